@@ -1,0 +1,45 @@
+# make demo    re-score the bundled sample on this machine, and show what changed
+# make test    every check that CI runs
+# make up      Redis, a worker and Flower in the foreground
+# make format  put the code in order
+# make clean   remove what make made
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: demo test up lint format clean
+.DEFAULT_GOAL := test
+
+# The version check comes first: an old Python would fail later, and say less.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "rerankq needs Python 3.11 or newer: make PYTHON=python3.11 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
+		$(BIN)/pip install --quiet --editable '.[worker,monitor,embedded,eval,dev]'
+	touch $@
+
+demo: $(READY)
+	$(BIN)/rerankq demo
+
+up: $(READY)
+	$(BIN)/rerankq up --model bundled
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/pytest
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist
+	find . -name __pycache__ -prune -exec rm -rf {} +

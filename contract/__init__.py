@@ -1,0 +1,1 @@
+"""What crosses the wire between producers and workers: records, names, limits, errors, store."""

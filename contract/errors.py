@@ -1,0 +1,154 @@
+"""Every error of rerankq, in one tree.
+
+* RerankError                  the root: has a `code`, and says whether trying again can help
+  x InvalidInput               the caller's data is wrong (also a ValueError)
+    + LimitExceeded            too many pairs, too many bytes, too long a text
+    + ModelNotAllowed          the model is not on the allow-list
+    + JobConflict              the job id is taken by a job with other contents
+  x RedisUnavailable           Redis refuses, is silent, or is full; try again
+  x JobNotFound                never submitted, or its records have expired
+  x ResultTimeout              no outcome yet (also a TimeoutError)
+  x NoWorker                   no worker answers
+  x JobFailed                  the job ended in a recorded failure, which it carries
+  x PayloadMissing             the worker found no payload for the job
+  x PayloadInvalid             the worker found a payload that is no job
+  x ScoringError               the model failed while scoring (also a ValueError)
+    + ModelUnavailable         the model cannot be loaded
+    + BadScores                NaN, or a wrong number of scores
+  x OutOfMemory                the model did not fit into memory
+  x TimeLimitExceeded          the job took longer than the time limit
+  x AttemptsExhausted          the job ended its workers time after time
+
+Foreign errors become one of these at a single seam each: those of redis-py in `contract.store`,
+those of Celery's publishing in `producer.publish`, those of pydantic in `contract.jobs`, those of
+the model in `worker.scorer`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from contract.jobs import Failure
+
+
+class RerankError(Exception):
+    """The root of all errors of rerankq."""
+
+    #: Stable name for machines, also stored in a failure record.
+    code: ClassVar[str] = "error"
+    #: Whether the same request may succeed later without being changed.
+    retryable: ClassVar[bool] = False
+
+
+class InvalidInput(RerankError, ValueError):
+    """The caller's data is wrong; nothing was sent."""
+
+    code = "invalid_input"
+
+
+class LimitExceeded(InvalidInput):
+    """The job is larger than the settings allow."""
+
+    code = "limit_exceeded"
+
+
+class ModelNotAllowed(InvalidInput):
+    """The job asks for a model that is not on the allow-list."""
+
+    code = "model_not_allowed"
+
+
+class JobConflict(InvalidInput):
+    """The job id is already taken by a job with other contents."""
+
+    code = "job_conflict"
+
+
+class RedisUnavailable(RerankError):
+    """Redis refuses connections, does not answer, or does not accept writes."""
+
+    code = "redis_unavailable"
+    retryable = True
+
+
+class JobNotFound(RerankError):
+    """No record of the job: it was never submitted, or its records have expired."""
+
+    code = "job_not_found"
+
+
+class ResultTimeout(RerankError, TimeoutError):
+    """The job has no outcome yet."""
+
+    code = "result_timeout"
+    retryable = True
+
+
+class NoWorker(RerankError):
+    """No worker answers on this Redis."""
+
+    code = "no_worker"
+    retryable = True
+
+
+class JobFailed(RerankError):
+    """The job ended in a failure, which `failure` describes."""
+
+    code = "job_failed"
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure)
+        self.failure = failure
+
+    def __str__(self) -> str:
+        return f"job {self.failure.job_id} failed ({self.failure.code}): {self.failure.message}"
+
+
+class PayloadMissing(RerankError):
+    """The job's payload is gone from Redis."""
+
+    code = "payload_missing"
+
+
+class PayloadInvalid(RerankError):
+    """The job's payload cannot be read as a job."""
+
+    code = "payload_invalid"
+
+
+class ScoringError(RerankError, ValueError):
+    """The model failed while scoring."""
+
+    code = "scoring_failed"
+
+
+class ModelUnavailable(ScoringError):
+    """The model cannot be loaded."""
+
+    code = "model_unavailable"
+
+
+class BadScores(ScoringError):
+    """The model returned NaN or a wrong number of scores."""
+
+    code = "bad_scores"
+
+
+class OutOfMemory(RerankError):
+    """The model did not fit into memory."""
+
+    code = "out_of_memory"
+    retryable = True
+
+
+class TimeLimitExceeded(RerankError):
+    """The job took longer than the time limit."""
+
+    code = "time_limit"
+
+
+class AttemptsExhausted(RerankError):
+    """The job was started as often as allowed and never came to an end."""
+
+    code = "attempts_exhausted"

@@ -1,0 +1,37 @@
+"""The limits of a job: checked by the producer before anything is sent, and by the worker again."""
+
+from __future__ import annotations
+
+from contract import jobs
+from contract.errors import LimitExceeded, ModelNotAllowed
+from contract.settings import Settings
+
+
+def check(job: jobs.Job, settings: Settings) -> None:
+    """Raise `LimitExceeded` or `ModelNotAllowed` if the settings do not allow the job.
+
+    Its size in bytes is checked where it becomes bytes: `Records.accept` and `Records.payload`.
+    """
+    if job.pairs > settings.max_pairs_per_job:
+        raise LimitExceeded(
+            f"job {job.id} has {job.pairs:,} pairs, the limit is"
+            f" {settings.max_pairs_per_job:,} (RERANKQ_MAX_PAIRS_PER_JOB): split it"
+        )
+    if job.model is not None and not settings.allows(job.model):
+        raise ModelNotAllowed(
+            f"model {job.model!r} is not allowed; allowed are"
+            f" {', '.join(dict.fromkeys((settings.cross_encoder_model, *settings.allowed_models)))}"
+            " (RERANKQ_ALLOWED_MODELS)"
+        )
+    for request in job.requests:
+        _check_length("the query", request.query, settings)
+        for candidate in request.candidates:
+            _check_length(f"document {candidate.id!r}", candidate.text, settings)
+
+
+def _check_length(what: str, text: str, settings: Settings) -> None:
+    if len(text) > settings.max_text_chars:
+        raise LimitExceeded(
+            f"{what} has {len(text):,} characters, the limit is"
+            f" {settings.max_text_chars:,} (RERANKQ_MAX_TEXT_CHARS)"
+        )

@@ -1,0 +1,107 @@
+"""Every name that crosses a process: queue, task, Redis keys, and the Celery options of both sides.
+
+Keys, where `ns` is the namespace (every one has a TTL, set in `contract.store`):
+
+    ns:job:ID            hash    state, counts, attempts, times, digest of the payload
+    ns:job:ID:payload    string  the job, compressed; removed when the job ends
+    ns:job:ID:outcome    string  the result or failure, compressed; the first one written stays
+    ns:live:queued       zset    ids of jobs no worker has begun, by time of submission
+    ns:live:running      zset    ids of jobs a worker has begun, by time of the last start
+    ns:totals            hash    jobs ended, by state
+    ns:done              channel ids of jobs, as they end
+
+Celery's own: the list `ns` and one list a priority step (the queue), `ns:unacked*` (messages that
+workers hold), `_kombu.binding.*`, and `ns:celery-task-meta-ID` (the small task results).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from contract.settings import Settings
+
+#: The one task. Producers send it by name, so that they need not have the worker's code.
+SCORE_TASK = "rerankq.score"
+
+#: Kombu's queue on Redis is one list for each step; 0 is taken first. A priority in between goes
+#: to the step below it.
+PRIORITY_STEPS = (0, 3, 6, 9)
+#: A person waits for a single job, nobody for one of a thousand: bulk work queues behind.
+PRIORITY_SINGLE = 3
+PRIORITY_BULK = 6
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The Redis keys of one namespace."""
+
+    namespace: str
+
+    @property
+    def queue(self) -> str:
+        return self.namespace
+
+    @property
+    def queue_lists(self) -> tuple[str, ...]:
+        """The lists behind the queue, first served first (kombu's naming)."""
+        return tuple(
+            f"{self.queue}\x06\x16{step}" if step else self.queue for step in PRIORITY_STEPS
+        )
+
+    def job(self, job_id: str) -> str:
+        return f"{self.namespace}:job:{job_id}"
+
+    def payload(self, job_id: str) -> str:
+        return f"{self.namespace}:job:{job_id}:payload"
+
+    def outcome(self, job_id: str) -> str:
+        return f"{self.namespace}:job:{job_id}:outcome"
+
+    @property
+    def queued(self) -> str:
+        return f"{self.namespace}:live:queued"
+
+    @property
+    def running(self) -> str:
+        return f"{self.namespace}:live:running"
+
+    @property
+    def totals(self) -> str:
+        return f"{self.namespace}:totals"
+
+    @property
+    def done(self) -> str:
+        return f"{self.namespace}:done"
+
+    @property
+    def unacked(self) -> str:
+        return f"{self.namespace}:unacked"
+
+
+def celery_options(settings: Settings) -> dict[str, Any]:
+    """Celery options that producer, worker and Flower must share."""
+    keys = Keys(settings.namespace)
+    return {
+        "broker_url": settings.redis_url.get_secret_value(),
+        # Never pickle: whoever can write to Redis could run code.
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "event_serializer": "json",
+        "accept_content": ["json"],
+        "result_accept_content": ["json"],
+        "task_default_queue": keys.queue,
+        "task_create_missing_queues": False,  # a typo must not make a queue that nobody reads
+        # Two namespaces on one Redis must not answer each other's pings.
+        "control_exchange": settings.namespace,
+        "event_exchange": f"{settings.namespace}.events",
+        "task_send_sent_event": True,  # Flower shows how long a job queued
+        "broker_transport_options": {
+            "priority_steps": list(PRIORITY_STEPS),
+            # The shortest timeout among all apps on one Redis wins, so both sides state it.
+            "visibility_timeout": settings.visibility_timeout_s,
+            "unacked_key": keys.unacked,
+            "unacked_index_key": f"{keys.unacked}:index",
+            "unacked_mutex_key": f"{keys.unacked}:mutex",
+        },
+    }

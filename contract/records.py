@@ -1,0 +1,266 @@
+"""What is asked of Redis, and how the replies are read: both sides of every record stand here.
+
+An `Exchange` is described once and carried by `contract.store`, blocking or with asyncio.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from pydantic import ValidationError
+
+from contract import jobs, names, scripts
+from contract.errors import (
+    JobConflict,
+    JobNotFound,
+    LimitExceeded,
+    PayloadInvalid,
+    PayloadMissing,
+)
+from contract.settings import Settings
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Exchange(Generic[T]):
+    """One round trip: the commands to put into a pipeline, and how to read all their replies."""
+
+    send: Callable[[Any], object]
+    read: Callable[[list[Any]], T]
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """What is on record for a job id after it was offered."""
+
+    #: Whether its message is known to be on the queue (or to have been).
+    sent: bool
+
+
+class Records:
+    """What is asked of Redis, and how the replies are read. Holds no connection."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.keys = names.Keys(settings.namespace)
+
+    def accept(self, job: jobs.Job) -> Exchange[Accepted]:
+        """Put a job on record, unless it is there already.
+
+        Raises `LimitExceeded` if the job is too many bytes, and, when read, `JobConflict` if the
+        id stands for other contents.
+        """
+        body = job.model_dump_json().encode()
+        limit = self.settings.max_bytes_per_job
+        if len(body) > limit:
+            raise LimitExceeded(
+                f"job {job.id} is {len(body):,} bytes, the limit is {limit:,}"
+                " (RERANKQ_MAX_BYTES_PER_JOB): split it, or send shorter texts"
+            )
+        digest = hashlib.sha256(body).hexdigest()
+
+        def read(replies: list[Any]) -> Accepted:
+            on_record, sent = replies[0]
+            if on_record.decode() != digest:
+                raise JobConflict(
+                    f"job id {job.id} is taken by a job with other contents: choose another id"
+                )
+            return Accepted(sent=bool(sent))
+
+        return self._script(
+            scripts.ACCEPT,
+            (self.keys.job(job.id), self.keys.payload(job.id), self.keys.queued),
+            (
+                job.id,
+                digest,
+                compress(body),
+                job.pairs,
+                len(job.requests),
+                self.settings.payload_ttl_s,
+                self.settings.job_ttl_s,
+            ),
+            read,
+        )
+
+    def mark_sent(self, job_id: str) -> Exchange[None]:
+        """Note that the job's message is on the queue."""
+        return self._script(scripts.SENT, (self.keys.job(job_id),), (), lambda _: None)
+
+    def start(self, job_id: str) -> Exchange[int]:
+        """Count an attempt; gives its number from 1, or 0 if the job has ended already."""
+        return self._script(
+            scripts.START,
+            (self.keys.job(job_id), self.keys.queued, self.keys.running),
+            (job_id, self.settings.job_ttl_s),
+            lambda replies: int(replies[0]),
+        )
+
+    def payload(self, job_id: str) -> Exchange[jobs.Job]:
+        """Load a job. Raises `PayloadMissing` or `PayloadInvalid` when read."""
+
+        def read(replies: list[Any]) -> jobs.Job:
+            if replies[0] is None:
+                raise PayloadMissing(
+                    f"job {job_id} has no payload: it waited longer than"
+                    f" {self.settings.payload_ttl_s} s (RERANKQ_PAYLOAD_TTL_S), or was removed"
+                )
+            try:
+                body = decompress(replies[0], self.settings.max_bytes_per_job)
+                return jobs.Job.model_validate_json(body)
+            except ValidationError as error:
+                reason = jobs.describe(error)
+                raise PayloadInvalid(f"job {job_id} does not validate: {reason}") from error
+            except zlib.error as error:
+                raise PayloadInvalid(f"job {job_id} is no compressed payload: {error}") from error
+
+        return Exchange(lambda pipe: pipe.get(self.keys.payload(job_id)), read)
+
+    def finish(self, outcome: jobs.Outcome) -> Exchange[bool]:
+        """Record how a job ended and tell those who wait; False if it had ended before."""
+        job_id = outcome.job_id
+        return self._script(
+            scripts.FINISH,
+            (
+                self.keys.job(job_id),
+                self.keys.outcome(job_id),
+                self.keys.payload(job_id),
+                self.keys.queued,
+                self.keys.running,
+                self.keys.totals,
+            ),
+            (
+                job_id,
+                compress(outcome.model_dump_json().encode()),
+                jobs.JobState.after(outcome).value,
+                outcome.code if isinstance(outcome, jobs.Failure) else "",
+                self.keys.done,
+                self.settings.result_ttl_s,
+                self.settings.job_ttl_s,
+            ),
+            lambda replies: bool(replies[0]),
+        )
+
+    def outcomes(self, job_ids: Sequence[str]) -> Exchange[dict[str, jobs.Ended]]:
+        """The outcomes of those of `job_ids` that have ended.
+
+        In place of an outcome that is nowhere, or cannot be read, stands the error that says so.
+        """
+
+        def send(pipe: Any) -> None:
+            for job_id in job_ids:
+                pipe.get(self.keys.outcome(job_id))
+                pipe.hget(self.keys.job(job_id), "state")
+
+        def read(replies: list[Any]) -> dict[str, jobs.Ended]:
+            found: dict[str, jobs.Ended] = {}
+            for job_id, body, state in zip(job_ids, replies[::2], replies[1::2], strict=True):
+                if body is not None:
+                    found[job_id] = _read_outcome(job_id, body)
+                elif state is None or state.decode() not in _LIVE:
+                    found[job_id] = _not_found(job_id)
+            return found
+
+        return Exchange(send, read)
+
+    def status(self, job_id: str) -> Exchange[jobs.JobStatus]:
+        """The job's state. Raises `JobNotFound` when read."""
+
+        def read(replies: list[Any]) -> jobs.JobStatus:
+            fields = {key.decode(): value.decode() for key, value in replies[0].items()}
+            if "state" not in fields:
+                raise _not_found(job_id)
+            return jobs.JobStatus(
+                job_id=job_id,
+                state=jobs.JobState(fields["state"]),
+                pairs=int(fields.get("pairs", 0)),
+                requests=int(fields.get("requests", 0)),
+                attempts=int(fields.get("attempts", 0)),
+                submitted_at=float(fields.get("submitted_at", fields.get("started_at", 0))),
+                started_at=float(fields["started_at"]) if "started_at" in fields else None,
+                ended_at=float(fields["ended_at"]) if "ended_at" in fields else None,
+                code=fields.get("code") or None,
+            )
+
+        return Exchange(lambda pipe: pipe.hgetall(self.keys.job(job_id)), read)
+
+    def queue(self, workers: Sequence[str]) -> Exchange[jobs.QueueStatus]:
+        """Queue lengths and number of jobs by state; `workers` goes into the answer as it is."""
+
+        def send(pipe: Any) -> None:
+            pipe.zcard(self.keys.queued)
+            pipe.zcard(self.keys.running)
+            pipe.hgetall(self.keys.totals)
+            pipe.hlen(self.keys.unacked)
+            for name in self.keys.queue_lists:
+                pipe.llen(name)
+
+        def read(replies: list[Any]) -> jobs.QueueStatus:
+            queued, running, totals, unacked, *lengths = replies
+            counts = {jobs.JobState(key.decode()): int(value) for key, value in totals.items()}
+            counts |= {jobs.JobState.QUEUED: queued, jobs.JobState.RUNNING: running}
+            return jobs.QueueStatus(
+                workers=tuple(workers),
+                queue_depth=sum(lengths),
+                in_flight=unacked,
+                jobs={state: counts.get(state, 0) for state in jobs.JobState},
+            )
+
+        return Exchange(send, read)
+
+    def forget(self, job_id: str) -> Exchange[None]:
+        """Remove the outcome of a job whose caller has it safe.
+
+        Its small state stays a while longer, so that a message delivered twice finds it ended.
+        """
+
+        def send(pipe: Any) -> None:
+            pipe.delete(self.keys.outcome(job_id))
+            pipe.expire(self.keys.job(job_id), 2 * self.settings.visibility_timeout_s)
+
+        return Exchange(send, lambda _: None)
+
+    def _script(
+        self,
+        source: str,
+        keys: Sequence[str],
+        arguments: Sequence[str | bytes | int],
+        read: Callable[[list[Any]], T],
+    ) -> Exchange[T]:
+        return Exchange(lambda pipe: pipe.eval(source, len(keys), *keys, *arguments), read)
+
+
+_LIVE = (jobs.JobState.QUEUED, jobs.JobState.RUNNING)
+
+
+def _not_found(job_id: str) -> JobNotFound:
+    return JobNotFound(f"no record of job {job_id}: never submitted here, or expired")
+
+
+def _read_outcome(job_id: str, body: bytes) -> jobs.Ended:
+    try:
+        return jobs.OUTCOME.validate_json(zlib.decompress(body))
+    except zlib.error as error:
+        return PayloadInvalid(f"the outcome of job {job_id} cannot be unpacked: {error}")
+    except ValidationError as error:
+        return PayloadInvalid(f"the outcome of job {job_id}: {jobs.describe(error)}")
+
+
+def compress(body: bytes) -> bytes:
+    """Pack a record for Redis; level 1, because the worker's time is dearer than Redis' memory."""
+    return zlib.compress(body, level=1)
+
+
+def decompress(packed: bytes, limit_bytes: int) -> bytes:
+    """Unpack a record of at most `limit_bytes`; raises `zlib.error` if it is none, or larger."""
+    unpacker = zlib.decompressobj()
+    body = unpacker.decompress(packed, limit_bytes + 1)
+    if len(body) > limit_bytes:
+        raise zlib.error(f"more than {limit_bytes:,} bytes")
+    if not unpacker.eof:
+        raise zlib.error("cut short")
+    return body

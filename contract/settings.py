@@ -1,0 +1,102 @@
+"""Settings that producers and workers share, each with its environment variable.
+
+`CROSS_ENCODER_MODEL` keeps the name it has elsewhere; all others begin with `RERANKQ_`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from contract.errors import InvalidInput
+
+#: The published models a job may ask for, smallest first, and the one in this distribution.
+KNOWN_MODELS = (
+    "cross-encoder/ms-marco-TinyBERT-L-2-v2",
+    "cross-encoder/ms-marco-MiniLM-L-6-v2",
+    "cross-encoder/ms-marco-MiniLM-L-12-v2",
+    "bundled",
+)
+DEFAULT_MODEL = "cross-encoder/ms-marco-MiniLM-L-6-v2"
+
+
+class Settings(BaseSettings):
+    """What both sides of the wire must agree on.
+
+    Raises `InvalidInput` from `load` if an environment variable does not parse.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="RERANKQ_", frozen=True, populate_by_name=True)
+
+    #: Secret, because it may hold a password.
+    redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    #: Begins every key and names the queue; two services may share one Redis under two of them.
+    namespace: str = Field("rerankq", pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    #: The model of a job that names none.
+    cross_encoder_model: str = Field(
+        DEFAULT_MODEL, min_length=1, validation_alias="CROSS_ENCODER_MODEL"
+    )
+    #: Names or local paths a job may ask for, besides the worker's default; comma-separated.
+    allowed_models: Annotated[tuple[str, ...], NoDecode] = KNOWN_MODELS
+
+    #: At ten pairs a second (long texts, six layers, one thread) this stays under the time limit.
+    max_pairs_per_job: int = Field(5_000, ge=1)
+    #: Of the job as JSON, before compression.
+    max_bytes_per_job: int = Field(64 * 1024 * 1024, ge=1)
+    #: Of one query or document; the model reads at most its first few thousand characters.
+    max_text_chars: int = Field(1_000_000, ge=1)
+
+    #: How long a payload waits for a worker.
+    payload_ttl_s: int = Field(24 * 3600, ge=1)
+    #: How long a result or failure can be read.
+    result_ttl_s: int = Field(24 * 3600, ge=1)
+    #: How long the job's state is remembered; bounds what `status` counts.
+    job_ttl_s: int = Field(7 * 24 * 3600, ge=1)
+
+    #: A silent or absent Redis is reported to a producer after about this time.
+    redis_timeout_s: float = Field(2.5, gt=0)
+    #: An unacknowledged message is delivered again after this time; above the hard time limit.
+    visibility_timeout_s: int = Field(900, ge=1)
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_scheme(cls, url: SecretStr) -> SecretStr:
+        if urlsplit(url.get_secret_value()).scheme not in ("redis", "rediss"):
+            raise ValueError("must begin with redis:// or rediss://")
+        return url
+
+    @field_validator("allowed_models", mode="before")
+    @classmethod
+    def _split_names(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(name.strip() for name in value.split(",") if name.strip())
+        return value
+
+    @property
+    def redis_location(self) -> str:
+        """The Redis URL without user name, password and query, for messages."""
+        parts = urlsplit(self.redis_url.get_secret_value())
+        port = f":{parts.port}" if parts.port else ""
+        return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
+
+    def allows(self, model: str) -> bool:
+        """Whether a job may ask for `model`."""
+        return model == self.cross_encoder_model or model in self.allowed_models
+
+    @classmethod
+    def load(cls, **overrides: Any) -> Any:
+        """Read the environment; what is passed as a keyword (and is not None) wins over it.
+
+        Raises `InvalidInput` naming the variable that does not parse.
+        """
+        given = {name: value for name, value in overrides.items() if value is not None}
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(str(part) for part in first["loc"])
+            variable = name if name.isupper() else f"RERANKQ_{name.upper()}"
+            raise InvalidInput(f"setting {variable}: {first['msg']}") from error

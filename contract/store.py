@@ -1,0 +1,88 @@
+"""Carries the exchanges of `contract.records` to Redis, blocking or with asyncio.
+
+The one seam where redis-py's errors become ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, TypeVar
+
+import redis
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from contract.errors import RedisUnavailable
+from contract.records import Exchange, Records
+from contract.settings import Settings
+
+T = TypeVar("T")
+
+
+def connection_options(settings: Settings, *, asynchronous: bool = False) -> dict[str, Any]:
+    """Options of redis-py's clients for a producer.
+
+    A call is tried again only on a connection that turned out to be closed: a silent server is
+    reported after one timeout.
+    """
+    retry = AsyncRetry if asynchronous else Retry
+    return {
+        "socket_timeout": settings.redis_timeout_s,
+        "socket_connect_timeout": settings.redis_timeout_s,
+        "socket_keepalive": True,
+        "health_check_interval": 30,
+        "retry": retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
+    }
+
+
+def translate(error: redis.RedisError, settings: Settings) -> RedisUnavailable:
+    """Our error for one of redis-py's."""
+    location = settings.redis_location
+    if isinstance(error, redis.exceptions.OutOfMemoryError):
+        return RedisUnavailable(f"Redis at {location} is full (maxmemory): try again later")
+    if isinstance(error, redis.exceptions.AuthenticationError):
+        return RedisUnavailable(f"Redis at {location} refuses the login: {error}")
+    if isinstance(error, (redis.ConnectionError, redis.TimeoutError)):
+        return RedisUnavailable(
+            f"Redis at {location} does not answer ({error}):"
+            " is it running, and is RERANKQ_REDIS_URL right?"
+        )
+    return RedisUnavailable(f"Redis at {location} refuses the command: {error}")
+
+
+class JobStore:
+    """Carries exchanges over a blocking connection."""
+
+    def __init__(self, client: redis.Redis, records: Records) -> None:
+        self.client = client
+        self.records = records
+
+    def do(self, exchange: Exchange[T]) -> T:
+        """Make the exchange in one transaction. Raises `RedisUnavailable`, and what it reads."""
+        pipe = self.client.pipeline(transaction=True)
+        exchange.send(pipe)
+        try:
+            replies = pipe.execute()
+        except redis.RedisError as error:
+            raise translate(error, self.records.settings) from error
+        return exchange.read(replies)
+
+
+class AsyncJobStore:
+    """Carries exchanges over an asyncio connection."""
+
+    def __init__(self, client: Any, records: Records) -> None:
+        self.client = client
+        self.records = records
+
+    async def do(self, exchange: Exchange[T]) -> T:
+        """Make the exchange in one transaction. Raises `RedisUnavailable`, and what it reads."""
+        pipe = self.client.pipeline(transaction=True)
+        exchange.send(pipe)
+        try:
+            replies = await pipe.execute()
+        except redis.RedisError as error:
+            raise translate(error, self.records.settings) from error
+        # Unpacking a large result takes long enough to be noticed by the event loop's others.
+        return await asyncio.to_thread(exchange.read, replies)

@@ -1,0 +1,54 @@
+"""What a caller installs: submit rerank jobs and read their results, sync or asyncio.
+
+    from producer import RerankClient
+    with RerankClient() as client:
+        result = client.rerank("a query", ["a document", "another"])
+
+The clients are imported when first named, so that a program pays only for the one it uses.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from contract.errors import JobFailed, RerankError
+    from contract.jobs import Candidate, JobResult, JobStatus, QueueStatus, RankedDocument, Request
+    from contract.settings import Settings
+    from producer.aclient import AsyncRerankClient
+    from producer.client import RerankClient
+
+_HOMES = {
+    "AsyncRerankClient": "producer.aclient",
+    "Candidate": "contract.jobs",
+    "JobFailed": "contract.errors",
+    "JobResult": "contract.jobs",
+    "JobStatus": "contract.jobs",
+    "QueueStatus": "contract.jobs",
+    "RankedDocument": "contract.jobs",
+    "RerankClient": "producer.client",
+    "RerankError": "contract.errors",
+    "Request": "contract.jobs",
+    "Settings": "contract.settings",
+}
+
+__all__ = [
+    "AsyncRerankClient",
+    "Candidate",
+    "JobFailed",
+    "JobResult",
+    "JobStatus",
+    "QueueStatus",
+    "RankedDocument",
+    "RerankClient",
+    "RerankError",
+    "Request",
+    "Settings",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

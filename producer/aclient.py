@@ -1,0 +1,265 @@
+"""The asyncio client: the same verbs, and any number of waits on one subscription."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self, TypeVar, overload
+
+import redis.asyncio
+
+from contract import jobs, names
+from contract.errors import RerankError, ResultTimeout
+from contract.records import Exchange, Records
+from contract.settings import Settings
+from contract.store import AsyncJobStore, connection_options, translate
+from producer import prepare
+from producer.client import POLL_S, timed_out
+from producer.publish import Publisher
+
+T = TypeVar("T")
+
+#: Exchanges at once; a thousand coroutines must not open a thousand connections.
+MAX_EXCHANGES = 32
+#: Kombu's publishing blocks; a few threads are enough for what one Redis takes.
+PUBLISH_THREADS = 4
+#: Outcomes read in one exchange, so that the replies are never long to take apart.
+READ_AT_ONCE = 100
+
+
+class AsyncRerankClient:
+    """Submits jobs and awaits their results without blocking the event loop.
+
+    Belongs to the loop in which it is first used. `settings` are read from the environment unless
+    given; `redis_url` replaces theirs.
+    """
+
+    def __init__(self, settings: Settings | None = None, *, redis_url: str | None = None) -> None:
+        self.settings: Settings = settings or Settings.load(redis_url=redis_url)
+        self._records = Records(self.settings)
+        self._redis = redis.asyncio.Redis.from_url(
+            self.settings.redis_url.get_secret_value(),
+            **connection_options(self.settings, asynchronous=True),
+        )
+        self._store = AsyncJobStore(self._redis, self._records)
+        self._exchanges = asyncio.Semaphore(MAX_EXCHANGES)
+        self._publisher = Publisher(self.settings)
+        self._threads = ThreadPoolExecutor(PUBLISH_THREADS, thread_name_prefix="rerankq-publish")
+        self._waits = _Waits(self._redis, self._do, self._records)
+
+    async def submit(
+        self,
+        query: str,
+        documents: Iterable[prepare.Document],
+        *,
+        top_k: int | None = None,
+        model: str | None = None,
+        job_id: str | None = None,
+        priority: int = names.PRIORITY_SINGLE,
+    ) -> str:
+        """See `RerankClient.submit`."""
+
+        def make() -> jobs.Job:
+            request = prepare.request(query, documents, top_k=top_k)
+            return prepare.job([request], self.settings, model=model, job_id=job_id)
+
+        return await self.submit_job(await asyncio.to_thread(make), priority=priority)
+
+    async def submit_many(
+        self,
+        requests: Iterable[jobs.Request | dict[str, Any]],
+        *,
+        model: str | None = None,
+        priority: int = names.PRIORITY_BULK,
+        pairs_per_job: int | None = None,
+    ) -> list[str]:
+        """See `RerankClient.submit_many`."""
+
+        def make() -> list[jobs.Job]:
+            return prepare.many(requests, self.settings, model=model, pairs_per_job=pairs_per_job)
+
+        made = await asyncio.to_thread(make)
+        return [await self.submit_job(job, priority=priority) for job in made]
+
+    async def submit_job(self, job: jobs.Job, *, priority: int = names.PRIORITY_BULK) -> str:
+        """See `RerankClient.submit_job`."""
+        prepare.check_priority(priority)
+        accept = await asyncio.to_thread(self._records.accept, job)
+        if not (await self._do(accept)).sent:
+            await self._in_thread(self._publisher.send, job, priority)
+            await self._do(self._records.mark_sent(job.id))
+        return job.id
+
+    async def result(self, job_id: str, timeout: float | None = 300.0) -> jobs.JobResult:  # noqa: ASYNC109
+        """See `RerankClient.result`."""
+        try:
+            async with asyncio.timeout(timeout):
+                outcome = await self._waits.outcome(job_id)
+        except TimeoutError as error:
+            raise timed_out(await self.status(job_id), timeout) from error
+        return jobs.result_of(outcome)
+
+    async def rerank(
+        self,
+        query: str,
+        documents: Iterable[prepare.Document],
+        *,
+        top_k: int | None = None,
+        model: str | None = None,
+        job_id: str | None = None,
+        priority: int = names.PRIORITY_SINGLE,
+        timeout: float | None = 300.0,  # noqa: ASYNC109
+    ) -> jobs.JobResult:
+        """See `RerankClient.rerank`."""
+        job_id = await self.submit(
+            query, documents, top_k=top_k, model=model, job_id=job_id, priority=priority
+        )
+        try:
+            return await self.result(job_id, timeout)
+        except ResultTimeout:
+            await self.cancel(job_id)
+            raise
+
+    @overload
+    async def status(self, job_id: str) -> jobs.JobStatus: ...
+    @overload
+    async def status(self, job_id: None = None) -> jobs.QueueStatus: ...
+    async def status(self, job_id: str | None = None) -> jobs.JobStatus | jobs.QueueStatus:
+        """See `RerankClient.status`."""
+        if job_id is not None:
+            return await self._do(self._records.status(job_id))
+        await self._do(self._records.queue(()))
+        workers = await self._in_thread(self._publisher.workers)
+        return await self._do(self._records.queue(workers))
+
+    async def cancel(self, job_id: str) -> bool:
+        """See `RerankClient.cancel`."""
+        status = await self._do(self._records.status(job_id))
+        return await self._do(self._records.finish(prepare.cancellation(status)))
+
+    async def workers(self, timeout_s: float = 1.0, at_most: int | None = None) -> tuple[str, ...]:
+        """See `RerankClient.workers`."""
+        return await self._in_thread(self._publisher.workers, timeout_s, at_most)
+
+    async def aclose(self) -> None:
+        """Close the connections; what still waits is cancelled."""
+        await self._waits.aclose()
+        await self._in_thread(self._publisher.close)
+        self._threads.shutdown(wait=False)
+        await self._redis.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def _do(self, exchange: Exchange[T]) -> T:
+        async with self._exchanges:
+            return await self._store.do(exchange)
+
+    async def _in_thread(self, call: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
+
+
+class _Waits:
+    """All that wait for outcomes, by job id, behind one subscription that a task listens to."""
+
+    def __init__(
+        self,
+        client: redis.asyncio.Redis,
+        do: Callable[[Exchange[Any]], Any],
+        records: Records,
+    ) -> None:
+        self._redis = client
+        self._do = do
+        self._records = records
+        self._futures: dict[str, asyncio.Future[jobs.Ended]] = {}
+        #: How many wait for each job.
+        self._waiting: Counter[str] = Counter()
+        self._listener: asyncio.Task[None] | None = None
+        self._listening: asyncio.Future[None] | None = None
+
+    async def outcome(self, job_id: str) -> jobs.Ended:
+        """Wait for the job to end. Raises `RedisUnavailable`."""
+        await self._listen()
+        future = self._futures.setdefault(job_id, asyncio.get_running_loop().create_future())
+        self._waiting[job_id] += 1
+        try:
+            # The job may have ended before the subscription stood.
+            await self._read([job_id])
+            return await asyncio.shield(future)
+        finally:
+            self._waiting[job_id] -= 1
+            if not self._waiting[job_id]:
+                del self._waiting[job_id]
+                self._futures.pop(job_id, None)
+
+    async def _listen(self) -> None:
+        if self._listener is None or self._listener.done():
+            self._listening = asyncio.get_running_loop().create_future()
+            self._listener = asyncio.create_task(self._run(self._listening))
+        assert self._listening is not None
+        await asyncio.shield(self._listening)
+
+    async def _run(self, listening: asyncio.Future[None]) -> None:
+        pubsub = self._redis.pubsub(ignore_subscribe_messages=True)
+        try:
+            await pubsub.subscribe(self._records.keys.done)
+            listening.set_result(None)
+            while True:
+                await self._read(await self._next(pubsub))
+        except (redis.RedisError, RerankError) as error:
+            self._fail(error, listening)
+        finally:
+            await pubsub.aclose()
+
+    async def _next(self, pubsub: Any) -> list[str]:
+        """Ids of awaited jobs that have ended; all that are awaited if it stays quiet."""
+        message = await pubsub.get_message(timeout=POLL_S)
+        if message is None:
+            return list(self._futures)
+        ended = []
+        while message is not None:
+            job_id = message["data"].decode()
+            if job_id in self._futures:
+                ended.append(job_id)
+            message = await pubsub.get_message(timeout=0)
+        return ended
+
+    async def _read(self, job_ids: list[str]) -> None:
+        for start in range(0, len(job_ids), READ_AT_ONCE):
+            exchange = self._records.outcomes(job_ids[start : start + READ_AT_ONCE])
+            for job_id, ended in (await self._do(exchange)).items():
+                future = self._futures.get(job_id)
+                if future is not None and not future.done():
+                    future.set_result(ended)
+
+    def _fail(self, error: Exception, listening: asyncio.Future[None]) -> None:
+        ours: Exception = error
+        if isinstance(error, redis.RedisError):
+            ours = translate(error, self._records.settings)
+            ours.__cause__ = error
+        for future in (listening, *self._futures.values()):
+            if not future.done():
+                future.set_exception(ours)
+                future.exception()  # whoever still waits sees it; nobody has to
+
+    async def aclose(self) -> None:
+        if self._listener is not None:
+            self._listener.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._listener
+        for future in self._futures.values():
+            future.cancel()
+
+

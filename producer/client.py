@@ -1,0 +1,233 @@
+"""The blocking client."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable
+from types import TracebackType
+from typing import Any, Self, overload
+
+import redis
+
+from contract import jobs, names
+from contract.errors import RedisUnavailable, ResultTimeout
+from contract.records import Records
+from contract.settings import Settings
+from contract.store import JobStore, connection_options, translate
+from producer import prepare
+from producer.publish import Publisher
+
+#: Publish/subscribe may lose a message; the outcomes themselves are read this often.
+POLL_S = 2.0
+
+
+class RerankClient:
+    """Submits jobs and reads their results; safe to share between threads.
+
+    `settings` are read from the environment unless given; `redis_url` replaces theirs.
+    """
+
+    def __init__(self, settings: Settings | None = None, *, redis_url: str | None = None) -> None:
+        self.settings: Settings = settings or Settings.load(redis_url=redis_url)
+        self._records = Records(self.settings)
+        self._redis = redis.Redis.from_url(
+            self.settings.redis_url.get_secret_value(), **connection_options(self.settings)
+        )
+        self._store = JobStore(self._redis, self._records)
+        self._publisher = Publisher(self.settings)
+
+    def submit(
+        self,
+        query: str,
+        documents: Iterable[prepare.Document],
+        *,
+        top_k: int | None = None,
+        model: str | None = None,
+        job_id: str | None = None,
+        priority: int = names.PRIORITY_SINGLE,
+    ) -> str:
+        """Queue one query with its documents (strings, dicts or `Candidate`s); gives the job's id.
+
+        `top_k` keeps that many of the best, `model` asks for another than the worker's default,
+        `priority` is 0 (first) to 9. With a `job_id` of the caller's choice, submitting again is
+        harmless. Raises `InvalidInput` before anything is sent, or `RedisUnavailable`.
+        """
+        request = prepare.request(query, documents, top_k=top_k)
+        return self.submit_job(
+            prepare.job([request], self.settings, model=model, job_id=job_id), priority=priority
+        )
+
+    def submit_many(
+        self,
+        requests: Iterable[jobs.Request | dict[str, Any]],
+        *,
+        model: str | None = None,
+        priority: int = names.PRIORITY_BULK,
+        pairs_per_job: int | None = None,
+    ) -> list[str]:
+        """Queue many queries in as few jobs as the limits allow; gives the jobs' ids, in order.
+
+        The rankings of those jobs, one after the other, are in the order of `requests`. A worker
+        fills its batches across the queries of a job. Raises as `submit`; all requests are checked
+        before the first is sent.
+        """
+        made = prepare.many(requests, self.settings, model=model, pairs_per_job=pairs_per_job)
+        return [self.submit_job(job, priority=priority) for job in made]
+
+    def submit_job(self, job: jobs.Job, *, priority: int = names.PRIORITY_BULK) -> str:
+        """Queue a job that `prepare.job` made; gives its id. Raises as `submit`."""
+        prepare.check_priority(priority)
+        if not self._store.do(self._records.accept(job)).sent:
+            self._publisher.send(job, priority)
+            self._store.do(self._records.mark_sent(job.id))
+        return job.id
+
+    def result(self, job_id: str, timeout: float | None = 300.0) -> jobs.JobResult:
+        """The job's result, waiting up to `timeout` seconds for it (None: for ever).
+
+        Raises `JobFailed` if the job ended in a failure, `ResultTimeout`, `JobNotFound` or
+        `RedisUnavailable`.
+        """
+        with self.watch() as watch:
+            outcome = watch.any_of([job_id], timeout).get(job_id)
+        if outcome is None:
+            raise timed_out(self.status(job_id), timeout)
+        return jobs.result_of(outcome)
+
+    def rerank(
+        self,
+        query: str,
+        documents: Iterable[prepare.Document],
+        *,
+        top_k: int | None = None,
+        model: str | None = None,
+        job_id: str | None = None,
+        priority: int = names.PRIORITY_SINGLE,
+        timeout: float | None = 300.0,
+    ) -> jobs.JobResult:
+        """Submit and wait. Raises as `submit` and `result`; a job that is late is cancelled."""
+        job_id = self.submit(
+            query, documents, top_k=top_k, model=model, job_id=job_id, priority=priority
+        )
+        try:
+            return self.result(job_id, timeout)
+        except ResultTimeout:
+            self.cancel(job_id)
+            raise
+
+    @overload
+    def status(self, job_id: str) -> jobs.JobStatus: ...
+    @overload
+    def status(self, job_id: None = None) -> jobs.QueueStatus: ...
+    def status(self, job_id: str | None = None) -> jobs.JobStatus | jobs.QueueStatus:
+        """State of a job, or of the whole service (which asks the workers, for a second).
+
+        Raises `JobNotFound` or `RedisUnavailable`.
+        """
+        if job_id is not None:
+            return self._store.do(self._records.status(job_id))
+        # Read first: it fails sooner if Redis is away.
+        self._store.do(self._records.queue(()))
+        return self._store.do(self._records.queue(self._publisher.workers()))
+
+    def cancel(self, job_id: str) -> bool:
+        """End a job that has not ended; False if it had.
+
+        A waiting job is never scored; the scores of a running one are thrown away. Raises
+        `JobNotFound` or `RedisUnavailable`.
+        """
+        status = self._store.do(self._records.status(job_id))
+        return self._store.do(self._records.finish(prepare.cancellation(status)))
+
+    def workers(self, timeout_s: float = 1.0, at_most: int | None = None) -> tuple[str, ...]:
+        """Names of the workers that answer within `timeout_s`. Raises `RedisUnavailable`."""
+        return self._publisher.workers(timeout_s, at_most)
+
+    def forget(self, job_id: str) -> None:
+        """Remove the outcome of an ended job from Redis before it expires."""
+        self._store.do(self._records.forget(job_id))
+
+    def watch(self) -> Watch:
+        """A subscription with which to wait for several jobs; use it in a `with` block."""
+        return Watch(self._redis, self._store)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._publisher.close()
+        self._redis.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Watch:
+    """Waits for jobs to end: subscribe, then read once, then slow reading as the net under it."""
+
+    def __init__(self, client: redis.Redis, store: JobStore) -> None:
+        self._store = store
+        self._pubsub = client.pubsub(ignore_subscribe_messages=True)
+        self._read_once: set[str] = set()
+
+    def any_of(
+        self, job_ids: Collection[str], timeout: float | None
+    ) -> dict[str, jobs.Ended]:
+        """The outcomes of those of `job_ids` that have ended, as soon as there is one.
+
+        Empty after `timeout` seconds (None: never). Raises `RedisUnavailable`.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        ask = [job_id for job_id in job_ids if job_id not in self._read_once]
+        while True:
+            found = self._read(ask)
+            if found:
+                return found
+            left = POLL_S if deadline is None else deadline - time.monotonic()
+            if left <= 0:
+                return {}
+            ended = self._next_done(min(POLL_S, left))
+            ask = list(job_ids) if ended is None else [i for i in job_ids if i == ended]
+
+    def _read(self, job_ids: list[str]) -> dict[str, jobs.Ended]:
+        if not job_ids:
+            return {}
+        found = self._store.do(self._store.records.outcomes(job_ids))
+        self._read_once.update(job_ids)
+        self._read_once.difference_update(found)
+        return found
+
+    def _next_done(self, timeout_s: float) -> str | None:
+        try:
+            message = self._pubsub.get_message(timeout=timeout_s)
+        except redis.RedisError as error:
+            raise self._unavailable(error) from error
+        return message["data"].decode() if message else None
+
+    def _unavailable(self, error: redis.RedisError) -> RedisUnavailable:
+        return translate(error, self._store.records.settings)
+
+    def __enter__(self) -> Self:
+        try:
+            self._pubsub.subscribe(self._store.records.keys.done)
+        except redis.RedisError as error:
+            raise self._unavailable(error) from error
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._pubsub.close()
+
+
+def timed_out(status: jobs.JobStatus, timeout: float | None) -> ResultTimeout:
+    return ResultTimeout(f"job {status.job_id} is still {status.state} after {timeout:g} s")

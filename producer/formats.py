@@ -1,0 +1,302 @@
+"""Reads what people have on disk: BEIR and TSV collections, TREC runs, qrels, request lines.
+
+Each reader gives one item a line, with the line's number. A line that is wrong raises
+`InvalidInput` as `file:line: what`, or is counted and passed over if `BadLines` says so. Files may
+be compressed with gzip, whatever their names; `-` is standard input.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, TypeVar
+
+from contract import jobs
+from contract.errors import InvalidInput
+
+T = TypeVar("T")
+
+STDIN = "-"
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+@dataclass
+class BadLines:
+    """What to do with a line that is wrong: stop, or skip and count."""
+
+    skip: bool = False
+    count: int = 0
+    #: The first few, for the report.
+    examples: list[str] = field(default_factory=list)
+
+    def add(self, message: str, *, lines: int = 1) -> None:
+        """Note a wrong line. Raises `InvalidInput` unless they are skipped."""
+        if not self.skip:
+            raise InvalidInput(message)
+        self.count += lines
+        if len(self.examples) < 5:
+            self.examples.append(message)
+
+
+class Text(NamedTuple):
+    """A query or a document."""
+
+    id: str
+    text: str
+
+
+class RunLine(NamedTuple):
+    """A line of a TREC run."""
+
+    query_id: str
+    document_id: str
+    rank: int
+    score: float
+
+
+class Judgment(NamedTuple):
+    """A line of a qrels file."""
+
+    query_id: str
+    document_id: str
+    relevance: int
+
+
+def texts(path: str, bad: BadLines, max_chars: int) -> Iterator[tuple[int, Text]]:
+    """A corpus or queries: BEIR's JSONL (title and text joined as BEIR does), or `id<TAB>text`."""
+
+    def parse(number: int, line: str) -> Text | None:
+        text = _json_text(line) if line.startswith("{") else _tsv_text(number, line)
+        if text is not None and len(text.text) > max_chars:
+            raise ValueError(
+                f"the text of {text.id!r} has {len(text.text):,} characters, the limit is"
+                f" {max_chars:,} (RERANKQ_MAX_TEXT_CHARS)"
+            )
+        return text
+
+    return _items(path, parse, bad)
+
+
+def run(path: str, bad: BadLines) -> Iterator[tuple[int, RunLine]]:
+    """A TREC run: `query Q0 document rank score tag`, split at any white space."""
+
+    def parse(_: int, line: str) -> RunLine:
+        parts = line.split()
+        if len(parts) < 5:
+            raise ValueError(
+                f"a TREC run has 6 columns (query Q0 document rank score tag), here {len(parts)}"
+            )
+        query_id, _, document_id, rank, score = parts[:5]
+        return RunLine(
+            query_id, document_id, int(_number(rank, "rank")), _number(score, "score")
+        )
+
+    return _items(path, parse, bad)
+
+
+def qrels(path: str, bad: BadLines) -> Iterator[tuple[int, Judgment]]:
+    """Judgments: BEIR's TSV (`query document relevance`, with a header) or TREC's four columns."""
+
+    def parse(number: int, line: str) -> Judgment | None:
+        parts = line.split("\t") if line.count("\t") in (2, 3) else line.split()
+        if len(parts) not in (3, 4):
+            raise ValueError(
+                "qrels have 3 columns (query, document, relevance) or TREC's 4,"
+                f" here {len(parts)}"
+            )
+        try:
+            relevance = _number(parts[-1], "relevance")
+        except ValueError:
+            if number == 1:
+                return None  # a header
+            raise
+        return Judgment(parts[0].strip(), parts[-2].strip(), int(relevance))
+
+    return _items(path, parse, bad)
+
+
+def requests(path: str, bad: BadLines) -> Iterator[tuple[int, jobs.Request]]:
+    """Self-contained lines, ours or rank_llm's; a line without a query id gets its number."""
+
+    def parse(number: int, line: str) -> jobs.Request:
+        data = _json_object(line)
+        if isinstance(data.get("query"), dict):
+            data = _from_rank_llm(data)
+        data = {"query_id": str(number), **data}
+        data["query_id"] = _id(data["query_id"])
+        entries = data.get("candidates")
+        if isinstance(entries, list):
+            data["candidates"] = [_with_string_id(entry) for entry in entries]
+        return jobs.parse(jobs.Request, data)
+
+    return _items(path, parse, bad)
+
+
+def documents(path: str) -> list[dict[str, Any] | str]:
+    """Documents of one query: JSONL (`{"id", "text"}`), or one text a line."""
+
+    def parse(_: int, line: str) -> dict[str, Any] | str:
+        return _with_string_id(_json_object(line)) if line.startswith("{") else line
+
+    return [item for _, item in _items(path, parse, BadLines())]
+
+
+def _items(
+    path: str, parse: Callable[[int, str], T | None], bad: BadLines
+) -> Iterator[tuple[int, T]]:
+    empty = True
+    for number, line in _lines(path):
+        empty = False
+        try:
+            item = parse(number, line)
+        except ValueError as error:  # InvalidInput is one
+            bad.add(f"{path}:{number}: {error}")
+            continue
+        if item is not None:
+            yield number, item
+    if empty:
+        raise InvalidInput(f"{path}: the file is empty")
+
+
+def _lines(path: str) -> Iterator[tuple[int, str]]:
+    """The lines that are not blank, with their numbers from 1, without their ends."""
+    number = 0
+    with _opened(path) as stream:
+        try:
+            for number, raw in enumerate(stream, start=1):
+                if b"\0" in raw:
+                    raise InvalidInput(f"{path}:{number}: this is not text (a NUL byte)")
+                line = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip("\r\n")
+                if line.strip():
+                    yield number, line
+        except UnicodeDecodeError as error:
+            raise InvalidInput(f"{path}:{number + 1}: this is not UTF-8 text") from error
+        except (OSError, EOFError) as error:
+            raise InvalidInput(f"{path}: after line {number}: {error}") from error
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[BinaryIO | io.BufferedReader | gzip.GzipFile]:
+    if path == STDIN:
+        yield _unpacked(sys.stdin.buffer)
+        return
+    if Path(path).is_dir():
+        raise InvalidInput(f"{path}: this is a directory, not a file")
+    try:
+        file = Path(path).open("rb")  # noqa: SIM115
+    except OSError as error:
+        raise InvalidInput(f"{path}: {error.strerror}") from error
+    with file:
+        yield _unpacked(file)
+
+
+def _unpacked(stream: BinaryIO) -> BinaryIO | gzip.GzipFile:
+    buffered = stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(stream)  # type: ignore[type-var]
+    if buffered.peek(2)[:2] == _GZIP_MAGIC:
+        return gzip.GzipFile(fileobj=buffered)
+    return buffered
+
+
+def _json_text(line: str) -> Text:
+    data = _json_object(line)
+    parts = [data.get("title"), data.get("text")]
+    if "text" not in data:
+        raise ValueError('a line needs "_id" and "text"')
+    if not all(part is None or isinstance(part, str) for part in parts):
+        raise ValueError('"title" and "text" must be strings')
+    return Text(_id(data.get("_id", data.get("id"))), join_title(*parts))
+
+
+def join_title(title: str | None, text: str | None) -> str:
+    """One text of a document's two, as BEIR's models read them."""
+    return f"{title or ''} {text or ''}".strip()
+
+
+def _tsv_text(number: int, line: str) -> Text | None:
+    identifier, tab, text = line.partition("\t")
+    if not tab:
+        raise ValueError('neither JSON ({"_id", "text"}) nor two columns with a tab between')
+    identifier = identifier.strip()
+    if number == 1 and identifier.lower().strip("_").replace("-", "_") in _ID_HEADERS:
+        return None
+    return Text(_id(identifier), text.strip())
+
+
+_ID_HEADERS = ("id", "qid", "query_id", "pid", "docid", "doc_id", "corpus_id")
+
+
+def _from_rank_llm(data: dict[str, Any]) -> dict[str, Any]:
+    query = data["query"]
+    entries = data.get("candidates")
+    if not isinstance(entries, list):
+        raise ValueError('"candidates" must be a list')
+    return {
+        "query_id": query.get("qid"),
+        "query": query.get("text"),
+        "candidates": [_rank_llm_candidate(entry) for entry in entries],
+    }
+
+
+#: The names under which rank_llm looks for a document's text, in its order.
+_RANK_LLM_TEXTS = ("text", "segment", "contents", "content", "body", "passage")
+
+
+def _rank_llm_candidate(entry: Any) -> dict[str, Any]:
+    if not isinstance(entry, dict) or "docid" not in entry:
+        raise ValueError('each candidate needs "docid" and "doc"')
+    doc = entry.get("doc")
+    if isinstance(doc, dict):
+        text = next((doc[name] for name in _RANK_LLM_TEXTS if doc.get(name) is not None), None)
+        if not isinstance(text, str):
+            raise ValueError(f"document {entry['docid']!r} has no text")
+        doc = join_title(doc.get("title"), text)
+    return {"id": entry["docid"], "text": doc, "score": entry.get("score")}
+
+
+def _with_string_id(entry: Any) -> Any:
+    if isinstance(entry, dict) and "id" in entry:
+        return {**entry, "id": _id(entry["id"])}
+    return entry
+
+
+def _json_object(line: str) -> dict[str, Any]:
+    try:
+        data = json.loads(line, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error.msg} at column {error.colno}") from error
+    except RecursionError as error:
+        raise ValueError("not JSON: nested too deeply") from error
+    if not isinstance(data, dict):
+        raise ValueError("not a JSON object")
+    return data
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number that can be ranked")
+
+
+def _id(value: Any) -> str:
+    """An id as a string; one with white space would not survive a TREC run."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ValueError(f"an id must be a string or a whole number, here {value!r}")
+    identifier = str(value)
+    if not identifier or any(char.isspace() for char in identifier):
+        raise ValueError(f"an id must not be empty or hold white space, here {identifier!r}")
+    return identifier
+
+
+def _number(text: str, what: str) -> float:
+    try:
+        number = float(text)
+    except ValueError as error:
+        raise ValueError(f"the {what} {text!r} is no number") from error
+    if not math.isfinite(number):
+        raise ValueError(f"the {what} is {text}, which cannot be ranked")
+    return number

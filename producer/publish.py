@@ -1,0 +1,77 @@
+"""Puts messages on the queue, and asks who is listening. The seam where Celery's errors end."""
+
+from __future__ import annotations
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from contract import jobs, names
+from contract.errors import RedisUnavailable
+from contract.settings import Settings
+
+
+class Publisher:
+    """A Celery app that only sends.
+
+    It has no result backend: with one, publishing would subscribe to each result, and block for
+    about twenty seconds when Redis is away.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._queue = names.Keys(settings.namespace).queue
+        # Not the process's current app: the program that embeds us may have its own.
+        self._app = Celery("rerankq.producer", set_as_current=False, backend="disabled://")
+        self._app.conf.update(names.celery_options(settings))
+        self._app.conf.update(
+            broker_connection_timeout=settings.redis_timeout_s,
+            broker_connection_retry=False,
+            # One more try, for a pooled connection that was closed meanwhile.
+            task_publish_retry_policy={"max_retries": 1, "interval_start": 0},
+        )
+        self._app.conf.broker_transport_options |= {
+            "socket_timeout": settings.redis_timeout_s,
+            "socket_connect_timeout": settings.redis_timeout_s,
+            "socket_keepalive": True,
+            "client_name": "rerankq-producer",
+        }
+
+    def send(self, job: jobs.Job, priority: int) -> None:
+        """Put the job's message on the queue: its id and counts, never its documents.
+
+        `priority` is 0 (first) to 9. Raises `RedisUnavailable`; then the message may or may not
+        have been sent.
+        """
+        try:
+            self._app.send_task(
+                names.SCORE_TASK,
+                args=(job.id,),
+                kwargs={"requests": len(job.requests), "pairs": job.pairs},
+                task_id=job.id,
+                queue=self._queue,
+                priority=priority,
+            )
+        except OperationalError as error:
+            raise self._unavailable(error) from error
+
+    def workers(self, timeout_s: float = 1.0, at_most: int | None = None) -> tuple[str, ...]:
+        """Names of the workers that answer within `timeout_s`, or of the first `at_most` of them.
+
+        Raises `RedisUnavailable`.
+        """
+        try:
+            replies = self._app.control.broadcast(
+                "ping", reply=True, timeout=timeout_s, limit=at_most
+            )
+        except OperationalError as error:
+            raise self._unavailable(error) from error
+        return tuple(sorted(name for reply in replies or () for name in reply))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._app.close()
+
+    def _unavailable(self, error: OperationalError) -> RedisUnavailable:
+        return RedisUnavailable(
+            f"Redis at {self._settings.redis_location} does not take messages ({error})"
+        )

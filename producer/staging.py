@@ -1,0 +1,308 @@
+"""Puts a run and its texts in order, in a temporary SQLite file: memory stays flat however large
+the collection, and what does not fit together is found before anything is sent.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from contract import jobs
+from contract.errors import InvalidInput
+from contract.settings import Settings
+from producer import formats
+
+_SCHEMA = """
+CREATE TABLE queries (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, text TEXT);
+CREATE TABLE documents (id TEXT NOT NULL UNIQUE, text TEXT NOT NULL);
+CREATE TABLE candidates (
+  query_id TEXT NOT NULL, document_id TEXT NOT NULL, score REAL, place INTEGER NOT NULL,
+  text TEXT, metadata TEXT, UNIQUE (query_id, document_id)
+);
+CREATE TABLE qrels (
+  query_id TEXT NOT NULL, document_id TEXT NOT NULL, relevance INTEGER NOT NULL,
+  UNIQUE (query_id, document_id)
+);
+CREATE TABLE scored (query_id TEXT NOT NULL UNIQUE, start INTEGER NOT NULL);
+PRAGMA journal_mode = OFF;
+PRAGMA synchronous = OFF;
+"""
+
+#: The best first, as a first stage means it: by score, then by its own rank, then as written.
+_BY_SCORE = "c.score DESC, c.place, c.rowid"
+#: As the line has them.
+_AS_GIVEN = "c.place"
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What is to be scored."""
+
+    queries: int
+    pairs: int
+    documents: int
+
+
+class Staging:
+    """A collection on disk, in the order in which it is to be scored. Use it in a `with` block.
+
+    The file lies in `folder` (None: where temporary files lie) and is gone afterwards.
+    """
+
+    def __init__(
+        self, settings: Settings, bad: formats.BadLines, depth: int | None, folder: Path | None
+    ) -> None:
+        self._settings = settings
+        self._bad = bad
+        self._depth = -1 if depth is None else depth  # SQL: no limit
+        self._order = _BY_SCORE
+        self._file = tempfile.NamedTemporaryFile(  # noqa: SIM115
+            prefix=".rerankq-", suffix=".sqlite", dir=folder
+        )
+        self._database = sqlite3.connect(self._file.name, isolation_level=None)
+        self._database.executescript(_SCHEMA)
+
+    def load_run(self, run: str, queries: str, corpus: str) -> None:
+        """Load a TREC run with its queries and its corpus. Raises `InvalidInput`."""
+        with self._transaction():
+            self._load_run(run)
+            self._load_queries(queries)
+            self._load_corpus(corpus)
+        self._drop_unknown("query", "queries", "queries", run, queries)
+        self._drop_unknown("document", "documents", "documents", run, corpus)
+        self._check_sizes(run)
+
+    def load_requests(self, path: str) -> None:
+        """Load self-contained lines. Raises `InvalidInput`."""
+        self._order = _AS_GIVEN
+        with self._transaction():
+            for number, request in formats.requests(path, self._bad):
+                self._add_request(f"{path}:{number}", request)
+        self._check_sizes(path)
+
+    def load_qrels(self, path: str) -> None:
+        """Load judgments. Raises `InvalidInput`."""
+        with self._transaction():
+            for number, judgment in formats.qrels(path, self._bad):
+                self._insert(
+                    "INSERT INTO qrels VALUES (?, ?, ?)",
+                    judgment,
+                    f"{path}:{number}: {judgment.document_id!r} is judged twice"
+                    f" for query {judgment.query_id!r}",
+                )
+
+    def counts(self) -> Counts:
+        """What is to be scored, the depth considered."""
+        queries, pairs = self._database.execute(
+            "SELECT count(*), coalesce(sum(n), 0) FROM"
+            " (SELECT CASE WHEN ?1 < 0 THEN count(*) ELSE min(count(*), ?1) END AS n"
+            "  FROM candidates GROUP BY query_id)",
+            (self._depth,),
+        ).fetchone()
+        documents = self._database.execute(
+            "SELECT count(DISTINCT document_id) FROM candidates"
+        ).fetchone()[0]
+        return Counts(queries=queries, pairs=pairs, documents=documents)
+
+    def query_ids(self) -> Iterator[str]:
+        """The queries with candidates, in the order of the input."""
+        for (query_id,) in self._database.execute("SELECT id FROM queries ORDER BY seq"):
+            yield query_id
+
+    def requests(self, top_k: int | None) -> Iterator[jobs.Request]:
+        """All that is to be scored, one query at a time."""
+        rows = self._database.execute("SELECT id, text FROM queries ORDER BY seq")
+        for query_id, text in rows:
+            candidates = self._database.execute(
+                "SELECT c.document_id AS id, coalesce(c.text, d.text) AS text, c.score, c.metadata"
+                " FROM candidates c LEFT JOIN documents d ON d.id = c.document_id"
+                f" WHERE c.query_id = ? ORDER BY {self._order} LIMIT ?",  # noqa: S608
+                (query_id, self._depth),
+            )
+            yield jobs.parse(
+                jobs.Request,
+                {
+                    "query_id": query_id,
+                    "query": text,
+                    "top_k": top_k,
+                    "candidates": [
+                        {
+                            "id": document_id,
+                            "text": document,
+                            "score": score,
+                            "metadata": json.loads(metadata) if metadata else None,
+                        }
+                        for document_id, document, score, metadata in candidates
+                    ],
+                },
+            )
+
+    def first_stage(self, query_id: str) -> list[tuple[str, float]]:
+        """Document ids and scores of a query's first stage, best first, cut to the depth."""
+        rows = self._database.execute(
+            "SELECT c.document_id, c.score FROM candidates c WHERE c.query_id = ?"
+            f" ORDER BY {self._order} LIMIT ?",  # noqa: S608
+            (query_id, self._depth),
+        ).fetchall()
+        # Without scores, the order is what the first stage says.
+        return [
+            (document_id, float(-place) if score is None else score)
+            for place, (document_id, score) in enumerate(rows)
+        ]
+
+    def judgments(self, query_id: str) -> dict[str, int]:
+        """Relevance of a query's judged documents."""
+        return dict(
+            self._database.execute(
+                "SELECT document_id, relevance FROM qrels WHERE query_id = ?", (query_id,)
+            )
+        )
+
+    def judged_queries(self) -> int:
+        """Number of queries that have judgments."""
+        count: int = self._database.execute(
+            "SELECT count(DISTINCT query_id) FROM qrels"
+        ).fetchone()[0]
+        return count
+
+    def note_scored(self, query_id: str, start: int) -> None:
+        """Remember where in the journal a query's line begins."""
+        self._database.execute("INSERT INTO scored VALUES (?, ?)", (query_id, start))
+
+    def scored(self) -> Iterator[tuple[str, int]]:
+        """Queries in the order of the input, with where their lines begin in the journal."""
+        yield from self._database.execute(
+            "SELECT q.id, s.start FROM queries q JOIN scored s ON s.query_id = q.id ORDER BY q.seq"
+        )
+
+    def _load_run(self, path: str) -> None:
+        for number, line in formats.run(path, self._bad):
+            self._database.execute(
+                "INSERT OR IGNORE INTO queries (id) VALUES (?)", (line.query_id,)
+            )
+            self._insert(
+                "INSERT INTO candidates (query_id, document_id, place, score) VALUES (?, ?, ?, ?)",
+                line,
+                f"{path}:{number}: document {line.document_id!r} stands twice"
+                f" for query {line.query_id!r}",
+            )
+
+    def _load_queries(self, path: str) -> None:
+        for number, query in formats.texts(path, self._bad, self._settings.max_text_chars):
+            where = f"{path}:{number}"
+            known = self._database.execute(
+                "SELECT text FROM queries WHERE id = ?", (query.id,)
+            ).fetchone()
+            if known is None:
+                continue  # a query that the run does not have
+            if known[0] is not None:
+                self._bad.add(f"{where}: query id {query.id!r} stands twice")
+            elif not query.text.strip():
+                self._bad.add(f"{where}: query {query.id!r} is empty")
+            else:
+                self._database.execute(
+                    "UPDATE queries SET text = ? WHERE id = ?", (query.text, query.id)
+                )
+
+    def _load_corpus(self, path: str) -> None:
+        for number, document in formats.texts(path, self._bad, self._settings.max_text_chars):
+            self._insert(
+                "INSERT INTO documents VALUES (?, ?)",
+                document,
+                f"{path}:{number}: document id {document.id!r} stands twice",
+            )
+
+    def _add_request(self, where: str, request: jobs.Request) -> None:
+        limit = self._settings.max_text_chars
+        longest = max(len(request.query), *(len(each.text) for each in request.candidates))
+        if longest > limit:
+            self._bad.add(
+                f"{where}: a text has {longest:,} characters, the limit is {limit:,}"
+                " (RERANKQ_MAX_TEXT_CHARS)"
+            )
+            return
+        if not self._insert(
+            "INSERT INTO queries (id, text) VALUES (?, ?)",
+            (request.query_id, request.query),
+            f"{where}: query id {request.query_id!r} stands twice",
+        ):
+            return
+        self._database.executemany(
+            "INSERT INTO candidates VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                (
+                    request.query_id,
+                    candidate.id,
+                    candidate.score,
+                    place,
+                    candidate.text,
+                    json.dumps(candidate.metadata) if candidate.metadata else None,
+                )
+                for place, candidate in enumerate(request.candidates)
+            ),
+        )
+
+    def _insert(self, sql: str, row: tuple[object, ...], if_twice: str) -> bool:
+        try:
+            self._database.execute(sql, row)
+        except sqlite3.IntegrityError:
+            self._bad.add(if_twice)
+            return False
+        return True
+
+    def _drop_unknown(self, what: str, plural: str, table: str, run: str, source: str) -> None:
+        """Report what the run names and `source` does not have; drop it if that is allowed."""
+        missing = f"{what}_id NOT IN (SELECT id FROM {table} WHERE text IS NOT NULL)"  # noqa: S608
+        lines, ids = self._database.execute(
+            f"SELECT count(*), count(DISTINCT {what}_id) FROM candidates WHERE {missing}"  # noqa: S608
+        ).fetchone()
+        if not lines:
+            return
+        names = self._database.execute(
+            f"SELECT DISTINCT {what}_id FROM candidates WHERE {missing} ORDER BY rowid LIMIT 5"  # noqa: S608
+        ).fetchall()
+        listed = ", ".join(name for (name,) in names) + (", ..." if ids > len(names) else "")
+        self._bad.add(
+            f"{run}: {ids:,} {plural if ids > 1 else what} not in {source}: {listed}", lines=lines
+        )
+        self._database.execute(f"DELETE FROM candidates WHERE {missing}")  # noqa: S608
+
+    def _check_sizes(self, source: str) -> None:
+        self._database.execute(
+            "DELETE FROM queries WHERE id NOT IN (SELECT query_id FROM candidates)"
+        )
+        if not self.counts().queries:
+            raise InvalidInput(f"{source}: nothing is left to score")
+        limit = self._settings.max_pairs_per_job
+        query_id, largest = self._database.execute(
+            "SELECT query_id, count(*) AS n FROM candidates GROUP BY query_id ORDER BY n DESC"
+        ).fetchone()
+        if self._depth >= 0:
+            largest = min(largest, self._depth)
+        if largest > limit:
+            raise InvalidInput(
+                f"{source}: query {query_id!r} has {largest:,} candidates, a job may have"
+                f" {limit:,} pairs (RERANKQ_MAX_PAIRS_PER_JOB): use --depth, or raise the limit"
+            )
+
+    def _transaction(self) -> sqlite3.Connection:
+        self._database.execute("BEGIN")
+        return self._database  # as a context manager it commits, or rolls back
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._database.close()
+        self._file.close()

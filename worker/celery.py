@@ -1,0 +1,82 @@
+"""The Celery app, where `celery -A worker` looks for it, and why each of its settings is as it is."""
+
+from __future__ import annotations
+
+import os
+
+from celery import Celery
+from celery.worker import heartbeat
+
+from contract import names
+from worker.settings import WorkerSettings
+
+#: What task and children use, read from the environment once.
+settings: WorkerSettings = WorkerSettings.load()
+
+#: Flower's options as its environment variables, for those that are not set: the command line and
+#: the environment win. Without an address Flower would listen on all of them.
+FLOWER_DEFAULTS = {"FLOWER_ADDRESS": "127.0.0.1"}
+
+app = Celery("rerankq.worker", include=["worker.tasks", "worker.children"])
+app.conf.update(names.celery_options(settings))
+app.conf.broker_transport_options |= {
+    "unacked_restore_interval": 5,  # look for messages of dead workers each 5 s ...
+    "unacked_restore_throttle": 1,  # ... and not at every tenth look only
+    "socket_timeout": 10,  # well above the 1 s that a blocking pop lasts
+    "socket_connect_timeout": 5,
+    "socket_keepalive": True,
+    "health_check_interval": 10,  # a half-open connection is noticed in about 21 s
+    "client_name": "rerankq-worker",
+}
+app.conf.update(
+    # Delivery
+    task_acks_late=True,  # a message leaves the queue when its outcome is on record
+    task_retry_on_worker_lost=True,  # a killed child's job runs again, a bounded number of times
+    task_reject_on_worker_lost=True,  # only if that message cannot be sent
+    task_acks_on_failure=True,  # a failure is an end ...
+    task_acks_on_timeout=True,  # ... and so is the hard time limit
+    worker_deduplicate_successful_tasks=True,  # a message delivered again after success is dropped
+    # Leases will tell twins apart; killing the child would reload its model at each blip.
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+    worker_prefetch_multiplier=1,  # jobs are long: the next one is for whoever is free
+    # Redis going away
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,  # wait for Redis for ever
+    broker_channel_error_retry=True,  # survive "out of memory" and "read only" replies
+    broker_pool_acquire_timeout=5,
+    task_publish_retry_policy={
+        "max_retries": 3,
+        "interval_start": 0,
+        "interval_step": 0.2,
+        "interval_max": 0.5,
+    },
+    # Celery's own small results, which deduplication needs
+    result_backend=settings.redis_url.get_secret_value(),
+    result_backend_always_retry=True,  # finished work does not become a failure at a blip
+    result_backend_max_retries=60,
+    result_backend_transport_options={"global_keyprefix": f"{settings.namespace}:"},
+    redis_socket_timeout=10,
+    redis_socket_connect_timeout=5,
+    redis_socket_keepalive=True,
+    redis_backend_health_check_interval=25,
+    result_expires=3600,
+    task_track_started=True,
+    # Children
+    worker_concurrency=settings.default_concurrency,
+    worker_proc_alive_timeout=settings.model_load_timeout_s,  # replacement children load models
+    worker_lost_wait=5,
+    worker_max_tasks_per_child=2_000,  # insurance against leaks
+    task_soft_time_limit=settings.soft_time_limit_s,
+    task_time_limit=settings.time_limit_s,
+    worker_eta_task_limit=100,
+    # Watching
+    worker_send_task_events=True,
+    worker_redirect_stdouts=False,  # what prints, prints; it is no warning of ours
+)
+
+# Celery sends its heartbeat from the main loop and tries again without an end: a Redis that accepts
+# and never answers would freeze the loop, deaf to SIGTERM. One try is enough for a heartbeat.
+heartbeat.Heart._send.__defaults__ = (False,)
+
+for option, value in FLOWER_DEFAULTS.items():
+    os.environ.setdefault(option, value)

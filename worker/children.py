@@ -1,0 +1,68 @@
+"""The life of a worker's processes: models load in the children, and no model means no worker.
+
+A child that cannot load its model ends the whole worker: one that stayed up would take jobs it
+cannot do, and one that tried again and again would hide that nothing is being done.
+"""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import os
+import signal
+from typing import Any
+
+from celery import signals
+
+from contract.errors import RerankError
+from worker.celery import settings
+
+logger = logging.getLogger(__name__)
+
+#: EX_UNAVAILABLE of sysexits.h: what the worker's exit status says if a model did not load.
+EXIT_NO_MODEL = 69
+
+#: One byte that parent and forked children share: whether a child failed to load its model.
+_no_model = mmap.mmap(-1, 1)
+_main_pid = os.getpid()
+_threads = 1
+
+
+@signals.worker_init.connect
+def _prepare_parent(sender: Any, **_: Any) -> None:
+    global _main_pid, _threads
+    _main_pid = os.getpid()
+    _threads = settings.threads_among(sender.concurrency)
+    # Torch is imported before the fork, so that the children share its memory; but nothing is
+    # computed: a thread pool that was used does not survive a fork, and its child hangs.
+    import worker.scorers  # noqa: F401
+
+
+@signals.worker_process_init.connect
+def _load_models(**_: Any) -> None:
+    from worker import tasks
+
+    try:
+        tasks.scorer_of(settings.cross_encoder_model)
+    except RerankError as error:
+        logger.critical("The worker stops: %s", error)
+    # Celery would log any other error and carry on with a child that has no model.
+    except BaseException:
+        logger.critical("The worker stops: its model did not load", exc_info=True)
+    else:
+        return
+    _no_model[0] = 1
+    os.kill(_main_pid, signal.SIGTERM)
+    if os.getpid() != _main_pid:
+        os._exit(EXIT_NO_MODEL)
+
+
+@signals.worker_shutdown.connect
+def _say_why(sender: Any, **_: Any) -> None:
+    if _no_model[0]:
+        sender.exitcode = EXIT_NO_MODEL
+
+
+def threads() -> int:
+    """Threads of this child."""
+    return _threads

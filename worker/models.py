@@ -1,0 +1,86 @@
+"""Finds and loads cross-encoders: on disk, in the Hugging Face cache, then on the hub."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from pathlib import Path
+
+import torch
+from sentence_transformers import CrossEncoder
+
+from contract.errors import ModelUnavailable
+
+logger = logging.getLogger(__name__)
+
+#: The small model that ships with this package, by the name a job asks for it.
+BUNDLED = "bundled"
+BUNDLED_PATH = Path(__file__).parent / "rerank-tiny-en"
+
+
+def short_name(model: str) -> str:
+    """The model's name without its owner or folder, as log lines and run tags have it."""
+    return model.rstrip("/").rsplit("/", 1)[-1] or model
+
+
+def load(model: str, device: str) -> CrossEncoder:
+    """Load a cross-encoder with one score a pair, in float32 on a CPU.
+
+    Raises `ModelUnavailable` naming the model, where it was looked for, and the ways out.
+    """
+    logger.info("Loading cross-encoder model: %s", model)
+    began = time.perf_counter()
+    try:
+        encoder = _find(model, device)
+    except Exception as error:
+        raise ModelUnavailable(_unavailable(model, error)) from error
+    if encoder.num_labels != 1:
+        raise ModelUnavailable(
+            f"model {model} gives {encoder.num_labels} scores a pair; a reranker gives one"
+        )
+    logger.info("Cross-encoder loaded successfully in %.3fs", time.perf_counter() - began)
+    return encoder
+
+
+def _find(model: str, device: str) -> CrossEncoder:
+    if model == BUNDLED:
+        return _open(str(BUNDLED_PATH), device, local_files_only=True)
+    if Path(model).exists():
+        return _open(model, device, local_files_only=True)
+    try:
+        # The cache first: no request to the hub at each start, and none needed without network.
+        return _open(model, device, local_files_only=True)
+    except (OSError, ValueError):
+        _ask_hub(model)
+        return _open(model, device, local_files_only=False)
+
+
+def _ask_hub(model: str) -> None:
+    """Raise at once what loading would raise after a minute of retries."""
+    from huggingface_hub import HfApi
+
+    HfApi().model_info(model, timeout=10)
+
+
+def _open(path_or_name: str, device: str, *, local_files_only: bool) -> CrossEncoder:
+    # Half precision is several times slower than float32 on a CPU, whatever the model's file says.
+    options = {"dtype": torch.float32} if device == "cpu" else {}
+    return CrossEncoder(
+        path_or_name,
+        device=device,
+        local_files_only=local_files_only,
+        trust_remote_code=False,
+        model_kwargs=options,
+    )
+
+
+def _unavailable(model: str, error: Exception) -> str:
+    cache = os.environ.get("SENTENCE_TRANSFORMERS_HOME") or "the Hugging Face cache"
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return (
+        f"model {model!r} cannot be loaded: looked for a folder of that name, in {cache}, and on"
+        f" the Hugging Face hub ({reason}). Ways out: set CROSS_ENCODER_MODEL to a local folder or"
+        f" to {BUNDLED!r} (a small model that ships with rerankq), let this machine reach the hub"
+        " once, or copy a filled cache and name it in SENTENCE_TRANSFORMERS_HOME"
+    )

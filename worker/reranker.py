@@ -1,0 +1,132 @@
+"""The reranker in the caller's own process, for programs that need no queue.
+
+    reranker = CrossEncoderReranker()
+    best = reranker.rerank("a query", results, top_k=10)
+    best = await reranker.rerank_async("a query", results, top_k=10)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+from enum import StrEnum
+from functools import cache
+
+from pydantic import BaseModel
+
+from contract.errors import InvalidInput, OutOfMemory, ScoringError
+from worker import models, ranking, scorers
+from worker.scorer import Scorer
+from worker.settings import WorkerSettings, cores
+
+logger = logging.getLogger(__name__)
+
+
+class Source(StrEnum):
+    """Where a document came from."""
+
+    PDF = "pdf"
+    HTML = "html"
+    MARKDOWN = "markdown"
+    TEXT = "text"
+    OTHER = "other"
+
+
+class DocumentChunkMetadata(BaseModel):
+    """What is known of a chunk besides its text."""
+
+    source: Source
+    document_id: str | None = None
+
+
+class DocumentChunkWithScore(BaseModel):
+    """A piece of a document, as a retriever gives it."""
+
+    chunk_id: str | None = None
+    text: str
+    metadata: DocumentChunkMetadata | None = None
+
+
+class QueryResult(BaseModel):
+    """A chunk and its score: the retriever's before reranking, the model's logit after."""
+
+    chunk: DocumentChunkWithScore
+    score: float | None = None
+
+
+class CrossEncoderReranker:
+    """Sorts results by a cross-encoder's score. Safe to share between threads.
+
+    The model is `model_name`, else `CROSS_ENCODER_MODEL`, else ms-marco-MiniLM-L-6-v2; a local
+    path and `bundled` are names too. It loads at the first use (or at `warm_up`), once a process.
+    """
+
+    def __init__(self, model_name: str | None = None) -> None:
+        self._settings: WorkerSettings = WorkerSettings.load(cross_encoder_model=model_name)
+        self.model_name = self._settings.cross_encoder_model
+
+    def warm_up(self) -> None:
+        """Load the model now. Raises `ScoringError`, a `ValueError`, if it cannot be."""
+        self._scorer()
+
+    def rerank(
+        self, query: str, results: list[QueryResult], top_k: int | None = None
+    ) -> list[QueryResult]:
+        """The results with their new scores (logits), best first; the input is left as it is.
+
+        `top_k` keeps that many: None and any number beyond their count keep all, 0 keeps none.
+        Equal scores keep their order. No results give no results, whatever the query. Raises
+        `InvalidInput` for a blank query or a negative `top_k`, and `ScoringError` if the model
+        fails or does not load; both are `ValueError`s.
+        """
+        if top_k is not None and top_k < 0:
+            raise InvalidInput(f"top_k is {top_k}: it must be 0 or more, or None for all")
+        if not results or top_k == 0:
+            return []
+        if not query.strip():
+            raise InvalidInput("the query is blank: there is nothing to rank by")
+        began = time.perf_counter()
+        scores = self._score(query, results)
+        best = [
+            results[place].model_copy(update={"score": scores[place]}, deep=True)
+            for place in ranking.order(scores, top_k)
+        ]
+        logger.info(
+            "Reranked %d results → %d results in %.3fs (model=%s)",
+            len(results),
+            len(best),
+            time.perf_counter() - began,
+            models.short_name(self.model_name),
+        )
+        return best
+
+    async def rerank_async(
+        self, query: str, results: list[QueryResult], top_k: int | None = None
+    ) -> list[QueryResult]:
+        """As `rerank`, in a thread, so that the event loop stays free."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(_executor(), self.rerank, query, results, top_k)
+
+    def _score(self, query: str, results: list[QueryResult]) -> list[float]:
+        try:
+            return self._scorer().score([(query, result.chunk.text) for result in results])
+        except OutOfMemory as error:
+            # In a job this leads to a smaller model; here the caller has to know.
+            raise ScoringError(str(error)) from error
+
+    def _scorer(self) -> Scorer:
+        settings = self._settings
+        return scorers.get(
+            self.model_name,
+            settings.device,
+            settings.threads_among(1),
+            settings.max_batch_tokens,
+        )
+
+
+@cache
+def _executor() -> ThreadPoolExecutor:
+    """One thread a core: the model takes turns, the rest of a call need not."""
+    return ThreadPoolExecutor(cores(), thread_name_prefix="rerank")

@@ -1,0 +1,57 @@
+"""Settings of a worker, each with its environment variable (`RERANKQ_` and the name in capitals)."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from celery.utils.sysinfo import cpu_budget
+from pydantic import Field, model_validator
+
+from contract.settings import Settings
+
+
+class WorkerSettings(Settings):
+    """What only a worker needs to know. Frozen; read once, by `load`."""
+
+    #: cpu, cuda or cuda:N. Nothing is guessed, so that a missing GPU is an error and not a crawl.
+    device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?|mps)$")
+    #: Of one child; None shares the cores out among the children.
+    threads: int | None = Field(None, ge=1)
+    #: A batch is as many pairs as fit into `longest pair x pairs <= this`.
+    max_batch_tokens: int = Field(2_048, ge=1)
+    #: A job is ended in Python after this time, and its child is killed after the next.
+    soft_time_limit_s: int = Field(600, ge=1)
+    time_limit_s: int = Field(660, ge=1)
+    #: A job that was started this often without coming to an end is given up.
+    max_attempts: int = Field(4, ge=1)
+    #: For a child that replaces another, until it has loaded its models.
+    model_load_timeout_s: int = Field(300, ge=1)
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        if not self.soft_time_limit_s < self.time_limit_s < self.visibility_timeout_s:
+            raise ValueError(
+                "needs soft_time_limit_s < time_limit_s < visibility_timeout_s:"
+                " a message must not be delivered again while its job may still run"
+            )
+        return self
+
+    @property
+    def default_concurrency(self) -> int:
+        """Children of a worker that is not told with `--concurrency`: one a GPU, or one a core.
+
+        A core each, because one thread never waits for another; with `threads` set, as many
+        children as that leaves cores for.
+        """
+        if self.device != "cpu":
+            return 1
+        return max(1, cores() // (self.threads or 1))
+
+    def threads_among(self, children: int) -> int:
+        """Threads of each of so many children."""
+        return self.threads or max(1, cores() // children)
+
+
+def cores() -> int:
+    """Processor cores this process may use, its control group's quota included."""
+    return max(1, int(cpu_budget(use_cgroup_quota=True).count))
