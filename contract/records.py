@@ -49,6 +49,10 @@ class Records:
         self.settings = settings
         self.keys = names.Keys(settings.namespace)
 
+    def ping(self) -> Exchange[None]:
+        """Nothing but the round trip."""
+        return Exchange(lambda pipe: pipe.ping(), lambda _: None)
+
     def accept(self, job: jobs.Job) -> Exchange[Accepted]:
         """Put a job on record, unless it is there already.
 

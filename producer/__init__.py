@@ -41,9 +41,9 @@ __all__ = [
     "JobStatus",
     "QueueStatus",
     "RankedDocument",
+    "Request",
     "RerankClient",
     "RerankError",
-    "Request",
     "Settings",
 ]
 

@@ -132,9 +132,7 @@ class AsyncRerankClient:
         """See `RerankClient.status`."""
         if job_id is not None:
             return await self._do(self._records.status(job_id))
-        await self._do(self._records.queue(()))
-        workers = await self._in_thread(self._publisher.workers)
-        return await self._do(self._records.queue(workers))
+        return await self._do(self._records.queue(await self.workers()))
 
     async def cancel(self, job_id: str) -> bool:
         """See `RerankClient.cancel`."""
@@ -143,6 +141,7 @@ class AsyncRerankClient:
 
     async def workers(self, timeout_s: float = 1.0, at_most: int | None = None) -> tuple[str, ...]:
         """See `RerankClient.workers`."""
+        await self._do(self._records.ping())
         return await self._in_thread(self._publisher.workers, timeout_s, at_most)
 
     async def aclose(self) -> None:
@@ -187,7 +186,8 @@ class _Waits:
         #: How many wait for each job.
         self._waiting: Counter[str] = Counter()
         self._listener: asyncio.Task[None] | None = None
-        self._listening: asyncio.Future[None] | None = None
+        #: Done when the subscription stands.
+        self._subscribed: asyncio.Future[None] | None = None
 
     async def outcome(self, job_id: str) -> jobs.Ended:
         """Wait for the job to end. Raises `RedisUnavailable`."""
@@ -205,21 +205,20 @@ class _Waits:
                 self._futures.pop(job_id, None)
 
     async def _listen(self) -> None:
-        if self._listener is None or self._listener.done():
-            self._listening = asyncio.get_running_loop().create_future()
-            self._listener = asyncio.create_task(self._run(self._listening))
-        assert self._listening is not None
-        await asyncio.shield(self._listening)
+        if self._subscribed is None or self._listener is None or self._listener.done():
+            self._subscribed = asyncio.get_running_loop().create_future()
+            self._listener = asyncio.create_task(self._run(self._subscribed))
+        await asyncio.shield(self._subscribed)
 
-    async def _run(self, listening: asyncio.Future[None]) -> None:
-        pubsub = self._redis.pubsub(ignore_subscribe_messages=True)
+    async def _run(self, subscribed: asyncio.Future[None]) -> None:
+        pubsub: Any = self._redis.pubsub(ignore_subscribe_messages=True)
         try:
             await pubsub.subscribe(self._records.keys.done)
-            listening.set_result(None)
+            subscribed.set_result(None)
             while True:
                 await self._read(await self._next(pubsub))
         except (redis.RedisError, RerankError) as error:
-            self._fail(error, listening)
+            self._fail(error, subscribed)
         finally:
             await pubsub.aclose()
 
@@ -244,12 +243,13 @@ class _Waits:
                 if future is not None and not future.done():
                     future.set_result(ended)
 
-    def _fail(self, error: Exception, listening: asyncio.Future[None]) -> None:
+    def _fail(self, error: Exception, subscribed: asyncio.Future[None]) -> None:
         ours: Exception = error
         if isinstance(error, redis.RedisError):
             ours = translate(error, self._records.settings)
             ours.__cause__ = error
-        for future in (listening, *self._futures.values()):
+        waiting: list[asyncio.Future[Any]] = [subscribed, *self._futures.values()]
+        for future in waiting:
             if not future.done():
                 future.set_exception(ours)
                 future.exception()  # whoever still waits sees it; nobody has to
@@ -261,5 +261,3 @@ class _Waits:
                 await self._listener
         for future in self._futures.values():
             future.cancel()
-
-

@@ -126,9 +126,7 @@ class RerankClient:
         """
         if job_id is not None:
             return self._store.do(self._records.status(job_id))
-        # Read first: it fails sooner if Redis is away.
-        self._store.do(self._records.queue(()))
-        return self._store.do(self._records.queue(self._publisher.workers()))
+        return self._store.do(self._records.queue(self.workers()))
 
     def cancel(self, job_id: str) -> bool:
         """End a job that has not ended; False if it had.
@@ -141,6 +139,7 @@ class RerankClient:
 
     def workers(self, timeout_s: float = 1.0, at_most: int | None = None) -> tuple[str, ...]:
         """Names of the workers that answer within `timeout_s`. Raises `RedisUnavailable`."""
+        self._store.do(self._records.ping())  # fails sooner than Celery's asking if Redis is away
         return self._publisher.workers(timeout_s, at_most)
 
     def forget(self, job_id: str) -> None:
@@ -173,12 +172,10 @@ class Watch:
 
     def __init__(self, client: redis.Redis, store: JobStore) -> None:
         self._store = store
-        self._pubsub = client.pubsub(ignore_subscribe_messages=True)
+        self._pubsub: Any = client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
         self._read_once: set[str] = set()
 
-    def any_of(
-        self, job_ids: Collection[str], timeout: float | None
-    ) -> dict[str, jobs.Ended]:
+    def any_of(self, job_ids: Collection[str], timeout: float | None) -> dict[str, jobs.Ended]:
         """The outcomes of those of `job_ids` that have ended, as soon as there is one.
 
         Empty after `timeout` seconds (None: never). Raises `RedisUnavailable`.

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 
 from contract import jobs
 from contract.errors import InvalidInput
@@ -87,16 +87,14 @@ def texts(path: str, bad: BadLines, max_chars: int) -> Iterator[tuple[int, Text]
 def run(path: str, bad: BadLines) -> Iterator[tuple[int, RunLine]]:
     """A TREC run: `query Q0 document rank score tag`, split at any white space."""
 
-    def parse(_: int, line: str) -> RunLine:
+    def parse(number: int, line: str) -> RunLine:
         parts = line.split()
         if len(parts) < 5:
             raise ValueError(
                 f"a TREC run has 6 columns (query Q0 document rank score tag), here {len(parts)}"
             )
-        query_id, _, document_id, rank, score = parts[:5]
-        return RunLine(
-            query_id, document_id, int(_number(rank, "rank")), _number(score, "score")
-        )
+        query_id, _q0, document_id, rank, score = parts[:5]
+        return RunLine(query_id, document_id, int(_number(rank, "rank")), _number(score, "score"))
 
     return _items(path, parse, bad)
 
@@ -108,8 +106,7 @@ def qrels(path: str, bad: BadLines) -> Iterator[tuple[int, Judgment]]:
         parts = line.split("\t") if line.count("\t") in (2, 3) else line.split()
         if len(parts) not in (3, 4):
             raise ValueError(
-                "qrels have 3 columns (query, document, relevance) or TREC's 4,"
-                f" here {len(parts)}"
+                f"qrels have 3 columns (query, document, relevance) or TREC's 4, here {len(parts)}"
             )
         try:
             relevance = _number(parts[-1], "relevance")
@@ -142,10 +139,11 @@ def requests(path: str, bad: BadLines) -> Iterator[tuple[int, jobs.Request]]:
 def documents(path: str) -> list[dict[str, Any] | str]:
     """Documents of one query: JSONL (`{"id", "text"}`), or one text a line."""
 
-    def parse(_: int, line: str) -> dict[str, Any] | str:
+    def parse(number: int, line: str) -> dict[str, Any] | str:
         return _with_string_id(_json_object(line)) if line.startswith("{") else line
 
-    return [item for _, item in _items(path, parse, BadLines())]
+    items: Iterator[tuple[int, dict[str, Any] | str]] = _items(path, parse, BadLines())
+    return [item for _, item in items]
 
 
 def _items(
@@ -183,7 +181,7 @@ def _lines(path: str) -> Iterator[tuple[int, str]]:
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[BinaryIO | io.BufferedReader | gzip.GzipFile]:
+def _opened(path: str) -> Iterator[BinaryIO]:
     if path == STDIN:
         yield _unpacked(sys.stdin.buffer)
         return
@@ -197,11 +195,11 @@ def _opened(path: str) -> Iterator[BinaryIO | io.BufferedReader | gzip.GzipFile]
         yield _unpacked(file)
 
 
-def _unpacked(stream: BinaryIO) -> BinaryIO | gzip.GzipFile:
-    buffered = stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(stream)  # type: ignore[type-var]
+def _unpacked(stream: BinaryIO) -> BinaryIO:
+    buffered = cast(io.BufferedReader, stream)
     if buffered.peek(2)[:2] == _GZIP_MAGIC:
-        return gzip.GzipFile(fileobj=buffered)
-    return buffered
+        return cast(BinaryIO, gzip.GzipFile(fileobj=buffered))
+    return stream
 
 
 def _json_text(line: str) -> Text:

@@ -1,15 +1,13 @@
-"""Puts a run and its texts in order, in a temporary SQLite file: memory stays flat however large
-the collection, and what does not fit together is found before anything is sent.
+"""Puts a run and its texts in order, in a temporary SQLite database on disk: memory stays flat
+however large the collection, and what does not fit together is found before anything is sent.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -32,6 +30,7 @@ CREATE TABLE qrels (
 CREATE TABLE scored (query_id TEXT NOT NULL UNIQUE, start INTEGER NOT NULL);
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
+PRAGMA cache_size = -32768;
 """
 
 #: The best first, as a first stage means it: by score, then by its own rank, then as written.
@@ -52,20 +51,17 @@ class Counts:
 class Staging:
     """A collection on disk, in the order in which it is to be scored. Use it in a `with` block.
 
-    The file lies in `folder` (None: where temporary files lie) and is gone afterwards.
+    `depth` keeps that many candidates of each query. The file lies where SQLite puts temporary
+    files (SQLITE_TMPDIR, else /var/tmp) and is gone afterwards, however the process ends.
     """
 
-    def __init__(
-        self, settings: Settings, bad: formats.BadLines, depth: int | None, folder: Path | None
-    ) -> None:
+    def __init__(self, settings: Settings, bad: formats.BadLines, depth: int | None = None) -> None:
         self._settings = settings
         self._bad = bad
         self._depth = -1 if depth is None else depth  # SQL: no limit
         self._order = _BY_SCORE
-        self._file = tempfile.NamedTemporaryFile(  # noqa: SIM115
-            prefix=".rerankq-", suffix=".sqlite", dir=folder
-        )
-        self._database = sqlite3.connect(self._file.name, isolation_level=None)
+        # An empty name is a private database in a file that SQLite has unlinked already.
+        self._database = sqlite3.connect("", isolation_level=None)
         self._database.executescript(_SCHEMA)
 
     def load_run(self, run: str, queries: str, corpus: str) -> None:
@@ -91,7 +87,7 @@ class Staging:
         with self._transaction():
             for number, judgment in formats.qrels(path, self._bad):
                 self._insert(
-                    "INSERT INTO qrels VALUES (?, ?, ?)",
+                    "INTO qrels VALUES (?, ?, ?)",
                     judgment,
                     f"{path}:{number}: {judgment.document_id!r} is judged twice"
                     f" for query {judgment.query_id!r}",
@@ -122,7 +118,7 @@ class Staging:
             candidates = self._database.execute(
                 "SELECT c.document_id AS id, coalesce(c.text, d.text) AS text, c.score, c.metadata"
                 " FROM candidates c LEFT JOIN documents d ON d.id = c.document_id"
-                f" WHERE c.query_id = ? ORDER BY {self._order} LIMIT ?",  # noqa: S608
+                f" WHERE c.query_id = ? ORDER BY {self._order} LIMIT ?",
                 (query_id, self._depth),
             )
             yield jobs.parse(
@@ -147,14 +143,13 @@ class Staging:
         """Document ids and scores of a query's first stage, best first, cut to the depth."""
         rows = self._database.execute(
             "SELECT c.document_id, c.score FROM candidates c WHERE c.query_id = ?"
-            f" ORDER BY {self._order} LIMIT ?",  # noqa: S608
+            f" ORDER BY {self._order} LIMIT ?",
             (query_id, self._depth),
         ).fetchall()
-        # Without scores, the order is what the first stage says.
-        return [
-            (document_id, float(-place) if score is None else score)
-            for place, (document_id, score) in enumerate(rows)
-        ]
+        if self._order == _BY_SCORE:
+            return rows
+        # Request lines need not have scores: their order is what the first stage says.
+        return [(document_id, float(-place)) for place, (document_id, _) in enumerate(rows)]
 
     def judgments(self, query_id: str) -> dict[str, int]:
         """Relevance of a query's judged documents."""
@@ -187,7 +182,7 @@ class Staging:
                 "INSERT OR IGNORE INTO queries (id) VALUES (?)", (line.query_id,)
             )
             self._insert(
-                "INSERT INTO candidates (query_id, document_id, place, score) VALUES (?, ?, ?, ?)",
+                "INTO candidates (query_id, document_id, place, score) VALUES (?, ?, ?, ?)",
                 line,
                 f"{path}:{number}: document {line.document_id!r} stands twice"
                 f" for query {line.query_id!r}",
@@ -201,19 +196,19 @@ class Staging:
             ).fetchone()
             if known is None:
                 continue  # a query that the run does not have
+            if not query.text.strip():
+                self._bad.add(f"{where}: query {query.id!r} is empty")
+                continue
             if known[0] is not None:
                 self._bad.add(f"{where}: query id {query.id!r} stands twice")
-            elif not query.text.strip():
-                self._bad.add(f"{where}: query {query.id!r} is empty")
-            else:
-                self._database.execute(
-                    "UPDATE queries SET text = ? WHERE id = ?", (query.text, query.id)
-                )
+            self._database.execute(
+                "UPDATE queries SET text = ? WHERE id = ?", (query.text, query.id)
+            )
 
     def _load_corpus(self, path: str) -> None:
         for number, document in formats.texts(path, self._bad, self._settings.max_text_chars):
             self._insert(
-                "INSERT INTO documents VALUES (?, ?)",
+                "INTO documents VALUES (?, ?)",
                 document,
                 f"{path}:{number}: document id {document.id!r} stands twice",
             )
@@ -227,11 +222,12 @@ class Staging:
                 " (RERANKQ_MAX_TEXT_CHARS)"
             )
             return
-        if not self._insert(
-            "INSERT INTO queries (id, text) VALUES (?, ?)",
-            (request.query_id, request.query),
-            f"{where}: query id {request.query_id!r} stands twice",
-        ):
+        try:
+            self._database.execute(
+                "INSERT INTO queries (id, text) VALUES (?, ?)", (request.query_id, request.query)
+            )
+        except sqlite3.IntegrityError:
+            self._bad.add(f"{where}: query id {request.query_id!r} stands twice")
             return
         self._database.executemany(
             "INSERT INTO candidates VALUES (?, ?, ?, ?, ?, ?)",
@@ -248,30 +244,29 @@ class Staging:
             ),
         )
 
-    def _insert(self, sql: str, row: tuple[object, ...], if_twice: str) -> bool:
+    def _insert(self, sql: str, row: tuple[object, ...], if_twice: str) -> None:
         try:
-            self._database.execute(sql, row)
+            self._database.execute(f"INSERT {sql}", row)
         except sqlite3.IntegrityError:
-            self._bad.add(if_twice)
-            return False
-        return True
+            self._bad.add(f"{if_twice} (--skip-invalid counts the last, as BEIR's loader does)")
+            self._database.execute(f"REPLACE {sql}", row)
 
     def _drop_unknown(self, what: str, plural: str, table: str, run: str, source: str) -> None:
         """Report what the run names and `source` does not have; drop it if that is allowed."""
-        missing = f"{what}_id NOT IN (SELECT id FROM {table} WHERE text IS NOT NULL)"  # noqa: S608
+        missing = f"{what}_id NOT IN (SELECT id FROM {table} WHERE text IS NOT NULL)"
         lines, ids = self._database.execute(
-            f"SELECT count(*), count(DISTINCT {what}_id) FROM candidates WHERE {missing}"  # noqa: S608
+            f"SELECT count(*), count(DISTINCT {what}_id) FROM candidates WHERE {missing}"
         ).fetchone()
         if not lines:
             return
         names = self._database.execute(
-            f"SELECT DISTINCT {what}_id FROM candidates WHERE {missing} ORDER BY rowid LIMIT 5"  # noqa: S608
+            f"SELECT DISTINCT {what}_id FROM candidates WHERE {missing} ORDER BY rowid LIMIT 5"
         ).fetchall()
         listed = ", ".join(name for (name,) in names) + (", ..." if ids > len(names) else "")
         self._bad.add(
             f"{run}: {ids:,} {plural if ids > 1 else what} not in {source}: {listed}", lines=lines
         )
-        self._database.execute(f"DELETE FROM candidates WHERE {missing}")  # noqa: S608
+        self._database.execute(f"DELETE FROM candidates WHERE {missing}")
 
     def _check_sizes(self, source: str) -> None:
         self._database.execute(
@@ -305,4 +300,3 @@ class Staging:
         traceback: TracebackType | None,
     ) -> None:
         self._database.close()
-        self._file.close()

@@ -1,4 +1,4 @@
-"""The Celery app, where `celery -A worker` looks for it, and why each of its settings is as it is."""
+"""The Celery app, where `celery -A worker` looks for it, with a reason for each setting."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The reranker in the caller's own process, for programs that need no queue.
 
-    reranker = CrossEncoderReranker()
-    best = reranker.rerank("a query", results, top_k=10)
-    best = await reranker.rerank_async("a query", results, top_k=10)
+reranker = CrossEncoderReranker()
+best = reranker.rerank("a query", results, top_k=10)
+best = await reranker.rerank_async("a query", results, top_k=10)
 """
 
 from __future__ import annotations

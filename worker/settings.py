@@ -1,4 +1,4 @@
-"""Settings of a worker, each with its environment variable (`RERANKQ_` and the name in capitals)."""
+"""Settings of a worker, each with an environment variable: `RERANKQ_` and its name in capitals."""
 
 from __future__ import annotations
 

