@@ -51,10 +51,11 @@ def _load_models(**_: Any) -> None:
         logger.critical("The worker stops: its model did not load", exc_info=True)
     else:
         return
+    if os.getpid() == _main_pid:  # a pool without children
+        raise SystemExit(EXIT_NO_MODEL)
     _no_model[0] = 1
     os.kill(_main_pid, signal.SIGTERM)
-    if os.getpid() != _main_pid:
-        os._exit(EXIT_NO_MODEL)
+    os._exit(EXIT_NO_MODEL)
 
 
 @signals.worker_shutdown.connect

@@ -48,6 +48,8 @@ def _find(model: str, device: str) -> CrossEncoder:
         return _open(str(BUNDLED_PATH), device, local_files_only=True)
     if Path(model).exists():
         return _open(model, device, local_files_only=True)
+    if model.startswith(("/", ".", "~")):
+        raise FileNotFoundError("a path, and nothing is there")
     try:
         # The cache first: no request to the hub at each start, and none needed without network.
         return _open(model, device, local_files_only=True)

