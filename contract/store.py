@@ -6,6 +6,7 @@ The one seam where redis-py's errors become ours.
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import Executor
 from typing import Any, TypeVar
 
 import redis
@@ -70,11 +71,15 @@ class JobStore:
 
 
 class AsyncJobStore:
-    """Carries exchanges over an asyncio connection."""
+    """Carries exchanges over an asyncio connection; `threads` take the replies apart.
 
-    def __init__(self, client: Any, records: Records) -> None:
+    Unpacking a large result takes long enough for the event loop's others to notice.
+    """
+
+    def __init__(self, client: Any, records: Records, threads: Executor) -> None:
         self.client = client
         self.records = records
+        self.threads = threads
 
     async def do(self, exchange: Exchange[T]) -> T:
         """Make the exchange in one transaction. Raises `RedisUnavailable`, and what it reads."""
@@ -84,5 +89,5 @@ class AsyncJobStore:
             replies = await pipe.execute()
         except redis.RedisError as error:
             raise translate(error, self.records.settings) from error
-        # Unpacking a large result takes long enough to be noticed by the event loop's others.
-        return await asyncio.to_thread(exchange.read, replies)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.threads, exchange.read, replies)

@@ -23,12 +23,14 @@ from producer.publish import Publisher
 
 T = TypeVar("T")
 
-#: Exchanges at once; a thousand coroutines must not open a thousand connections.
-MAX_EXCHANGES = 32
-#: Kombu's publishing blocks; a few threads are enough for what one Redis takes.
-PUBLISH_THREADS = 4
+#: Calls at once: a thousand coroutines must not open a thousand connections, nor all run in one
+#: turn of the event loop.
+MAX_CALLS = 32
+#: For what blocks or computes: publishing, packing, unpacking. Few, because each thread that
+#: computes takes its turn with the event loop's.
+THREADS = 2
 #: Outcomes read in one exchange, so that the replies are never long to take apart.
-READ_AT_ONCE = 100
+READ_AT_ONCE = 20
 
 
 class AsyncRerankClient:
@@ -45,10 +47,11 @@ class AsyncRerankClient:
             self.settings.redis_url.get_secret_value(),
             **connection_options(self.settings, asynchronous=True),
         )
-        self._store = AsyncJobStore(self._redis, self._records)
-        self._exchanges = asyncio.Semaphore(MAX_EXCHANGES)
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="rerankq")
+        self._store = AsyncJobStore(self._redis, self._records, self._threads)
+        self._submissions = asyncio.Semaphore(MAX_CALLS)
+        self._exchanges = asyncio.Semaphore(MAX_CALLS)
         self._publisher = Publisher(self.settings)
-        self._threads = ThreadPoolExecutor(PUBLISH_THREADS, thread_name_prefix="rerankq-publish")
         self._waits = _Waits(self._redis, self._do, self._records)
 
     async def submit(
@@ -67,7 +70,8 @@ class AsyncRerankClient:
             request = prepare.request(query, documents, top_k=top_k)
             return prepare.job([request], self.settings, model=model, job_id=job_id)
 
-        return await self.submit_job(await asyncio.to_thread(make), priority=priority)
+        async with self._submissions:
+            return await self._submit(await self._in_thread(make), priority)
 
     async def submit_many(
         self,
@@ -82,13 +86,18 @@ class AsyncRerankClient:
         def make() -> list[jobs.Job]:
             return prepare.many(requests, self.settings, model=model, pairs_per_job=pairs_per_job)
 
-        made = await asyncio.to_thread(make)
-        return [await self.submit_job(job, priority=priority) for job in made]
+        return [
+            await self.submit_job(job, priority=priority) for job in await self._in_thread(make)
+        ]
 
     async def submit_job(self, job: jobs.Job, *, priority: int = names.PRIORITY_BULK) -> str:
         """See `RerankClient.submit_job`."""
+        async with self._submissions:
+            return await self._submit(job, priority)
+
+    async def _submit(self, job: jobs.Job, priority: int) -> str:
         prepare.check_priority(priority)
-        accept = await asyncio.to_thread(self._records.accept, job)
+        accept = await self._in_thread(self._records.accept, job)
         if not (await self._do(accept)).sent:
             await self._in_thread(self._publisher.send, job, priority)
             await self._do(self._records.mark_sent(job.id))
