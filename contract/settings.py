@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -87,7 +87,7 @@ class Settings(BaseSettings):
         return model == self.cross_encoder_model or model in self.allowed_models
 
     @classmethod
-    def load(cls, **overrides: Any) -> Any:
+    def load(cls, **overrides: Any) -> Self:
         """Read the environment; what is passed as a keyword (and is not None) wins over it.
 
         Raises `InvalidInput` naming the variable that does not parse.

@@ -28,7 +28,7 @@ class RerankClient:
     """
 
     def __init__(self, settings: Settings | None = None, *, redis_url: str | None = None) -> None:
-        self.settings: Settings = settings or Settings.load(redis_url=redis_url)
+        self.settings = settings or Settings.load(redis_url=redis_url)
         self._records = Records(self.settings)
         self._redis = redis.Redis.from_url(
             self.settings.redis_url.get_secret_value(), **connection_options(self.settings)

@@ -140,7 +140,10 @@ def documents(path: str) -> list[dict[str, Any] | str]:
     """Documents of one query: JSONL (`{"id", "text"}`), or one text a line."""
 
     def parse(number: int, line: str) -> dict[str, Any] | str:
-        return _with_string_id(_json_object(line)) if line.startswith("{") else line
+        if not line.startswith("{"):
+            return line
+        data = _json_object(line)
+        return {**data, "id": str(data["id"])} if isinstance(data.get("id"), int) else data
 
     items: Iterator[tuple[int, dict[str, Any] | str]] = _items(path, parse, BadLines())
     return [item for _, item in items]

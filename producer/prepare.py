@@ -11,6 +11,9 @@ from contract.settings import Settings
 #: A text alone (its place becomes its id), `{"text": ..., "id": ...}`, or a `Candidate`.
 Document = str | Mapping[str, object] | jobs.Candidate
 
+#: What a job's JSON has around its requests, generously.
+ENVELOPE_BYTES = 2_048
+
 
 def candidates(documents: Iterable[Document]) -> tuple[jobs.Candidate, ...]:
     """Make candidates; a document without an id gets its place (from 0) as id.
@@ -58,6 +61,7 @@ def pack(
     """
     group: list[jobs.Request] = []
     pairs = size = 0
+    max_bytes -= ENVELOPE_BYTES
     for request in requests:
         request_pairs, request_size = len(request.candidates), _size_bytes(request)
         if group and (pairs + request_pairs > max_pairs or size + request_size > max_bytes):
@@ -71,7 +75,7 @@ def pack(
 
 
 def _size_bytes(request: jobs.Request) -> int:
-    return len(request.model_dump_json())
+    return len(request.model_dump_json().encode()) + 1  # and a comma
 
 
 def request(query: str, documents: Iterable[Document], *, top_k: int | None) -> jobs.Request:

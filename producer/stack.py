@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -42,7 +43,7 @@ class LocalStack:
         say: Callable[[str], object],
     ) -> None:
         #: As the services see them; for clients too.
-        self.settings: Settings = Settings.load(
+        self.settings = Settings.load(
             redis_url=f"redis://127.0.0.1:{redis_port}/0",
             namespace=settings.namespace,
             cross_encoder_model=model or settings.cross_encoder_model,
@@ -92,7 +93,13 @@ class LocalStack:
             ) from error
         _require_free(self._redis_port, "Redis", "--redis-port")
         server = ValkeyServer(port=self._redis_port)
-        server.start()
+        # Ctrl-C reaches the whole process group, and the server must outlive the worker that is
+        # still putting its last job on record: it is started deaf to it.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            server.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         self._started.callback(server.stop)
         self._say(f"redis   {self.settings.redis_location} (embedded, keeps nothing)")
 

@@ -39,7 +39,7 @@ def redis_url() -> Iterator[str]:
 @pytest.fixture
 def settings(redis_url: str) -> Iterator[Settings]:
     """Settings with a namespace of their own; no key in it may be left without a TTL."""
-    made: Settings = Settings.load(redis_url=redis_url, namespace=f"test-{uuid.uuid4().hex[:8]}")
+    made = Settings.load(redis_url=redis_url, namespace=f"test-{uuid.uuid4().hex[:8]}")
     yield made
     with redis.Redis.from_url(redis_url) as client:
         ours = list(client.scan_iter(f"{made.namespace}:*"))

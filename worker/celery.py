@@ -11,11 +11,14 @@ from contract import names
 from worker.settings import WorkerSettings
 
 #: What task and children use, read from the environment once.
-settings: WorkerSettings = WorkerSettings.load()
+settings = WorkerSettings.load()
 
 #: Flower's options as its environment variables, for those that are not set: the command line and
 #: the environment win. Without an address Flower would listen on all of them.
-FLOWER_DEFAULTS = {"FLOWER_ADDRESS": "127.0.0.1"}
+FLOWER_DEFAULTS = {
+    "FLOWER_ADDRESS": "127.0.0.1",
+    "FLOWER_TASKS_COLUMNS": "name,uuid,state,kwargs,result,received,runtime,worker",
+}
 
 app = Celery("rerankq.worker", include=["worker.tasks", "worker.children"])
 app.conf.update(names.celery_options(settings))
@@ -36,7 +39,7 @@ app.conf.update(
     task_acks_on_failure=True,  # a failure is an end ...
     task_acks_on_timeout=True,  # ... and so is the hard time limit
     worker_deduplicate_successful_tasks=True,  # a message delivered again after success is dropped
-    # Leases will tell twins apart; killing the child would reload its model at each blip.
+    # The first outcome stands, so twins do no harm; a killed child would reload its model.
     worker_cancel_long_running_tasks_on_connection_loss=False,
     worker_prefetch_multiplier=1,  # jobs are long: the next one is for whoever is free
     # Redis going away
@@ -44,6 +47,7 @@ app.conf.update(
     broker_connection_max_retries=None,  # wait for Redis for ever
     broker_channel_error_retry=True,  # survive "out of memory" and "read only" replies
     broker_pool_acquire_timeout=5,
+    broker_pool_limit=10,
     task_publish_retry_policy={
         "max_retries": 3,
         "interval_start": 0,
@@ -60,6 +64,8 @@ app.conf.update(
     redis_socket_keepalive=True,
     redis_backend_health_check_interval=25,
     result_expires=3600,
+    result_failure_expires=86_400,
+    result_extended=False,  # the arguments say nothing that the job's record does not
     task_track_started=True,
     # Children
     worker_concurrency=settings.default_concurrency,

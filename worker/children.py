@@ -40,6 +40,8 @@ def _prepare_parent(sender: Any, **_: Any) -> None:
 
 @signals.worker_process_init.connect
 def _load_models(**_: Any) -> None:
+    # Tokenizers have their own thread pool, which would take every core in each child.
+    os.environ.setdefault("RAYON_NUM_THREADS", str(_threads))
     from worker import tasks
 
     try:

@@ -64,7 +64,7 @@ class CrossEncoderReranker:
     """
 
     def __init__(self, model_name: str | None = None) -> None:
-        self._settings: WorkerSettings = WorkerSettings.load(cross_encoder_model=model_name)
+        self._settings = WorkerSettings.load(cross_encoder_model=model_name)
         self.model_name = self._settings.cross_encoder_model
 
     def warm_up(self) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from billiard.exceptions import SoftTimeLimitExceeded
 
 from contract.errors import BadScores, OutOfMemory, RerankError, ScoringError
 from worker import models
@@ -85,7 +86,8 @@ class Scorer:
         with self._turn:
             try:
                 return self._score(pairs)
-            except RerankError:
+            # The time limit's exception comes at any moment, and is not the model's.
+            except (RerankError, SoftTimeLimitExceeded):
                 raise
             # Whatever a model raises is a failure to score; MemoryError must not reach Celery,
             # whose parent process would end with it.

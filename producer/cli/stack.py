@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import signal
 import tempfile
-import threading
+import time
+from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 
 import click
 
@@ -35,6 +35,7 @@ def up(
 
     Redis is embedded, keeps nothing, and listens on 127.0.0.1 only.
     """
+    _sigterm_is_ctrl_c()
     with (
         tempfile.TemporaryDirectory(prefix="rerankq-") as logs,
         LocalStack(
@@ -57,6 +58,7 @@ def demo(ctx: click.Context, keep: str | None) -> None:
 
     Starts an embedded Redis, a worker with the bundled model, and Flower; stops them at the end.
     """
+    _sigterm_is_ctrl_c()
     sample = _sample()
     with tempfile.TemporaryDirectory(prefix="rerankq-") as scratch:
         folder = Path(keep) if keep else Path(scratch)
@@ -87,15 +89,17 @@ def demo(ctx: click.Context, keep: str | None) -> None:
 
 def _until_told(stack: LocalStack) -> None:
     """Return at Ctrl-C or SIGTERM; raise if a service ends by itself."""
-    told = threading.Event()
+    with suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(1.0)
+            stack.check()
 
-    def tell(_signal: int, _frame: FrameType | None) -> None:
-        told.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, tell)
-    while not told.wait(1.0):
-        stack.check()
+def _sigterm_is_ctrl_c() -> None:
+    """Whoever ends us, the services are stopped first."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A shell's background process starts with Ctrl-C ignored; `kill -INT` means it all the same.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _sample() -> Path:

@@ -1,0 +1,120 @@
+"""`rerankq demo` and `rerankq up` on a bare machine, and Flower beside a worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from contextlib import closing
+from pathlib import Path
+
+from contract.settings import Settings
+from producer.client import RerankClient
+from producer.stack import free_port
+from tests.acceptance.conftest import environment_of
+from tests.processes import celery, rerankq, wait_until
+
+
+def listens(port: int, address: str = "127.0.0.1") -> bool:
+    with closing(socket.socket()) as probe:
+        return probe.connect_ex((address, port)) == 0
+
+
+def test_the_demo_shows_what_reranking_changes(tmp_path: Path) -> None:
+    done = rerankq("demo", "--keep", str(tmp_path), environment={})
+
+    assert done.returncode == 0, done.stderr
+    assert "first stage" in done.stderr
+    assert "reranked" in done.stderr
+    assert "fix the artist and album names in my mp3 collection" in done.stdout
+    assert len((tmp_path / "reranked.trec").read_text().splitlines()) == 2500
+
+
+def test_ctrl_c_ends_all_that_up_started(tmp_path: Path) -> None:
+    # Given a stack that is up
+    redis_port, flower_port = free_port(), free_port()
+    command = [sys.executable, "-m", "producer", "up", "--model", "bundled", "--concurrency", "1"]
+    command += ["--redis-port", str(redis_port), "--flower-port", str(flower_port)]
+    with (tmp_path / "up.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ)
+        wait_until(
+            lambda: "Ctrl-C" in (tmp_path / "up.log").read_text() or process.poll() is not None,
+            "the stack is up",
+        )
+        settings = Settings.load(redis_url=f"redis://127.0.0.1:{redis_port}/0")
+        with RerankClient(settings) as client:
+            assert client.rerank("a query", ["a document"], timeout=60).documents[0].rank == 1
+        assert listens(flower_port)
+
+        # When it is told to end
+        process.send_signal(signal.SIGINT)
+
+        # Then nothing is left of it
+        assert process.wait(60) == 0
+    assert not listens(redis_port)
+    assert not listens(flower_port)
+    for service in ("redis", "worker", "flower"):
+        assert service in (tmp_path / "up.log").read_text()
+
+
+def test_a_taken_port_is_one_line_of_error() -> None:
+    with closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+
+        done = rerankq("up", "--model", "bundled", "--redis-port", port, environment={})
+
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert port in done.stderr
+    assert "--redis-port" in done.stderr
+
+
+def test_a_model_that_cannot_be_loaded_ends_up_with_the_reason() -> None:
+    done = rerankq(
+        *("up", "--model", "/no/such/model", "--redis-port", str(free_port())),
+        environment={},
+    )
+
+    assert done.returncode == 1
+    assert "'/no/such/model' cannot be loaded" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_flower_shows_a_job_with_its_model_and_listens_on_loopback_only(
+    service: Settings, client: RerankClient, tmp_path: Path
+) -> None:
+    # Given Flower beside the worker
+    port = free_port()
+    environment = environment_of(service) | {"FLOWER_UNAUTHENTICATED_API": "true"}
+    log = tmp_path / "flower.log"
+    with celery("flower", f"--port={port}", log=log, environment=environment):
+        wait_until(lambda: listens(port), "Flower answers")
+
+        # When a job is done, then Flower has it, with the summary as its result
+        def found() -> dict[str, str]:
+            job_id = client.rerank("a query", ["a document"], timeout=60).job_id
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/tasks") as response:
+                task: dict[str, str] = json.load(response).get(job_id, {})
+                return task
+
+        wait_until(lambda: found().get("state") == "SUCCESS", "Flower shows the job")
+        task = found()
+        assert task["name"] == "rerankq.score"
+        listening = _listening_addresses(port)
+    assert listening == {"0100007F"}
+
+
+def _listening_addresses(port: int) -> set[str]:
+    """Local addresses (hexadecimal) on which somebody listens at `port`, as Linux lists them."""
+    found = set()
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        local, state = line.split()[1], line.split()[3]
+        address, hex_port = local.split(":")
+        if int(hex_port, 16) == port and state == "0A":
+            found.add(address)
+    return found
