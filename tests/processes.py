@@ -54,6 +54,14 @@ def end(process: subprocess.Popen[bytes]) -> int:
     return process.wait()
 
 
+def children_of(pid: int) -> list[int]:
+    """Ids of the child processes of a process, as Linux lists them."""
+    tasks = Path(f"/proc/{pid}/task")
+    return [
+        int(child) for task in tasks.iterdir() for child in (task / "children").read_text().split()
+    ]
+
+
 def rerankq(
     *arguments: str, environment: Mapping[str, str], standard_input: str | None = None
 ) -> subprocess.CompletedProcess[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 from billiard.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
-from celery import Task
+from celery import Task, signals
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
@@ -54,70 +54,73 @@ def scorer_of(model: str) -> Scorer:
     return scorers.get(model, settings.device, children.threads(), settings.max_batch_tokens)
 
 
-class ScoreTask(Task):
-    """Records the ends that a child cannot record itself, because it was killed."""
-
-    def on_failure(
-        self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any
-    ) -> None:
-        """Called in the parent for a lost child and for the hard time limit."""
-        if isinstance(exc, TimeLimitExceeded):
-            limit = settings.time_limit_s
-            error: errors.RerankError = errors.TimeLimitExceeded(
-                f"killed after the hard time limit of {limit} s (RERANKQ_TIME_LIMIT_S)"
-            )
-        elif isinstance(exc, WorkerLostError):
-            error = errors.AttemptsExhausted(f"its worker process was killed each time: {exc}")
-        else:
-            return
-        fail(task_id, error, attempts=1 + self.request.retries)
-
-
 @app.task(
     bind=True,
-    base=ScoreTask,
     name=names.SCORE_TASK,
     max_retries=settings.max_attempts - 1,
     default_retry_delay=2,
     resultrepr_maxsize=512,
     throws=(errors.RerankError,),
 )
-def score(self: ScoreTask, job_id: str, **counts: int) -> dict[str, Any]:
+def score(self: Task, job_id: str, **counts: int) -> dict[str, Any]:
     """Score job `job_id`; the counts are for Flower, the payload says what counts.
 
     Gives a summary. Raises the error that stands in the failure record.
     """
-    began = time.monotonic()
-    attempt = 0
     try:
-        attempt = store().do(records.start(job_id))
-        if not attempt:
-            logger.info("Job %s has ended already: nothing to do", job_id)
-            return {"skipped": True}
-        result = _score(job_id, attempt, began)
-        recorded = store().do(records.finish(result))
+        return _attempt(job_id)
     except errors.RedisUnavailable as error:
-        # Not the job's fault, and no failure could be recorded: the message goes back.
+        # Not the job's fault, and no outcome could be recorded: it is to be tried again.
         raise self.retry(exc=error, countdown=5) from error
-    except errors.RerankError as error:
-        fail(job_id, error, attempt)
+
+
+def _attempt(job_id: str) -> dict[str, Any]:
+    """Bring the job to its end, if it has none yet."""
+    began = time.monotonic()
+    attempt = store().do(records.start(job_id))
+    if not attempt:
+        logger.info("Job %s has ended already: nothing to do", job_id)
+        return {"skipped": True}
+    try:
+        result = _score(job_id, attempt, began)
+    except errors.RedisUnavailable:
         raise
-    except SoftTimeLimitExceeded as error:
-        limit = settings.soft_time_limit_s
-        late = errors.TimeLimitExceeded(
-            f"not done after {limit} s (RERANKQ_SOFT_TIME_LIMIT_S): send fewer pairs in a job"
-        )
-        fail(job_id, late, attempt)
-        raise late from error
-    # The last line of defence: no error of ours may leave a job without an end, and a MemoryError
-    # that left the task would end the worker.
+    # Whatever it is, it is the end of this job only: a MemoryError that left the task would be the
+    # end of the worker.
     except Exception as error:
-        unexpected = errors.ScoringError(f"unexpected {type(error).__name__}: {error}")
-        fail(job_id, unexpected, attempt)
-        raise unexpected from error
-    if not recorded:
+        ours = _explained(error)
+        fail(job_id, ours, attempt)
+        raise ours from (None if ours is error else error)
+    if not store().do(records.finish(result)):
         logger.info("Job %s was ended by another while it was scored", job_id)
     return summary(result.provenance)
+
+
+def _explained(error: Exception) -> errors.RerankError:
+    """The error to put on record for one that ended an attempt."""
+    if isinstance(error, errors.RerankError):
+        return error
+    if isinstance(error, SoftTimeLimitExceeded):
+        return errors.TimeLimitExceeded(
+            f"not done after {settings.soft_time_limit_s} s (RERANKQ_SOFT_TIME_LIMIT_S):"
+            " send fewer pairs in a job"
+        )
+    return errors.ScoringError(f"unexpected {type(error).__name__}: {error}")
+
+
+@signals.task_failure.connect
+def _record_killed(task_id: str, exception: BaseException, **_: Any) -> None:
+    """Record, in the parent, the ends that a child could not record because it was killed."""
+    if isinstance(exception, TimeLimitExceeded):
+        limit = settings.time_limit_s
+        error: errors.RerankError = errors.TimeLimitExceeded(
+            f"killed after the hard time limit of {limit} s (RERANKQ_TIME_LIMIT_S)"
+        )
+    elif isinstance(exception, WorkerLostError):
+        error = errors.AttemptsExhausted(f"its worker process was killed each time: {exception}")
+    else:
+        return
+    fail(task_id, error, attempts=store().do(records.status(task_id)).attempts)
 
 
 def _score(job_id: str, attempt: int, began: float) -> jobs.JobResult:
