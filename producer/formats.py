@@ -205,14 +205,21 @@ def _unpacked(stream: BinaryIO) -> BinaryIO:
     return stream
 
 
+#: BEIR's names first, then those of ir_datasets, pyserini and older collections.
+_IDS = ("_id", "id", "doc_id", "docid", "docno", "query_id", "qid")
+_TEXTS = ("text", "contents")
+
+
 def _json_text(line: str) -> Text:
     data = _json_object(line)
-    parts = [data.get("title"), data.get("text")]
-    if "text" not in data:
+    identifier = next((data[name] for name in _IDS if name in data), None)
+    text_name = next((name for name in _TEXTS if name in data), None)
+    if identifier is None or text_name is None:
         raise ValueError('a line needs "_id" and "text"')
+    parts = (data.get("title"), data[text_name])
     if not all(part is None or isinstance(part, str) for part in parts):
-        raise ValueError('"title" and "text" must be strings')
-    return Text(_id(data.get("_id", data.get("id"))), join_title(*parts))
+        raise ValueError(f'"title" and "{text_name}" must be strings')
+    return Text(_id(identifier), join_title(*parts))
 
 
 def join_title(title: str | None, text: str | None) -> str:

@@ -87,7 +87,7 @@ def _attempt(job_id: str) -> dict[str, Any]:
         raise
     # Whatever it is, it is the end of this job only: a MemoryError that left the task would be the
     # end of the worker.
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         ours = _explained(error)
         fail(job_id, ours, attempt)
         raise ours from (None if ours is error else error)
