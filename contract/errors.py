@@ -38,7 +38,7 @@ class RerankError(Exception):
     #: Stable name for machines, also stored in a failure record.
     code: ClassVar[str] = "error"
     #: Whether the same request may succeed later without being changed.
-    retryable: ClassVar[bool] = False
+    retryable: bool = False
 
 
 class InvalidInput(RerankError, ValueError):
@@ -100,6 +100,7 @@ class JobFailed(RerankError):
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure)
         self.failure = failure
+        self.retryable = failure.retryable
 
     def __str__(self) -> str:
         return f"job {self.failure.job_id} failed ({self.failure.code}): {self.failure.message}"

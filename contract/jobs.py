@@ -6,6 +6,7 @@ order of the requests, and says where its scores came from.
 
 from __future__ import annotations
 
+import json
 import re
 import uuid
 from enum import StrEnum
@@ -55,6 +56,11 @@ def _check_unicode(text: str) -> str:
     return text
 
 
+def _check_unicode_inside(data: dict[str, JsonValue] | None) -> dict[str, JsonValue] | None:
+    _check_unicode(json.dumps(data, ensure_ascii=False))
+    return data
+
+
 Text = Annotated[str, AfterValidator(_check_unicode)]
 JobId = Annotated[str, AfterValidator(_check_job_id)]
 
@@ -69,7 +75,7 @@ class Candidate(Record):
     #: The first stage's score.
     score: float | None = None
     #: Comes back unchanged with the ranked document.
-    metadata: dict[str, JsonValue] | None = None
+    metadata: Annotated[dict[str, JsonValue] | None, AfterValidator(_check_unicode_inside)] = None
 
 
 class Request(Record):
@@ -284,7 +290,7 @@ def parse(kind: type[RecordType], data: Any) -> RecordType:
 def describe(error: ValidationError) -> str:
     """The first thing pydantic found, in one line: place, what is wrong."""
     first = error.errors(include_url=False, include_input=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
+    place = " ".join(".".join(str(part) for part in first["loc"]).split())
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         message = "unknown field"

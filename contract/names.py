@@ -3,8 +3,8 @@
 Keys, where `ns` is the namespace (every one has a TTL, set in `contract.store`):
 
     ns:job:ID            hash    state, counts, attempts, times, digest of the payload
-    ns:job:ID:payload    string  the job, compressed; removed when the job ends
-    ns:job:ID:outcome    string  the result or failure, compressed; the first one written stays
+    ns:payload:ID        string  the job, compressed; removed when the job ends
+    ns:outcome:ID        string  the result or failure, compressed; the first one written stays
     ns:live:queued       zset    ids of jobs no worker has begun, by time of submission
     ns:live:running      zset    ids of jobs a worker has begun, by time of the last start
     ns:totals            hash    jobs ended, by state
@@ -53,10 +53,10 @@ class Keys:
         return f"{self.namespace}:job:{job_id}"
 
     def payload(self, job_id: str) -> str:
-        return f"{self.namespace}:job:{job_id}:payload"
+        return f"{self.namespace}:payload:{job_id}"
 
     def outcome(self, job_id: str) -> str:
-        return f"{self.namespace}:job:{job_id}:outcome"
+        return f"{self.namespace}:outcome:{job_id}"
 
     @property
     def queued(self) -> str:

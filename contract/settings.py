@@ -29,7 +29,13 @@ class Settings(BaseSettings):
     Raises `InvalidInput` from `load` if an environment variable does not parse.
     """
 
-    model_config = SettingsConfigDict(env_prefix="RERANKQ_", frozen=True, populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="RERANKQ_",
+        env_ignore_empty=True,
+        frozen=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,
+    )
 
     #: Secret, because it may hold a password.
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
@@ -64,8 +70,13 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _check_scheme(cls, url: SecretStr) -> SecretStr:
-        if urlsplit(url.get_secret_value()).scheme not in ("redis", "rediss"):
+        parts = urlsplit(url.get_secret_value())
+        if parts.scheme not in ("redis", "rediss"):
             raise ValueError("must begin with redis:// or rediss://")
+        try:
+            _ = parts.port
+        except ValueError:
+            raise ValueError("the port is no number from 0 to 65535") from None
         return url
 
     @field_validator("allowed_models", mode="before")
@@ -79,8 +90,7 @@ class Settings(BaseSettings):
     def redis_location(self) -> str:
         """The Redis URL without user name, password and query, for messages."""
         parts = urlsplit(self.redis_url.get_secret_value())
-        port = f":{parts.port}" if parts.port else ""
-        return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
     def allows(self, model: str) -> bool:
         """Whether a job may ask for `model`."""
@@ -97,6 +107,8 @@ class Settings(BaseSettings):
             return cls(**given)
         except ValidationError as error:
             first = error.errors()[0]
-            name = ".".join(str(part) for part in first["loc"])
-            variable = name if name.isupper() else f"RERANKQ_{name.upper()}"
-            raise InvalidInput(f"setting {variable}: {first['msg']}") from error
+            message = first["msg"].removeprefix("Value error, ")
+            if first["loc"]:
+                name = str(first["loc"][0])
+                message = f"{name if name.isupper() else f'RERANKQ_{name.upper()}'}: {message}"
+            raise InvalidInput(f"setting {message}") from error

@@ -153,6 +153,10 @@ class AsyncRerankClient:
         await self._do(self._records.ping())
         return await self._in_thread(self._publisher.workers, timeout_s, at_most)
 
+    async def forget(self, job_id: str) -> None:
+        """See `RerankClient.forget`."""
+        await self._do(self._records.forget(job_id))
+
     async def aclose(self) -> None:
         """Close the connections; what still waits is cancelled."""
         await self._waits.aclose()

@@ -12,6 +12,7 @@ import io
 import json
 import math
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -73,7 +74,7 @@ def texts(path: str, bad: BadLines, max_chars: int) -> Iterator[tuple[int, Text]
     """A corpus or queries: BEIR's JSONL (title and text joined as BEIR does), or `id<TAB>text`."""
 
     def parse(number: int, line: str) -> Text | None:
-        text = _json_text(line) if line.startswith("{") else _tsv_text(number, line)
+        text = _json_text(line) if _is_json(line) else _tsv_text(number, line)
         if text is not None and len(text.text) > max_chars:
             raise ValueError(
                 f"the text of {text.id!r} has {len(text.text):,} characters, the limit is"
@@ -94,7 +95,7 @@ def run(path: str, bad: BadLines) -> Iterator[tuple[int, RunLine]]:
                 f"a TREC run has 6 columns (query Q0 document rank score tag), here {len(parts)}"
             )
         query_id, _q0, document_id, rank, score = parts[:5]
-        return RunLine(query_id, document_id, int(_number(rank, "rank")), _number(score, "score"))
+        return RunLine(query_id, document_id, _whole_number(rank, "rank"), _number(score, "score"))
 
     return _items(path, parse, bad)
 
@@ -103,18 +104,14 @@ def qrels(path: str, bad: BadLines) -> Iterator[tuple[int, Judgment]]:
     """Judgments: BEIR's TSV (`query document relevance`, with a header) or TREC's four columns."""
 
     def parse(number: int, line: str) -> Judgment | None:
-        parts = line.split("\t") if line.count("\t") in (2, 3) else line.split()
+        parts = line.split()
         if len(parts) not in (3, 4):
             raise ValueError(
                 f"qrels have 3 columns (query, document, relevance) or TREC's 4, here {len(parts)}"
             )
-        try:
-            relevance = _number(parts[-1], "relevance")
-        except ValueError:
-            if number == 1:
-                return None  # a header
-            raise
-        return Judgment(parts[0].strip(), parts[-2].strip(), int(relevance))
+        if number == 1 and not _looks_like_a_number(parts[-1]):
+            return None  # a header
+        return Judgment(parts[0], parts[-2], _whole_number(parts[-1], "relevance"))
 
     return _items(path, parse, bad)
 
@@ -126,8 +123,10 @@ def requests(path: str, bad: BadLines) -> Iterator[tuple[int, jobs.Request]]:
         data = _json_object(line)
         if isinstance(data.get("query"), dict):
             data = _from_rank_llm(data)
-        data = {"query_id": str(number), **data}
-        data["query_id"] = _id(data["query_id"])
+        if "top_k" in data:
+            raise ValueError('"top_k" is for the whole run: use --top-k')
+        given = data.get("query_id")
+        data["query_id"] = str(number) if given is None else _id(given)
         entries = data.get("candidates")
         if isinstance(entries, list):
             data["candidates"] = [_with_string_id(entry) for entry in entries]
@@ -140,10 +139,10 @@ def documents(path: str) -> list[dict[str, Any] | str]:
     """Documents of one query: JSONL (`{"id", "text"}`), or one text a line."""
 
     def parse(number: int, line: str) -> dict[str, Any] | str:
-        if not line.startswith("{"):
+        if not _is_json(line):
             return line
         data = _json_object(line)
-        return {**data, "id": str(data["id"])} if isinstance(data.get("id"), int) else data
+        return {**data, "id": str(data["id"])} if type(data.get("id")) is int else data
 
     items: Iterator[tuple[int, dict[str, Any] | str]] = _items(path, parse, BadLines())
     return [item for _, item in items]
@@ -178,8 +177,8 @@ def _lines(path: str) -> Iterator[tuple[int, str]]:
                 if line.strip():
                     yield number, line
         except UnicodeDecodeError as error:
-            raise InvalidInput(f"{path}:{number + 1}: this is not UTF-8 text") from error
-        except (OSError, EOFError) as error:
+            raise InvalidInput(f"{path}:{number}: this is not UTF-8 text") from error
+        except (OSError, EOFError, zlib.error) as error:
             raise InvalidInput(f"{path}: after line {number}: {error}") from error
 
 
@@ -274,6 +273,10 @@ def _with_string_id(entry: Any) -> Any:
     return entry
 
 
+def _is_json(line: str) -> bool:
+    return line.lstrip().startswith("{")
+
+
 def _json_object(line: str) -> dict[str, Any]:
     try:
         data = json.loads(line, parse_constant=_refuse_constant)
@@ -283,6 +286,11 @@ def _json_object(line: str) -> dict[str, Any]:
         raise ValueError("not JSON: nested too deeply") from error
     if not isinstance(data, dict):
         raise ValueError("not a JSON object")
+    if "\\u" in line:
+        try:
+            json.dumps(data, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError("half a surrogate pair, which is not Unicode") from error
     return data
 
 
@@ -300,11 +308,25 @@ def _id(value: Any) -> str:
     return identifier
 
 
-def _number(text: str, what: str) -> float:
+def _looks_like_a_number(text: str) -> bool:
     try:
-        number = float(text)
-    except ValueError as error:
-        raise ValueError(f"the {what} {text!r} is no number") from error
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _number(text: str, what: str) -> float:
+    if not _looks_like_a_number(text) or "_" in text:
+        raise ValueError(f"the {what} {text!r} is no number")
+    number = float(text)
     if not math.isfinite(number):
         raise ValueError(f"the {what} is {text}, which cannot be ranked")
     return number
+
+
+def _whole_number(text: str, what: str) -> int:
+    number = _number(text, what)
+    if not number.is_integer() or abs(number) >= 2**31:
+        raise ValueError(f"the {what} {text!r} is no whole number, or too large")
+    return int(number)

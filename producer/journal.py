@@ -33,7 +33,7 @@ class Journal:
 
     def __init__(self, output: str, staging: Staging) -> None:
         self._staging = staging
-        self.path = Path(f"{output}.partial.jsonl") if output != STDOUT else None
+        self.path = None if is_stream(output) else Path(f"{output}.partial.jsonl")
         try:
             if self.path is None:
                 self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
@@ -64,7 +64,7 @@ class Journal:
         self._file.flush()
 
     def _append(self, query_id: str, line: dict[str, Any]) -> None:
-        self._staging.note_scored(query_id, self._file.tell())
+        self._staging.note_scored(query_id, self._file.seek(0, os.SEEK_END))
         self._file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
 
     def lines(self) -> Iterator[tuple[bytes, dict[str, Any]]]:
@@ -141,9 +141,15 @@ def _trec_lines(line: dict[str, Any]) -> Iterator[bytes]:
         ).encode()
 
 
+def is_stream(output: str) -> bool:
+    """Whether it is written to as it is: standard output, a device, a named pipe."""
+    path = Path(output)
+    return output == STDOUT or (path.exists() and not path.is_file() and not path.is_dir())
+
+
 def check_writable(output: str) -> None:
     """Raise `InvalidInput` unless a file of that name can be made."""
-    if output == STDOUT:
+    if is_stream(output):
         return
     path = Path(output)
     if path.is_dir():
@@ -161,9 +167,13 @@ def _whole_file(output: str) -> Iterator[IO[bytes]]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    path = Path(output)
+    path = Path(output).resolve()  # what a link points to is replaced, not the link
+    if is_stream(output):
+        with path.open("wb") as stream:
+            yield stream
+        return
     with tempfile.NamedTemporaryFile(
-        dir=path.absolute().parent, prefix=f".{path.name}.", delete=False
+        dir=path.parent, prefix=f".{path.name}.", delete=False
     ) as file:
         try:
             yield file

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import cast
 
 from contract import jobs, limits
-from contract.errors import InvalidInput
+from contract.errors import InvalidInput, LimitExceeded
 from contract.settings import Settings
 
 #: A text alone (its place becomes its id), `{"text": ..., "id": ...}`, or a `Candidate`.
@@ -20,6 +21,8 @@ def candidates(documents: Iterable[Document]) -> tuple[jobs.Candidate, ...]:
 
     Raises `InvalidInput` naming the document's place.
     """
+    if isinstance(documents, str | Mapping):
+        raise InvalidInput("documents are given as a list: this is a single one")
     return tuple(_candidate(place, document) for place, document in enumerate(documents))
 
 
@@ -46,7 +49,12 @@ def job(
 ) -> jobs.Job:
     """Make a job that the limits allow. Raises `InvalidInput` or one of its kinds."""
     made = jobs.parse(
-        jobs.Job, {"id": job_id or jobs.new_job_id(), "requests": tuple(requests), "model": model}
+        jobs.Job,
+        {
+            "id": jobs.new_job_id() if job_id is None else job_id,
+            "requests": tuple(requests),
+            "model": model,
+        },
     )
     limits.check(made, settings)
     return made
@@ -57,13 +65,19 @@ def pack(
 ) -> Iterator[list[jobs.Request]]:
     """Cut a stream of requests into groups of at most `max_pairs` pairs and about `max_bytes`.
 
-    A request is never split: one that is larger than either bound is a group of its own.
+    A request is never split: one with more pairs is a group of its own. Raises `LimitExceeded` for
+    one with more bytes.
     """
     group: list[jobs.Request] = []
     pairs = size = 0
     max_bytes -= ENVELOPE_BYTES
     for request in requests:
         request_pairs, request_size = len(request.candidates), _size_bytes(request)
+        if request_size > max_bytes:
+            raise LimitExceeded(
+                f"query {request.query_id or request.query!r} is {request_size:,} bytes with its"
+                f" documents, a job may have {max_bytes:,} (RERANKQ_MAX_BYTES_PER_JOB)"
+            )
         if group and (pairs + request_pairs > max_pairs or size + request_size > max_bytes):
             yield group
             group, pairs, size = [], 0, 0
@@ -96,12 +110,19 @@ def many(
     made = []
     for place, data in enumerate(requests):
         try:
-            made.append(jobs.parse(jobs.Request, data))
+            made.append(_request(data))
         except InvalidInput as error:
             raise InvalidInput(f"request {place}: {error}") from error
     max_pairs = min(pairs_per_job or settings.max_pairs_per_job, settings.max_pairs_per_job)
     groups = pack(made, max_pairs=max_pairs, max_bytes=settings.max_bytes_per_job)
     return [job(group, settings, model=model) for group in groups]
+
+
+def _request(data: jobs.Request | Mapping[str, object]) -> jobs.Request:
+    if isinstance(data, Mapping) and isinstance(data.get("candidates"), list | tuple):
+        documents = cast(list[Document], data["candidates"])
+        data = {**data, "candidates": candidates(documents)}
+    return jobs.parse(jobs.Request, data)
 
 
 def cancellation(status: jobs.JobStatus) -> jobs.Failure:

@@ -92,6 +92,8 @@ class Staging:
                     f"{path}:{number}: {judgment.document_id!r} is judged twice"
                     f" for query {judgment.query_id!r}",
                 )
+        if not self.judged_queries():
+            raise InvalidInput(f"{path}: there are no judgments")
 
     def counts(self) -> Counts:
         """What is to be scored, the depth considered."""
@@ -102,14 +104,12 @@ class Staging:
             (self._depth,),
         ).fetchone()
         documents = self._database.execute(
-            "SELECT count(DISTINCT document_id) FROM candidates"
+            "SELECT count(DISTINCT document_id) FROM (SELECT document_id, row_number() OVER"
+            f" (PARTITION BY query_id ORDER BY {self._order}) AS n FROM candidates c)"
+            " WHERE ?1 < 0 OR n <= ?1",
+            (self._depth,),
         ).fetchone()[0]
         return Counts(queries=queries, pairs=pairs, documents=documents)
-
-    def query_ids(self) -> Iterator[str]:
-        """The queries with candidates, in the order of the input."""
-        for (query_id,) in self._database.execute("SELECT id FROM queries ORDER BY seq"):
-            yield query_id
 
     def requests(self, top_k: int | None) -> Iterator[jobs.Request]:
         """All that is to be scored, one query at a time."""
@@ -132,24 +132,21 @@ class Staging:
                             "id": document_id,
                             "text": document,
                             "score": score,
-                            "metadata": json.loads(metadata) if metadata else None,
+                            "metadata": None if metadata is None else json.loads(metadata),
                         }
                         for document_id, document, score, metadata in candidates
                     ],
                 },
             )
 
-    def first_stage(self, query_id: str) -> list[tuple[str, float]]:
-        """Document ids and scores of a query's first stage, best first, cut to the depth."""
+    def first_stage(self, query_id: str) -> list[str]:
+        """Document ids of a query's first stage, best first, cut to the depth."""
         rows = self._database.execute(
-            "SELECT c.document_id, c.score FROM candidates c WHERE c.query_id = ?"
+            "SELECT c.document_id FROM candidates c WHERE c.query_id = ?"
             f" ORDER BY {self._order} LIMIT ?",
             (query_id, self._depth),
         ).fetchall()
-        if self._order == _BY_SCORE:
-            return rows
-        # Request lines need not have scores: their order is what the first stage says.
-        return [(document_id, float(-place)) for place, (document_id, _) in enumerate(rows)]
+        return [document_id for (document_id,) in rows]
 
     def judgments(self, query_id: str) -> dict[str, int]:
         """Relevance of a query's judged documents."""
@@ -238,7 +235,7 @@ class Staging:
                     candidate.score,
                     place,
                     candidate.text,
-                    json.dumps(candidate.metadata) if candidate.metadata else None,
+                    None if candidate.metadata is None else json.dumps(candidate.metadata),
                 )
                 for place, candidate in enumerate(request.candidates)
             ),
@@ -284,6 +281,20 @@ class Staging:
             raise InvalidInput(
                 f"{source}: query {query_id!r} has {largest:,} candidates, a job may have"
                 f" {limit:,} pairs (RERANKQ_MAX_PAIRS_PER_JOB): use --depth, or raise the limit"
+            )
+        self._check_bytes(source)
+
+    def _check_bytes(self, source: str) -> None:
+        limit = self._settings.max_bytes_per_job
+        query_id, size = self._database.execute(
+            "SELECT c.query_id, sum(length(CAST(coalesce(c.text, d.text) AS BLOB))) AS size"
+            " FROM candidates c LEFT JOIN documents d ON d.id = c.document_id"
+            " GROUP BY c.query_id ORDER BY size DESC"
+        ).fetchone()
+        if size > limit:
+            raise InvalidInput(
+                f"{source}: the documents of query {query_id!r} are {size:,} bytes, a job may have"
+                f" {limit:,} (RERANKQ_MAX_BYTES_PER_JOB)"
             )
 
     def _transaction(self) -> sqlite3.Connection:

@@ -14,6 +14,9 @@ from contract.records import Records
 from contract.settings import Settings
 from contract.store import JobStore
 
+# Read when huggingface_hub is imported, which is before any fixture.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
 #: Run the tests against another server than the embedded one.
 GIVEN_REDIS = os.environ.get("RERANKQ_REDIS_URL")
 
@@ -24,7 +27,6 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(("RERANKQ_", "CROSS_ENCODER_", "RERANKER_", "VECTOR_TOP_K", "FLOWER_")):
             monkeypatch.delenv(name)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
 @pytest.fixture(scope="session")

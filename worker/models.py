@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from sentence_transformers import CrossEncoder
 
-from contract.errors import ModelUnavailable
+from contract.errors import ModelUnavailable, OutOfMemory
+from worker import memory
 
 logger = logging.getLogger(__name__)
 
@@ -24,32 +25,57 @@ def short_name(model: str) -> str:
     return model.rstrip("/").rsplit("/", 1)[-1] or model
 
 
+def is_path(model: str) -> bool:
+    """Whether the name is that of a folder: it begins like a path, or the folder is there."""
+    return model.startswith(("/", ".", "~")) or Path(model).exists()
+
+
 def load(model: str, device: str) -> CrossEncoder:
     """Load a cross-encoder with one score a pair, in float32 on a CPU.
 
-    Raises `ModelUnavailable` naming the model, where it was looked for, and the ways out.
+    Raises `ModelUnavailable` naming the model, where it was looked for, and the ways out, or
+    `OutOfMemory`.
     """
     logger.info("Loading cross-encoder model: %s", model)
     began = time.perf_counter()
     try:
         encoder = _find(model, device)
     except Exception as error:
+        if memory.ran_out(error):
+            raise OutOfMemory(f"model {model!r} does not fit into memory: {error}") from error
         raise ModelUnavailable(_unavailable(model, error)) from error
-    if encoder.num_labels != 1:
-        raise ModelUnavailable(
-            f"model {model} gives {encoder.num_labels} scores a pair; a reranker gives one"
-        )
+    _check(model, encoder)
     logger.info("Cross-encoder loaded successfully in %.3fs", time.perf_counter() - began)
     return encoder
+
+
+def _check(model: str, encoder: CrossEncoder) -> None:
+    """Refuse what loads without an error and is no reranker."""
+    if encoder.num_labels != 1:
+        raise ModelUnavailable(
+            f"model {model!r} gives {encoder.num_labels} scores a pair; a reranker gives one"
+        )
+    # Loading an embedding model makes up a scoring head, at random.
+    saved_as = encoder.model.config.architectures
+    loaded_as = type(encoder.model).__name__
+    if saved_as and loaded_as not in saved_as:
+        raise ModelUnavailable(
+            f"model {model!r} is a {saved_as[0]}, not a {loaded_as}: it has no trained scoring head"
+        )
+    # A folder without a tokenizer gets one that knows the special tokens only.
+    tokenizer = encoder.tokenizer
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        raise ModelUnavailable(f"model {model!r} has no tokenizer: is tokenizer.json missing?")
 
 
 def _find(model: str, device: str) -> CrossEncoder:
     if model == BUNDLED:
         return _open(str(BUNDLED_PATH), device, local_files_only=True)
-    if Path(model).exists():
-        return _open(model, device, local_files_only=True)
-    if model.startswith(("/", ".", "~")):
-        raise FileNotFoundError("a path, and nothing is there")
+    if is_path(model):
+        path = Path(model).expanduser()
+        if not path.is_dir():
+            raise FileNotFoundError("there is no such folder")
+        return _open(str(path), device, local_files_only=True)
     try:
         # The cache first: no request to the hub at each start, and none needed without network.
         return _open(model, device, local_files_only=True)
@@ -79,10 +105,12 @@ def _open(path_or_name: str, device: str, *, local_files_only: bool) -> CrossEnc
 
 def _unavailable(model: str, error: Exception) -> str:
     cache = os.environ.get("SENTENCE_TRANSFORMERS_HOME") or "the Hugging Face cache"
+    places = f"for a folder of that name, in {cache}, and on the Hugging Face hub"
+    looked = "for that folder" if is_path(model) else places
     reason = " ".join(str(error).split()) or type(error).__name__
     return (
-        f"model {model!r} cannot be loaded: looked for a folder of that name, in {cache}, and on"
-        f" the Hugging Face hub ({reason}). Ways out: set CROSS_ENCODER_MODEL to a local folder or"
-        f" to {BUNDLED!r} (a small model that ships with rerankq), let this machine reach the hub"
-        " once, or copy a filled cache and name it in SENTENCE_TRANSFORMERS_HOME"
+        f"model {model!r} cannot be loaded: looked {looked} ({reason}). Ways out: set"
+        f" CROSS_ENCODER_MODEL to a local folder or to {BUNDLED!r} (a small model that ships with"
+        " rerankq), let this machine reach the hub once, or copy a filled cache and name it in"
+        " SENTENCE_TRANSFORMERS_HOME"
     )

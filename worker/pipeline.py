@@ -21,7 +21,7 @@ from worker.reranker import CrossEncoderReranker, QueryResult
 class PipelineSettings(BaseSettings):
     """Read from the environment: RERANKER_ENABLED, RERANKER_MODEL, RERANKER_TOP_K, VECTOR_TOP_K."""
 
-    model_config = SettingsConfigDict(frozen=True)
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
 
     reranker_enabled: bool = True
     reranker_model: str = Field(

@@ -10,15 +10,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from enum import StrEnum
 from functools import cache
 
 from pydantic import BaseModel
 
-from contract.errors import InvalidInput, OutOfMemory, ScoringError
+from contract.errors import InvalidInput, ModelUnavailable, OutOfMemory, ScoringError
 from worker import models, ranking, scorers
-from worker.scorer import Scorer
+from worker.scorer import Scorer, failed
 from worker.settings import WorkerSettings, cores
 
 logger = logging.getLogger(__name__)
@@ -110,20 +112,29 @@ class CrossEncoderReranker:
         return await loop.run_in_executor(_executor(), self.rerank, query, results, top_k)
 
     def _score(self, query: str, results: list[QueryResult]) -> list[float]:
-        try:
-            return self._scorer().score([(query, result.chunk.text) for result in results])
-        except OutOfMemory as error:
-            # In a job this leads to a smaller model; here the caller has to know.
-            raise ScoringError(str(error)) from error
+        scorer = self._scorer()
+        with self._as_value_errors():
+            return scorer.score([(query, result.chunk.text) for result in results])
 
     def _scorer(self) -> Scorer:
         settings = self._settings
-        return scorers.get(
-            self.model_name,
-            settings.device,
-            settings.threads_among(1),
-            settings.max_batch_tokens,
-        )
+        with self._as_value_errors():
+            return scorers.get(
+                self.model_name,
+                settings.device,
+                settings.threads_among(1),
+                settings.max_batch_tokens,
+            )
+
+    @contextmanager
+    def _as_value_errors(self) -> Iterator[None]:
+        """All that a model can do wrong, in one kind and one form."""
+        try:
+            yield
+        except ModelUnavailable as error:
+            raise ModelUnavailable(failed(self.model_name, error)) from error.__cause__ or error
+        except OutOfMemory as error:
+            raise ScoringError(str(error)) from error
 
 
 @cache

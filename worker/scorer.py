@@ -18,7 +18,7 @@ import torch
 from billiard.exceptions import SoftTimeLimitExceeded
 
 from contract.errors import BadScores, OutOfMemory, RerankError, ScoringError
-from worker import models
+from worker import memory, models
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +101,10 @@ class Scorer:
         unique = list(places)
         tokens = [tokenised for chunk in _chunks(unique) for tokenised in self._tokenise(chunk)]
         logits = self._run(tokens)
-        _check(logits, len(unique), self.model)
+        bad = sum(not math.isfinite(logit) for logit in logits)
+        if bad:
+            cause = f"{bad} of {len(logits)} scores are not finite numbers"
+            raise BadScores(failed(self.model, cause))
         in_order = [0.0] * len(pairs)
         for pair, logit in zip(unique, logits, strict=True):
             for place in places[pair]:
@@ -138,6 +141,9 @@ class Scorer:
         logits = [math.nan] * len(tokens)
         for batch in cut_batches([each.length for each in tokens], self.max_batch_tokens):
             scored = self._forward([tokens[place].features for place in batch])
+            if len(scored) != len(batch):
+                cause = f"{len(scored)} scores for {len(batch)} pairs"
+                raise BadScores(failed(self.model, cause))
             for place, logit in zip(batch, scored, strict=True):
                 logits[place] = logit
         return logits
@@ -175,26 +181,11 @@ def _chunks(pairs: list[Pair]) -> Iterator[list[Pair]]:
         yield pairs[start : start + TOKENISE_AT_ONCE]
 
 
-def _check(logits: list[float], expected: int, model: str) -> None:
-    if len(logits) != expected:
-        raise BadScores(failed(model, f"{len(logits)} scores for {expected} pairs"))
-    bad = sum(not math.isfinite(logit) for logit in logits)
-    if bad:
-        raise BadScores(failed(model, f"{bad} of {expected} scores are not finite numbers"))
-
-
 def _translated(model: str, error: Exception) -> RerankError:
     """Our error for one that the model raised."""
-    if _is_out_of_memory(error):
+    if memory.ran_out(error):
         return OutOfMemory(failed(model, error))
     return ScoringError(failed(model, error))
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # torch raises a plain RuntimeError where its CPU allocator fails.
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
-    )
 
 
 def failed(model: str, cause: object) -> str:

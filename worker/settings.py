@@ -13,7 +13,7 @@ from contract.settings import Settings
 class WorkerSettings(Settings):
     """What only a worker needs to know. Frozen; read once, by `load`."""
 
-    #: cpu, cuda or cuda:N. Nothing is guessed, so that a missing GPU is an error and not a crawl.
+    #: cpu, cuda, cuda:N or mps. Nothing is guessed: a missing GPU is an error, not a crawl.
     device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?|mps)$")
     #: Of one child; None shares the cores out among the children.
     threads: int | None = Field(None, ge=1)
@@ -31,8 +31,8 @@ class WorkerSettings(Settings):
     def _check_order(self) -> Self:
         if not self.soft_time_limit_s < self.time_limit_s < self.visibility_timeout_s:
             raise ValueError(
-                "needs soft_time_limit_s < time_limit_s < visibility_timeout_s:"
-                " a message must not be delivered again while its job may still run"
+                "RERANKQ_SOFT_TIME_LIMIT_S < RERANKQ_TIME_LIMIT_S < RERANKQ_VISIBILITY_TIMEOUT_S"
+                " does not hold: a message must not be delivered again while its job may still run"
             )
         return self
 

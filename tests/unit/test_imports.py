@@ -1,0 +1,54 @@
+"""Importing the producer is cheap: no model library, and nothing that the caller does not name."""
+
+from __future__ import annotations
+
+import json
+import pkgutil
+import subprocess
+import sys
+
+import contract
+import producer
+
+MODEL_SIDE = {"torch", "sentence_transformers", "transformers", "worker"}
+
+
+def modules_after(code: str) -> set[str]:
+    """Names of all modules that a fresh interpreter has loaded after running `code`."""
+    report = f"{code}\nimport json, sys; print(json.dumps(list(sys.modules)))"
+    run = subprocess.run(
+        [sys.executable, "-c", report], capture_output=True, text=True, check=True, timeout=60
+    )
+    return set(json.loads(run.stdout.splitlines()[-1]))
+
+
+def test_importing_the_producer_loads_no_model_and_no_client() -> None:
+    loaded = modules_after("import producer")
+    assert "producer" in loaded
+    assert loaded & (MODEL_SIDE | {"celery", "redis", "producer.client"}) == set()
+
+
+def test_importing_both_clients_loads_no_model() -> None:
+    loaded = modules_after("from producer import RerankClient, AsyncRerankClient")
+    assert {"producer.client", "producer.aclient"} <= loaded
+    assert loaded & MODEL_SIDE == set()
+
+
+def test_the_command_line_loads_no_model() -> None:
+    loaded = modules_after("import producer.cli")
+    assert loaded & MODEL_SIDE == set()
+
+
+def test_every_public_name_can_be_imported_and_no_other() -> None:
+    names = ", ".join(producer.__all__)
+    assert "producer" in modules_after(f"from producer import {names}")
+    modules_after("import producer\nassert not hasattr(producer, 'NoSuchThing')")
+    assert sorted(producer._HOMES) == sorted(producer.__all__)
+
+
+def test_the_whole_contract_loads_neither_celery_nor_either_side() -> None:
+    names = [f"contract.{each.name}" for each in pkgutil.iter_modules(contract.__path__)]
+    assert len(names) >= 7
+    loaded = modules_after(f"import {', '.join(names)}")
+    assert loaded >= set(names)
+    assert loaded & (MODEL_SIDE | {"celery", "kombu", "producer"}) == set()

@@ -1,0 +1,158 @@
+"""A worker's settings come from the environment; those that cannot work together are refused."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from pydantic import ValidationError
+
+from contract.errors import InvalidInput
+from contract.settings import DEFAULT_MODEL
+from worker.settings import WorkerSettings, cores
+
+
+def load(**given: object) -> WorkerSettings:
+    settings: WorkerSettings = WorkerSettings.load(**given)
+    return settings
+
+
+def test_the_defaults_work_together() -> None:
+    settings = load()
+    assert settings.device == "cpu"
+    assert settings.threads is None
+    assert settings.max_batch_tokens == 2_048
+    assert settings.max_attempts == 4
+    assert settings.model_load_timeout_s == 300
+    limits = (settings.soft_time_limit_s, settings.time_limit_s, settings.visibility_timeout_s)
+    assert limits == (600, 660, 900)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("threads", 3),
+        ("max_batch_tokens", 4_096),
+        ("soft_time_limit_s", 10),
+        ("time_limit_s", 700),
+        ("max_attempts", 2),
+        ("model_load_timeout_s", 60),
+    ],
+)
+def test_each_number_is_read_from_its_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: int
+) -> None:
+    monkeypatch.setenv(f"RERANKQ_{name.upper()}", str(value))
+    assert getattr(load(), name) == value
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:0", "cuda:12", "mps"])
+def test_devices_of_torch_are_taken(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    monkeypatch.setenv("RERANKQ_DEVICE", device)
+    assert load().device == device
+
+
+@pytest.mark.parametrize("device", ["gpu", "auto", "CPU", "cuda:", "cuda:one", "cpu:0", "cpu\n"])
+def test_a_device_is_never_guessed(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    monkeypatch.setenv("RERANKQ_DEVICE", device)
+    with pytest.raises(InvalidInput, match="RERANKQ_DEVICE"):
+        load()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "threads",
+        "max_batch_tokens",
+        "soft_time_limit_s",
+        "time_limit_s",
+        "max_attempts",
+        "model_load_timeout_s",
+    ],
+)
+@pytest.mark.parametrize("value", ["0", "-1", "many"])
+def test_a_number_that_makes_no_sense_is_refused_by_its_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"RERANKQ_{name.upper()}", value)
+    with pytest.raises(InvalidInput, match=f"setting RERANKQ_{name.upper()}: "):
+        load()
+
+
+def test_an_argument_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RERANKQ_MAX_BATCH_TOKENS", "100")
+    assert load(max_batch_tokens=200).max_batch_tokens == 200
+    assert load(max_batch_tokens=None).max_batch_tokens == 100
+
+
+def test_the_model_is_the_argument_then_the_environment_then_the_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert load().cross_encoder_model == DEFAULT_MODEL
+    monkeypatch.setenv("CROSS_ENCODER_MODEL", "bundled")
+    assert load().cross_encoder_model == "bundled"
+    assert load(cross_encoder_model="/models/mine").cross_encoder_model == "/models/mine"
+
+
+@pytest.mark.parametrize(
+    ("soft_s", "hard_s", "visible_s"),
+    [(660, 660, 900), (700, 660, 900), (600, 900, 900), (600, 950, 900)],
+)
+def test_a_message_is_not_delivered_again_while_its_job_may_run(
+    soft_s: int, hard_s: int, visible_s: int
+) -> None:
+    with pytest.raises(InvalidInput, match="RERANKQ_SOFT_TIME_LIMIT_S < RERANKQ_TIME_LIMIT_S"):
+        load(soft_time_limit_s=soft_s, time_limit_s=hard_s, visibility_timeout_s=visible_s)
+
+
+def test_limits_that_do_not_fit_together_are_not_blamed_on_a_variable_without_a_name() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        load(soft_time_limit_s=700)
+    assert "RERANKQ_:" not in str(caught.value)
+    assert "Value error" not in str(caught.value)
+
+
+def test_settings_do_not_change() -> None:
+    settings = load()
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.threads = 5  # type: ignore[misc]
+
+
+# Children and threads
+
+
+def test_there_is_a_core_and_no_more_than_the_machine_has() -> None:
+    assert 1 <= cores() <= (os.cpu_count() or 1)
+
+
+def test_by_default_each_core_has_a_child_of_one_thread() -> None:
+    settings = load()
+    assert settings.default_concurrency == cores()
+    assert settings.threads_among(settings.default_concurrency) == 1
+
+
+@pytest.mark.parametrize("children", [1, 2, 3, 1_000])
+def test_children_share_the_cores_and_never_have_less_than_one_thread(children: int) -> None:
+    threads = load().threads_among(children)
+    assert threads >= 1
+    assert threads == 1 or threads * children <= cores()
+
+
+def test_a_single_child_has_all_cores() -> None:
+    assert load().threads_among(1) == cores()
+
+
+@pytest.mark.parametrize("children", [1, 7])
+def test_threads_that_were_set_are_the_threads_of_each_child(children: int) -> None:
+    assert load(threads=3).threads_among(children) == 3
+
+
+def test_children_of_several_threads_are_as_many_as_the_cores_allow() -> None:
+    assert load(threads=1).default_concurrency == cores()
+    assert load(threads=cores()).default_concurrency == 1
+    assert load(threads=cores() * 2).default_concurrency == 1
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1", "mps"])
+def test_a_gpu_has_one_child(device: str) -> None:
+    assert load(device=device).default_concurrency == 1
