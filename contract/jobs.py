@@ -22,6 +22,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import from_json
 
 from contract.errors import InvalidInput, JobFailed, RerankError
 
@@ -57,7 +58,13 @@ def _check_unicode(text: str) -> str:
 
 
 def _check_unicode_inside(data: dict[str, JsonValue] | None) -> dict[str, JsonValue] | None:
-    _check_unicode(json.dumps(data, ensure_ascii=False))
+    text = _check_unicode(json.dumps(data, ensure_ascii=False))
+    # What reads the job back has a limit of its own, which the job's own nesting adds to.
+    around = 8
+    try:
+        from_json("[" * around + text + "]" * around)
+    except ValueError:
+        raise ValueError("the metadata is nested too deeply") from None
     return data
 
 

@@ -115,12 +115,15 @@ class Records:
                 )
             try:
                 body = decompress(replies[0], self.settings.max_bytes_per_job)
-                return jobs.Job.model_validate_json(body)
+                job = jobs.Job.model_validate_json(body)
             except ValidationError as error:
                 reason = jobs.describe(error)
                 raise PayloadInvalid(f"job {job_id} does not validate: {reason}") from error
             except zlib.error as error:
                 raise PayloadInvalid(f"job {job_id} is no compressed payload: {error}") from error
+            if job.id != job_id:
+                raise PayloadInvalid(f"the payload of job {job_id} is that of job {job.id}")
+            return job
 
         return Exchange(lambda pipe: pipe.get(self.keys.payload(job_id)), read)
 
@@ -222,11 +225,12 @@ class Records:
         Its small state stays a while longer, so that a message delivered twice finds it ended.
         """
 
-        def send(pipe: Any) -> None:
-            pipe.delete(self.keys.outcome(job_id))
-            pipe.expire(self.keys.job(job_id), 2 * self.settings.visibility_timeout_s)
-
-        return Exchange(send, lambda _: None)
+        return self._script(
+            scripts.FORGET,
+            (self.keys.job(job_id), self.keys.outcome(job_id)),
+            (2 * self.settings.visibility_timeout_s,),
+            lambda _: None,
+        )
 
     def _script(
         self,

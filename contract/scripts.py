@@ -16,12 +16,16 @@ local ended = state == 'done' or state == 'failed' or state == 'cancelled'
 """
 
 #: KEYS job payload queued; ARGV id digest body pairs requests payload_ttl job_ttl.
-#: Returns the digest on record and whether the message is known to be sent.
+#: Puts an expired payload back. Returns the digest on record and whether the message is known to be sent.
 ACCEPT = (
     _NOW
+    + _ENDED
     + """
 local digest = redis.call('HGET', KEYS[1], 'digest')
 if digest then
+  if not ended then
+    redis.call('SET', KEYS[2], ARGV[3], 'EX', ARGV[6], 'NX')
+  end
   return {digest, redis.call('HEXISTS', KEYS[1], 'sent_at')}
 end
 redis.call('HSET', KEYS[1], 'digest', ARGV[2], 'state', 'queued', 'pairs', ARGV[4],
@@ -77,6 +81,18 @@ redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('HINCRBY', KEYS[6], ARGV[3], 1)
 redis.call('EXPIRE', KEYS[6], ARGV[7])
 redis.call('PUBLISH', ARGV[5], ARGV[1])
+return 1
+"""
+)
+
+#: KEYS job outcome; ARGV ttl of what stays.
+FORGET = (
+    _ENDED
+    + """
+if ended then
+  redis.call('DEL', KEYS[2])
+  redis.call('EXPIRE', KEYS[1], ARGV[1])
+end
 return 1
 """
 )

@@ -86,6 +86,12 @@ class Settings(BaseSettings):
             return tuple(name.strip() for name in value.split(",") if name.strip())
         return value
 
+    def on(self, redis_url: str | None) -> Self:
+        """These settings with another Redis, if one is given. Raises `InvalidInput`."""
+        if redis_url is None:
+            return self
+        return self.load(**(self.model_dump() | {"redis_url": redis_url}))
+
     @property
     def redis_location(self) -> str:
         """The Redis URL without user name, password and query, for messages."""

@@ -33,6 +33,7 @@ def connection_options(settings: Settings, *, asynchronous: bool = False) -> dic
         "socket_connect_timeout": settings.redis_timeout_s,
         "socket_keepalive": True,
         "health_check_interval": 30,
+        "client_name": "rerankq-client",
         "retry": retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
     }
 
@@ -80,14 +81,24 @@ class AsyncJobStore:
         self.client = client
         self.records = records
         self.threads = threads
+        self._under_way: set[asyncio.Future[Any]] = set()
 
     async def do(self, exchange: Exchange[T]) -> T:
         """Make the exchange in one transaction. Raises `RedisUnavailable`, and what it reads."""
         pipe = self.client.pipeline(transaction=True)
         exchange.send(pipe)
         try:
-            replies = await pipe.execute()
+            # A caller that is cancelled must not tear the exchange apart in the middle of a reply.
+            execution = asyncio.ensure_future(pipe.execute())
+            self._under_way.add(execution)
+            execution.add_done_callback(self._under_way.discard)
+            replies = await asyncio.shield(execution)
         except redis.RedisError as error:
             raise translate(error, self.records.settings) from error
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self.threads, exchange.read, replies)
+
+    async def aclose(self) -> None:
+        """Let the exchanges under way come to their ends, and close the connection."""
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+        await self.client.aclose()

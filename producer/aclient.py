@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -41,7 +42,7 @@ class AsyncRerankClient:
     """
 
     def __init__(self, settings: Settings | None = None, *, redis_url: str | None = None) -> None:
-        self.settings = settings or Settings.load(redis_url=redis_url)
+        self.settings = (settings or Settings.load()).on(redis_url)
         self._records = Records(self.settings)
         self._redis = redis.asyncio.Redis.from_url(
             self.settings.redis_url.get_secret_value(),
@@ -105,12 +106,10 @@ class AsyncRerankClient:
 
     async def result(self, job_id: str, timeout: float | None = 300.0) -> jobs.JobResult:  # noqa: ASYNC109
         """See `RerankClient.result`."""
-        try:
-            async with asyncio.timeout(timeout):
-                outcome = await self._waits.outcome(job_id)
-        except TimeoutError as error:
-            raise timed_out(await self.status(job_id), timeout) from error
-        return jobs.result_of(outcome)
+        ended = await self._waits.outcome(job_id, timeout)
+        if ended is None:
+            raise timed_out(await self.status(job_id), timeout)
+        return jobs.result_of(ended)
 
     async def rerank(
         self,
@@ -160,9 +159,9 @@ class AsyncRerankClient:
     async def aclose(self) -> None:
         """Close the connections; what still waits is cancelled."""
         await self._waits.aclose()
-        await self._in_thread(self._publisher.close)
-        self._threads.shutdown(wait=False)
-        await self._redis.aclose()
+        await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
+        self._publisher.close()
+        await self._store.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -201,16 +200,18 @@ class _Waits:
         self._listener: asyncio.Task[None] | None = None
         #: Done when the subscription stands.
         self._subscribed: asyncio.Future[None] | None = None
+        self._closed = False
 
-    async def outcome(self, job_id: str) -> jobs.Ended:
-        """Wait for the job to end. Raises `RedisUnavailable`."""
+    async def outcome(self, job_id: str, timeout_s: float | None) -> jobs.Ended | None:
+        """Wait for the job to end; None if it has not in time. Raises `RedisUnavailable`."""
         await self._listen()
         future = self._futures.setdefault(job_id, asyncio.get_running_loop().create_future())
         self._waiting[job_id] += 1
         try:
             # The job may have ended before the subscription stood.
             await self._read([job_id])
-            return await asyncio.shield(future)
+            await asyncio.wait([future], timeout=timeout_s)
+            return future.result() if future.done() else None
         finally:
             self._waiting[job_id] -= 1
             if not self._waiting[job_id]:
@@ -228,25 +229,22 @@ class _Waits:
         try:
             await pubsub.subscribe(self._records.keys.done)
             subscribed.set_result(None)
-            while True:
-                await self._read(await self._next(pubsub))
+            read_all_at = time.monotonic() + POLL_S
+            # A cancellation that meets redis-py's own timeout is lost: hence the flag.
+            while not self._closed:
+                now = time.monotonic()
+                if now >= read_all_at:
+                    await self._read(list(self._futures))
+                    read_all_at = now + POLL_S
+                    continue
+                message = await pubsub.get_message(timeout=read_all_at - now)
+                job_id = message["data"].decode(errors="replace") if message else None
+                if job_id in self._futures:
+                    await self._read([job_id])
         except (redis.RedisError, RerankError) as error:
             self._fail(error, subscribed)
         finally:
             await pubsub.aclose()
-
-    async def _next(self, pubsub: Any) -> list[str]:
-        """Ids of awaited jobs that have ended; all that are awaited if it stays quiet."""
-        message = await pubsub.get_message(timeout=POLL_S)
-        if message is None:
-            return list(self._futures)
-        ended = []
-        while message is not None:
-            job_id = message["data"].decode()
-            if job_id in self._futures:
-                ended.append(job_id)
-            message = await pubsub.get_message(timeout=0)
-        return ended
 
     async def _read(self, job_ids: list[str]) -> None:
         for start in range(0, len(job_ids), READ_AT_ONCE):
@@ -268,6 +266,7 @@ class _Waits:
                 future.exception()  # whoever still waits sees it; nobody has to
 
     async def aclose(self) -> None:
+        self._closed = True
         if self._listener is not None:
             self._listener.cancel()
             with suppress(asyncio.CancelledError):

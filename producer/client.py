@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection, Iterable
 from types import TracebackType
@@ -28,7 +29,7 @@ class RerankClient:
     """
 
     def __init__(self, settings: Settings | None = None, *, redis_url: str | None = None) -> None:
-        self.settings = settings or Settings.load(redis_url=redis_url)
+        self.settings = (settings or Settings.load()).on(redis_url)
         self._records = Records(self.settings)
         self._redis = redis.Redis.from_url(
             self.settings.redis_url.get_secret_value(), **connection_options(self.settings)
@@ -50,7 +51,8 @@ class RerankClient:
 
         `top_k` keeps that many of the best, `model` asks for another than the worker's default,
         `priority` is 0 (first) to 9. With a `job_id` of the caller's choice, submitting again is
-        harmless. Raises `InvalidInput` before anything is sent, or `RedisUnavailable`.
+        harmless: a job that has ended is not scored again while its state is remembered
+        (RERANKQ_JOB_TTL_S). Raises `InvalidInput` before anything is sent, or `RedisUnavailable`.
         """
         request = prepare.request(query, documents, top_k=top_k)
         return self.submit_job(
@@ -180,17 +182,19 @@ class Watch:
 
         Empty after `timeout` seconds (None: never). Raises `RedisUnavailable`.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
         ask = [job_id for job_id in job_ids if job_id not in self._read_once]
-        while True:
-            found = self._read(ask)
-            if found:
-                return found
-            left = POLL_S if deadline is None else deadline - time.monotonic()
-            if left <= 0:
+        read_all_at = time.monotonic() + POLL_S
+        while not (found := self._read(ask)):
+            now = time.monotonic()
+            if now >= deadline:
                 return {}
-            ended = self._next_done(min(POLL_S, left))
-            ask = list(job_ids) if ended is None else [i for i in job_ids if i == ended]
+            if now >= read_all_at:
+                ask, read_all_at = list(job_ids), now + POLL_S
+                continue
+            ended = self._next_done(min(read_all_at, deadline) - now)
+            ask = [ended] if ended is not None and ended in job_ids else []
+        return found
 
     def _read(self, job_ids: list[str]) -> dict[str, jobs.Ended]:
         if not job_ids:
@@ -205,7 +209,7 @@ class Watch:
             message = self._pubsub.get_message(timeout=timeout_s)
         except redis.RedisError as error:
             raise self._unavailable(error) from error
-        return message["data"].decode() if message else None
+        return message["data"].decode(errors="replace") if message else None
 
     def _unavailable(self, error: redis.RedisError) -> RedisUnavailable:
         return translate(error, self._store.records.settings)

@@ -12,8 +12,8 @@ from contract.settings import Settings
 #: A text alone (its place becomes its id), `{"text": ..., "id": ...}`, or a `Candidate`.
 Document = str | Mapping[str, object] | jobs.Candidate
 
-#: What a job's JSON has around its requests, generously.
-ENVELOPE_BYTES = 2_048
+#: What a job's JSON has around its requests, generously: its id and the name of a model.
+ENVELOPE_BYTES = 512
 
 
 def candidates(documents: Iterable[Document]) -> tuple[jobs.Candidate, ...]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 
 from contract import jobs, names
 from contract.errors import RedisUnavailable
 from contract.settings import Settings
+from contract.store import translate
 
 
 class Publisher:
@@ -34,6 +36,10 @@ class Publisher:
             "socket_connect_timeout": settings.redis_timeout_s,
             "socket_keepalive": True,
             "client_name": "rerankq-producer",
+            # Kombu's own attempts to connect, before any of Celery's policies come to bear.
+            "max_retries": 1,
+            "interval_start": 0,
+            "interval_step": 0,
         }
 
     def send(self, job: jobs.Job, priority: int) -> None:
@@ -68,10 +74,14 @@ class Publisher:
         return tuple(sorted(name for reply in replies or () for name in reply))
 
     def close(self) -> None:
-        """Close the connections."""
+        """Let go of the app. Its few connections are kombu's, which keeps them for the process:
+        another publisher may be using them, and the next one will.
+        """
         self._app.close()
 
     def _unavailable(self, error: OperationalError) -> RedisUnavailable:
+        if isinstance(error.__cause__, redis.RedisError):
+            return translate(error.__cause__, self._settings)
         return RedisUnavailable(
             f"Redis at {self._settings.redis_location} does not take messages ({error})"
         )

