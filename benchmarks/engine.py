@@ -23,6 +23,14 @@ from worker.scorer import Scorer
 SAMPLE = Path(__file__).parents[1] / "examples" / "packages"
 
 
+def processor() -> str:
+    """The processor's name, as Linux has it."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
 def sample_pairs(count: int) -> list[tuple[str, str]]:
     """(query, document) pairs of the sample's run, as many as asked for, chosen at random."""
     queries, documents = texts("queries"), texts("corpus")
@@ -67,7 +75,7 @@ def main(model: str, count: int, threads: int, repeats: int) -> None:
             scores[name] = ways[name]()
             seconds[name].append(time.perf_counter() - began)
     ours = scores["rerankq Scorer"]
-    click.echo(f"{platform.processor() or platform.machine()}, torch {torch.__version__},")
+    click.echo(f"{processor()}, torch {torch.__version__},")
     click.echo(f"{threads} threads, {model}, {len(pairs)} pairs, {repeats} repeats")
     for name, times in sorted(seconds.items(), key=lambda item: statistics.median(item[1])):
         rates = sorted(len(pairs) / each for each in times)

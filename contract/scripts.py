@@ -16,14 +16,15 @@ local ended = state == 'done' or state == 'failed' or state == 'cancelled'
 """
 
 #: KEYS job payload queued; ARGV id digest body pairs requests payload_ttl job_ttl.
-#: Puts an expired payload back. Returns the digest on record and whether the message is known to be sent.
+#: Puts an expired payload back. Returns the digest on record, and whether the message is known to
+#: be sent.
 ACCEPT = (
     _NOW
     + _ENDED
     + """
 local digest = redis.call('HGET', KEYS[1], 'digest')
 if digest then
-  if not ended then
+  if not ended and digest == ARGV[2] then
     redis.call('SET', KEYS[2], ARGV[3], 'EX', ARGV[6], 'NX')
   end
   return {digest, redis.call('HEXISTS', KEYS[1], 'sent_at')}

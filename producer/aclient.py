@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import chain
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
@@ -23,6 +24,11 @@ from producer.client import POLL_S, timed_out
 from producer.publish import Publisher
 
 T = TypeVar("T")
+
+# The collector's pauses are the event loop's. What has been imported lives as long as the process:
+# out of the collector's sight, it no longer makes each pause longer.
+gc.collect()
+gc.freeze()
 
 #: Calls at once: a thousand coroutines must not open a thousand connections, nor all run in one
 #: turn of the event loop.
@@ -67,12 +73,11 @@ class AsyncRerankClient:
     ) -> str:
         """See `RerankClient.submit`."""
 
-        def make() -> jobs.Job:
-            request = prepare.request(query, documents, top_k=top_k)
-            return prepare.job([request], self.settings, model=model, job_id=job_id)
-
         async with self._submissions:
-            return await self._submit(await self._in_thread(make), priority)
+            job = await self._in_thread(
+                prepare.single, query, documents, self.settings, top_k, model, job_id
+            )
+            return await self._submit(job, priority)
 
     async def submit_many(
         self,
@@ -84,12 +89,8 @@ class AsyncRerankClient:
     ) -> list[str]:
         """See `RerankClient.submit_many`."""
 
-        def make() -> list[jobs.Job]:
-            return prepare.many(requests, self.settings, model=model, pairs_per_job=pairs_per_job)
-
-        return [
-            await self.submit_job(job, priority=priority) for job in await self._in_thread(make)
-        ]
+        made = await self._in_thread(prepare.many, requests, self.settings, model, pairs_per_job)
+        return [await self.submit_job(job, priority=priority) for job in made]
 
     async def submit_job(self, job: jobs.Job, *, priority: int = names.PRIORITY_BULK) -> str:
         """See `RerankClient.submit_job`."""
@@ -194,9 +195,9 @@ class _Waits:
         self._redis = client
         self._do = do
         self._records = records
-        self._futures: dict[str, asyncio.Future[jobs.Ended]] = {}
-        #: How many wait for each job.
-        self._waiting: Counter[str] = Counter()
+        #: Those who wait, by job. Kept small: a thousand waits are not to weigh on the collector,
+        #: whose pauses are the event loop's.
+        self._futures: dict[str, list[asyncio.Future[jobs.Ended | None]]] = {}
         self._listener: asyncio.Task[None] | None = None
         #: Done when the subscription stands.
         self._subscribed: asyncio.Future[None] | None = None
@@ -205,24 +206,30 @@ class _Waits:
     async def outcome(self, job_id: str, timeout_s: float | None) -> jobs.Ended | None:
         """Wait for the job to end; None if it has not in time. Raises `RedisUnavailable`."""
         await self._listen()
-        future = self._futures.setdefault(job_id, asyncio.get_running_loop().create_future())
-        self._waiting[job_id] += 1
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[jobs.Ended | None] = loop.create_future()
+        self._futures.setdefault(job_id, []).append(future)
+        timer = None
         try:
             # The job may have ended before the subscription stood.
             await self._read([job_id])
-            await asyncio.wait([future], timeout=timeout_s)
-            return future.result() if future.done() else None
+            if timeout_s is not None:
+                timer = loop.call_later(timeout_s, _settle, future, None)
+            return await future
         finally:
-            self._waiting[job_id] -= 1
-            if not self._waiting[job_id]:
-                del self._waiting[job_id]
-                self._futures.pop(job_id, None)
+            if timer is not None:
+                timer.cancel()
+            self._futures[job_id].remove(future)
+            if not self._futures[job_id]:
+                del self._futures[job_id]
 
     async def _listen(self) -> None:
         if self._subscribed is None or self._listener is None or self._listener.done():
             self._subscribed = asyncio.get_running_loop().create_future()
             self._listener = asyncio.create_task(self._run(self._subscribed))
-        await asyncio.shield(self._subscribed)
+        if not self._subscribed.done():
+            await asyncio.shield(self._subscribed)
+        self._subscribed.result()
 
     async def _run(self, subscribed: asyncio.Future[None]) -> None:
         pubsub: Any = self._redis.pubsub(ignore_subscribe_messages=True)
@@ -250,16 +257,15 @@ class _Waits:
         for start in range(0, len(job_ids), READ_AT_ONCE):
             exchange = self._records.outcomes(job_ids[start : start + READ_AT_ONCE])
             for job_id, ended in (await self._do(exchange)).items():
-                future = self._futures.get(job_id)
-                if future is not None and not future.done():
-                    future.set_result(ended)
+                for future in self._futures.get(job_id, ()):
+                    _settle(future, ended)
 
     def _fail(self, error: Exception, subscribed: asyncio.Future[None]) -> None:
         ours: Exception = error
         if isinstance(error, redis.RedisError):
             ours = translate(error, self._records.settings)
             ours.__cause__ = error
-        waiting: list[asyncio.Future[Any]] = [subscribed, *self._futures.values()]
+        waiting: list[asyncio.Future[Any]] = [subscribed, *chain(*self._futures.values())]
         for future in waiting:
             if not future.done():
                 future.set_exception(ours)
@@ -271,5 +277,11 @@ class _Waits:
             self._listener.cancel()
             with suppress(asyncio.CancelledError):
                 await self._listener
-        for future in self._futures.values():
+        for future in chain(*self._futures.values()):
             future.cancel()
+
+
+def _settle(future: asyncio.Future[T], result: T) -> None:
+    """Give a future its result, unless it has one."""
+    if not future.done():
+        future.set_result(result)

@@ -54,10 +54,8 @@ class RerankClient:
         harmless: a job that has ended is not scored again while its state is remembered
         (RERANKQ_JOB_TTL_S). Raises `InvalidInput` before anything is sent, or `RedisUnavailable`.
         """
-        request = prepare.request(query, documents, top_k=top_k)
-        return self.submit_job(
-            prepare.job([request], self.settings, model=model, job_id=job_id), priority=priority
-        )
+        job = prepare.single(query, documents, self.settings, top_k, model, job_id)
+        return self.submit_job(job, priority=priority)
 
     def submit_many(
         self,
@@ -73,7 +71,7 @@ class RerankClient:
         fills its batches across the queries of a job. Raises as `submit`; all requests are checked
         before the first is sent.
         """
-        made = prepare.many(requests, self.settings, model=model, pairs_per_job=pairs_per_job)
+        made = prepare.many(requests, self.settings, model, pairs_per_job)
         return [self.submit_job(job, priority=priority) for job in made]
 
     def submit_job(self, job: jobs.Job, *, priority: int = names.PRIORITY_BULK) -> str:

@@ -99,10 +99,22 @@ def request(query: str, documents: Iterable[Document], *, top_k: int | None) -> 
     )
 
 
+def single(
+    query: str,
+    documents: Iterable[Document],
+    settings: Settings,
+    top_k: int | None,
+    model: str | None,
+    job_id: str | None,
+) -> jobs.Job:
+    """Make a job of one query with its documents. Raises `InvalidInput`."""
+    made = request(query, documents, top_k=top_k)
+    return job([made], settings, model=model, job_id=job_id)
+
+
 def many(
     requests: Iterable[jobs.Request | Mapping[str, object]],
     settings: Settings,
-    *,
     model: str | None,
     pairs_per_job: int | None,
 ) -> list[jobs.Job]:

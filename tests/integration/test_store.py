@@ -170,6 +170,26 @@ def test_an_id_that_ends_like_a_key_of_ours_is_a_job_of_its_own(
     assert do(records.payload(long.id)) == long
 
 
+def test_an_expired_payload_is_put_back_by_its_own_job_only(
+    do: Do, records: Records, client: redis.Redis
+) -> None:
+    # Given a job that waits, and whose payload has expired
+    mine = job("mine")
+    do(records.accept(mine))
+    client.delete(records.keys.payload("mine"))
+
+    # When another job comes under its id, then it is refused and leaves no payload
+    other = mine.model_copy(update={"model": "bundled"})
+    with pytest.raises(JobConflict):
+        do(records.accept(other))
+    with pytest.raises(PayloadMissing):
+        do(records.payload("mine"))
+
+    # When the job itself is submitted again, then its payload is back
+    do(records.accept(mine))
+    assert do(records.payload("mine")) == mine
+
+
 def test_a_job_of_too_many_bytes_is_refused_before_anything_is_written(
     do: Do, settings: Settings, client: redis.Redis
 ) -> None:
