@@ -1,4 +1,7 @@
-"""How good a run is, before and after: nDCG@10, MRR@10 and MAP, by ir-measures."""
+"""How good a run is, before and after: nDCG@10, MRR@10 and MAP, by ir-measures.
+
+The figures are those that ir-measures gives for the two files: equal scores are in its order.
+"""
 
 from __future__ import annotations
 
@@ -53,8 +56,8 @@ def measure(staging: Staging, journal: Journal) -> Measured:
         qrels = {query_id: judged for query_id, judged, _ in chunk}
         evaluator = ir_measures.evaluator(list(measures.values()), qrels)
         runs = {
-            "before": {query_id: _by_rank(staging.first_stage(query_id)) for query_id in qrels},
-            "after": {query_id: _by_rank(reranked) for query_id, _, reranked in chunk},
+            "before": {query_id: dict(staging.first_stage(query_id)) for query_id in qrels},
+            "after": {query_id: scores for query_id, _, scores in chunk},
         }
         for when, run in runs.items():
             for value in evaluator.iter_calc(run):
@@ -68,20 +71,16 @@ def measure(staging: Staging, journal: Journal) -> Measured:
     return Measured(judged=judged, ranked=ranked, before=means["before"], after=means["after"])
 
 
-#: A judged query: its id, the relevance of its documents, the documents as reranked.
-Row = tuple[str, dict[str, int], list[str]]
-
-
-def _by_rank(ranked: list[str]) -> dict[str, float]:
-    """Scores that order documents as they are ranked: ties are ours to break, not the measure's."""
-    return {document_id: -float(rank) for rank, document_id in enumerate(ranked)}
+#: A judged query: its id, the relevance of its documents, the scores of its reranked documents.
+Row = tuple[str, dict[str, int], dict[str, float]]
 
 
 def _judged(staging: Staging, journal: Journal) -> Iterator[Row]:
     for _, line in journal.lines():
         judged = staging.judgments(line["query_id"])
         if judged and "documents" in line:
-            yield line["query_id"], judged, [each["id"] for each in line["documents"]]
+            scores = {each["id"]: each["score"] for each in line["documents"]}
+            yield line["query_id"], judged, scores
 
 
 def _chunks(rows: Iterator[Row]) -> Iterator[list[Any]]:

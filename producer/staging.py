@@ -139,14 +139,17 @@ class Staging:
                 },
             )
 
-    def first_stage(self, query_id: str) -> list[str]:
-        """Document ids of a query's first stage, best first, cut to the depth."""
+    def first_stage(self, query_id: str) -> list[tuple[str, float]]:
+        """Document ids and scores of a query's first stage, best first, cut to the depth."""
         rows = self._database.execute(
-            "SELECT c.document_id FROM candidates c WHERE c.query_id = ?"
+            "SELECT c.document_id, c.score FROM candidates c WHERE c.query_id = ?"
             f" ORDER BY {self._order} LIMIT ?",
             (query_id, self._depth),
         ).fetchall()
-        return [document_id for (document_id,) in rows]
+        if self._order == _BY_SCORE:
+            return rows
+        # Request lines need not have scores: their order is what the first stage says.
+        return [(document_id, float(-place)) for place, (document_id, _) in enumerate(rows)]
 
     def judgments(self, query_id: str) -> dict[str, int]:
         """Relevance of a query's judged documents."""

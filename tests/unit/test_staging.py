@@ -95,7 +95,7 @@ def test_the_best_come_first_by_score_then_by_rank_then_as_written(files: Files)
     with staging() as (made, _):
         load(made, files, run)
         assert ids(made) == {"q1": ["d3", "d2", "d9", "d1"]}
-        assert made.first_stage("q1") == ["d3", "d2", "d9", "d1"]
+        assert made.first_stage("q1") == [("d3", 2.0), ("d2", 1.0), ("d9", 1.0), ("d1", 1.0)]
 
 
 @pytest.mark.parametrize("depth", [1, 2, 100])
@@ -105,7 +105,7 @@ def test_the_depth_keeps_the_best_and_is_counted(files: Files, depth: int) -> No
     with staging(depth=depth) as (made, _):
         load(made, files, run)
         assert ids(made) == {"q1": kept, "q2": ["d3"]}
-        assert made.first_stage("q1") == kept
+        assert [each for each, _ in made.first_stage("q1")] == kept
         assert made.counts() == Counts(queries=2, pairs=len(kept) + 1, documents=len({*kept, "d3"}))
 
 
@@ -243,7 +243,7 @@ def test_request_lines_keep_their_order_whatever_their_scores(files: Files) -> N
         assert ids(made) == {"q2": ["d1"], "q1": ["d1", "d2"]}
         kept = list(made.requests(None))[1].candidates
         assert kept == tuple(jobs.Candidate.model_validate(each) for each in candidates[:2])
-        assert made.first_stage("q1") == ["d1", "d2"]
+        assert made.first_stage("q1") == [("d1", 0.0), ("d2", -1.0)]
         assert made.counts() == Counts(queries=2, pairs=3, documents=2)
 
 
