@@ -181,7 +181,7 @@ def _finish(
         f"scored {tally.pairs:,} pairs in {seconds:.1f} s ({rate:,.0f} pairs/s) by {models or '-'}"
     )
     if tally.truncated:
-        _say(f"{tally.truncated:,} pairs were longer than the model reads, and were cut")
+        _say(f"cut, because longer than the model reads: {tally.truncated:,} pairs")
     if tally.failed_queries:
         codes = ", ".join(f"{code} ({count:,})" for code, count in tally.codes.items())
         _say(f"{tally.failed_queries:,} queries failed: {codes}. The first: {tally.first_failure}")

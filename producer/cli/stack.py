@@ -13,6 +13,7 @@ import click
 
 from contract import errors
 from contract.settings import Settings
+from producer import formats
 from producer.cli import common
 from producer.cli.rescore import rescore
 from producer.stack import LocalStack, free_port
@@ -84,6 +85,8 @@ def demo(ctx: click.Context, keep: str | None) -> None:
                 results=str(results),
             )
             _show_examples(sample, results)
+            if not keep:
+                click.echo("\nThe files were temporary: --keep FOLDER keeps them.")
             click.echo("stopping")
 
 
@@ -112,8 +115,10 @@ def _sample() -> Path:
 
 
 def _show_examples(sample: Path, results: Path, queries: int = 4, documents: int = 3) -> None:
-    """The best documents of a few queries, with the beginning of their texts."""
+    """The best documents of a few queries, with the beginning of their texts; * marks an answer."""
     texts = _texts(sample / "corpus.jsonl")
+    judged = formats.qrels(str(sample / "qrels.tsv"), formats.BadLines())
+    answers = {(line.query_id, line.document_id) for _, line in judged}
     questions = _texts(sample / "queries.jsonl")
     with results.open() as lines:
         for line, _ in zip(lines, range(queries), strict=False):
@@ -121,8 +126,9 @@ def _show_examples(sample: Path, results: Path, queries: int = 4, documents: int
             click.echo(f"\n{questions[ranking['query_id']]}")
             for document in ranking["documents"][:documents]:
                 name, was = document["id"], document["index"] + 1
+                mark = "*" if (ranking["query_id"], name) in answers else " "
                 click.echo(
-                    f"  {document['rank']}. (was {was:2}) {document['score']:6.2f}"
+                    f" {mark}{document['rank']}. (was {was:2}) {document['score']:6.2f}"
                     f"  {name}: {texts[name][:60]}"
                 )
 
