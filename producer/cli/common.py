@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
 from functools import partial
 from typing import Any
@@ -58,6 +59,9 @@ class Group(click.Group):
             ctx.exit(next(code for kind, code in _EXITS if isinstance(error, kind)))
         except BrokenPipeError:
             sys.stderr.close()  # or Python would complain again at its end
+            ctx.exit(EXIT_FAILED)
+        except (OSError, sqlite3.Error) as error:  # a disk that is full, above all
+            click.echo(f"Error: {error}", err=True)
             ctx.exit(EXIT_FAILED)
         except (KeyboardInterrupt, click.Abort):
             click.echo("Interrupted.", err=True)

@@ -79,34 +79,46 @@ def rescore(
     arrive; OUTPUT appears when all is done.
     """
     inputs = _check_usage(corpus, queries, run, requests, output, results, dry_run)
-    console = Console(stderr=True)
     bad = formats.BadLines(skip=skip_invalid)
     if qrels:
         measures.require()
     with Staging(settings, bad, depth) as staging:
         _load(staging, inputs, qrels)
-        counts = staging.counts()
-        _report_input(counts, bad)
+        _report_input(staging.counts(), bad)
         if dry_run or output is None:
             return
         options = rescoring.Options(
             model=model, top_k=top_k, window=window, pairs_per_job=pairs_per_job
         )
-        with RerankClient(settings) as client:
-            rescoring.require_worker(client, options.worker_wait_s)
-            with Journal(output, staging) as journal:
-                began = time.monotonic()
-                try:
-                    with _progress(console, counts.pairs) as report:
-                        tally = rescoring.rescore(client, staging, journal, options, report)
-                except BaseException:
-                    journal.keep(_say)
-                    raise
-                _finish(journal, tally, time.monotonic() - began, output, results)
-                if qrels and tally.queries:
-                    _show_measures(console, measures.measure(staging, journal))
+        tally = _rescore(settings, staging, options, output, results, measured=bool(qrels))
     if tally.failed_queries:
         raise SystemExit(common.EXIT_PARTIAL if tally.queries else common.EXIT_FAILED)
+
+
+def _rescore(
+    settings: Settings,
+    staging: Staging,
+    options: rescoring.Options,
+    output: str,
+    results: str | None,
+    *,
+    measured: bool,
+) -> rescoring.Tally:
+    console = Console(stderr=True)
+    with RerankClient(settings) as client:
+        rescoring.require_worker(client, options.worker_wait_s)
+        with Journal(output, staging) as journal:
+            began = time.monotonic()
+            try:
+                with _progress(console, staging.counts().pairs) as report:
+                    tally = rescoring.rescore(client, staging, journal, options, report)
+            except BaseException:
+                journal.keep(_say)
+                raise
+            _finish(journal, tally, time.monotonic() - began, output, results)
+            if measured and tally.queries:
+                _show_measures(console, measures.measure(staging, journal))
+    return tally
 
 
 def _check_usage(
