@@ -128,9 +128,9 @@ def _show_result(
     console = Console()
     for ranking in found.rankings:
         table = Table(title=ranking.query_id, box=None, title_justify="left")
-        for name, justify in (("rank", "right"), ("score", "right"), ("relevance", "right")):
-            table.add_column(name, justify=justify)  # type: ignore[arg-type]
-        table.add_column("document")
+        for name, width in (("rank", 4), ("score", 9), ("relevance", 9)):
+            table.add_column(name, justify="right", min_width=width)
+        table.add_column("document", min_width=8)
         if texts:
             table.add_column("text", no_wrap=True, overflow="ellipsis")
         for each in ranking.documents:
