@@ -84,13 +84,14 @@ def rescore(
         measures.require()
     with Staging(settings, bad, depth) as staging:
         _load(staging, inputs, qrels)
-        _report_input(staging.counts(), bad)
+        counts = staging.counts()
+        _report_input(counts, bad)
         if dry_run or output is None:
             return
         options = rescoring.Options(
             model=model, top_k=top_k, window=window, pairs_per_job=pairs_per_job
         )
-        tally = _rescore(settings, staging, options, output, results, measured=bool(qrels))
+        tally = _rescore(settings, staging, counts, options, output, results, measured=bool(qrels))
     if tally.failed_queries:
         raise SystemExit(common.EXIT_PARTIAL if tally.queries else common.EXIT_FAILED)
 
@@ -98,6 +99,7 @@ def rescore(
 def _rescore(
     settings: Settings,
     staging: Staging,
+    counts: Counts,
     options: rescoring.Options,
     output: str,
     results: str | None,
@@ -110,7 +112,7 @@ def _rescore(
         with Journal(output, staging) as journal:
             began = time.monotonic()
             try:
-                with _progress(console, staging.counts().pairs) as report:
+                with _progress(console, counts.pairs) as report:
                     tally = rescoring.rescore(client, staging, journal, options, report)
             except BaseException:
                 journal.keep(_say)
