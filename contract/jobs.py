@@ -57,7 +57,7 @@ def _check_unicode(text: str) -> str:
     return text
 
 
-def _check_unicode_inside(data: dict[str, JsonValue] | None) -> dict[str, JsonValue] | None:
+def _check_unicode_inside(data: dict[str, JsonValue]) -> dict[str, JsonValue]:
     text = _check_unicode(json.dumps(data, ensure_ascii=False))
     # What reads the job back has a limit of its own, which the job's own nesting adds to.
     around = 8
@@ -82,7 +82,7 @@ class Candidate(Record):
     #: The first stage's score.
     score: float | None = None
     #: Comes back unchanged with the ranked document.
-    metadata: Annotated[dict[str, JsonValue] | None, AfterValidator(_check_unicode_inside)] = None
+    metadata: Annotated[dict[str, JsonValue], AfterValidator(_check_unicode_inside)] | None = None
 
 
 class Request(Record):

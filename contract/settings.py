@@ -22,6 +22,9 @@ KNOWN_MODELS = (
 )
 DEFAULT_MODEL = "cross-encoder/ms-marco-MiniLM-L-6-v2"
 
+#: After a model's name: the same model with 8-bit weights, which is faster and not exact.
+INT8 = "@int8"
+
 
 class Settings(BaseSettings):
     """What both sides of the wire must agree on.
@@ -99,8 +102,9 @@ class Settings(BaseSettings):
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
     def allows(self, model: str) -> bool:
-        """Whether a job may ask for `model`."""
-        return model == self.cross_encoder_model or model in self.allowed_models
+        """Whether a job may ask for `model`, in one precision or the other."""
+        allowed = (self.cross_encoder_model.removesuffix(INT8), *self.allowed_models)
+        return model.removesuffix(INT8) in allowed or model in allowed
 
     @classmethod
     def load(cls, **overrides: Any) -> Self:

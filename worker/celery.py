@@ -66,7 +66,6 @@ app.conf.update(
     result_expires=3600,
     result_failure_expires=86_400,
     result_extended=False,  # the arguments say nothing that the job's record does not
-    task_track_started=True,
     # Children
     worker_concurrency=settings.default_concurrency,
     worker_proc_alive_timeout=settings.model_load_timeout_s,  # replacement children load models

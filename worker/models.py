@@ -11,6 +11,7 @@ import torch
 from sentence_transformers import CrossEncoder
 
 from contract.errors import ModelUnavailable, OutOfMemory
+from contract.settings import INT8
 from worker import memory
 
 logger = logging.getLogger(__name__)
@@ -18,6 +19,11 @@ logger = logging.getLogger(__name__)
 #: The small model that ships with this package, by the name a job asks for it.
 BUNDLED = "bundled"
 BUNDLED_PATH = Path(__file__).parent / "rerank-tiny-en"
+
+
+def is_int8(model: str) -> bool:
+    """Whether the name asks for 8-bit weights."""
+    return model.endswith(INT8)
 
 
 def short_name(model: str) -> str:
@@ -30,8 +36,8 @@ def is_path(model: str) -> bool:
     return model.startswith(("/", ".", "~")) or Path(model).exists()
 
 
-def load(model: str, device: str) -> CrossEncoder:
-    """Load a cross-encoder with one score a pair, in float32 on a CPU.
+def load(model: str, device: str, dtype: str | None = None) -> CrossEncoder:
+    """Load a cross-encoder: in float32, or on CUDA in float16, unless `dtype` says otherwise.
 
     Raises `ModelUnavailable` naming the model, where it was looked for, and the ways out, or
     `OutOfMemory`.
@@ -39,7 +45,7 @@ def load(model: str, device: str) -> CrossEncoder:
     logger.info("Loading cross-encoder model: %s", model)
     began = time.perf_counter()
     try:
-        encoder = _find(model, device)
+        encoder = _find(model.removesuffix(INT8), device, _precision(device, dtype))
     except Exception as error:
         if memory.ran_out(error):
             raise OutOfMemory(f"model {model!r} does not fit into memory: {error}") from error
@@ -51,10 +57,6 @@ def load(model: str, device: str) -> CrossEncoder:
 
 def _check(model: str, encoder: CrossEncoder) -> None:
     """Refuse what loads without an error and is no reranker."""
-    if encoder.num_labels != 1:
-        raise ModelUnavailable(
-            f"model {model!r} gives {encoder.num_labels} scores a pair; a reranker gives one"
-        )
     # Loading an embedding model makes up a scoring head, at random.
     saved_as = encoder.model.config.architectures
     loaded_as = type(encoder.model).__name__
@@ -68,20 +70,28 @@ def _check(model: str, encoder: CrossEncoder) -> None:
         raise ModelUnavailable(f"model {model!r} has no tokenizer: is tokenizer.json missing?")
 
 
-def _find(model: str, device: str) -> CrossEncoder:
+def _precision(device: str, dtype: str | None) -> torch.dtype:
+    """What to load the weights in, whatever precision the model's file has them in."""
+    if dtype is None:
+        dtype = "float16" if device.startswith("cuda") else "float32"
+    precision: torch.dtype = getattr(torch, dtype)
+    return precision
+
+
+def _find(model: str, device: str, dtype: torch.dtype) -> CrossEncoder:
     if model == BUNDLED:
-        return _open(str(BUNDLED_PATH), device, local_files_only=True)
+        return _open(str(BUNDLED_PATH), device, dtype, local_files_only=True)
     if is_path(model):
         path = Path(model).expanduser()
         if not path.is_dir():
             raise FileNotFoundError("there is no such folder")
-        return _open(str(path), device, local_files_only=True)
+        return _open(str(path), device, dtype, local_files_only=True)
     try:
         # The cache first: no request to the hub at each start, and none needed without network.
-        return _open(model, device, local_files_only=True)
+        return _open(model, device, dtype, local_files_only=True)
     except (OSError, ValueError):
         _ask_hub(model)
-        return _open(model, device, local_files_only=False)
+        return _open(model, device, dtype, local_files_only=False)
 
 
 def _ask_hub(model: str) -> None:
@@ -91,15 +101,15 @@ def _ask_hub(model: str) -> None:
     HfApi().model_info(model, timeout=10)
 
 
-def _open(path_or_name: str, device: str, *, local_files_only: bool) -> CrossEncoder:
-    # Half precision is several times slower than float32 on a CPU, whatever the model's file says.
-    options = {"dtype": torch.float32} if device == "cpu" else {}
+def _open(
+    path_or_name: str, device: str, dtype: torch.dtype, *, local_files_only: bool
+) -> CrossEncoder:
     return CrossEncoder(
         path_or_name,
         device=device,
         local_files_only=local_files_only,
         trust_remote_code=False,
-        model_kwargs=options,
+        model_kwargs={"dtype": dtype},
     )
 
 

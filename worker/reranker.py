@@ -122,8 +122,9 @@ class CrossEncoderReranker:
             return scorers.get(
                 self.model_name,
                 settings.device,
-                settings.threads_among(1),
+                settings.threads,
                 settings.max_batch_tokens,
+                settings.dtype,
             )
 
     @contextmanager

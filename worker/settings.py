@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from celery.utils.sysinfo import cpu_budget
 from pydantic import Field, model_validator
@@ -17,8 +17,10 @@ class WorkerSettings(Settings):
     device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?|mps)$")
     #: Of one child; None shares the cores out among the children.
     threads: int | None = Field(None, ge=1)
-    #: A batch is as many pairs as fit into `longest pair x pairs <= this`.
-    max_batch_tokens: int = Field(2_048, ge=1)
+    #: Of a batch, together; None finds the fastest number by measuring.
+    max_batch_tokens: int | None = Field(None, ge=1)
+    #: Of the weights; None is float32, and float16 on CUDA. int8 is asked for by a model's name.
+    dtype: Literal["float32", "float16", "bfloat16"] | None = None
     #: A job is ended in Python after this time, and its child is killed after the next.
     soft_time_limit_s: int = Field(600, ge=1)
     time_limit_s: int = Field(660, ge=1)
@@ -26,6 +28,15 @@ class WorkerSettings(Settings):
     max_attempts: int = Field(4, ge=1)
     #: For a child that replaces another, until it has loaded its models.
     model_load_timeout_s: int = Field(300, ge=1)
+
+    @model_validator(mode="after")
+    def _check_dtype(self) -> Self:
+        if self.device == "cpu" and self.dtype not in (None, "float32"):
+            raise ValueError(
+                f"RERANKQ_DTYPE={self.dtype} is several times slower than float32 on a CPU: it is"
+                " for a GPU (RERANKQ_DEVICE=cuda); faster on a CPU is MODEL@int8"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:

@@ -51,7 +51,9 @@ def scorer_of(model: str) -> Scorer:
     # Here and not above: Flower imports this module, on machines that have no torch.
     from worker import scorers
 
-    return scorers.get(model, settings.device, children.threads(), settings.max_batch_tokens)
+    return scorers.get(
+        model, settings.device, children.threads(), settings.max_batch_tokens, settings.dtype
+    )
 
 
 @app.task(

@@ -36,7 +36,7 @@ def test_a_job_comes_back_ranked_with_where_its_scores_came_from(client: RerankC
     assert result.documents[0].score > result.documents[1].score > result.documents[2].score
     made = result.provenance
     assert (made.model, made.downgraded, made.attempts, made.pairs) == ("bundled", False, 1, 3)
-    assert (made.backend, made.dtype, made.max_length) == ("torch", "float32", 512)
+    assert (made.backend, made.dtype, made.max_length) == ("rerankq", "float32", 512)
 
 
 def test_metadata_first_stage_place_and_top_k_come_through(client: RerankClient) -> None:

@@ -256,7 +256,11 @@ def test_provenance_says_what_scored_the_job_and_counts_it(run: Run) -> None:
 
     assert (provenance.model_requested, provenance.model) == ("bundled", "bundled")
     assert (provenance.downgraded, provenance.reason) == (False, None)
-    assert (provenance.backend, provenance.device, provenance.dtype) == ("torch", "cpu", "float32")
+    assert (provenance.backend, provenance.device, provenance.dtype) == (
+        "rerankq",
+        "cpu",
+        "float32",
+    )
     assert provenance.max_length == 512
     assert (provenance.pairs, provenance.unique_pairs) == (11, UNIQUE_PAIRS)
     assert provenance.truncated == 1

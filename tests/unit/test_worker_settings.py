@@ -21,7 +21,7 @@ def test_the_defaults_work_together() -> None:
     settings = load()
     assert settings.device == "cpu"
     assert settings.threads is None
-    assert settings.max_batch_tokens == 2_048
+    assert settings.max_batch_tokens is None
     assert settings.max_attempts == 4
     assert settings.model_load_timeout_s == 300
     limits = (settings.soft_time_limit_s, settings.time_limit_s, settings.visibility_timeout_s)

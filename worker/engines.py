@@ -1,0 +1,290 @@
+"""The two ways to score pairs: our own for BERT, and `CrossEncoder.predict` for all else.
+
+Both take (query, document) pairs and give what they scored in the same order. `choose` takes the
+first where it is proven to give the second's scores.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+from sentence_transformers import CrossEncoder
+
+from worker import batches, tuning
+from worker.bert import Bert, supports
+from worker.linear import Int8Linear, Linear, PackedLinear
+from worker.settings import cores
+from worker.tokens import PairTokenizer, PairTokens, SpecialIds
+
+logger = logging.getLogger(__name__)
+
+Pair = tuple[str, str]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+#: How far a logit may be from `predict`'s. Half precision rounds to 3 digits, bfloat16 to 2.
+TOLERANCES = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 2e-1}
+
+#: Of mixed lengths, from nothing to more than any BERT reads.
+PROBES: tuple[Pair, ...] = (
+    ("how do I open a pdf", ""),
+    ("Größe ändern", "日本語 and Ünïcode\twith  spaces, [SEP] and punctuation..."),
+    ("how do I open a pdf", "a tool to open and print PDF files"),
+    ("a mail server", "a mail server delivers messages to local users; " * 4),
+    ("how do I open a pdf", "some words of a document that is too long to be read at all, " * 45),
+)
+
+#: Token budgets to choose from; the first is the one to beat.
+CPU_BUDGETS = (1024, 512, 2048, 4096)
+GPU_BUDGETS = (32_768, 16_384, 65_536)
+#: On a GPU, pairs are tokenised in portions of this many, each while the one before is scored ...
+PAIRS_AHEAD = 4_096
+#: ... and many small steps cost more than some padding.
+GPU_SLACK_TOKENS = 31
+
+#: For `predict` there is no measuring: this was within 3 % of the best for RoBERTa and BERT.
+PREDICT_BATCH_TOKENS = 1024
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What became of some pairs, in their order."""
+
+    #: [pairs], or [pairs, labels] for a model with several.
+    scores: batches.Scores
+    #: Tokens of all pairs, after cutting.
+    tokens: int
+    #: Which of the pairs were longer than the model reads.
+    truncated: list[bool]
+
+
+class Engine(Protocol):
+    """A loaded model, for one caller at a time."""
+
+    #: What scores, for a result's provenance.
+    backend: str
+    dtype: str
+    threads: int
+    max_batch_tokens: int
+
+    def run(self, pairs: Sequence[Pair]) -> Scored:
+        """Score the pairs, with the longest first."""
+
+
+def choose(
+    encoder: CrossEncoder, *, int8: bool, threads: int | None, max_batch_tokens: int | None
+) -> Engine:
+    """The fastest engine that gives the scores of `encoder.predict`, or their likeness in int8.
+
+    What is None is found by measuring. Raises `ValueError` if there is no int8 for this model.
+    """
+    predict = PredictEngine(encoder, threads or cores(), max_batch_tokens or PREDICT_BATCH_TOKENS)
+    if not supports(encoder):
+        logger.info("No fast path for a %s: scoring by predict", type(encoder.model).__name__)
+        return _exact(predict, int8)
+    fast = BertEngine(encoder, linear_for(encoder), threads or cores())
+    tolerance = TOLERANCES[fast.dtype]
+    apart = float(np.max(np.abs(fast.run(PROBES).scores - predict.run(PROBES).scores)))
+    if not apart <= tolerance:
+        logger.warning("The fast path is off by %.1e (more than %g): not used", apart, tolerance)
+        return _exact(predict, int8)
+    logger.info("The fast path gives the scores of predict, within %.1e", apart)
+    if int8:
+        fast = BertEngine(encoder, Int8Linear, fast.threads)
+    fast.tune(threads, max_batch_tokens)
+    return fast
+
+
+def _exact(predict: PredictEngine, int8: bool) -> PredictEngine:
+    if int8:
+        raise ValueError("there is an int8 form of plain BERT classifiers only")
+    return predict
+
+
+def linear_for(encoder: CrossEncoder) -> type[Linear]:
+    """The fastest exact kind of linear layer for the model's device and precision."""
+    on_cpu = encoder.model.device.type == "cpu" and encoder.model.dtype == torch.float32
+    packed = on_cpu and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return PackedLinear if packed else Linear
+
+
+class BertEngine:
+    """Our own BERT, in threads that score a batch each.
+
+    That keeps two cores busier than two threads on one batch do: most operations on some hundred
+    tokens are too small to be shared.
+    """
+
+    backend = "rerankq"
+
+    def __init__(self, encoder: CrossEncoder, linear: type[Linear], threads: int) -> None:
+        self.dtype = "int8" if linear is Int8Linear else dtype_of(encoder)
+        self.threads = threads
+        self._bert = Bert(encoder.model, linear)
+        self._tokenizer = PairTokenizer(encoder.tokenizer, max_length(encoder))
+        self._special = SpecialIds(encoder.tokenizer)
+        self._on_gpu = self._bert.device.type != "cpu"
+        self._budgets = GPU_BUDGETS if self._on_gpu else CPU_BUDGETS
+        self.max_batch_tokens = self._budgets[0]
+        self._pool = ThreadPoolExecutor(threads, "score", torch.set_num_threads, (1,))
+
+    def run(self, pairs: Sequence[Pair]) -> Scored:
+        """Score the pairs, sorted by tokens over all of them (on a GPU: over some thousand)."""
+        portion = PAIRS_AHEAD if self._on_gpu else max(1, len(pairs))
+        portions = (pairs[at : at + portion] for at in range(0, len(pairs), portion))
+        tokenised = (ahead if self._on_gpu else map)(self._tokenizer.tokenise, portions)
+        tokens: list[PairTokens] = []
+        scores = [np.empty(0, np.float32)]
+        for some in tokenised:
+            tokens += some
+            scores.append(self._score(some))
+        return Scored(
+            np.concatenate(scores),
+            sum(pair.length for pair in tokens),
+            [pair.truncated for pair in tokens],
+        )
+
+    def tune(self, threads: int | None, max_batch_tokens: int | None) -> None:
+        """Take these, or measure which number of threads and which token budget is the fastest."""
+        self.max_batch_tokens = max_batch_tokens or tuning.fastest(
+            self._budgets, lambda budget: self._rehearse([budget])
+        )
+        if threads is None and self.threads > 1:
+            # Where two logical cores are one, half as many threads may do as well.
+            choices = (max(1, self.threads // 2), self.threads)
+            self.threads = tuning.fastest(choices, self._rehearse_threads)
+        logger.info("%d threads, batches of %d tokens", self.threads, self.max_batch_tokens)
+
+    def _score(self, tokens: Sequence[PairTokens]) -> batches.Scores:
+        lengths = [pair.length for pair in tokens]
+        cut = list(batches.cut(lengths, self.max_batch_tokens, self.threads))
+        return batches.in_order(
+            cut, self._each(lambda places: self._forward([tokens[at] for at in places]), cut)
+        )
+
+    def _forward(self, pairs: Sequence[PairTokens]) -> batches.Scores:
+        scores: batches.Scores = self._bert(
+            batches.lay_out(pairs, self._special, GPU_SLACK_TOKENS if self._on_gpu else 0)
+        ).numpy()
+        return scores
+
+    def _each(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+        """`function` of each item, in this engine's threads."""
+        with torch_threads(1):
+            if self.threads == 1 or len(items) == 1:
+                return [function(item) for item in items]
+            futures = [self._pool.submit(function, item) for item in items]
+            try:
+                return [future.result() for future in futures]
+            except BaseException:  # the time limit's too, which strikes at any moment
+                for future in futures:
+                    future.cancel()
+                wait(futures)
+                raise
+
+    def _rehearse(self, budgets: Sequence[int]) -> int:
+        """Score a batch of each budget, of no texts in particular; gives the number of tokens."""
+        made_up = [_made_up(budget) for budget in budgets]
+        self._each(self._forward, made_up)
+        return sum(pair.length for pairs in made_up for pair in pairs)
+
+    def _rehearse_threads(self, threads: int) -> int:
+        self.threads = threads
+        return self._rehearse([min(CPU_BUDGETS)] * threads)
+
+
+class PredictEngine:
+    """sentence-transformers itself, for every model that it can load."""
+
+    backend = "sentence-transformers"
+
+    def __init__(self, encoder: CrossEncoder, threads: int, max_batch_tokens: int) -> None:
+        self.dtype = dtype_of(encoder)
+        self.threads = threads
+        self.max_batch_tokens = max_batch_tokens
+        self._encoder = encoder
+        # Logits, unless the model has an activation of its own making.
+        usual = isinstance(encoder.activation_fn, torch.nn.Identity | torch.nn.Sigmoid)
+        self._activation = torch.nn.Identity() if usual else encoder.activation_fn
+
+    def run(self, pairs: Sequence[Pair]) -> Scored:
+        """Score the pairs, sorted by tokens over all of them."""
+        lengths, truncated = self._measure(pairs)
+        cut = list(batches.cut(lengths, self.max_batch_tokens, padded=True))
+        with torch_threads(self.threads):
+            scores = [self._predict([pairs[place] for place in places]) for places in cut]
+        return Scored(
+            batches.in_order(cut, scores) if scores else np.empty(0, np.float32),
+            sum(lengths),
+            truncated,
+        )
+
+    def _predict(self, pairs: list[Pair]) -> batches.Scores:
+        scores: batches.Scores = self._encoder.predict(
+            pairs, batch_size=len(pairs), activation_fn=self._activation, show_progress_bar=False
+        )
+        return scores
+
+    def _measure(self, pairs: Sequence[Pair]) -> tuple[list[int], list[bool]]:
+        """How many tokens each pair has after cutting, and whether it was cut."""
+        lengths: list[int] = []
+        truncated: list[bool] = []
+        for start in range(0, len(pairs), PAIRS_AHEAD):
+            some = pairs[start : start + PAIRS_AHEAD]
+            encoded = self._encoder.tokenizer(
+                [query for query, _ in some],
+                [document for _, document in some],
+                truncation="longest_first",
+                max_length=max_length(self._encoder),
+            )
+            lengths += map(len, encoded["input_ids"])
+            truncated += (bool(encoding.overflowing) for encoding in encoded.encodings)
+        return lengths, truncated
+
+
+def max_length(encoder: CrossEncoder) -> int:
+    """Tokens of a pair that the model reads."""
+    return int(encoder.max_seq_length or encoder.tokenizer.model_max_length)
+
+
+def dtype_of(encoder: CrossEncoder) -> str:
+    """The precision of the model's weights, as in `float32`."""
+    return str(encoder.model.dtype).removeprefix("torch.")
+
+
+def ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """As `map`, with the next result made in a thread while the last one is used."""
+    with ThreadPoolExecutor(1, "ahead") as thread:
+        coming: deque[Any] = deque()
+        for item in items:
+            coming.append(thread.submit(function, item))
+            if len(coming) > 1:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
+
+
+@contextmanager
+def torch_threads(threads: int) -> Iterator[None]:
+    """Let torch use so many threads for one operation, and then as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _made_up(tokens: int) -> list[PairTokens]:
+    """Pairs of about so many tokens together, as long as passages are: 40 to 140, 90 on average."""
+    word = np.full(128, 1_000, np.int32)
+    pairs = [PairTokens(word[:8], word[:size], False) for size in range(129, 29, -10)]
+    return [pair for pair in pairs for _ in range(max(1, round(tokens / 900)))]
