@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from contract.settings import Settings
-from producer.cli import common, jobs, rescore, stack
+from producer.cli import common, compare, jobs, rescore, stack
 
 
 @click.group(
@@ -44,6 +44,7 @@ for command in (
     jobs.status,
     jobs.cancel,
     rescore.rescore,
+    compare.compare,
     stack.up,
     stack.demo,
 ):

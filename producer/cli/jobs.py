@@ -7,6 +7,7 @@ import json
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from contract import errors, jobs, names
 from contract.settings import Settings
@@ -93,7 +94,7 @@ def status(settings: Settings, job_id: str | None, as_json: bool) -> None:
         return
     table = Table(show_header=False, box=None)
     for name, value in _rows(found):
-        table.add_row(name, value)
+        table.add_row(name, Text(value))
     Console().print(table)
 
 
@@ -127,7 +128,8 @@ def _show_result(
         return
     console = Console()
     for ranking in found.rankings:
-        table = Table(title=ranking.query_id, box=None, title_justify="left")
+        title = Text(ranking.query_id) if ranking.query_id else None
+        table = Table(title=title, box=None, title_justify="left")
         for name, width in (("rank", 4), ("score", 9), ("relevance", 9)):
             table.add_column(name, justify="right", min_width=width)
         table.add_column("document", min_width=8)
@@ -135,7 +137,7 @@ def _show_result(
             table.add_column("text", no_wrap=True, overflow="ellipsis")
         for each in ranking.documents:
             row = [str(each.rank), f"{each.score:.4f}", f"{each.relevance:.4f}", each.id]
-            table.add_row(*row, *([texts.get(each.id, "")] if texts else []))
+            table.add_row(*map(Text, (*row, *([texts.get(each.id, "")] if texts else []))))
         console.print(table)
     made = found.provenance
     downgraded = f", downgraded ({made.reason})" if made.downgraded else ""

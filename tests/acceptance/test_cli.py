@@ -69,6 +69,20 @@ def test_jsonl_documents_keep_their_ids(environment: dict[str, str], tmp_path: P
     assert best["id"] == "7"
 
 
+def test_what_looks_like_markup_is_printed_as_it_is(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    file = tmp_path / "documents.jsonl"
+    file.write_text('{"id": "[/x]", "text": "a [/foo] in [bold] type"}\n')
+
+    done = rerankq(
+        *("submit", *QUERY, "--documents", str(file), "--wait", "60"), environment=environment
+    )
+
+    assert "[/x]" in done.stdout, done.stderr
+    assert "a [/foo] in [bold] type" in done.stdout
+
+
 def test_options_can_be_given_by_environment(environment: dict[str, str], documents: str) -> None:
     variables = {"RERANKQ_SUBMIT_TOP_K": "2", "RERANKQ_SUBMIT_WAIT": "60"}
 
@@ -147,7 +161,9 @@ def test_without_redis_every_command_says_so(documents: str, arguments: tuple[st
     assert "redis://127.0.0.1:1/0" in done.stderr
 
 
-@pytest.mark.parametrize("command", ["submit", "result", "status", "cancel", "rescore", "up"])
+@pytest.mark.parametrize(
+    "command", ["submit", "result", "status", "cancel", "rescore", "compare", "up"]
+)
 def test_help_lists_exit_codes_and_environment_variables(command: str) -> None:
     done = rerankq(command, "--help", environment={})
 

@@ -249,6 +249,8 @@ def test_a_bad_file_is_one_line_of_error_and_no_output(
         ("--input", "-", "--output", "/"),
         ("--input", "-"),
         ("--input", "-", "--output", "-", "--results", "-"),
+        ("--input", "-", "--output", "-", "--qrels", "-"),
+        ("--input", "-", "--output", "q.tsv", "--qrels", "q.tsv"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(arguments: tuple[str, ...]) -> None:

@@ -1,0 +1,312 @@
+"""`rerankq compare`: what changes for a run if another model scores it."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from contract import errors
+from contract.settings import Settings
+from producer import compare as comparing
+from producer import formats, measures
+from producer import rescore as rescoring
+from producer.cli import common, runs
+from producer.client import RerankClient
+from producer.compare import Collection, Summary
+from producer.journal import Journal
+
+#: Of an id or a query, in what is printed for people.
+CUT_CHARS = 60
+
+
+@click.command(epilog=common.EPILOG)
+@runs.file_options
+@common.option("--qrels", metavar="FILE", help="Judgments (BEIR or TREC): measure both models.")
+@common.option(
+    "--model",
+    "models",
+    metavar="M",
+    multiple=True,
+    help="Twice: the model to compare against, then the other one.",
+)
+@runs.depth_option
+@runs.work_options
+@common.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def compare(
+    settings: Settings,
+    corpus: str | None,
+    queries: str | None,
+    run: str | None,
+    requests: str | None,
+    qrels: str | None,
+    models: tuple[str, ...],
+    depth: int | None,
+    window: int,
+    pairs_per_job: int,
+    skip_invalid: bool,
+    as_json: bool,
+) -> None:
+    """Show what changes if another model scores: before you turn it on.
+
+    Scores a first-stage run with both models, through the running service, and prints how far
+    their rankings and scores are apart; nothing else is written. The second model may be the int8
+    form of the first, MODEL@int8.
+    """
+    asked = comparing.check_models(models)
+    files = runs.check_files(corpus, queries, run, requests, qrels)
+    bad = formats.BadLines(skip=skip_invalid)
+    if qrels:
+        measures.require()
+    with Collection(settings, bad, depth) as collection:
+        pairs = runs.load(collection, files, qrels, bad).pairs
+        options = [
+            rescoring.Options(model=model, window=window, pairs_per_job=pairs_per_job)
+            for model in asked
+        ]
+        report = _compare(settings, collection, pairs, options, measured=bool(qrels))
+        (_print_json if as_json else _print_tables)(report, collection)
+    if report.summary.failed:
+        raise SystemExit(common.EXIT_PARTIAL)
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """One model's scoring of everything."""
+
+    model: str
+    tally: rescoring.Tally
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Pairs a second."""
+        return self.tally.pairs / self.seconds
+
+
+@dataclass(frozen=True)
+class _Report:
+    """All that is printed."""
+
+    passes: tuple[_Pass, _Pass]
+    summary: Summary
+    #: Of each model, if there are judgments.
+    measured: tuple[measures.Measured, measures.Measured] | None
+
+    @property
+    def speedup(self) -> float:
+        """How many times as fast the second model was."""
+        return self.passes[1].rate / self.passes[0].rate
+
+
+def _compare(
+    settings: Settings,
+    collection: Collection,
+    pairs: int,
+    options: list[rescoring.Options],
+    *,
+    measured: bool,
+) -> _Report:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rerankq-")))
+        client = stack.enter_context(RerankClient(settings))
+        _prepare(client, folder, options)
+        indexes = [stack.enter_context(collection.index()) for _ in options]
+        a, b = (
+            stack.enter_context(Journal(str(folder / str(number)), index))
+            for number, index in enumerate(indexes)
+        )
+        first = _score(client, collection, a, options[0], pairs)
+        second = _score(client, collection, b, options[1], pairs)
+        summary = comparing.compare(collection, a, b)
+        _report_failed(summary)
+        return _Report(
+            passes=(first, second),
+            summary=summary,
+            measured=(measures.measure(collection, a), measures.measure(collection, b))
+            if measured
+            else None,
+        )
+
+
+def _prepare(client: RerankClient, folder: Path, options: list[rescoring.Options]) -> None:
+    """Load both models before either scores: an hour of the first is not lost on the second."""
+    rescoring.require_worker(client, options[0].worker_wait_s)
+    for each in options:
+        runs.say(f"loading {each.model}")
+        comparing.warm_up(client, str(each.model), folder, each.window)
+
+
+def _score(
+    client: RerankClient,
+    collection: Collection,
+    journal: Journal,
+    options: rescoring.Options,
+    pairs: int,
+) -> _Pass:
+    """Score everything with one model; ends the command if there is nothing to compare."""
+    model = str(options.model)
+    began = time.monotonic()
+    with runs.progress(Console(stderr=True), pairs, model) as report:
+        tally = rescoring.rescore(client, collection, journal, options, report)
+    seconds = time.monotonic() - began
+    runs.report_scored(tally, seconds)
+    if not tally.queries:
+        raise SystemExit(common.EXIT_FAILED)
+    if another := comparing.other_model(journal, model):
+        runs.say(f"the comparison is void: {another}")
+        raise SystemExit(common.EXIT_PARTIAL)
+    return _Pass(model, tally, seconds)
+
+
+def _report_failed(summary: Summary) -> None:
+    if summary.failed:
+        more = ", ..." if summary.failed > len(summary.failed_ids) else ""
+        runs.say(
+            f"{summary.failed:,} queries that failed with either model are left out:"
+            f" {', '.join(summary.failed_ids)}{more}"
+        )
+    if not summary.queries:
+        raise errors.RerankError("no query was scored by both models: nothing to compare")
+
+
+def _print_tables(report: _Report, collection: Collection) -> None:
+    console = Console()
+    for letter, each in zip("AB", report.passes, strict=True):
+        click.echo(f"{letter}  {each.model}")
+    click.echo(f"{report.summary.queries:,} queries, {report.summary.pairs:,} pairs\n")
+    console.print(_changes(report.summary))
+    click.echo()
+    console.print(_qualities(report))
+    if report.measured:
+        judged, ranked = report.measured[0].judged, report.measured[0].ranked
+        click.echo(f"{judged:,} judged queries, {ranked:,} of them compared")
+    if report.summary.changed:
+        click.echo("\nchanged most")
+        console.print(_examples(report.summary, collection))
+
+
+def _changes(summary: Summary) -> Table:
+    table = Table(box=None, show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_row("top 10 of A in top 10 of B, mean", f"{summary.mean_overlap:.2%}")
+    if summary.short:
+        table.add_row("  have no more than 10 documents", f"{summary.short:,} queries")
+    for what, count in (
+        ("same best document", summary.same_best),
+        ("same top 10 in the same order", summary.same_order),
+    ):
+        table.add_row(what, f"{count / summary.queries:.2%}")
+    if summary.mean_tau is not None:
+        table.add_row("Kendall's tau, mean", f"{summary.mean_tau:.4f}")
+    table.add_row("score difference, mean", f"{summary.mean_difference:.2g}")
+    table.add_row("score difference, largest", f"{summary.largest_difference:.2g}")
+    return table
+
+
+def _qualities(report: _Report) -> Table:
+    """How good the rankings are, if that was measured, and how fast they were made."""
+    table = Table(box=None)
+    table.add_column("")
+    rows = [["A"], ["B"], ["change"]]
+    if report.measured:
+        a, b = report.measured
+        rows.insert(0, ["first stage"])
+        for name, change in comparing.difference(a.after, b.after).items():
+            table.add_column(name, justify="right")
+            values = [f"{each[name]:.4f}" for each in (a.before, a.after, b.after)]
+            for row, value in zip(rows, [*values, f"{change:+.4f}"], strict=True):
+                row.append(value)
+    table.add_column("pairs/s", justify="right")
+    rates = [f"{each.rate:,.0f}" for each in report.passes]
+    for row, value in zip(rows[-3:], [*rates, f"x {report.speedup:.2f}"], strict=True):
+        row.append(value)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _examples(summary: Summary, collection: Collection) -> Table:
+    table = Table(box=None)
+    table.add_column("query", no_wrap=True)
+    table.add_column("in both", justify="right")
+    table.add_column("tau", justify="right")
+    table.add_column("text", no_wrap=True, overflow="ellipsis")
+    for each in summary.changed:
+        table.add_row(
+            _cut(each.query_id),
+            f"{each.overlap:.0%}",
+            "" if each.tau is None else f"{each.tau:.2f}",
+            _cut(collection.text(each.query_id)),
+        )
+    return table
+
+
+def _cut(text: str) -> Text:
+    """As it is, on one line: what looks like rich's markup is a user's."""
+    line = " ".join(text.split())
+    return Text(line if len(line) <= CUT_CHARS else f"{line[: CUT_CHARS - 1]}…")
+
+
+def _print_json(report: _Report, collection: Collection) -> None:
+    summary = report.summary
+    data = {
+        **{letter: _pass_data(each) for letter, each in zip("ab", report.passes, strict=True)},
+        "speedup": report.speedup,
+        "queries": summary.queries,
+        "pairs": summary.pairs,
+        "short_queries": summary.short,
+        "failed_queries": summary.failed,
+        "failed_ids": summary.failed_ids,
+        "mean_overlap": summary.mean_overlap,
+        "same_best": summary.same_best / summary.queries,
+        "same_order": summary.same_order / summary.queries,
+        "mean_tau": summary.mean_tau,
+        "mean_difference": summary.mean_difference,
+        "largest_difference": summary.largest_difference,
+        "measures": _measures_data(report),
+        "changed_most": [
+            {
+                "query_id": each.query_id,
+                "query": collection.text(each.query_id),
+                "overlap": each.overlap,
+                "tau": each.tau,
+            }
+            for each in summary.changed
+        ],
+    }
+    click.echo(json.dumps(data, ensure_ascii=False))
+
+
+def _pass_data(scored: _Pass) -> dict[str, Any]:
+    return {
+        "model": scored.model,
+        "pairs": scored.tally.pairs,
+        "seconds": scored.seconds,
+        "pairs_per_s": scored.rate,
+    }
+
+
+def _measures_data(report: _Report) -> dict[str, Any] | None:
+    if not report.measured:
+        return None
+    a, b = report.measured
+    return {
+        "judged_queries": a.judged,
+        "judged_queries_compared": a.ranked,
+        "first_stage": a.before,
+        "a": a.after,
+        "b": b.after,
+        "change": comparing.difference(a.after, b.after),
+    }

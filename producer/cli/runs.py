@@ -1,0 +1,172 @@
+"""What the commands that score a run share: its options, reading it, progress, what was done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from contract import errors
+from producer import formats
+from producer.cli import common
+from producer.rescore import Tally
+from producer.staging import Counts, Staging
+
+#: Off a terminal, a line at most this often.
+LINE_EVERY_S = 10.0
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator; `--help` lists them in this order."""
+
+    def decorate(command: Command) -> Command:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorate
+
+
+#: Where the run comes from; `check_files` says what goes together.
+file_options = options(
+    common.option("--corpus", metavar="FILE", help='Documents: BEIR JSONL, or "id<TAB>text".'),
+    common.option("--queries", metavar="FILE", help='Queries: BEIR JSONL, or "id<TAB>text".'),
+    common.option("--run", metavar="FILE", help="First-stage run, in TREC format."),
+    common.option(
+        "--input",
+        "requests",
+        metavar="FILE",
+        help="In place of these three: JSONL with a query and its candidates in each line.",
+    ),
+)
+depth_option = common.option(
+    "--depth", type=click.IntRange(min=1), metavar="N", help="Rerank the best N. [default: all]"
+)
+#: How the run is read and sent.
+work_options = options(
+    common.option(
+        "--window", type=click.IntRange(min=1), default=8, metavar="JOBS", help="Jobs in flight."
+    ),
+    common.option(
+        "--pairs-per-job", type=click.IntRange(min=1), default=1_000, metavar="N", help="Job size."
+    ),
+    common.option("--skip-invalid", is_flag=True, help="Skip and count bad lines; do not stop."),
+)
+
+
+def check_files(
+    corpus: str | None,
+    queries: str | None,
+    run: str | None,
+    requests: str | None,
+    qrels: str | None,
+) -> tuple[str, ...]:
+    """The input files: a run with its queries and corpus, or request lines.
+
+    Raises `InvalidInput` if they do not go together.
+    """
+    if requests and (corpus or queries or run):
+        raise errors.InvalidInput("give --input, or --corpus, --queries and --run; not both")
+    if not requests and not (corpus and queries and run):
+        raise errors.InvalidInput("give --corpus, --queries and --run, or --input")
+    inputs = (requests,) if requests else (run, queries, corpus)
+    given = tuple(each for each in inputs if each is not None)
+    if (*given, qrels).count(formats.STDIN) > 1:
+        raise errors.InvalidInput("only one file can be standard input (-)")
+    return given
+
+
+def load(
+    staging: Staging, files: tuple[str, ...], qrels: str | None, bad: formats.BadLines
+) -> Counts:
+    """Load the files, and say what is in them. Raises `InvalidInput`."""
+    if len(files) == 1:
+        staging.load_requests(files[0])
+    else:
+        run, queries, corpus = files
+        staging.load_run(run, queries, corpus)
+    if qrels:
+        staging.load_qrels(qrels)
+    counts = staging.counts()
+    _report_input(counts, bad)
+    return counts
+
+
+def say(line: str) -> None:
+    """To standard error: standard output is for what the command makes."""
+    click.echo(line, err=True)
+
+
+def _report_input(counts: Counts, bad: formats.BadLines) -> None:
+    say(f"{counts.queries:,} queries, {counts.pairs:,} pairs, {counts.documents:,} documents")
+    if bad.count:
+        say(f"skipped {bad.count:,} invalid lines, the first of them:")
+        for example in bad.examples:
+            say(f"  {example}")
+
+
+def report_scored(tally: Tally, seconds: float) -> None:
+    """Say what was scored, by which model, how fast, and what was cut or failed."""
+    models = ", ".join(f"{model} ({count:,} queries)" for model, count in tally.models.items())
+    rate = tally.pairs / seconds if seconds else 0.0
+    say(f"scored {tally.pairs:,} pairs in {seconds:.1f} s ({rate:,.0f} pairs/s) by {models or '-'}")
+    if tally.truncated:
+        say(f"cut, because longer than the model reads: {tally.truncated:,} pairs")
+    if tally.failed_queries:
+        codes = ", ".join(f"{code} ({count:,})" for code, count in tally.codes.items())
+        say(f"{tally.failed_queries:,} queries failed: {codes}. The first: {tally.first_failure}")
+
+
+@contextmanager
+def progress(
+    console: Console, pairs: int, label: str | None = None
+) -> Iterator[Callable[[Tally], None]]:
+    """A bar on a terminal, a plain line now and then elsewhere; `label` tells it from others."""
+    if not console.is_terminal:
+        yield _Lines(pairs, label).report
+        return
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f}/{task.total:,.0f} pairs"),
+        TextColumn("{task.fields[rate]:,.0f} pairs/s"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+    )
+    began = time.monotonic()
+    with bar:
+        task = bar.add_task(label or "re-scoring", total=pairs, rate=0.0)
+
+        def report(tally: Tally) -> None:
+            done = tally.pairs + tally.failed_pairs
+            bar.update(task, completed=done, rate=tally.pairs / (time.monotonic() - began))
+
+        yield report
+
+
+class _Lines:
+    """Progress where nobody watches: a line at most every `LINE_EVERY_S` seconds."""
+
+    def __init__(self, pairs: int, label: str | None) -> None:
+        self._pairs = pairs
+        self._label = f"{label}: " if label else ""
+        self._began = self._last = time.monotonic()
+
+    def report(self, tally: Tally) -> None:
+        now = time.monotonic()
+        if now - self._last < LINE_EVERY_S:
+            return
+        self._last = now
+        done = tally.pairs + tally.failed_pairs
+        rate = tally.pairs / (now - self._began)
+        left = f", {(self._pairs - done) / rate:,.0f} s left" if rate else ""
+        say(f"{self._label}{done:,}/{self._pairs:,} pairs, {rate:,.0f} pairs/s{left}")

@@ -1,0 +1,133 @@
+"""What another model changes is said before it is turned on, and nothing is left behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.conftest import SAMPLE
+from tests.processes import rerankq
+
+PACKAGES = (
+    *("--corpus", str(SAMPLE / "corpus.jsonl")),
+    *("--queries", str(SAMPLE / "queries.jsonl")),
+    *("--run", str(SAMPLE / "bm25.trec")),
+)
+BOTH = ("--model", "bundled", "--model", "bundled@int8")
+
+
+def test_a_model_is_compared_with_its_int8_form_on_the_sample(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    # When both score the sample
+    done = rerankq(
+        *("compare", *PACKAGES, *BOTH, "--qrels", str(SAMPLE / "qrels.tsv"), "--json"),
+        environment=environment | {"TMPDIR": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr
+
+    # Then all of it is compared
+    (line,) = done.stdout.splitlines()
+    said = json.loads(line)
+    assert (said["a"]["model"], said["b"]["model"]) == ("bundled", "bundled@int8")
+    assert (said["queries"], said["pairs"], said["failed_queries"]) == (50, 2500, 0)
+    # And the scores are close, but not the same
+    assert 0.0 < said["mean_difference"] < said["largest_difference"] < 2.0
+    assert 0.9 < said["mean_overlap"] <= 1.0
+    assert 0.9 < said["mean_tau"] < 1.0
+    # And the measures are those of a re-scoring with each
+    measured = said["measures"]
+    assert measured["first_stage"]["nDCG@10"] == pytest.approx(0.6151, abs=1e-4)
+    assert measured["a"]["nDCG@10"] == pytest.approx(0.7454, abs=1e-3)
+    change = measured["b"]["nDCG@10"] - measured["a"]["nDCG@10"]
+    assert measured["change"]["nDCG@10"] == pytest.approx(change)
+    # And what changed most can be looked at, and no file is left
+    assert 0 < len(said["changed_most"]) <= 5
+    assert all(each["query"] for each in said["changed_most"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_tables_say_which_model_is_which(environment: dict[str, str]) -> None:
+    done = rerankq("compare", *PACKAGES, *BOTH, "--depth", "10", environment=environment)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("A  bundled\nB  bundled@int8\n50 queries, 500 pairs\n")
+    for row in ("top 10 of A in top 10 of B, mean", "same best document", "change"):
+        assert row in done.stdout
+    # And that ten documents are always the same ten
+    assert "have no more than 10 documents" in done.stdout
+
+
+def test_a_query_that_fails_is_named_and_the_others_are_compared(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    # Given a text that is too long for the worker alone, and what looks like markup
+    requests = tmp_path / "requests.jsonl"
+    texts = {"q[/1]": "x" * 1_100_000, "q[/2]": "a game"}
+    requests.write_text(
+        "\n".join(
+            json.dumps(
+                {
+                    "query_id": query,
+                    "query": "chess [/bold]",
+                    "candidates": [{"id": "d1", "text": text}, {"id": "d2", "text": "a mail"}],
+                }
+            )
+            for query, text in texts.items()
+        )
+    )
+
+    done = rerankq(
+        *("compare", "--input", str(requests), *BOTH, "--pairs-per-job", "1"),
+        environment=environment | {"RERANKQ_MAX_TEXT_CHARS": "2000000"},
+    )
+
+    assert done.returncode == 3, done.stderr
+    assert "limit_exceeded" in done.stderr
+    assert "1 queries that failed with either model are left out: q[/1]" in done.stderr
+    assert "1 queries, 2 pairs" in done.stdout
+
+
+def test_a_model_that_the_worker_does_not_allow_is_found_before_either_scores(
+    environment: dict[str, str],
+) -> None:
+    allowed = {"RERANKQ_ALLOWED_MODELS": "bundled,/no/such"}
+
+    done = rerankq(
+        *("compare", *PACKAGES, "--model", "bundled", "--model", "/no/such"),
+        environment=environment | allowed,
+    )
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "model '/no/such' is not allowed" in done.stderr
+    assert "scored" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((*PACKAGES, "--model", "bundled"), "--model twice"),
+        ((*PACKAGES, *BOTH, "--model", "third"), "--model twice"),
+        ((*PACKAGES, "--model", "bundled", "--model", "bundled"), "'bundled'"),
+        ((*PACKAGES, "--model", "bundled", "--model", "no/such"), "'no/such' is not allowed"),
+        (BOTH, "--input"),
+        ((*BOTH, "--input", "/no/such/file"), "/no/such/file"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(
+    environment: dict[str, str], arguments: tuple[str, ...], said: str
+) -> None:
+    done = rerankq("compare", *arguments, environment=environment)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr.splitlines()[-1]
+
+
+def test_help_lists_exit_codes_and_environment_variables() -> None:
+    done = rerankq("compare", "--help", environment={})
+
+    assert done.returncode == 0
+    assert "Exit codes:" in done.stdout
+    assert "RERANKQ_COMPARE_" in done.stdout
