@@ -62,8 +62,10 @@ def cut(
     If a batch is `padded`, each place counts as much as the longest of its batch. One place alone
     may exceed the budget: it still has to be scored.
     """
-    rounds = max(1, -(-sum(lengths) // (max_tokens * share_among)))
-    budget = min(max_tokens, -(-sum(lengths) // (rounds * share_among)))
+    budget = max_tokens
+    if share_among > 1:
+        rounds = max(1, -(-sum(lengths) // (max_tokens * share_among)))
+        budget = min(max_tokens, -(-sum(lengths) // (rounds * share_among)))
     batch: list[int] = []
     tokens = 0
     for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
@@ -79,10 +81,11 @@ def cut(
 
 def in_order(batches: Sequence[list[int]], scores: Sequence[Scores]) -> Scores:
     """The scores of all batches, each at its pair's place. Raises `BadScores` on a wrong number."""
+    for batch, own in zip(batches, scores, strict=True):
+        if len(own) != len(batch):
+            raise BadScores(f"{len(own)} scores for {len(batch)} pairs")
     places = [place for batch in batches for place in batch]
     together = np.concatenate(scores)
-    if len(together) != len(places):
-        raise BadScores(f"{len(together)} scores for {len(places)} pairs")
     ordered = np.empty_like(together)
     ordered[places] = together
     return ordered

@@ -31,8 +31,10 @@ from worker.linear import Linear
 
 def supports(encoder: CrossEncoder) -> bool:
     """Whether `Bert` computes what this model does: a plain BERT with one score a pair."""
-    model = encoder.model
+    model, tokenizer = encoder.model, encoder.tokenizer
     if type(model) is not BertForSequenceClassification or len(encoder) != 1:
+        return False
+    if not tokenizer.is_fast or tokenizer.truncation_side != "right":
         return False
     config = model.config
     return bool(

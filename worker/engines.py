@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -39,7 +39,7 @@ PROBES: tuple[Pair, ...] = (
     ("Größe ändern", "日本語 and Ünïcode\twith  spaces, [SEP] and punctuation..."),
     ("how do I open a pdf", "a tool to open and print PDF files"),
     ("a mail server", "a mail server delivers messages to local users; " * 4),
-    ("how do I open a pdf", "some words of a document that is too long to be read at all, " * 45),
+    ("how do I open a pdf", "some words of a document that is too long to be read at all, " * 150),
 )
 
 #: Token budgets to choose from; the first is the one to beat.
@@ -87,8 +87,8 @@ def choose(
     What is None is found by measuring. Raises `ValueError` if there is no int8 for this model.
     """
     predict = PredictEngine(encoder, threads or cores(), max_batch_tokens or PREDICT_BATCH_TOKENS)
-    if not supports(encoder):
-        logger.info("No fast path for a %s: scoring by predict", type(encoder.model).__name__)
+    if not (supports(encoder) and gives_logits(encoder)):
+        logger.info("No fast path for this %s: scoring by predict", type(encoder.model).__name__)
         return _exact(predict, int8)
     fast = BertEngine(encoder, linear_for(encoder), threads or cores())
     tolerance = TOLERANCES[fast.dtype]
@@ -97,6 +97,8 @@ def choose(
         logger.warning("The fast path is off by %.1e (more than %g): not used", apart, tolerance)
         return _exact(predict, int8)
     logger.info("The fast path gives the scores of predict, within %.1e", apart)
+    if int8 and not hasattr(torch, "quantize_per_channel"):
+        raise ValueError(f"torch {torch.__version__} has no int8 operators for a CPU")
     if int8:
         fast = BertEngine(encoder, Int8Linear, fast.threads)
     fast.tune(threads, max_batch_tokens)
@@ -129,12 +131,13 @@ class BertEngine:
         self.dtype = "int8" if linear is Int8Linear else dtype_of(encoder)
         self.threads = threads
         self._bert = Bert(encoder.model, linear)
-        self._tokenizer = PairTokenizer(encoder.tokenizer, max_length(encoder))
+        self._max_length = max_length(encoder)
+        self._tokenizer = PairTokenizer(encoder.tokenizer, self._max_length)
         self._special = SpecialIds(encoder.tokenizer)
         self._on_gpu = self._bert.device.type != "cpu"
         self._budgets = GPU_BUDGETS if self._on_gpu else CPU_BUDGETS
         self.max_batch_tokens = self._budgets[0]
-        self._pool = ThreadPoolExecutor(threads, "score", torch.set_num_threads, (1,))
+        self._pool = self._new_pool()
 
     def run(self, pairs: Sequence[Pair]) -> Scored:
         """Score the pairs, sorted by tokens over all of them (on a GPU: over some thousand)."""
@@ -161,6 +164,7 @@ class BertEngine:
             # Where two logical cores are one, half as many threads may do as well.
             choices = (max(1, self.threads // 2), self.threads)
             self.threads = tuning.fastest(choices, self._rehearse_threads)
+            self._pool = self._new_pool()
         logger.info("%d threads, batches of %d tokens", self.threads, self.max_batch_tokens)
 
     def _score(self, tokens: Sequence[PairTokens]) -> batches.Scores:
@@ -178,26 +182,37 @@ class BertEngine:
 
     def _each(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         """`function` of each item, in this engine's threads."""
+        futures: list[Future[Result]] = []
         with torch_threads(1):
-            if self.threads == 1 or len(items) == 1:
-                return [function(item) for item in items]
-            futures = [self._pool.submit(function, item) for item in items]
             try:
+                futures.extend(self._pool.submit(function, item) for item in items)
                 return [future.result() for future in futures]
             except BaseException:  # the time limit's too, which strikes at any moment
-                for future in futures:
-                    future.cancel()
-                wait(futures)
+                self._pool.shutdown(cancel_futures=True)
+                # In a thread in which oneDNN once had no memory for a kernel, it makes no other.
+                self._pool = self._new_pool()
                 raise
+
+    def _new_pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self.threads, "score", torch.set_num_threads, (1,))
 
     def _rehearse(self, budgets: Sequence[int]) -> int:
         """Score a batch of each budget, of no texts in particular; gives the number of tokens."""
-        made_up = [_made_up(budget) for budget in budgets]
+        made_up = [self._make_up(budget) for budget in budgets]
         self._each(self._forward, made_up)
         return sum(pair.length for pairs in made_up for pair in pairs)
 
+    def _make_up(self, tokens: int) -> list[PairTokens]:
+        """Pairs of about so many tokens together, as long as passages are: 40 to 140, 90 a mean."""
+        room = self._max_length - 3
+        query = np.repeat(self._special.sep, min(8, room // 2))
+        sizes = [min(size, room - len(query)) for size in range(129, 29, -10)]
+        pairs = [PairTokens(query, np.repeat(self._special.sep, size), False) for size in sizes]
+        return [pair for pair in pairs for _ in range(max(1, round(tokens / 900)))]
+
     def _rehearse_threads(self, threads: int) -> int:
         self.threads = threads
+        self._pool = self._new_pool()
         return self._rehearse([min(CPU_BUDGETS)] * threads)
 
 
@@ -211,9 +226,9 @@ class PredictEngine:
         self.threads = threads
         self.max_batch_tokens = max_batch_tokens
         self._encoder = encoder
-        # Logits, unless the model has an activation of its own making.
-        usual = isinstance(encoder.activation_fn, torch.nn.Identity | torch.nn.Sigmoid)
-        self._activation = torch.nn.Identity() if usual else encoder.activation_fn
+        self._max_length = max_length(encoder)
+        logits = gives_logits(encoder)
+        self._activation = torch.nn.Identity() if logits else encoder.activation_fn
 
     def run(self, pairs: Sequence[Pair]) -> Scored:
         """Score the pairs, sorted by tokens over all of them."""
@@ -240,14 +255,17 @@ class PredictEngine:
         for start in range(0, len(pairs), PAIRS_AHEAD):
             some = pairs[start : start + PAIRS_AHEAD]
             encoded = self._encoder.tokenizer(
-                [query for query, _ in some],
-                [document for _, document in some],
-                truncation="longest_first",
-                max_length=max_length(self._encoder),
+                [query for query, _ in some], [document for _, document in some], verbose=False
             )
-            lengths += map(len, encoded["input_ids"])
-            truncated += (bool(encoding.overflowing) for encoding in encoded.encodings)
+            for ids in encoded["input_ids"]:
+                lengths.append(min(len(ids), self._max_length))
+                truncated.append(len(ids) > self._max_length)
         return lengths, truncated
+
+
+def gives_logits(encoder: CrossEncoder) -> bool:
+    """Whether the model's score is its logit: not if it has an activation of its own making."""
+    return isinstance(encoder.activation_fn, torch.nn.Identity | torch.nn.Sigmoid)
 
 
 def max_length(encoder: CrossEncoder) -> int:
@@ -281,10 +299,3 @@ def torch_threads(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _made_up(tokens: int) -> list[PairTokens]:
-    """Pairs of about so many tokens together, as long as passages are: 40 to 140, 90 on average."""
-    word = np.full(128, 1_000, np.int32)
-    pairs = [PairTokens(word[:8], word[:size], False) for size in range(129, 29, -10)]
-    return [pair for pair in pairs for _ in range(max(1, round(tokens / 900)))]

@@ -7,6 +7,7 @@ values are still in registers.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -85,7 +86,10 @@ class Int8Linear(Linear):
 def _quantised(weight: Tensor, bias: Tensor) -> Any:
     scales = weight.abs().amax(1).clamp(min=1e-12).double() / 127  # [out]
     zeros = torch.zeros(len(scales), dtype=torch.long)
-    eight_bit = torch.quantize_per_channel(weight.contiguous(), scales, zeros, 0, torch.qint8)
+    with warnings.catch_warnings():
+        # torch means to replace these tensors one day; `worker.engines` looks whether it has.
+        warnings.simplefilter("ignore", UserWarning)
+        eight_bit = torch.quantize_per_channel(weight.contiguous(), scales, zeros, 0, torch.qint8)
     before = torch.backends.quantized.engine
     torch.backends.quantized.engine = "onednn"
     try:

@@ -72,13 +72,16 @@ class PairTokenizer:
         for start in range(0, len(texts), TEXTS_AT_ONCE):
             some = texts[start : start + TEXTS_AT_ONCE]
             ids.update(zip(some, self._texts.ids(some, self._max_length), strict=True))
-        return [self._pair(ids[query], ids[document]) for query, document in pairs]
+        return [self._pair(pair, ids[pair[0]], ids[pair[1]]) for pair in pairs]
 
-    def _pair(self, query: Ids, document: Ids) -> PairTokens:
+    def _pair(self, pair: tuple[str, str], query: Ids, document: Ids) -> PairTokens:
         room = self._max_length - 3
-        if len(query) + len(document) <= room:
+        lengths = len(query), len(document)
+        if sum(lengths) <= room:
             return PairTokens(query, document, truncated=False)
-        of_query, of_document = longest_first(len(query), len(document), room)
+        if min(lengths) == self._max_length:  # each may be longer: which one is the longer?
+            lengths = self._texts.count(pair[0]), self._texts.count(pair[1])
+        of_query, of_document = longest_first(*lengths, room)
         return PairTokens(query[:of_query], document[:of_document], truncated=True)
 
 
@@ -109,8 +112,12 @@ class Texts:
         for encoding in self._backend.encode_batch_fast(list(texts), add_special_tokens=False):
             yield np.array(encoding.ids[:at_most], np.int32)
 
+    def count(self, text: str) -> int:
+        """All tokens of a text."""
+        return len(self._backend.encode(text, add_special_tokens=False).ids)
 
-class Words:
+
+class Words(Texts):
     """Token ids of texts, by a tokenizer to which a space always ends a word (`splits_at_spaces`).
 
     Each word is tokenised once and remembered: looking a word up takes about a thirtieth of
@@ -118,7 +125,7 @@ class Words:
     """
 
     def __init__(self, backend: Tokenizer) -> None:
-        self._backend = backend
+        super().__init__(backend)
         self._known: dict[str, list[int]] = {}
         self._chars = 0
 
@@ -154,5 +161,9 @@ def splits_at_spaces(backend: Tokenizer) -> bool:
         isinstance(backend.normalizer, BertNormalizer)
         and isinstance(backend.pre_tokenizer, BertPreTokenizer)
         and isinstance(backend.model, WordPiece)
-        and not any(token.lstrip or token.rstrip or " " in token.content for token in added)
+        # A normalised token matches where its tabs are spaces.
+        and not any(
+            token.lstrip or token.rstrip or [token.content] != token.content.split()
+            for token in added
+        )
     )

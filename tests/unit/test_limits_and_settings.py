@@ -49,6 +49,33 @@ def test_any_other_model_is_refused_with_those_that_are_allowed() -> None:
         limits.check(job(model="c"), settings)
 
 
+@pytest.mark.parametrize(
+    ("default", "model", "allowed"),
+    [
+        pytest.param("mine", "mine@int8", True, id="the default in 8 bits"),
+        pytest.param("mine@int8", "mine@int8", True, id="the default, which is in 8 bits"),
+        pytest.param("mine@int8", "mine", True, id="the default in full"),
+        pytest.param("mine", "listed@int8", True, id="a listed one in 8 bits"),
+        pytest.param("mine", "small@int8", True, id="what is listed in 8 bits"),
+        pytest.param("mine", "small", False, id="what is listed in 8 bits only, in full"),
+        pytest.param("mine", "other@int8", False, id="another one in 8 bits"),
+        pytest.param("mine", "mine@int4", False, id="bits that there are not"),
+        pytest.param("mine", "mine@int8@int8", False, id="8 bits of 8 bits"),
+        pytest.param("mine", "@int8", False, id="8 bits of nothing"),
+    ],
+)
+def test_a_model_that_is_allowed_is_allowed_in_8_bits(
+    default: str, model: str, allowed: bool
+) -> None:
+    settings = load(cross_encoder_model=default, allowed_models="listed,small@int8")
+    assert settings.allows(model) is allowed
+
+
+def test_a_model_in_8_bits_that_is_not_allowed_is_refused_by_its_full_name() -> None:
+    with pytest.raises(ModelNotAllowed, match="'c@int8' is not allowed"):
+        limits.check(job(model="c@int8"), load(cross_encoder_model="mine"))
+
+
 def test_without_an_environment_the_defaults_hold() -> None:
     settings = load()
     assert settings.cross_encoder_model == DEFAULT_MODEL

@@ -42,10 +42,6 @@ def marker_code(marker: Path) -> str:
     )
 
 
-def edit_json(path: Path, **changes: object) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
 # Names
 
 
@@ -151,6 +147,12 @@ def test_a_model_without_a_trained_head_is_refused(tmp_path: Path) -> None:
     assert path in str(refused(path))
 
 
+def test_a_model_with_several_scores_a_pair_is_no_reranker(tmp_path: Path) -> None:
+    path = tiny_models.bert(tmp_path / "three", num_labels=3)
+    with pytest.raises(ModelUnavailable, match=r"three' gives 3 scores a pair; .* gives one$"):
+        scorers.get(path, "cpu", 1, 512)
+
+
 @pytest.mark.parametrize(
     "missing", [("tokenizer.json",), ("tokenizer.json", "tokenizer_config.json")]
 )
@@ -221,7 +223,7 @@ def test_code_named_in_a_models_config_is_never_run(tmp_path: Path, model_type: 
     path = tiny_models.bert(tmp_path / "model")
     marker = tmp_path / "was-run"
     (tmp_path / "model" / "theirs.py").write_text(marker_code(marker))
-    edit_json(
+    tiny_models.edit_json(
         tmp_path / "model" / "config.json",
         model_type=model_type,
         auto_map={

@@ -5,23 +5,30 @@ from __future__ import annotations
 import os
 import random
 import resource
+import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from billiard.exceptions import SoftTimeLimitExceeded
 from sentence_transformers import CrossEncoder
 from transformers import AutoTokenizer
 
-from contract.errors import BadScores, ModelUnavailable, OutOfMemory, ScoringError
+from contract.errors import BadScores, OutOfMemory, ScoringError
 from tests.unit import tiny_models
-from worker import models
-from worker.scorer import TOKENISE_AT_ONCE, Pair, Scorer, cut_batches
+from worker import batches, models
+from worker.engines import BertEngine, Engine, Pair, Scored, linear_for, torch_threads
+from worker.scorer import Scorer
+from worker.tokens import TEXTS_AT_ONCE, PairTokens
 
 TOLERANCE = 1e-4
 
@@ -57,9 +64,22 @@ GOLDEN: list[tuple[str, str, float]] = [
 ]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """What is this small is slower with two."""
+    with torch_threads(1):
+        yield
+
+
 @pytest.fixture(scope="module")
 def scorer() -> Scorer:
+    """Tuned, as it is in a worker that is told nothing."""
     return Scorer("bundled")
+
+
+def small(model: str = "bundled", **given: Any) -> Scorer:
+    """A scorer that nothing is measured for."""
+    return Scorer(model, **({"threads": 1, "max_batch_tokens": 1_024} | given))
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +95,18 @@ def predicted(path: str, pairs: Sequence[Pair]) -> list[float]:
 
 def close(scores: Sequence[float]) -> object:
     return pytest.approx(list(scores), abs=TOLERANCE)
+
+
+class Through:
+    """An engine that hands on to another: what misbehaves, does so in between."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.backend, self.dtype = engine.backend, engine.dtype
+        self.threads, self.max_batch_tokens = engine.threads, engine.max_batch_tokens
+
+    def run(self, pairs: Sequence[Pair]) -> Scored:
+        return self.engine.run(pairs)
 
 
 @contextmanager
@@ -96,6 +128,15 @@ def test_scores_are_those_of_sentence_transformers(scorer: Scorer, expected: lis
     assert scorer.score(PAIRS) == close(expected)
 
 
+@pytest.mark.parametrize(("longer", "shorter"), [(600, 520), (520, 600)])
+def test_a_query_that_is_longer_than_the_model_reads_leaves_room_for_the_document(
+    scorer: Scorer, longer: int, shorter: int
+) -> None:
+    # Both are cut, and the longer one has one token more.
+    pairs = [("open a pdf " * (longer // 3), "a pdf viewer " * (shorter // 3))]
+    assert scorer.score(pairs) == close(predicted(str(models.BUNDLED_PATH), pairs))
+
+
 def test_the_bundled_model_is_read_without_an_activation() -> None:
     encoder = CrossEncoder(str(models.BUNDLED_PATH), device="cpu")
     assert isinstance(encoder.activation_fn, torch.nn.Identity)
@@ -104,7 +145,7 @@ def test_the_bundled_model_is_read_without_an_activation() -> None:
 def test_an_activation_in_the_models_config_does_not_touch_the_logits(tmp_path: Path) -> None:
     # A BERT without one gets a sigmoid from sentence-transformers.
     path = tiny_models.bert(tmp_path)
-    scores = Scorer(path).score(PAIRS)
+    scores = small(path).score(PAIRS)
     assert scores == close(predicted(path, PAIRS))
     assert not all(0 <= score <= 1 for score in scores)
 
@@ -117,7 +158,7 @@ def test_a_model_without_token_types_scores_as_in_sentence_transformers(tmp_path
         ("the", "cat " * 100),
         ("cat on mat", "dog"),
     ]
-    scores = Scorer(path).score_counted(pairs)
+    scores = small(path).score_counted(pairs)
     assert scores.logits == close(predicted(path, pairs))
     assert scores.truncated == 1
 
@@ -132,7 +173,7 @@ def test_the_bundled_models_scores_do_not_drift(
 def test_half_precision_weights_are_run_in_single_precision_on_a_cpu(tmp_path: Path) -> None:
     path = tiny_models.bert(tmp_path, change=tiny_models.halve)
     assert '"dtype": "float16"' in (tmp_path / "config.json").read_text()
-    scorer = Scorer(path)
+    scorer = small(path)
     assert scorer.dtype == "float32"
     encoder = CrossEncoder(path, device="cpu", model_kwargs={"dtype": torch.float32})
     encoder.activation_fn = torch.nn.Identity()
@@ -150,8 +191,8 @@ def test_scores_come_in_the_callers_order(scorer: Scorer, expected: list[float])
     )
 
 
-def test_more_pairs_than_are_tokenised_at_once_keep_their_order(scorer: Scorer) -> None:
-    pairs = [(QUERY, f"package number {number}") for number in range(TOKENISE_AT_ONCE + 5)]
+def test_more_texts_than_are_tokenised_at_once_keep_their_order(scorer: Scorer) -> None:
+    pairs = [(QUERY, f"package number {number}") for number in range(TEXTS_AT_ONCE + 5)]
     counted = scorer.score_counted(pairs)
     assert counted.unique_pairs == len(pairs)
     assert scorer.score(pairs[::-1]) == close(counted.logits[::-1])
@@ -202,52 +243,13 @@ def test_a_score_does_not_depend_on_what_it_was_batched_with(
     assert scorer.score([PAIRS[place]]) == close([expected[place]])
 
 
-@pytest.mark.parametrize("max_batch_tokens", [1, 64, 700, 20_000])
-def test_any_token_budget_gives_the_same_scores(
-    expected: list[float], max_batch_tokens: int
+@pytest.mark.parametrize("max_batch_tokens", [1, 700, 5_000])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_any_token_budget_and_number_of_threads_gives_the_same_scores(
+    expected: list[float], threads: int, max_batch_tokens: int
 ) -> None:
-    scorer = Scorer("bundled", max_batch_tokens=max_batch_tokens)
+    scorer = small(threads=threads, max_batch_tokens=max_batch_tokens)
     assert scorer.score(PAIRS) == close(expected)
-
-
-#: Lengths of pairs, and a budget of tokens.
-CUTS = [
-    ([5], 100),
-    ([5, 9, 5, 1, 7], 10),
-    ([512, 3, 3, 3, 512, 40], 512),
-    ([600, 700, 2], 512),
-    ([4] * 25, 16),
-    ([3, 3, 3], 1),
-    ([random.Random(1).randint(3, 512) for _ in range(500)], 2_048),
-    ([0, 0, 1], 1),
-]
-
-
-@pytest.mark.parametrize(("lengths", "budget"), CUTS)
-def test_every_place_is_in_exactly_one_batch(lengths: list[int], budget: int) -> None:
-    batches = list(cut_batches(lengths, budget))
-    assert all(batches)
-    assert sorted(place for batch in batches for place in batch) == list(range(len(lengths)))
-
-
-@pytest.mark.parametrize(("lengths", "budget"), CUTS)
-def test_the_longest_pairs_come_first(lengths: list[int], budget: int) -> None:
-    in_order = [lengths[place] for batch in cut_batches(lengths, budget) for place in batch]
-    assert in_order == sorted(lengths, reverse=True)
-
-
-@pytest.mark.parametrize(("lengths", "budget"), CUTS)
-def test_only_a_single_pair_may_exceed_the_token_budget(lengths: list[int], budget: int) -> None:
-    for batch in cut_batches(lengths, budget):
-        assert len(batch) == 1 or max(lengths[place] for place in batch) * len(batch) <= budget
-
-
-def test_a_batch_is_filled_as_far_as_the_budget_goes() -> None:
-    assert [len(batch) for batch in cut_batches([4] * 10, 16)] == [4, 4, 2]
-
-
-def test_no_lengths_make_no_batches() -> None:
-    assert list(cut_batches([], 10)) == []
 
 
 # Counts
@@ -284,28 +286,54 @@ def test_every_truncated_pair_counts_also_if_it_is_scored_once(scorer: Scorer) -
 
 def test_a_model_reads_no_more_tokens_than_it_has_positions_for(tmp_path: Path) -> None:
     # The bundled tokenizer says 512.
-    scorer = Scorer(tiny_models.bert(tmp_path, max_position_embeddings=64))
+    scorer = small(tiny_models.bert(tmp_path, max_position_embeddings=64))
     counted = scorer.score_counted([(QUERY, "long " * 600)])
     assert (scorer.max_length, counted.tokens, counted.truncated) == (64, 64, 1)
 
 
 def test_a_scorer_says_what_it_runs_on(scorer: Scorer) -> None:
-    assert (scorer.model, scorer.backend, scorer.device) == ("bundled", "torch", "cpu")
-    assert (scorer.dtype, scorer.max_length) == ("float32", 512)
+    assert (scorer.model, scorer.backend, scorer.device) == ("bundled", "rerankq", "cpu")
+    assert (scorer.dtype, scorer.max_length, scorer.labels) == ("float32", 512, 1)
 
 
-@pytest.fixture
-def threads_as_before() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+def test_a_scorer_without_a_fast_path_says_so(tmp_path: Path) -> None:
+    scorer = small(tiny_models.roberta(tmp_path))
+    assert (scorer.backend, scorer.dtype, scorer.max_length) == (
+        "sentence-transformers",
+        "float32",
+        62,
+    )
 
 
-@pytest.mark.usefixtures("threads_as_before")
-@pytest.mark.parametrize("threads", [1, 2])
-def test_torch_uses_as_many_threads_as_asked(threads: int) -> None:
-    Scorer("bundled", threads=threads, max_batch_tokens=1)
-    assert torch.get_num_threads() == threads
+@pytest.mark.parametrize(
+    ("model", "dtype", "told"),
+    [
+        ("bundled", "float32", "float32"),
+        ("bundled", "bfloat16", "bfloat16"),
+        ("bundled@int8", None, "int8"),
+    ],
+)
+def test_a_scorer_says_in_which_precision_it_scores(
+    expected: list[float], model: str, dtype: str | None, told: str
+) -> None:
+    scorer = small(model, dtype=dtype)
+    assert (scorer.model, scorer.dtype) == (model, told)
+    assert scorer.score(PAIRS) == pytest.approx(expected, abs=1e-4 if told == "float32" else 0.5)
+
+
+# Labels
+
+
+def test_a_model_with_several_scores_a_pair_gives_all_of_them(tmp_path: Path) -> None:
+    path = tiny_models.bert(tmp_path, num_labels=3)
+    scorer = small(path)
+    counted = scorer.score_counted([*PAIRS, PAIRS[0]])
+    reference = CrossEncoder(path, device="cpu").predict([*PAIRS, PAIRS[0]])
+    assert scorer.labels == 3
+    assert np.array(counted.logits) == pytest.approx(reference, abs=TOLERANCE)
+    assert [len(row) for row in counted.logits] == [3] * (len(PAIRS) + 1)
+    assert counted.unique_pairs == len(PAIRS)
+    assert scorer.score([]) == []
 
 
 # Threads
@@ -327,23 +355,24 @@ def test_threads_scoring_at_once_each_get_their_own_scores(
         assert each == close((expected[turn:] + expected[:turn]) * 3)
 
 
-class CountsThreads(Scorer):
-    """A scorer that knows how many threads were in its network at the same time."""
+class CountsThreads(Through):
+    """Knows how many threads were in it at the same time."""
 
     inside = 0
     most = 0
 
-    def _forward(self, batch: list[dict[str, list[int]]]) -> list[float]:
+    def run(self, pairs: Sequence[Pair]) -> Scored:
         self.inside += 1
         self.most = max(self.most, self.inside)
         try:
-            return super()._forward(batch)
+            return super().run(pairs)
         finally:
             self.inside -= 1
 
 
-def test_threads_take_turns_with_the_network() -> None:
-    scorer = CountsThreads("bundled")
+def test_threads_take_turns_with_the_model() -> None:
+    scorer = small()
+    scorer._engine = counts = CountsThreads(scorer._engine)
     together = threading.Barrier(8)
 
     def score(_: int) -> list[float]:
@@ -352,16 +381,22 @@ def test_threads_take_turns_with_the_network() -> None:
 
     with ThreadPoolExecutor(8) as threads:
         assert len(list(threads.map(score, range(8)))) == 8
-    assert scorer.most == 1
+    assert counts.most == 1
+
+
+@pytest.mark.parametrize("make", [tiny_models.bert, tiny_models.roberta])
+@pytest.mark.parametrize("threads", [None, 1, 2])
+def test_torchs_own_number_of_threads_is_left_as_it_was(
+    tmp_path: Path, make: Callable[[Path], str], threads: int | None
+) -> None:
+    with torch_threads(3):
+        scorer = Scorer(make(tmp_path), threads=threads, max_batch_tokens=64)
+        assert torch.get_num_threads() == 3
+        scorer.score([("the cat", "sat on the mat"), ("the dog", "sat")] * 20)
+        assert torch.get_num_threads() == 3
 
 
 # Failures
-
-
-def test_a_model_with_several_scores_a_pair_is_refused(tmp_path: Path) -> None:
-    path = tiny_models.bert(tmp_path / "three", num_labels=3)
-    with pytest.raises(ModelUnavailable, match=r"gives 3 scores a pair"):
-        Scorer(path)
 
 
 @pytest.mark.parametrize("weight", [float("nan"), float("inf"), float("-inf")])
@@ -371,39 +406,71 @@ def test_a_model_that_gives_no_finite_scores_is_found_out_by_name(
     path = tiny_models.bert(tmp_path / "spoilt", change=tiny_models.fill_head(weight))
     with pytest.raises(
         BadScores,
-        match=r"^Reranking failed for model spoilt: 4 of 4 scores are not finite numbers$",
+        match=r"^Reranking failed for model spoilt: 2 of 2 scores are not finite numbers$",
     ):
-        Scorer(path)
+        small(path)
 
 
-class LosesOne(Scorer):
-    """A scorer whose network answers for all pairs of a batch but the last."""
+class AnswersFor(Through):
+    """Answers for as many pairs as it likes."""
 
-    def _forward(self, batch: list[dict[str, list[int]]]) -> list[float]:
-        return super()._forward(batch)[:-1]
+    def __init__(self, engine: Engine, answers: int) -> None:
+        super().__init__(engine)
+        self.answers = answers
 
-
-class RepeatsOne(Scorer):
-    """A scorer whose network answers twice for the last pair of a batch."""
-
-    def _forward(self, batch: list[dict[str, list[int]]]) -> list[float]:
-        logits = super()._forward(batch)
-        return [*logits, logits[-1]]
+    def run(self, pairs: Sequence[Pair]) -> Scored:
+        scored = super().run(pairs)
+        return replace(scored, scores=np.resize(scored.scores, self.answers))
 
 
-@pytest.mark.parametrize(("kind", "answers"), [(LosesOne, 3), (RepeatsOne, 5)])
-def test_a_wrong_number_of_scores_is_a_failure_that_says_so(
-    kind: type[Scorer], answers: int
-) -> None:
+@pytest.mark.parametrize("answers", [0, 3, 5])
+def test_a_wrong_number_of_scores_is_a_failure_that_says_so(answers: int) -> None:
+    scorer = small()
+    scorer._engine = AnswersFor(scorer._engine, answers)
     with pytest.raises(
         BadScores, match=rf"^Reranking failed for model bundled: {answers} scores for 4 pairs$"
     ):
-        kind("bundled")
+        scorer.score([*PAIRS[:4], PAIRS[0]])
+
+
+class LosesOne(BertEngine):
+    """Gives a score too few for each batch, if it is told to."""
+
+    losing = False
+
+    def _forward(self, pairs: Sequence[PairTokens]) -> batches.Scores:
+        scores = super()._forward(pairs)
+        return scores[1:] if self.losing else scores
+
+
+def test_a_batch_that_loses_a_score_is_a_failure_that_names_the_model() -> None:
+    scorer = small()
+    encoder = models.load("bundled", "cpu")
+    scorer._engine = engine = LosesOne(encoder, linear_for(encoder), 1)
+    engine.losing = True
+    with pytest.raises(
+        BadScores, match=r"^Reranking failed for model bundled: 3 scores for 4 pairs$"
+    ):
+        scorer.score(PAIRS[:4])
+
+
+class GivesNaN(Through):
+    def run(self, pairs: Sequence[Pair]) -> Scored:
+        scored = super().run(pairs)
+        scored.scores[-1] = np.nan
+        return scored
+
+
+def test_a_score_that_is_no_number_fails_all() -> None:
+    scorer = small()
+    scorer._engine = GivesNaN(scorer._engine)
+    with pytest.raises(BadScores, match=r"bundled: 1 of 3 scores are not finite numbers$"):
+        scorer.score(PAIRS[:3])
 
 
 def test_a_foreign_error_while_scoring_becomes_ours_with_its_cause(scorer: Scorer) -> None:
     with pytest.raises(
-        ScoringError, match=r"^Reranking failed for model bundled: .*TextInputSequence"
+        ScoringError, match=r"^Reranking failed for model bundled: .*Text"
     ) as caught:
         scorer.score([(QUERY, "half a surrogate pair: \ud800")])
     assert isinstance(caught.value.__cause__, TypeError)
@@ -415,41 +482,113 @@ def test_a_scorer_works_on_after_a_failure(scorer: Scorer, expected: list[float]
     assert scorer.score(PAIRS) == close(expected)
 
 
-class RunsOutOfTime(Scorer):
-    """A scorer on which Celery's time limit strikes amid a forward pass, once it is `late`."""
+class RunsOutOfTime(Through):
+    """Celery's time limit strikes in it, once it is `late`."""
 
     late = False
 
-    def _forward(self, batch: list[dict[str, list[int]]]) -> list[float]:
+    def run(self, pairs: Sequence[Pair]) -> Scored:
         if self.late:
             raise SoftTimeLimitExceeded
-        return super()._forward(batch)
+        return super().run(pairs)
 
 
 def test_the_time_limit_is_no_failure_of_the_model_and_frees_its_turn(
     expected: list[float],
 ) -> None:
-    scorer = RunsOutOfTime("bundled")
-    scorer.late = True
+    scorer = small()
+    scorer._engine = engine = RunsOutOfTime(scorer._engine)
+    engine.late = True
     with pytest.raises(SoftTimeLimitExceeded):
         scorer.score(PAIRS)
-    scorer.late = False
+    engine.late = False
     assert scorer.score(PAIRS) == close(expected)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space, as Linux does")
-def test_too_little_memory_is_a_failure_that_may_pass(tmp_path: Path) -> None:
+class RunsOutOfTimeInThreads(BertEngine):
+    """The time limit's signal strikes the main thread once two threads are scoring."""
+
+    late = False
+    together: threading.Barrier
+
+    def _forward(self, pairs: Sequence[PairTokens]) -> batches.Scores:
+        if self.late and self.together.wait(30) == 0:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+        return super()._forward(pairs)
+
+
+@pytest.fixture
+def time_limit() -> Iterator[None]:
+    """SIGUSR1 raises the time limit's exception, as in a Celery child."""
+
+    def strike(_number: int, _frame: FrameType | None) -> None:
+        raise SoftTimeLimitExceeded
+
+    before = signal.signal(signal.SIGUSR1, strike)
+    yield
+    signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.usefixtures("time_limit")
+def test_the_time_limit_frees_the_turn_also_while_two_threads_score(
+    expected: list[float],
+) -> None:
+    # Given two threads that are amid a batch each
+    scorer = small(threads=2)
+    encoder = models.load("bundled", "cpu")
+    scorer._engine = engine = RunsOutOfTimeInThreads(encoder, linear_for(encoder), threads=2)
+    engine.together = threading.Barrier(2)
+    engine.late = True
+    # When the time limit strikes
+    with torch_threads(3):
+        with pytest.raises(SoftTimeLimitExceeded):
+            scorer.score([(QUERY, "one"), (QUERY, "two")])
+        assert torch.get_num_threads() == 3
+    # Then the next call has its turn
+    engine.late = False
+    assert scorer.score(PAIRS) == close(expected)
+
+
+# Memory
+
+linux_only = pytest.mark.skipif(
+    sys.platform != "linux", reason="limits the address space, as Linux does"
+)
+
+
+@linux_only
+@pytest.mark.parametrize("model", ["large", "large@int8"])
+def test_too_little_memory_is_a_failure_that_may_pass(tmp_path: Path, model: str) -> None:
     # 32 pairs x 512 tokens x 4,096 features x 4 bytes: one layer takes 256 MiB.
-    path = tiny_models.bert(tmp_path / "large", intermediate_size=4_096)
-    scorer = Scorer(path, max_batch_tokens=16_384)
+    tiny_models.bert(tmp_path / "large", intermediate_size=4_096)
+    scorer = small(str(tmp_path / model), max_batch_tokens=16_384)
     pairs = [(QUERY, f"{number} " * 600) for number in range(32)]
     with (
         memory_left(128 * 2**20),
         pytest.raises(
-            OutOfMemory, match=r"^Reranking failed for model large: .*allocate"
+            OutOfMemory, match=rf"^Reranking failed for model {model}: .*allocate"
         ) as caught,
     ):
         scorer.score(pairs)
     assert caught.value.retryable
     assert isinstance(caught.value.__cause__, RuntimeError)
     assert len(scorer.score(pairs)) == 32
+
+
+@linux_only
+def test_a_scorer_works_on_after_memory_ran_out_at_a_new_size(expected: list[float]) -> None:
+    # Given no memory at all for batches of sizes that were never scored before
+    scorer = small(max_batch_tokens=20_000)
+    pairs = [(QUERY, f"{number} pdf " * number) for number in range(37)]
+
+    def score_twice() -> list[list[float]]:
+        with memory_left(0), suppress(OutOfMemory):  # no other failure
+            scorer.score(pairs)
+        return [scorer.score(PAIRS), scorer.score(pairs)]
+
+    # When there is memory again, in the same thread (which is not that of the other tests)
+    with ThreadPoolExecutor(1) as thread:
+        scores, others = thread.submit(score_twice).result()
+    # Then scores are right
+    assert scores == close(expected)
+    assert others == close(predicted(str(models.BUNDLED_PATH), pairs))

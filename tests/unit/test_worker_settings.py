@@ -22,6 +22,7 @@ def test_the_defaults_work_together() -> None:
     assert settings.device == "cpu"
     assert settings.threads is None
     assert settings.max_batch_tokens is None
+    assert settings.dtype is None
     assert settings.max_attempts == 4
     assert settings.model_load_timeout_s == 300
     limits = (settings.soft_time_limit_s, settings.time_limit_s, settings.visibility_timeout_s)
@@ -57,6 +58,46 @@ def test_a_device_is_never_guessed(monkeypatch: pytest.MonkeyPatch, device: str)
     monkeypatch.setenv("RERANKQ_DEVICE", device)
     with pytest.raises(InvalidInput, match="RERANKQ_DEVICE"):
         load()
+
+
+# Precision
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1", "mps"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_a_gpu_takes_any_precision(
+    monkeypatch: pytest.MonkeyPatch, device: str, dtype: str
+) -> None:
+    monkeypatch.setenv("RERANKQ_DEVICE", device)
+    monkeypatch.setenv("RERANKQ_DTYPE", dtype)
+    assert load().dtype == dtype
+
+
+def test_a_cpu_takes_single_precision() -> None:
+    assert load(dtype="float32").dtype == "float32"
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_on_a_cpu_is_refused_with_what_is_faster(dtype: str) -> None:
+    with pytest.raises(
+        InvalidInput,
+        match=rf"^setting RERANKQ_DTYPE={dtype} is several times slower than float32 on a CPU"
+        r".*RERANKQ_DEVICE=cuda.*MODEL@int8$",
+    ):
+        load(dtype=dtype)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "half", "fp16", "FLOAT32", "torch.float16", "float64"])
+def test_a_precision_that_is_none_is_refused_by_its_variable(
+    monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    monkeypatch.setenv("RERANKQ_DEVICE", "cuda")
+    monkeypatch.setenv("RERANKQ_DTYPE", dtype)
+    with pytest.raises(InvalidInput, match="setting RERANKQ_DTYPE: "):
+        load()
+
+
+# Numbers
 
 
 @pytest.mark.parametrize(

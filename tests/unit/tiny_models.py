@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
     AutoTokenizer,
     BertConfig,
     BertForSequenceClassification,
+    PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaForSequenceClassification,
@@ -30,6 +32,7 @@ SHAPE: dict[str, Any] = {
 BEGIN, PADDING, END, UNKNOWN = "<s>", "<pad>", "</s>", "<unk>"
 #: In the order of their ids, which the default RobertaConfig expects.
 ROBERTA_WORDS = (BEGIN, PADDING, END, UNKNOWN, "the", "cat", "dog", "sat", "on", "mat")
+BERT_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 def bert(
@@ -37,16 +40,17 @@ def bert(
     *,
     change: Callable[[BertForSequenceClassification], object] | None = None,
     headless: bool = False,
+    tokenizer: PreTrainedTokenizerBase | None = None,
     **config: Any,
 ) -> str:
-    """A BERT with the bundled model's tokenizer; `change` spoils it before it is saved."""
+    """A BERT, by default with the bundled model's tokenizer; `change` spoils it before saving."""
     torch.manual_seed(0)
     shape = BertConfig(**(SHAPE | {"vocab_size": 30_522} | config))
     model = BertForSequenceClassification(shape)
     if change is not None:
         change(model)
     (model.bert if headless else model).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(BUNDLED_PATH).save_pretrained(folder)
+    (tokenizer or bundled_tokenizer()).save_pretrained(folder)
     return str(folder)
 
 
@@ -60,9 +64,8 @@ def roberta(folder: Path) -> str:
     words = Tokenizer(models.WordLevel(numbers, UNKNOWN))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     words.post_processor = processors.RobertaProcessing((END, 2), (BEGIN, 0))
-    tokenizer: Any = PreTrainedTokenizerFast
-    tokenizer(
-        tokenizer_object=words,
+    wrapped(
+        words,
         model_max_length=62,
         bos_token=BEGIN,
         cls_token=BEGIN,
@@ -72,6 +75,45 @@ def roberta(folder: Path) -> str:
         unk_token=UNKNOWN,
     ).save_pretrained(folder)
     return str(folder)
+
+
+def bundled_tokenizer() -> PreTrainedTokenizerBase:
+    """A BERT's, of 30,522 words."""
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(BUNDLED_PATH)
+    return tokenizer
+
+
+def wordpiece(words: Iterable[str] = ()) -> Tokenizer:
+    """A BERT's tokenizer that knows only these words, without a wrapper."""
+    numbers = {word: number for number, word in enumerate((*BERT_TOKENS, *words))}
+    backend = Tokenizer(models.WordPiece(numbers, unk_token=BERT_TOKENS[1]))
+    backend.normalizer = normalizers.BertNormalizer()
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return backend
+
+
+def in_pairs(backend: Tokenizer, pair: str = "[CLS] $A [SEP] $B:1 [SEP]:1") -> Any:
+    """`backend` as a model's tokenizer that makes `pair` of a query A and a document B."""
+    ids = [(name, backend.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
+    backend.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", pair, ids)
+    names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+    return wrapped(
+        backend,
+        model_max_length=512,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+        **dict(zip(names, BERT_TOKENS, strict=True)),
+    )
+
+
+def wrapped(backend: Tokenizer, **settings: Any) -> Any:
+    """`backend` as transformers knows tokenizers. (What a BertTokenizer is given, it changes.)"""
+    tokenizer: Any = PreTrainedTokenizerFast
+    return tokenizer(tokenizer_object=backend, **settings)
+
+
+def edit_json(path: Path, **changes: object) -> None:
+    """Change a model's settings where they are saved."""
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 def fill_head(value: float) -> Callable[[BertForSequenceClassification], object]:

@@ -1,0 +1,200 @@
+"""Our own BERT gives the logits of transformers' BERT, whatever its shape and that of a batch."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import CrossEncoder
+from transformers import BertConfig, BertForSequenceClassification
+
+from tests.unit import tiny_models
+from worker import models
+from worker.batches import lay_out
+from worker.bert import Bert, supports
+from worker.engines import torch_threads
+from worker.linear import Linear, PackedLinear
+from worker.tokens import PairTokens, SpecialIds
+
+#: Layers, hidden size, heads, intermediate size.
+SHAPES = [(1, 32, 1, 64), (1, 24, 4, 50), (2, 30, 2, 37), (2, 33, 3, 65), (3, 64, 4, 96)]
+VOCABULARY, POSITIONS = 200, 96
+TOLERANCE = 5e-5
+
+#: Tokens of a pair's query and document.
+BATCHES: dict[str, list[tuple[int, int]]] = {
+    "one pair": [(4, 9)],
+    "the shortest pair": [(0, 0)],
+    "the longest pair": [(40, POSITIONS - 43)],
+    "many of equal length": [(words, 12 - words) for words in range(13)],
+    "all different": [(3, length) for length in range(20)],
+    "mixed": [(5, 30), (5, 30), (5, 29), (0, 33), (2, 8), (7, 3), (1, 0), (0, 1), (0, 0)],
+}
+SLACKS = [0, 1, 7, 1_000]
+
+kinds = pytest.mark.parametrize("kind", [Linear, PackedLinear])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """What is this small is slower with two."""
+    with torch_threads(1):
+        yield
+
+
+@pytest.fixture(scope="module")
+def special() -> SpecialIds:
+    return SpecialIds(tiny_models.bundled_tokenizer())
+
+
+def tiny(layers: int, hidden: int, heads: int, intermediate: int) -> BertForSequenceClassification:
+    """A BERT in which every parameter matters: none is 0, as biases are at first, or 1."""
+    torch.manual_seed(hidden)
+    shape: dict[str, Any] = {
+        "vocab_size": VOCABULARY,
+        "max_position_embeddings": POSITIONS,
+        "num_hidden_layers": layers,
+        "hidden_size": hidden,
+        "num_attention_heads": heads,
+        "intermediate_size": intermediate,
+        "num_labels": 1,
+    }
+    model = BertForSequenceClassification(BertConfig(**shape))
+    model.train(False)
+    for name, parameter in model.named_parameters():
+        parameter.data.normal_(1 if name.endswith("LayerNorm.weight") else 0, 0.3)
+    return model
+
+
+def made(sizes: Sequence[tuple[int, int]]) -> list[PairTokens]:
+    """Pairs of these sizes, of any words, the longest first."""
+    chance = random.Random(1)
+
+    def words(number: int) -> np.typing.NDArray[np.int32]:
+        return np.array([chance.randrange(VOCABULARY) for _ in range(number)], np.int32)
+
+    pairs = [PairTokens(words(query), words(document), False) for query, document in sizes]
+    return sorted(pairs, key=lambda pair: -pair.length)
+
+
+@torch.inference_mode()
+def reference(model: BertForSequenceClassification, pairs: Sequence[PairTokens]) -> torch.Tensor:
+    """transformers' own logits, of each pair alone."""
+    logits = []
+    for pair in pairs:
+        of_query, of_document = len(pair.query) + 2, len(pair.document) + 1
+        ids = [101, *pair.query.tolist(), 102, *pair.document.tolist(), 102]
+        types = [0] * of_query + [1] * of_document
+        given = {"input_ids": torch.tensor([ids]), "token_type_ids": torch.tensor([types])}
+        logits.append(model(**given).logits[0, 0])
+    return torch.stack(logits)
+
+
+def farthest(one: torch.Tensor, other: torch.Tensor) -> float:
+    assert one.shape == other.shape
+    return float((one - other).abs().max())
+
+
+@kinds
+@pytest.mark.parametrize("shape", SHAPES)
+def test_logits_are_those_of_transformers(
+    special: SpecialIds, shape: tuple[int, int, int, int], kind: type[Linear]
+) -> None:
+    model = tiny(*shape)
+    bert = Bert(model, kind)
+    for sizes in BATCHES.values():
+        pairs = made(sizes)
+        expected = reference(model, pairs)
+        for slack in SLACKS:
+            assert farthest(bert(lay_out(pairs, special, slack)), expected) < TOLERANCE
+
+
+@kinds
+@pytest.mark.parametrize("slack", SLACKS)
+@pytest.mark.parametrize("sizes", BATCHES.values(), ids=BATCHES)
+def test_logits_do_not_depend_on_the_batch(
+    special: SpecialIds, sizes: list[tuple[int, int]], slack: int, kind: type[Linear]
+) -> None:
+    bert = Bert(tiny(2, 30, 2, 37), kind)
+    pairs = made(sizes)
+    alone = torch.cat([bert(lay_out([pair], special)) for pair in pairs])
+    assert farthest(bert(lay_out(pairs, special, slack)), alone) < TOLERANCE
+
+
+def test_logits_of_random_pairs_differ_far_more_than_the_tolerance(special: SpecialIds) -> None:
+    for shape in SHAPES:
+        logits = Bert(tiny(*shape), Linear)(lay_out(made(BATCHES["mixed"]), special))
+        assert logits.std() > 1_000 * TOLERANCE
+
+
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_in_half_precision_logits_are_rounded_and_given_in_single(
+    special: SpecialIds, precision: torch.dtype
+) -> None:
+    model = tiny(2, 32, 2, 64)
+    pairs = made(BATCHES["mixed"])
+    expected = reference(model, pairs)
+    rounded: Any = model
+    logits = Bert(rounded.to(precision), Linear)(lay_out(pairs, special, slack=7))
+    assert logits.dtype == torch.float32
+    assert farthest(logits, expected) < 16 * torch.finfo(precision).eps
+
+
+def test_the_given_model_is_left_as_it_was(special: SpecialIds) -> None:
+    model = tiny(2, 32, 2, 64)
+    before = {name: each.clone() for name, each in model.state_dict().items()}
+    Bert(model, PackedLinear)(lay_out(made(BATCHES["mixed"]), special, slack=7))
+    assert all(torch.equal(each, before[name]) for name, each in model.state_dict().items())
+
+
+# What it is for
+
+
+def test_the_bundled_model_is_supported() -> None:
+    assert supports(CrossEncoder(str(models.BUNDLED_PATH), device="cpu"))
+
+
+@pytest.mark.parametrize("positions", [64, 512, 1_024])
+def test_a_plain_bert_is_supported(tmp_path: Path, positions: int) -> None:
+    path = tiny_models.bert(tmp_path, max_position_embeddings=positions)
+    assert supports(CrossEncoder(path, device="cpu"))
+
+
+def bert_with(**config: Any) -> Callable[[Path], CrossEncoder]:
+    return lambda folder: CrossEncoder(tiny_models.bert(folder, **config), device="cpu")
+
+
+def prompted(folder: Path) -> CrossEncoder:
+    return CrossEncoder(
+        tiny_models.bert(folder),
+        device="cpu",
+        prompts={"search": "find: "},
+        default_prompt_name="search",
+    )
+
+
+def roberta(folder: Path) -> CrossEncoder:
+    return CrossEncoder(tiny_models.roberta(folder), device="cpu")
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        pytest.param(roberta, id="RoBERTa"),
+        pytest.param(bert_with(num_labels=3), id="several labels"),
+        pytest.param(bert_with(hidden_act="relu"), id="ReLU"),
+        pytest.param(bert_with(hidden_act="gelu_new"), id="approximated GELU"),
+        pytest.param(bert_with(type_vocab_size=1), id="one token type"),
+        pytest.param(bert_with(is_decoder=True), id="sees no later tokens"),
+        pytest.param(prompted, id="with a prompt"),
+    ],
+)
+def test_what_it_would_compute_otherwise_is_not_supported(
+    tmp_path: Path, load: Callable[[Path], CrossEncoder]
+) -> None:
+    assert not supports(load(tmp_path))

@@ -1,0 +1,132 @@
+"""Every kind of linear layer computes the same; the one in 8 bits does so within a few percent."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from worker.linear import Int8Linear, Linear, PackedLinear
+
+#: Tokens, features in, features out.
+SHAPES = [
+    (1, 1, 1),
+    (1, 32, 32),
+    (3, 7, 5),
+    (16, 128, 512),
+    (17, 33, 11),
+    (48, 384, 1_152),
+    (1_000, 64, 96),
+    (1_024, 128, 384),
+    (2_064, 128, 128),
+]
+shapes = pytest.mark.parametrize(("rows", "wide", "out"), SHAPES)
+exact = pytest.mark.parametrize("kind", [Linear, PackedLinear])
+every_kind = pytest.mark.parametrize("kind", [Linear, PackedLinear, Int8Linear])
+
+
+def numbers(rows: int, wide: int, out: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """x, weight, bias and residual for which results are about 1."""
+    torch.manual_seed(rows + wide + out)
+    weight = torch.randn(out, wide) / wide**0.5
+    return torch.randn(rows, wide), weight, torch.randn(out), torch.randn(rows, out)
+
+
+def close(result: Tensor, expected: Tensor) -> bool:
+    return result.shape == expected.shape and bool((result - expected).abs().max() < 1e-5)
+
+
+def percent_off(result: Tensor, expected: Tensor) -> float:
+    return float(100 * (result - expected).norm() / expected.norm())
+
+
+@exact
+@shapes
+def test_a_layer_is_a_product_and_a_bias(
+    kind: type[Linear], rows: int, wide: int, out: int
+) -> None:
+    x, weight, bias, _ = numbers(rows, wide, out)
+    assert close(kind(weight, bias)(x), x @ weight.T + bias)
+
+
+@exact
+@shapes
+def test_gelu_is_the_exact_one_of_the_layers_output(
+    kind: type[Linear], rows: int, wide: int, out: int
+) -> None:
+    x, weight, bias, _ = numbers(rows, wide, out)
+    y = x @ weight.T + bias
+    expected = y * (1 + torch.erf(y / 2**0.5)) / 2
+    assert close(kind(weight, bias).gelu(x), expected)
+
+
+@exact
+@shapes
+def test_a_residual_is_added_to_the_layers_output(
+    kind: type[Linear], rows: int, wide: int, out: int
+) -> None:
+    x, weight, bias, residual = numbers(rows, wide, out)
+    assert close(kind(weight, bias).add(x, residual), x @ weight.T + bias + residual)
+
+
+@every_kind
+def test_what_goes_in_is_left_as_it_was(kind: type[Linear]) -> None:
+    x, weight, bias, residual = given = numbers(20, 32, 24)
+    before = [each.clone() for each in given]
+    layer = kind(weight, bias)
+    layer(x)
+    layer.gelu(x)
+    layer.add(x, residual)
+    assert all(torch.equal(each, was) for each, was in zip(given, before, strict=True))
+
+
+@every_kind
+def test_weights_may_be_a_view_of_others(kind: type[Linear]) -> None:
+    x, weight, bias, _ = numbers(16, 32, 24)
+    view = weight.T.contiguous().T
+    assert not view.is_contiguous()
+    twice = torch.stack([bias, bias], dim=1)[:, 0]
+    assert not twice.is_contiguous()
+    assert torch.equal(kind(view, twice)(x), kind(weight, bias)(x))
+
+
+@shapes
+@pytest.mark.parametrize("then", ["nothing", "gelu", "add"])
+def test_eight_bits_are_within_a_few_percent(rows: int, wide: int, out: int, then: str) -> None:
+    x, weight, bias, residual = numbers(rows, wide, out)
+    layer = Int8Linear(weight, bias)
+    y = functional.linear(x, weight, bias)
+    result, expected = {
+        "nothing": lambda: (layer(x), y),
+        "gelu": lambda: (layer.gelu(x), functional.gelu(y)),
+        "add": lambda: (layer.add(x, residual), y + residual),
+    }[then]()
+    assert result.shape == expected.shape
+    assert percent_off(result, expected) < 3
+
+
+def test_in_eight_bits_each_output_has_a_scale_of_its_own() -> None:
+    # With one scale for all, the small rows would be nothing but zeros.
+    x, weight, _, _ = numbers(32, 64, 48)
+    sizes = torch.logspace(-4, 2, 48)
+    result = Int8Linear(weight * sizes[:, None], torch.zeros(48))(x)
+    assert percent_off(result / sizes, x @ weight.T) < 3
+
+
+def test_in_eight_bits_an_output_without_weights_is_its_bias() -> None:
+    x, weight, bias, _ = numbers(16, 32, 4)
+    weight[1] = 0
+    assert torch.equal(Int8Linear(weight, bias)(x)[:, 1], bias[1].expand(16))
+
+
+def test_in_eight_bits_zeros_give_the_bias() -> None:
+    x, weight, bias, _ = numbers(16, 32, 4)
+    assert close(Int8Linear(weight, bias)(torch.zeros_like(x)), bias.expand(16, 4))
+
+
+def test_packing_eight_bits_leaves_torchs_choice_of_kernels_as_it_was() -> None:
+    _, weight, bias, _ = numbers(1, 8, 8)
+    before = torch.backends.quantized.engine
+    Int8Linear(weight, bias)
+    assert torch.backends.quantized.engine == before

@@ -1,0 +1,71 @@
+"""What is clearly faster is chosen, and what would take too long is not tried.
+
+Candidates differ by so much that no noise of the machine decides: a call gives one token or a
+trillion.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import pytest
+
+from worker.tuning import fastest
+
+SLOW, FAST = 1, 10**12
+
+
+@pytest.mark.parametrize(
+    ("tokens", "best"),
+    [
+        pytest.param({1: FAST}, 1, id="there is no choice"),
+        pytest.param({1: SLOW, 2: FAST}, 2, id="the second is faster"),
+        pytest.param({1: FAST, 2: SLOW}, 1, id="the first is faster"),
+        pytest.param({1: SLOW, 2: FAST, 3: 10**6}, 2, id="the one in the middle"),
+        pytest.param({1: SLOW, 2: 10**6, 3: FAST}, 3, id="each faster than the last"),
+    ],
+)
+def test_the_one_that_takes_least_time_for_a_token_is_chosen(
+    tokens: dict[int, int], best: int
+) -> None:
+    assert fastest(list(tokens), tokens.__getitem__) == best
+
+
+def test_of_equally_fast_ones_the_first_is_chosen() -> None:
+    # No time at all for a token, whatever the clock says.
+    assert fastest([3, 1, 2], lambda _: cast("int", math.inf)) == 3
+
+
+def test_no_more_is_tried_where_the_next_would_take_too_long() -> None:
+    # Given that a token takes some nanoseconds
+    tried: set[int] = set()
+
+    def score(candidate: int) -> int:
+        tried.add(candidate)
+        return SLOW
+
+    # When others would score a trillion of them: hours
+    best = fastest([1, FAST, 2 * FAST], score)
+    # Then they are left alone
+    assert best == 1
+    assert tried == {1}
+
+
+def test_a_smaller_one_is_tried_after_one_that_would_take_too_long() -> None:
+    tried: set[int] = set()
+
+    def score(candidate: int) -> int:
+        tried.add(candidate)
+        return FAST if candidate == 2 else SLOW
+
+    assert fastest([1, FAST, 2], score) == 2
+    assert tried == {1, 2}
+
+
+def test_what_fails_while_being_measured_is_not_hidden() -> None:
+    def score(_: int) -> int:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        fastest([1, 2], score)
