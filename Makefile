@@ -1,5 +1,6 @@
 # make demo    re-score the bundled sample on this machine, and show what changed
 # make test    every check that CI runs
+# make bench   rerankq beside other rerankers on this machine, into benchmarks/results
 # make up      Redis, a worker and Flower in the foreground
 # make format  put the code in order
 # make clean   remove what make made
@@ -8,8 +9,9 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+PIP    := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install --quiet
 
-.PHONY: demo test up lint format clean
+.PHONY: demo test bench up lint format clean
 .DEFAULT_GOAL := test
 
 # The version check comes first: an old Python would fail later, and say less.
@@ -17,12 +19,19 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "rerankq needs Python 3.11 or newer: make PYTHON=python3.11 ..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
-		$(BIN)/pip install --quiet --editable '.[worker,monitor,embedded,eval,dev]'
+	$(PIP) --editable '.[worker,monitor,embedded,eval,dev]'
+	touch $@
+
+# The other rerankers are large: only who compares has them.
+$(READY)-bench: $(READY)
+	$(PIP) --editable '.[bench]'
 	touch $@
 
 demo: $(READY)
 	$(BIN)/rerankq demo
+
+bench: $(READY)-bench
+	$(BIN)/python -m benchmarks.bench
 
 up: $(READY)
 	$(BIN)/rerankq up --model bundled

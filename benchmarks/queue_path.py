@@ -1,19 +1,164 @@
-"""What the way through Redis costs, against a service that is up (`rerankq up --model bundled`).
-
-python benchmarks/queue_path.py --jobs 1000
-"""
+"""The whole path: what the way through Redis costs, and what a worker's children take of memory."""
 
 from __future__ import annotations
 
 import asyncio
-import statistics
+import random
 import time
+from collections.abc import Callable
+from pathlib import Path
 
-import click
-
+from benchmarks import memory
+from benchmarks.records import Burst, ChildMemory, Queue, Spread
+from benchmarks.runner import Child
+from benchmarks.service import Service
+from benchmarks.work import CANDIDATES, KINDS, Collection, Query
 from producer import AsyncRerankClient, RerankClient
 
-DOCUMENTS = [f"document {number} is about something or other" for number in range(20)]
+#: Documents of a small job.
+SMALL = 20
+#: Jobs at least for each child, so that none of them waits long for the other's last one.
+JOBS_EACH = 4
+#: Between small jobs: the worker is idle, and so are the thread pools of who had the last turn.
+IDLE_S = 0.1
+
+
+def measure(
+    service: Service,
+    whole: Child,
+    share: Child,
+    collection: Collection,
+    queries: int,
+    repeats: int,
+    calls: int,
+) -> Queue:
+    """Pairs/s through the queue and the added latency of small jobs, beside `Scorer.score`.
+
+    `whole` scores in one process with all threads, `share` with those of one worker child;
+    `queries` are those of one repeat.
+    """
+    chance = random.Random(0)
+    with RerankClient(redis_url=service.url) as client:
+        many = _Many(client, service, whole)
+        drawn = collection.draw(KINDS["real"], (repeats + 1) * queries, CANDIDATES, seed=2)
+        parts = [drawn[start : start + queries] for start in range(0, len(drawn), queries)]
+        # The first is a warm-up: connections, and every child's first job.
+        many.repeat(parts[0], chance)
+        many.forget()
+        for part in parts[1:]:
+            many.repeat(part, chance)
+        outside_s, inside_s = _small_jobs(client, share, collection, calls, chance)
+    return Queue(
+        model=Path(whole.folder).name,
+        children=service.children,
+        threads_each=service.threads_each,
+        pairs=sum(len(query.documents) for query in parts[1]),
+        pairs_per_s=Spread.of(many.through_queue),
+        in_process_pairs_per_s=Spread.of(many.in_process),
+        ratio=Spread.of([a / b for a, b in zip(many.through_queue, many.in_process, strict=True)]),
+        max_difference=many.max_difference,
+        calls=calls,
+        call_ms=Spread.quartiles([1000 * each for each in outside_s]),
+        in_process_ms=Spread.quartiles([1000 * each for each in inside_s]),
+        added_ms=Spread.quartiles(
+            [1000 * (a - b) for a, b in zip(outside_s, inside_s, strict=True)]
+        ),
+    )
+
+
+def child_memory(service: Service, model: str) -> list[ChildMemory]:
+    """Memory of each worker child; to be asked after they have scored."""
+    return [
+        ChildMemory(model, number, memory.rss_mb(pid), memory.pss_mb(pid), memory.peak_rss_mb(pid))
+        for number, pid in enumerate(service.worker_children(), start=1)
+    ]
+
+
+class _Many:
+    """The same pairs through the queue and in-process, in random order."""
+
+    def __init__(self, client: RerankClient, service: Service, whole: Child) -> None:
+        self._client = client
+        self._jobs = JOBS_EACH * service.children
+        self._whole = whole
+        self.through_queue: list[float] = []
+        self.in_process: list[float] = []
+        self.max_difference = 0.0
+
+    def forget(self) -> None:
+        """The repeats so far do not count."""
+        self.through_queue.clear()
+        self.in_process.clear()
+
+    def repeat(self, queries: list[Query], chance: random.Random) -> None:
+        """Score the queries both ways."""
+        scores: list[list[float]] = []
+        ways: list[Callable[[list[Query]], list[float]]] = [self._queue, self._process]
+        for way in chance.sample(ways, len(ways)):
+            scores.append(way(queries))
+        apart = max(abs(a - b) for a, b in zip(*scores, strict=True))
+        self.max_difference = max(self.max_difference, apart)
+
+    def _queue(self, queries: list[Query]) -> list[float]:
+        requests = [
+            {
+                "query": query.text,
+                "candidates": [
+                    {"id": str(place), "text": text} for place, text in enumerate(query.documents)
+                ],
+            }
+            for query in queries
+        ]
+        pairs = sum(len(query.documents) for query in queries)
+        began = time.perf_counter()
+        pairs_per_job = max(CANDIDATES, pairs // self._jobs)
+        ids = self._client.submit_many(requests, pairs_per_job=pairs_per_job)
+        results = [self._client.result(job_id) for job_id in ids]
+        self.through_queue.append(pairs / (time.perf_counter() - began))
+        scores: list[float] = []
+        for ranking in (ranking for result in results for ranking in result.rankings):
+            in_order = sorted(ranking.documents, key=lambda document: document.index)
+            scores += [document.score for document in in_order]
+        return scores
+
+    def _process(self, queries: list[Query]) -> list[float]:
+        pairs = [pair for query in queries for pair in query.pairs]
+        answer = self._whole.ask(pairs)
+        self.in_process.append(len(pairs) / answer.seconds)
+        return answer.scores
+
+
+def _small_jobs(
+    client: RerankClient, share: Child, collection: Collection, calls: int, chance: random.Random
+) -> tuple[list[float], list[float]]:
+    """Seconds of small jobs as their caller sees them, and of the same pairs in-process."""
+    outside_s, inside_s = [], []
+    for _ in range(calls):
+        query = collection.call(KINDS["short"], SMALL, chance)
+        for through_queue in chance.sample((True, False), 2):
+            time.sleep(IDLE_S)
+            if through_queue:
+                began = time.perf_counter()
+                client.rerank(query.text, query.documents)
+                outside_s.append(time.perf_counter() - began)
+            else:
+                inside_s.append(share.ask(query.pairs).seconds)
+    return outside_s, inside_s
+
+
+def burst(service: Service, jobs: int, collection: Collection) -> Burst:
+    """So many jobs of three documents, submitted and awaited at once by one asyncio program."""
+    chance = random.Random(0)
+    queries = [collection.call(KINDS["short"], 3, chance) for _ in range(jobs)]
+    seconds, worst_s = asyncio.run(_all_at_once(service.url, queries))
+    return Burst(jobs, seconds, worst_s * 1000)
+
+
+async def _all_at_once(url: str, queries: list[Query]) -> tuple[float, float]:
+    async with AsyncRerankClient(redis_url=url) as client, LoopDelay() as delay:
+        began = time.perf_counter()
+        await asyncio.gather(*(client.rerank(each.text, each.documents) for each in queries))
+        return time.perf_counter() - began, delay.worst_s
 
 
 class LoopDelay:
@@ -32,46 +177,3 @@ class LoopDelay:
             began = time.perf_counter()
             await asyncio.sleep(0.001)
             self.worst_s = max(self.worst_s, time.perf_counter() - began - 0.001)
-
-
-async def many(jobs: int) -> tuple[float, float]:
-    """Seconds for so many jobs submitted and awaited at once, and the loop's worst delay."""
-    async with AsyncRerankClient() as client, LoopDelay() as delay:
-        began = time.perf_counter()
-        await asyncio.gather(
-            *(client.rerank(f"query {number}", DOCUMENTS[:3]) for number in range(jobs))
-        )
-        return time.perf_counter() - began, delay.worst_s
-
-
-def one(repeats: int) -> tuple[float, float]:
-    """Median seconds of one job of 20 documents as its caller sees it, and inside the worker."""
-    outside, inside = [], []
-    with RerankClient() as client:
-        for number in range(repeats):
-            began = time.perf_counter()
-            result = client.rerank(f"query {number}", DOCUMENTS)
-            outside.append(time.perf_counter() - began)
-            inside.append(result.provenance.seconds)
-    return statistics.median(outside), statistics.median(inside)
-
-
-@click.command()
-@click.option("--jobs", default=1000, show_default=True)
-@click.option("--repeats", default=50, show_default=True)
-def main(jobs: int, repeats: int) -> None:
-    """Print the figures."""
-    outside, inside = one(repeats)
-    click.echo(
-        f"one job of {len(DOCUMENTS)} documents: {outside * 1000:.1f} ms for its caller,"
-        f" {inside * 1000:.1f} ms in the worker (medians of {repeats})"
-    )
-    seconds, worst = asyncio.run(many(jobs))
-    click.echo(
-        f"{jobs} jobs at once: {seconds:.1f} s ({jobs / seconds:.0f} jobs/s),"
-        f" the event loop never waited longer than {worst * 1000:.0f} ms"
-    )
-
-
-if __name__ == "__main__":
-    main()

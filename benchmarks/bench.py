@@ -1,0 +1,219 @@
+"""The benchmark: rerankq beside other ways to score the same pairs with the same weights.
+
+`make bench`, or `python -m benchmarks.bench`, from the repository's root. Writes bench.json,
+bench.md and bench.png.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import tempfile
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks import machine, plots, queue_path, report
+from benchmarks.measure import CEILING, Measuring
+from benchmarks.options import (
+    GUESS_CALLS_S,
+    GUESS_LOAD_S,
+    GUESS_PREPARE_S,
+    GUESS_QUEUE_S,
+    PARTS,
+    RESULTS,
+    Names,
+    Options,
+    choose,
+)
+from benchmarks.progress import Progress
+from benchmarks.records import EXACT, Bench, Failed
+from benchmarks.runner import Child, Children, WayFailed, prepare
+from benchmarks.service import Service
+from benchmarks.shapes import SHAPES, Shape
+from benchmarks.ways import WAYS
+from benchmarks.work import KINDS, Collection, Kind
+from contract.errors import RerankError
+
+SEED = 0
+#: Queries of a repeat through the queue, for six layers.
+QUEUE_QUERIES = 4
+QUEUE_REPEATS = 3
+BURST_JOBS = 1_000
+
+
+class Benchmark:
+    """One run, model by model. What it finds stands in `bench`."""
+
+    def __init__(self, options: Options, scratch: Path) -> None:
+        self.bench = Bench(machine.describe(options.threads), asdict(options))
+        self._options = options
+        self._scratch = scratch
+        self._collection = Collection(Path(options.data))
+        self._progress = Progress(options.total_s())
+
+    def run(self) -> Bench:
+        """Measure all that was asked for."""
+        self._note_load()
+        for name in self._options.models:
+            self._model(SHAPES[name])
+        self.bench.took_s = self._progress.elapsed_s
+        return self.bench
+
+    def _note_load(self) -> None:
+        load = self.bench.machine["load_average"]
+        if load > machine.QUIET_LOAD:
+            note = f"something else was running at the start: load average {load}"
+            self.bench.notes.append(note)
+            self._progress.note(note)
+
+    def _model(self, shape: Shape) -> None:
+        folder = self._scratch / shape.name
+        self._progress.step(f"{shape.title}: weights, ONNX and int8", GUESS_PREPARE_S)
+        without = self._prepare(folder)
+        if {"ways", "calls"} & set(self._options.parts):
+            with Children(folder, self._options.threads, self._scratch, self._failed) as ways:
+                self._ways(ways, folder, shape, without)
+        if "queue" in self._options.parts:
+            for number in (1, 2):
+                try:
+                    self._queue(folder, shape, number)
+                # The figures there are stand, whatever becomes of the others.
+                except (RuntimeError, WayFailed, RerankError) as error:
+                    self._failed(shape.name, f"through Redis, {number} children", str(error))
+
+    def _failed(self, model: str, what: str, reason: str) -> None:
+        self._progress.note(f"not measured: {what}: {reason}")
+        self.bench.failed.append(Failed(model, what, reason))
+
+    def _prepare(self, folder: Path) -> dict[str, str]:
+        """Make the model's files; gives the ways that lack theirs, and why."""
+        needed = {needs for way in self._options.ways if (needs := WAYS[way].needs)}
+        reason = prepare("weights", folder)
+        if reason:
+            raise click.ClickException(f"no weights: {reason}")
+        # All others are made of the ONNX file.
+        steps = ["onnx", *sorted(needed - {"onnx"})] if needed else []
+        failed: dict[str, str] = {}
+        for step in steps:
+            if reason := failed.get("onnx") or prepare(step, folder):
+                failed[step] = reason
+        return {
+            way: f"needs {needs}: {failed[needs]}"
+            for way in self._options.ways
+            if (needs := WAYS[way].needs) in failed
+        }
+
+    def _ways(
+        self, children: Children, folder: Path, shape: Shape, without: dict[str, str]
+    ) -> None:
+        ways = [way for way in self._options.ways if way not in without]
+        self._progress.step(f"{shape.title}: loading {len(ways)} ways", GUESS_LOAD_S)
+        for way, reason in without.items():
+            children.fail(way, reason)
+        children.start([*ways, CEILING])
+        measuring = Measuring(children, folder, self._collection, self._options.pairs, SEED)
+        if "calls" in self._options.parts:
+            guess_s = self._options.calls * GUESS_CALLS_S
+            self._progress.step(f"{shape.title}: calls of one query", guess_s)
+            self.bench.calls += measuring.calls(self._options.calls)
+        if "ways" in self._options.parts:
+            for kind in self._options.kinds(shape.name):
+                self._cell(measuring, shape, kind)
+            self.bench.ceilings.append(measuring.ceiling())
+            self.bench.scored += measuring.scored()
+
+    def _cell(self, measuring: Measuring, shape: Shape, kind: Kind) -> None:
+        repeats = self._options.repeats
+        guess_s = self._options.turn_s(shape, kind)
+        plan = measuring.plan(kind, repeats)
+        pairs = plan.queries_each * plan.candidates
+        self._progress.step(f"{shape.title}, {kind.title}: do the scores agree?", guess_s)
+        for way, apart in measuring.check(kind, repeats).items():
+            if apart > EXACT:
+                self._progress.note(f"not exact: {WAYS[way].title}, by {apart:.1e}")
+        for number in range(repeats):
+            self._progress.step(
+                f"{shape.title}, {kind.title}: {pairs} pairs, {number + 1} of {repeats}", guess_s
+            )
+            measuring.repeat(number)
+
+    def _queue(self, folder: Path, shape: Shape, children: int) -> None:
+        threads_each = max(1, self._options.threads // children)
+        self._progress.step(
+            f"{shape.title}: through Redis, {children} children x {threads_each} threads",
+            GUESS_QUEUE_S,
+        )
+        queries = max(2, round(QUEUE_QUERIES * min(2.0, shape.pairs_factor)))
+        with ExitStack() as started:
+            whole = self._child(folder, self._options.threads, started)
+            share = (
+                self._child(folder, threads_each, started)
+                if threads_each != self._options.threads
+                else whole
+            )
+            service = started.enter_context(
+                Service(str(folder), children, threads_each, self._scratch)
+            )
+            whole.wait_ready()
+            if share is not whole:
+                share.wait_ready()
+            repeats = min(QUEUE_REPEATS, self._options.repeats)
+            calls = self._options.small_jobs
+            self.bench.queue.append(
+                queue_path.measure(service, whole, share, self._collection, queries, repeats, calls)
+            )
+            if children > 1:
+                self.bench.memory += queue_path.child_memory(service, shape.name)
+            if children > 1 and shape.name == "bundled":
+                self.bench.bursts.append(queue_path.burst(service, BURST_JOBS, self._collection))
+
+    def _child(self, folder: Path, threads: int, started: ExitStack) -> Child:
+        child = Child("rerankq", folder, threads, self._scratch)
+        started.callback(child.end)
+        return child
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="A few minutes: fewer of everything.")
+@click.option("--models", type=Names(*SHAPES), help=f"Some of {','.join(SHAPES)}.")
+@click.option(
+    "--documents",
+    type=Names(*KINDS),
+    help=f"Some of {','.join(KINDS)}. [default: all; for minilm-12 real]",
+)
+@click.option("--ways", type=Names(*WAYS), help=f"Some of {','.join(WAYS)}.")
+@click.option("--parts", type=Names(*PARTS), help=f"Some of {','.join(PARTS)}.")
+@click.option(
+    "--pairs",
+    type=click.IntRange(min=10),
+    help="Real documents a repeat for six layers; others get what takes about as long.",
+)
+@click.option("--repeats", type=click.IntRange(min=1))
+@click.option("--threads", type=click.IntRange(min=1), help="Of each way. [default: 2]")
+@click.option(
+    "--data",
+    type=click.Path(exists=True, file_okay=False),
+    help="A folder with corpus.jsonl, queries.jsonl and bm25.trec. [default: the sample]",
+)
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=RESULTS)
+def main(quick: bool, out: Path, **given: Any) -> None:
+    """Measure, and write bench.json, bench.md and bench.png."""
+    # Whoever stops us stops the processes that we started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    with tempfile.TemporaryDirectory(prefix="rerankq-bench-") as scratch:
+        bench = Benchmark(choose(quick, **given), Path(scratch)).run()
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "bench.json").write_text(json.dumps(asdict(bench), indent=1) + "\n")
+    tables = report.markdown(bench)
+    (out / "bench.md").write_text(tables)
+    plots.bars(bench, out / "bench.png")
+    click.echo(tables)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""Memory of processes, as Linux counts it, in MB of 10^6 bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+KIB = 1024 / 1e6
+
+
+def rss_mb(pid: int) -> float:
+    """Resident memory of a process, pages shared with others included (VmRSS)."""
+    return _field(f"/proc/{pid}/status", "VmRSS")
+
+
+def peak_rss_mb(pid: int) -> float:
+    """The most it has ever been (VmHWM)."""
+    return _field(f"/proc/{pid}/status", "VmHWM")
+
+
+def pss_mb(pid: int) -> float:
+    """Resident memory of a process, each shared page divided by the number of its users.
+
+    The sum over all processes is what they take of the machine together.
+    """
+    return _field(f"/proc/{pid}/smaps_rollup", "Pss")
+
+
+def children(pid: int) -> list[int]:
+    """Processes that this process has started, oldest first."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sorted(int(child) for task in tasks for child in (task / "children").read_text().split())
+
+
+def _field(path: str, name: str) -> float:
+    for line in Path(path).read_text().splitlines():
+        label, _, value = line.partition(":")
+        if label == name:
+            return int(value.split()[0]) * KIB
+    raise ValueError(f"{path} has no {name}")

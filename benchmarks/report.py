@@ -1,0 +1,219 @@
+"""The tables of a run, in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from benchmarks import machine
+from benchmarks.measure import CALL_SIZES
+from benchmarks.records import EXACT, Bench, Call, Scored, Spread
+from benchmarks.shapes import SHAPES
+from benchmarks.ways import BATCH_SIZES
+from benchmarks.work import KINDS
+
+
+def markdown(bench: Bench) -> str:
+    """All tables of the run."""
+    parts = [
+        f"{machine.title(bench.machine)}. Medians, and the lowest and highest of"
+        f" {bench.options['repeats']} repeats that took turns at random; scores"
+        f" within {EXACT:g} of `predict` count as exact. Took {bench.took_s / 60:.0f} minutes.",
+        *(f"Note: {note}." for note in bench.notes),
+        *_cells(bench),
+        _ceilings(bench),
+        _calls(bench),
+        _queue(bench),
+        _memory(bench),
+        _failed(bench),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _cells(bench: Bench) -> Iterable[str]:
+    for shape in SHAPES.values():
+        for kind in KINDS.values():
+            records = [
+                each
+                for each in bench.scored
+                if (each.model, each.documents) == (shape.name, kind.name)
+            ]
+            if records:
+                yield _cell(f"{shape.title}, {kind.title}", records)
+
+
+def _cell(title: str, records: list[Scored]) -> str:
+    first = records[0]
+    tokens = sum(first.tokens) / sum(first.pairs)
+    head = (
+        f"### {title}\n\n{first.pairs[0]} pairs a repeat, {tokens:.0f} tokens each. Ratio to"
+        " `predict` at its best batch size; share of the machine's sgemm doing useful work.\n\n"
+    )
+    return head + _table(
+        ("way", "pairs/s", "lowest to highest", "tokens/s", "ratio", "share", "peak RSS", "scores"),
+        [
+            (
+                _name(each),
+                _number(each.pairs_per_s.median),
+                f"{_number(each.pairs_per_s.low)} to {_number(each.pairs_per_s.high)}",
+                f"{each.tokens_per_s.median:,.0f}",
+                f"{each.ratio.median:.2f}",
+                f"{each.share_of_ceiling.median:.0%}",
+                f"{each.peak_rss_mb:,.0f} MB",
+                _agreement(each),
+            )
+            for each in records
+        ],
+    )
+
+
+def _ceilings(bench: Bench) -> str:
+    if not bench.ceilings:
+        return ""
+    return "### The ceiling: float32 matrix products, GFLOP/s\n\n" + _table(
+        ("shapes of", "linear", "packed by oneDNN", "ceiling"),
+        [
+            (
+                SHAPES[each.model].title,
+                f"{each.linear_gflops.median:.0f} ({_range(each.linear_gflops)})",
+                f"{each.packed_gflops.median:.0f} ({_range(each.packed_gflops)})",
+                f"{each.gflops:.0f}",
+            )
+            for each in bench.ceilings
+        ],
+    )
+
+
+def _calls(bench: Bench) -> str:
+    rows = []
+    for shape in SHAPES.values():
+        ms = {(each.documents, each.way): each for each in bench.calls if each.model == shape.name}
+        if not ms:
+            continue
+        for title, ways in (
+            ("rerankq", ["rerankq"]),
+            ("predict, default batch of 32", ["predict-32"]),
+            ("predict, best batch", [f"predict-{size}" for size in BATCH_SIZES]),
+        ):
+            best = [_best(ms, size, ways) for size in CALL_SIZES]
+            rows.append((f"{shape.title}: {title}", *(_call(each) for each in best)))
+        published = (
+            tuple(f"~{shape.reference_call_ms[size]} ms" for size in CALL_SIZES)
+            if shape.reference_call_ms
+            else (shape.reference_call, "", "")
+        )
+        rows.append((f"{shape.reference} as published, on its authors' machine", *published))
+    if not rows:
+        return ""
+    return "### One query, one call, short documents\n\n" + _table(
+        ("", *(f"{size} documents" for size in CALL_SIZES)), rows
+    )
+
+
+def _best(ms: dict[tuple[int, str], Call], size: int, ways: list[str]) -> Call | None:
+    calls = [ms[size, way] for way in ways if (size, way) in ms]
+    return min(calls, key=lambda call: call.ms.median, default=None)
+
+
+def _call(call: Call | None) -> str:
+    return f"{call.ms.median:.1f} ms ({_range(call.ms)})" if call else "-"
+
+
+def _queue(bench: Bench) -> str:
+    if not bench.queue:
+        return ""
+    table = _table(
+        (
+            "model",
+            "children x threads",
+            "pairs/s",
+            "in-process",
+            "ratio",
+            "small job",
+            "in-process",
+            "added",
+            "scores differ by",
+        ),
+        [
+            (
+                SHAPES[each.model].title,
+                f"{each.children} x {each.threads_each}",
+                f"{_number(each.pairs_per_s.median)} ({_range(each.pairs_per_s)})",
+                _number(each.in_process_pairs_per_s.median),
+                f"{each.ratio.median:.2f}",
+                f"{each.call_ms.median:.1f} ms",
+                f"{each.in_process_ms.median:.1f} ms",
+                f"{each.added_ms.median:.1f} ms ({_range(each.added_ms)})",
+                f"{each.max_difference:.0e}",
+            )
+            for each in bench.queue
+        ],
+    )
+    burst = "".join(
+        f"\n\n{each.jobs:,} jobs of three documents, submitted and awaited at once by one asyncio"
+        f" program: {each.seconds:.1f} s; its event loop never waited longer than"
+        f" {each.worst_loop_delay_ms:.0f} ms."
+        for each in bench.bursts
+    )
+    return (
+        "### Through Redis and a worker\n\nReal documents; in-process is `Scorer.score` with all"
+        " threads. A small job has 20 short documents, and its worker was idle; medians and"
+        f" quartiles of {bench.queue[0].calls}.\n\n{table}{burst}"
+    )
+
+
+def _memory(bench: Bench) -> str:
+    if not bench.memory:
+        return ""
+    return (
+        "### Memory of a worker child, after scoring\n\nRSS counts shared pages in full, PSS"
+        " each child's part of them.\n\n"
+    ) + _table(
+        ("model", "child", "RSS", "PSS", "peak RSS", "published, RAM"),
+        [
+            (
+                SHAPES[each.model].title,
+                str(each.child),
+                f"{each.rss_mb:.0f} MB",
+                f"{each.pss_mb:.0f} MB",
+                f"{each.peak_rss_mb:.0f} MB",
+                f"~{SHAPES[each.model].reference_ram_mb} MB ({SHAPES[each.model].reference})",
+            )
+            for each in bench.memory
+        ],
+    )
+
+
+def _failed(bench: Bench) -> str:
+    if not bench.failed:
+        return ""
+    return "### Not measured\n\n" + _table(
+        ("model", "what", "reason"),
+        [
+            (SHAPES[each.model].title, each.what, each.reason.replace("|", "\\|"))
+            for each in bench.failed
+        ],
+        rule="---",
+    )
+
+
+def _name(record: Scored) -> str:
+    return f"**{record.title}**" if record.way == "rerankq" else record.title
+
+
+def _agreement(record: Scored) -> str:
+    label = "" if record.exact else ", not exact"
+    return f"{record.max_difference:.0e}{label}"
+
+
+def _range(spread: Spread) -> str:
+    return f"{_number(spread.low)} to {_number(spread.high)}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], rule: str = "---:") -> str:
+    """A Markdown table, its first column to the left and the others, numbers, to the right."""
+    rules = ("---", *(rule for _ in head[1:]))
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rules, *rows))
