@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
@@ -48,7 +52,7 @@ class Publisher:
         `priority` is 0 (first) to 9. Raises `RedisUnavailable`; then the message may or may not
         have been sent.
         """
-        try:
+        with self._translated():
             self._app.send_task(
                 names.SCORE_TASK,
                 args=(job.id,),
@@ -57,21 +61,20 @@ class Publisher:
                 queue=self._queue,
                 priority=priority,
             )
-        except OperationalError as error:
-            raise self._unavailable(error) from error
 
     def workers(self, timeout_s: float = 1.0, at_most: int | None = None) -> tuple[str, ...]:
         """Names of the workers that answer within `timeout_s`, or of the first `at_most` of them.
 
         Raises `RedisUnavailable`.
         """
-        try:
-            replies = self._app.control.broadcast(
-                "ping", reply=True, timeout=timeout_s, limit=at_most
-            )
-        except OperationalError as error:
-            raise self._unavailable(error) from error
-        return tuple(sorted(name for reply in replies or () for name in reply))
+        with self._translated():
+            try:
+                replies = self._ping(timeout_s, at_most)
+            except redis.ConnectionError:
+                # A pooled connection that was closed meanwhile: waiting for replies, kombu does
+                # not try again as it does when publishing.
+                replies = self._ping(timeout_s, at_most)
+        return tuple(sorted(name for reply in replies for name in reply))
 
     def close(self) -> None:
         """Let go of the app. Its few connections are kombu's, which keeps them for the process:
@@ -79,9 +82,20 @@ class Publisher:
         """
         self._app.close()
 
-    def _unavailable(self, error: OperationalError) -> RedisUnavailable:
-        if isinstance(error.__cause__, redis.RedisError):
-            return translate(error.__cause__, self._settings)
-        return RedisUnavailable(
-            f"Redis at {self._settings.redis_location} does not take messages ({error})"
-        )
+    def _ping(self, timeout_s: float, at_most: int | None) -> list[dict[str, Any]]:
+        replies = self._app.control.broadcast("ping", reply=True, timeout=timeout_s, limit=at_most)
+        return replies or []
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Kombu wraps most of redis-py's errors in its own, but not all."""
+        try:
+            yield
+        except redis.RedisError as error:
+            raise translate(error, self._settings) from error
+        except OperationalError as error:
+            if isinstance(error.__cause__, redis.RedisError):
+                raise translate(error.__cause__, self._settings) from error
+            raise RedisUnavailable(
+                f"Redis at {self._settings.redis_location} does not take messages ({error})"
+            ) from error

@@ -317,21 +317,30 @@ def test_without_a_worker_nothing_is_sent(settings: Settings, small: dict[str, P
 
 
 def test_an_interrupted_run_leaves_no_output_under_its_name(
-    environment: dict[str, str], service: Settings, tmp_path: Path
+    settings: Settings, tmp_path: Path
 ) -> None:
+    # Given a run that has its first results
     output = tmp_path / "out.trec"
     command = [sys.executable, "-m", "producer", "rescore", *PACKAGES, "--output", str(output)]
     command += ["--pairs-per-job", "50", "--window", "2"]
-    process = subprocess.Popen(command, env=os.environ | environment, stderr=subprocess.PIPE)
-    partial = tmp_path / "out.trec.partial.jsonl"
-    wait_until(lambda: partial.exists() and partial.stat().st_size > 0, "there are results")
+    environment = environment_of(settings)
+    arguments = ("worker", "--concurrency", "1", "-n", settings.namespace)
+    with (
+        celery(*arguments, log=tmp_path / "log", environment=environment),
+        RerankClient(settings) as client,
+    ):
+        wait_until(lambda: bool(client.workers(0.5, at_most=1)), "a worker answers")
+        process = subprocess.Popen(command, env=os.environ | environment, stderr=subprocess.PIPE)
+        partial = tmp_path / "out.trec.partial.jsonl"
+        wait_until(lambda: partial.exists() and partial.stat().st_size > 0, "there are results")
 
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+        # When it is interrupted
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
 
-    assert process.returncode == 130
-    assert not output.exists()
-    assert str(partial) in said.decode()
-    assert all(json.loads(line)["documents"] for line in partial.read_text().splitlines())
-    with RerankClient(service) as client:
+        # Then what it has stands beside, and the worker has nothing left to do
+        assert process.returncode == 130
+        assert not output.exists()
+        assert str(partial) in said.decode()
+        assert all(json.loads(line)["documents"] for line in partial.read_text().splitlines())
         wait_until(lambda: client.status().queue_depth == 0, "no job is left behind", within_s=20)

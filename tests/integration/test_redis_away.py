@@ -287,6 +287,7 @@ def test_a_blocking_client_outlives_a_restart_of_the_server(server: ValkeyServer
         server.stop()
         with ValkeyServer(port=port), redis.Redis(port=port) as client:
             # Then the next calls work as if nothing had been
+            assert reranker.workers(timeout_s=0.05) == ()
             job_id = reranker.submit(QUERY, DOCUMENTS)
             assert reranker.status(job_id).pairs == 2
             assert [message.id for message in messages(client, settings)] == [job_id]
