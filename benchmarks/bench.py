@@ -40,8 +40,8 @@ from benchmarks.work import KINDS, Collection, Kind
 from contract.errors import RerankError
 
 SEED = 0
-#: Queries of a repeat through the queue, for six layers.
-QUEUE_QUERIES = 4
+#: Queries of a repeat through the queue, for six layers: about ten seconds on two cores.
+QUEUE_QUERIES = 20
 QUEUE_REPEATS = 3
 BURST_JOBS = 1_000
 
@@ -148,34 +148,27 @@ class Benchmark:
             f"{shape.title}: through Redis, {children} children x {threads_each} threads",
             GUESS_QUEUE_S,
         )
-        queries = max(2, round(QUEUE_QUERIES * min(2.0, shape.pairs_factor)))
+        plan = queue_path.Plan(
+            queries=min(len(self._collection), round(QUEUE_QUERIES * shape.pairs_factor)),
+            repeats=min(QUEUE_REPEATS, self._options.repeats),
+            calls=self._options.small_jobs,
+        )
         with ExitStack() as started:
-            whole = self._child(folder, self._options.threads, started)
-            share = (
-                self._child(folder, threads_each, started)
-                if threads_each != self._options.threads
-                else whole
-            )
+            engines = [
+                Child("rerankq", folder, threads_each, self._scratch) for _ in range(children)
+            ]
+            for engine in engines:
+                started.callback(engine.end)
             service = started.enter_context(
                 Service(str(folder), children, threads_each, self._scratch)
             )
-            whole.wait_ready()
-            if share is not whole:
-                share.wait_ready()
-            repeats = min(QUEUE_REPEATS, self._options.repeats)
-            calls = self._options.small_jobs
-            self.bench.queue.append(
-                queue_path.measure(service, whole, share, self._collection, queries, repeats, calls)
-            )
+            for engine in engines:
+                engine.wait_ready()
+            self.bench.queue.append(queue_path.measure(service, engines, self._collection, plan))
             if children > 1:
                 self.bench.memory += queue_path.child_memory(service, shape.name)
             if children > 1 and shape.name == "bundled":
                 self.bench.bursts.append(queue_path.burst(service, BURST_JOBS, self._collection))
-
-    def _child(self, folder: Path, threads: int, started: ExitStack) -> Child:
-        child = Child("rerankq", folder, threads, self._scratch)
-        started.callback(child.end)
-        return child
 
 
 @click.command()

@@ -20,8 +20,8 @@ DOCUMENTS = {"bundled": tuple(KINDS), "minilm-6": tuple(KINDS), "minilm-12": ("r
 # Guesses, of two cores and 14 ways; they are corrected as the work goes on.
 GUESS_PREPARE_S = 35.0
 GUESS_LOAD_S = 35.0
-GUESS_CALLS_S = 2.0
-GUESS_QUEUE_S = 30.0
+GUESS_CALLS_S = 3.0
+GUESS_QUEUE_S = 90.0
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ DEFAULTS: dict[str, Any] = {
     "documents": (),
     "ways": tuple(WAYS),
     "parts": PARTS,
-    "pairs": 40,
+    "pairs": 200,
     "repeats": 5,
     "calls": 7,
     "small_jobs": 50,
@@ -86,7 +86,7 @@ DEFAULTS: dict[str, Any] = {
 QUICK = DEFAULTS | {
     "models": ("bundled", "minilm-6"),
     "documents": ("real",),
-    "pairs": 20,
+    "pairs": 60,
     "repeats": 3,
     "calls": 3,
     "small_jobs": 20,

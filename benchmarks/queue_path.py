@@ -5,59 +5,62 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import memory
 from benchmarks.records import Burst, ChildMemory, Queue, Spread
-from benchmarks.runner import Child
+from benchmarks.runner import Answer, Child
 from benchmarks.service import Service
 from benchmarks.work import CANDIDATES, KINDS, Collection, Query
 from producer import AsyncRerankClient, RerankClient
 
 #: Documents of a small job.
 SMALL = 20
-#: Jobs at least for each child, so that none of them waits long for the other's last one.
-JOBS_EACH = 4
+#: So many that no child waits long for the other's last one.
+JOBS = 20
 #: Between small jobs: the worker is idle, and so are the thread pools of who had the last turn.
 IDLE_S = 0.1
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured."""
+
+    queries: int
+    repeats: int
+    #: Small jobs.
+    calls: int
+
+
 def measure(
-    service: Service,
-    whole: Child,
-    share: Child,
-    collection: Collection,
-    queries: int,
-    repeats: int,
-    calls: int,
+    service: Service, engines: Sequence[Child], collection: Collection, plan: Plan
 ) -> Queue:
     """Pairs/s through the queue and the added latency of small jobs, beside `Scorer.score`.
 
-    `whole` scores in one process with all threads, `share` with those of one worker child;
-    `queries` are those of one repeat.
+    `engines` score in as many processes with as many threads as the worker's children do.
     """
     chance = random.Random(0)
+    queries = collection.draw(KINDS["real"], plan.queries, CANDIDATES, seed=2)
     with RerankClient(redis_url=service.url) as client:
-        many = _Many(client, service, whole)
-        drawn = collection.draw(KINDS["real"], (repeats + 1) * queries, CANDIDATES, seed=2)
-        parts = [drawn[start : start + queries] for start in range(0, len(drawn), queries)]
-        # The first is a warm-up: connections, and every child's first job.
-        many.repeat(parts[0], chance)
+        many = _Many(client, engines, queries)
+        many.repeat(chance)  # a warm-up: connections, and words that nobody has seen
         many.forget()
-        for part in parts[1:]:
-            many.repeat(part, chance)
-        outside_s, inside_s = _small_jobs(client, share, collection, calls, chance)
+        for _ in range(plan.repeats):
+            many.repeat(chance)
+        outside_s, inside_s = _small_jobs(client, engines[0], collection, plan.calls, chance)
     return Queue(
-        model=Path(whole.folder).name,
+        model=Path(engines[0].folder).name,
         children=service.children,
         threads_each=service.threads_each,
-        pairs=sum(len(query.documents) for query in parts[1]),
+        pairs=many.pairs,
         pairs_per_s=Spread.of(many.through_queue),
         in_process_pairs_per_s=Spread.of(many.in_process),
         ratio=Spread.of([a / b for a, b in zip(many.through_queue, many.in_process, strict=True)]),
         max_difference=many.max_difference,
-        calls=calls,
+        calls=plan.calls,
         call_ms=Spread.quartiles([1000 * each for each in outside_s]),
         in_process_ms=Spread.quartiles([1000 * each for each in inside_s]),
         added_ms=Spread.quartiles(
@@ -75,12 +78,15 @@ def child_memory(service: Service, model: str) -> list[ChildMemory]:
 
 
 class _Many:
-    """The same pairs through the queue and in-process, in random order."""
+    """The same pairs through the queue and by the engines alone, in random order."""
 
-    def __init__(self, client: RerankClient, service: Service, whole: Child) -> None:
+    def __init__(
+        self, client: RerankClient, engines: Sequence[Child], queries: list[Query]
+    ) -> None:
         self._client = client
-        self._jobs = JOBS_EACH * service.children
-        self._whole = whole
+        self._engines = engines
+        self._queries = queries
+        self.pairs = sum(len(query.documents) for query in queries)
         self.through_queue: list[float] = []
         self.in_process: list[float] = []
         self.max_difference = 0.0
@@ -90,16 +96,16 @@ class _Many:
         self.through_queue.clear()
         self.in_process.clear()
 
-    def repeat(self, queries: list[Query], chance: random.Random) -> None:
+    def repeat(self, chance: random.Random) -> None:
         """Score the queries both ways."""
         scores: list[list[float]] = []
-        ways: list[Callable[[list[Query]], list[float]]] = [self._queue, self._process]
+        ways: list[Callable[[], list[float]]] = [self._queue, self._alone]
         for way in chance.sample(ways, len(ways)):
-            scores.append(way(queries))
+            scores.append(way())
         apart = max(abs(a - b) for a, b in zip(*scores, strict=True))
         self.max_difference = max(self.max_difference, apart)
 
-    def _queue(self, queries: list[Query]) -> list[float]:
+    def _queue(self) -> list[float]:
         requests = [
             {
                 "query": query.text,
@@ -107,29 +113,35 @@ class _Many:
                     {"id": str(place), "text": text} for place, text in enumerate(query.documents)
                 ],
             }
-            for query in queries
+            for query in self._queries
         ]
-        pairs = sum(len(query.documents) for query in queries)
         began = time.perf_counter()
-        pairs_per_job = max(CANDIDATES, pairs // self._jobs)
+        pairs_per_job = max(CANDIDATES, self.pairs // JOBS)
         ids = self._client.submit_many(requests, pairs_per_job=pairs_per_job)
         results = [self._client.result(job_id) for job_id in ids]
-        self.through_queue.append(pairs / (time.perf_counter() - began))
+        self.through_queue.append(self.pairs / (time.perf_counter() - began))
         scores: list[float] = []
         for ranking in (ranking for result in results for ranking in result.rankings):
             in_order = sorted(ranking.documents, key=lambda document: document.index)
             scores += [document.score for document in in_order]
         return scores
 
-    def _process(self, queries: list[Query]) -> list[float]:
-        pairs = [pair for query in queries for pair in query.pairs]
-        answer = self._whole.ask(pairs)
-        self.in_process.append(len(pairs) / answer.seconds)
-        return answer.scores
+    def _alone(self) -> list[float]:
+        """Each engine has an equal part of the queries; the slowest one's time counts."""
+        each = -(-len(self._queries) // len(self._engines))
+        parts = [self._queries[at : at + each] for at in range(0, len(self._queries), each)]
+        with ThreadPoolExecutor(len(parts)) as pool:
+            answers = list(pool.map(self._ask, self._engines, parts))
+        self.in_process.append(self.pairs / max(answer.seconds for answer in answers))
+        return [score for answer in answers for score in answer.scores]
+
+    @staticmethod
+    def _ask(engine: Child, queries: list[Query]) -> Answer:
+        return engine.ask([pair for query in queries for pair in query.pairs])
 
 
 def _small_jobs(
-    client: RerankClient, share: Child, collection: Collection, calls: int, chance: random.Random
+    client: RerankClient, engine: Child, collection: Collection, calls: int, chance: random.Random
 ) -> tuple[list[float], list[float]]:
     """Seconds of small jobs as their caller sees them, and of the same pairs in-process."""
     outside_s, inside_s = [], []
@@ -142,7 +154,7 @@ def _small_jobs(
                 client.rerank(query.text, query.documents)
                 outside_s.append(time.perf_counter() - began)
             else:
-                inside_s.append(share.ask(query.pairs).seconds)
+                inside_s.append(engine.ask(query.pairs).seconds)
     return outside_s, inside_s
 
 

@@ -99,7 +99,7 @@ class Queue:
     threads_each: int
     pairs: int
     pairs_per_s: Spread
-    #: Of `Scorer.score` in one process with all threads, on the same pairs.
+    #: Of `Scorer.score` in as many processes with as many threads, on the same pairs.
     in_process_pairs_per_s: Spread
     #: Through the queue to in-process, repeat by repeat.
     ratio: Spread

@@ -126,7 +126,7 @@ def _queue(bench: Bench) -> str:
             "model",
             "children x threads",
             "pairs/s",
-            "in-process",
+            "engine alone",
             "ratio",
             "small job",
             "in-process",
@@ -155,9 +155,9 @@ def _queue(bench: Bench) -> str:
         for each in bench.bursts
     )
     return (
-        "### Through Redis and a worker\n\nReal documents; in-process is `Scorer.score` with all"
-        " threads. A small job has 20 short documents, and its worker was idle; medians and"
-        f" quartiles of {bench.queue[0].calls}.\n\n{table}{burst}"
+        "### Through Redis and a worker\n\nReal documents; engine alone is `Scorer.score` in as"
+        " many processes with as many threads. A small job has 20 short documents, and its worker"
+        f" was idle; medians and quartiles of {bench.queue[0].calls}.\n\n{table}{burst}"
     )
 
 

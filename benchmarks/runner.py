@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -23,6 +24,9 @@ ROOT = Path(__file__).parents[1]
 SETTLE_S = 0.05
 #: For a process to end by itself when its input ends.
 END_S = 10.0
+
+#: Two processes of the same way have a log each.
+_numbers = itertools.count(1)
 
 
 class WayFailed(Exception):
@@ -50,7 +54,7 @@ class Child:
 
     def __init__(self, way: str, folder: Path, threads: int, logs: Path) -> None:
         self.folder = folder
-        self._log = logs / f"{folder.name}-{way}-{threads}.log"
+        self._log = logs / f"{folder.name}-{way}-{next(_numbers)}.log"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603
                 [sys.executable, "-m", "benchmarks.host", way, str(folder), str(threads)],

@@ -42,6 +42,16 @@ class Accepted:
     sent: bool
 
 
+@dataclass(frozen=True)
+class Started:
+    """An attempt at a job."""
+
+    #: Its number from 1, or 0 if the job has ended already.
+    attempt: int
+    #: See `Records.job`.
+    payload: bytes | None
+
+
 class Records:
     """What is asked of Redis, and how the replies are read. Holds no connection."""
 
@@ -95,37 +105,38 @@ class Records:
         """Note that the job's message is on the queue."""
         return self._script(scripts.SENT, (self.keys.job(job_id),), (), lambda _: None)
 
-    def start(self, job_id: str) -> Exchange[int]:
-        """Count an attempt; gives its number from 1, or 0 if the job has ended already."""
+    def start(self, job_id: str) -> Exchange[Started]:
+        """Count an attempt, and load what there is to do."""
         return self._script(
             scripts.START,
-            (self.keys.job(job_id), self.keys.queued, self.keys.running),
+            (
+                self.keys.job(job_id),
+                self.keys.queued,
+                self.keys.running,
+                self.keys.payload(job_id),
+            ),
             (job_id, self.settings.job_ttl_s),
-            lambda replies: int(replies[0]),
+            lambda replies: Started(int(replies[0][0]), replies[0][1]),
         )
 
-    def payload(self, job_id: str) -> Exchange[jobs.Job]:
-        """Load a job. Raises `PayloadMissing` or `PayloadInvalid` when read."""
-
-        def read(replies: list[Any]) -> jobs.Job:
-            if replies[0] is None:
-                raise PayloadMissing(
-                    f"job {job_id} has no payload: it waited longer than"
-                    f" {self.settings.payload_ttl_s} s (RERANKQ_PAYLOAD_TTL_S), or was removed"
-                )
-            try:
-                body = decompress(replies[0], self.settings.max_bytes_per_job)
-                job = jobs.Job.model_validate_json(body)
-            except ValidationError as error:
-                reason = jobs.describe(error)
-                raise PayloadInvalid(f"job {job_id} does not validate: {reason}") from error
-            except zlib.error as error:
-                raise PayloadInvalid(f"job {job_id} is no compressed payload: {error}") from error
-            if job.id != job_id:
-                raise PayloadInvalid(f"the payload of job {job_id} is that of job {job.id}")
-            return job
-
-        return Exchange(lambda pipe: pipe.get(self.keys.payload(job_id)), read)
+    def job(self, job_id: str, payload: bytes | None) -> jobs.Job:
+        """The job that `payload` holds. Raises `PayloadMissing` or `PayloadInvalid`."""
+        if payload is None:
+            raise PayloadMissing(
+                f"job {job_id} has no payload: it waited longer than"
+                f" {self.settings.payload_ttl_s} s (RERANKQ_PAYLOAD_TTL_S), or was removed"
+            )
+        try:
+            body = decompress(payload, self.settings.max_bytes_per_job)
+            job = jobs.Job.model_validate_json(body)
+        except ValidationError as error:
+            reason = jobs.describe(error)
+            raise PayloadInvalid(f"job {job_id} does not validate: {reason}") from error
+        except zlib.error as error:
+            raise PayloadInvalid(f"job {job_id} is no compressed payload: {error}") from error
+        if job.id != job_id:
+            raise PayloadInvalid(f"the payload of job {job_id} is that of job {job.id}")
+        return job
 
     def finish(self, outcome: jobs.Outcome) -> Exchange[bool]:
         """Record how a job ended and tell those who wait; False if it had ended before."""

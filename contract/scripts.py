@@ -49,12 +49,13 @@ return 1
 """
 )
 
-#: KEYS job queued running; ARGV id job_ttl. Returns the number of this attempt, 0 if it has ended.
+#: KEYS job queued running payload; ARGV id job_ttl. Returns the number of this attempt, 0 if it has
+#: ended, and the payload.
 START = (
     _NOW
     + _ENDED
     + """
-if ended then return 0 end
+if ended then return {0, false} end
 redis.call('HSET', KEYS[1], 'state', 'running', 'started_at', now)
 local attempt = redis.call('HINCRBY', KEYS[1], 'attempts', 1)
 redis.call('EXPIRE', KEYS[1], ARGV[2])
@@ -62,7 +63,7 @@ redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', time[1] - ARGV[2])
 redis.call('ZADD', KEYS[3], now, ARGV[1])
 redis.call('EXPIRE', KEYS[3], ARGV[2])
-return attempt
+return {attempt, redis.call('GET', KEYS[4])}
 """
 )
 

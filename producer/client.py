@@ -30,9 +30,10 @@ class RerankClient:
     def __init__(self, settings: Settings | None = None, *, redis_url: str | None = None) -> None:
         self.settings = (settings or Settings.load()).on(redis_url)
         self._records = Records(self.settings)
-        self._redis = redis.Redis.from_url(
-            self.settings.redis_url.get_secret_value(), **connection_options(self.settings)
-        )
+        self._redis = self._connections()
+        # redis-py closes a connection that was subscribed: from the pool of all others, the next
+        # submission would have to open one.
+        self._subscriptions = self._connections()
         self._store = JobStore(self._redis, self._records)
         self._publisher = Publisher(self.settings)
 
@@ -147,12 +148,17 @@ class RerankClient:
 
     def watch(self) -> Watch:
         """A subscription with which to wait for several jobs; use it in a `with` block."""
-        return Watch(self._redis, self._store)
+        return Watch(self._subscriptions, self._store)
 
     def close(self) -> None:
         """Close the connections."""
         self._publisher.close()
+        self._subscriptions.close()
         self._redis.close()
+
+    def _connections(self) -> redis.Redis:
+        url = self.settings.redis_url.get_secret_value()
+        return redis.Redis.from_url(url, **connection_options(self.settings))
 
     def __enter__(self) -> Self:
         return self

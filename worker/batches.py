@@ -54,18 +54,24 @@ class Batch:
 
 
 def cut(
-    lengths: Sequence[int], max_tokens: int, share_among: int = 1, *, padded: bool = False
+    lengths: Sequence[int],
+    max_tokens: int,
+    share_among: int = 1,
+    least_share: int = 1,
+    *,
+    padded: bool = False,
 ) -> Iterator[list[int]]:
     """Places of `lengths`, longest first, in batches of at most `max_tokens` tokens together.
 
-    With `share_among` threads the batches are made smaller where that gives each an equal share.
-    If a batch is `padded`, each place counts as much as the longest of its batch. One place alone
-    may exceed the budget: it still has to be scored.
+    With `share_among` threads the batches are made smaller where that gives each an equal share of
+    `least_share` tokens or more. If a batch is `padded`, each place counts as much as the longest
+    of its batch. One place alone may exceed the budget: it still has to be scored.
     """
     budget = max_tokens
     if share_among > 1:
         rounds = max(1, -(-sum(lengths) // (max_tokens * share_among)))
-        budget = min(max_tokens, -(-sum(lengths) // (rounds * share_among)))
+        equal = -(-sum(lengths) // (rounds * share_among))
+        budget = min(max_tokens, max(least_share, equal))
     batch: list[int] = []
     tokens = 0
     for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):

@@ -50,6 +50,9 @@ PAIRS_AHEAD = 4_096
 #: ... and many small steps cost more than some padding.
 GPU_SLACK_TOKENS = 31
 
+#: What another thread takes over should take it this long: waking it takes some milliseconds.
+LEAST_SHARE_S = 0.005
+
 #: For `predict` there is no measuring: this was within 3 % of the best for RoBERTa and BERT.
 PREDICT_BATCH_TOKENS = 1024
 
@@ -137,6 +140,7 @@ class BertEngine:
         self._on_gpu = self._bert.device.type != "cpu"
         self._budgets = GPU_BUDGETS if self._on_gpu else CPU_BUDGETS
         self.max_batch_tokens = self._budgets[0]
+        self._least_share = 1
         self._pool = self._new_pool()
 
     def run(self, pairs: Sequence[Pair]) -> Scored:
@@ -157,19 +161,24 @@ class BertEngine:
 
     def tune(self, threads: int | None, max_batch_tokens: int | None) -> None:
         """Take these, or measure which number of threads and which token budget is the fastest."""
-        self.max_batch_tokens = max_batch_tokens or tuning.fastest(
-            self._budgets, lambda budget: self._rehearse([budget])
-        )
+
+        def rehearse(budget: int) -> int:
+            return self._rehearse([budget])
+
+        self.max_batch_tokens = max_batch_tokens or tuning.fastest(self._budgets, rehearse)
         if threads is None and self.threads > 1:
             # Where two logical cores are one, half as many threads may do as well.
             choices = (max(1, self.threads // 2), self.threads)
             self.threads = tuning.fastest(choices, self._rehearse_threads)
             self._pool = self._new_pool()
+        if self.threads > 1:
+            token_s = tuning.seconds_per_token(min(CPU_BUDGETS), rehearse)
+            self._least_share = round(LEAST_SHARE_S / token_s)
         logger.info("%d threads, batches of %d tokens", self.threads, self.max_batch_tokens)
 
     def _score(self, tokens: Sequence[PairTokens]) -> batches.Scores:
         lengths = [pair.length for pair in tokens]
-        cut = list(batches.cut(lengths, self.max_batch_tokens, self.threads))
+        cut = list(batches.cut(lengths, self.max_batch_tokens, self.threads, self._least_share))
         return batches.in_order(
             cut, self._each(lambda places: self._forward([tokens[at] for at in places]), cut)
         )

@@ -18,7 +18,7 @@ from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
 from contract import errors, jobs, limits, names
-from contract.records import Records
+from contract.records import Records, Started
 from contract.store import JobStore
 from worker import children, ranking
 from worker.celery import app, settings
@@ -79,19 +79,19 @@ def score(self: Task, job_id: str, **counts: int) -> dict[str, Any]:
 def _attempt(job_id: str) -> dict[str, Any]:
     """Bring the job to its end, if it has none yet."""
     began = time.monotonic()
-    attempt = store().do(records.start(job_id))
-    if not attempt:
+    started = store().do(records.start(job_id))
+    if not started.attempt:
         logger.info("Job %s has ended already: nothing to do", job_id)
         return {"skipped": True}
     try:
-        result = _score(job_id, attempt, began)
+        result = _score(job_id, started, began)
     except errors.RedisUnavailable:
         raise
     # Whatever it is, it is the end of this job only: a MemoryError that left the task would be the
     # end of the worker.
     except Exception as error:  # noqa: BLE001
         ours = _explained(error)
-        fail(job_id, ours, attempt)
+        fail(job_id, ours, started.attempt)
         raise ours from (None if ours is error else error)
     if not store().do(records.finish(result)):
         logger.info("Job %s was ended by another while it was scored", job_id)
@@ -125,13 +125,13 @@ def _record_killed(task_id: str, exception: BaseException, **_: Any) -> None:
     fail(task_id, error, attempts=store().do(records.status(task_id)).attempts)
 
 
-def _score(job_id: str, attempt: int, began: float) -> jobs.JobResult:
-    if attempt > settings.max_attempts:
+def _score(job_id: str, started: Started, began: float) -> jobs.JobResult:
+    if started.attempt > settings.max_attempts:
         raise errors.AttemptsExhausted(
             f"started {settings.max_attempts} times and never came to an end"
             " (RERANKQ_MAX_ATTEMPTS): it may be what ends its workers"
         )
-    job = store().do(records.payload(job_id))
+    job = records.job(job_id, started.payload)
     limits.check(job, settings)
     scorer = scorer_of(job.model or settings.cross_encoder_model)
     scores = scorer.score_counted(
@@ -140,7 +140,7 @@ def _score(job_id: str, attempt: int, began: float) -> jobs.JobResult:
     return jobs.JobResult(
         job_id=job_id,
         rankings=_rankings(job, scores.logits),
-        provenance=_provenance(job, scorer, scores, attempt, time.monotonic() - began),
+        provenance=_provenance(job, scorer, scores, started.attempt, time.monotonic() - began),
     )
 
 

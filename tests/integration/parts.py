@@ -13,7 +13,7 @@ from typing import Any
 import redis
 
 from contract import jobs, names
-from contract.records import Records
+from contract.records import Exchange, Records
 from contract.settings import Settings
 from contract.store import JobStore
 from tests.processes import wait_until
@@ -61,6 +61,14 @@ def job(
         id=job_id or jobs.new_job_id(),
         requests=tuple(request(documents=documents, query=query) for _ in range(requests)),
         model=model,
+    )
+
+
+def payload(records: Records, job_id: str) -> Exchange[jobs.Job]:
+    """Load a job as a worker would, without counting an attempt."""
+    return Exchange(
+        lambda pipe: pipe.get(records.keys.payload(job_id)),
+        lambda replies: records.job(job_id, replies[0]),
     )
 
 

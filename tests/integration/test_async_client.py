@@ -36,6 +36,7 @@ from tests.integration.parts import (
     job,
     keys_of,
     messages,
+    payload,
     play_worker,
     request,
     result_of,
@@ -103,7 +104,7 @@ def test_what_was_submitted_is_what_a_worker_loads(settings: Settings, store: Jo
         lambda reranker: reranker.submit("who?", documents, top_k=3, model="bundled"),
     )
 
-    loaded = store.do(store.records.payload(job_id))
+    loaded = store.do(payload(store.records, job_id))
     assert (loaded.id, loaded.model) == (job_id, "bundled")
     assert loaded.requests == (
         jobs.Request(
@@ -184,7 +185,7 @@ def test_submit_many_packs_requests_into_few_jobs_in_their_order(
 
     ids = run(settings, lambda reranker: reranker.submit_many(requests, pairs_per_job=6))
 
-    loaded = [store.do(store.records.payload(job_id)) for job_id in ids]
+    loaded = [store.do(payload(store.records, job_id)) for job_id in ids]
     assert [(each.id, each.step) for each in messages(client, settings)] == [
         (job_id, names.PRIORITY_BULK) for job_id in ids
     ]

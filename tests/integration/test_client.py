@@ -35,6 +35,7 @@ from tests.integration.parts import (
     job,
     keys_of,
     messages,
+    payload,
     play_worker,
     request,
     result_of,
@@ -95,7 +96,7 @@ def test_what_was_submitted_is_what_a_worker_loads(reranker: RerankClient, store
 
     job_id = reranker.submit("who?", documents, top_k=3, model="bundled")
 
-    loaded = store.do(store.records.payload(job_id))
+    loaded = store.do(payload(store.records, job_id))
     assert (loaded.id, loaded.model) == (job_id, "bundled")
     assert loaded.requests == (
         jobs.Request(
@@ -202,7 +203,7 @@ def test_submit_many_packs_requests_into_few_jobs_in_their_order(
 
     ids = reranker.submit_many(requests, pairs_per_job=6)
 
-    loaded = [store.do(store.records.payload(job_id)) for job_id in ids]
+    loaded = [store.do(payload(store.records, job_id)) for job_id in ids]
     assert [message.id for message in messages(client, settings)] == ids
     assert [message.counts for message in messages(client, settings)] == [
         {"requests": 2, "pairs": 6},
@@ -637,7 +638,7 @@ def test_cancelling_ends_a_job(reranker: RerankClient, store: JobStore, started:
     assert reranker.cancel(job_id)
     # Then that is its outcome, whatever a worker comes with later
     assert not finish(store, result_of(job_id))
-    assert store.do(store.records.start(job_id)) == 0
+    assert store.do(store.records.start(job_id)).attempt == 0
     with pytest.raises(JobFailed) as cancelled:
         reranker.result(job_id, PATIENCE_S)
     assert cancelled.value.failure.code == "cancelled"

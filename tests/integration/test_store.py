@@ -27,7 +27,7 @@ from contract.jobs import JobState
 from contract.records import Exchange, Records, compress
 from contract.settings import Settings
 from contract.store import AsyncJobStore, JobStore
-from tests.integration.parts import failure_of, job, keys_of, messages, result_of
+from tests.integration.parts import failure_of, job, keys_of, messages, payload, result_of
 
 T = TypeVar("T")
 
@@ -86,7 +86,7 @@ def test_an_accepted_job_can_be_loaded_as_it_was(do: Do, records: Records) -> No
     # When it is accepted
     do(records.accept(full))
     # Then a worker finds it unchanged
-    assert do(records.payload(full.id)) == full
+    assert do(payload(records, full.id)) == full
 
 
 def test_an_accepted_job_is_queued_and_its_message_not_yet_sent(do: Do, records: Records) -> None:
@@ -122,7 +122,7 @@ def test_accepting_the_same_job_again_changes_nothing(
     # Then it is where it was
     assert do(records.status(made.id)) == before
     assert lives(client, records) == (set(), {made.id})
-    assert do(records.payload(made.id)) == made
+    assert do(payload(records, made.id)) == made
 
 
 def test_accepting_again_says_whether_the_message_was_sent(do: Do, records: Records) -> None:
@@ -144,7 +144,7 @@ def test_an_id_cannot_stand_for_other_contents(do: Do, records: Records) -> None
         do(records.accept(job("taken", query="another thing")))
     # Then the caller is at fault, and the first one stands
     assert isinstance(conflict.value, InvalidInput)
-    assert do(records.payload("taken")) == first
+    assert do(payload(records, "taken")) == first
 
 
 def test_an_id_of_an_ended_job_cannot_stand_for_other_contents(do: Do, records: Records) -> None:
@@ -167,7 +167,7 @@ def test_an_id_that_ends_like_a_key_of_ours_is_a_job_of_its_own(
     do(records.finish(result_of(short.id)))
     # Then the other is untouched
     assert do(records.status(long.id)).state == JobState.QUEUED
-    assert do(records.payload(long.id)) == long
+    assert do(payload(records, long.id)) == long
 
 
 def test_an_expired_payload_is_put_back_by_its_own_job_only(
@@ -183,11 +183,11 @@ def test_an_expired_payload_is_put_back_by_its_own_job_only(
     with pytest.raises(JobConflict):
         do(records.accept(other))
     with pytest.raises(PayloadMissing):
-        do(records.payload("mine"))
+        do(payload(records, "mine"))
 
     # When the job itself is submitted again, then its payload is back
     do(records.accept(mine))
-    assert do(records.payload("mine")) == mine
+    assert do(payload(records, "mine")) == mine
 
 
 def test_a_job_of_too_many_bytes_is_refused_before_anything_is_written(
@@ -210,7 +210,7 @@ def test_a_job_of_just_as_many_bytes_as_allowed_comes_through(do: Do, settings: 
 
     do(exact.accept(made))
 
-    assert do(exact.payload(made.id)) == made
+    assert do(payload(exact, made.id)) == made
 
 
 def test_marking_an_unknown_job_as_sent_makes_no_record(
@@ -225,7 +225,7 @@ def test_each_start_is_an_attempt(do: Do, records: Records) -> None:
     made = job()
     do(records.accept(made))
 
-    attempts = [do(records.start(made.id)) for _ in range(3)]
+    attempts = [do(records.start(made.id)).attempt for _ in range(3)]
 
     status = do(records.status(made.id))
     assert attempts == [1, 2, 3]
@@ -256,7 +256,7 @@ def test_an_ended_job_is_not_started_again(
     do(records.finish(end(made.id)))
     before = do(records.status(made.id))
     # When its message is delivered once more
-    attempt = do(records.start(made.id))
+    attempt = do(records.start(made.id)).attempt
     # Then there is nothing to do, and no attempt is counted
     assert attempt == 0
     assert do(records.status(made.id)) == before
@@ -264,7 +264,7 @@ def test_an_ended_job_is_not_started_again(
 
 def test_a_job_whose_records_expired_can_be_started_and_ended(do: Do, records: Records) -> None:
     """Its message may still come; then its caller learns why there is no result."""
-    assert do(records.start("expired")) == 1
+    assert do(records.start("expired")).attempt == 1
     assert do(records.finish(failure_of("expired", "payload_missing")))
 
     status = do(records.status("expired"))
@@ -343,7 +343,7 @@ def test_an_outcome_outlives_forgetting_only_as_a_state(do: Do, records: Records
     do(records.forget("j"))
 
     assert not do(records.finish(result_of("j", downgraded=True)))
-    assert do(records.start("j")) == 0
+    assert do(records.start("j")).attempt == 0
     assert isinstance(do(records.outcomes(["j"]))["j"], JobNotFound)
 
 
@@ -408,7 +408,7 @@ def test_every_key_has_a_time_to_live_of_its_kind(
 
 def test_a_missing_payload_is_an_error_that_says_why(do: Do, records: Records) -> None:
     with pytest.raises(PayloadMissing, match=r"job gone .*RERANKQ_PAYLOAD_TTL_S"):
-        do(records.payload("gone"))
+        do(payload(records, "gone"))
 
 
 VALID = job("j").model_dump_json().encode()
@@ -468,7 +468,7 @@ def test_a_payload_that_is_no_job_is_invalid(
     client.set(records.keys.payload("j"), stored, ex=60)
 
     with pytest.raises(PayloadInvalid, match="job j ") as invalid:
-        do(records.payload("j"))
+        do(payload(records, "j"))
 
     assert "\n" not in str(invalid.value)
 
@@ -480,9 +480,9 @@ def test_a_payload_that_unpacks_to_more_than_the_limit_is_invalid(
     client.set(records.keys.payload("j"), zlib.compress(b" " * 1_000_000 + VALID), ex=60)
     strict = Records(settings.model_copy(update={"max_bytes_per_job": 100_000}))
 
-    assert do(records.payload("j")).id == "j"
+    assert do(payload(records, "j")).id == "j"
     with pytest.raises(PayloadInvalid, match="more than 100,000 bytes"):
-        do(strict.payload("j"))
+        do(payload(strict, "j"))
 
 
 def test_outcomes_are_those_of_ended_jobs_and_errors_for_unknown_ones(
@@ -597,7 +597,7 @@ def test_forgetting_a_job_that_has_not_ended_changes_nothing(
 
     left: Any = client.ttl(records.keys.job("j"))
     assert left > settings.job_ttl_s - 60
-    assert do(records.payload("j")).id == "j"
+    assert do(payload(records, "j")).id == "j"
 
 
 def test_forgetting_an_unknown_job_makes_no_record(

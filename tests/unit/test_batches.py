@@ -135,6 +135,21 @@ def test_each_thread_has_an_equal_share(
     assert [len(batch) for batch in cut([10] * pairs, budget, threads)] == sizes
 
 
+@pytest.mark.parametrize(
+    ("pairs", "least_share", "sizes"),
+    [
+        pytest.param(8, 50, [5, 3], id="a share of the least size, and the rest"),
+        pytest.param(8, 80, [8], id="not enough for two"),
+        pytest.param(16, 80, [8, 8], id="just enough for two"),
+        pytest.param(20, 500, [10, 10], id="a least share above the budget"),
+    ],
+)
+def test_a_share_is_worth_its_thread(pairs: int, least_share: int, sizes: list[int]) -> None:
+    batches = cut([10] * pairs, 100, 2, least_share)
+
+    assert [len(batch) for batch in batches] == sizes
+
+
 @pytest.mark.parametrize("threads", [2, 3, 8])
 def test_no_batch_is_larger_than_a_threads_share_of_all_tokens(threads: int) -> None:
     chance = random.Random(2)
