@@ -9,15 +9,18 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
+from itertools import repeat
 from pathlib import Path
 from typing import IO, Self
 
@@ -26,12 +29,16 @@ import redis
 
 from benchmarks import machine, memory, plots
 from benchmarks.options import RESULTS
-from benchmarks.runner import ROOT, last_line
+from benchmarks.runner import ROOT, Child, last_line
 from benchmarks.service import Service
-from benchmarks.work import CANDIDATES, KINDS, SAMPLE, Collection
-from worker.models import BUNDLED
+from benchmarks.work import CANDIDATES, KINDS, SAMPLE, Collection, Pair, Query
+from producer.rescore import job_size
+from worker.models import BUNDLED, BUNDLED_PATH
 
 CHILDREN = 2
+#: The engine alone is measured on no more: its speed is the same for all that follow.
+ALONE_PAIRS = 50_000
+LOG = "rescore.log"
 #: Between two looks at the processes.
 SAMPLE_S = 0.1
 
@@ -46,6 +53,10 @@ class Run:
     #: Of the whole command, reading and writing files included.
     seconds: float
     pairs_per_s: float
+    #: What the command itself says of its scoring, from the first job to the last result.
+    scoring_pairs_per_s: float
+    #: Without Redis: before and after the command.
+    engine_alone_pairs_per_s: tuple[float, float]
     producer_peak_rss_mb: float
     #: Of the child that had most; its peak before the first job, and in all.
     worker_child_ready_rss_mb: float
@@ -86,34 +97,66 @@ class Peaks:
                 self.child_mb = max(self.child_mb, *map(memory.peak_rss_mb, self.children()))
 
 
-def write_inputs(folder: Path, pairs: int) -> int:
-    """Write corpus, queries and run with about so many pairs, no two of them equal.
+def copies(pairs: int) -> Iterator[tuple[int, Query]]:
+    """Queries with about so many pairs together, no two of them equal, and the copy of each.
 
     The sample is repeated as often as it takes, each copy of a query and of a document with the
-    copy's number behind its text. So the corpus grows with the queries. Gives the queries written.
+    copy's number behind its text. So the corpus grows with the queries.
     """
     collection = Collection(SAMPLE)
     queries = collection.draw(KINDS["real"], len(collection), CANDIDATES, seed=0)
-    wanted = math.ceil(pairs / CANDIDATES)
+    for number in range(math.ceil(pairs / CANDIDATES)):
+        copy, place = divmod(number, len(queries))
+        query = queries[place]
+        documents = tuple(f"{text} {copy}" for text in query.documents)
+        yield copy, Query(f"{query.text} {copy}", documents)
+
+
+def write_inputs(folder: Path, pairs: int) -> int:
+    """Write corpus, queries and run of `copies`; gives the number of queries."""
+    ids: dict[str, str] = {}
+    number = -1
     with (
         (folder / "corpus.jsonl").open("w") as corpus,
         (folder / "queries.jsonl").open("w") as questions,
         (folder / "run.trec").open("w") as run,
     ):
-        numbers: dict[str, int] = {}
-        for number in range(wanted):
-            copy, place = divmod(number, len(queries))
-            if place == 0:
-                numbers.clear()  # a new copy of every document
-            query = queries[place]
-            _write(questions, _id=f"q{number}", text=f"{query.text} {copy}")
+        current = 0
+        for number, (copy, query) in enumerate(copies(pairs)):
+            if copy != current:
+                current = copy
+                ids.clear()  # its documents are others
+            _write(questions, _id=f"q{number}", text=query.text)
             for rank, text in enumerate(query.documents, start=1):
-                if text not in numbers:
-                    numbers[text] = len(numbers)
-                    _write(corpus, _id=f"d{copy}-{numbers[text]}", title="", text=f"{text} {copy}")
-                score = CANDIDATES - rank
-                run.write(f"q{number} Q0 d{copy}-{numbers[text]} {rank} {score} bm25\n")
-    return wanted
+                if text not in ids:
+                    ids[text] = f"d{copy}-{len(ids)}"
+                    _write(corpus, _id=ids[text], title="", text=text)
+                run.write(f"q{number} Q0 {ids[text]} {rank} {CANDIDATES - rank} bm25\n")
+    return number + 1
+
+
+def engines_alone(pairs: int, threads_each: int, scratch: Path) -> float:
+    """Pairs/s of the engine without Redis, in as many processes with as many threads.
+
+    Each process gets its part of (at most `ALONE_PAIRS`) pairs in portions as large as jobs are.
+    """
+    every = [pair for _, query in copies(min(pairs, ALONE_PAIRS)) for pair in query.pairs]
+    each = -(-len(every) // CHILDREN)
+    parts = [every[at : at + each] for at in range(0, len(every), each)]
+    with ExitStack() as started, ThreadPoolExecutor(CHILDREN) as pool:
+        engines = []
+        for _ in parts:
+            engines.append(Child("rerankq", BUNDLED_PATH, threads_each, scratch))
+            started.callback(engines[-1].end)
+        for engine in engines:
+            engine.wait_ready()
+        sizes = repeat(job_size(pairs))
+        return len(every) / max(pool.map(_portions, engines, parts, sizes))
+
+
+def _portions(engine: Child, pairs: list[Pair], size: int) -> float:
+    portions = (pairs[at : at + size] for at in range(0, len(pairs), size))
+    return sum(engine.ask(portion).seconds for portion in portions)
 
 
 def measure(pairs: int, threads: int, scratch: Path) -> Run:
@@ -121,6 +164,7 @@ def measure(pairs: int, threads: int, scratch: Path) -> Run:
     queries = write_inputs(scratch, pairs)
     inputs = [scratch / name for name in ("corpus.jsonl", "queries.jsonl", "run.trec")]
     threads_each = max(1, threads // CHILDREN)
+    before = engines_alone(pairs, threads_each, scratch)
     with (
         Service(BUNDLED, CHILDREN, threads_each, scratch) as service,
         redis.Redis.from_url(service.url) as server,
@@ -137,6 +181,8 @@ def measure(pairs: int, threads: int, scratch: Path) -> Run:
         input_mb=sum(path.stat().st_size for path in inputs) / 1e6,
         seconds=seconds,
         pairs_per_s=queries * CANDIDATES / seconds,
+        scoring_pairs_per_s=_scoring_pairs_per_s(scratch / LOG),
+        engine_alone_pairs_per_s=(before, engines_alone(pairs, threads_each, scratch)),
         producer_peak_rss_mb=peaks.producer_mb,
         worker_child_ready_rss_mb=ready_mb,
         worker_child_peak_rss_mb=peaks.child_mb,
@@ -146,7 +192,7 @@ def measure(pairs: int, threads: int, scratch: Path) -> Run:
 
 def _rescore(service: Service, inputs: list[Path], scratch: Path) -> Peaks:
     corpus, queries, run = map(str, inputs)
-    log = scratch / "rescore.log"
+    log = scratch / LOG
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603
             [
@@ -169,6 +215,13 @@ def _rescore(service: Service, inputs: list[Path], scratch: Path) -> Peaks:
     if code:
         raise RuntimeError(f"rerankq rescore: {last_line(log.read_text()) or f'exit code {code}'}")
     return peaks
+
+
+def _scoring_pairs_per_s(log: Path) -> float:
+    said = re.search(r"^scored .* \(([\d,]+) pairs/s\)", log.read_text(), re.MULTILINE)
+    if said is None:
+        raise RuntimeError(f"rerankq rescore does not say how fast it was: {log.read_text()}")
+    return float(said[1].replace(",", ""))
 
 
 def _write(file: IO[str], **record: str) -> None:
@@ -210,11 +263,14 @@ def main(sizes: list[int], threads: int, out: Path) -> None:
 def table(runs: list[Run]) -> str:
     """The runs in Markdown."""
     rows = [
-        "| pairs | input | time | pairs/s | producer | worker child | Redis |",
-        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| pairs | input | time | pairs/s | scoring | engine alone | producer | worker child"
+        " | Redis |",
+        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     rows += [
         f"| {run.pairs:,} | {run.input_mb:,.1f} MB | {run.seconds:,.1f} s | {run.pairs_per_s:,.0f}"
+        f" | {run.scoring_pairs_per_s:,.0f}"
+        f" | {' and '.join(f'{each:,.0f}' for each in run.engine_alone_pairs_per_s)}"
         f" | {run.producer_peak_rss_mb:,.0f} MB | {run.worker_child_peak_rss_mb:,.0f} MB"
         f" | {run.redis_peak_mb:,.1f} MB |"
         for run in runs

@@ -19,6 +19,12 @@ from producer.client import RerankClient, Watch
 from producer.journal import Journal
 from producer.staging import Staging
 
+#: Pairs of a job, at most and at least: with more, workers wait for the last one's end; with fewer,
+#: a job's way through the queue shows beside its scoring.
+MOST_PAIRS, LEAST_PAIRS = 1_000, 100
+#: Jobs of a small run: enough to keep some workers busy to the end.
+JOBS = 32
+
 #: With no news for this long, the workers are asked whether they are there.
 QUIET_S = 10.0
 
@@ -31,7 +37,7 @@ class Options:
     top_k: int | None = None
     #: Jobs in flight.
     window: int = 8
-    pairs_per_job: int = 1_000
+    pairs_per_job: int = MOST_PAIRS
     priority: int = names.PRIORITY_BULK
     #: How long to wait for a worker that answers, at the start and whenever all is quiet.
     worker_wait_s: float = 15.0
@@ -52,6 +58,11 @@ class Tally:
     codes: Counter[str] = field(default_factory=Counter)
     #: The message of the first failure.
     first_failure: str | None = None
+
+
+def job_size(pairs: int) -> int:
+    """Pairs of each job of a run of so many pairs, unless told."""
+    return min(MOST_PAIRS, max(LEAST_PAIRS, pairs // JOBS))
 
 
 def rescore(

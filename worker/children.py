@@ -6,6 +6,7 @@ cannot do, and one that tried again and again would hide that nothing is being d
 
 from __future__ import annotations
 
+import gc
 import logging
 import mmap
 import os
@@ -36,6 +37,10 @@ def _prepare_parent(sender: Any, **_: Any) -> None:
     # Torch is imported before the fork, so that the children share its memory; but nothing is
     # computed: a thread pool that was used does not survive a fork, and its child hangs.
     import worker.scorers  # noqa: F401
+
+    # What the collector looks at, it writes to: each child would have a copy of its own.
+    gc.collect()
+    gc.freeze()
 
 
 @signals.worker_process_init.connect

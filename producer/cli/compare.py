@@ -53,7 +53,7 @@ def compare(
     models: tuple[str, ...],
     depth: int | None,
     window: int,
-    pairs_per_job: int,
+    pairs_per_job: int | None,
     skip_invalid: bool,
     as_json: bool,
 ) -> None:
@@ -70,9 +70,9 @@ def compare(
         measures.require()
     with Collection(settings, bad, depth) as collection:
         pairs = runs.load(collection, files, qrels, bad).pairs
+        size = pairs_per_job or rescoring.job_size(pairs)
         options = [
-            rescoring.Options(model=model, window=window, pairs_per_job=pairs_per_job)
-            for model in asked
+            rescoring.Options(model=model, window=window, pairs_per_job=size) for model in asked
         ]
         report = _compare(settings, collection, pairs, options, measured=bool(qrels))
         (_print_json if as_json else _print_tables)(report, collection)

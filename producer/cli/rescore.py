@@ -46,7 +46,7 @@ def rescore(
     depth: int | None,
     top_k: int | None,
     window: int,
-    pairs_per_job: int,
+    pairs_per_job: int | None,
     skip_invalid: bool,
     dry_run: bool,
 ) -> None:
@@ -66,7 +66,10 @@ def rescore(
         if dry_run or output is None:
             return
         options = rescoring.Options(
-            model=model, top_k=top_k, window=window, pairs_per_job=pairs_per_job
+            model=model,
+            top_k=top_k,
+            window=window,
+            pairs_per_job=pairs_per_job or rescoring.job_size(counts.pairs),
         )
         tally = _rescore(settings, staging, counts, options, output, results, measured=bool(qrels))
     if tally.failed_queries:

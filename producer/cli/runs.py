@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from contract import errors
 from producer import formats
 from producer.cli import common
-from producer.rescore import Tally
+from producer.rescore import LEAST_PAIRS, MOST_PAIRS, Tally
 from producer.staging import Counts, Staging
 
 #: Off a terminal, a line at most this often.
@@ -55,7 +55,10 @@ work_options = options(
         "--window", type=click.IntRange(min=1), default=8, metavar="JOBS", help="Jobs in flight."
     ),
     common.option(
-        "--pairs-per-job", type=click.IntRange(min=1), default=1_000, metavar="N", help="Job size."
+        "--pairs-per-job",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help=f"Job size. [default: {LEAST_PAIRS} to {MOST_PAIRS}, as the run is long]",
     ),
     common.option("--skip-invalid", is_flag=True, help="Skip and count bad lines; do not stop."),
 )
