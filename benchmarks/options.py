@@ -76,7 +76,7 @@ DEFAULTS: dict[str, Any] = {
     "documents": (),
     "ways": tuple(WAYS),
     "parts": PARTS,
-    "pairs": 200,
+    "pairs": 120,
     "repeats": 5,
     "calls": 7,
     "small_jobs": 50,
@@ -86,7 +86,7 @@ DEFAULTS: dict[str, Any] = {
 QUICK = DEFAULTS | {
     "models": ("bundled", "minilm-6"),
     "documents": ("real",),
-    "pairs": 60,
+    "pairs": 40,
     "repeats": 3,
     "calls": 3,
     "small_jobs": 20,

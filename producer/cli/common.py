@@ -39,7 +39,7 @@ Exit codes:
   0    all done
   {EXIT_FAILED}    the job failed or was cancelled; of a re-scoring, every query failed
   {EXIT_BAD_INPUT}    bad input or usage; nothing was sent
-  {EXIT_PARTIAL}    partial success: some queries of a re-scoring failed, the others are written
+  {EXIT_PARTIAL}    partial success: some queries failed, what is written or shown is of the others
   {EXIT_NO_REDIS}    Redis is unreachable, full, or refuses
   {EXIT_NO_WORKER}    no worker answers
   {EXIT_TIMEOUT}    no result within --wait; the job goes on
