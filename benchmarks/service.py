@@ -64,8 +64,8 @@ class Service:
         """Raise `RuntimeError` if the worker has ended."""
         if self._worker.poll() is not None:
             log = self._log.read_text(errors="replace")
-            critical = "\n".join(line for line in log.splitlines() if "CRITICAL" in line)
-            raise RuntimeError(f"the worker has ended: {last_line(critical) or last_line(log)}")
+            critical = [line for line in log.splitlines() if "CRITICAL" in line]
+            raise RuntimeError(f"the worker has ended: {(critical or [last_line(log)])[0]}")
 
     def _start(self) -> None:
         server = ValkeyServer()

@@ -73,8 +73,7 @@ class LocalStack:
         for name, process in self._processes.items():
             if process.poll() is not None:
                 raise RerankError(
-                    f"{name} has ended (exit code {process.returncode}); its last lines:\n"
-                    + self._last_lines(name)
+                    f"{name} has ended (exit code {process.returncode}):\n{self._reason(name)}"
                 )
 
     def _start_redis(self) -> None:
@@ -141,10 +140,7 @@ class LocalStack:
         while not ready():
             self.check()
             if time.monotonic() > deadline:
-                raise NoWorker(
-                    f"{name} is not ready after {START_S:g} s; its last lines:\n"
-                    + self._last_lines(name)
-                )
+                raise NoWorker(f"{name} is not ready after {START_S:g} s:\n{self._reason(name)}")
             time.sleep(0.1)
 
     def _stop(self, name: str, stop_s: float) -> None:
@@ -156,9 +152,12 @@ class LocalStack:
             process.kill()
             process.wait()
 
-    def _last_lines(self, name: str, lines: int = 12) -> str:
-        text = (self._logs / f"{name}.log").read_text(errors="replace")
-        return "\n".join(text.splitlines()[-lines:])
+    def _reason(self, name: str) -> str:
+        """The first line of its log that is marked as critical, or the last dozen."""
+        lines = (self._logs / f"{name}.log").read_text(errors="replace").splitlines()
+        # What follows the first, a traceback of Celery's at times, is what came of it.
+        critical = [line for line in lines if "CRITICAL" in line]
+        return "\n".join(critical[:1] or lines[-12:])
 
 
 def free_port() -> int:
