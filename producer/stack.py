@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Self
@@ -28,7 +28,8 @@ STOP_S = 60.0
 class LocalStack:
     """The services, started in order and stopped in reverse. Use it in a `with` block.
 
-    Their logs go to `logs`. Raises `RerankError` naming the service that does not start.
+    Their logs go to `logs`; without a `flower_port` there is no Flower. `environment` adds to this
+    process's. Raises `RerankError` naming the service that does not start.
     """
 
     def __init__(
@@ -38,8 +39,9 @@ class LocalStack:
         model: str | None,
         concurrency: int | None,
         redis_port: int,
-        flower_port: int,
+        flower_port: int | None,
         say: Callable[[str], object],
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         #: As the services see them; for clients too.
         self.settings = Settings.load(
@@ -52,6 +54,7 @@ class LocalStack:
         self._redis_port = redis_port
         self._flower_port = flower_port
         self._say = say
+        self._added = dict(environment or {})
         self._started = ExitStack()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -59,7 +62,8 @@ class LocalStack:
         try:
             self._start_redis()
             self._start_worker()
-            self._start_flower()
+            if self._flower_port is not None:
+                self._start_flower(self._flower_port)
         except BaseException:
             self._started.close()
             raise
@@ -67,6 +71,10 @@ class LocalStack:
 
     def __exit__(self, *_: object) -> None:
         self._started.close()
+
+    def pid(self, name: str) -> int:
+        """The process of a service that was started."""
+        return self._processes[name].pid
 
     def check(self) -> None:
         """Raise `RerankError` if a service has ended."""
@@ -107,10 +115,10 @@ class LocalStack:
         model = self.settings.cross_encoder_model
         self._say(f"worker  {model}, ready in {time.monotonic() - began:.1f} s")
 
-    def _start_flower(self) -> None:
-        _require_free(self._flower_port, "Flower", "--flower-port")
-        url = f"http://127.0.0.1:{self._flower_port}"
-        self._start("flower", ["flower", f"--port={self._flower_port}"], stop_s=5.0)
+    def _start_flower(self, port: int) -> None:
+        _require_free(port, "Flower", "--flower-port")
+        url = f"http://127.0.0.1:{port}"
+        self._start("flower", ["flower", f"--port={port}"], stop_s=5.0)
         self._wait("flower", lambda: _answers(f"{url}/healthcheck"))
         self._say(f"flower  {url}")
 
@@ -119,7 +127,7 @@ class LocalStack:
         # A session of its own: Ctrl-C reaches this process alone, which then stops the others.
         process = subprocess.Popen(  # noqa: S603
             [sys.executable, "-m", "celery", "-A", "worker", *command],
-            env=self._environment(),
+            env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -128,12 +136,18 @@ class LocalStack:
         self._processes[name] = process
         self._started.callback(self._stop, name, stop_s)
 
-    def _environment(self) -> dict[str, str]:
-        return os.environ | {
-            "RERANKQ_REDIS_URL": self.settings.redis_url.get_secret_value(),
-            "RERANKQ_NAMESPACE": self.settings.namespace,
-            "CROSS_ENCODER_MODEL": self.settings.cross_encoder_model,
-        }
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of the services, and of other processes that are to find them."""
+        return (
+            os.environ
+            | self._added
+            | {
+                "RERANKQ_REDIS_URL": self.settings.redis_url.get_secret_value(),
+                "RERANKQ_NAMESPACE": self.settings.namespace,
+                "CROSS_ENCODER_MODEL": self.settings.cross_encoder_model,
+            }
+        )
 
     def _wait(self, name: str, ready: Callable[[], bool]) -> None:
         deadline = time.monotonic() + START_S

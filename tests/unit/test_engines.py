@@ -38,6 +38,8 @@ from worker.scorer import Scorer
 from worker.settings import cores
 from worker.tokens import PairTokens
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TOLERANCE = 1e-4
 
 QUERY = "how do I open a pdf"
@@ -93,13 +95,6 @@ def with_activation(folder: Path, name: str, **given: Any) -> str:
     settings = {"activation_fn": f"torch.nn.modules.activation.{name}"}
     tiny_models.edit_json(folder / "config.json", sentence_transformers=settings)
     return path
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """What is this small is slower with two."""
-    with torch_threads(1):
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,8 @@ from worker.engines import BertEngine, Engine, Pair, Scored, linear_for, torch_t
 from worker.scorer import Scorer
 from worker.tokens import TEXTS_AT_ONCE, PairTokens
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TOLERANCE = 1e-4
 
 QUERY = "how do I open a pdf"
@@ -62,13 +64,6 @@ GOLDEN: list[tuple[str, str, float]] = [
     ("convert audio files", "", -6.603),
     ("what is a compiler", "A compiler translates source code into machine code.", 4.751),
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """What is this small is slower with two."""
-    with torch_threads(1):
-        yield
 
 
 @pytest.fixture(scope="module")
