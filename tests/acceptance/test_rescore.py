@@ -319,10 +319,14 @@ def test_without_a_worker_nothing_is_sent(settings: Settings, small: dict[str, P
 def test_an_interrupted_run_leaves_no_output_under_its_name(
     settings: Settings, tmp_path: Path
 ) -> None:
-    # Given a run that has its first results
-    output = tmp_path / "out.trec"
-    command = [sys.executable, "-m", "producer", "rescore", *PACKAGES, "--output", str(output)]
-    command += ["--pairs-per-job", "50", "--window", "2"]
+    # Given a run of many seconds that has its first results
+    requests, output = tmp_path / "requests.jsonl", tmp_path / "out.trec"
+    long = "a long text about this and that " * 80
+    candidates = [{"id": f"d{number}", "text": f"{number} {long}"} for number in range(50)]
+    lines = ({"query_id": f"q{n}", "query": f"{n}", "candidates": candidates} for n in range(60))
+    requests.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    command = [sys.executable, "-m", "producer", "rescore", "--input", str(requests)]
+    command += ["--output", str(output), "--pairs-per-job", "50", "--window", "2"]
     environment = environment_of(settings)
     arguments = ("worker", "--concurrency", "1", "-n", settings.namespace)
     with (
