@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 
@@ -20,6 +21,11 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 #: Run the tests against another server than the embedded one.
 GIVEN_REDIS = os.environ.get("RERANKQ_REDIS_URL")
+
+
+def pytest_configure() -> None:
+    """Children are to heed Ctrl-C: in a shell's background it is ignored, and they inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
