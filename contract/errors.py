@@ -6,6 +6,7 @@
     + ModelNotAllowed          the model is not on the allow-list
     + JobConflict              the job id is taken by a job with other contents
   x RedisUnavailable           Redis refuses, is silent, or is full; try again
+  x Overloaded                 the queue or Redis' memory is nearly full; try again later
   x JobNotFound                never submitted, or its records have expired
   x ResultTimeout              no outcome yet (also a TimeoutError)
   x NoWorker                   no worker answers
@@ -69,6 +70,13 @@ class RedisUnavailable(RerankError):
     """Redis refuses connections, does not answer, or does not accept writes."""
 
     code = "redis_unavailable"
+    retryable = True
+
+
+class Overloaded(RerankError):
+    """The job was not accepted: too much is waiting already."""
+
+    code = "overloaded"
     retryable = True
 
 

@@ -112,6 +112,8 @@ class Job(Record):
     requests: tuple[Request, ...] = Field(min_length=1)
     #: The model asked for; None is the worker's default.
     model: str | None = Field(None, min_length=1)
+    #: Whether a smaller model may score the job if this one runs out of memory or time.
+    allow_downgrade: bool = True
 
     @property
     def pairs(self) -> int:
@@ -139,6 +141,8 @@ class Ranking(Record):
 
     query_id: str | None
     documents: tuple[RankedDocument, ...]
+    #: Candidates that were longer than the model reads.
+    truncated: int = 0
 
 
 class Provenance(Record):
@@ -148,7 +152,7 @@ class Provenance(Record):
     model: str
     #: Whether a smaller model than the one asked for made the scores.
     downgraded: bool = False
-    #: Why, if downgraded.
+    #: Why, if downgraded: the code of the error that ended the attempt before.
     reason: str | None = None
     #: How often a worker began the job, this time included.
     attempts: int

@@ -52,6 +52,10 @@ class Batch:
     types: Ids
     groups: tuple[Group, ...]
 
+    @property
+    def pairs(self) -> int:
+        return sum(group.pairs for group in self.groups)
+
 
 def cut(
     lengths: Sequence[int],

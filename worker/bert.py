@@ -10,8 +10,12 @@ What is left out or done otherwise than in the textbook, and changes nothing but
   the weighted sum of the x. So K and V are applied once a pair instead of once a token. (The key's
   bias adds the same to all of a pair's attention scores, which the softmax ignores.)
 
+A pair's logit is the same to the last bit whatever else is in its batch (in float32 on a CPU): no
+product's number of rows is one for which a library takes another kernel, which would add up the
+same numbers in another order. So a job that is scored again, in other batches, gives the same.
+
 Letters in shapes: T rows (tokens) of a batch, n pairs of a group, L tokens of each of them, N pairs
-of a batch, h hidden size, H heads, d = h / H, i intermediate size.
+of a batch (N' with what fills them up), h hidden size, H heads, d = h / H, i intermediate size.
 """
 
 from __future__ import annotations
@@ -27,6 +31,10 @@ from transformers import BertForSequenceClassification
 
 from worker.batches import Batch, Group
 from worker.linear import Linear
+
+#: The last layer's rows are filled up to a multiple of this: for fewer than four, and in the
+#: classifier's product for odd numbers of them, MKL takes other kernels.
+ROUND_PAIRS_TO = 8
 
 
 def supports(encoder: CrossEncoder) -> bool:
@@ -77,10 +85,10 @@ class Bert:
         masks = [_mask(group, x) for group in batch.groups]
         for layer in self._layers:
             x = layer(x, batch.groups, masks)
-        cls = self._last(x, batch.groups, masks)  # [N, h]
+        cls = self._last(x, batch.groups, masks)  # [N', h]
         pooled = torch.tanh(self._pooler(cls))
-        logits: Tensor = self._classifier(pooled)  # [N, 1]
-        return logits[:, 0].float().cpu()
+        logits: Tensor = self._classifier(pooled)  # [N', 1]
+        return logits[: batch.pairs, 0].float().cpu()
 
 
 class _Norm:
@@ -156,7 +164,7 @@ class _LastLayer:
     def __call__(
         self, x: Tensor, groups: Sequence[Group], masks: Sequence[Tensor | None]
     ) -> Tensor:
-        cls = torch.cat([x[group.rows][:: group.length] for group in groups])  # [N, h]
+        cls = _rounded([x[group.rows][:: group.length] for group in groups])  # [N', h]
         context = self._attend(cls, x, groups, masks)
         cls = self._norm(self._output.add(context, cls))
         return self._end_norm(self._down.add(self._up.gelu(cls), cls))
@@ -165,9 +173,9 @@ class _LastLayer:
         self, cls: Tensor, x: Tensor, groups: Sequence[Group], masks: Sequence[Tensor | None]
     ) -> Tensor:
         pairs, hidden = cls.shape
-        q = self._query(cls).view(pairs, self._heads, -1) * self._scale  # [N, H, d]
-        q = torch.bmm(q.transpose(0, 1), self._key).transpose(0, 1)  # Kt q: [N, H, h]
-        sums = torch.empty_like(q)  # of the x, weighted: [N, H, h]
+        q = self._query(cls).view(pairs, self._heads, -1) * self._scale  # [N', H, d]
+        q = torch.bmm(q.transpose(0, 1), self._key).transpose(0, 1)  # Kt q: [N', H, h]
+        sums = torch.zeros_like(q)  # of the x, weighted: [N', H, h]
         first = 0
         for group, mask in zip(groups, masks, strict=True):
             own = slice(first, first + group.pairs)
@@ -177,7 +185,7 @@ class _LastLayer:
                 scores += mask[:, 0]
             sums[own] = torch.bmm(scores.softmax(-1), states)
             first = own.stop
-        values = torch.bmm(sums.transpose(0, 1), self._value)  # V of each sum: [H, N, d]
+        values = torch.bmm(sums.transpose(0, 1), self._value)  # V of each sum: [H, N', d]
         context: Tensor = values.transpose(0, 1).reshape(pairs, hidden)
         return context + self._value_bias
 
@@ -190,6 +198,12 @@ def _mask(group: Group, like: Tensor) -> Tensor | None:
     hidden = torch.arange(group.length, device=like.device) >= lengths[:, None]  # [n, L]
     mask = torch.zeros(hidden.shape, dtype=like.dtype, device=like.device)
     return mask.masked_fill_(hidden, -torch.inf)[:, None, None]
+
+
+def _rounded(parts: Sequence[Tensor]) -> Tensor:
+    """The parts in one, with rows of zeros up to the next full number."""
+    rows = sum(map(len, parts))
+    return torch.cat([*parts, parts[0].new_zeros(-rows % ROUND_PAIRS_TO, parts[0].shape[1])])
 
 
 def _plain(layer: nn.Linear) -> Linear:

@@ -21,8 +21,11 @@ def order(scores: Sequence[float], top_k: int | None) -> list[int]:
     return sorted(range(len(scores)), key=lambda place: -scores[place])[:top_k]
 
 
-def rank(request: Request, scores: Sequence[float]) -> Ranking:
-    """Order a request's candidates by `scores`: logits, one a candidate, in their order."""
+def rank(request: Request, scores: Sequence[float], truncated: int = 0) -> Ranking:
+    """Order a request's candidates by `scores`: logits, one a candidate, in their order.
+
+    `truncated` is the number of candidates that were cut.
+    """
     documents = []
     for place, index in enumerate(order(scores, request.top_k), start=1):
         candidate = request.candidates[index]
@@ -36,4 +39,4 @@ def rank(request: Request, scores: Sequence[float]) -> Ranking:
                 metadata=candidate.metadata,
             )
         )
-    return Ranking(query_id=request.query_id, documents=tuple(documents))
+    return Ranking(query_id=request.query_id, documents=tuple(documents), truncated=truncated)

@@ -34,8 +34,13 @@ class Scores:
     unique_pairs: int
     #: Of the unique pairs, after cutting.
     tokens: int
-    #: Pairs (not unique ones) that were longer than the model reads.
-    truncated: int
+    #: Which pairs (not unique ones) were longer than the model reads.
+    cut: list[bool]
+
+    @property
+    def truncated(self) -> int:
+        """Number of pairs that were cut."""
+        return sum(self.cut)
 
 
 class Scorer:
@@ -119,7 +124,7 @@ class Scorer:
             logits=scored.scores[of].tolist() if of else [],
             unique_pairs=len(numbers),
             tokens=scored.tokens,
-            truncated=sum(scored.truncated[number] for number in of),
+            cut=[scored.truncated[number] for number in of],
         )
 
     def _warm_up(self) -> None:

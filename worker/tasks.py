@@ -139,17 +139,18 @@ def _score(job_id: str, started: Started, began: float) -> jobs.JobResult:
     )
     return jobs.JobResult(
         job_id=job_id,
-        rankings=_rankings(job, scores.logits),
+        rankings=_rankings(job, scores),
         provenance=_provenance(job, scorer, scores, started.attempt, time.monotonic() - began),
     )
 
 
-def _rankings(job: jobs.Job, logits: list[float]) -> tuple[jobs.Ranking, ...]:
+def _rankings(job: jobs.Job, scores: Scores) -> tuple[jobs.Ranking, ...]:
     rankings = []
     start = 0
     for request in job.requests:
         end = start + len(request.candidates)
-        rankings.append(ranking.rank(request, logits[start:end]))
+        cut = sum(scores.cut[start:end])
+        rankings.append(ranking.rank(request, scores.logits[start:end], cut))
         start = end
     return tuple(rankings)
 

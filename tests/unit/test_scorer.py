@@ -587,3 +587,15 @@ def test_a_scorer_works_on_after_memory_ran_out_at_a_new_size(expected: list[flo
     # Then scores are right
     assert scores == close(expected)
     assert others == close(predicted(str(models.BUNDLED_PATH), pairs))
+
+
+def test_a_score_is_the_same_to_the_last_bit_whatever_it_is_scored_with(scorer: Scorer) -> None:
+    """A job that is scored again, in smaller batches, must give what it would have given."""
+    pairs = [(f"query {n % 7}", "some words of a document " * (n % 23)) for n in range(90)]
+    together = scorer.score(pairs)
+
+    alone = [scorer.score([pair])[0] for pair in pairs]
+    small = Scorer("bundled", threads=2, max_batch_tokens=200).score(pairs[::-1])[::-1]
+
+    assert alone == together
+    assert small == together
