@@ -40,6 +40,9 @@ class RerankError(Exception):
     code: ClassVar[str] = "error"
     #: Whether the same request may succeed later without being changed.
     retryable: bool = False
+    #: Whether a job that ends so is kept as a dead letter: its payload is sound, and another model,
+    #: more memory or a repaired worker may do it.
+    dead_letter: ClassVar[bool] = False
 
 
 class InvalidInput(RerankError, ValueError):
@@ -130,6 +133,7 @@ class ScoringError(RerankError, ValueError):
     """The model failed while scoring."""
 
     code = "scoring_failed"
+    dead_letter = True
 
 
 class ModelUnavailable(ScoringError):
@@ -148,6 +152,7 @@ class OutOfMemory(RerankError):
     """The model did not fit into memory."""
 
     code = "out_of_memory"
+    dead_letter = True
     retryable = True
 
 
@@ -155,9 +160,11 @@ class TimeLimitExceeded(RerankError):
     """The job took longer than the time limit."""
 
     code = "time_limit"
+    dead_letter = True
 
 
 class AttemptsExhausted(RerankError):
     """The job was started as often as allowed and never came to an end."""
 
     code = "attempts_exhausted"
+    dead_letter = True

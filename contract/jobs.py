@@ -152,7 +152,7 @@ class Provenance(Record):
     model: str
     #: Whether a smaller model than the one asked for made the scores.
     downgraded: bool = False
-    #: Why, if downgraded: the code of the error that ended the attempt before.
+    #: Why, if downgraded: the code of the error that ended the attempt before, or `worker_died`.
     reason: str | None = None
     #: How often a worker began the job, this time included.
     attempts: int
@@ -218,6 +218,8 @@ class Failure(Record):
 
 #: `code` of the failure of a cancelled job.
 CANCELLED = "cancelled"
+#: `reason` of a downgrade after an attempt whose process was killed.
+WORKER_DIED = "worker_died"
 
 Outcome = JobResult | Failure
 #: An outcome, or why there is none to be had.
@@ -266,6 +268,24 @@ class JobStatus(Record):
     code: str | None
 
 
+class DeadLetter(Record):
+    """A job that failed and can be tried again: its payload is kept."""
+
+    job_id: str
+    #: Of the failure: see `Failure`.
+    code: str
+    message: str
+    attempts: int
+    #: Attempts whose processes were killed.
+    deaths: int
+    requests: int
+    pairs: int
+    #: Seconds since the epoch.
+    submitted_at: float
+    ended_at: float
+    priority: int
+
+
 class QueueStatus(Record):
     """The service at a glance."""
 
@@ -277,6 +297,19 @@ class QueueStatus(Record):
     in_flight: int
     #: Number of jobs: queued and running now, the others in total.
     jobs: dict[JobState, int]
+    #: Failed jobs that can be tried again.
+    dead_letters: int
+
+
+def cancellation(status: JobStatus, how: str) -> Failure:
+    """The outcome of a job that was given up."""
+    return Failure(
+        job_id=status.job_id,
+        code=CANCELLED,
+        message=how,
+        retryable=False,
+        attempts=status.attempts,
+    )
 
 
 def new_job_id() -> str:

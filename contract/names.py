@@ -3,11 +3,15 @@
 Keys, where `ns` is the namespace (every one has a TTL, set in `contract.store`):
 
     ns:job:ID            hash    state, counts, attempts, times, digest of the payload
-    ns:payload:ID        string  the job, compressed; removed when the job ends
+    ns:payload:ID        string  the job, compressed; removed when the job ends, unless it is a
+                                 dead letter
+    ns:lease:ID          string  token of the attempt under way; expires unless it is renewed
     ns:outcome:ID        string  the result or failure, compressed; the first one written stays
     ns:live:queued       zset    ids of jobs no worker has begun, by time of submission
     ns:live:running      zset    ids of jobs a worker has begun, by time of the last start
+    ns:dead              zset    ids of the dead letters, by time of their end
     ns:totals            hash    jobs ended, by state
+    ns:sweeper           string  of the one worker that looks for lost jobs just now
     ns:done              channel ids of jobs, as they end
 
 Celery's own: the list `ns` and one list a priority step (the queue), `ns:unacked*` (messages that
@@ -32,6 +36,16 @@ PRIORITY_SINGLE = 3
 PRIORITY_BULK = 6
 
 
+def short_name(model: str) -> str:
+    """The model's name without its owner or folder, as log lines and run tags have it."""
+    return model.rstrip("/").rsplit("/", 1)[-1] or model
+
+
+def priority_step(priority: int) -> int:
+    """The step whose list holds the messages of a priority, 0 to 9."""
+    return max(step for step in PRIORITY_STEPS if step <= priority)
+
+
 @dataclass(frozen=True)
 class Keys:
     """The Redis keys of one namespace."""
@@ -45,9 +59,11 @@ class Keys:
     @property
     def queue_lists(self) -> tuple[str, ...]:
         """The lists behind the queue, first served first (kombu's naming)."""
-        return tuple(
-            f"{self.queue}\x06\x16{step}" if step else self.queue for step in PRIORITY_STEPS
-        )
+        return tuple(map(self.queue_list, PRIORITY_STEPS))
+
+    def queue_list(self, step: int) -> str:
+        """The list of one step."""
+        return f"{self.queue}\x06\x16{step}" if step else self.queue
 
     def job(self, job_id: str) -> str:
         return f"{self.namespace}:job:{job_id}"
@@ -65,6 +81,17 @@ class Keys:
     @property
     def running(self) -> str:
         return f"{self.namespace}:live:running"
+
+    def lease(self, job_id: str) -> str:
+        return f"{self.namespace}:lease:{job_id}"
+
+    @property
+    def dead(self) -> str:
+        return f"{self.namespace}:dead"
+
+    @property
+    def sweeper(self) -> str:
+        return f"{self.namespace}:sweeper"
 
     @property
     def totals(self) -> str:

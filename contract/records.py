@@ -18,6 +18,7 @@ from contract.errors import (
     JobConflict,
     JobNotFound,
     LimitExceeded,
+    Overloaded,
     PayloadInvalid,
     PayloadMissing,
 )
@@ -42,16 +43,6 @@ class Accepted:
     sent: bool
 
 
-@dataclass(frozen=True)
-class Started:
-    """An attempt at a job."""
-
-    #: Its number from 1, or 0 if the job has ended already.
-    attempt: int
-    #: See `Records.job`.
-    payload: bytes | None
-
-
 class Records:
     """What is asked of Redis, and how the replies are read. Holds no connection."""
 
@@ -63,12 +54,50 @@ class Records:
         """Nothing but the round trip."""
         return Exchange(lambda pipe: pipe.ping(), lambda _: None)
 
-    def accept(self, job: jobs.Job) -> Exchange[Accepted]:
+    def accept(self, job: jobs.Job, priority: int = names.PRIORITY_BULK) -> Exchange[Accepted]:
         """Put a job on record, unless it is there already.
 
         Raises `LimitExceeded` if the job is too many bytes, and, when read, `JobConflict` if the
-        id stands for other contents.
+        id stands for other contents, or `Overloaded` if too much is waiting already.
         """
+        body = self.encode(job)
+        digest = digest_of(body)
+
+        def read(replies: list[Any]) -> Accepted:
+            on_record, sent, refused, amount = replies[0]
+            if refused:
+                raise self._overloaded(refused.decode(), amount)
+            if on_record.decode() != digest:
+                raise JobConflict(
+                    f"job id {job.id} is taken by a job with other contents: choose another id"
+                )
+            return Accepted(sent=bool(sent))
+
+        return self.script(
+            scripts.ACCEPT,
+            (
+                self.keys.job(job.id),
+                self.keys.payload(job.id),
+                self.keys.queued,
+                *self.keys.queue_lists,
+            ),
+            (
+                job.id,
+                digest,
+                compress(body),
+                job.pairs,
+                len(job.requests),
+                priority,
+                self.settings.payload_ttl_s,
+                self.settings.job_ttl_s,
+                self.settings.max_queue_length,
+                self.settings.max_redis_memory_percent,
+            ),
+            read,
+        )
+
+    def encode(self, job: jobs.Job) -> bytes:
+        """The job as it is stored, before compression. Raises `LimitExceeded`."""
         body = job.model_dump_json().encode()
         limit = self.settings.max_bytes_per_job
         if len(body) > limit:
@@ -76,48 +105,22 @@ class Records:
                 f"job {job.id} is {len(body):,} bytes, the limit is {limit:,}"
                 " (RERANKQ_MAX_BYTES_PER_JOB): split it, or send shorter texts"
             )
-        digest = hashlib.sha256(body).hexdigest()
+        return body
 
-        def read(replies: list[Any]) -> Accepted:
-            on_record, sent = replies[0]
-            if on_record.decode() != digest:
-                raise JobConflict(
-                    f"job id {job.id} is taken by a job with other contents: choose another id"
-                )
-            return Accepted(sent=bool(sent))
-
-        return self._script(
-            scripts.ACCEPT,
-            (self.keys.job(job.id), self.keys.payload(job.id), self.keys.queued),
-            (
-                job.id,
-                digest,
-                compress(body),
-                job.pairs,
-                len(job.requests),
-                self.settings.payload_ttl_s,
-                self.settings.job_ttl_s,
-            ),
-            read,
-        )
+    def _overloaded(self, what: str, amount: int) -> Overloaded:
+        if what == "queue":
+            limit = f"{self.settings.max_queue_length:,} (RERANKQ_MAX_QUEUE_LENGTH)"
+            full = f"{amount:,} messages are on the queue, the limit is {limit}"
+        else:
+            percent = (
+                f"{self.settings.max_redis_memory_percent} % (RERANKQ_MAX_REDIS_MEMORY_PERCENT)"
+            )
+            full = f"Redis uses {amount} % of its memory, the limit is {percent}"
+        return Overloaded(f"no job is accepted just now: {full}. Try again later")
 
     def mark_sent(self, job_id: str) -> Exchange[None]:
         """Note that the job's message is on the queue."""
-        return self._script(scripts.SENT, (self.keys.job(job_id),), (), lambda _: None)
-
-    def start(self, job_id: str) -> Exchange[Started]:
-        """Count an attempt, and load what there is to do."""
-        return self._script(
-            scripts.START,
-            (
-                self.keys.job(job_id),
-                self.keys.queued,
-                self.keys.running,
-                self.keys.payload(job_id),
-            ),
-            (job_id, self.settings.job_ttl_s),
-            lambda replies: Started(int(replies[0][0]), replies[0][1]),
-        )
+        return self.script(scripts.SENT, (self.keys.job(job_id),), (), lambda _: None)
 
     def job(self, job_id: str, payload: bytes | None) -> jobs.Job:
         """The job that `payload` holds. Raises `PayloadMissing` or `PayloadInvalid`."""
@@ -138,10 +141,17 @@ class Records:
             raise PayloadInvalid(f"the payload of job {job_id} is that of job {job.id}")
         return job
 
-    def finish(self, outcome: jobs.Outcome) -> Exchange[bool]:
-        """Record how a job ended and tell those who wait; False if it had ended before."""
+    def finish(
+        self, outcome: jobs.Outcome, token: str = "", *, dead_letter: bool = False
+    ) -> Exchange[bool]:
+        """Record how a job ended and tell those who wait; False if it had ended before.
+
+        With (the beginning of) a token, also if another attempt is under way. A dead letter keeps
+        its payload.
+        """
         job_id = outcome.job_id
-        return self._script(
+        failure = outcome if isinstance(outcome, jobs.Failure) else None
+        return self.script(
             scripts.FINISH,
             (
                 self.keys.job(job_id),
@@ -150,15 +160,19 @@ class Records:
                 self.keys.queued,
                 self.keys.running,
                 self.keys.totals,
+                self.keys.lease(job_id),
+                self.keys.dead,
             ),
             (
                 job_id,
                 compress(outcome.model_dump_json().encode()),
                 jobs.JobState.after(outcome).value,
-                outcome.code if isinstance(outcome, jobs.Failure) else "",
+                failure.code if failure else "",
                 self.keys.done,
                 self.settings.result_ttl_s,
                 self.settings.job_ttl_s,
+                token,
+                failure.message if failure and dead_letter else "",
             ),
             lambda replies: bool(replies[0]),
         )
@@ -214,11 +228,12 @@ class Records:
             pipe.zcard(self.keys.running)
             pipe.hgetall(self.keys.totals)
             pipe.hlen(self.keys.unacked)
+            pipe.zcard(self.keys.dead)
             for name in self.keys.queue_lists:
                 pipe.llen(name)
 
         def read(replies: list[Any]) -> jobs.QueueStatus:
-            queued, running, totals, unacked, *lengths = replies
+            queued, running, totals, unacked, dead, *lengths = replies
             counts = {jobs.JobState(key.decode()): int(value) for key, value in totals.items()}
             counts |= {jobs.JobState.QUEUED: queued, jobs.JobState.RUNNING: running}
             return jobs.QueueStatus(
@@ -226,6 +241,7 @@ class Records:
                 queue_depth=sum(lengths),
                 in_flight=unacked,
                 jobs={state: counts.get(state, 0) for state in jobs.JobState},
+                dead_letters=dead,
             )
 
         return Exchange(send, read)
@@ -233,23 +249,25 @@ class Records:
     def forget(self, job_id: str) -> Exchange[None]:
         """Remove the outcome of a job whose caller has it safe.
 
-        Its small state stays a while longer, so that a message delivered twice finds it ended.
+        Its small state stays a while longer, so that a message delivered twice finds it ended. A
+        dead letter stays one.
         """
 
-        return self._script(
+        return self.script(
             scripts.FORGET,
-            (self.keys.job(job_id), self.keys.outcome(job_id)),
-            (2 * self.settings.visibility_timeout_s,),
+            (self.keys.job(job_id), self.keys.outcome(job_id), self.keys.dead),
+            (job_id, 2 * self.settings.visibility_timeout_s),
             lambda _: None,
         )
 
-    def _script(
+    def script(
         self,
         source: str,
         keys: Sequence[str],
         arguments: Sequence[str | bytes | int],
         read: Callable[[list[Any]], T],
     ) -> Exchange[T]:
+        """Run one of `contract.scripts`."""
         return Exchange(lambda pipe: pipe.eval(source, len(keys), *keys, *arguments), read)
 
 
@@ -267,6 +285,11 @@ def _read_outcome(job_id: str, body: bytes) -> jobs.Ended:
         return PayloadInvalid(f"the outcome of job {job_id} cannot be unpacked: {error}")
     except ValidationError as error:
         return PayloadInvalid(f"the outcome of job {job_id}: {jobs.describe(error)}")
+
+
+def digest_of(body: bytes) -> str:
+    """Tells whether two jobs have the same contents."""
+    return hashlib.sha256(body).hexdigest()
 
 
 def compress(body: bytes) -> bytes:

@@ -1,6 +1,10 @@
 """The state changes of a job, as Lua scripts.
 
 Scripts, because each change depends on the state it finds: a job that has ended stays as it ended.
+
+An attempt at a job has a token. The job's field `open` holds it while the attempt is under way, and
+so does the lease, a key of its own that expires unless it is renewed. An attempt that ends clears
+both; `open` without a lease is what an attempt leaves behind that died.
 """
 
 #: Lua: the clock of the server, the one clock that all machines share.
@@ -15,9 +19,10 @@ local state = redis.call('HGET', KEYS[1], 'state')
 local ended = state == 'done' or state == 'failed' or state == 'cancelled'
 """
 
-#: KEYS job payload queued; ARGV id digest body pairs requests payload_ttl job_ttl.
-#: Puts an expired payload back. Returns the digest on record, and whether the message is known to
-#: be sent.
+#: KEYS job payload queued, the queue's lists; ARGV id digest body pairs requests priority
+#: payload_ttl job_ttl max_queue max_memory_percent. Puts an expired payload back. Returns the
+#: digest on record, whether the message is known to be sent, and why the job is refused: 'queue'
+#: with its length, or 'memory' with the percentage in use.
 ACCEPT = (
     _NOW
     + _ENDED
@@ -25,18 +30,29 @@ ACCEPT = (
 local digest = redis.call('HGET', KEYS[1], 'digest')
 if digest then
   if not ended and digest == ARGV[2] then
-    redis.call('SET', KEYS[2], ARGV[3], 'EX', ARGV[6], 'NX')
+    redis.call('SET', KEYS[2], ARGV[3], 'EX', ARGV[7], 'NX')
   end
-  return {digest, redis.call('HEXISTS', KEYS[1], 'sent_at')}
+  return {digest, redis.call('HEXISTS', KEYS[1], 'sent_at'), '', 0}
+end
+local waiting = 0
+for place = 4, #KEYS do waiting = waiting + redis.call('LLEN', KEYS[place]) end
+if waiting >= tonumber(ARGV[9]) then return {ARGV[2], 0, 'queue', waiting} end
+local info = redis.pcall('INFO', 'memory')
+if type(info) == 'string' then
+  local used = tonumber(string.match(info, 'used_memory:(%d+)'))
+  local most = tonumber(string.match(info, 'maxmemory:(%d+)')) or 0
+  if most > 0 and used * 100 > most * tonumber(ARGV[10]) then
+    return {ARGV[2], 0, 'memory', math.floor(used * 100 / most)}
+  end
 end
 redis.call('HSET', KEYS[1], 'digest', ARGV[2], 'state', 'queued', 'pairs', ARGV[4],
-  'requests', ARGV[5], 'submitted_at', now)
-redis.call('EXPIRE', KEYS[1], ARGV[7])
-redis.call('SET', KEYS[2], ARGV[3], 'EX', ARGV[6])
-redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', time[1] - ARGV[7])
+  'requests', ARGV[5], 'priority', ARGV[6], 'submitted_at', now)
+redis.call('EXPIRE', KEYS[1], ARGV[8])
+redis.call('SET', KEYS[2], ARGV[3], 'EX', ARGV[7])
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', time[1] - ARGV[8])
 redis.call('ZADD', KEYS[3], now, ARGV[1])
-redis.call('EXPIRE', KEYS[3], ARGV[7])
-return {ARGV[2], 0}
+redis.call('EXPIRE', KEYS[3], ARGV[8])
+return {ARGV[2], 0, '', 0}
 """
 )
 
@@ -49,52 +65,145 @@ return 1
 """
 )
 
-#: KEYS job queued running payload; ARGV id job_ttl. Returns the number of this attempt, 0 if it has
-#: ended, and the payload.
+#: KEYS job queued running payload lease; ARGV id job_ttl token lease_ms grace_s max_attempts.
+#: Returns 'ended', 'held' (another attempt is under way), 'silent' (it may have died: to be asked
+#: again after the grace), 'exhausted' or 'started'; the number of attempts, of those that died, why
+#: to downgrade, and the payload. Asking twice with one token is asking once.
 START = (
     _NOW
     + _ENDED
     + """
-if ended then return {0, false} end
-redis.call('HSET', KEYS[1], 'state', 'running', 'started_at', now)
-local attempt = redis.call('HINCRBY', KEYS[1], 'attempts', 1)
+if ended then return {'ended', 0, 0, '', false} end
+local attempts = tonumber(redis.call('HGET', KEYS[1], 'attempts') or 0)
+local open = redis.call('HGET', KEYS[1], 'open')
+local holder = redis.call('GET', KEYS[5])
+if holder and holder ~= ARGV[3] then return {'held', attempts, 0, '', false} end
+if open and open ~= ARGV[3] then
+  local since = redis.call('HGET', KEYS[1], 'silent_since')
+  if not since then redis.call('HSET', KEYS[1], 'silent_since', now) end
+  if not since or now - since < tonumber(ARGV[5]) then
+    return {'silent', attempts, 0, '', false}
+  end
+  redis.call('HINCRBY', KEYS[1], 'deaths', 1)
+  redis.call('HDEL', KEYS[1], 'open', 'silent_since')
+end
+local deaths = tonumber(redis.call('HGET', KEYS[1], 'deaths') or 0)
+local reason = redis.call('HGET', KEYS[1], 'downgrade') or ''
+if open ~= ARGV[3] then
+  if attempts >= tonumber(ARGV[6]) then return {'exhausted', attempts, deaths, reason, false} end
+  attempts = redis.call('HINCRBY', KEYS[1], 'attempts', 1)
+  redis.call('HSET', KEYS[1], 'state', 'running', 'started_at', now, 'open', ARGV[3])
+end
+redis.call('SET', KEYS[5], ARGV[3], 'PX', ARGV[4])
 redis.call('EXPIRE', KEYS[1], ARGV[2])
 redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', time[1] - ARGV[2])
 redis.call('ZADD', KEYS[3], now, ARGV[1])
 redis.call('EXPIRE', KEYS[3], ARGV[2])
-return {attempt, redis.call('GET', KEYS[4])}
+return {'started', attempts, deaths, reason, redis.call('GET', KEYS[4])}
 """
 )
 
-#: KEYS job outcome payload queued running totals; ARGV id outcome state code channel result_ttl
-#: job_ttl. Returns 1 if this outcome stands now, 0 if the job had ended before.
+#: KEYS job lease; ARGV token lease_ms. Returns whether the attempt still counts. A lease that has
+#: expired meanwhile, because Redis stood still, is taken again.
+RENEW = (
+    _ENDED
+    + """
+if ended or redis.call('HGET', KEYS[1], 'open') ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
+redis.call('HDEL', KEYS[1], 'silent_since')
+return 1
+"""
+)
+
+#: KEYS job lease queued running; ARGV id, how the token begins, why to downgrade, 1 if the attempt
+#: died, job_ttl. The attempt is over, the job is not. Returns whether it was that attempt's.
+RELEASE = (
+    _NOW
+    + _ENDED
+    + """
+local open = redis.call('HGET', KEYS[1], 'open')
+if ended or not open or string.sub(open, 1, #ARGV[2]) ~= ARGV[2] then return 0 end
+if redis.call('GET', KEYS[2]) == open then redis.call('DEL', KEYS[2]) end
+redis.call('HDEL', KEYS[1], 'open', 'silent_since')
+redis.call('HSET', KEYS[1], 'state', 'queued', 'sent_at', now)
+if ARGV[3] ~= '' then redis.call('HSET', KEYS[1], 'downgrade', ARGV[3]) end
+if ARGV[4] == '1' then redis.call('HINCRBY', KEYS[1], 'deaths', 1) end
+redis.call('ZREM', KEYS[4], ARGV[1])
+redis.call('ZADD', KEYS[3], now, ARGV[1])
+redis.call('EXPIRE', KEYS[3], ARGV[5])
+return 1
+"""
+)
+
+#: KEYS job outcome payload queued running totals lease dead; ARGV id outcome state code channel
+#: result_ttl job_ttl, how the token begins, the message of a dead letter. Returns 1 if this outcome
+#: stands now, 0 if the job had ended before, or another attempt than the token's is under way. The
+#: payload of a dead letter stays, to be tried again.
 FINISH = (
     _NOW
     + _ENDED
     + """
-if ended then return 0 end
+local open = redis.call('HGET', KEYS[1], 'open')
+if ended or (ARGV[8] ~= '' and open and string.sub(open, 1, #ARGV[8]) ~= ARGV[8]) then return 0 end
 redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[6])
 redis.call('HSET', KEYS[1], 'state', ARGV[3], 'code', ARGV[4], 'ended_at', now)
+redis.call('HDEL', KEYS[1], 'open', 'silent_since')
 redis.call('EXPIRE', KEYS[1], ARGV[7])
-redis.call('DEL', KEYS[3])
+redis.call('DEL', KEYS[7])
 redis.call('ZREM', KEYS[4], ARGV[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('HINCRBY', KEYS[6], ARGV[3], 1)
 redis.call('EXPIRE', KEYS[6], ARGV[7])
+if ARGV[9] == '' then
+  redis.call('DEL', KEYS[3])
+else
+  redis.call('HSET', KEYS[1], 'message', ARGV[9])
+  redis.call('EXPIRE', KEYS[3], ARGV[7])
+  redis.call('ZREMRANGEBYSCORE', KEYS[8], '-inf', time[1] - ARGV[7])
+  redis.call('ZADD', KEYS[8], now, ARGV[1])
+  redis.call('EXPIRE', KEYS[8], ARGV[7])
+end
 redis.call('PUBLISH', ARGV[5], ARGV[1])
 return 1
 """
 )
 
-#: KEYS job outcome; ARGV ttl of what stays.
+#: KEYS job outcome dead; ARGV id, ttl of what stays.
 FORGET = (
     _ENDED
     + """
 if ended then
   redis.call('DEL', KEYS[2])
-  redis.call('EXPIRE', KEYS[1], ARGV[1])
+  if not redis.call('ZSCORE', KEYS[3], ARGV[1]) then redis.call('EXPIRE', KEYS[1], ARGV[2]) end
 end
 return 1
 """
 )
+
+#: KEYS job outcome payload queued totals dead; ARGV id digest body payload_ttl job_ttl. Returns 1
+#: if the job is queued again, 0 if it is no dead letter.
+REVIVE = (
+    _NOW
+    + """
+if redis.call('ZREM', KEYS[6], ARGV[1]) == 0 then return 0 end
+redis.call('HINCRBY', KEYS[5], redis.call('HGET', KEYS[1], 'state'), -1)
+redis.call('HDEL', KEYS[1], 'code', 'message', 'started_at', 'ended_at', 'sent_at', 'attempts',
+  'deaths', 'downgrade')
+redis.call('HSET', KEYS[1], 'digest', ARGV[2], 'state', 'queued', 'submitted_at', now)
+redis.call('EXPIRE', KEYS[1], ARGV[5])
+redis.call('DEL', KEYS[2])
+redis.call('SET', KEYS[3], ARGV[3], 'EX', ARGV[4])
+redis.call('ZADD', KEYS[4], now, ARGV[1])
+redis.call('EXPIRE', KEYS[4], ARGV[5])
+return 1
+"""
+)
+
+#: KEYS job payload dead; ARGV id. Returns 1 if it was a dead letter. Its outcome stays.
+DROP = """
+if redis.call('ZREM', KEYS[3], ARGV[1]) == 0 then return 0 end
+redis.call('DEL', KEYS[2])
+redis.call('HDEL', KEYS[1], 'message')
+return 1
+"""

@@ -58,11 +58,16 @@ class Settings(BaseSettings):
     #: Of one query or document; the model reads at most its first few thousand characters.
     max_text_chars: int = Field(1_000_000, ge=1)
 
+    #: With this many messages on the queue, or more of Redis' memory in use (if it has a limit), no
+    #: job is accepted.
+    max_queue_length: int = Field(100_000, ge=1)
+    max_redis_memory_percent: int = Field(80, ge=1, le=100)
+
     #: How long a payload waits for a worker.
     payload_ttl_s: int = Field(24 * 3600, ge=1)
     #: How long a result or failure can be read.
     result_ttl_s: int = Field(24 * 3600, ge=1)
-    #: How long the job's state is remembered; bounds what `status` counts.
+    #: How long the job's state is remembered, and a dead letter kept; bounds what `status` counts.
     job_ttl_s: int = Field(7 * 24 * 3600, ge=1)
 
     #: A silent or absent Redis is reported to a producer after about this time.

@@ -98,7 +98,7 @@ class AsyncRerankClient:
 
     async def _submit(self, job: jobs.Job, priority: int) -> str:
         prepare.check_priority(priority)
-        accept = await self._in_thread(self._records.accept, job)
+        accept = await self._in_thread(self._records.accept, job, priority)
         if not (await self._do(accept)).sent:
             await self._in_thread(self._publisher.send, job, priority)
             await self._do(self._records.mark_sent(job.id))
@@ -145,7 +145,7 @@ class AsyncRerankClient:
     async def cancel(self, job_id: str) -> bool:
         """See `RerankClient.cancel`."""
         status = await self._do(self._records.status(job_id))
-        return await self._do(self._records.finish(prepare.cancellation(status)))
+        return await self._do(self._records.finish(jobs.cancellation(status, prepare.CANCELLED)))
 
     async def workers(self, timeout_s: float = 1.0, at_most: int | None = None) -> tuple[str, ...]:
         """See `RerankClient.workers`."""

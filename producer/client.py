@@ -77,7 +77,7 @@ class RerankClient:
     def submit_job(self, job: jobs.Job, *, priority: int = names.PRIORITY_BULK) -> str:
         """Queue a job that `prepare.job` made; gives its id. Raises as `submit`."""
         prepare.check_priority(priority)
-        if not self._store.do(self._records.accept(job)).sent:
+        if not self._store.do(self._records.accept(job, priority)).sent:
             self._publisher.send(job, priority)
             self._store.do(self._records.mark_sent(job.id))
         return job.id
@@ -135,7 +135,7 @@ class RerankClient:
         `JobNotFound` or `RedisUnavailable`.
         """
         status = self._store.do(self._records.status(job_id))
-        return self._store.do(self._records.finish(prepare.cancellation(status)))
+        return self._store.do(self._records.finish(jobs.cancellation(status, prepare.CANCELLED)))
 
     def workers(self, timeout_s: float = 1.0, at_most: int | None = None) -> tuple[str, ...]:
         """Names of the workers that answer within `timeout_s`. Raises `RedisUnavailable`."""

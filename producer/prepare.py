@@ -12,6 +12,9 @@ from contract.settings import Settings
 #: A text alone (its place becomes its id), `{"text": ..., "id": ...}`, or a `Candidate`.
 Document = str | Mapping[str, object] | jobs.Candidate
 
+#: What a cancelled job's outcome says.
+CANCELLED = "cancelled by its caller"
+
 #: What a job's JSON has around its requests, generously: its id and the name of a model.
 ENVELOPE_BYTES = 512
 
@@ -135,17 +138,6 @@ def _request(data: jobs.Request | Mapping[str, object]) -> jobs.Request:
         documents = cast(list[Document], data["candidates"])
         data = {**data, "candidates": candidates(documents)}
     return jobs.parse(jobs.Request, data)
-
-
-def cancellation(status: jobs.JobStatus) -> jobs.Failure:
-    """The outcome of a job that its caller gave up."""
-    return jobs.Failure(
-        job_id=status.job_id,
-        code=jobs.CANCELLED,
-        message="cancelled by its caller",
-        retryable=False,
-        attempts=status.attempts,
-    )
 
 
 def check_priority(priority: int) -> None:

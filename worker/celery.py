@@ -6,6 +6,7 @@ import os
 
 from celery import Celery
 from celery.worker import heartbeat
+from kombu.transport import TRANSPORT_ALIASES
 
 from contract import names
 from worker.settings import WorkerSettings
@@ -20,7 +21,12 @@ FLOWER_DEFAULTS = {
     "FLOWER_TASKS_COLUMNS": "name,uuid,state,kwargs,result,received,runtime,worker",
 }
 
-app = Celery("rerankq.worker", include=["worker.tasks", "worker.children"])
+app = Celery(
+    "rerankq.worker",
+    include=["worker.tasks", "worker.children", "worker.request", "worker.sweeper"],
+)
+# By its alias, so that log lines still say redis://.
+TRANSPORT_ALIASES["redis"] = TRANSPORT_ALIASES["rediss"] = "worker.transport:Transport"
 app.conf.update(names.celery_options(settings))
 app.conf.broker_transport_options |= {
     "unacked_restore_interval": 5,  # look for messages of dead workers each 5 s ...
@@ -34,12 +40,12 @@ app.conf.broker_transport_options |= {
 app.conf.update(
     # Delivery
     task_acks_late=True,  # a message leaves the queue when its outcome is on record
-    task_retry_on_worker_lost=True,  # a killed child's job runs again, a bounded number of times
+    task_retry_on_worker_lost=True,  # a killed child's job runs again; attempts are counted with it
     task_reject_on_worker_lost=True,  # only if that message cannot be sent
     task_acks_on_failure=True,  # a failure is an end ...
     task_acks_on_timeout=True,  # ... and so is the hard time limit
     worker_deduplicate_successful_tasks=True,  # a message delivered again after success is dropped
-    # The first outcome stands, so twins do no harm; a killed child would reload its model.
+    # Leases keep twins apart; a killed child would have to load its model again.
     worker_cancel_long_running_tasks_on_connection_loss=False,
     worker_prefetch_multiplier=1,  # jobs are long: the next one is for whoever is free
     # Redis going away

@@ -11,6 +11,7 @@ import logging
 import mmap
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 from celery import signals
@@ -22,6 +23,9 @@ logger = logging.getLogger(__name__)
 
 #: EX_UNAVAILABLE of sysexits.h: what the worker's exit status says if a model did not load.
 EXIT_NO_MODEL = 69
+
+#: From -1000 to 1000, the highest is killed first.
+OOM_SCORE_ADJ = 500
 
 #: One byte that parent and forked children share: whether a child failed to load its model.
 _no_model = mmap.mmap(-1, 1)
@@ -47,10 +51,12 @@ def _prepare_parent(sender: Any, **_: Any) -> None:
 def _load_models(**_: Any) -> None:
     # Tokenizers have their own thread pool, which would take every core in each child.
     os.environ.setdefault("RAYON_NUM_THREADS", str(_threads))
-    from worker import tasks
+    from worker import scoring
 
+    _be_the_first_to_go()
     try:
-        tasks.scorer_of(settings.cross_encoder_model)
+        scoring.scorer_of(settings.cross_encoder_model)
+        scoring.downgrade_model()
     except RerankError as error:
         logger.critical("The worker stops: %s", error)
     # Celery would log any other error and carry on with a child that has no model.
@@ -63,6 +69,16 @@ def _load_models(**_: Any) -> None:
     _no_model[0] = 1
     os.kill(_main_pid, signal.SIGTERM)
     os._exit(EXIT_NO_MODEL)
+
+
+def _be_the_first_to_go() -> None:
+    """If the system has to kill for memory, a child: its job is tried again, and the others go on.
+
+    Linux only; elsewhere the system chooses.
+    """
+    score = Path("/proc/self/oom_score_adj")
+    if score.exists():
+        score.write_text(str(OOM_SCORE_ADJ))
 
 
 @signals.worker_shutdown.connect

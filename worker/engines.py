@@ -7,28 +7,27 @@ first where it is proven to give the second's scores.
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 import torch
 from sentence_transformers import CrossEncoder
 
-from worker import batches, tuning
+from worker import batches, ladder, tuning
 from worker.bert import Bert, supports
+from worker.ladder import Budget
 from worker.linear import Int8Linear, Linear, PackedLinear
 from worker.settings import cores
+from worker.threads import Threads, ahead, torch_threads, try_each
 from worker.tokens import PairTokenizer, PairTokens, SpecialIds
 
 logger = logging.getLogger(__name__)
 
 Pair = tuple[str, str]
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+#: Called before each batch; what it raises ends the run.
+BeforeBatch = Callable[[], object]
 
 #: How far a logit may be from `predict`'s. Half precision rounds to 3 digits, bfloat16 to 2.
 TOLERANCES = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 2e-1}
@@ -53,8 +52,15 @@ GPU_SLACK_TOKENS = 31
 #: What another thread takes over should take it this long: waking it takes some milliseconds.
 LEAST_SHARE_S = 0.005
 
+#: Tokens of a batch where the last attempt may have died of its memory.
+CAREFUL_BATCH_TOKENS = 512
+
 #: For `predict` there is no measuring: this was within 3 % of the best for RoBERTa and BERT.
 PREDICT_BATCH_TOKENS = 1024
+
+
+def nothing() -> None:
+    """What to do before a batch, unless told."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +82,18 @@ class Engine(Protocol):
     backend: str
     dtype: str
     threads: int
-    max_batch_tokens: int
+    #: Of tokens in a batch.
+    budget: Budget
 
-    def run(self, pairs: Sequence[Pair]) -> Scored:
-        """Score the pairs, with the longest first."""
+    def run(
+        self, pairs: Sequence[Pair], before_batch: BeforeBatch = nothing, *, careful: bool = False
+    ) -> Scored:
+        """Score the pairs, with the longest first; `careful` in small batches."""
+
+
+def budget_of(engine: Engine, careful: bool) -> Budget:
+    """The engine's own, or a small one."""
+    return Budget(min(engine.budget.tokens, CAREFUL_BATCH_TOKENS)) if careful else engine.budget
 
 
 def choose(
@@ -139,11 +153,13 @@ class BertEngine:
         self._special = SpecialIds(encoder.tokenizer)
         self._on_gpu = self._bert.device.type != "cpu"
         self._budgets = GPU_BUDGETS if self._on_gpu else CPU_BUDGETS
-        self.max_batch_tokens = self._budgets[0]
+        self.budget = Budget(self._budgets[0])
         self._least_share = 1
-        self._pool = self._new_pool()
+        self._pool = Threads(threads)
 
-    def run(self, pairs: Sequence[Pair]) -> Scored:
+    def run(
+        self, pairs: Sequence[Pair], before_batch: BeforeBatch = nothing, *, careful: bool = False
+    ) -> Scored:
         """Score the pairs, sorted by tokens over all of them (on a GPU: over some thousand)."""
         portion = PAIRS_AHEAD if self._on_gpu else max(1, len(pairs))
         portions = (pairs[at : at + portion] for at in range(0, len(pairs), portion))
@@ -152,7 +168,7 @@ class BertEngine:
         scores = [np.empty(0, np.float32)]
         for some in tokenised:
             tokens += some
-            scores.append(self._score(some))
+            scores.append(self._score(some, before_batch, budget_of(self, careful)))
         return Scored(
             np.concatenate(scores),
             sum(pair.length for pair in tokens),
@@ -165,22 +181,30 @@ class BertEngine:
         def rehearse(budget: int) -> int:
             return self._rehearse([budget])
 
-        self.max_batch_tokens = max_batch_tokens or tuning.fastest(self._budgets, rehearse)
+        self.budget = Budget(max_batch_tokens or tuning.fastest(self._budgets, rehearse))
         if threads is None and self.threads > 1:
             # Where two logical cores are one, half as many threads may do as well.
             choices = (max(1, self.threads // 2), self.threads)
             self.threads = tuning.fastest(choices, self._rehearse_threads)
-            self._pool = self._new_pool()
+            self._pool = Threads(self.threads)
         if self.threads > 1:
             token_s = tuning.seconds_per_token(min(CPU_BUDGETS), rehearse)
             self._least_share = round(LEAST_SHARE_S / token_s)
-        logger.info("%d threads, batches of %d tokens", self.threads, self.max_batch_tokens)
+        logger.info("%d threads, batches of %d tokens", self.threads, self.budget.full)
 
-    def _score(self, tokens: Sequence[PairTokens]) -> batches.Scores:
+    def _score(
+        self, tokens: Sequence[PairTokens], before_batch: BeforeBatch, budget: Budget
+    ) -> batches.Scores:
+        def cut(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
+            return list(batches.cut(lengths, max_tokens, self.threads, self._least_share))
+
+        def forward(places: list[int]) -> batches.Scores:
+            before_batch()
+            return self._forward([tokens[at] for at in places])
+
         lengths = [pair.length for pair in tokens]
-        cut = list(batches.cut(lengths, self.max_batch_tokens, self.threads, self._least_share))
-        return batches.in_order(
-            cut, self._each(lambda places: self._forward([tokens[at] for at in places]), cut)
+        return ladder.score(
+            lengths, budget, cut, lambda made, alone: self._pool.try_each(forward, made, alone)
         )
 
     def _forward(self, pairs: Sequence[PairTokens]) -> batches.Scores:
@@ -189,26 +213,10 @@ class BertEngine:
         ).numpy()
         return scores
 
-    def _each(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-        """`function` of each item, in this engine's threads."""
-        futures: list[Future[Result]] = []
-        with torch_threads(1):
-            try:
-                futures.extend(self._pool.submit(function, item) for item in items)
-                return [future.result() for future in futures]
-            except BaseException:  # the time limit's too, which strikes at any moment
-                self._pool.shutdown(cancel_futures=True)
-                # In a thread in which oneDNN once had no memory for a kernel, it makes no other.
-                self._pool = self._new_pool()
-                raise
-
-    def _new_pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self.threads, "score", torch.set_num_threads, (1,))
-
     def _rehearse(self, budgets: Sequence[int]) -> int:
         """Score a batch of each budget, of no texts in particular; gives the number of tokens."""
         made_up = [self._make_up(budget) for budget in budgets]
-        self._each(self._forward, made_up)
+        self._pool.each(self._forward, made_up)
         return sum(pair.length for pairs in made_up for pair in pairs)
 
     def _make_up(self, tokens: int) -> list[PairTokens]:
@@ -221,7 +229,7 @@ class BertEngine:
 
     def _rehearse_threads(self, threads: int) -> int:
         self.threads = threads
-        self._pool = self._new_pool()
+        self._pool = Threads(threads)
         return self._rehearse([min(CPU_BUDGETS)] * threads)
 
 
@@ -233,23 +241,32 @@ class PredictEngine:
     def __init__(self, encoder: CrossEncoder, threads: int, max_batch_tokens: int) -> None:
         self.dtype = dtype_of(encoder)
         self.threads = threads
-        self.max_batch_tokens = max_batch_tokens
+        self.budget = Budget(max_batch_tokens)
         self._encoder = encoder
         self._max_length = max_length(encoder)
         logits = gives_logits(encoder)
         self._activation = torch.nn.Identity() if logits else encoder.activation_fn
 
-    def run(self, pairs: Sequence[Pair]) -> Scored:
+    def run(
+        self, pairs: Sequence[Pair], before_batch: BeforeBatch = nothing, *, careful: bool = False
+    ) -> Scored:
         """Score the pairs, sorted by tokens over all of them."""
+
+        def cut(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
+            return list(batches.cut(lengths, max_tokens, padded=True))
+
+        def predict(places: list[int]) -> batches.Scores:
+            before_batch()
+            return self._predict([pairs[place] for place in places])
+
         lengths, truncated = self._measure(pairs)
-        cut = list(batches.cut(lengths, self.max_batch_tokens, padded=True))
+        if not pairs:
+            return Scored(np.empty(0, np.float32), 0, [])
         with torch_threads(self.threads):
-            scores = [self._predict([pairs[place] for place in places]) for places in cut]
-        return Scored(
-            batches.in_order(cut, scores) if scores else np.empty(0, np.float32),
-            sum(lengths),
-            truncated,
-        )
+            scores = ladder.score(
+                lengths, budget_of(self, careful), cut, lambda made, _: try_each(predict, made)
+            )
+        return Scored(scores, sum(lengths), truncated)
 
     def _predict(self, pairs: list[Pair]) -> batches.Scores:
         scores: batches.Scores = self._encoder.predict(
@@ -285,26 +302,3 @@ def max_length(encoder: CrossEncoder) -> int:
 def dtype_of(encoder: CrossEncoder) -> str:
     """The precision of the model's weights, as in `float32`."""
     return str(encoder.model.dtype).removeprefix("torch.")
-
-
-def ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """As `map`, with the next result made in a thread while the last one is used."""
-    with ThreadPoolExecutor(1, "ahead") as thread:
-        coming: deque[Any] = deque()
-        for item in items:
-            coming.append(thread.submit(function, item))
-            if len(coming) > 1:
-                yield coming.popleft().result()
-        while coming:
-            yield coming.popleft().result()
-
-
-@contextmanager
-def torch_threads(threads: int) -> Iterator[None]:
-    """Let torch use so many threads for one operation, and then as many as before."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -1,16 +1,54 @@
-"""Recognises that memory ran out, whoever says so."""
+"""Recognises that memory ran out, whoever says so, and gives back what can be given back."""
 
 from __future__ import annotations
 
+import ctypes
+import gc
+import traceback
+
 import torch
 
-#: What torch's allocator for CPUs says, and oneDNN where it cannot make room for a kernel: both
-#: come as plain RuntimeErrors.
-MESSAGES = ("DefaultCPUAllocator", "could not create a primitive")
+#: How each library says it. Only torch's caching allocator for CUDA has an error of its own, and
+#: Python and numpy have `MemoryError`; all else comes as RuntimeErrors or plain Exceptions.
+MESSAGES = (
+    "DefaultCPUAllocator",  # torch on a CPU
+    "not enough memory",  # ... in other builds
+    "could not create a primitive",  # oneDNN, where it cannot make room for a kernel
+    "could not create a memory",
+    "std::bad_alloc",
+    "can't start new thread",  # no room for a stack
+    "CUDA out of memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "HIP out of memory",
+    "MPS backend out of memory",
+    "Invalid buffer size",  # MPS, where one tensor is too large
+    "Failed to allocate memory",  # onnxruntime, whose error is no RuntimeError
+)
 
 
 def ran_out(error: BaseException) -> bool:
     """Whether `error` means that there was not enough memory."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and any(message in str(error) for message in MESSAGES)
-    )
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, Exception) and any(said in str(error) for said in MESSAGES)
+
+
+def let_go(error: BaseException) -> None:
+    """Drop what the frames of an error's traceback still hold: the tensors of the batch."""
+    traceback.clear_frames(error.__traceback__)
+    error.__traceback__ = None
+
+
+def free() -> None:
+    """Give memory that nobody uses back to the system, and to the device."""
+    gc.collect()
+    # glibc keeps what was freed, in an arena for each thread.
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()

@@ -26,11 +26,6 @@ def is_int8(model: str) -> bool:
     return model.endswith(INT8)
 
 
-def short_name(model: str) -> str:
-    """The model's name without its owner or folder, as log lines and run tags have it."""
-    return model.rstrip("/").rsplit("/", 1)[-1] or model
-
-
 def is_path(model: str) -> bool:
     """Whether the name is that of a folder: it begins like a path, or the folder is there."""
     return model.startswith(("/", ".", "~")) or Path(model).exists()

@@ -18,8 +18,9 @@ from functools import cache
 
 from pydantic import BaseModel
 
+from contract import names
 from contract.errors import InvalidInput, ModelUnavailable, OutOfMemory, ScoringError
-from worker import models, ranking, scorers
+from worker import ranking, scorers
 from worker.scorer import Scorer, failed
 from worker.settings import WorkerSettings, cores
 
@@ -100,7 +101,7 @@ class CrossEncoderReranker:
             len(results),
             len(best),
             time.perf_counter() - began,
-            models.short_name(self.model_name),
+            names.short_name(self.model_name),
         )
         return best
 

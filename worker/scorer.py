@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from billiard.exceptions import SoftTimeLimitExceeded
 
+from contract import names
 from contract.errors import BadScores, ModelUnavailable, OutOfMemory, RerankError, ScoringError
 from worker import engines, memory, models
 from worker.engines import Pair
@@ -98,11 +99,21 @@ class Scorer:
         """
         return self.score_counted(pairs).logits
 
-    def score_counted(self, pairs: Sequence[Pair]) -> Scores:
-        """As `score`, with counts of what was scored."""
+    def score_counted(
+        self,
+        pairs: Sequence[Pair],
+        before_batch: engines.BeforeBatch = engines.nothing,
+        *,
+        careful: bool = False,
+    ) -> Scores:
+        """As `score`, with counts of what was scored.
+
+        `before_batch` is called before each batch, and ends it all by raising a `RerankError`.
+        `careful` takes small batches, where memory may be short.
+        """
         with self._turn:
             try:
-                return self._score(pairs)
+                return self._score(pairs, before_batch, careful)
             # The time limit's exception comes at any moment, and is not the model's.
             except SoftTimeLimitExceeded:
                 raise
@@ -111,10 +122,12 @@ class Scorer:
             except Exception as error:
                 raise _translated(self.model, error) from error
 
-    def _score(self, pairs: Sequence[Pair]) -> Scores:
+    def _score(
+        self, pairs: Sequence[Pair], before_batch: engines.BeforeBatch, careful: bool
+    ) -> Scores:
         numbers: dict[Pair, int] = {}
         of = [numbers.setdefault((query, text), len(numbers)) for query, text in pairs]
-        scored = self._engine.run(list(numbers))
+        scored = self._engine.run(list(numbers), before_batch, careful=careful)
         if len(scored.scores) != len(numbers):
             raise BadScores(f"{len(scored.scores)} scores for {len(numbers)} pairs")
         bad = int(np.sum(~np.isfinite(scored.scores)))
@@ -130,7 +143,7 @@ class Scorer:
     def _warm_up(self) -> None:
         """One pass at the largest shape, so that lack of memory shows now and not in a job."""
         longest = " a" * self.max_length  # a word is at least one token
-        in_batch = max(1, self._engine.max_batch_tokens // self.max_length)
+        in_batch = max(1, self._engine.budget.full // self.max_length)
         pairs = in_batch * self._engine.threads
         self.score([(f"query {number}", longest) for number in range(pairs)])
 
@@ -148,6 +161,6 @@ def _translated(model: str, error: Exception) -> RerankError:
 
 def failed(model: str, cause: object) -> str:
     """The message of an error while scoring."""
-    name = models.short_name(model)
+    name = names.short_name(model)
     text = str(cause) or type(cause).__name__
     return f"Reranking failed for model {name}: {text}"

@@ -7,7 +7,10 @@ from typing import Literal, Self
 from celery.utils.sysinfo import cpu_budget
 from pydantic import Field, model_validator
 
-from contract.settings import Settings
+from contract.settings import KNOWN_MODELS, Settings
+
+#: Where a model is named, for none.
+NO_MODEL = "none"
 
 
 class WorkerSettings(Settings):
@@ -21,11 +24,20 @@ class WorkerSettings(Settings):
     max_batch_tokens: int | None = Field(None, ge=1)
     #: Of the weights; None is float32, and float16 on CUDA. int8 is asked for by a model's name.
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
+    #: Scores a job that the model asked for could not, for lack of memory or time; `none` for no
+    #: such model. Unless it is set: TinyBERT, for the bundled model (as small) that itself.
+    downgrade_model: str = Field(KNOWN_MODELS[0], min_length=1)
     #: A job is ended in Python after this time, and its child is killed after the next.
     soft_time_limit_s: int = Field(600, ge=1)
     time_limit_s: int = Field(660, ge=1)
     #: A job that was started this often without coming to an end is given up.
     max_attempts: int = Field(4, ge=1)
+    #: An attempt that is not heard of for so long has died, and another may begin.
+    lease_s: float = Field(30.0, ge=0.3)
+    #: How often a worker looks for jobs whose messages or workers are lost, and after what time
+    #: their messages are sent again.
+    sweep_every_s: float = Field(10.0, gt=0)
+    resend_after_s: float = Field(60.0, gt=0)
     #: For a child that replaces another, until it has loaded its models.
     model_load_timeout_s: int = Field(300, ge=1)
 
@@ -46,6 +58,20 @@ class WorkerSettings(Settings):
                 " does not hold: a message must not be delivered again while its job may still run"
             )
         return self
+
+    @property
+    def downgrade_to(self) -> str | None:
+        """The downgrade model, if there is to be one."""
+        if self.downgrade_model == NO_MODEL:
+            return None
+        if self.cross_encoder_model == "bundled" and not self.downgrade_is_chosen:
+            return self.cross_encoder_model
+        return self.downgrade_model
+
+    @property
+    def downgrade_is_chosen(self) -> bool:
+        """Whether the downgrade model was set, and is no mere default."""
+        return "downgrade_model" in self.model_fields_set
 
     @property
     def default_concurrency(self) -> int:

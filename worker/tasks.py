@@ -7,59 +7,29 @@ code. What Celery stores beside it is a summary for Flower.
 from __future__ import annotations
 
 import logging
-import time
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import redis
-from billiard.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
-from celery import Task, signals
-from redis.backoff import ExponentialBackoff
-from redis.retry import Retry
+from billiard.exceptions import SoftTimeLimitExceeded
+from celery import Task
 
-from contract import errors, jobs, limits, names
-from contract.records import Records, Started
-from contract.store import JobStore
-from worker import children, ranking
+from contract import attempts, errors, jobs, names
+from contract.attempts import Started, Verdict
+from worker import leases, scoring
 from worker.celery import app, settings
-
-if TYPE_CHECKING:
-    from worker.scorer import Scorer, Scores
+from worker.connection import patiently, records
+from worker.leases import Lease
 
 logger = logging.getLogger(__name__)
 
-records = Records(settings)
-
-
-@cache
-def store() -> JobStore:
-    """This process's store. It waits for about a minute for a Redis that went away."""
-    client = redis.Redis.from_url(
-        settings.redis_url.get_secret_value(),
-        socket_timeout=10,
-        socket_connect_timeout=5,
-        socket_keepalive=True,
-        health_check_interval=30,
-        retry=Retry(ExponentialBackoff(cap=8, base=0.5), 10),
-        client_name="rerankq-store",
-    )
-    return JobStore(client, records)
-
-
-def scorer_of(model: str) -> Scorer:
-    """The scorer of `model` in this child, loaded once. Raises `ModelUnavailable`."""
-    # Here and not above: Flower imports this module, on machines that have no torch.
-    from worker import scorers
-
-    return scorers.get(
-        model, settings.device, children.threads(), settings.max_batch_tokens, settings.dtype
-    )
+#: Before the next attempt, in which another model scores.
+DOWNGRADE_DELAY_S = 1
 
 
 @app.task(
     bind=True,
     name=names.SCORE_TASK,
-    max_retries=settings.max_attempts - 1,
+    Request="worker.request:ScoreRequest",
+    max_retries=None,  # attempts are counted with the job, whatever way its message took
     default_retry_delay=2,
     resultrepr_maxsize=512,
     throws=(errors.RerankError,),
@@ -70,30 +40,59 @@ def score(self: Task, job_id: str, **counts: int) -> dict[str, Any]:
     Gives a summary. Raises the error that stands in the failure record.
     """
     try:
-        return _attempt(job_id)
+        return _attempt(self, job_id)
+    except MemoryError as error:
+        # One that left the task would be the end of the worker.
+        raise errors.OutOfMemory(f"job {job_id}: {error}") from None
     except errors.RedisUnavailable as error:
         # Not the job's fault, and no outcome could be recorded: it is to be tried again.
         raise self.retry(exc=error, countdown=5) from error
 
 
-def _attempt(job_id: str) -> dict[str, Any]:
+def _attempt(task: Task, job_id: str) -> dict[str, Any]:
     """Bring the job to its end, if it has none yet."""
-    began = time.monotonic()
-    started = store().do(records.start(job_id))
-    if not started.attempt:
-        logger.info("Job %s has ended already: nothing to do", job_id)
-        return {"skipped": True}
+    token = leases.new_token(task.request.hostname)
+    started = patiently(
+        attempts.start(
+            records,
+            job_id,
+            token,
+            max_attempts=settings.max_attempts,
+            lease_s=settings.lease_s,
+        )
+    )
+    match started.verdict:
+        case Verdict.ENDED:
+            logger.info("Job %s has ended already: nothing to do", job_id)
+            return {"skipped": True}
+        case Verdict.HELD:
+            # Another has it, and may yet die: to acknowledge this message would be to take away
+            # what brings the job back, which is one record for all deliveries of a message.
+            raise task.retry(countdown=settings.lease_s)
+        case Verdict.SILENT:
+            raise task.retry(countdown=settings.lease_s / 3)
+        case Verdict.EXHAUSTED:
+            raise fail(job_id, _exhausted(started), started, token)
+    with leases.kept(job_id, token) as lease:
+        return _score(task, job_id, started, lease)
+
+
+def _score(task: Task, job_id: str, started: Started, lease: Lease) -> dict[str, Any]:
+    how = None
     try:
-        result = _score(job_id, started, began)
-    except errors.RedisUnavailable:
-        raise
-    # Whatever it is, it is the end of this job only: a MemoryError that left the task would be the
-    # end of the worker.
+        job = scoring.job_of(job_id, started)
+        how = scoring.plan(job, started)
+        result = scoring.result(job, how, started, lease)
+    except leases.Superseded:
+        logger.info("Job %s has ended while it was scored", job_id)
+        return {"skipped": True}
+    # Whatever it is, it is the end of this job only.
     except Exception as error:  # noqa: BLE001
         ours = _explained(error)
-        fail(job_id, ours, started.attempt)
-        raise ours from (None if ours is error else error)
-    if not store().do(records.finish(result)):
+        if how is not None and how.instead and isinstance(ours, scoring.DOWNGRADE_AFTER):
+            raise _downgraded(task, lease, ours, how.instead) from None
+        raise fail(job_id, ours, started, lease.token) from (None if ours is error else error)
+    if not patiently(records.finish(result, lease.token)):
         logger.info("Job %s was ended by another while it was scored", job_id)
     return summary(result.provenance)
 
@@ -103,75 +102,30 @@ def _explained(error: Exception) -> errors.RerankError:
     if isinstance(error, errors.RerankError):
         return error
     if isinstance(error, SoftTimeLimitExceeded):
-        return errors.TimeLimitExceeded(
-            f"not done after {settings.soft_time_limit_s} s (RERANKQ_SOFT_TIME_LIMIT_S):"
-            " send fewer pairs in a job"
-        )
+        return leases.time_limit()
+    if isinstance(error, MemoryError):
+        return errors.OutOfMemory(f"out of memory outside of the model: {error}")
     return errors.ScoringError(f"unexpected {type(error).__name__}: {error}")
 
 
-@signals.task_failure.connect
-def _record_killed(task_id: str, exception: BaseException, **_: Any) -> None:
-    """Record, in the parent, the ends that a child could not record because it was killed."""
-    if isinstance(exception, TimeLimitExceeded):
-        limit = settings.time_limit_s
-        error: errors.RerankError = errors.TimeLimitExceeded(
-            f"killed after the hard time limit of {limit} s (RERANKQ_TIME_LIMIT_S)"
-        )
-    elif isinstance(exception, WorkerLostError):
-        error = errors.AttemptsExhausted(f"its worker process was killed each time: {exception}")
-    else:
-        return
-    fail(task_id, error, attempts=store().do(records.status(task_id)).attempts)
-
-
-def _score(job_id: str, started: Started, began: float) -> jobs.JobResult:
-    if started.attempt > settings.max_attempts:
-        raise errors.AttemptsExhausted(
-            f"started {settings.max_attempts} times and never came to an end"
-            " (RERANKQ_MAX_ATTEMPTS): it may be what ends its workers"
-        )
-    job = records.job(job_id, started.payload)
-    limits.check(job, settings)
-    scorer = scorer_of(job.model or settings.cross_encoder_model)
-    scores = scorer.score_counted(
-        [(each.query, candidate.text) for each in job.requests for candidate in each.candidates]
-    )
-    return jobs.JobResult(
-        job_id=job_id,
-        rankings=_rankings(job, scores),
-        provenance=_provenance(job, scorer, scores, started.attempt, time.monotonic() - began),
+def _exhausted(started: Started) -> errors.AttemptsExhausted:
+    return errors.AttemptsExhausted(
+        f"started {started.attempts} times (RERANKQ_MAX_ATTEMPTS), and {started.deaths} times its"
+        " worker process was killed: it may be what kills them"
     )
 
 
-def _rankings(job: jobs.Job, scores: Scores) -> tuple[jobs.Ranking, ...]:
-    rankings = []
-    start = 0
-    for request in job.requests:
-        end = start + len(request.candidates)
-        cut = sum(scores.cut[start:end])
-        rankings.append(ranking.rank(request, scores.logits[start:end], cut))
-        start = end
-    return tuple(rankings)
-
-
-def _provenance(
-    job: jobs.Job, scorer: Scorer, scores: Scores, attempt: int, seconds: float
-) -> jobs.Provenance:
-    return jobs.Provenance(
-        model_requested=job.model or settings.cross_encoder_model,
-        model=scorer.model,
-        attempts=attempt,
-        backend=scorer.backend,
-        device=scorer.device,
-        dtype=scorer.dtype,
-        max_length=scorer.max_length,
-        pairs=job.pairs,
-        unique_pairs=scores.unique_pairs,
-        tokens=scores.tokens,
-        truncated=scores.truncated,
-        seconds=seconds,
+def _downgraded(task: Task, lease: Lease, error: errors.RerankError, model: str) -> Exception:
+    """Hand the job over to another attempt, with another model; gives what to raise."""
+    logger.warning("Job %s (%s), goes to %s: %s", lease.job_id, error.code, model, error)
+    patiently(attempts.release(records, lease.job_id, lease.token, downgrade=error.code))
+    retry: Exception = task.retry(
+        exc=error,
+        countdown=DOWNGRADE_DELAY_S,
+        shadow=f"{names.SCORE_TASK}[{names.short_name(model)}]",
+        throw=False,
     )
+    return retry
 
 
 def summary(provenance: jobs.Provenance) -> dict[str, Any]:
@@ -186,7 +140,11 @@ def summary(provenance: jobs.Provenance) -> dict[str, Any]:
     }
 
 
-def fail(job_id: str, error: errors.RerankError, attempts: int) -> None:
-    """Put a failure on record, unless the job has ended already."""
-    store().do(records.finish(jobs.Failure.of(job_id, error, attempts)))
+def fail(
+    job_id: str, error: errors.RerankError, started: Started, token: str
+) -> errors.RerankError:
+    """Put a failure on record, unless the job has ended already; gives the error."""
+    failure = jobs.Failure.of(job_id, error, started.attempts)
+    patiently(records.finish(failure, token, dead_letter=error.dead_letter))
     logger.warning("Job %s failed (%s): %s", job_id, error.code, error)
+    return error

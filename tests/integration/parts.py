@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any
 
 import redis
 
-from contract import jobs, names
+from contract import attempts, jobs, names
 from contract.records import Exchange, Records
 from contract.settings import Settings
 from contract.store import JobStore
@@ -70,6 +71,11 @@ def payload(records: Records, job_id: str) -> Exchange[jobs.Job]:
         lambda pipe: pipe.get(records.keys.payload(job_id)),
         lambda replies: records.job(job_id, replies[0]),
     )
+
+
+def begin(records: Records, job_id: str, token: str | None = None) -> Exchange[attempts.Started]:
+    """Begin an attempt as a worker would."""
+    return attempts.start(records, job_id, token or uuid.uuid4().hex, max_attempts=4, lease_s=30)
 
 
 def result_of(job_id: str, *, downgraded: bool = False, score: float = 1.5) -> jobs.JobResult:
@@ -175,7 +181,7 @@ def play_worker(store: JobStore, outcome: jobs.Outcome) -> Callable[[], bool]:
             "somebody waits for a job",
             PATIENCE_S,
         )
-        store.do(records.start(outcome.job_id))
+        store.do(begin(records, outcome.job_id))
         return store.do(records.finish(outcome))
 
     return work

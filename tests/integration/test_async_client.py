@@ -31,6 +31,7 @@ from tests.integration.parts import (
     PATIENCE_S,
     QUERY,
     await_subscribers,
+    begin,
     busy_channel,
     failure_of,
     job,
@@ -353,7 +354,7 @@ def test_without_a_worker_result_times_out_and_the_job_stays(
 def test_a_job_that_was_late_can_be_waited_for_again(settings: Settings, store: JobStore) -> None:
     async def scenario(reranker: AsyncRerankClient) -> jobs.JobResult:
         await reranker.submit(QUERY, DOCUMENTS, job_id="mine")
-        store.do(store.records.start("mine"))
+        store.do(begin(store.records, "mine"))
         with pytest.raises(ResultTimeout, match="still running"):
             await reranker.result("mine", timeout=0.1)
         finish(store, result_of("mine"))
@@ -485,7 +486,7 @@ def test_a_thousand_waits_open_few_connections(
     async def scenario(reranker: AsyncRerankClient) -> int:
         ids = [f"j{place}" for place in range(1_000)]
         for job_id in ids:
-            store.do(store.records.start(job_id))
+            store.do(begin(store.records, job_id))
         waits = [asyncio.create_task(reranker.result(job_id, PATIENCE_S)) for job_id in ids]
         await asyncio.to_thread(await_subscribers, client, settings, 1)
         for job_id in ids:
@@ -597,7 +598,7 @@ async def ends(task: asyncio.Task[Any]) -> bool:
 
 def test_a_wait_can_be_cancelled_at_any_moment(settings: Settings, store: JobStore) -> None:
     """Nothing in the wait may swallow the cancellation: `result` would outlive its time."""
-    store.do(store.records.start("mine"))
+    store.do(begin(store.records, "mine"))
 
     async def cancelled_after(moment: int) -> bool:
         reranker = AsyncRerankClient(settings)
@@ -613,7 +614,7 @@ def test_a_wait_can_be_cancelled_at_any_moment(settings: Settings, store: JobSto
 
 
 def test_a_client_can_be_closed_at_any_moment(settings: Settings, store: JobStore) -> None:
-    store.do(store.records.start("mine"))
+    store.do(begin(store.records, "mine"))
 
     async def closed_after(moment: int) -> bool:
         reranker = AsyncRerankClient(settings)
@@ -696,7 +697,7 @@ def test_cancelling_ends_a_job(settings: Settings, store: JobStore, started: boo
         # Given a job that has not ended
         await reranker.submit(QUERY, DOCUMENTS, job_id="mine")
         if started:
-            store.do(store.records.start("mine"))
+            store.do(begin(store.records, "mine"))
         # When it is cancelled, and a worker comes with a result later
         assert await reranker.cancel("mine")
         assert not finish(store, result_of("mine"))
@@ -737,7 +738,7 @@ def test_status_follows_a_job(settings: Settings, store: JobStore) -> None:
     async def scenario(reranker: AsyncRerankClient) -> list[jobs.JobStatus]:
         await reranker.submit(QUERY, DOCUMENTS, job_id="mine")
         queued = await reranker.status("mine")
-        store.do(store.records.start("mine"))
+        store.do(begin(store.records, "mine"))
         running = await reranker.status("mine")
         finish(store, result_of("mine"))
         return [queued, running, await reranker.status("mine")]
@@ -754,7 +755,7 @@ def test_status_of_the_service_counts_jobs_and_messages(
     async def scenario(reranker: AsyncRerankClient) -> jobs.QueueStatus:
         for name in ("one", "two", "three"):
             await reranker.submit(QUERY, DOCUMENTS, job_id=name)
-        store.do(store.records.start("one"))
+        store.do(begin(store.records, "one"))
         finish(store, result_of("two"))
         return await reranker.status()
 

@@ -30,6 +30,7 @@ from tests.integration.parts import (
     PATIENCE_S,
     QUERY,
     await_subscribers,
+    begin,
     busy_channel,
     failure_of,
     job,
@@ -447,7 +448,7 @@ def test_a_job_that_was_late_can_be_waited_for_again(
     reranker: RerankClient, store: JobStore
 ) -> None:
     job_id = reranker.submit(QUERY, DOCUMENTS)
-    store.do(store.records.start(job_id))
+    store.do(begin(store.records, job_id))
     with pytest.raises(ResultTimeout, match="still running"):
         reranker.result(job_id, timeout=0.1)
 
@@ -633,12 +634,12 @@ def test_cancelling_ends_a_job(reranker: RerankClient, store: JobStore, started:
     # Given a job that has not ended
     job_id = reranker.submit(QUERY, DOCUMENTS)
     if started:
-        store.do(store.records.start(job_id))
+        store.do(begin(store.records, job_id))
     # When it is cancelled
     assert reranker.cancel(job_id)
     # Then that is its outcome, whatever a worker comes with later
     assert not finish(store, result_of(job_id))
-    assert store.do(store.records.start(job_id)).attempt == 0
+    assert store.do(begin(store.records, job_id)).attempts == 0
     with pytest.raises(JobFailed) as cancelled:
         reranker.result(job_id, PATIENCE_S)
     assert cancelled.value.failure.code == "cancelled"
@@ -678,7 +679,7 @@ def test_cancelling_wakes_those_who_wait(
 def test_status_follows_a_job(reranker: RerankClient, store: JobStore) -> None:
     job_id = reranker.submit(QUERY, DOCUMENTS)
     queued = reranker.status(job_id)
-    store.do(store.records.start(job_id))
+    store.do(begin(store.records, job_id))
     running = reranker.status(job_id)
     finish(store, failure_of(job_id))
     failed = reranker.status(job_id)
@@ -693,7 +694,7 @@ def test_status_of_the_service_counts_jobs_and_messages(
     reranker: RerankClient, store: JobStore
 ) -> None:
     first, second, _ = (reranker.submit(QUERY, DOCUMENTS) for _ in range(3))
-    store.do(store.records.start(first))
+    store.do(begin(store.records, first))
     finish(store, result_of(second))
 
     status = reranker.status()

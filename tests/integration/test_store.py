@@ -27,7 +27,7 @@ from contract.jobs import JobState
 from contract.records import Exchange, Records, compress
 from contract.settings import Settings
 from contract.store import AsyncJobStore, JobStore
-from tests.integration.parts import failure_of, job, keys_of, messages, payload, result_of
+from tests.integration.parts import begin, failure_of, job, keys_of, messages, payload, result_of
 
 T = TypeVar("T")
 
@@ -115,7 +115,7 @@ def test_accepting_the_same_job_again_changes_nothing(
     # Given a job that a worker has begun
     made = job()
     do(records.accept(made))
-    do(records.start(made.id))
+    do(begin(records, made.id))
     before = do(records.status(made.id))
     # When it is offered again
     do(records.accept(made))
@@ -225,7 +225,7 @@ def test_each_start_is_an_attempt(do: Do, records: Records) -> None:
     made = job()
     do(records.accept(made))
 
-    attempts = [do(records.start(made.id)).attempt for _ in range(3)]
+    attempts = [do(begin(records, made.id)).attempts for _ in range(3)]
 
     status = do(records.status(made.id))
     assert attempts == [1, 2, 3]
@@ -239,7 +239,7 @@ def test_a_started_job_is_running_and_no_longer_queued(
     do(records.accept(made))
     assert lives(client, records) == ({made.id}, set())
 
-    do(records.start(made.id))
+    do(begin(records, made.id))
 
     assert lives(client, records) == (set(), {made.id})
 
@@ -251,12 +251,12 @@ def test_an_ended_job_is_not_started_again(
     # Given a job that ended in its second attempt
     made = job()
     do(records.accept(made))
-    do(records.start(made.id))
-    do(records.start(made.id))
+    do(begin(records, made.id))
+    do(begin(records, made.id))
     do(records.finish(end(made.id)))
     before = do(records.status(made.id))
     # When its message is delivered once more
-    attempt = do(records.start(made.id)).attempt
+    attempt = do(begin(records, made.id)).attempts
     # Then there is nothing to do, and no attempt is counted
     assert attempt == 0
     assert do(records.status(made.id)) == before
@@ -264,7 +264,7 @@ def test_an_ended_job_is_not_started_again(
 
 def test_a_job_whose_records_expired_can_be_started_and_ended(do: Do, records: Records) -> None:
     """Its message may still come; then its caller learns why there is no result."""
-    assert do(records.start("expired")).attempt == 1
+    assert do(begin(records, "expired")).attempts == 1
     assert do(records.finish(failure_of("expired", "payload_missing")))
 
     status = do(records.status("expired"))
@@ -284,7 +284,7 @@ def test_an_outcome_is_recorded_with_the_state_it_leads_to(
     do: Do, records: Records, outcome: jobs.Outcome, state: JobState, code: str | None
 ) -> None:
     do(records.accept(job("j")))
-    do(records.start("j"))
+    do(begin(records, "j"))
 
     recorded = do(records.finish(outcome))
 
@@ -313,7 +313,7 @@ def test_the_first_outcome_stays(
 ) -> None:
     # Given a job with an outcome
     do(records.accept(job("j")))
-    do(records.start("j"))
+    do(begin(records, "j"))
     do(records.finish(first))
     before = do(records.status("j")), do(records.queue([]))
     # When another comes late
@@ -343,7 +343,7 @@ def test_an_outcome_outlives_forgetting_only_as_a_state(do: Do, records: Records
     do(records.forget("j"))
 
     assert not do(records.finish(result_of("j", downgraded=True)))
-    assert do(records.start("j")).attempt == 0
+    assert do(begin(records, "j")).attempts == 0
     assert isinstance(do(records.outcomes(["j"]))["j"], JobNotFound)
 
 
@@ -353,7 +353,7 @@ def test_the_payload_is_removed_at_the_end(
 ) -> None:
     made = job()
     do(records.accept(made))
-    do(records.start(made.id))
+    do(begin(records, made.id))
     assert client.exists(records.keys.payload(made.id))
 
     do(records.finish(end(made.id)))
@@ -387,7 +387,7 @@ def test_every_key_has_a_time_to_live_of_its_kind(
             do(records.accept(job(name)))
             do(records.mark_sent(name))
         if name != "queued":
-            do(records.start(name))
+            do(begin(records, name))
     for outcome in (result_of("done"), failure_of("failed"), result_of("forgotten")):
         do(records.finish(outcome))
     do(records.forget("forgotten"))
@@ -491,7 +491,7 @@ def test_outcomes_are_those_of_ended_jobs_and_errors_for_unknown_ones(
     # Given a job in each state
     for name in ("queued", "running", "done", "failed"):
         do(records.accept(job(name)))
-    do(records.start("running"))
+    do(begin(records, "running"))
     do(records.finish(result_of("done")))
     do(records.finish(failure_of("failed")))
     # When all are asked for, and one that never was
@@ -538,7 +538,7 @@ def test_the_queue_counts_jobs_by_state(do: Do, records: Records) -> None:
     for name in ("q1", "q2", "q3", "r1", "r2", "d1", "f1", "c1"):
         do(records.accept(job(name)))
     for name in ("r1", "r2", "d1"):
-        do(records.start(name))
+        do(begin(records, name))
     for outcome in (result_of("d1"), failure_of("f1"), failure_of("c1", jobs.CANCELLED)):
         do(records.finish(outcome))
 

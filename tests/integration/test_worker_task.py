@@ -25,7 +25,7 @@ from contract.jobs import JobState
 from contract.records import Records, compress
 from contract.settings import Settings
 from contract.store import JobStore
-from tests.integration.parts import failure_of, job, keys_of, request, result_of
+from tests.integration.parts import begin, failure_of, job, keys_of, request, result_of
 
 #: Runs the task for each id, as a worker's child would, and then scores with the library itself.
 DRIVER = """
@@ -119,7 +119,7 @@ def prepare(store: JobStore) -> list[str]:
     def accept(made: jobs.Job, *, starts: int = 0) -> None:
         store.do(records.accept(made))
         for _ in range(starts):
-            store.do(records.start(made.id))
+            store.do(begin(records, made.id))
 
     accept(GOOD)
     accept(job("default-model"))

@@ -17,7 +17,7 @@ from tests.unit import tiny_models
 from worker import models
 from worker.batches import lay_out
 from worker.bert import Bert, supports
-from worker.engines import torch_threads
+from worker.threads import torch_threads
 from worker.linear import Linear, PackedLinear
 from worker.tokens import PairTokens, SpecialIds
 

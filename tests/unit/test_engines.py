@@ -28,14 +28,14 @@ from worker.engines import (
     Engine,
     Pair,
     PredictEngine,
-    ahead,
     choose,
     linear_for,
-    torch_threads,
 )
+from worker.ladder import Budget
 from worker.linear import Linear, PackedLinear
 from worker.scorer import Scorer
 from worker.settings import cores
+from worker.threads import ahead, torch_threads
 from worker.tokens import PairTokens
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -176,14 +176,14 @@ def test_tokens_and_cuts_are_those_of_the_tokenizer(
 @pytest.mark.parametrize("make", [bert, tiny_models.roberta])
 def test_what_is_asked_for_is_taken(tmp_path: Path, make: Callable[[Path], str]) -> None:
     engine = choose(load(make(tmp_path)), int8=False, threads=3, max_batch_tokens=777)
-    assert (engine.threads, engine.max_batch_tokens) == (3, 777)
+    assert (engine.threads, engine.budget.full) == (3, 777)
 
 
 @pytest.mark.parametrize("make", [bert, tiny_models.roberta])
 def test_what_is_not_asked_for_is_found(tmp_path: Path, make: Callable[[Path], str]) -> None:
     engine = choose(load(make(tmp_path)), int8=False, threads=None, max_batch_tokens=None)
     assert 1 <= engine.threads <= cores()
-    assert engine.max_batch_tokens in CPU_BUDGETS
+    assert engine.budget.full in CPU_BUDGETS
 
 
 @pytest.mark.parametrize("positions", [16, 64, 128])
@@ -427,7 +427,7 @@ def test_batches_of_predict_stay_within_the_budget_with_their_padding(tmp_path: 
     for pairs in engine.scored:
         encoded = encoder.tokenizer(pairs, truncation=True, max_length=62, padding=True)
         padded = np.size(encoded["input_ids"])
-        assert len(pairs) == 1 or padded <= engine.max_batch_tokens
+        assert len(pairs) == 1 or padded <= engine.budget.full
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -482,7 +482,7 @@ def test_an_error_in_one_thread_comes_out_once_all_threads_have_ended(
     bundled: CrossEncoder, bundled_logits: Any, error: Exception
 ) -> None:
     engine = Failing(bundled)
-    engine.max_batch_tokens = 1
+    engine.budget = Budget(1)
     # Given an error while another batch is being scored
     engine.error = error
     with torch_threads(3):
@@ -516,8 +516,8 @@ def test_the_time_limit_leaves_no_work_behind_though_not_all_was_handed_out(
     bundled: CrossEncoder,
 ) -> None:
     engine = fast(bundled, threads=2)
-    engine.max_batch_tokens = 1
-    engine._pool = pool = StrikesWhileSubmitting(place=400)
+    engine.budget = Budget(1)
+    engine._pool._pool = pool = StrikesWhileSubmitting(place=400)
     with pool:
         with pytest.raises(SoftTimeLimitExceeded):
             engine.run([(QUERY, f"package {number}") for number in range(500)])
@@ -536,7 +536,7 @@ class AsOnGpu(BertEngine):
     def __init__(self, encoder: CrossEncoder, linear: type[Linear], threads: int) -> None:
         super().__init__(encoder, linear, threads)
         self._on_gpu = True
-        self.max_batch_tokens = 32_768
+        self.budget = Budget(32_768)
 
 
 def test_in_portions_scores_are_the_same(tmp_path: Path) -> None:

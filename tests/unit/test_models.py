@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from contract import names
 from contract.errors import ModelUnavailable
 from tests.unit import tiny_models
 from worker import models, scorers
@@ -57,7 +58,7 @@ def marker_code(marker: Path) -> str:
     ],
 )
 def test_the_short_name_is_without_owner_or_folder(model: str, short: str) -> None:
-    assert models.short_name(model) == short
+    assert names.short_name(model) == short
 
 
 def test_the_bundled_model_is_the_one_of_the_package_wherever_the_process_runs(
@@ -181,6 +182,7 @@ def test_the_error_is_one_line(tmp_path: Path) -> None:
 
 #: The hub's client reads its environment when it is imported: this needs a process of its own.
 LOAD_UNKNOWN = """
+from contract import names
 from contract.errors import ModelUnavailable
 from worker import models
 try:

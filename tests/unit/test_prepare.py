@@ -195,6 +195,6 @@ def test_a_cancellation_is_a_failure_that_counts_as_cancelled() -> None:
         ended_at=None,
         code=None,
     )
-    made = prepare.cancellation(status)
+    made = jobs.cancellation(status, prepare.CANCELLED)
     assert (made.job_id, made.attempts) == ("j", 2)
     assert jobs.JobState.after(made) is jobs.JobState.CANCELLED

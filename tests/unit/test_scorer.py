@@ -26,8 +26,17 @@ from transformers import AutoTokenizer
 from contract.errors import BadScores, OutOfMemory, ScoringError
 from tests.unit import tiny_models
 from worker import batches, models
-from worker.engines import BertEngine, Engine, Pair, Scored, linear_for, torch_threads
+from worker.engines import (
+    BeforeBatch,
+    BertEngine,
+    Engine,
+    Pair,
+    Scored,
+    linear_for,
+    nothing,
+)
 from worker.scorer import Scorer
+from worker.threads import torch_threads
 from worker.tokens import TEXTS_AT_ONCE, PairTokens
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -98,10 +107,12 @@ class Through:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.backend, self.dtype = engine.backend, engine.dtype
-        self.threads, self.max_batch_tokens = engine.threads, engine.max_batch_tokens
+        self.threads, self.budget = engine.threads, engine.budget
 
-    def run(self, pairs: Sequence[Pair]) -> Scored:
-        return self.engine.run(pairs)
+    def run(
+        self, pairs: Sequence[Pair], before_batch: BeforeBatch = nothing, *, careful: bool = False
+    ) -> Scored:
+        return self.engine.run(pairs, before_batch, careful=careful)
 
 
 @contextmanager
@@ -356,11 +367,13 @@ class CountsThreads(Through):
     inside = 0
     most = 0
 
-    def run(self, pairs: Sequence[Pair]) -> Scored:
+    def run(
+        self, pairs: Sequence[Pair], before_batch: BeforeBatch = nothing, *, careful: bool = False
+    ) -> Scored:
         self.inside += 1
         self.most = max(self.most, self.inside)
         try:
-            return super().run(pairs)
+            return super().run(pairs, before_batch, careful=careful)
         finally:
             self.inside -= 1
 
@@ -413,8 +426,10 @@ class AnswersFor(Through):
         super().__init__(engine)
         self.answers = answers
 
-    def run(self, pairs: Sequence[Pair]) -> Scored:
-        scored = super().run(pairs)
+    def run(
+        self, pairs: Sequence[Pair], before_batch: BeforeBatch = nothing, *, careful: bool = False
+    ) -> Scored:
+        scored = super().run(pairs, before_batch, careful=careful)
         return replace(scored, scores=np.resize(scored.scores, self.answers))
 
 
@@ -450,8 +465,10 @@ def test_a_batch_that_loses_a_score_is_a_failure_that_names_the_model() -> None:
 
 
 class GivesNaN(Through):
-    def run(self, pairs: Sequence[Pair]) -> Scored:
-        scored = super().run(pairs)
+    def run(
+        self, pairs: Sequence[Pair], before_batch: BeforeBatch = nothing, *, careful: bool = False
+    ) -> Scored:
+        scored = super().run(pairs, before_batch, careful=careful)
         scored.scores[-1] = np.nan
         return scored
 
@@ -482,10 +499,12 @@ class RunsOutOfTime(Through):
 
     late = False
 
-    def run(self, pairs: Sequence[Pair]) -> Scored:
+    def run(
+        self, pairs: Sequence[Pair], before_batch: BeforeBatch = nothing, *, careful: bool = False
+    ) -> Scored:
         if self.late:
             raise SoftTimeLimitExceeded
-        return super().run(pairs)
+        return super().run(pairs, before_batch, careful=careful)
 
 
 def test_the_time_limit_is_no_failure_of_the_model_and_frees_its_turn(

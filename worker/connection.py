@@ -1,0 +1,76 @@
+"""This process's connection to Redis, and how long it insists."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import suppress
+from functools import cache
+from typing import TypeVar
+
+import redis
+from billiard.exceptions import SoftTimeLimitExceeded
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from contract.errors import RedisUnavailable
+from contract.records import Exchange, Records
+from contract.store import JobStore
+from worker.celery import settings
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+records = Records(settings)
+
+#: Between two tries of what has to be done.
+PAUSE_S = 1.0
+#: A child waits for a reply; the main process has others to look after.
+CHILD_TIMEOUT_S = 10.0
+MAIN_TIMEOUT_S = 2.5
+
+
+@cache
+def store(timeout_s: float) -> JobStore:
+    """This process's store; a server that says nothing is given up after `timeout_s`."""
+    client = redis.Redis.from_url(
+        settings.redis_url.get_secret_value(),
+        socket_timeout=timeout_s,
+        socket_connect_timeout=min(5.0, timeout_s),
+        socket_keepalive=True,
+        health_check_interval=30,
+        # Once more, for a connection that was closed meanwhile.
+        retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
+        client_name="rerankq-store",
+    )
+    return JobStore(client, records)
+
+
+def patiently(exchange: Exchange[T]) -> T:
+    """Make the exchange in a child, however long Redis is away.
+
+    Scores that cannot be put on record must not become a failure, nor may the time limit's signal
+    keep them from it. Raises `RedisUnavailable` after RERANKQ_TIME_LIMIT_S.
+    """
+    began = time.monotonic()
+    while True:
+        with suppress(SoftTimeLimitExceeded):
+            try:
+                return store(CHILD_TIMEOUT_S).do(exchange)
+            except RedisUnavailable as error:
+                if time.monotonic() - began > settings.time_limit_s:
+                    raise
+                logger.warning("Waiting for Redis: %s", error)
+                # After a failover, an open connection may still lead to what is a replica now.
+                store(CHILD_TIMEOUT_S).client.connection_pool.disconnect()
+                time.sleep(PAUSE_S)
+
+
+def in_passing(exchange: Exchange[T]) -> T | None:
+    """Make the exchange in the main process, or go on without; None then."""
+    try:
+        return store(MAIN_TIMEOUT_S).do(exchange)
+    except RedisUnavailable as error:
+        logger.warning("Not put on record, Redis being away: %s", error)
+        return None

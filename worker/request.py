@@ -1,0 +1,56 @@
+"""What the main process puts on record for a child that was killed, and could not."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from billiard.exceptions import WorkerLostError
+from celery import signals
+from celery.worker.request import Request
+
+from contract import attempts, jobs
+from contract.errors import TimeLimitExceeded
+from worker import leases
+from worker.celery import settings
+from worker.connection import in_passing, records
+
+logger = logging.getLogger(__name__)
+
+
+class ScoreRequest(Request):
+    """A message that a child works on."""
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        """The child is killed for taking too long: that is the job's end."""
+        super().on_timeout(soft, timeout)
+        if soft:
+            return
+        error = TimeLimitExceeded(
+            f"killed after the hard time limit of {settings.time_limit_s} s (RERANKQ_TIME_LIMIT_S)"
+        )
+        status = in_passing(records.status(self.id))
+        failure = jobs.Failure.of(self.id, error, status.attempts if status else 0)
+        in_passing(records.finish(failure, self._owner, dead_letter=error.dead_letter))
+
+    def on_failure(
+        self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False
+    ) -> Any:
+        """The child was killed by another: the next attempt need not wait for its lease to end."""
+        error = getattr(exc_info.exception, "exc", exc_info.exception)
+        if isinstance(error, WorkerLostError | SystemExit) and self.worker_pid:
+            logger.warning("Job %s: its process %d was killed", self.id, self.worker_pid)
+            in_passing(attempts.release(records, self.id, self._owner, died=True))
+        return super().on_failure(exc_info, send_failed_event, return_ok)
+
+    @property
+    def _owner(self) -> str:
+        return leases.owner(self.hostname, self.worker_pid)
+
+
+@signals.task_revoked.connect
+def _record_revoked(request: Any, **_: Any) -> None:
+    """A job that was revoked in Flower is cancelled: no worker will take it."""
+    status = in_passing(records.status(request.id))
+    if status is not None:
+        in_passing(records.finish(jobs.cancellation(status, "revoked")))
