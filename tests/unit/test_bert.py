@@ -17,8 +17,8 @@ from tests.unit import tiny_models
 from worker import models
 from worker.batches import lay_out
 from worker.bert import Bert, supports
-from worker.threads import torch_threads
 from worker.linear import Linear, PackedLinear
+from worker.threads import torch_threads
 from worker.tokens import PairTokens, SpecialIds
 
 #: Layers, hidden size, heads, intermediate size.
