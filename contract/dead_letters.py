@@ -22,6 +22,11 @@ def ids(records: Records, at_most: int) -> Exchange[list[str]]:
     )
 
 
+def not_found(job_id: str) -> JobNotFound:
+    """The error of a job that is no dead letter."""
+    return JobNotFound(f"job {job_id} is no dead letter: see `rerankq dead list`")
+
+
 def letters(records: Records, job_ids: Sequence[str]) -> Exchange[list[jobs.DeadLetter]]:
     """Those of `job_ids` that are dead letters."""
 
@@ -66,7 +71,7 @@ def payload(records: Records, job_id: str) -> Exchange[jobs.Job]:
     def read(replies: list[Any]) -> jobs.Job:
         died_at, body = replies
         if died_at is None:
-            raise JobNotFound(f"job {job_id} is no dead letter: see `rerankq dead list`")
+            raise not_found(job_id)
         return records.job(job_id, body)
 
     return Exchange(send, read)

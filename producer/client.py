@@ -9,7 +9,7 @@ from typing import Any, Self, overload
 
 import redis
 
-from contract import jobs, names
+from contract import dead_letters, jobs, names
 from contract.errors import RedisUnavailable, ResultTimeout
 from contract.records import Records
 from contract.settings import Settings
@@ -145,6 +145,44 @@ class RerankClient:
     def forget(self, job_id: str) -> None:
         """Remove the outcome of an ended job from Redis before it expires."""
         self._store.do(self._records.forget(job_id))
+
+    def dead_letters(self, at_most: int = 1_000) -> list[jobs.DeadLetter]:
+        """Failed jobs that can be tried again, the last first."""
+        ids = self._store.do(dead_letters.ids(self._records, at_most))
+        return self._store.do(dead_letters.letters(self._records, ids))
+
+    def dead_letter(self, job_id: str) -> jobs.DeadLetter:
+        """One of them. Raises `JobNotFound` or `RedisUnavailable`."""
+        found = self._store.do(dead_letters.letters(self._records, [job_id]))
+        if not found:
+            raise dead_letters.not_found(job_id)
+        return found[0]
+
+    def retry(self, job_id: str, *, model: str | None = None) -> None:
+        """Queue a dead letter again under its id, as if new; with another model, if one is given.
+
+        Its failure is forgotten. Raises `JobNotFound`, `PayloadMissing`, `InvalidInput` or
+        `RedisUnavailable`.
+        """
+        letter = self.dead_letter(job_id)
+        job = self._store.do(dead_letters.payload(self._records, job_id))
+        if model is not None:
+            job = prepare.job(
+                job.requests,
+                self.settings,
+                model=model,
+                job_id=job_id,
+                allow_downgrade=job.allow_downgrade,
+            )
+        if not self._store.do(dead_letters.revive(self._records, job)):
+            raise dead_letters.not_found(job_id)
+        self._publisher.send(job, letter.priority)
+        self._store.do(self._records.mark_sent(job_id))
+
+    def drop(self, job_id: str) -> None:
+        """Give up a dead letter and its payload; it stays failed. Raises `JobNotFound`."""
+        if not self._store.do(dead_letters.drop(self._records, job_id)):
+            raise dead_letters.not_found(job_id)
 
     def watch(self) -> Watch:
         """A subscription with which to wait for several jobs; use it in a `with` block."""

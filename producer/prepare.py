@@ -49,6 +49,7 @@ def job(
     *,
     model: str | None = None,
     job_id: str | None = None,
+    allow_downgrade: bool = True,
 ) -> jobs.Job:
     """Make a job that the limits allow. Raises `InvalidInput` or one of its kinds."""
     made = jobs.parse(
@@ -57,6 +58,7 @@ def job(
             "id": jobs.new_job_id() if job_id is None else job_id,
             "requests": tuple(requests),
             "model": model,
+            "allow_downgrade": allow_downgrade,
         },
     )
     limits.check(made, settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from contract.settings import Settings
-from producer.cli import common, compare, jobs, rescore, stack
+from producer.cli import common, compare, dead, jobs, rescore, stack
 
 
 @click.group(
@@ -43,6 +43,7 @@ for command in (
     jobs.result,
     jobs.status,
     jobs.cancel,
+    dead.dead,
     rescore.rescore,
     compare.compare,
     stack.up,

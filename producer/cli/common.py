@@ -21,12 +21,14 @@ EXIT_NO_REDIS = 4
 EXIT_NO_WORKER = 5
 EXIT_TIMEOUT = 6
 EXIT_NOT_FOUND = 7
+EXIT_OVERLOADED = 8
 EXIT_INTERRUPTED = 130
 
 #: The first kind that fits gives the code; bad usage shares its code with bad input.
 _EXITS: tuple[tuple[type[errors.RerankError], int], ...] = (
     (errors.InvalidInput, EXIT_BAD_INPUT),
     (errors.RedisUnavailable, EXIT_NO_REDIS),
+    (errors.Overloaded, EXIT_OVERLOADED),
     (errors.NoWorker, EXIT_NO_WORKER),
     (errors.ResultTimeout, EXIT_TIMEOUT),
     (errors.JobNotFound, EXIT_NOT_FOUND),
@@ -44,6 +46,7 @@ Exit codes:
   {EXIT_NO_WORKER}    no worker answers
   {EXIT_TIMEOUT}    no result within --wait; the job goes on
   {EXIT_NOT_FOUND}    no such job
+  {EXIT_OVERLOADED}    not accepted: the queue or Redis' memory is nearly full; try again later
   {EXIT_INTERRUPTED}  interrupted
 """
 

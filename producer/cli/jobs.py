@@ -168,4 +168,5 @@ def _rows(found: jobs.JobStatus | jobs.QueueStatus) -> list[tuple[str, str]]:
         ("queue depth", str(found.queue_depth)),
         ("in flight", str(found.in_flight)),
         *((f"jobs {state.value}", str(count)) for state, count in found.jobs.items()),
+        ("dead letters", str(found.dead_letters)),
     ]
