@@ -1,6 +1,7 @@
 # make demo    re-score the bundled sample on this machine, and show what changed
 # make test    every check that CI runs
 # make bench   rerankq beside other rerankers on this machine, into benchmarks/results
+# make soak    the slow tests of faults, and a thousand jobs with a fault every two seconds
 # make up      Redis, a worker and Flower in the foreground
 # make format  put the code in order
 # make clean   remove what make made
@@ -11,7 +12,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PIP    := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install --quiet
 
-.PHONY: demo test bench up lint format clean
+.PHONY: demo test soak bench up lint format clean
 .DEFAULT_GOAL := test
 
 # The version check comes first: an old Python would fail later, and say less.
@@ -44,6 +45,10 @@ lint: $(READY)
 
 test: lint
 	$(BIN)/pytest
+
+soak: $(READY)
+	$(BIN)/pytest -m slow
+	$(BIN)/python -m tests.soak.soak
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

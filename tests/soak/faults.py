@@ -1,0 +1,153 @@
+"""What may happen to a service, and two workers to happen to."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from contract.names import Keys
+from tests.processes import children_of
+from tests.soak.server import Server
+
+
+class Worker:
+    """A worker that is started again whenever it has ended, as a supervisor would."""
+
+    def __init__(self, name: str, environment: Mapping[str, str], folder: Path) -> None:
+        self.name = name
+        self._environment = os.environ | environment
+        self._log = (folder / f"{name}.log").open("wb")
+        self.process = self._start()
+        self.starts = 1
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [
+                *(sys.executable, "-m", "celery", "-A", "worker", "worker", "--loglevel", "INFO"),
+                *("--concurrency", "1", "-n", f"{self.name}@soak", "--without-mingle"),
+            ],
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def see_to_it(self) -> None:
+        """Start it again if it has ended."""
+        if self.process.poll() is not None:
+            self.process = self._start()
+            self.starts += 1
+
+    @property
+    def children(self) -> list[int]:
+        """Of the pool; none while it starts, or after its end."""
+        with suppress(OSError):
+            return children_of(self.process.pid)
+        return []
+
+    def end(self) -> None:
+        """Let it finish its job, if it will."""
+        with suppress(ProcessLookupError):
+            self.process.terminate()
+        try:
+            self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        self._log.close()
+
+
+class Faults:
+    """All of them, each with how often it comes about in proportion to the others."""
+
+    def __init__(
+        self, server: Server, workers: list[Worker], keys: Keys, rng: random.Random
+    ) -> None:
+        self._server = server
+        self._workers = workers
+        self._keys = keys
+        self._rng = rng
+        self.weights: dict[Callable[[], object], int] = {
+            self.kill_a_child: 6,
+            self.kill_a_worker: 1,
+            self.stop_a_worker: 1,
+            self.cut_all_connections: 5,
+            self.redis_stands_still: 3,
+            self.redis_restarts: 2,
+            self.redis_is_full: 2,
+            self.lose_a_message: 4,
+            self.deliver_a_message_twice: 3,
+            self.put_garbage_on_the_queue: 3,
+            self.take_memory_from_a_child: 3,
+        }
+
+    def strike(self) -> str:
+        """Have one of them happen; gives its name."""
+        fault = self._rng.choices(list(self.weights), list(self.weights.values()))[0]
+        with suppress(ProcessLookupError):
+            fault()
+        return getattr(fault, "__name__", "").replace("_", " ")
+
+    def _worker(self) -> Worker:
+        return self._rng.choice(self._workers)
+
+    def kill_a_child(self) -> None:
+        for child in self._worker().children[:1]:
+            os.kill(child, signal.SIGKILL)
+
+    def kill_a_worker(self) -> None:
+        os.kill(self._worker().process.pid, signal.SIGKILL)
+
+    def stop_a_worker(self) -> None:
+        self._worker().process.terminate()
+
+    def cut_all_connections(self) -> None:
+        with self._server.client() as client:
+            client.client_kill_filter(_type="normal", skipme=True)
+
+    def redis_stands_still(self) -> None:
+        self._server.stand_still(self._rng.uniform(0.5, 6.0))
+
+    def redis_restarts(self) -> None:
+        self._server.restart(self._rng.uniform(0.1, 2.0))
+
+    def redis_is_full(self) -> None:
+        self._server.squeeze(self._rng.uniform(0.5, 3.0))
+
+    def lose_a_message(self) -> None:
+        """As a worker does that dies between taking a message and noting that it has it."""
+        with self._server.client() as client:
+            client.rpop(self._rng.choice(self._keys.queue_lists[:3]))
+
+    def deliver_a_message_twice(self) -> None:
+        """As a worker's messages are when its connection breaks."""
+        with self._server.client() as client:
+            for name in self._keys.queue_lists:
+                message = client.lindex(name, -1)
+                if isinstance(message, bytes):
+                    client.rpush(name, message)
+                    return
+
+    def put_garbage_on_the_queue(self) -> None:
+        garbage = (b"garbage", b"\xff\xfe", b"[]", b"{}", b'{"properties": {}}', b"null")
+        with self._server.client() as client:
+            client.rpush(self._keys.queue, self._rng.choice(garbage))
+
+    def take_memory_from_a_child(self) -> None:
+        """For two seconds it gets no more than it has."""
+        for child in self._worker().children[:1]:
+            pages = int(Path(f"/proc/{child}/statm").read_text().split()[0])
+            taken = pages * os.sysconf("SC_PAGE_SIZE")
+            resource.prlimit(child, resource.RLIMIT_AS, (taken, resource.RLIM_INFINITY))
+            time.sleep(2)
+            unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+            resource.prlimit(child, resource.RLIMIT_AS, unlimited)

@@ -1,0 +1,105 @@
+"""The jobs of a soak, and the scores that each model gives them."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+
+from contract import jobs
+from worker.models import BUNDLED_PATH
+from worker.scorer import Scorer
+
+SAMPLE = Path(__file__).parents[2] / "examples" / "packages"
+
+
+def made(number: int, rng: random.Random) -> list[jobs.Job]:
+    """Jobs of one to four queries of the sample, with long texts so that a job takes a while."""
+    queries, candidates = _sample()
+    return [_job(f"soak-{n}", queries, candidates, rng) for n in range(number)]
+
+
+def _job(
+    job_id: str,
+    queries: dict[str, str],
+    candidates: dict[str, list[jobs.Candidate]],
+    rng: random.Random,
+) -> jobs.Job:
+    return jobs.Job(
+        id=job_id,
+        requests=tuple(
+            jobs.Request(
+                query=queries[query_id],
+                query_id=query_id,
+                candidates=tuple(rng.sample(candidates[query_id], rng.randint(10, 40))),
+            )
+            for query_id in rng.sample(sorted(queries), rng.randint(1, 4))
+        ),
+        allow_downgrade=rng.random() < 0.8,
+    )
+
+
+def _sample() -> tuple[dict[str, str], dict[str, list[jobs.Candidate]]]:
+    texts = {line["_id"]: line for line in _lines("corpus.jsonl")}
+    queries = {line["_id"]: line["text"] for line in _lines("queries.jsonl")}
+    candidates: dict[str, list[jobs.Candidate]] = {query_id: [] for query_id in queries}
+    for line in (SAMPLE / "bm25.trec").read_text().splitlines():
+        query_id, _, document_id, *_ = line.split()
+        text = f"{texts[document_id]['title']} {texts[document_id]['text']} " * 12
+        candidates[query_id].append(jobs.Candidate(id=document_id, text=text))
+    return queries, candidates
+
+
+def _lines(name: str) -> Iterator[dict[str, str]]:
+    return map(json.loads, (SAMPLE / name).read_text().splitlines())
+
+
+def smaller_model(folder: Path) -> Path:
+    """A model that gives other scores than the bundled one; as large, but who counts."""
+    path = folder / "smaller"
+    shutil.copytree(BUNDLED_PATH, path)
+    weights = load_file(path / "model.safetensors")
+    weights["classifier.bias"] += 1
+    save_file(weights, path / "model.safetensors", {"format": "pt"})
+    return path
+
+
+class Expected:
+    """The scores of each (query, document) by each model, to the last bit."""
+
+    def __init__(self, models: Sequence[str], of: Sequence[jobs.Job]) -> None:
+        pairs = sorted(
+            {
+                (each.query, one.text)
+                for job in of
+                for each in job.requests
+                for one in each.candidates
+            }
+        )
+        self._scores = {
+            model: dict(zip(pairs, Scorer(model, threads=2).score(pairs), strict=True))
+            for model in models
+        }
+
+    def is_of_one_model(self, job: jobs.Job, result: jobs.JobResult) -> bool:
+        """Whether all scores are those of the model that the result names."""
+        scores = self._scores[result.provenance.model]
+        return all(
+            document.score == scores[request.query, request.candidates[document.index].text]
+            for request, ranking in zip(job.requests, result.rankings, strict=True)
+            for document in ranking.documents
+        )
+
+    def is_whole(self, job: jobs.Job, result: jobs.JobResult) -> bool:
+        """Whether each candidate stands once, and each ranking is in order."""
+        return all(
+            sorted(each.id for each in ranking.documents)
+            == sorted(each.id for each in request.candidates)
+            and [each.score for each in ranking.documents]
+            == sorted((each.score for each in ranking.documents), reverse=True)
+            for request, ranking in zip(job.requests, result.rankings, strict=True)
+        )

@@ -1,0 +1,243 @@
+"""Many jobs, two workers, a fault every two seconds; at the end the books must balance.
+
+    python -m tests.soak.soak --jobs 1000 --seed 7
+
+Every job that was accepted has ended in exactly one result or failure (lost = 0), which never
+changed (doubled = 0) and has the scores of the model it names, to the last bit (mixed = 0).
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from contract import jobs
+from contract.errors import RerankError
+from contract.names import Keys
+from contract.settings import Settings
+from producer.client import RerankClient
+from tests.soak.faults import Faults, Worker
+from tests.soak.jobs import Expected, made, smaller_model
+from tests.soak.server import Server
+
+T = TypeVar("T")
+
+EVERY_S = 2.0
+#: After the last fault, for whatever is still on its way.
+PATIENCE_S = 240.0
+
+#: Short, so that a soak of a minute sees them at work.
+TIMES = {
+    "RERANKQ_LEASE_S": "6",
+    "RERANKQ_SWEEP_EVERY_S": "2",
+    "RERANKQ_RESEND_AFTER_S": "6",
+    "RERANKQ_SOFT_TIME_LIMIT_S": "60",
+    "RERANKQ_TIME_LIMIT_S": "70",
+    "RERANKQ_VISIBILITY_TIMEOUT_S": "80",
+}
+
+
+@dataclass
+class Books:
+    """What was submitted, and what became of it."""
+
+    jobs: int
+    seconds: float = 0.0
+    faults: Counter[str] = field(default_factory=Counter)
+    #: By the model's role, or the failure's code.
+    results: Counter[str] = field(default_factory=Counter)
+    failures: Counter[str] = field(default_factory=Counter)
+    dead_letters: int = 0
+    worker_starts: int = 0
+    #: Jobs by the number of their attempts.
+    executions: Counter[int] = field(default_factory=Counter)
+    refusals: int = 0
+    lost: list[str] = field(default_factory=list)
+    doubled: list[str] = field(default_factory=list)
+    mixed: list[str] = field(default_factory=list)
+
+    @property
+    def balanced(self) -> bool:
+        """Nothing lost, nothing doubled, nothing mixed, and every job is accounted for."""
+        accounted = self.results.total() + self.failures.total() + len(self.lost)
+        return not (self.lost or self.doubled or self.mixed) and accounted == self.jobs
+
+    def __str__(self) -> str:
+        def of(counts: Counter[str] | Counter[int]) -> str:
+            return ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "-"
+
+        return "\n".join(
+            (
+                f"jobs         {self.jobs} in {self.seconds:.0f} s",
+                f"results      {of(self.results)}",
+                f"failures     {of(self.failures)}; dead letters {self.dead_letters}",
+                f"faults       {self.faults.total()}: {of(self.faults)}",
+                f"worker       starts {self.worker_starts}; refused submissions {self.refusals}",
+                f"executions   of one job: {of(self.executions)}",
+                f"lost {len(self.lost)}, doubled {len(self.doubled)}, mixed {len(self.mixed)}",
+                *(f"  {each}" for each in (*self.lost, *self.doubled, *self.mixed)),
+            )
+        )
+
+
+class Soak:
+    """One run."""
+
+    def __init__(self, number: int, seed: int, folder: Path, say: Callable[[str], object]) -> None:
+        self._rng = random.Random(seed)
+        self._jobs = made(number, self._rng)
+        self._folder = folder
+        self._say = say
+        self.books = Books(number)
+        self._done = Counter[str]()
+        self._quiet = threading.Event()
+
+    def run(self, fault_every_s: float = EVERY_S) -> Books:
+        """Submit all jobs, have faults happen until all are done, and count."""
+        smaller = smaller_model(self._folder)
+        with ExitStack() as stack:
+            server = stack.enter_context(Server(self._folder / "redis"))
+            settings = Settings.load(redis_url=server.url, namespace="soak")
+            environment = TIMES | {
+                "RERANKQ_REDIS_URL": server.url,
+                "RERANKQ_NAMESPACE": "soak",
+                "CROSS_ENCODER_MODEL": "bundled",
+                "RERANKQ_DOWNGRADE_MODEL": str(smaller),
+                "RERANKQ_THREADS": "1",
+            }
+            workers = [Worker(name, environment, self._folder) for name in ("one", "two")]
+            for worker in workers:
+                stack.callback(worker.end)
+            client = stack.enter_context(RerankClient(settings))
+            _insist(lambda: client.workers(0.5), lambda found: len(found) == len(workers))
+            self._go(
+                client, Faults(server, workers, Keys("soak"), self._rng), workers, fault_every_s
+            )
+            self.books.worker_starts = sum(worker.starts for worker in workers)
+            self._count(client, Expected(["bundled", str(smaller)], self._jobs))
+        return self.books
+
+    def _go(
+        self, client: RerankClient, faults: Faults, workers: list[Worker], fault_every_s: float
+    ) -> None:
+        began = time.monotonic()
+        submitting = threading.Thread(target=self._submit, args=(client,))
+        submitting.start()
+        due = began
+        while submitting.is_alive() or not self._all_ended(client):
+            for worker in workers:
+                worker.see_to_it()
+            time.sleep(max(0.0, due - time.monotonic()))
+            due = time.monotonic() + fault_every_s
+            fault = faults.strike()
+            self.books.faults[fault] += 1
+            self._say(f"{time.monotonic() - began:6.1f} s  {self._live} live  {fault}")
+            if time.monotonic() - began > PATIENCE_S + len(self._jobs):
+                break
+        self.books.seconds = time.monotonic() - began
+        deadline = time.monotonic() + PATIENCE_S
+        while not self._all_ended(client) and time.monotonic() < deadline:
+            for worker in workers:
+                worker.see_to_it()
+            time.sleep(0.5)
+
+    _live = 0
+
+    def _all_ended(self, client: RerankClient) -> bool:
+        status = _insist(client.status)
+        self._live = status.jobs[jobs.JobState.QUEUED] + status.jobs[jobs.JobState.RUNNING]
+        return not self._live
+
+    def _submit(self, client: RerankClient) -> None:
+        """At most some dozens at a time, so that faults meet jobs in every state."""
+        for job in self._jobs:
+            while self._live > 60:
+                time.sleep(0.1)
+            while True:
+                try:
+                    client.submit_job(job, priority=self._priority(job))
+                    self._live += 1
+                    break
+                except RerankError as error:
+                    if not error.retryable:
+                        raise
+                    self.books.refusals += 1
+                    time.sleep(0.3)
+
+    def _priority(self, job: jobs.Job) -> int:
+        return (0, 3, 6)[len(job.requests) % 3]
+
+    def _count(self, client: RerankClient, expected: Expected) -> None:
+        books = self.books
+        letters = {letter.job_id for letter in client.dead_letters(len(self._jobs))}
+        books.dead_letters = len(letters)
+        with client.watch() as watch:
+            for job in self._jobs:
+                ended = watch.any_of([job.id], 0).get(job.id)
+                books.executions[client.status(job.id).attempts] += 1
+                if isinstance(ended, jobs.JobResult):
+                    role = "downgraded" if ended.provenance.downgraded else "full"
+                    books.results[role] += 1
+                    if not (expected.is_of_one_model(job, ended) and expected.is_whole(job, ended)):
+                        books.mixed.append(job.id)
+                    if ended.provenance.downgraded and not job.allow_downgrade:
+                        books.mixed.append(f"{job.id} must not be downgraded")
+                    if job.id in letters:
+                        books.doubled.append(f"{job.id} has a result and is a dead letter")
+                elif isinstance(ended, jobs.Failure):
+                    books.failures[ended.code] += 1
+                    if job.id not in letters:
+                        books.lost.append(f"{job.id} failed ({ended.code}) and is no dead letter")
+                else:
+                    books.lost.append(f"{job.id}: {ended!r}")
+        totals = client.status().jobs
+        ended_in_all = totals[jobs.JobState.DONE] + totals[jobs.JobState.FAILED]
+        if ended_in_all != len(self._jobs):
+            books.doubled.append(f"{ended_in_all} ends were recorded of {len(self._jobs)} jobs")
+
+
+def _insist(call: Callable[[], T], enough: Callable[[T], bool] = lambda _: True) -> T:
+    """Call until it gives enough; errors of a Redis that is away are part of the soak."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            if enough(found := call()):
+                return found
+        except RerankError:
+            if time.monotonic() > deadline:
+                raise
+        assert time.monotonic() < deadline, "the service does not come back"
+        time.sleep(0.2)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--jobs", type=int, default=1_000)
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--logs", type=Path, default=None, help="keep the workers' logs there")
+    given = parser.parse_args(arguments)
+    seed = given.seed if given.seed is not None else random.SystemRandom().randrange(10**6)
+    print(f"seed {seed}", flush=True)  # noqa: T201
+    folder = given.logs or Path(tempfile.mkdtemp(prefix="rerankq-soak-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    books = Soak(given.jobs, seed, folder, lambda line: print(line, flush=True)).run()  # noqa: T201
+    print(books)  # noqa: T201
+    if books.balanced and given.logs is None:
+        shutil.rmtree(folder)
+    else:
+        print(f"logs: {folder}")  # noqa: T201
+    return 0 if books.balanced else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
