@@ -34,18 +34,20 @@ def letters(records: Records, job_ids: Sequence[str]) -> Exchange[list[jobs.Dead
         for job_id in job_ids:
             pipe.zscore(records.keys.dead, job_id)
             pipe.hgetall(records.keys.job(job_id))
+            pipe.exists(records.keys.payload(job_id))
 
     def read(replies: list[Any]) -> list[jobs.DeadLetter]:
+        each = zip(job_ids, replies[::3], replies[1::3], replies[2::3], strict=True)
         return [
-            _letter(job_id, fields)
-            for job_id, died_at, fields in zip(job_ids, replies[::2], replies[1::2], strict=True)
+            _letter(job_id, fields, bool(kept))
+            for job_id, died_at, fields, kept in each
             if died_at is not None and fields
         ]
 
     return Exchange(send, read)
 
 
-def _letter(job_id: str, raw: dict[bytes, bytes]) -> jobs.DeadLetter:
+def _letter(job_id: str, raw: dict[bytes, bytes], payload_kept: bool) -> jobs.DeadLetter:
     fields = {key.decode(): value.decode() for key, value in raw.items()}
     return jobs.DeadLetter(
         job_id=job_id,
@@ -58,6 +60,7 @@ def _letter(job_id: str, raw: dict[bytes, bytes]) -> jobs.DeadLetter:
         submitted_at=float(fields.get("submitted_at", 0)),
         ended_at=float(fields["ended_at"]),
         priority=int(fields.get("priority", 0)),
+        payload_kept=payload_kept,
     )
 
 

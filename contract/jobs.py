@@ -269,7 +269,7 @@ class JobStatus(Record):
 
 
 class DeadLetter(Record):
-    """A job that failed and can be tried again: its payload is kept."""
+    """A job that failed, and that may be tried again as long as its payload is kept."""
 
     job_id: str
     #: Of the failure: see `Failure`.
@@ -284,6 +284,8 @@ class DeadLetter(Record):
     submitted_at: float
     ended_at: float
     priority: int
+    #: Not if its caller has taken the outcome and had it forgotten.
+    payload_kept: bool
 
 
 class QueueStatus(Record):

@@ -250,12 +250,17 @@ class Records:
         """Remove the outcome of a job whose caller has it safe.
 
         Its small state stays a while longer, so that a message delivered twice finds it ended. A
-        dead letter stays one.
+        dead letter stays on the list, without its payload: who has the outcome has the job.
         """
 
         return self.script(
             scripts.FORGET,
-            (self.keys.job(job_id), self.keys.outcome(job_id), self.keys.dead),
+            (
+                self.keys.job(job_id),
+                self.keys.outcome(job_id),
+                self.keys.payload(job_id),
+                self.keys.dead,
+            ),
             (job_id, 2 * self.settings.visibility_timeout_s),
             lambda _: None,
         )

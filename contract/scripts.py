@@ -169,13 +169,13 @@ return 1
 """
 )
 
-#: KEYS job outcome dead; ARGV id, ttl of what stays.
+#: KEYS job outcome payload dead; ARGV id, ttl of what stays.
 FORGET = (
     _ENDED
     + """
 if ended then
-  redis.call('DEL', KEYS[2])
-  if not redis.call('ZSCORE', KEYS[3], ARGV[1]) then redis.call('EXPIRE', KEYS[1], ARGV[2]) end
+  redis.call('DEL', KEYS[2], KEYS[3])
+  if not redis.call('ZSCORE', KEYS[4], ARGV[1]) then redis.call('EXPIRE', KEYS[1], ARGV[2]) end
 end
 return 1
 """

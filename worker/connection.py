@@ -13,7 +13,7 @@ from billiard.exceptions import SoftTimeLimitExceeded
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from contract.errors import RedisUnavailable
+from contract.errors import RedisUnavailable, RerankError
 from contract.records import Exchange, Records
 from contract.store import JobStore
 from worker.celery import settings
@@ -71,6 +71,6 @@ def in_passing(exchange: Exchange[T]) -> T | None:
     """Make the exchange in the main process, or go on without; None then."""
     try:
         return store(MAIN_TIMEOUT_S).do(exchange)
-    except RedisUnavailable as error:
-        logger.warning("Not put on record, Redis being away: %s", error)
+    except RerankError as error:
+        logger.warning("Not put on record: %s", error)
         return None

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import redis
 from celery import bootsteps
 from kombu.exceptions import OperationalError
 
@@ -221,7 +222,7 @@ class Sweeper(bootsteps.StartStopStep):
         began = time.monotonic()
         try:
             sweep(store(MAIN_TIMEOUT_S), send_again)
-        except (RedisUnavailable, OperationalError) as error:
+        except (RedisUnavailable, OperationalError, redis.RedisError) as error:
             logger.warning("Lost jobs were not looked for: %s", error)
         if (took_s := time.monotonic() - began) > 1:
             logger.warning("Looking for lost jobs took %.1f s", took_s)

@@ -69,6 +69,7 @@ def show(settings: Settings, job_id: str, as_json: bool) -> None:
         ("pairs", str(letter.pairs)),
         ("submitted", _when(letter.submitted_at)),
         ("failed", _when(letter.ended_at)),
+        ("payload", "kept" if letter.payload_kept else "not kept: its caller has it"),
     ):
         table.add_row(name, Text(value))
     Console().print(table)
