@@ -42,7 +42,7 @@ if type(info) == 'string' then
   local used = tonumber(string.match(info, 'used_memory:(%d+)'))
   local most = tonumber(string.match(info, 'maxmemory:(%d+)')) or 0
   if most > 0 and used * 100 > most * tonumber(ARGV[10]) then
-    return {ARGV[2], 0, 'memory', math.floor(used * 100 / most)}
+    return {ARGV[2], 0, 'memory', math.min(100, math.floor(used * 100 / most))}
   end
 end
 redis.call('HSET', KEYS[1], 'digest', ARGV[2], 'state', 'queued', 'pairs', ARGV[4],
