@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from contract import scripts
+from contract.jobs import JobState
 from contract.records import Exchange, Records
 
 
@@ -40,6 +41,8 @@ class Started:
     downgrade: str | None
     #: See `Records.job`.
     payload: bytes | None
+    #: How the job has ended, if it has.
+    ended: JobState | None
 
 
 def start(
@@ -51,9 +54,14 @@ def start(
     """
 
     def read(replies: list[Any]) -> Started:
-        verdict, attempts, deaths, reason, payload = replies[0]
+        verdict, attempts, deaths, reason, payload, *state = replies[0]
         return Started(
-            Verdict(verdict.decode()), attempts, deaths, reason.decode() or None, payload
+            verdict=Verdict(verdict.decode()),
+            attempts=attempts,
+            deaths=deaths,
+            downgrade=reason.decode() or None,
+            payload=payload,
+            ended=JobState(state[0].decode()) if state else None,
         )
 
     return records.script(

@@ -68,12 +68,13 @@ return 1
 #: KEYS job queued running payload lease; ARGV id job_ttl token lease_ms grace_s max_attempts.
 #: Returns 'ended', 'held' (another attempt is under way), 'silent' (it may have died: to be asked
 #: again after the grace), 'exhausted' or 'started'; the number of attempts, of those that died, why
-#: to downgrade, and the payload. Asking twice with one token is asking once.
+#: to downgrade, the payload, and the state of a job that has ended. Asking twice with one token is
+#: asking once.
 START = (
     _NOW
     + _ENDED
     + """
-if ended then return {'ended', 0, 0, '', false} end
+if ended then return {'ended', 0, 0, '', false, state} end
 local attempts = tonumber(redis.call('HGET', KEYS[1], 'attempts') or 0)
 local open = redis.call('HGET', KEYS[1], 'open')
 local holder = redis.call('GET', KEYS[5])

@@ -11,6 +11,7 @@ from typing import Any
 
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Task
+from celery.exceptions import Ignore
 
 from contract import attempts, errors, jobs, names
 from contract.attempts import Started, Verdict
@@ -63,8 +64,7 @@ def _attempt(task: Task, job_id: str) -> dict[str, Any]:
     )
     match started.verdict:
         case Verdict.ENDED:
-            logger.info("Job %s has ended already: nothing to do", job_id)
-            return {"skipped": True}
+            return _skipped(job_id, started.ended)
         case Verdict.HELD:
             # Another has it, and may yet die: to acknowledge this message would be to take away
             # what brings the job back, which is one record for all deliveries of a message.
@@ -84,8 +84,7 @@ def _score(task: Task, job_id: str, started: Started, lease: Lease) -> dict[str,
         how = scoring.plan(job, started)
         result = scoring.result(job, how, started, lease)
     except leases.Superseded:
-        logger.info("Job %s has ended while it was scored", job_id)
-        return {"skipped": True}
+        return _skipped(job_id, None)
     # Whatever it is, it is the end of this job only.
     except Exception as error:  # noqa: BLE001
         ours = _explained(error)
@@ -95,6 +94,17 @@ def _score(task: Task, job_id: str, started: Started, lease: Lease) -> dict[str,
     if not patiently(records.finish(result, lease.token)):
         logger.info("Job %s was ended by another while it was scored", job_id)
     return summary(result.provenance)
+
+
+def _skipped(job_id: str, ended: jobs.JobState | None) -> dict[str, Any]:
+    """What Flower shows of a job that had ended; if with a result, that is what it goes on to show.
+
+    Raises `Ignore` then.
+    """
+    logger.info("Job %s has ended already: nothing to do", job_id)
+    if ended is jobs.JobState.DONE:
+        raise Ignore
+    return {"skipped": ended or "ended meanwhile"}
 
 
 def _explained(error: Exception) -> errors.RerankError:
