@@ -46,6 +46,7 @@ def job(
     *,
     model: str | None = None,
     job_id: str | None = None,
+    allow_downgrade: bool = True,
 ) -> jobs.Job:
     """Make a job that the limits allow. Raises `InvalidInput` or one of its kinds."""
     made = jobs.parse(
@@ -54,6 +55,7 @@ def job(
             "id": jobs.new_job_id() if job_id is None else job_id,
             "requests": tuple(requests),
             "model": model,
+            "allow_downgrade": allow_downgrade,
         },
     )
     limits.check(made, settings)
@@ -106,10 +108,11 @@ def single(
     top_k: int | None,
     model: str | None,
     job_id: str | None,
+    allow_downgrade: bool = True,
 ) -> jobs.Job:
     """Make a job of one query with its documents. Raises `InvalidInput`."""
     made = request(query, documents, top_k=top_k)
-    return job([made], settings, model=model, job_id=job_id)
+    return job([made], settings, model=model, job_id=job_id, allow_downgrade=allow_downgrade)
 
 
 def many(
@@ -117,6 +120,7 @@ def many(
     settings: Settings,
     model: str | None,
     pairs_per_job: int | None,
+    allow_downgrade: bool = True,
 ) -> list[jobs.Job]:
     """Make jobs of many requests. Raises `InvalidInput` naming the request's place."""
     made = []
@@ -127,7 +131,7 @@ def many(
             raise InvalidInput(f"request {place}: {error}") from error
     max_pairs = min(pairs_per_job or settings.max_pairs_per_job, settings.max_pairs_per_job)
     groups = pack(made, max_pairs=max_pairs, max_bytes=settings.max_bytes_per_job)
-    return [job(group, settings, model=model) for group in groups]
+    return [job(group, settings, model=model, allow_downgrade=allow_downgrade) for group in groups]
 
 
 def _request(data: jobs.Request | Mapping[str, object]) -> jobs.Request:
