@@ -8,7 +8,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from contract import jobs
 from contract.errors import InvalidInput
@@ -102,35 +102,43 @@ class Staging(scored.Scored):
             (self._depth,),
         ).fetchone()
         documents = self._database.execute(
-            f"SELECT count(DISTINCT document_id) FROM {self._best()}", (self._depth,)
+            f"SELECT count(DISTINCT document_id) FROM {self._best()}"
         ).fetchone()[0]
         return Counts(queries=queries, pairs=pairs, documents=documents)
 
     def inputs(self) -> manifest.Inputs:
         """What tells this collection from any other that would be scored in another way."""
-        queries = self._database.execute("SELECT id, text FROM queries ORDER BY seq")
-        candidates = self._database.execute(
-            f"SELECT query_id, document_id, score, text, metadata FROM {self._best()}"
-            " ORDER BY query_id, n",
-            (self._depth,),
-        )
-        documents = self._database.execute(
-            "SELECT id, text FROM documents"
-            f" WHERE id IN (SELECT document_id FROM {self._best()}) ORDER BY id",
-            (self._depth,),
-        )
         return manifest.Inputs(
-            queries=manifest.digest(queries),
-            candidates=manifest.digest(candidates),
-            documents=manifest.digest(documents),
+            queries=manifest.digest(
+                self._database.execute("SELECT id, text FROM queries ORDER BY seq")
+            ),
+            candidates=manifest.digest(
+                (query_id, self._candidates(query_id, "document_id, score, text, metadata"))
+                for (query_id,) in self._database.execute("SELECT id FROM queries ORDER BY seq")
+            ),
+            documents=manifest.digest(
+                self._database.execute(
+                    "SELECT id, text FROM documents"
+                    f" WHERE id IN (SELECT document_id FROM {self._best()}) ORDER BY id"
+                )
+            ),
         )
 
+    def _candidates(self, query_id: str, columns: str) -> list[tuple[Any, ...]]:
+        """Those of a query that are to be scored, the best first."""
+        return self._database.execute(
+            f"SELECT {columns} FROM candidates c WHERE query_id = ? ORDER BY {self._order} LIMIT ?",
+            (query_id, self._depth),
+        ).fetchall()
+
     def _best(self) -> str:
-        """SQL: the candidates that are to be scored, `n` counting those of a query from 1."""
+        """SQL: the candidates of all queries that are to be scored."""
+        if self._depth < 0:
+            return "candidates"
         return (
             "(SELECT * FROM (SELECT c.*, row_number() OVER"
             f" (PARTITION BY query_id ORDER BY {self._order}) AS n FROM candidates c)"
-            " WHERE ?1 < 0 OR n <= ?1)"
+            f" WHERE n <= {self._depth})"
         )
 
     def requests(self, top_k: int | None, *, redo: bool = False) -> Iterator[jobs.Request]:
@@ -164,11 +172,7 @@ class Staging(scored.Scored):
 
     def first_stage(self, query_id: str) -> list[tuple[str, float]]:
         """Document ids and scores of a query's first stage, best first, cut to the depth."""
-        rows = self._database.execute(
-            "SELECT c.document_id, c.score FROM candidates c WHERE c.query_id = ?"
-            f" ORDER BY {self._order} LIMIT ?",
-            (query_id, self._depth),
-        ).fetchall()
+        rows = self._candidates(query_id, "document_id, score")
         if self._order == _BY_SCORE:
             return rows
         # Request lines need not have scores: their order is what the first stage says.
