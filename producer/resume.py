@@ -35,6 +35,7 @@ class ResumableJournal(Journal):
         self.path: Path = Path(f"{output}.partial.jsonl")
         self._manifest_path = Path(f"{output}.manifest.json")
         self._restart = restart
+        self._same_command = f"the same command{' without --restart' if restart else ''} continues"
         super().__init__(output, staging)
         try:
             self.manifest = wanted if restart else self._take_up(wanted)
@@ -91,7 +92,7 @@ class ResumableJournal(Journal):
     def keep(self, say: Callable[[str], object]) -> None:
         """Say where the lines so far are; if nothing was sent, no file is left."""
         if self.was_begun:
-            say(f"what was scored so far is in {self.path}: the same command continues")
+            say(f"what was scored so far is in {self.path}: {self._same_command}")
         else:
             self.remove()
 

@@ -222,8 +222,11 @@ def test_a_restart_forgets_what_was_there_once_it_begins(output: Path) -> None:
     with taken_up(output) as journal:
         assert (journal.manifest.run_id, journal.pending) == (run_id, 4)
 
+    said: list[str] = []
     with taken_up(output, restart=True, top_k=1) as journal:
         journal.begin()
+        journal.keep(said.append)
+    assert said[0].endswith("the same command without --restart continues")
     with taken_up(output, top_k=1) as journal:
         assert journal.manifest.run_id != run_id
         assert journal.pending == QUERIES
