@@ -68,13 +68,21 @@ class AsyncRerankClient:
         top_k: int | None = None,
         model: str | None = None,
         job_id: str | None = None,
+        allow_downgrade: bool = True,
         priority: int = names.PRIORITY_SINGLE,
     ) -> str:
         """See `RerankClient.submit`."""
 
         async with self._submissions:
             job = await self._in_thread(
-                prepare.single, query, documents, self.settings, top_k, model, job_id
+                prepare.single,
+                query,
+                documents,
+                self.settings,
+                top_k,
+                model,
+                job_id,
+                allow_downgrade,
             )
             return await self._submit(job, priority)
 
@@ -83,12 +91,15 @@ class AsyncRerankClient:
         requests: Iterable[jobs.Request | dict[str, Any]],
         *,
         model: str | None = None,
+        allow_downgrade: bool = True,
         priority: int = names.PRIORITY_BULK,
         pairs_per_job: int | None = None,
     ) -> list[str]:
         """See `RerankClient.submit_many`."""
 
-        made = await self._in_thread(prepare.many, requests, self.settings, model, pairs_per_job)
+        made = await self._in_thread(
+            prepare.many, requests, self.settings, model, pairs_per_job, allow_downgrade
+        )
         return [await self.submit_job(job, priority=priority) for job in made]
 
     async def submit_job(self, job: jobs.Job, *, priority: int = names.PRIORITY_BULK) -> str:
@@ -119,12 +130,19 @@ class AsyncRerankClient:
         top_k: int | None = None,
         model: str | None = None,
         job_id: str | None = None,
+        allow_downgrade: bool = True,
         priority: int = names.PRIORITY_SINGLE,
         timeout: float | None = 300.0,  # noqa: ASYNC109
     ) -> jobs.JobResult:
         """See `RerankClient.rerank`."""
         job_id = await self.submit(
-            query, documents, top_k=top_k, model=model, job_id=job_id, priority=priority
+            query,
+            documents,
+            top_k=top_k,
+            model=model,
+            job_id=job_id,
+            allow_downgrade=allow_downgrade,
+            priority=priority,
         )
         try:
             return await self.result(job_id, timeout)

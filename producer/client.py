@@ -45,16 +45,18 @@ class RerankClient:
         top_k: int | None = None,
         model: str | None = None,
         job_id: str | None = None,
+        allow_downgrade: bool = True,
         priority: int = names.PRIORITY_SINGLE,
     ) -> str:
         """Queue one query with its documents (strings, dicts or `Candidate`s); gives the job's id.
 
         `top_k` keeps that many of the best, `model` asks for another than the worker's default,
-        `priority` is 0 (first) to 9. With a `job_id` of the caller's choice, submitting again is
-        harmless: a job that has ended is not scored again while its state is remembered
-        (RERANKQ_JOB_TTL_S). Raises `InvalidInput` before anything is sent, or `RedisUnavailable`.
+        `priority` is 0 (first) to 9. Without `allow_downgrade`, no smaller model takes its place.
+        With a `job_id` of the caller's choice, submitting again is harmless: a job that has ended
+        is not scored again while its state is remembered (RERANKQ_JOB_TTL_S). Raises
+        `InvalidInput` before anything is sent, or `RedisUnavailable`.
         """
-        job = prepare.single(query, documents, self.settings, top_k, model, job_id)
+        job = prepare.single(query, documents, self.settings, top_k, model, job_id, allow_downgrade)
         return self.submit_job(job, priority=priority)
 
     def submit_many(
@@ -62,6 +64,7 @@ class RerankClient:
         requests: Iterable[jobs.Request | dict[str, Any]],
         *,
         model: str | None = None,
+        allow_downgrade: bool = True,
         priority: int = names.PRIORITY_BULK,
         pairs_per_job: int | None = None,
     ) -> list[str]:
@@ -71,7 +74,7 @@ class RerankClient:
         fills its batches across the queries of a job. Raises as `submit`; all requests are checked
         before the first is sent.
         """
-        made = prepare.many(requests, self.settings, model, pairs_per_job)
+        made = prepare.many(requests, self.settings, model, pairs_per_job, allow_downgrade)
         return [self.submit_job(job, priority=priority) for job in made]
 
     def submit_job(self, job: jobs.Job, *, priority: int = names.PRIORITY_BULK) -> str:
@@ -102,12 +105,19 @@ class RerankClient:
         top_k: int | None = None,
         model: str | None = None,
         job_id: str | None = None,
+        allow_downgrade: bool = True,
         priority: int = names.PRIORITY_SINGLE,
         timeout: float | None = 300.0,
     ) -> jobs.JobResult:
         """Submit and wait. Raises as `submit` and `result`; a job that is late is cancelled."""
         job_id = self.submit(
-            query, documents, top_k=top_k, model=model, job_id=job_id, priority=priority
+            query,
+            documents,
+            top_k=top_k,
+            model=model,
+            job_id=job_id,
+            allow_downgrade=allow_downgrade,
+            priority=priority,
         )
         try:
             return self.result(job_id, timeout)

@@ -262,7 +262,7 @@ def warm_up(client: RerankClient, model: str, folder: Path, at_once: int) -> Non
         for n in range(at_once)
     )
     source.write_text("\n".join(lines))
-    options = rescore.Options(model=model, window=at_once, pairs_per_job=1)
+    options = rescore.Options(model=model, allow_downgrade=False, window=at_once, pairs_per_job=1)
     with Staging(client.settings, formats.BadLines()) as staging:
         staging.load_requests(str(source))
         with Journal(str(folder / "warm-up"), staging) as journal:

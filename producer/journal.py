@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Self
 
 from contract import jobs
 from contract.errors import InvalidInput
-from producer.formats import STDIN
+from producer.outputs import is_stream, whole_file
+from producer.scored import Redo
 from producer.staging import Staging
-
-#: Standard output, in place of a file.
-STDOUT = STDIN
+from producer.tally import Tally
 
 
 class Journal:
@@ -30,44 +27,93 @@ class Journal:
     Raises `InvalidInput` at the start if the output cannot be written.
     """
 
+    #: Whether what is in it, and in flight, is taken up when the command is started again.
+    resumable = False
+    #: Whether it has been taken up.
+    resumed = False
+
     def __init__(self, output: str, staging: Staging) -> None:
         self._staging = staging
         self.path = None if is_stream(output) else Path(f"{output}.partial.jsonl")
+        #: The model that the first result was asked of: a worker's default may change.
+        self.model_requested: str | None = None
         try:
-            if self.path is None:
-                self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
-            else:
-                self._file = self.path.open("w+b")
+            self._file = self._open()
         except OSError as error:
             raise InvalidInput(f"{self.path}: {error.strerror}") from error
+
+    def _open(self) -> IO[bytes]:
+        return tempfile.TemporaryFile() if self.path is None else self.path.open("w+b")
+
+    @property
+    def redoes(self) -> bool:
+        """Whether only some queries are to be scored, once more."""
+        return False
+
+    @property
+    def pending(self) -> int:
+        """Number of queries that are still to be scored."""
+        return self._staging.pending(redo=self.redoes)
+
+    def rounds(self, redo: Collection[Redo]) -> Iterator[None]:
+        """Once for each time that something is to be scored."""
+        yield
+
+    def begin(self) -> None:
+        """Called before the first job is sent."""
+
+    def job_id(self, query_ids: Sequence[str]) -> str:
+        """The id of the job of these queries."""
+        return jobs.new_job_id()
+
+    def have_ended(self, query_ids: Sequence[str]) -> bool:
+        """Whether nothing is to be done for these queries."""
+        return self._staging.have_ended(query_ids)
+
+    def tally(self) -> Tally:
+        """What it holds."""
+        return self._staging.tally()
 
     def add_result(self, result: jobs.JobResult) -> None:
         """Append a line for each query of a job."""
         source = result.provenance.model_dump(include=_OF_A_QUERY)
-        for ranking in result.rankings:
-            self._append(
-                ranking.query_id or "",
-                {
-                    "query_id": ranking.query_id,
-                    "documents": [each.model_dump(exclude_none=True) for each in ranking.documents],
-                    "provenance": source,
-                },
-            )
-        self._file.flush()
+        self._append(
+            {
+                "query_id": ranking.query_id,
+                "documents": [each.model_dump(exclude_none=True) for each in ranking.documents],
+                "truncated": ranking.truncated,
+                "provenance": source,
+            }
+            for ranking in result.rankings
+        )
 
     def add_failure(self, query_ids: list[str], failure: jobs.Failure) -> None:
         """Append a line for each query that has no ranking."""
         error = failure.model_dump(include={"code", "message", "retryable"})
-        for query_id in query_ids:
-            self._append(query_id, {"query_id": query_id, "error": error})
-        self._file.flush()
+        self._append({"query_id": query_id, "error": error} for query_id in query_ids)
 
-    def _append(self, query_id: str, line: dict[str, Any]) -> None:
-        self._staging.note_scored(query_id, self._file.seek(0, os.SEEK_END))
-        self._file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+    def _append(self, lines: Iterator[dict[str, Any]]) -> None:
+        """Append all lines of a job at once; they are on disk when this returns."""
+        starts = []
+        start = self._file.seek(0, os.SEEK_END)
+        written = bytearray()
+        for line in lines:
+            starts.append((start + len(written), line))
+            written += json.dumps(line, ensure_ascii=False).encode() + b"\n"
+        self._file.write(written)
+        self._file.flush()
+        if self.resumable:
+            os.fsync(self._file.fileno())
+        for at, line in starts:
+            self._note(at, line)
+
+    def _note(self, start: int, line: dict[str, Any]) -> None:
+        self._staging.note_scored(start, line)
+        if self.model_requested is None and "provenance" in line:
+            self.model_requested = line["provenance"]["model_requested"]
 
     def lines(self) -> Iterator[tuple[bytes, dict[str, Any]]]:
-        """All lines, raw and parsed, in the order of the input."""
+        """The line that counts of each query, raw and parsed, in the order of the input."""
         for _, start in self._staging.scored():
             self._file.seek(start)
             raw = self._file.readline()
@@ -75,13 +121,13 @@ class Journal:
 
     def write_run(self, output: str) -> None:
         """Write the TREC run: ranks from 1, scores as the model gave them, the model as tag."""
-        with _whole_file(output) as file:
+        with whole_file(output) as file:
             for _, line in self.lines():
                 file.writelines(_trec_lines(line))
 
     def write_results(self, output: str) -> None:
         """Write the lines themselves."""
-        with _whole_file(output) as file:
+        with whole_file(output) as file:
             for raw, _ in self.lines():
                 file.write(raw)
 
@@ -107,13 +153,12 @@ class Journal:
         self._file.close()
 
 
-#: What of a job's provenance holds for each of its queries.
+#: What of a job's provenance holds for each of its queries, whatever became of its workers.
 _OF_A_QUERY = {
     "model_requested",
     "model",
     "downgraded",
     "reason",
-    "attempts",
     "backend",
     "device",
     "dtype",
@@ -133,54 +178,3 @@ def _trec_lines(line: dict[str, Any]) -> Iterator[bytes]:
             f"{line['query_id']} Q0 {document['id']} {document['rank']} {document['score']!r}"
             f" {run_tag(line['provenance'])}\n"
         ).encode()
-
-
-def is_stream(output: str) -> bool:
-    """Whether it is written to as it is: standard output, a device, a named pipe."""
-    path = Path(output)
-    return output == STDOUT or (path.exists() and not path.is_file() and not path.is_dir())
-
-
-def check_writable(output: str) -> None:
-    """Raise `InvalidInput` unless a file of that name can be made."""
-    if is_stream(output):
-        return
-    path = Path(output)
-    if path.is_dir():
-        raise InvalidInput(f"{output}: this is a directory, not a file")
-    if not path.absolute().parent.is_dir():
-        raise InvalidInput(f"{output}: the folder does not exist")
-    if not os.access(path.absolute().parent, os.W_OK):
-        raise InvalidInput(f"{output}: the folder cannot be written to")
-
-
-@contextmanager
-def _whole_file(output: str) -> Iterator[IO[bytes]]:
-    """A file that has its name only once it is whole, and on disk."""
-    if output == STDOUT:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    path = Path(output).resolve()  # what a link points to is replaced, not the link
-    if is_stream(output):
-        with path.open("wb") as stream:
-            yield stream
-        return
-    with tempfile.NamedTemporaryFile(
-        dir=path.parent, prefix=f".{path.name}.", delete=False
-    ) as file:
-        try:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            Path(file.name).chmod(0o666 & ~_umask())
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -111,10 +111,11 @@ def single(
     top_k: int | None,
     model: str | None,
     job_id: str | None,
+    allow_downgrade: bool = True,
 ) -> jobs.Job:
     """Make a job of one query with its documents. Raises `InvalidInput`."""
     made = request(query, documents, top_k=top_k)
-    return job([made], settings, model=model, job_id=job_id)
+    return job([made], settings, model=model, job_id=job_id, allow_downgrade=allow_downgrade)
 
 
 def many(
@@ -122,6 +123,7 @@ def many(
     settings: Settings,
     model: str | None,
     pairs_per_job: int | None,
+    allow_downgrade: bool = True,
 ) -> list[jobs.Job]:
     """Make jobs of many requests. Raises `InvalidInput` naming the request's place."""
     made = []
@@ -132,7 +134,7 @@ def many(
             raise InvalidInput(f"request {place}: {error}") from error
     max_pairs = min(pairs_per_job or settings.max_pairs_per_job, settings.max_pairs_per_job)
     groups = pack(made, max_pairs=max_pairs, max_bytes=settings.max_bytes_per_job)
-    return [job(group, settings, model=model) for group in groups]
+    return [job(group, settings, model=model, allow_downgrade=allow_downgrade) for group in groups]
 
 
 def _request(data: jobs.Request | Mapping[str, object]) -> jobs.Request:

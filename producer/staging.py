@@ -8,12 +8,12 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from contract import jobs
 from contract.errors import InvalidInput
 from contract.settings import Settings
-from producer import formats
+from producer import formats, manifest, scored
 
 _SCHEMA = """
 CREATE TABLE queries (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, text TEXT);
@@ -26,7 +26,6 @@ CREATE TABLE qrels (
   query_id TEXT NOT NULL, document_id TEXT NOT NULL, relevance INTEGER NOT NULL,
   UNIQUE (query_id, document_id)
 );
-CREATE TABLE scored (query_id TEXT NOT NULL UNIQUE, start INTEGER NOT NULL);
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 PRAGMA cache_size = -32768;
@@ -47,7 +46,7 @@ class Counts:
     documents: int
 
 
-class Staging:
+class Staging(scored.Scored):
     """A collection on disk, in the order in which it is to be scored. Use it in a `with` block.
 
     `depth` keeps that many candidates of each query. The file lies where SQLite puts temporary
@@ -61,7 +60,7 @@ class Staging:
         self._order = _BY_SCORE
         # An empty name is a private database in a file that SQLite has unlinked already.
         self._database = sqlite3.connect("", isolation_level=None)
-        self._database.executescript(_SCHEMA)
+        self._database.executescript(_SCHEMA + scored.SCHEMA)
 
     def load_run(self, run: str, queries: str, corpus: str) -> None:
         """Load a TREC run with its queries and its corpus. Raises `InvalidInput`."""
@@ -103,16 +102,49 @@ class Staging:
             (self._depth,),
         ).fetchone()
         documents = self._database.execute(
-            "SELECT count(DISTINCT document_id) FROM (SELECT document_id, row_number() OVER"
-            f" (PARTITION BY query_id ORDER BY {self._order}) AS n FROM candidates c)"
-            " WHERE ?1 < 0 OR n <= ?1",
-            (self._depth,),
+            f"SELECT count(DISTINCT document_id) FROM {self._best()}"
         ).fetchone()[0]
         return Counts(queries=queries, pairs=pairs, documents=documents)
 
-    def requests(self, top_k: int | None) -> Iterator[jobs.Request]:
-        """All that is to be scored, one query at a time."""
-        rows = self._database.execute("SELECT id, text FROM queries ORDER BY seq")
+    def inputs(self) -> manifest.Inputs:
+        """What tells this collection from any other that would be scored in another way."""
+        return manifest.Inputs(
+            queries=manifest.digest(
+                self._database.execute("SELECT id, text FROM queries ORDER BY seq")
+            ),
+            candidates=manifest.digest(
+                (query_id, self._candidates(query_id, "document_id, score, text, metadata"))
+                for (query_id,) in self._database.execute("SELECT id FROM queries ORDER BY seq")
+            ),
+            documents=manifest.digest(
+                self._database.execute(
+                    "SELECT id, text FROM documents"
+                    f" WHERE id IN (SELECT document_id FROM {self._best()}) ORDER BY id"
+                )
+            ),
+        )
+
+    def _candidates(self, query_id: str, columns: str) -> list[tuple[Any, ...]]:
+        """Those of a query that are to be scored, the best first."""
+        return self._database.execute(
+            f"SELECT {columns} FROM candidates c WHERE query_id = ? ORDER BY {self._order} LIMIT ?",
+            (query_id, self._depth),
+        ).fetchall()
+
+    def _best(self) -> str:
+        """SQL: the candidates of all queries that are to be scored."""
+        if self._depth < 0:
+            return "candidates"
+        return (
+            "(SELECT * FROM (SELECT c.*, row_number() OVER"
+            f" (PARTITION BY query_id ORDER BY {self._order}) AS n FROM candidates c)"
+            f" WHERE n <= {self._depth})"
+        )
+
+    def requests(self, top_k: int | None, *, redo: bool = False) -> Iterator[jobs.Request]:
+        """All that is to be scored, or redone, one query at a time."""
+        which = "WHERE id IN (SELECT query_id FROM redo)" if redo else ""
+        rows = self._database.execute(f"SELECT id, text FROM queries {which} ORDER BY seq")
         for query_id, text in rows:
             candidates = self._database.execute(
                 "SELECT c.document_id AS id, coalesce(c.text, d.text) AS text, c.score, c.metadata"
@@ -140,11 +172,7 @@ class Staging:
 
     def first_stage(self, query_id: str) -> list[tuple[str, float]]:
         """Document ids and scores of a query's first stage, best first, cut to the depth."""
-        rows = self._database.execute(
-            "SELECT c.document_id, c.score FROM candidates c WHERE c.query_id = ?"
-            f" ORDER BY {self._order} LIMIT ?",
-            (query_id, self._depth),
-        ).fetchall()
+        rows = self._candidates(query_id, "document_id, score")
         if self._order == _BY_SCORE:
             return rows
         # Request lines need not have scores: their order is what the first stage says.
@@ -164,16 +192,6 @@ class Staging:
             "SELECT count(DISTINCT query_id) FROM qrels"
         ).fetchone()[0]
         return count
-
-    def note_scored(self, query_id: str, start: int) -> None:
-        """Remember where in the journal a query's line begins."""
-        self._database.execute("INSERT INTO scored VALUES (?, ?)", (query_id, start))
-
-    def scored(self) -> Iterator[tuple[str, int]]:
-        """Queries in the order of the input, with where their lines begin in the journal."""
-        yield from self._database.execute(
-            "SELECT q.id, s.start FROM queries q JOIN scored s ON s.query_id = q.id ORDER BY q.seq"
-        )
 
     def _load_run(self, path: str) -> None:
         for number, line in formats.run(path, self._bad):

@@ -14,6 +14,10 @@ from contract import errors
 #: An option whose help names its environment variable.
 option = partial(click.option, show_envvar=True)
 
+downgrade_option = option(
+    "--no-downgrade", is_flag=True, help="Fail, rather than be scored by a smaller model."
+)
+
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_PARTIAL = 3

@@ -18,12 +18,13 @@ from rich.text import Text
 from contract import errors
 from contract.settings import Settings
 from producer import compare as comparing
-from producer import formats, measures
+from producer import formats, measures, waiting
 from producer import rescore as rescoring
 from producer.cli import common, runs
 from producer.client import RerankClient
 from producer.compare import Collection, Summary
 from producer.journal import Journal
+from producer.tally import Tally
 
 #: Of an id or a query, in what is printed for people.
 CUT_CHARS = 60
@@ -72,7 +73,8 @@ def compare(
         pairs = runs.load(collection, files, qrels, bad).pairs
         size = pairs_per_job or rescoring.job_size(pairs)
         options = [
-            rescoring.Options(model=model, window=window, pairs_per_job=size) for model in asked
+            rescoring.Options(model=model, allow_downgrade=False, window=window, pairs_per_job=size)
+            for model in asked
         ]
         report = _compare(settings, collection, pairs, options, measured=bool(qrels))
         (_print_json if as_json else _print_tables)(report, collection)
@@ -85,7 +87,7 @@ class _Pass:
     """One model's scoring of everything."""
 
     model: str
-    tally: rescoring.Tally
+    tally: Tally
     seconds: float
 
     @property
@@ -141,7 +143,7 @@ def _compare(
 
 def _prepare(client: RerankClient, folder: Path, options: list[rescoring.Options]) -> None:
     """Load both models before either scores: an hour of the first is not lost on the second."""
-    rescoring.require_worker(client, options[0].worker_wait_s)
+    waiting.require_worker(client, options[0].worker_wait_s)
     for each in options:
         runs.say(f"loading {each.model}")
         comparing.warm_up(client, str(each.model), folder, each.window)
@@ -158,7 +160,7 @@ def _score(
     model = str(options.model)
     began = time.monotonic()
     with runs.progress(Console(stderr=True), pairs, model) as report:
-        tally = rescoring.rescore(client, collection, journal, options, report)
+        tally = rescoring.rescore(client, collection, journal, options, report, runs.say)
     seconds = time.monotonic() - began
     runs.report_scored(tally, seconds)
     if not tally.queries:

@@ -28,6 +28,7 @@ from producer.client import RerankClient
     "--top-k", type=click.IntRange(min=1), metavar="K", help="Keep the best K. [default: all]"
 )
 @common.option("--model", metavar="M", help="Another model than the worker's own.")
+@common.downgrade_option
 @common.option("--job-id", metavar="ID", help="Your own id: submitting it again is harmless.")
 @common.option(
     "--priority", type=click.IntRange(0, 9), default=names.PRIORITY_SINGLE, help="0 is first."
@@ -43,6 +44,7 @@ def submit(
     documents: str,
     top_k: int | None,
     model: str | None,
+    no_downgrade: bool,
     job_id: str | None,
     priority: int,
     wait: float | None,
@@ -52,7 +54,13 @@ def submit(
     given = formats.documents(documents)
     with RerankClient(settings) as client:
         job_id = client.submit(
-            query, given, top_k=top_k, model=model, job_id=job_id, priority=priority
+            query,
+            given,
+            top_k=top_k,
+            model=model,
+            job_id=job_id,
+            allow_downgrade=not no_downgrade,
+            priority=priority,
         )
         if wait is not None:
             texts = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 
 import click
@@ -10,12 +11,17 @@ from rich.table import Table
 
 from contract import errors
 from contract.settings import Settings
-from producer import formats, measures
+from producer import formats, measures, waiting
 from producer import rescore as rescoring
 from producer.cli import common, runs
 from producer.client import RerankClient
-from producer.journal import STDOUT, Journal, check_writable
+from producer.journal import Journal
+from producer.manifest import Asked, Manifest
+from producer.outputs import STDOUT, check_writable, is_stream
+from producer.resume import ResumableJournal
+from producer.scored import Redo
 from producer.staging import Counts, Staging
+from producer.tally import Tally
 
 
 @click.command(epilog=common.EPILOG)
@@ -26,11 +32,17 @@ from producer.staging import Counts, Staging
     "--qrels", metavar="FILE", help="Judgments (BEIR or TREC): measure before and after."
 )
 @common.option("--model", metavar="M", help="Another model than the worker's own.")
+@common.downgrade_option
 @runs.depth_option
 @common.option(
     "--top-k", type=click.IntRange(min=1), metavar="K", help="Write the best K. [default: all]"
 )
 @runs.work_options
+@common.option("--restart", is_flag=True, help="Forget an earlier run to OUTPUT; begin anew.")
+@common.option("--retry-failed", is_flag=True, help="Of a finished run, score what failed again.")
+@common.option(
+    "--rescore-downgraded", is_flag=True, help="Likewise what a smaller model has scored."
+)
 @common.option("--dry-run", is_flag=True, help="Read and check everything; send nothing.")
 @click.pass_obj
 def rescore(
@@ -43,21 +55,27 @@ def rescore(
     results: str | None,
     qrels: str | None,
     model: str | None,
+    no_downgrade: bool,
     depth: int | None,
     top_k: int | None,
     window: int,
     pairs_per_job: int | None,
     skip_invalid: bool,
+    restart: bool,
+    retry_failed: bool,
+    rescore_downgraded: bool,
     dry_run: bool,
 ) -> None:
     """Re-score a first-stage run: a run goes in, a reranked run comes out.
 
     Files may be gzipped; - is standard input (one of them) or standard output. What is wrong with
     them is found before anything is sent. Results are appended to OUTPUT.partial.jsonl as they
-    arrive; OUTPUT appears when all is done.
+    arrive; OUTPUT appears when all is done. Interrupted, the same command continues.
     """
     files = runs.check_files(corpus, queries, run, requests, qrels)
     _check_outputs(output, results, dry_run, (*files, qrels))
+    redo = _redo(retry_failed, rescore_downgraded)
+    _check_resumption(output, restart, redo)
     bad = formats.BadLines(skip=skip_invalid)
     if qrels:
         measures.require()
@@ -68,39 +86,86 @@ def rescore(
         options = rescoring.Options(
             model=model,
             top_k=top_k,
+            allow_downgrade=not no_downgrade,
             window=window,
             pairs_per_job=pairs_per_job or rescoring.job_size(counts.pairs),
         )
-        tally = _rescore(settings, staging, counts, options, output, results, measured=bool(qrels))
+        with _journal(output, staging, options, depth, restart) as journal:
+            try:
+                tally = _rescore(settings, staging, counts, journal, options, redo)
+                _write(journal, tally, output, results)
+            except BaseException:
+                journal.keep(runs.say)
+                raise
+            if qrels and tally.queries:
+                _show_measures(measures.measure(staging, journal))
+            _finish(journal, tally)
     if tally.failed_queries:
         raise SystemExit(common.EXIT_PARTIAL if tally.queries else common.EXIT_FAILED)
+
+
+def _journal(
+    output: str,
+    staging: Staging,
+    options: rescoring.Options,
+    depth: int | None,
+    restart: bool,
+) -> Journal:
+    """The journal of this run, taken up where an earlier one of the same command has ended."""
+    if is_stream(output):
+        return Journal(output, staging)
+    asked = Asked(
+        model=options.model,
+        depth=depth,
+        top_k=options.top_k,
+        allow_downgrade=options.allow_downgrade,
+    )
+    wanted = Manifest.new(staging.inputs(), asked, options.pairs_per_job)
+    return ResumableJournal(output, staging, wanted, restart=restart)
 
 
 def _rescore(
     settings: Settings,
     staging: Staging,
     counts: Counts,
+    journal: Journal,
     options: rescoring.Options,
-    output: str,
-    results: str | None,
-    *,
-    measured: bool,
-) -> rescoring.Tally:
+    redo: tuple[Redo, ...],
+) -> Tally:
+    """Score what is to be scored, and say how that went."""
+    if isinstance(journal, ResumableJournal):
+        options = dataclasses.replace(options, pairs_per_job=journal.manifest.pairs_per_job)
+    if journal.resumed:
+        done = counts.queries - journal.pending
+        runs.say(f"continuing: {done:,} of {counts.queries:,} queries are done")
+    began, scored_pairs = time.monotonic(), 0
     console = Console(stderr=True)
+    tally = journal.tally()
     with RerankClient(settings) as client:
-        rescoring.require_worker(client, options.worker_wait_s)
-        with Journal(output, staging) as journal:
-            began = time.monotonic()
-            try:
-                with runs.progress(console, counts.pairs) as report:
-                    tally = rescoring.rescore(client, staging, journal, options, report)
-            except BaseException:
-                journal.keep(runs.say)
-                raise
-            _finish(journal, tally, time.monotonic() - began, output, results)
-            if measured and tally.queries:
-                _show_measures(console, measures.measure(staging, journal))
+        for _ in journal.rounds(redo):
+            waiting.require_worker(client, options.worker_wait_s)
+            earlier = journal.tally()
+            with runs.progress(console, counts.pairs, earlier=earlier) as report:
+                tally = rescoring.rescore(client, staging, journal, options, report, runs.say)
+            scored_pairs += tally.pairs - earlier.pairs
+    runs.report_scored(tally, time.monotonic() - began, tally.pairs - scored_pairs)
     return tally
+
+
+def _redo(retry_failed: bool, rescore_downgraded: bool) -> tuple[Redo, ...]:
+    failed: tuple[Redo, ...] = ("failed",) if retry_failed else ()
+    downgraded: tuple[Redo, ...] = ("downgraded",) if rescore_downgraded else ()
+    return failed + downgraded
+
+
+def _check_resumption(output: str | None, restart: bool, redo: tuple[Redo, ...]) -> None:
+    if restart and redo:
+        raise errors.InvalidInput("--restart forgets the run of which something is to be redone")
+    if (restart or redo) and output and is_stream(output):
+        raise errors.InvalidInput(
+            f"--output {output} cannot be taken up: --restart, --retry-failed and"
+            " --rescore-downgraded are for a file"
+        )
 
 
 def _check_outputs(
@@ -117,30 +182,36 @@ def _check_outputs(
             raise errors.InvalidInput(f"{each} is both input and output")
 
 
-def _finish(
-    journal: Journal,
-    tally: rescoring.Tally,
-    seconds: float,
-    output: str,
-    results: str | None,
-) -> None:
-    """Write the files, and say what was done."""
+def _write(journal: Journal, tally: Tally, output: str, results: str | None) -> None:
+    """Write the files."""
     if tally.queries:
         journal.write_run(output)
     if results:
         journal.write_results(results)
-    journal.remove()
-    runs.report_scored(tally, seconds)
     if tally.queries:
         runs.say(f"wrote {output}" + (f" and {results}" if results else ""))
 
 
-def _show_measures(console: Console, measured: measures.Measured) -> None:
+def _finish(journal: Journal, tally: Tally) -> None:
+    """Remove what is needed no longer; if something could be redone, say how."""
+    redoable = (
+        (tally.failed_queries, "failed", "--retry-failed"),
+        (tally.downgraded_queries, "were downgraded", "--rescore-downgraded"),
+    )
+    if not journal.resumable or not any(count for count, _, _ in redoable):
+        journal.remove()
+        return
+    for count, what, option in redoable:
+        if count:
+            runs.say(f"{count:,} queries {what}: the same command with {option} redoes them")
+
+
+def _show_measures(measured: measures.Measured) -> None:
     table = Table(box=None)
     table.add_column("")
     for name in measured.before:
         table.add_column(name, justify="right")
     for when, values in (("first stage", measured.before), ("reranked", measured.after)):
         table.add_row(when, *(f"{value:.4f}" for value in values.values()))
-    console.print(table)
+    Console(stderr=True).print(table)
     runs.say(f"{measured.judged:,} judged queries, {measured.ranked:,} of them in the run")

@@ -14,8 +14,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from contract import errors
 from producer import formats
 from producer.cli import common
-from producer.rescore import LEAST_PAIRS, MOST_PAIRS, Tally
+from producer.rescore import LEAST_PAIRS, MOST_PAIRS
 from producer.staging import Counts, Staging
+from producer.tally import Tally
 
 #: Off a terminal, a line at most this often.
 LINE_EVERY_S = 10.0
@@ -115,11 +116,16 @@ def _report_input(counts: Counts, bad: formats.BadLines) -> None:
             say(f"  {example}")
 
 
-def report_scored(tally: Tally, seconds: float) -> None:
+def report_scored(tally: Tally, seconds: float, earlier_pairs: int = 0) -> None:
     """Say what was scored, by which model, how fast, and what was cut or failed."""
     models = ", ".join(f"{model} ({count:,} queries)" for model, count in tally.models.items())
-    rate = tally.pairs / seconds if seconds else 0.0
-    say(f"scored {tally.pairs:,} pairs in {seconds:.1f} s ({rate:,.0f} pairs/s) by {models or '-'}")
+    pairs = tally.pairs - earlier_pairs
+    rate = pairs / seconds if seconds else 0.0
+    earlier = f", {earlier_pairs:,} pairs earlier," if earlier_pairs else ""
+    say(
+        f"scored {pairs:,} pairs in {seconds:.1f} s ({rate:,.0f} pairs/s){earlier}"
+        f" by {models or '-'}"
+    )
     if tally.truncated:
         say(f"cut, because longer than the model reads: {tally.truncated:,} pairs")
     if tally.failed_queries:
@@ -129,11 +135,15 @@ def report_scored(tally: Tally, seconds: float) -> None:
 
 @contextmanager
 def progress(
-    console: Console, pairs: int, label: str | None = None
+    console: Console, pairs: int, label: str | None = None, earlier: Tally | None = None
 ) -> Iterator[Callable[[Tally], None]]:
-    """A bar on a terminal, a plain line now and then elsewhere; `label` tells it from others."""
+    """A bar on a terminal, a plain line now and then elsewhere; `label` tells it from others.
+
+    What was done `earlier` counts as done, and not as speed.
+    """
+    earlier = earlier or Tally()
     if not console.is_terminal:
-        yield _Lines(pairs, label).report
+        yield _Lines(pairs, label, earlier.pairs).report
         return
     bar = Progress(
         TextColumn("{task.description}", markup=False),
@@ -147,11 +157,13 @@ def progress(
     )
     began = time.monotonic()
     with bar:
-        task = bar.add_task(label or "re-scoring", total=pairs, rate=0.0)
+        task = bar.add_task(
+            label or "re-scoring", total=pairs, completed=earlier.done_pairs, rate=0.0
+        )
 
         def report(tally: Tally) -> None:
-            done = tally.pairs + tally.failed_pairs
-            bar.update(task, completed=done, rate=tally.pairs / (time.monotonic() - began))
+            rate = (tally.pairs - earlier.pairs) / (time.monotonic() - began)
+            bar.update(task, completed=tally.done_pairs, rate=rate)
 
         yield report
 
@@ -159,8 +171,9 @@ def progress(
 class _Lines:
     """Progress where nobody watches: a line at most every `LINE_EVERY_S` seconds."""
 
-    def __init__(self, pairs: int, label: str | None) -> None:
+    def __init__(self, pairs: int, label: str | None, earlier_pairs: int) -> None:
         self._pairs = pairs
+        self._earlier_pairs = earlier_pairs
         self._label = f"{label}: " if label else ""
         self._began = self._last = time.monotonic()
 
@@ -169,7 +182,6 @@ class _Lines:
         if now - self._last < LINE_EVERY_S:
             return
         self._last = now
-        done = tally.pairs + tally.failed_pairs
-        rate = tally.pairs / (now - self._began)
-        left = f", {(self._pairs - done) / rate:,.0f} s left" if rate else ""
-        say(f"{self._label}{done:,}/{self._pairs:,} pairs, {rate:,.0f} pairs/s{left}")
+        rate = (tally.pairs - self._earlier_pairs) / (now - self._began)
+        left = f", {(self._pairs - tally.done_pairs) / rate:,.0f} s left" if rate else ""
+        say(f"{self._label}{tally.done_pairs:,}/{self._pairs:,} pairs, {rate:,.0f} pairs/s{left}")

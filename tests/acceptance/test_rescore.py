@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -249,6 +245,10 @@ def test_a_bad_file_is_one_line_of_error_and_no_output(
         ("--input", "-", "--output", "/"),
         ("--input", "-"),
         ("--input", "-", "--output", "-", "--results", "-"),
+        ("--input", "-", "--output", "-", "--restart"),
+        ("--input", "-", "--output", "-", "--retry-failed"),
+        ("--input", "-", "--output", "/dev/stdout", "--rescore-downgraded"),
+        ("--input", "-", "--output", "o", "--restart", "--retry-failed"),
         ("--input", "-", "--output", "-", "--qrels", "-"),
         ("--input", "-", "--output", "q.tsv", "--qrels", "q.tsv"),
     ],
@@ -275,28 +275,31 @@ def test_invalid_lines_can_be_skipped_and_are_counted(
     assert len(done.stdout.splitlines()) == 4
 
 
-def test_queries_that_fail_are_reported_and_the_others_written(
-    settings: Settings, small: dict[str, Path], tmp_path: Path
+def test_queries_that_fail_are_reported_the_others_written_and_can_be_retried(
+    settings: Settings,
+    small: dict[str, Path],
+    environment: dict[str, str],
+    tmp_path: Path,
 ) -> None:
     # Given a worker that takes shorter texts than the producer, and one long document
-    environment = environment_of(settings)
+    strict = environment_of(settings)
     corpus = tmp_path / "corpus"
     long = json.dumps({"_id": "d2", "title": "", "text": "chess " * 1000})
     lines = small["corpus"].read_text().splitlines()
     corpus.write_text("\n".join([lines[0], long, lines[2]]) + "\n")
     arguments = ("worker", "--concurrency", "1", "-n", settings.namespace)
-    strict = environment | {"RERANKQ_MAX_TEXT_CHARS": "1000"}
-    with celery(*arguments, log=tmp_path / "log", environment=strict) as process:
+    limited = strict | {"RERANKQ_MAX_TEXT_CHARS": "1000"}
+    with celery(*arguments, log=tmp_path / "log", environment=limited) as process:
         with RerankClient(settings) as client:
             wait_until(lambda: bool(client.workers(0.5, at_most=1)), "a worker answers")
 
         # When the run is re-scored, each query in a job of its own
         output, results = tmp_path / "out.trec", tmp_path / "out.jsonl"
-        done = rerankq(
+        command = [
             *("rescore", *inputs(small, corpus=str(corpus)), "--pairs-per-job", "1"),
             *("--output", str(output), "--results", str(results)),
-            environment=environment,
-        )
+        ]
+        done = rerankq(*command, environment=strict)
         assert process.poll() is None
 
     # Then it is a partial success, and says of which query why
@@ -305,6 +308,24 @@ def test_queries_that_fail_are_reported_and_the_others_written(
     assert [line[0] for line in read_run(output)] == ["q2"]
     failed = [json.loads(line) for line in results.read_text().splitlines() if "error" in line]
     assert [line["query_id"] for line in failed] == ["q1"]
+    assert "1 queries failed: the same command with --retry-failed redoes them" in done.stderr
+
+    # And the same command writes the same again, without a worker
+    written = results.read_bytes()
+    output.unlink()
+    again = rerankq(*command, environment=strict)
+    assert again.returncode == 3, again.stderr
+    assert results.read_bytes() == written
+    assert [line[0] for line in read_run(output)] == ["q2"]
+
+    # And where it can be scored, it is retried alone
+    retried = rerankq(*command, "--retry-failed", environment=environment)
+    assert retried.returncode == 0, retried.stderr
+    assert "scored 3 pairs" in retried.stderr
+    assert {line[0] for line in read_run(output)} == {"q1", "q2"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("corpus", "log", "out.jsonl", "out.trec")
+    ]
 
 
 def test_without_a_worker_nothing_is_sent(settings: Settings, small: dict[str, Path]) -> None:
@@ -314,37 +335,3 @@ def test_without_a_worker_nothing_is_sent(settings: Settings, small: dict[str, P
     assert "no worker answers" in done.stderr
     with RerankClient(settings) as client:
         assert client.status().queue_depth == 0
-
-
-def test_an_interrupted_run_leaves_no_output_under_its_name(
-    settings: Settings, tmp_path: Path
-) -> None:
-    # Given a run of many seconds that has its first results
-    requests, output = tmp_path / "requests.jsonl", tmp_path / "out.trec"
-    long = "a long text about this and that " * 80
-    candidates = [{"id": f"d{number}", "text": f"{number} {long}"} for number in range(50)]
-    lines = ({"query_id": f"q{n}", "query": f"{n}", "candidates": candidates} for n in range(60))
-    requests.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    command = [sys.executable, "-m", "producer", "rescore", "--input", str(requests)]
-    command += ["--output", str(output), "--pairs-per-job", "50", "--window", "2"]
-    environment = environment_of(settings)
-    arguments = ("worker", "--concurrency", "1", "-n", settings.namespace)
-    with (
-        celery(*arguments, log=tmp_path / "log", environment=environment),
-        RerankClient(settings) as client,
-    ):
-        wait_until(lambda: bool(client.workers(0.5, at_most=1)), "a worker answers")
-        process = subprocess.Popen(command, env=os.environ | environment, stderr=subprocess.PIPE)
-        partial = tmp_path / "out.trec.partial.jsonl"
-        wait_until(lambda: partial.exists() and partial.stat().st_size > 0, "there are results")
-
-        # When it is interrupted
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
-
-        # Then what it has stands beside, and the worker has nothing left to do
-        assert process.returncode == 130
-        assert not output.exists()
-        assert str(partial) in said.decode()
-        assert all(json.loads(line)["documents"] for line in partial.read_text().splitlines())
-        wait_until(lambda: client.status().queue_depth == 0, "no job is left behind", within_s=20)

@@ -809,3 +809,15 @@ def test_clients_of_two_threads_have_each_their_own_loop(
 
     assert ids == ["one", "two"]
     assert sorted(message.id for message in messages(client, settings)) == ["one", "two"]
+
+
+def test_what_may_not_be_downgraded_says_so_in_its_job(settings: Settings, store: JobStore) -> None:
+    async def scenario(reranker: AsyncRerankClient) -> list[str]:
+        strict = await reranker.submit(QUERY, DOCUMENTS, allow_downgrade=False)
+        many = await reranker.submit_many([request()], allow_downgrade=False)
+        return [strict, *many, await reranker.submit(QUERY, DOCUMENTS)]
+
+    ids = run(settings, scenario)
+
+    allowed = [store.do(payload(store.records, each)).allow_downgrade for each in ids]
+    assert allowed == [False, False, True]

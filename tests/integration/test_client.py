@@ -746,3 +746,17 @@ def test_a_redis_url_of_ones_own_replaces_that_of_the_settings(
         job_id = reranker.submit(QUERY, DOCUMENTS)
 
     assert [message.id for message in messages(client, settings)] == [job_id]
+
+
+def test_what_may_not_be_downgraded_says_so_in_its_job(
+    reranker: RerankClient, store: JobStore
+) -> None:
+    strict = reranker.submit(QUERY, DOCUMENTS, allow_downgrade=False)
+    (strict_too,) = reranker.submit_many([request()], allow_downgrade=False)
+    lenient = reranker.submit(QUERY, DOCUMENTS)
+
+    allowed = [
+        store.do(payload(store.records, each)).allow_downgrade
+        for each in (strict, strict_too, lenient)
+    ]
+    assert allowed == [False, False, True]

@@ -216,33 +216,6 @@ def test_a_run_that_fails_half_way_leaves_what_was_there(tmp_path: Path, old: st
     assert list(folder.iterdir()) == ([output] if old is not None else [])
 
 
-@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt(), SystemExit(1)])
-def test_a_file_has_its_name_only_once_it_is_whole(tmp_path: Path, error: BaseException) -> None:
-    output = tmp_path / "out"
-
-    def fail_half_way() -> None:
-        with journals._whole_file(str(output)) as file:
-            file.write(b"half")
-            file.flush()
-            assert not output.exists()
-            raise error
-
-    with pytest.raises(type(error)):
-        fail_half_way()
-    assert list(tmp_path.iterdir()) == []
-    with journals._whole_file(str(output)) as file:
-        file.write(b"whole")
-    assert output.read_bytes() == b"whole"
-    assert list(tmp_path.iterdir()) == [output]
-
-
-def test_a_finished_file_has_the_rights_of_any_other_new_file(tmp_path: Path) -> None:
-    with journals._whole_file(str(tmp_path / "out")) as file:
-        file.write(b"whole")
-    (tmp_path / "plain").touch()
-    assert (tmp_path / "out").stat().st_mode == (tmp_path / "plain").stat().st_mode
-
-
 def test_standard_output_may_stand_in_place_of_a_file(
     tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,13 +232,7 @@ def test_standard_output_may_stand_in_place_of_a_file(
     assert list(folder.iterdir()) == []
 
 
-def test_an_output_that_cannot_be_made_is_refused_at_the_start(tmp_path: Path) -> None:
-    journals.check_writable("-")
-    journals.check_writable(str(tmp_path / "new"))
-    with pytest.raises(InvalidInput, match="is a directory"):
-        journals.check_writable(str(tmp_path))
-    with pytest.raises(InvalidInput, match="folder does not exist"):
-        journals.check_writable(str(tmp_path / "no" / "out"))
+def test_a_journal_that_cannot_be_made_is_refused_at_the_start(tmp_path: Path) -> None:
     with (
         pytest.raises(InvalidInput, match="No such file"),
         journal(tmp_path / "no" / "out", tmp_path),

@@ -328,6 +328,6 @@ def test_of_two_judgments_skip_invalid_counts_the_last(files: Files) -> None:
 def test_what_was_scored_is_given_in_the_order_of_the_input(files: Files) -> None:
     with staging() as (made, _):
         load(made, files)
-        made.note_scored("q1", 0)
-        made.note_scored("q2", 70)
+        made.note_scored(0, {"query_id": "q1"})
+        made.note_scored(70, {"query_id": "q2"})
         assert list(made.scored()) == [("q2", 70), ("q1", 0)]

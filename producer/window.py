@@ -1,0 +1,178 @@
+"""The jobs in flight, and what became of the others."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from contract import jobs
+from contract.errors import JobNotFound, Overloaded, PayloadMissing, RedisUnavailable, RerankError
+from producer.client import RerankClient, Watch
+from producer.journal import Journal
+from producer.tally import Tally
+from producer.waiting import Patience, pause, require_worker
+
+if TYPE_CHECKING:
+    from producer.rescore import Options
+
+#: With no news for this long, the workers are asked whether they are there.
+QUIET_S = 10.0
+#: How often a job that was lost, not scored, is sent again.
+RESENDS = 3
+#: Codes of failures that say so: of a run that is taken up, somebody gave up its jobs meanwhile, or
+#: they have waited too long.
+_LOST = {jobs.CANCELLED, JobNotFound.code, PayloadMissing.code}
+
+
+@dataclass(frozen=True)
+class _Sending:
+    """A job under one of its ids."""
+
+    job: jobs.Job
+    #: From 1; from 2 on, it stands in the id.
+    number: int = 1
+
+    @property
+    def id(self) -> str:
+        return self.job.id if self.number == 1 else f"{self.job.id}.{self.number}"
+
+    def again(self) -> _Sending:
+        """The same job under its next id: what has ended once cannot be sent again."""
+        return _Sending(self.job, self.number + 1)
+
+
+class Window:
+    """Keeps a number of jobs in flight, and takes in their outcomes."""
+
+    def __init__(
+        self,
+        client: RerankClient,
+        journal: Journal,
+        options: Options,
+        progress: Callable[[Tally], object],
+        say: Callable[[str], object],
+    ) -> None:
+        self.tally = journal.tally()
+        self._client = client
+        self._journal = journal
+        self._options = options
+        self._progress = progress
+        self._patiently = Patience(options.redis_wait_s, say)
+        self._in_flight: dict[str, _Sending] = {}
+        self._lost: deque[_Sending] = deque()
+        self._watch: Watch | None = None
+
+    def add(self, job: jobs.Job) -> None:
+        """Send a job as soon as there is room for it, after those that have to be sent again."""
+        self._send(_Sending(job))
+        while self._lost:
+            self._send(self._lost.popleft())
+
+    def finish(self) -> None:
+        """Wait for all jobs."""
+        while self._in_flight or self._lost:
+            if self._lost:
+                self._send(self._lost.popleft())
+            else:
+                self._collect()
+
+    def cancel_all(self) -> None:
+        """Cancel what is in flight, as far as Redis still answers."""
+        with suppress(RerankError):
+            for job_id in self._in_flight:
+                with suppress(JobNotFound):
+                    self._client.cancel(job_id)
+                self._client.forget(job_id)
+
+    def close(self) -> None:
+        """End the subscription."""
+        if self._watch is not None:
+            self._watch.__exit__()
+            self._watch = None
+
+    def _send(self, sending: _Sending) -> None:
+        while len(self._in_flight) >= self._options.window or not self._accepted(sending):
+            if self._in_flight:
+                self._collect()
+            else:
+                # Others fill the queue: it gets shorter as long as there are workers.
+                pause()
+                self._patiently(self._require_worker)
+        self._in_flight[sending.id] = sending
+
+    def _accepted(self, sending: _Sending) -> bool:
+        job = sending.job.model_copy(update={"id": sending.id})
+        try:
+            self._patiently(lambda: self._client.submit_job(job, priority=self._options.priority))
+        except Overloaded:
+            return False
+        return True
+
+    def _collect(self) -> None:
+        """Wait for one or more jobs and take in their outcomes."""
+        while not (ended := self._patiently(self._any_ended)):
+            self._patiently(self._require_worker)
+            self._progress(self.tally)
+        for job_id, outcome in ended.items():
+            self._take(self._in_flight[job_id], outcome)
+            # Only now: until it is in the journal, Redis is where it is safe.
+            self._patiently(lambda job_id=job_id: self._client.forget(job_id))  # type: ignore[misc]
+            del self._in_flight[job_id]
+        self._progress(self.tally)
+
+    def _any_ended(self) -> dict[str, jobs.Ended]:
+        try:
+            if self._watch is None:
+                self._watch = self._client.watch().__enter__()
+            return self._watch.any_of(self._in_flight, QUIET_S)
+        except RedisUnavailable:
+            self.close()  # its connection may be lost, and with it the subscription
+            raise
+
+    def _require_worker(self) -> None:
+        require_worker(self._client, self._options.worker_wait_s)
+
+    def _take(self, sending: _Sending, ended: jobs.Ended) -> None:
+        job = sending.job
+        if isinstance(ended, jobs.JobResult):
+            self._check_model(ended)
+            self._journal.add_result(ended)
+            self._count(job, ended)
+            return
+        if isinstance(ended, RerankError):
+            ended = jobs.Failure.of(job.id, ended, attempts=0)
+        if self._journal.resumable and ended.code in _LOST and sending.number <= RESENDS:
+            self._lost.append(sending.again())
+            return
+        self._journal.add_failure([each.query_id or "" for each in job.requests], ended)
+        self._count_failed(job, ended)
+
+    def _check_model(self, result: jobs.JobResult) -> None:
+        first, now = self._journal.model_requested, result.provenance.model_requested
+        if first in (None, now):
+            return
+        # Scored by the same workers, the others have to be scored again as well.
+        self.cancel_all()
+        raise RerankError(
+            f"job {result.job_id} was scored with {now!r}, the run so far with {first!r}: start the"
+            f" workers with CROSS_ENCODER_MODEL={first}, or use --restart to begin anew"
+        )
+
+    def _count(self, job: jobs.Job, result: jobs.JobResult) -> None:
+        tally, queries = self.tally, len(job.requests)
+        tally.pairs += job.pairs
+        tally.queries += queries
+        tally.truncated += sum(each.truncated for each in result.rankings)
+        tally.models[result.provenance.model] += queries
+        if result.provenance.downgraded:
+            tally.downgraded_queries += queries
+
+    def _count_failed(self, job: jobs.Job, failure: jobs.Failure) -> None:
+        tally, queries = self.tally, len(job.requests)
+        tally.failed_pairs += job.pairs
+        tally.failed_queries += queries
+        tally.codes[failure.code] += queries
+        tally.first_failure = tally.first_failure or failure.message

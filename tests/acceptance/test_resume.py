@@ -1,0 +1,201 @@
+"""A re-scoring that is killed, whenever and however often, ends as if it had never been."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from contract.settings import Settings
+from producer.client import RerankClient
+from tests.acceptance.conftest import environment_of
+from tests.processes import celery, children_of, rerankq, wait_until
+
+KILLS = 10
+QUERIES = 40
+
+
+@dataclass(frozen=True)
+class Service:
+    """A worker of this module's own, whose children may be killed."""
+
+    environment: dict[str, str]
+    pid: int
+
+
+@pytest.fixture(scope="module")
+def own(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    settings = Settings.load(redis_url=redis_url, namespace=f"test-{uuid.uuid4().hex[:8]}")
+    environment = environment_of(settings)
+    log = tmp_path_factory.mktemp("worker") / "worker.log"
+    arguments = ("worker", "--concurrency", "2", "-n", settings.namespace)
+    with celery(*arguments, log=log, environment=environment) as process:
+        with RerankClient(settings) as client:
+            wait_until(lambda: bool(client.workers(0.5, at_most=1)), "a worker answers")
+        yield Service(environment, process.pid)
+        assert process.poll() is None, log.read_text()
+
+
+@contextmanager
+def held(service: Service) -> Iterator[None]:
+    """The worker's children score nothing meanwhile."""
+    children = children_of(service.pid)
+    for each in children:
+        os.kill(each, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for each in children:
+            os.kill(each, signal.SIGCONT)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A re-scoring of many seconds, and the files that it makes."""
+
+    requests: Path
+    output: Path
+
+    @property
+    def arguments(self) -> list[str]:
+        return [
+            *("rescore", "--input", str(self.requests), "--output", str(self.output)),
+            *("--results", f"{self.output}.jsonl", "--pairs-per-job", "50", "--window", "2"),
+        ]
+
+    @property
+    def journal(self) -> Path:
+        return Path(f"{self.output}.partial.jsonl")
+
+    def written(self) -> int:
+        """Bytes of the results so far."""
+        return self.journal.stat().st_size if self.journal.exists() else 0
+
+    def start(self, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "producer", *self.arguments],
+            env=os.environ | environment,
+            stderr=subprocess.PIPE,
+        )
+
+    def files(self) -> dict[str, bytes]:
+        return {each.name: each.read_bytes() for each in self.output.parent.iterdir()}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return made_run(tmp_path, "out")
+
+
+def made_run(folder: Path, name: str, queries: int = QUERIES) -> Run:
+    """Queries of fifty documents each, some of them longer than the model reads."""
+    requests = folder / "requests.jsonl"
+    words = ["a", "text", "about", "this", "and", "that", "and", "some", "other", "things"]
+    random_ = random.Random(4)
+    with requests.open("w") as file:
+        for query in range(queries):
+            candidates = [
+                {"id": f"d{n}", "text": " ".join(random_.choices(words, k=random_.randint(1, 700)))}
+                for n in range(50)
+            ]
+            line = {"query_id": f"q{query}", "query": f"{query}", "candidates": candidates}
+            file.write(json.dumps(line) + "\n")
+    (folder / name).mkdir()
+    return Run(requests, folder / name / "out.trec")
+
+
+def test_killed_ten_times_at_random_moments_the_output_is_that_of_an_undisturbed_run(
+    own: Service, tmp_path: Path
+) -> None:
+    # Given an undisturbed run
+    whole = made_run(tmp_path, "whole")
+    done = rerankq(*whole.arguments, environment=own.environment)
+    assert done.returncode == 0, done.stderr
+
+    # When the same is killed again and again, and now and then a child of the worker as well
+    (tmp_path / "killed").mkdir()
+    killed = Run(whole.requests, tmp_path / "killed" / "out.trec")
+    random_ = random.Random()
+    for kill in range(KILLS):
+        before = killed.written()
+        process = killed.start(own.environment)
+        if kill % 2:
+            wait_until(lambda n=before: killed.written() != n, "more results")  # type: ignore[misc]
+        time.sleep(random_.uniform(0.0, 0.6))
+        if kill in (3, 7):
+            os.kill(random_.choice(children_of(own.pid)), signal.SIGKILL)
+        process.kill()
+        process.communicate()
+    done = rerankq(*killed.arguments, environment=own.environment)
+
+    # Then it is the same to the last byte, and nothing else is left
+    assert done.returncode == 0, done.stderr
+    assert killed.files() == whole.files()
+    assert set(whole.files()) == {"out.trec", "out.trec.jsonl"}
+
+
+def test_an_interrupted_run_is_continued_by_the_same_command_alone(own: Service, run: Run) -> None:
+    # Given a run that has its first results
+    process = run.start(own.environment)
+    wait_until(lambda: run.written() > 0, "there are results")
+
+    with held(own):
+        # When it is started once more meanwhile, that is refused
+        second = rerankq(*run.arguments, environment=own.environment)
+        assert (second.returncode, second.stderr.count("\n")) == (2, 2), second.stderr
+        assert "another rerankq is writing it" in second.stderr
+
+        # And interrupted, it says where the results are, which are whole
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"{run.journal}: the same command continues" in said.decode()
+    assert not run.output.exists()
+    lines = run.journal.read_text().splitlines()
+    assert all(json.loads(line)["documents"] for line in lines)
+
+    # Then another command is refused, and says what differs
+    other = rerankq(*run.arguments, "--top-k", "3", environment=own.environment)
+    assert other.returncode == 2
+    assert "--top-k (not given -> 3)" in other.stderr
+    assert "--restart" in other.stderr
+
+    # And the same one does the rest
+    done = rerankq(*run.arguments, environment=own.environment)
+    assert done.returncode == 0, done.stderr
+    assert f"continuing: {len(lines)} of {QUERIES} queries are done" in done.stderr
+    assert f"{50 * len(lines):,} pairs earlier" in done.stderr
+    assert len(run.output.read_text().splitlines()) == QUERIES * 50
+    assert set(run.files()) == {"out.trec", "out.trec.jsonl"}
+
+
+def test_an_earlier_run_can_be_forgotten(own: Service, tmp_path: Path) -> None:
+    # Given what an older version left
+    small = made_run(tmp_path, "out", queries=1)
+    small.journal.write_text("{}\n")
+    refused = rerankq(*small.arguments, environment=own.environment)
+    assert (refused.returncode, small.journal.read_text()) == (2, "{}\n")
+
+    done = rerankq(*small.arguments, "--restart", environment=own.environment)
+
+    assert done.returncode == 0, done.stderr
+    assert set(small.files()) == {"out.trec", "out.trec.jsonl"}
+
+
+def test_there_must_be_a_run_of_which_to_redo_something(own: Service, tmp_path: Path) -> None:
+    small = made_run(tmp_path, "out", queries=1)
+    refused = rerankq(*small.arguments, "--retry-failed", environment=own.environment)
+    assert refused.returncode == 2
+    assert "there is no run to take up" in refused.stderr
+    assert small.files() == {}

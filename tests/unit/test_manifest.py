@@ -1,0 +1,142 @@
+"""What would be scored in another way is told from what was begun, and said; nothing else is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contract.errors import InvalidInput
+from contract.jobs import JOB_ID
+from contract.settings import Settings
+from producer.formats import BadLines
+from producer.manifest import Asked, Inputs, Manifest, Round
+from producer.staging import Staging
+
+ASKED: dict[str, Any] = {"model": None, "depth": None, "top_k": None, "allow_downgrade": True}
+INPUTS = Inputs(queries="q", candidates="c", documents="d")
+
+FILES = {
+    "run": "q2 Q0 d1 1 5 t\nq2 Q0 d2 2 4 t\nq1 Q0 d2 1 1 t\n",
+    "queries": "q1\tquery one\nq2\tquery two\nq9\tnot in the run\n",
+    "corpus": "d1\tone\nd2\ttwo\nd9\tnot in the run\n",
+}
+
+
+def manifest(inputs: Inputs = INPUTS, **asked: Any) -> Manifest:
+    return Manifest.new(inputs, Asked(**ASKED | asked), pairs_per_job=100)
+
+
+def inputs(folder: Path, files: dict[str, str] | None = None, depth: int | None = None) -> Inputs:
+    for name, content in (FILES | (files or {})).items():
+        (folder / name).write_text(content)
+    with Staging(Settings.load(), BadLines(), depth) as staging:
+        staging.load_run(*(str(folder / name) for name in ("run", "queries", "corpus")))
+        return staging.inputs()
+
+
+def differing(a: Inputs, b: Inputs) -> set[str]:
+    return {name for name in Inputs.model_fields if getattr(a, name) != getattr(b, name)}
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        pytest.param({}, set(), id="nothing"),
+        pytest.param({"queries": FILES["queries"].replace("one", "1")}, {"queries"}, id="a query"),
+        pytest.param({"corpus": FILES["corpus"].replace("two", "2")}, {"documents"}, id="a text"),
+        pytest.param({"run": FILES["run"].replace("5", "6")}, {"candidates"}, id="a score"),
+        pytest.param({"run": FILES["run"].replace("5", "3")}, {"candidates"}, id="the order"),
+        pytest.param({"run": FILES["run"].replace(" t", "\tu")}, set(), id="the tag"),
+        pytest.param({"queries": FILES["queries"] + "q8\tx\n"}, set(), id="a query not in the run"),
+        pytest.param({"corpus": "d8\tx\n" + FILES["corpus"]}, set(), id="a document nobody wants"),
+    ],
+)
+def test_inputs_differ_where_a_job_would(
+    tmp_path: Path, files: dict[str, str], expected: set[str]
+) -> None:
+    assert differing(inputs(tmp_path), inputs(tmp_path, files)) == expected
+
+
+def test_what_lies_below_the_depth_makes_no_difference(tmp_path: Path) -> None:
+    changed = {"run": FILES["run"].replace("4", "3")}
+    whole = differing(inputs(tmp_path), inputs(tmp_path, changed))
+    cut = differing(inputs(tmp_path, depth=1), inputs(tmp_path, changed, depth=1))
+    assert (whole, cut) == ({"candidates"}, set())
+
+
+def test_texts_and_metadata_of_request_lines_are_of_the_run(tmp_path: Path) -> None:
+    def of(**candidate: Any) -> Inputs:
+        line = {"query_id": "q", "query": "q", "candidates": [{"id": "d", "text": "t"} | candidate]}
+        (tmp_path / "in").write_text(json.dumps(line))
+        with Staging(Settings.load(), BadLines()) as staging:
+            staging.load_requests(str(tmp_path / "in"))
+            return staging.inputs()
+
+    assert differing(of(), of(text="u")) == {"candidates"}
+    assert differing(of(), of(metadata={"a": 1})) == {"candidates"}
+    assert differing(of(), of()) == set()
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"model": "bundled"}, "--model (not given -> bundled)"),
+        ({"top_k": 10}, "--top-k (not given -> 10)"),
+        ({"depth": 5}, "--depth (not given -> 5)"),
+        ({"allow_downgrade": False}, "whether to downgrade (yes -> no)"),
+        ({"depth": 5, "top_k": 3}, "--depth (not given -> 5), --top-k (not given -> 3)"),
+    ],
+)
+def test_another_setting_is_named_with_both_its_values(asked: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        manifest().check_same(manifest(**asked), Path("out.manifest.json"))
+    assert f"out.manifest.json: the run that was begun there differs: {said}: --restart" in str(
+        refused.value
+    )
+
+
+def test_another_input_is_named() -> None:
+    other = Inputs(queries="x", candidates="y", documents="z")
+    with pytest.raises(InvalidInput, match="differs: the queries, the run, the documents: "):
+        manifest().check_same(manifest(other), Path("m"))
+
+
+def test_what_another_depth_takes_is_not_named_as_well() -> None:
+    other = Inputs(queries="q", candidates="y", documents="z")
+    with pytest.raises(InvalidInput, match=r"differs: --depth \(not given -> 1\): "):
+        manifest().check_same(manifest(other, depth=1), Path("m"))
+
+
+def test_a_manifest_is_read_as_it_was_saved(tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    assert Manifest.load(path) is None
+    saved = manifest(top_k=3).model_copy(update={"round": Round(begins_at=7, redo=("failed",))})
+    saved.save(path)
+    assert Manifest.load(path) == saved
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"version": 2}', "{}"])
+def test_what_is_no_manifest_is_refused_with_the_way_out(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "m"
+    path.write_text(content)
+    with pytest.raises(InvalidInput, match=r"m: not a manifest of this version .*--restart"):
+        Manifest.load(path)
+
+
+def test_the_id_of_a_job_is_that_of_its_run_round_and_queries() -> None:
+    one = manifest()
+    again = one.model_copy(update={"round": Round(begins_at=7, redo=("failed",))})
+    ids = [
+        one.job_id(["q1", "q2"]),
+        one.job_id(["q1"]),
+        one.job_id(["q1,q2"]),
+        again.job_id(["q1", "q2"]),
+        manifest().job_id(["q1", "q2"]),
+    ]
+    assert one.job_id(["q1", "q2"]) == ids[0]
+    assert len(set(ids)) == len(ids)
+    assert all(JOB_ID.fullmatch(each) for each in ids)
