@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Self
 
-from contract import jobs
+from contract import jobs, names
 from contract.errors import InvalidInput
 from producer.outputs import is_stream, whole_file
 from producer.scored import Redo
@@ -168,7 +168,7 @@ _OF_A_QUERY = {
 
 def run_tag(provenance: dict[str, Any]) -> str:
     """The tag of a run's lines: names the model that scored them."""
-    name = str(provenance["model"]).rstrip("/").rsplit("/", 1)[-1]
+    name = names.short_name(str(provenance["model"]))
     return "rerankq-" + "_".join(name.split())
 
 

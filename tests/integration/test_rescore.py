@@ -27,7 +27,7 @@ from producer.resume import ResumableJournal
 from producer.scored import Redo
 from producer.staging import Staging
 from producer.tally import Tally
-from tests.integration.parts import failure_of
+from tests.integration.parts import begin, failure_of
 from tests.integration.parts import result_of as some_result
 
 #: Each of them is a job of its own.
@@ -84,8 +84,8 @@ class Worker:
         if not queued or len(self.taken) == self._at_most:
             return
         job_id = queued[0].decode()
-        started = self._store.do(records.start(job_id))
-        if started.attempt:
+        started = self._store.do(begin(records, job_id))
+        if started.payload is not None:
             job = records.job(job_id, started.payload)
             self._store.do(records.finish(self._outcome(job)))
             self.taken.append(job)
