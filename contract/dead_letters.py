@@ -34,7 +34,7 @@ def letters(records: Records, job_ids: Sequence[str]) -> Exchange[list[jobs.Dead
         return [
             _letter(job_id, fields)
             for job_id, died_at, fields in zip(job_ids, replies[::2], replies[1::2], strict=True)
-            if died_at is not None and fields
+            if died_at is not None and b"message" in fields
         ]
 
     return Exchange(send, read)
