@@ -21,7 +21,7 @@ FULL = 1_024
 
 @pytest.fixture(scope="module", autouse=True)
 def little_to_collect() -> Iterator[None]:
-    """Each time memory runs out the collector looks at all there is: not at torch, as in a worker."""
+    """When memory runs out the collector looks at all there is: as in a worker, not at torch."""
     gc.collect()
     gc.freeze()
     yield
