@@ -41,7 +41,7 @@ def letters(records: Records, job_ids: Sequence[str]) -> Exchange[list[jobs.Dead
         return [
             _letter(job_id, fields, bool(kept))
             for job_id, died_at, fields, kept in each
-            if died_at is not None and fields
+            if died_at is not None and b"message" in fields
         ]
 
     return Exchange(send, read)

@@ -183,11 +183,13 @@ return 1
 )
 
 #: KEYS job outcome payload queued totals dead; ARGV id digest body payload_ttl job_ttl. Returns 1
-#: if the job is queued again, 0 if it is no dead letter.
+#: if the job is queued again, 0 if it is no dead letter. One without a message is none any more:
+#: its records have expired before its id, and another job may have taken it.
 REVIVE = (
     _NOW
     + """
 if redis.call('ZREM', KEYS[6], ARGV[1]) == 0 then return 0 end
+if redis.call('HEXISTS', KEYS[1], 'message') == 0 then return 0 end
 redis.call('HINCRBY', KEYS[5], redis.call('HGET', KEYS[1], 'state'), -1)
 redis.call('HDEL', KEYS[1], 'code', 'message', 'started_at', 'ended_at', 'sent_at', 'attempts',
   'deaths', 'downgrade')
@@ -204,6 +206,7 @@ return 1
 #: KEYS job payload dead; ARGV id. Returns 1 if it was a dead letter. Its outcome stays.
 DROP = """
 if redis.call('ZREM', KEYS[3], ARGV[1]) == 0 then return 0 end
+if redis.call('HEXISTS', KEYS[1], 'message') == 0 then return 0 end
 redis.call('DEL', KEYS[2])
 redis.call('HDEL', KEYS[1], 'message')
 return 1

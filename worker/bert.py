@@ -10,9 +10,10 @@ What is left out or done otherwise than in the textbook, and changes nothing but
   the weighted sum of the x. So K and V are applied once a pair instead of once a token. (The key's
   bias adds the same to all of a pair's attention scores, which the softmax ignores.)
 
-A pair's logit is the same to the last bit whatever else is in its batch (in float32 on a CPU): no
-product's number of rows is one for which a library takes another kernel, which would add up the
-same numbers in another order. So a job that is scored again, in other batches, gives the same.
+A pair's logit is the same to the last bit whatever else is in its batch (in float32 on a CPU, with
+a hidden size that is a multiple of 4, as any trained BERT's is): no product's number of rows is one
+for which a library takes another kernel, which would add up the same numbers in another order. So a
+job that is scored again, in other batches, gives the same.
 
 Letters in shapes: T rows (tokens) of a batch, n pairs of a group, L tokens of each of them, N pairs
 of a batch (N' with what fills them up), h hidden size, H heads, d = h / H, i intermediate size.

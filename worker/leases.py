@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from functools import cache
 
 from contract import attempts
-from contract.errors import RedisUnavailable, RerankError, TimeLimitExceeded
+from contract.errors import RerankError, TimeLimitExceeded
 from worker.celery import settings
 from worker.connection import MAIN_TIMEOUT_S, records, store
 
@@ -96,11 +96,12 @@ class _Keeper(threading.Thread):
                 self._renew(lease)
 
     def _renew(self, lease: Lease) -> None:
-        renewal = attempts.renew(records, lease.job_id, lease.token, settings.lease_s)
         try:
+            renewal = attempts.renew(records, lease.job_id, lease.token, settings.lease_s)
             lease.lost = not store(MAIN_TIMEOUT_S).do(renewal)
-        except RedisUnavailable as error:
-            logger.warning("Lease of job %s not renewed: %s", lease.job_id, error)
+        # Memory that runs out may do so here; with this thread, all leases to come would end.
+        except Exception as error:  # noqa: BLE001
+            logger.warning("Lease of job %s not renewed: %r", lease.job_id, error)
 
 
 @cache

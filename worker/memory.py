@@ -19,6 +19,9 @@ MESSAGES = (
     "can't start new thread",  # no room for a stack
     "CUDA out of memory",
     "CUDA error: out of memory",
+    "CUDA driver error: out of memory",  # where its allocator maps pages itself
+    "CUDA driver error: device not ready",  # seen under pressure, as is the next
+    "!handles_.at(i) INTERNAL ASSERT",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
     "HIP out of memory",

@@ -119,8 +119,9 @@ class Scorer:
                 raise
             # Whatever a model raises is a failure to score; MemoryError must not reach Celery,
             # whose parent process would end with it.
-            except Exception as error:
-                raise _translated(self.model, error) from error
+            except Exception as error:  # noqa: BLE001
+                ours = _translated(self.model, error)
+                raise ours from (None if ours is error else error)
 
     def _score(
         self, pairs: Sequence[Pair], before_batch: engines.BeforeBatch, careful: bool

@@ -14,7 +14,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +55,8 @@ class Vitals:
 class Messages:
     """The messages that there are, as far as they tell which others there must be."""
 
-    #: Of the next message on each of the queue's lists.
+    #: Of the next message on each of the queue's lists; None where there is none, empty where it is
+    #: no message of ours.
     next_ids: dict[int, str | None]
     #: Of those that workers hold.
     held: frozenset[str]
@@ -123,28 +124,23 @@ def _look(records: Records) -> Exchange[tuple[float, Messages, list[str]]]:
 
     def read(replies: list[Any]) -> tuple[float, Messages, list[str]]:
         (seconds, micros), running, queued, held, *heads = replies
-        next_ids = dict(zip(names.PRIORITY_STEPS, map(_id_of, heads), strict=True))
-        messages = Messages(next_ids, frozenset(_held_ids(held)))
+        ids = [None if raw is None else _id_in(raw) for raw in heads]
+        next_ids = dict(zip(names.PRIORITY_STEPS, ids, strict=True))
+        messages = Messages(next_ids, frozenset(_id_in(raw, 0) for raw in held))
         return seconds + micros / 1e6, messages, [each.decode() for each in (*running, *queued)]
 
     return Exchange(send, read)
 
 
-def _held_ids(held: Sequence[bytes]) -> Iterator[str]:
-    for raw in held:
-        job_id = _id_of(json.dumps(json.loads(raw)[0]).encode())
-        if job_id is not None:
-            yield job_id
-
-
-def _id_of(raw: bytes | None) -> str | None:
-    """The job's id in a message of kombu's; None if there is no message, or it is none of ours."""
-    if raw is None:
-        return None
+def _id_in(raw: bytes, *place: int) -> str:
+    """The job's id in a message of kombu's, or in a list at this place; empty if there is none."""
     try:
-        return str(json.loads(raw)["headers"]["id"])
-    except (ValueError, LookupError, TypeError):
-        return None
+        message = json.loads(raw)
+        for each in place:
+            message = message[each]
+        return str(message["headers"]["id"])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return ""
 
 
 def _vitals(records: Records, ids: Sequence[str]) -> Exchange[list[Vitals]]:

@@ -22,6 +22,9 @@ from tests.processes import wait_until
 #: Long enough for a busy machine; a test that passes does not wait so long.
 PATIENCE_S = 30.0
 
+#: Of a job that was begun: longer than any test.
+LEASE_S = 30
+
 QUERY = "edit mp3 tags from the terminal"
 DOCUMENTS = ("a tag editor for music files", "a game with a blue hedgehog")
 
@@ -75,7 +78,9 @@ def payload(records: Records, job_id: str) -> Exchange[jobs.Job]:
 
 def begin(records: Records, job_id: str, token: str | None = None) -> Exchange[attempts.Started]:
     """Begin an attempt as a worker would."""
-    return attempts.start(records, job_id, token or uuid.uuid4().hex, max_attempts=4, lease_s=30)
+    return attempts.start(
+        records, job_id, token or uuid.uuid4().hex, max_attempts=4, lease_s=LEASE_S
+    )
 
 
 def result_of(job_id: str, *, downgraded: bool = False, score: float = 1.5) -> jobs.JobResult:

@@ -13,7 +13,7 @@ import pytest
 import redis
 import redis.asyncio
 
-from contract import jobs, names
+from contract import attempts, jobs, names
 from contract.errors import (
     InvalidInput,
     JobConflict,
@@ -27,7 +27,16 @@ from contract.jobs import JobState
 from contract.records import Exchange, Records, compress
 from contract.settings import Settings
 from contract.store import AsyncJobStore, JobStore
-from tests.integration.parts import begin, failure_of, job, keys_of, messages, payload, result_of
+from tests.integration.parts import (
+    LEASE_S,
+    begin,
+    failure_of,
+    job,
+    keys_of,
+    messages,
+    payload,
+    result_of,
+)
 
 T = TypeVar("T")
 
@@ -225,11 +234,15 @@ def test_each_start_is_an_attempt(do: Do, records: Records) -> None:
     made = job()
     do(records.accept(made))
 
-    attempts = [do(begin(records, made.id)).attempts for _ in range(3)]
+    counted = []
+    for token in ("one", "two", "three"):
+        counted.append(do(begin(records, made.id, token)).attempts)
+        do(attempts.release(records, made.id, token))
+    counted.append(do(begin(records, made.id)).attempts)
 
     status = do(records.status(made.id))
-    assert attempts == [1, 2, 3]
-    assert (status.state, status.attempts) == (JobState.RUNNING, 3)
+    assert counted == [1, 2, 3, 4]
+    assert (status.state, status.attempts) == (JobState.RUNNING, 4)
 
 
 def test_a_started_job_is_running_and_no_longer_queued(
@@ -251,14 +264,15 @@ def test_an_ended_job_is_not_started_again(
     # Given a job that ended in its second attempt
     made = job()
     do(records.accept(made))
-    do(begin(records, made.id))
-    do(begin(records, made.id))
+    do(begin(records, made.id, "first"))
+    do(attempts.release(records, made.id, "first"))
+    assert do(begin(records, made.id)).attempts == 2
     do(records.finish(end(made.id)))
     before = do(records.status(made.id))
     # When its message is delivered once more
-    attempt = do(begin(records, made.id)).attempts
+    late = do(begin(records, made.id))
     # Then there is nothing to do, and no attempt is counted
-    assert attempt == 0
+    assert (late.verdict, late.attempts) == (attempts.Verdict.ENDED, 0)
     assert do(records.status(made.id)) == before
 
 
@@ -382,7 +396,7 @@ def test_every_key_has_a_time_to_live_of_its_kind(
     do: Do, records: Records, client: redis.Redis, settings: Settings
 ) -> None:
     # Given jobs in all states
-    for name in ("queued", "running", "done", "failed", "forgotten", "orphan"):
+    for name in ("queued", "running", "done", "failed", "dead", "forgotten", "orphan"):
         if name != "orphan":
             do(records.accept(job(name)))
             do(records.mark_sent(name))
@@ -390,17 +404,22 @@ def test_every_key_has_a_time_to_live_of_its_kind(
             do(begin(records, name))
     for outcome in (result_of("done"), failure_of("failed"), result_of("forgotten")):
         do(records.finish(outcome))
+    do(records.finish(failure_of("dead"), dead_letter=True))
     do(records.forget("forgotten"))
     # Then each key expires, after the time of its kind
     keys = records.keys
     longest = dict.fromkeys(keys_of(client, settings), settings.job_ttl_s)
     for name in ("queued", "running"):
         longest[keys.payload(name)] = settings.payload_ttl_s
-    for name in ("done", "failed"):
+    for name in ("running", "orphan"):
+        longest[keys.lease(name)] = LEASE_S
+    for name in ("done", "failed", "dead"):
         longest[keys.outcome(name)] = settings.result_ttl_s
     longest[keys.job("forgotten")] = 2 * settings.visibility_timeout_s
     left: dict[str, Any] = {key: client.ttl(key) for key in longest}
-    assert {keys.queued, keys.running, keys.totals, keys.outcome("done")} < set(longest)
+    there = set(keys_of(client, settings))
+    assert set(longest) == there
+    assert {keys.queued, keys.running, keys.totals, keys.dead, keys.payload("dead")} < there
     assert {
         key: ttl for key, ttl in left.items() if not longest[key] - 60 <= ttl <= longest[key]
     } == {}

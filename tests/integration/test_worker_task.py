@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 import redis
 
-from contract import jobs
+from contract import attempts, dead_letters, jobs
 from contract.errors import RerankError
 from contract.jobs import JobState
 from contract.records import Records, compress
-from contract.settings import Settings
+from contract.settings import KNOWN_MODELS, Settings
 from contract.store import JobStore
 from tests.integration.parts import begin, failure_of, job, keys_of, request, result_of
 
@@ -57,6 +57,14 @@ LIMITS = {
     "RERANKQ_MAX_BYTES_PER_JOB": "30000",
     "RERANKQ_MAX_TEXT_CHARS": "8000",
     "RERANKQ_MAX_ATTEMPTS": "3",
+}
+
+#: The downgrade model: the bundled one, under another name. (Its own downgrade model is itself.)
+SMALLER = str(Path(__file__).parents[2] / "worker" / "rerank-tiny-en")
+MODELS = {
+    "CROSS_ENCODER_MODEL": "bundled",
+    "RERANKQ_ALLOWED_MODELS": ",".join((*KNOWN_MODELS, SMALLER)),
+    "RERANKQ_DOWNGRADE_MODEL": SMALLER,
 }
 
 #: Far more words than the model's 512 tokens, and fewer characters than the limit.
@@ -116,16 +124,26 @@ def prepare(store: JobStore) -> list[str]:
     records = store.records
     client = store.client
 
-    def accept(made: jobs.Job, *, starts: int = 0) -> None:
+    def accept(made: jobs.Job, *, starts: int = 0, downgrade: str = "", died: bool = False) -> None:
         store.do(records.accept(made))
         for _ in range(starts):
-            store.do(begin(records, made.id))
+            store.do(begin(records, made.id, "before"))
+            store.do(attempts.release(records, made.id, "before", downgrade=downgrade, died=died))
 
     accept(GOOD)
     accept(job("default-model"))
     accept(job("second-attempt", model="bundled"), starts=1)
     accept(job("last-attempt", model="bundled"), starts=2)
     accept(job("one-too-many", model="bundled"), starts=3)
+    accept(job("kills-workers", model="bundled"), starts=3, died=True)
+
+    accept(job("after-memory"), starts=1, downgrade="out_of_memory")
+    accept(job("after-time"), starts=2, downgrade="time_limit")
+    accept(job("after-death"), starts=1, died=True)
+    accept(job("after-both"), starts=1, downgrade="out_of_memory", died=True)
+    insists = job("no-other-model").model_copy(update={"allow_downgrade": False})
+    accept(insists, starts=1, downgrade="out_of_memory")
+    accept(job("smaller-anyway", model=SMALLER), starts=1, downgrade="out_of_memory")
 
     accept(job("payload-gone"))
     client.delete(records.keys.payload("payload-gone"))
@@ -153,7 +171,10 @@ def prepare(store: JobStore) -> list[str]:
         accept(job(outcome.job_id))
         store.do(records.finish(outcome))
     return [
-        *("good", "default-model", "second-attempt", "last-attempt", "one-too-many"),
+        *("good", "default-model", "second-attempt", "last-attempt"),
+        *("one-too-many", "kills-workers"),
+        *("after-memory", "after-time", "after-death", "after-both"),
+        *("no-other-model", "smaller-anyway"),
         *("payload-gone", "garbage", "cut-short", "wrong-schema"),
         *("foreign-model", "absent-model"),
         *("many-pairs", "many-pairs-in-all", "long-query", "many-bytes"),
@@ -175,10 +196,10 @@ def run(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ru
     environment = (
         kept
         | LIMITS
+        | MODELS
         | {
             "RERANKQ_REDIS_URL": redis_url,
             "RERANKQ_NAMESPACE": settings.namespace,
-            "CROSS_ENCODER_MODEL": "bundled",
             "HF_HUB_OFFLINE": "1",
             "HF_HOME": str(tmp_path_factory.mktemp("empty-cache")),
         }
@@ -294,13 +315,51 @@ def test_attempts_are_counted_in_result_and_status(run: Run, job_id: str, attemp
     assert (status.state, status.attempts) == (JobState.DONE, attempts)
 
 
-def test_a_job_that_was_started_too_often_is_given_up(run: Run) -> None:
-    failure = run.failure("one-too-many")
+@pytest.mark.parametrize(("job_id", "deaths"), [("one-too-many", 0), ("kills-workers", 3)])
+def test_a_job_that_was_started_too_often_is_given_up(run: Run, job_id: str, deaths: int) -> None:
+    failure = run.failure(job_id)
 
     assert (failure.code, failure.retryable) == ("attempts_exhausted", False)
     assert "RERANKQ_MAX_ATTEMPTS" in failure.message
-    assert "3 times" in failure.message
-    assert failure.attempts == 4
+    assert failure.message.startswith("started 3 times")
+    assert f"and {deaths} times its worker process was killed" in failure.message
+    # What is refused is no attempt.
+    assert failure.attempts == 3
+    assert run.store.do(run.store.records.status(job_id)).attempts == 3
+
+
+@pytest.mark.parametrize(
+    ("job_id", "reason", "attempts"),
+    [
+        ("after-memory", "out_of_memory", 2),
+        ("after-time", "time_limit", 3),
+        ("after-death", jobs.WORKER_DIED, 2),
+        ("after-both", "out_of_memory", 2),
+    ],
+)
+def test_after_a_lack_of_memory_or_time_or_a_death_the_downgrade_model_scores_and_says_why(
+    run: Run, job_id: str, reason: str, attempts: int
+) -> None:
+    provenance = run.result(job_id).provenance
+
+    assert (provenance.model_requested, provenance.model) == ("bundled", SMALLER)
+    assert (provenance.downgraded, provenance.reason) == (True, reason)
+    assert provenance.attempts == attempts
+    assert run.ended[job_id]["result"]["model"] == SMALLER
+    assert run.ended[job_id]["result"]["downgraded"]
+
+
+@pytest.mark.parametrize(
+    ("job_id", "model"), [("no-other-model", "bundled"), ("smaller-anyway", SMALLER)]
+)
+def test_a_job_that_wants_no_other_model_or_the_smallest_anyway_is_scored_with_its_own(
+    run: Run, job_id: str, model: str
+) -> None:
+    provenance = run.result(job_id).provenance
+
+    assert (provenance.model_requested, provenance.model) == (model, model)
+    assert (provenance.downgraded, provenance.reason) == (False, None)
+    assert provenance.attempts == 2
 
 
 @pytest.mark.parametrize(
@@ -364,14 +423,36 @@ def test_a_message_delivered_twice_is_done_once(run: Run) -> None:
     assert run.result("good").provenance.attempts == 1
 
 
-def test_no_job_is_left_without_an_end_and_no_payload_is_left(run: Run) -> None:
-    status = run.store.do(run.store.records.queue([]))
+DEAD = {"absent-model", "one-too-many", "kills-workers"}
+
+
+def test_no_job_is_left_without_an_end_and_no_payload_but_those_of_dead_letters(run: Run) -> None:
+    records = run.store.records
+    status = run.store.do(records.queue([]))
 
     keys = keys_of(run.store.client, run.settings)
 
     assert (status.jobs[JobState.QUEUED], status.jobs[JobState.RUNNING]) == (0, 0)
     assert sum(status.jobs.values()) == len(run.ended)
-    assert [key for key in keys if key.endswith(":payload")] == []
+    assert {key for key in keys if ":payload:" in key} == set(map(records.keys.payload, DEAD))
+    assert [key for key in keys if ":lease:" in key] == []
+
+
+def test_what_another_model_or_a_repaired_worker_may_do_is_a_dead_letter(run: Run) -> None:
+    records = run.store.records
+
+    ids = run.store.do(dead_letters.ids(records, 100))
+    assert set(ids) == DEAD
+    for letter in run.store.do(dead_letters.letters(records, sorted(DEAD))):
+        failure = run.failure(letter.job_id)
+        assert (letter.code, letter.message) == (failure.code, failure.message)
+        assert letter.attempts == failure.attempts
+
+
+def test_provenance_and_rankings_say_how_many_candidates_were_cut(run: Run) -> None:
+    result = run.result("good")
+
+    assert [ranking.truncated for ranking in result.rankings] == [0, 1, 0]
 
 
 def test_every_key_that_a_worker_leaves_behind_expires(run: Run) -> None:

@@ -102,9 +102,21 @@ def test_a_failure_record_holds_code_message_and_whether_to_try_again(
 def test_trying_again_helps_only_where_the_trouble_is_outside_the_job() -> None:
     assert {kind.code for kind in KINDS if kind.retryable} == {
         "redis_unavailable",
+        "overloaded",
         "result_timeout",
         "no_worker",
         "out_of_memory",
+    }
+
+
+def test_kept_as_a_dead_letter_is_what_failed_though_its_payload_is_sound() -> None:
+    assert {kind.code for kind in KINDS if kind.dead_letter} == {
+        "scoring_failed",
+        "model_unavailable",
+        "bad_scores",
+        "out_of_memory",
+        "time_limit",
+        "attempts_exhausted",
     }
 
 

@@ -469,13 +469,14 @@ class TestErrorHandling:
     def test_too_little_memory_while_scoring_is_a_value_error(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setenv("RERANKQ_MAX_BATCH_TOKENS", "16384")
-        # 32 pairs x 512 tokens x 4,096 features x 4 bytes: one layer takes 256 MiB.
-        large = CrossEncoderReranker(tiny_models.bert(tmp_path / "large", intermediate_size=4_096))
+        monkeypatch.setenv("RERANKQ_MAX_BATCH_TOKENS", "512")
+        # 512 tokens x 65,536 features x 4 bytes: one pair takes 128 MiB.
+        path = tiny_models.bert(tmp_path / "large", hidden_size=8, intermediate_size=65_536)
+        large = CrossEncoderReranker(path)
         large.warm_up()
-        given = results(*(f"{place} " * 600 for place in range(32)))
+        given = results(*(f"{place} " * 600 for place in range(2)))
         with (
-            memory_left(128 * 2**20),
+            memory_left(32 * 2**20),
             pytest.raises(
                 ScoringError, match=r"^Reranking failed for model large: .*allocate"
             ) as caught,
@@ -487,10 +488,11 @@ class TestErrorHandling:
     def test_too_little_memory_while_warming_up_is_a_value_error(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setenv("RERANKQ_MAX_BATCH_TOKENS", "16384")
-        large = CrossEncoderReranker(tiny_models.bert(tmp_path / "large", intermediate_size=4_096))
+        monkeypatch.setenv("RERANKQ_MAX_BATCH_TOKENS", "512")
+        path = tiny_models.bert(tmp_path / "large", hidden_size=8, intermediate_size=65_536)
+        large = CrossEncoderReranker(path)
         with (
-            memory_left(128 * 2**20),
+            memory_left(32 * 2**20),
             pytest.raises(ValueError, match=r"^Reranking failed for model large: .*allocate"),
         ):
             large.warm_up()

@@ -23,7 +23,7 @@ from billiard.exceptions import SoftTimeLimitExceeded
 from sentence_transformers import CrossEncoder
 from transformers import AutoTokenizer
 
-from contract.errors import BadScores, OutOfMemory, ScoringError
+from contract.errors import BadScores, OutOfMemory, ScoringError, TimeLimitExceeded
 from tests.unit import tiny_models
 from worker import batches, models
 from worker.engines import (
@@ -570,23 +570,66 @@ linux_only = pytest.mark.skipif(
 )
 
 
+#: Of about 512 tokens each.
+LONG_PAIRS: list[Pair] = [(QUERY, f"{number} " * 600) for number in range(32)]
+
+
+@linux_only
+@pytest.mark.parametrize("threads", [1, 2])
+def test_with_memory_for_a_part_of_the_batch_scores_are_the_same_bits(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, threads: int
+) -> None:
+    # Given 32 pairs x 512 tokens x 4,096 features x 4 bytes: one layer takes 256 MiB
+    tiny_models.bert(tmp_path / "large", intermediate_size=4_096)
+    scorer = small(str(tmp_path / "large"), threads=threads, max_batch_tokens=16_384)
+    budget = scorer._engine.budget
+    expected = scorer.score(LONG_PAIRS)
+    assert budget.tokens == budget.full
+    # When there is half of that, or less
+    with memory_left(128 * 2**20), caplog.at_level("WARNING", "worker.ladder"):
+        scores = scorer.score(LONG_PAIRS)
+    # Then batches are halved until they fit, and scores are what they were
+    assert "Out of memory with " in caplog.text
+    assert scores == expected
+    # And the smaller size is remembered, with or without lack of memory
+    remembered = budget.tokens
+    assert 512 <= remembered < budget.full == 16_384
+    assert scorer.score(LONG_PAIRS) == expected
+    assert budget.tokens == remembered
+
+
+@linux_only
+def test_with_memory_for_a_part_of_the_batch_scores_in_eight_bits_are_near(tmp_path: Path) -> None:
+    # One scale a batch: these are not the same bits.
+    tiny_models.bert(tmp_path / "large", intermediate_size=4_096)
+    scorer = small(str(tmp_path / "large@int8"), max_batch_tokens=16_384)
+    expected = scorer.score(LONG_PAIRS)
+    with memory_left(128 * 2**20):
+        scores = scorer.score(LONG_PAIRS)
+    assert np.corrcoef(scores, expected)[0, 1] > 0.9
+    assert scorer._engine.budget.tokens < scorer._engine.budget.full
+
+
 @linux_only
 @pytest.mark.parametrize("model", ["large", "large@int8"])
-def test_too_little_memory_is_a_failure_that_may_pass(tmp_path: Path, model: str) -> None:
-    # 32 pairs x 512 tokens x 4,096 features x 4 bytes: one layer takes 256 MiB.
-    tiny_models.bert(tmp_path / "large", intermediate_size=4_096)
-    scorer = small(str(tmp_path / model), max_batch_tokens=16_384)
-    pairs = [(QUERY, f"{number} " * 600) for number in range(32)]
+def test_too_little_memory_for_a_single_pair_is_a_failure_that_may_pass(
+    tmp_path: Path, model: str
+) -> None:
+    # Given 512 tokens x 65,536 features x 4 bytes: one pair takes 128 MiB
+    tiny_models.bert(tmp_path / "large", hidden_size=8, intermediate_size=65_536)
+    scorer = small(str(tmp_path / model), max_batch_tokens=512)
+    expected = scorer.score(LONG_PAIRS[:2])
     with (
-        memory_left(128 * 2**20),
+        memory_left(32 * 2**20),
         pytest.raises(
             OutOfMemory, match=rf"^Reranking failed for model {model}: .*allocate"
         ) as caught,
     ):
-        scorer.score(pairs)
+        scorer.score(LONG_PAIRS[:2])
     assert caught.value.retryable
     assert isinstance(caught.value.__cause__, RuntimeError)
-    assert len(scorer.score(pairs)) == 32
+    # Then the next job is scored as ever
+    assert scorer.score(LONG_PAIRS[:2]) == expected
 
 
 @linux_only
@@ -614,7 +657,53 @@ def test_a_score_is_the_same_to_the_last_bit_whatever_it_is_scored_with(scorer: 
     together = scorer.score(pairs)
 
     alone = [scorer.score([pair])[0] for pair in pairs]
-    small = Scorer("bundled", threads=2, max_batch_tokens=200).score(pairs[::-1])[::-1]
+    otherwise = small(threads=2, max_batch_tokens=200).score(pairs[::-1])[::-1]
+    careful = scorer.score_counted(pairs, careful=True).logits
 
     assert alone == together
-    assert small == together
+    assert otherwise == together
+    assert careful == together
+
+
+def test_careful_takes_small_batches_and_leaves_the_budget_as_it_was(
+    expected: list[float],
+) -> None:
+    scorer = small(max_batch_tokens=5_000)
+    began: list[bool] = []
+
+    def batches_of(*, careful: bool) -> int:
+        began.clear()
+        counted = scorer.score_counted(PAIRS, lambda: began.append(True), careful=careful)
+        assert counted.logits == close(expected)
+        return len(began)
+
+    assert batches_of(careful=False) < batches_of(careful=True)
+    assert scorer._engine.budget.tokens == scorer._engine.budget.full == 5_000
+
+
+# Before each batch
+
+
+@pytest.mark.parametrize("make", [tiny_models.bert, tiny_models.roberta])
+def test_what_is_raised_before_a_batch_ends_the_run_as_it_is(
+    tmp_path: Path, make: Callable[[Path], str]
+) -> None:
+    # Given a job of several batches that ends meanwhile
+    scorer = small(make(tmp_path), max_batch_tokens=64)
+    pairs = [("the cat", "sat " * number) for number in range(60)]
+    expected = scorer.score(pairs)
+    began: list[bool] = []
+    reason = TimeLimitExceeded("not done after all")
+
+    def before_batch() -> None:
+        began.append(True)
+        if len(began) == 3:
+            raise reason
+
+    # When it is noticed before the third batch
+    with pytest.raises(TimeLimitExceeded) as caught:
+        scorer.score_counted(pairs, before_batch)
+    # Then the reason comes out, not as its own cause, and the next run is as ever
+    assert caught.value is reason
+    assert reason.__cause__ is None
+    assert scorer.score(pairs) == expected

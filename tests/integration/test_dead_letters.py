@@ -1,0 +1,369 @@
+"""A job that failed though its payload is sound is kept, to be tried again or given up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import redis
+
+from contract import attempts, dead_letters, jobs
+from contract.errors import JobConflict, JobNotFound, LimitExceeded, PayloadMissing
+from contract.jobs import JobState
+from contract.records import Records
+from contract.settings import Settings
+from contract.store import JobStore
+from tests.integration.parts import begin, failure_of, job, keys_of, payload, result_of
+
+
+@pytest.fixture
+def records(store: JobStore) -> Records:
+    return store.records
+
+
+def die(store: JobStore, made: jobs.Job, code: str = "out_of_memory", priority: int = 6) -> None:
+    """Have a job fail in its second attempt, after the first one's process was killed."""
+    records = store.records
+    store.do(records.accept(made, priority))
+    store.do(records.mark_sent(made.id))
+    store.do(begin(records, made.id, "first"))
+    store.do(attempts.release(records, made.id, "first", downgrade="out_of_memory", died=True))
+    assert store.do(begin(records, made.id, "second")).attempts == 2
+    assert store.do(records.finish(failure_of(made.id, code), "second", dead_letter=True))
+
+
+def ids(store: JobStore, at_most: int = 100) -> list[str]:
+    return store.do(dead_letters.ids(store.records, at_most))
+
+
+def state_of(store: JobStore, job_id: str) -> JobState:
+    return store.do(store.records.status(job_id)).state
+
+
+def totals(store: JobStore) -> tuple[int, int, int]:
+    """Number of jobs that are queued, that failed, and that are dead letters."""
+    status = store.do(store.records.queue([]))
+    return status.jobs[JobState.QUEUED], status.jobs[JobState.FAILED], status.dead_letters
+
+
+# Keeping
+
+
+def test_a_dead_letter_is_a_failed_job_whose_payload_is_kept_as_long_as_its_state(
+    store: JobStore, records: Records, client: redis.Redis, settings: Settings
+) -> None:
+    made = job("j", requests=2)
+    die(store, made)
+
+    assert ids(store) == ["j"]
+    assert state_of(store, "j") == JobState.FAILED
+    assert store.do(records.outcomes(["j"])) == {"j": failure_of("j", "out_of_memory")}
+    assert store.do(dead_letters.payload(records, "j")) == made
+    for key in (records.keys.payload("j"), records.keys.job("j"), records.keys.dead):
+        left: Any = client.ttl(key)
+        assert settings.job_ttl_s - 60 <= left <= settings.job_ttl_s
+    assert totals(store) == (0, 1, 1)
+
+
+def test_a_letter_tells_what_is_known_of_its_job(store: JobStore, records: Records) -> None:
+    die(store, job("j", requests=2, documents=3), "time_limit", priority=3)
+    status = store.do(records.status("j"))
+
+    (letter,) = store.do(dead_letters.letters(records, ["j"]))
+
+    assert letter == jobs.DeadLetter(
+        job_id="j",
+        code="time_limit",
+        message="the model failed",
+        attempts=2,
+        deaths=1,
+        requests=2,
+        pairs=6,
+        submitted_at=status.submitted_at,
+        ended_at=status.ended_at or 0.0,
+        priority=3,
+    )
+
+
+def test_the_last_to_die_is_listed_first(store: JobStore) -> None:
+    for name in ("b", "a", "c"):
+        die(store, job(name))
+
+    assert ids(store) == ["c", "a", "b"]
+    assert ids(store, 2) == ["c", "a"]
+    assert ids(store, 1) == ["c"]
+
+
+def test_letters_are_those_of_the_dead_in_the_order_asked_for(
+    store: JobStore, records: Records
+) -> None:
+    # Given jobs in all states
+    for name in ("queued", "running", "done", "failed"):
+        store.do(records.accept(job(name)))
+    store.do(begin(records, "running"))
+    store.do(records.finish(result_of("done")))
+    store.do(records.finish(failure_of("failed")))
+    die(store, job("dead"))
+    die(store, job("later"))
+    # When all are asked for
+    asked = ["later", "queued", "running", "done", "failed", "unknown", "dead"]
+    found = store.do(dead_letters.letters(records, asked))
+    # Then only the dead have letters
+    assert [letter.job_id for letter in found] == ["later", "dead"]
+
+
+@pytest.mark.parametrize("end", [failure_of("j"), result_of("j"), failure_of("j", "cancelled")])
+def test_what_ended_otherwise_has_no_payload_and_is_no_dead_letter(
+    store: JobStore, records: Records, end: jobs.Outcome
+) -> None:
+    store.do(records.accept(job("j")))
+    store.do(records.finish(end, dead_letter=isinstance(end, jobs.JobResult)))
+
+    assert ids(store) == []
+    with pytest.raises(JobNotFound, match=r"job j is no dead letter: see `rerankq dead list`"):
+        store.do(dead_letters.payload(records, "j"))
+    with pytest.raises(PayloadMissing):
+        store.do(payload(records, "j"))
+
+
+def test_a_job_that_has_ended_does_not_become_a_dead_letter(
+    store: JobStore, records: Records
+) -> None:
+    store.do(records.accept(job("j")))
+    store.do(records.finish(result_of("j")))
+
+    assert not store.do(records.finish(failure_of("j"), dead_letter=True))
+
+    assert ids(store) == []
+
+
+def test_forgetting_keeps_the_letter_and_its_job(
+    store: JobStore, records: Records, client: redis.Redis, settings: Settings
+) -> None:
+    made = job("j")
+    die(store, made)
+
+    store.do(records.forget("j"))
+
+    assert not client.exists(records.keys.outcome("j"))
+    assert [letter.job_id for letter in store.do(dead_letters.letters(records, ["j"]))] == ["j"]
+    assert store.do(dead_letters.payload(records, "j")) == made
+    left: Any = client.ttl(records.keys.job("j"))
+    assert left > settings.job_ttl_s - 60
+    assert store.do(dead_letters.revive(records, made))
+
+
+def test_the_letters_of_expired_jobs_are_struck_off_by_the_next_that_dies(
+    store: JobStore, records: Records, client: redis.Redis, settings: Settings
+) -> None:
+    die(store, job("old"))
+    client.zincrby(records.keys.dead, -settings.job_ttl_s - 1, "old")
+
+    die(store, job("new"))
+
+    assert ids(store) == ["new"]
+
+
+# Trying again
+
+
+def test_a_revived_job_is_as_new(store: JobStore, records: Records, client: redis.Redis) -> None:
+    # Given a dead letter
+    made = job("j", requests=2, documents=3)
+    die(store, made)
+    died_at = store.do(records.status("j")).ended_at
+    assert died_at is not None
+    # When it is revived
+    assert store.do(dead_letters.revive(records, made))
+    # Then nothing of its former life is left but its size
+    status = store.do(records.status("j"))
+    assert (status.state, status.pairs, status.requests) == (JobState.QUEUED, 6, 2)
+    assert (status.attempts, status.code) == (0, None)
+    assert (status.started_at, status.ended_at) == (None, None)
+    assert status.submitted_at >= died_at
+    assert store.do(records.outcomes(["j"])) == {}
+    assert ids(store) == []
+    assert totals(store) == (1, 0, 0)
+    assert not client.hexists(records.keys.job("j"), "message")
+    # And a worker begins it with what it was
+    started = store.do(begin(records, "j"))
+    assert (started.attempts, started.deaths, started.downgrade) == (1, 0, None)
+    assert records.job("j", started.payload) == made
+
+
+def test_a_revived_job_is_not_yet_sent(store: JobStore, records: Records) -> None:
+    made = job("j")
+    die(store, made)
+    store.do(dead_letters.revive(records, made))
+
+    assert not store.do(records.accept(made)).sent
+
+
+def test_a_job_revived_with_another_model_is_another_job_under_its_id(
+    store: JobStore, records: Records
+) -> None:
+    # Given a dead letter that is revived with another model
+    made = job("j")
+    other = made.model_copy(update={"model": "bundled"})
+    die(store, made)
+    assert store.do(dead_letters.revive(records, other))
+    # When its caller submits it again, then the new contents are those on record
+    store.do(records.accept(other))
+    with pytest.raises(JobConflict):
+        store.do(records.accept(made))
+    assert store.do(payload(records, "j")) == other
+
+
+def test_a_revived_job_may_end_and_die_again(store: JobStore, records: Records) -> None:
+    made = job("j")
+    die(store, made)
+    store.do(dead_letters.revive(records, made))
+    store.do(begin(records, "j"))
+    store.do(records.finish(failure_of("j"), dead_letter=True))
+    assert (ids(store), totals(store)) == (["j"], (0, 1, 1))
+
+    store.do(dead_letters.revive(records, made))
+    store.do(records.finish(result_of("j")))
+
+    assert state_of(store, "j") == JobState.DONE
+    assert (ids(store), totals(store)) == ([], (0, 0, 0))
+    assert store.do(records.outcomes(["j"])) == {"j": result_of("j")}
+
+
+def test_a_letter_is_revived_once(store: JobStore, records: Records) -> None:
+    made = job("j")
+    die(store, made)
+
+    assert store.do(dead_letters.revive(records, made))
+    assert not store.do(dead_letters.revive(records, made))
+
+    assert totals(store) == (1, 0, 0)
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "done", "failed", "unknown"])
+def test_what_is_no_dead_letter_is_not_revived(
+    store: JobStore, records: Records, client: redis.Redis, settings: Settings, state: str
+) -> None:
+    made = job("j")
+    if state != "unknown":
+        store.do(records.accept(made))
+    if state == "running":
+        store.do(begin(records, "j"))
+    if state in ("done", "failed"):
+        store.do(records.finish(result_of("j") if state == "done" else failure_of("j")))
+    before = keys_of(client, settings), store.do(records.queue([]))
+
+    assert not store.do(dead_letters.revive(records, made))
+
+    assert (keys_of(client, settings), store.do(records.queue([]))) == before
+
+
+def test_a_letter_whose_records_have_expired_is_not_revived(
+    store: JobStore, records: Records, client: redis.Redis, settings: Settings
+) -> None:
+    """Its id stays a while longer, where other letters keep the list of ids alive."""
+    made = job("j")
+    die(store, made)
+    client.delete(records.keys.job("j"), records.keys.payload("j"), records.keys.outcome("j"))
+
+    assert store.do(dead_letters.letters(records, ["j"])) == []
+    with pytest.raises(PayloadMissing):
+        store.do(dead_letters.payload(records, "j"))
+    assert not store.do(dead_letters.revive(records, made))
+    assert not client.exists(records.keys.job("j"))
+
+
+def test_a_new_job_under_the_id_of_a_letter_whose_records_have_expired_is_none(
+    store: JobStore, records: Records, client: redis.Redis
+) -> None:
+    # Given a letter whose records have expired, and whose id a new job has
+    made = job("j")
+    die(store, made)
+    client.delete(records.keys.job("j"), records.keys.payload("j"), records.keys.outcome("j"))
+    store.do(records.accept(made))
+    assert ids(store) == ["j"]
+    # Then it has no letter, and can be neither revived nor dropped: it is under way
+    assert store.do(dead_letters.letters(records, ["j"])) == []
+    store.do(begin(records, "j", "token"))
+    again = {
+        "revive": dead_letters.revive(records, made),
+        "drop": dead_letters.drop(records, "j"),
+    }
+    for exchange in again.values():
+        client.zadd(records.keys.dead, {"j": 1}, nx=True)
+        client.expire(records.keys.dead, 60)
+        assert not store.do(exchange)
+        assert state_of(store, "j") == JobState.RUNNING
+        assert store.do(payload(records, "j")) == made
+    assert store.do(attempts.renew(records, "j", "token", 30))
+
+
+def test_a_job_that_would_be_too_large_is_not_revived_and_stays_a_letter(
+    store: JobStore, settings: Settings
+) -> None:
+    made = job("j")
+    die(store, made)
+    strict = Records(settings.model_copy(update={"max_bytes_per_job": 10}))
+
+    with pytest.raises(LimitExceeded):
+        store.do(dead_letters.revive(strict, made))
+
+    assert ids(store) == ["j"]
+
+
+# Giving up
+
+
+def test_a_dropped_letter_stays_failed_and_has_no_payload(
+    store: JobStore, records: Records, client: redis.Redis
+) -> None:
+    made = job("j")
+    die(store, made)
+
+    assert store.do(dead_letters.drop(records, "j"))
+
+    assert ids(store) == []
+    assert not client.exists(records.keys.payload("j"))
+    assert state_of(store, "j") == JobState.FAILED
+    assert store.do(records.outcomes(["j"])) == {"j": failure_of("j", "out_of_memory")}
+    assert totals(store) == (0, 1, 0)
+    assert not store.do(dead_letters.drop(records, "j"))
+    assert not store.do(dead_letters.revive(records, made))
+
+
+def test_dropping_what_is_no_dead_letter_changes_nothing(store: JobStore, records: Records) -> None:
+    store.do(records.accept(job("j")))
+
+    assert not store.do(dead_letters.drop(records, "j"))
+    assert not store.do(dead_letters.drop(records, "unknown"))
+
+    assert store.do(payload(records, "j")).id == "j"
+    assert state_of(store, "j") == JobState.QUEUED
+
+
+def test_a_dropped_letter_that_was_forgotten_before_is_forgotten(
+    store: JobStore, records: Records, client: redis.Redis
+) -> None:
+    die(store, job("j"))
+    store.do(records.forget("j"))
+
+    store.do(dead_letters.drop(records, "j"))
+
+    found = store.do(records.outcomes(["j"]))
+    assert isinstance(found["j"], JobNotFound)
+
+
+def test_every_key_has_a_time_to_live_after_each_step(
+    store: JobStore, records: Records, client: redis.Redis, settings: Settings
+) -> None:
+    made = job("j")
+    for step in (
+        lambda: die(store, made),
+        lambda: store.do(dead_letters.revive(records, made)),
+        lambda: store.do(records.finish(failure_of("j"), dead_letter=True)),
+        lambda: store.do(dead_letters.drop(records, "j")),
+    ):
+        step()
+        found = keys_of(client, settings)
+        assert found
+        assert [key for key in found if client.ttl(key) == -1] == []

@@ -1,0 +1,492 @@
+"""A job that nobody will do is found and sent again; one that somebody will do is left alone.
+
+The sweeper reads its settings when it is imported, so it runs in a process of its own, which sweeps
+once for each line it is given: a namespace, and what to do with the jobs it finds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from contract import attempts, dead_letters, jobs, names
+from contract.jobs import JobState
+from contract.records import Records
+from contract.settings import Settings
+from contract.store import JobStore
+from producer.publish import Publisher
+from tests.integration.parts import begin, failure_of, job, keys_of, messages, result_of
+
+DRIVER = """
+import json, sys
+from contract.errors import RedisUnavailable
+from contract.records import Records
+from contract.store import JobStore
+from worker.connection import MAIN_TIMEOUT_S, store
+from worker.sweeper import send_again, settings, sweep
+
+def refuse(job):
+    raise RedisUnavailable("no message can be sent")
+
+for line in sys.stdin:
+    namespace, send = json.loads(line)
+    records = Records(settings.model_copy(update={"namespace": namespace}))
+    handed = []
+    ways = {"list": handed.append, "send": send_again, "refuse": refuse}
+    try:
+        found = sweep(JobStore(store(MAIN_TIMEOUT_S).client, records), ways[send])
+    except RedisUnavailable as error:
+        found = str(error)
+    print(json.dumps([found, [vars(each) for each in handed]]), flush=True)
+"""
+
+RESEND_AFTER_S, SWEEP_EVERY_S = 60, 10
+
+#: Longer than a message may take to come to somebody.
+LONG_AGO_S = 3_600
+
+#: A priority and the step of its list.
+PRIORITIES = [(names.PRIORITY_SINGLE, 3), (names.PRIORITY_BULK, 6), (0, 0), (9, 9), (5, 3)]
+
+
+class Driver:
+    """The process that sweeps."""
+
+    def __init__(self, redis_url: str, namespace: str) -> None:
+        self.namespace = namespace
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", DRIVER],
+            cwd=Path(__file__).parents[2],
+            env=os.environ
+            | {
+                "RERANKQ_REDIS_URL": redis_url,
+                "RERANKQ_NAMESPACE": namespace,
+                "RERANKQ_RESEND_AFTER_S": str(RESEND_AFTER_S),
+                "RERANKQ_SWEEP_EVERY_S": str(SWEEP_EVERY_S),
+                "CROSS_ENCODER_MODEL": "bundled",
+            },
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, namespace: str, send: str) -> Any:
+        """The ids that one sweep gives, or its error; and what was handed to `send`."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps([namespace, send]), file=self._process.stdin, flush=True)
+        return json.loads(self._process.stdout.readline())
+
+    def end(self) -> None:
+        self._process.communicate(timeout=30)
+
+
+class Service:
+    """Producers, workers and a sweeper of one namespace."""
+
+    def __init__(self, store: JobStore, driver: Driver) -> None:
+        self.store, self.records = store, store.records
+        self.client = store.client
+        self.keys = self.records.keys
+        self._driver = driver
+        self._publisher = Publisher(self.records.settings)
+
+    def accept(self, job_id: str, priority: int = names.PRIORITY_BULK) -> jobs.Job:
+        made = job(job_id, requests=2, documents=3)
+        self.store.do(self.records.accept(made, priority))
+        return made
+
+    def submit(self, job_id: str, priority: int = names.PRIORITY_BULK) -> None:
+        """Put a job on record and its message on the queue, as producers do."""
+        self._publisher.send(self.accept(job_id, priority), priority)
+        self.store.do(self.records.mark_sent(job_id))
+
+    def take(self, step: int = 6) -> bytes:
+        """Take the next message from the queue, as a worker does that is killed just then."""
+        raw: Any = self.client.rpop(self.keys.queue_list(step))
+        assert raw is not None
+        return bytes(raw)
+
+    def hold(self, step: int = 6) -> None:
+        """Take the next message from the queue and note so, as kombu does."""
+        held = [json.loads(self.take(step)), "", self.keys.queue]
+        self.client.hset(self.keys.unacked, uuid.uuid4().hex, json.dumps(held))
+
+    def age(self, *job_ids: str, seconds: float = LONG_AGO_S) -> None:
+        """Make it so long ago that the jobs were submitted and sent."""
+        for job_id in job_ids:
+            for field in ("submitted_at", "sent_at"):
+                if self.client.hexists(self.keys.job(job_id), field):
+                    self.client.hincrbyfloat(self.keys.job(job_id), field, -seconds)
+
+    def sweep(self, send: str = "list") -> Any:
+        """Ids of the jobs that were sent again; the sweeper's turn has come."""
+        self.client.delete(self.keys.sweeper)
+        return self.sweep_in_turn(send)
+
+    def sweep_in_turn(self, send: str = "list") -> Any:
+        return self._driver.ask(self.records.settings.namespace, send)[0]
+
+    def handed(self) -> list[dict[str, Any]]:
+        """What is told of the jobs that were sent again."""
+        self.client.delete(self.keys.sweeper)
+        told: list[dict[str, Any]] = self._driver.ask(self.records.settings.namespace, "list")[1]
+        return told
+
+    def close(self) -> None:
+        self._publisher.close()
+
+
+@pytest.fixture(scope="module")
+def driver(redis_url: str) -> Iterator[Driver]:
+    made = Driver(redis_url, f"test-{uuid.uuid4().hex[:8]}")
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def service(store: JobStore, driver: Driver) -> Iterator[Service]:
+    made = Service(store, driver)
+    yield made
+    made.close()
+
+
+# Lost
+
+
+@pytest.mark.parametrize(("priority", "step"), PRIORITIES)
+def test_a_job_that_was_accepted_and_never_sent_is_sent(
+    service: Service, priority: int, step: int
+) -> None:
+    """Its producer was killed in between."""
+    service.accept("j", priority)
+    service.age("j")
+
+    (sent,) = service.handed()
+
+    assert names.priority_step(sent["priority"]) == step
+    assert (sent["job_id"], sent["state"]) == ("j", JobState.QUEUED)
+    assert (sent["requests"], sent["pairs"]) == (2, 6)
+
+
+@pytest.mark.parametrize(("priority", "step"), PRIORITIES)
+def test_a_job_whose_message_was_taken_and_lost_is_sent(
+    service: Service, priority: int, step: int
+) -> None:
+    """Its worker was killed between taking it and noting so."""
+    service.submit("j", priority)
+    service.take(step)
+    service.age("j")
+
+    assert service.sweep() == ["j"]
+
+
+def test_a_lost_job_is_found_by_the_messages_that_were_sent_after_it(service: Service) -> None:
+    # Given a long queue, of which a message was taken and lost
+    for name in ("lost", "next", "later", "last"):
+        service.submit(name)
+    service.take()
+    # When all of them have waited for long
+    service.age("lost", "next", "later", "last")
+    # Then the others are still on the queue, and it is not
+    assert service.sweep() == ["lost"]
+
+
+def test_a_lost_job_is_found_whatever_waits_on_other_lists(service: Service) -> None:
+    service.submit("bulk")
+    service.submit("lost", names.PRIORITY_SINGLE)
+    service.take(step=3)
+    service.age("lost", "bulk")
+
+    assert service.sweep() == ["lost"]
+
+
+def test_a_running_job_whose_lease_has_gone_is_sent(service: Service) -> None:
+    """Its worker was killed as a whole."""
+    service.submit("j")
+    service.hold()
+    service.store.do(begin(service.records, "j"))
+    service.client.delete(service.keys.lease("j"))
+    service.age("j")
+
+    assert service.sweep() == ["j"]
+
+
+def test_a_job_that_was_given_up_and_whose_next_message_was_lost_is_sent(service: Service) -> None:
+    service.submit("j")
+    service.take()
+    service.store.do(begin(service.records, "j", "token"))
+    service.store.do(attempts.release(service.records, "j", "token", downgrade="out_of_memory"))
+    assert service.sweep() == []
+    service.age("j")
+
+    assert service.sweep() == ["j"]
+
+
+def test_a_revived_job_that_was_not_sent_is_sent(service: Service) -> None:
+    service.submit("j")
+    service.take()
+    service.store.do(service.records.finish(failure_of("j"), dead_letter=True))
+    made = service.store.do(dead_letters.payload(service.records, "j"))
+    service.store.do(dead_letters.revive(service.records, made))
+    assert service.sweep() == []
+    service.age("j")
+
+    assert service.sweep() == ["j"]
+
+
+def test_all_that_are_lost_are_sent_at_once(service: Service) -> None:
+    ids = [f"j{place}" for place in range(20)]
+    for name in ids:
+        service.accept(name)
+    service.age(*ids)
+
+    assert sorted(service.sweep()) == sorted(ids)
+
+
+# Not lost
+
+
+def test_a_job_whose_message_waits_is_left_alone(service: Service) -> None:
+    service.submit("j")
+    service.age("j")
+
+    assert service.sweep() == []
+
+
+def test_jobs_that_wait_behind_many_others_are_left_alone(service: Service) -> None:
+    ids = [f"j{place}" for place in range(51)]
+    for name in ids:
+        service.submit(name)
+    service.age(*ids)
+
+    assert service.sweep() == []
+
+
+@pytest.mark.parametrize(("priority", "step"), PRIORITIES)
+def test_a_job_that_waits_on_another_priority_s_list_is_left_alone(
+    service: Service, priority: int, step: int
+) -> None:
+    """Those of higher priority may have come much later."""
+    service.submit("j", priority)
+    service.age("j")
+    for other, its_step in PRIORITIES:
+        if its_step != step:
+            service.submit(f"other-{other}", other)
+
+    assert service.sweep() == []
+
+
+def test_a_job_that_a_worker_holds_is_left_alone(service: Service) -> None:
+    # Given a job in the hands of a worker, and others that were sent after it
+    service.submit("held")
+    service.submit("next")
+    service.hold()
+    service.age("held", "next")
+
+    assert service.sweep() == []
+
+
+def test_a_running_job_is_left_alone_as_long_as_its_lease_is_renewed(service: Service) -> None:
+    """Its message may be lost: the attempt does not need it."""
+    service.submit("j")
+    service.take()
+    service.store.do(begin(service.records, "j"))
+    service.age("j")
+
+    assert service.sweep() == []
+
+
+@pytest.mark.parametrize("outcome", [result_of("j"), failure_of("j"), failure_of("j", "cancelled")])
+@pytest.mark.parametrize("dead_letter", [True, False])
+def test_an_ended_job_is_left_alone(
+    service: Service, outcome: jobs.Outcome, dead_letter: bool
+) -> None:
+    service.submit("j")
+    service.take()
+    service.store.do(service.records.finish(outcome, dead_letter=dead_letter))
+    service.age("j")
+
+    assert service.sweep() == []
+
+
+def never_sent(service: Service) -> None:
+    service.accept("j")
+
+
+def taken(service: Service) -> None:
+    service.submit("j")
+    service.take()
+
+
+def without_lease(service: Service) -> None:
+    taken(service)
+    service.store.do(begin(service.records, "j"))
+    service.client.delete(service.keys.lease("j"))
+
+
+lost = pytest.mark.parametrize("lose", [never_sent, taken, without_lease])
+
+
+@lost
+def test_what_was_submitted_or_sent_just_now_is_left_alone(
+    service: Service, lose: Callable[[Service], None]
+) -> None:
+    """Its message may be between two hands."""
+    lose(service)
+    service.age("j", seconds=RESEND_AFTER_S / 2)
+    assert service.sweep() == []
+    service.age("j", seconds=RESEND_AFTER_S / 2)
+    assert service.sweep() == ["j"]
+
+
+# Once
+
+
+@lost
+def test_what_was_sent_is_not_sent_again_before_its_time(
+    service: Service, lose: Callable[[Service], None]
+) -> None:
+    # Given a lost job that was sent again
+    lose(service)
+    service.age("j")
+    assert service.sweep() == ["j"]
+    # When the sweeper comes again, then it waits for the message to arrive
+    assert service.sweep() == []
+    # And after a while it counts as lost again
+    service.age("j")
+    assert service.sweep() == ["j"]
+
+
+@lost
+def test_what_could_not_be_sent_is_sent_by_the_next_sweep(
+    service: Service, lose: Callable[[Service], None]
+) -> None:
+    lose(service)
+    service.age("j")
+
+    assert service.sweep("refuse") == "no message can be sent"
+
+    assert service.sweep() == ["j"]
+
+
+def test_only_one_sweeper_looks_at_a_time(service: Service) -> None:
+    # Given a sweeper that has found nothing
+    assert service.sweep() == []
+    # When another comes soon after, then it finds nothing, whatever is lost
+    service.accept("j")
+    service.age("j")
+    assert service.sweep_in_turn() == []
+    # And the turn ends by itself before the next sweep
+    left: Any = service.client.pttl(service.keys.sweeper)
+    assert 0 < left < 1_000 * SWEEP_EVERY_S
+    service.client.delete(service.keys.sweeper)
+    assert service.sweep_in_turn() == ["j"]
+
+
+# Oddities
+
+
+def test_the_id_of_a_job_whose_records_have_expired_is_struck_off(service: Service) -> None:
+    # Given ids of jobs that are no more
+    service.submit("queued")
+    service.submit("running")
+    service.submit("kept")
+    service.store.do(begin(service.records, "running"))
+    service.client.delete(service.keys.job("queued"), service.keys.job("running"))
+    # When the sweeper comes
+    assert service.sweep() == []
+    # Then they neither wait nor run
+    status = service.store.do(service.records.queue([]))
+    assert (status.jobs[JobState.QUEUED], status.jobs[JobState.RUNNING]) == (1, 0)
+
+
+garbage = pytest.mark.parametrize(
+    "raw",
+    [
+        b"no JSON",
+        b"",
+        b"\xff\xfe",
+        b"null",
+        b"[]",
+        b"{}",
+        b'{"headers": 3}',
+        b'{"headers": {"id": null}}',
+        b'{"headers": {"id": "of-another-service"}}',
+        b"[" * 100_000,
+    ],
+    ids=lambda raw: repr(raw[:50]),
+)
+
+
+@garbage
+def test_what_is_no_message_at_the_head_of_the_list_does_no_harm(
+    service: Service, raw: bytes
+) -> None:
+    # Given a queue with jobs behind something that is none
+    for name in ("first", "second"):
+        service.submit(name)
+    service.client.rpush(service.keys.queue_list(6), raw)
+    # And jobs that are lost in ways that do not depend on it
+    service.accept("never-sent")
+    service.submit("taken", names.PRIORITY_SINGLE)
+    service.take(step=3)
+    service.age("first", "second", "never-sent", "taken")
+    # Then what waits is left alone, and what is lost is sent
+    assert sorted(service.sweep()) == ["never-sent", "taken"]
+
+
+@garbage
+def test_what_is_no_message_in_a_workers_hands_does_no_harm(service: Service, raw: bytes) -> None:
+    service.submit("held")
+    service.hold()
+    service.client.hset(service.keys.unacked, "garbage", raw)
+    service.client.hset(service.keys.unacked, "other garbage", b"[" + raw + b', "", ""]')
+    service.accept("lost")
+    service.age("held", "lost")
+
+    assert service.sweep() == ["lost"]
+
+
+def test_an_unused_service_has_nothing_to_sweep(service: Service) -> None:
+    assert service.sweep() == []
+    assert service.store.do(service.records.queue([])).jobs == dict.fromkeys(JobState, 0)
+
+
+# The message
+
+
+def test_the_message_is_the_producers(
+    driver: Driver, redis_url: str, client: redis.Redis, store: JobStore
+) -> None:
+    """In the sweeper's own namespace, which is where it sends to."""
+    settings: Settings = Settings.load(redis_url=redis_url, namespace=driver.namespace)
+    service = Service(JobStore(client, Records(settings)), driver)
+    try:
+        # Given a job of each priority, whose messages were taken and lost
+        for priority, step in PRIORITIES:
+            service.submit(f"j{priority}", priority)
+            service.age(f"j{priority}")
+            taken_from = messages(client, settings)
+            assert [message.step for message in taken_from] == [step]
+            service.take(step)
+            # When it is sent again
+            assert service.sweep("send") == [f"j{priority}"]
+            # Then its message is what it was
+            (again,) = messages(client, settings)
+            before = taken_from[0]
+            assert (again.id, again.step, again.task) == (before.id, step, names.SCORE_TASK)
+            assert (again.arguments, again.counts) == (before.arguments, before.counts)
+            service.take(step)
+    finally:
+        service.close()
+        client.delete(*keys_of(client, settings))

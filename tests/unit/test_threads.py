@@ -1,0 +1,242 @@
+"""Each thread scores a batch, and one that ran out of memory leaves nothing behind that matters."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from billiard.exceptions import SoftTimeLimitExceeded
+
+from tests.processes import wait_until
+from worker.threads import Threads, ahead, torch_threads, try_each
+
+Result = int | Exception
+
+
+def tens(item: int) -> int:
+    """Ten times the item; there is no memory for odd ones."""
+    if item % 2:
+        raise MemoryError(item)
+    return 10 * item
+
+
+def told(tried: list[Result]) -> list[int | str]:
+    """The results, and what the errors say."""
+    return [f"no memory for {each}" if isinstance(each, Exception) else each for each in tried]
+
+
+# Results
+
+
+@pytest.mark.parametrize("number", [1, 2, 5])
+def test_results_come_in_the_items_order(number: int) -> None:
+    assert Threads(number).each(lambda item: 10 * item, range(50)) == list(range(0, 500, 10))
+    tried = Threads(number).try_each(lambda item: 10 * item, range(50), alone=False)
+    assert tried == list(range(0, 500, 10))
+
+
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("number", [1, 2])
+def test_no_items_have_no_results(number: int, alone: bool) -> None:
+    assert Threads(number).try_each(tens, [], alone) == []
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_where_memory_ran_out_stands_the_error_and_the_others_are_done(alone: bool) -> None:
+    expected = [0, "no memory for 1", 20, "no memory for 3", 40]
+    assert told(Threads(2).try_each(tens, range(5), alone)) == expected
+    assert told(try_each(tens, range(5))) == expected
+
+
+@pytest.mark.parametrize("error", [ValueError("no kernel"), SoftTimeLimitExceeded(), SystemExit(3)])
+@pytest.mark.parametrize("way", ["in threads", "alone", "own thread"])
+def test_what_is_no_lack_of_memory_comes_out(way: str, error: BaseException) -> None:
+    def fail(_item: int) -> int:
+        raise error
+
+    ways: dict[str, Callable[[], object]] = {
+        "in threads": lambda: Threads(2).try_each(fail, range(3), alone=False),
+        "alone": lambda: Threads(2).try_each(fail, range(3), alone=True),
+        "own thread": lambda: try_each(fail, range(3)),
+    }
+    with pytest.raises(type(error)) as caught:
+        ways[way]()
+    assert caught.value is error
+
+
+def test_as_many_are_done_at_a_time_as_there_are_threads() -> None:
+    together = threading.Barrier(3)
+    places = Threads(3).each(lambda _: together.wait(30), range(9))
+    assert sorted(places) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+def test_alone_never_two_are_done_at_a_time() -> None:
+    inside: list[int] = []
+    most: list[int] = []
+
+    def count(item: int) -> int:
+        inside.append(item)
+        most.append(len(inside))
+        for _ in range(1_000):  # for others to come in, if they could
+            torch.ones(10).sum()
+        inside.remove(item)
+        return item
+
+    assert Threads(4).try_each(count, range(40), alone=True) == list(range(40))
+    assert max(most) == 1
+
+
+def test_the_callers_own_thread_is_enough_where_there_are_no_others() -> None:
+    caller = threading.get_ident()
+    assert try_each(lambda _: threading.get_ident(), range(3)) == [caller] * 3
+
+
+# After a failure
+
+
+def test_after_a_failure_nothing_goes_on_behind_it() -> None:
+    begun: list[int] = []
+
+    def fail(item: int) -> int:
+        begun.append(item)
+        if item == 0:
+            raise ValueError
+        return item
+
+    with pytest.raises(ValueError):  # noqa: PT011
+        Threads(1).try_each(fail, range(1_000), alone=False)
+    after = len(begun)
+    assert Threads(1).each(tens, [2]) == [20]
+    assert len(begun) == after
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_after_a_lack_of_memory_threads_are_new_ones(alone: bool) -> None:
+    """oneDNN keeps for a thread what it had no memory for."""
+    threads, local = Threads(1), threading.local()
+
+    def is_new(item: int) -> bool:
+        new = not hasattr(local, "seen")
+        local.seen = True
+        if item:
+            raise MemoryError
+        return new
+
+    assert threads.try_each(is_new, [0, 0], alone) == [True, False]
+    threads.try_each(is_new, [1, 0], alone)
+    assert threads.try_each(is_new, [0, 0], alone) == [True, False]
+
+
+def test_threads_that_were_replaced_end() -> None:
+    threads = Threads(2)
+    before = {each.ident for each in threading.enumerate()}
+    for _ in range(10):
+        threads.try_each(tens, range(4), alone=False)
+    wait_until(
+        lambda: len({each.ident for each in threading.enumerate()} - before) <= 2, "threads end"
+    )
+
+
+class Tensor:
+    """Stands for what a batch takes."""
+
+
+@pytest.mark.parametrize("way", ["in threads", "alone", "own thread"])
+def test_what_had_no_memory_is_not_held_by_its_error(way: str) -> None:
+    held: list[weakref.ref[Tensor]] = []
+
+    def fail(_item: int) -> int:
+        activations = Tensor()
+        held.append(weakref.ref(activations))
+        raise MemoryError
+
+    ways: dict[str, Callable[[], list[Result]]] = {
+        "in threads": lambda: Threads(2).try_each(fail, range(3), alone=False),
+        "alone": lambda: Threads(2).try_each(fail, range(3), alone=True),
+        "own thread": lambda: try_each(fail, range(3)),
+    }
+    tried = ways[way]()
+    assert [type(each) for each in tried] == [MemoryError] * 3
+    wait_until(lambda: all(each() is None for each in held), "nobody holds it")
+    assert len(held) == 3
+
+
+# Torch's own threads
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_torch_computes_in_one_thread_in_each_and_then_in_as_many_as_before(alone: bool) -> None:
+    with torch_threads(3):
+        threads = Threads(2)
+        assert threads.each(lambda _: torch.get_num_threads(), range(4)) == [1] * 4
+        assert threads.try_each(lambda _: torch.get_num_threads(), range(4), alone) == [1] * 4
+        assert torch.get_num_threads() == 3
+        threads.try_each(tens, range(4), alone)
+        assert torch.get_num_threads() == 3
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_torch_has_as_many_threads_as_asked_and_then_as_before(threads: int) -> None:
+    with torch_threads(2):
+        with torch_threads(threads):
+            assert torch.get_num_threads() == threads
+        assert torch.get_num_threads() == 2
+
+
+def test_torch_has_as_many_threads_as_before_also_after_a_failure() -> None:
+    with torch_threads(2):
+        with pytest.raises(MemoryError), torch_threads(3):
+            raise MemoryError
+        assert torch.get_num_threads() == 2
+
+
+# Working ahead
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 9])
+def test_results_made_ahead_come_in_order(number: int) -> None:
+    assert list(ahead(lambda item: item * 10, range(number))) == [
+        item * 10 for item in range(number)
+    ]
+
+
+def test_the_next_result_is_being_made_while_the_last_is_used() -> None:
+    began = {item: threading.Event() for item in range(4)}
+
+    def make(item: int) -> int:
+        began[item].set()
+        return item
+
+    for item in ahead(make, range(4)):
+        assert item == 3 or began[item + 1].wait(30)
+
+
+def test_no_more_than_the_next_result_is_made_ahead() -> None:
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for item in range(9):
+            taken.append(item)
+            yield item
+
+    results = ahead(lambda item: item, items())
+    assert taken == []
+    for place in range(3):
+        assert next(results) == place
+        assert taken == list(range(place + 2))
+
+
+@pytest.mark.parametrize("bad", [0, 1, 3])
+def test_a_failure_ahead_comes_out_after_the_results_before_it(bad: int) -> None:
+    def make(item: int) -> int:
+        if item == bad:
+            raise KeyError(item)
+        return item
+
+    results = ahead(make, range(4))
+    assert [next(results) for _ in range(bad)] == list(range(bad))
+    with pytest.raises(KeyError, match=str(bad)):
+        next(results)
