@@ -33,11 +33,11 @@ class WorkerSettings(Settings):
     #: A job that was started this often without coming to an end is given up.
     max_attempts: int = Field(4, ge=1)
     #: An attempt that is not heard of for so long has died, and another may begin.
-    lease_s: float = Field(30.0, ge=0.3)
+    lease_s: float = Field(30.0, ge=0.3, allow_inf_nan=False)
     #: How often a worker looks for jobs whose messages or workers are lost, and after what time
     #: their messages are sent again.
-    sweep_every_s: float = Field(10.0, gt=0)
-    resend_after_s: float = Field(60.0, gt=0)
+    sweep_every_s: float = Field(10.0, gt=0, allow_inf_nan=False)
+    resend_after_s: float = Field(60.0, gt=0, allow_inf_nan=False)
     #: For a child that replaces another, until it has loaded its models.
     model_load_timeout_s: int = Field(300, ge=1)
 

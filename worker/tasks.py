@@ -119,9 +119,9 @@ def _explained(error: Exception) -> errors.RerankError:
 
 
 def _exhausted(started: Started) -> errors.AttemptsExhausted:
+    killed = f": {started.deaths} times its process was killed" if started.deaths else ""
     return errors.AttemptsExhausted(
-        f"started {started.attempts} times (RERANKQ_MAX_ATTEMPTS), and {started.deaths} times its"
-        " worker process was killed: it may be what kills them"
+        f"started {started.attempts} times (RERANKQ_MAX_ATTEMPTS) and never came to an end{killed}"
     )
 
 

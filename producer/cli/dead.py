@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Literal
 
 import click
 from rich.console import Console
@@ -40,11 +40,14 @@ def list_letters(settings: Settings, as_json: bool, limit: int) -> None:
     if not letters:
         click.echo("no dead letters", err=True)
         return
+    rows = [_row(letter) for letter in letters]
     table = Table(box=None)
-    for name in ("job", "failed", "code", "attempts", "killed", "pairs", "message"):
-        table.add_column(name, justify="right" if name in _NUMBERS else "left", no_wrap=True)
-    for letter in letters:
-        table.add_row(*map(Text, _row(letter)))
+    for place, (name, side) in enumerate(_COLUMNS):
+        # An id that is cut short is of no use: only the message gives way.
+        needed = max(len(row[place]) for row in rows) if name != "message" else None
+        table.add_column(name, justify=side, no_wrap=True, min_width=needed)
+    for row in rows:
+        table.add_row(*map(Text, row))
     Console().print(table)
 
 
@@ -84,7 +87,10 @@ def retry(
     settings: Settings, job_ids: tuple[str, ...], all_of_them: bool, model: str | None
 ) -> None:
     """Queue dead letters again under their ids, as if they were new."""
-    _each(settings, job_ids, all_of_them, lambda client, one: client.retry(one, model=model))
+    with RerankClient(settings) as client:
+        for job_id in _chosen(client, job_ids, all_of_them, payload_kept=True):
+            client.retry(job_id, model=model)
+            click.echo(job_id)
 
 
 @dead.command(epilog=common.EPILOG)
@@ -93,24 +99,33 @@ def retry(
 @click.pass_obj
 def drop(settings: Settings, job_ids: tuple[str, ...], all_of_them: bool) -> None:
     """Give up dead letters and remove what is kept of them; they stay failed."""
-    _each(settings, job_ids, all_of_them, lambda client, one: client.drop(one))
-
-
-def _each(
-    settings: Settings,
-    job_ids: tuple[str, ...],
-    all_of_them: bool,
-    do: Callable[[RerankClient, str], None],
-) -> None:
-    if bool(job_ids) == all_of_them:
-        raise errors.InvalidInput("give the ids of dead letters, or --all")
     with RerankClient(settings) as client:
-        for job_id in job_ids or [letter.job_id for letter in client.dead_letters()]:
-            do(client, job_id)
+        for job_id in _chosen(client, job_ids, all_of_them, payload_kept=False):
+            client.drop(job_id)
             click.echo(job_id)
 
 
-_NUMBERS = ("attempts", "killed", "pairs")
+def _chosen(
+    client: RerankClient, job_ids: tuple[str, ...], all_of_them: bool, *, payload_kept: bool
+) -> list[str]:
+    """The ids that were given, or all (of those that can be tried again)."""
+    if bool(job_ids) == all_of_them:
+        raise errors.InvalidInput("give the ids of dead letters, or --all")
+    if job_ids:
+        return list(job_ids)
+    letters = client.dead_letters()
+    return [letter.job_id for letter in letters if letter.payload_kept or not payload_kept]
+
+
+_COLUMNS: tuple[tuple[str, Literal["left", "right"]], ...] = (
+    ("job", "left"),
+    ("failed", "left"),
+    ("code", "left"),
+    ("attempts", "right"),
+    ("killed", "right"),
+    ("pairs", "right"),
+    ("message", "left"),
+)
 
 
 def _row(letter: jobs.DeadLetter) -> tuple[str, ...]:

@@ -1,0 +1,98 @@
+"""`rerankq dead`: failed jobs can be looked at, tried again with another model, and given up."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+
+from contract.errors import JobFailed
+from contract.settings import Settings
+from producer.client import RerankClient
+from tests.processes import rerankq
+
+#: On the allow-list, and nowhere to be found.
+ABSENT = "cross-encoder/ms-marco-MiniLM-L-12-v2"
+
+
+@pytest.fixture
+def dead(service: Settings, client: RerankClient) -> str:
+    """The id of a job that failed because its model is not there."""
+    job_id = client.submit("mp3 tags", ["a tag editor", "a chess game"], model=ABSENT)
+    with pytest.raises(JobFailed):
+        client.result(job_id, timeout=60)
+    return job_id
+
+
+def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    return rerankq("dead", *arguments, environment=environment)
+
+
+def test_a_dead_letter_says_why_and_how_often(environment: dict[str, str], dead: str) -> None:
+    listed = run(environment, "list", "--json")
+    letters = [json.loads(line) for line in listed.stdout.splitlines()]
+    shown = run(environment, "show", dead)
+
+    (letter,) = [each for each in letters if each["job_id"] == dead]
+    assert (letter["code"], letter["attempts"], letter["deaths"]) == ("model_unavailable", 1, 0)
+    assert ABSENT in letter["message"]
+    assert dead in run(environment, "list").stdout
+    assert "model_unavailable" in shown.stdout
+
+
+def test_a_dead_letter_is_done_with_another_model(
+    environment: dict[str, str], client: RerankClient, dead: str
+) -> None:
+    retried = run(environment, "retry", dead, "--model", "bundled")
+
+    assert (retried.returncode, retried.stdout) == (0, f"{dead}\n")
+    result = client.result(dead, timeout=60)
+    assert (result.provenance.model, result.provenance.attempts) == ("bundled", 1)
+    assert dead not in run(environment, "list").stdout
+
+
+def test_a_dead_letter_that_is_dropped_stays_failed(
+    environment: dict[str, str], client: RerankClient, dead: str
+) -> None:
+    dropped = run(environment, "drop", dead)
+
+    assert (dropped.returncode, dropped.stdout) == (0, f"{dead}\n")
+    assert client.status(dead).code == "model_unavailable"
+    assert dead not in run(environment, "list").stdout
+
+
+def test_all_dead_letters_can_be_given_up_at_once(environment: dict[str, str], dead: str) -> None:
+    dropped = run(environment, "drop", "--all")
+
+    assert dead in dropped.stdout
+    empty = run(environment, "list")
+    assert (empty.stdout, empty.stderr) == ("", "no dead letters\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("show", "nobody"), 7, "no dead letter"),
+        (("retry", "nobody"), 7, "no dead letter"),
+        (("drop", "nobody"), 7, "no dead letter"),
+        (("retry",), 2, "--all"),
+        (("drop", "one", "--all"), 2, "--all"),
+    ],
+)
+def test_what_is_no_dead_letter_is_one_line_of_error(
+    environment: dict[str, str], arguments: tuple[str, ...], code: int, said: str
+) -> None:
+    done = run(environment, *arguments)
+
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (code, "", 1)
+    assert said in done.stderr
+
+
+def test_a_dead_letter_is_not_retried_with_a_model_that_is_not_allowed(
+    environment: dict[str, str], dead: str
+) -> None:
+    refused = run(environment, "retry", dead, "--model", "somebody/elses-model")
+
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert dead in run(environment, "list").stdout
