@@ -7,7 +7,6 @@ without a queue runs all the jobs of this file, and the tests look at what it le
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import uuid
@@ -25,7 +24,15 @@ from contract.jobs import JobState
 from contract.records import Records, compress
 from contract.settings import KNOWN_MODELS, Settings
 from contract.store import JobStore
-from tests.integration.parts import begin, failure_of, job, keys_of, request, result_of
+from tests.integration.parts import (
+    begin,
+    environment,
+    failure_of,
+    job,
+    keys_of,
+    request,
+    result_of,
+)
 
 #: Runs the task for each id, as a worker's child would, and then scores with the library itself.
 DRIVER = """
@@ -188,22 +195,6 @@ def run(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ru
     settings: Settings = Settings.load(
         redis_url=redis_url, namespace=f"test-{uuid.uuid4().hex[:8]}"
     )
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("RERANKQ_", "CROSS_ENCODER_", "SENTENCE_TRANSFORMERS_"))
-    }
-    environment = (
-        kept
-        | LIMITS
-        | MODELS
-        | {
-            "RERANKQ_REDIS_URL": redis_url,
-            "RERANKQ_NAMESPACE": settings.namespace,
-            "HF_HUB_OFFLINE": "1",
-            "HF_HOME": str(tmp_path_factory.mktemp("empty-cache")),
-        }
-    )
     with redis.Redis.from_url(redis_url) as client:
         store = JobStore(client, Records(settings))
         ids = prepare(store)
@@ -211,7 +202,14 @@ def run(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ru
         process = subprocess.run(
             [sys.executable, "-c", DRIVER],
             cwd=Path(__file__).parents[2],
-            env=environment,
+            env=environment(
+                **LIMITS,
+                **MODELS,
+                RERANKQ_REDIS_URL=redis_url,
+                RERANKQ_NAMESPACE=settings.namespace,
+                HF_HUB_OFFLINE="1",
+                HF_HOME=str(tmp_path_factory.mktemp("empty-cache")),
+            ),
             input=json.dumps({"jobs": ids, "pairs": pairs}),
             capture_output=True,
             text=True,
