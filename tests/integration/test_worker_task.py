@@ -189,6 +189,35 @@ def prepare(store: JobStore) -> list[str]:
     ]
 
 
+def drive(
+    ids: list[str],
+    pairs: list[tuple[str, str]],
+    settings: Settings,
+    cache: Path,
+    **models: str,
+) -> subprocess.CompletedProcess[str]:
+    """Run the driver, which knows these models and finds others in `cache` only."""
+    process = subprocess.run(
+        [sys.executable, "-c", DRIVER],
+        cwd=Path(__file__).parents[2],
+        env=environment(
+            **LIMITS,
+            **models,
+            RERANKQ_REDIS_URL=settings.redis_url.get_secret_value(),
+            RERANKQ_NAMESPACE=settings.namespace,
+            HF_HUB_OFFLINE="1",
+            HF_HOME=str(cache),
+        ),
+        input=json.dumps({"jobs": ids, "pairs": pairs}),
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    return process
+
+
 @pytest.fixture(scope="module")
 def run(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """The jobs after the task was called once for each of them, and twice for the first."""
@@ -199,24 +228,7 @@ def run(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ru
         store = JobStore(client, Records(settings))
         ids = prepare(store)
         pairs = [(each.query, one.text) for each in GOOD.requests for one in each.candidates]
-        process = subprocess.run(
-            [sys.executable, "-c", DRIVER],
-            cwd=Path(__file__).parents[2],
-            env=environment(
-                **LIMITS,
-                **MODELS,
-                RERANKQ_REDIS_URL=redis_url,
-                RERANKQ_NAMESPACE=settings.namespace,
-                HF_HUB_OFFLINE="1",
-                HF_HOME=str(tmp_path_factory.mktemp("empty-cache")),
-            ),
-            input=json.dumps({"jobs": ids, "pairs": pairs}),
-            capture_output=True,
-            text=True,
-            timeout=110,
-            check=False,
-        )
-        assert process.returncode == 0, process.stderr
+        process = drive(ids, pairs, settings, tmp_path_factory.mktemp("empty-cache"), **MODELS)
         printed = json.loads(process.stdout)
         yield Run(store, settings, printed["ended"], printed["logits"])
         client.delete(*keys_of(client, settings))
@@ -459,3 +471,22 @@ def test_every_key_that_a_worker_leaves_behind_expires(run: Run) -> None:
     ]
 
     assert lasting == []
+
+
+def test_without_the_default_downgrade_model_a_worker_works_and_says_what_will_fail(
+    store: JobStore, settings: Settings, tmp_path: Path
+) -> None:
+    # Given a job that ran out of memory, and a machine that has one model
+    records = store.records
+    store.do(records.accept(job("j")))
+    store.do(begin(records, "j", "before"))
+    store.do(attempts.release(records, "j", "before", downgrade="out_of_memory"))
+    # When it is scored again
+    process = drive(["j"], [("query", "text")], settings, tmp_path, CROSS_ENCODER_MODEL=SMALLER)
+    # Then that model scores it, and the log says that there is no other
+    result = store.do(records.outcomes(["j"]))["j"]
+    assert isinstance(result, jobs.JobResult), result
+    provenance = result.provenance
+    assert (provenance.model, provenance.downgraded, provenance.reason) == (SMALLER, False, None)
+    assert process.stderr.count("No downgrade model: a job that runs out of memory or time") == 1
+    assert "RERANKQ_DOWNGRADE_MODEL" in process.stderr
