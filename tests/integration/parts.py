@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -113,6 +114,12 @@ def failure_of(job_id: str, code: str = "scoring_failed") -> jobs.Failure:
     return jobs.Failure(
         job_id=job_id, code=code, message="the model failed", retryable=False, attempts=1
     )
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """That of this process for another one: with these settings, and no others of the machine."""
+    ours = ("RERANKQ_", "CROSS_ENCODER_", "SENTENCE_TRANSFORMERS_")
+    return {name: each for name, each in os.environ.items() if not name.startswith(ours)} | settings
 
 
 def messages(client: redis.Redis, settings: Settings) -> list[Message]:

@@ -7,7 +7,6 @@ once for each line it is given: a namespace, and what to do with the jobs it fin
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import uuid
@@ -24,7 +23,15 @@ from contract.records import Records
 from contract.settings import Settings
 from contract.store import JobStore
 from producer.publish import Publisher
-from tests.integration.parts import begin, failure_of, job, keys_of, messages, result_of
+from tests.integration.parts import (
+    begin,
+    environment,
+    failure_of,
+    job,
+    keys_of,
+    messages,
+    result_of,
+)
 
 DRIVER = """
 import json, sys
@@ -66,14 +73,12 @@ class Driver:
         self._process = subprocess.Popen(
             [sys.executable, "-c", DRIVER],
             cwd=Path(__file__).parents[2],
-            env=os.environ
-            | {
-                "RERANKQ_REDIS_URL": redis_url,
-                "RERANKQ_NAMESPACE": namespace,
-                "RERANKQ_RESEND_AFTER_S": str(RESEND_AFTER_S),
-                "RERANKQ_SWEEP_EVERY_S": str(SWEEP_EVERY_S),
-                "CROSS_ENCODER_MODEL": "bundled",
-            },
+            env=environment(
+                RERANKQ_REDIS_URL=redis_url,
+                RERANKQ_NAMESPACE=namespace,
+                RERANKQ_RESEND_AFTER_S=str(RESEND_AFTER_S),
+                RERANKQ_SWEEP_EVERY_S=str(SWEEP_EVERY_S),
+            ),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

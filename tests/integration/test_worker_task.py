@@ -7,7 +7,6 @@ without a queue runs all the jobs of this file, and the tests look at what it le
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import uuid
@@ -25,7 +24,15 @@ from contract.jobs import JobState
 from contract.records import Records, compress
 from contract.settings import KNOWN_MODELS, Settings
 from contract.store import JobStore
-from tests.integration.parts import begin, failure_of, job, keys_of, request, result_of
+from tests.integration.parts import (
+    begin,
+    environment,
+    failure_of,
+    job,
+    keys_of,
+    request,
+    result_of,
+)
 
 #: Runs the task for each id, as a worker's child would, and then scores with the library itself.
 DRIVER = """
@@ -182,43 +189,46 @@ def prepare(store: JobStore) -> list[str]:
     ]
 
 
+def drive(
+    ids: list[str],
+    pairs: list[tuple[str, str]],
+    settings: Settings,
+    cache: Path,
+    **models: str,
+) -> subprocess.CompletedProcess[str]:
+    """Run the driver, which knows these models and finds others in `cache` only."""
+    process = subprocess.run(
+        [sys.executable, "-c", DRIVER],
+        cwd=Path(__file__).parents[2],
+        env=environment(
+            **LIMITS,
+            **models,
+            RERANKQ_REDIS_URL=settings.redis_url.get_secret_value(),
+            RERANKQ_NAMESPACE=settings.namespace,
+            HF_HUB_OFFLINE="1",
+            HF_HOME=str(cache),
+        ),
+        input=json.dumps({"jobs": ids, "pairs": pairs}),
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    return process
+
+
 @pytest.fixture(scope="module")
 def run(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """The jobs after the task was called once for each of them, and twice for the first."""
     settings: Settings = Settings.load(
         redis_url=redis_url, namespace=f"test-{uuid.uuid4().hex[:8]}"
     )
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("RERANKQ_", "CROSS_ENCODER_", "SENTENCE_TRANSFORMERS_"))
-    }
-    environment = (
-        kept
-        | LIMITS
-        | MODELS
-        | {
-            "RERANKQ_REDIS_URL": redis_url,
-            "RERANKQ_NAMESPACE": settings.namespace,
-            "HF_HUB_OFFLINE": "1",
-            "HF_HOME": str(tmp_path_factory.mktemp("empty-cache")),
-        }
-    )
     with redis.Redis.from_url(redis_url) as client:
         store = JobStore(client, Records(settings))
         ids = prepare(store)
         pairs = [(each.query, one.text) for each in GOOD.requests for one in each.candidates]
-        process = subprocess.run(
-            [sys.executable, "-c", DRIVER],
-            cwd=Path(__file__).parents[2],
-            env=environment,
-            input=json.dumps({"jobs": ids, "pairs": pairs}),
-            capture_output=True,
-            text=True,
-            timeout=110,
-            check=False,
-        )
-        assert process.returncode == 0, process.stderr
+        process = drive(ids, pairs, settings, tmp_path_factory.mktemp("empty-cache"), **MODELS)
         printed = json.loads(process.stdout)
         yield Run(store, settings, printed["ended"], printed["logits"])
         client.delete(*keys_of(client, settings))
@@ -461,3 +471,22 @@ def test_every_key_that_a_worker_leaves_behind_expires(run: Run) -> None:
     ]
 
     assert lasting == []
+
+
+def test_without_the_default_downgrade_model_a_worker_works_and_says_what_will_fail(
+    store: JobStore, settings: Settings, tmp_path: Path
+) -> None:
+    # Given a job that ran out of memory, and a machine that has one model
+    records = store.records
+    store.do(records.accept(job("j")))
+    store.do(begin(records, "j", "before"))
+    store.do(attempts.release(records, "j", "before", downgrade="out_of_memory"))
+    # When it is scored again
+    process = drive(["j"], [("query", "text")], settings, tmp_path, CROSS_ENCODER_MODEL=SMALLER)
+    # Then that model scores it, and the log says that there is no other
+    result = store.do(records.outcomes(["j"]))["j"]
+    assert isinstance(result, jobs.JobResult), result
+    provenance = result.provenance
+    assert (provenance.model, provenance.downgraded, provenance.reason) == (SMALLER, False, None)
+    assert process.stderr.count("No downgrade model: a job that runs out of memory or time") == 1
+    assert "RERANKQ_DOWNGRADE_MODEL" in process.stderr

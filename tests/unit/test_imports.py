@@ -39,6 +39,14 @@ def test_the_command_line_loads_no_model() -> None:
     assert loaded & MODEL_SIDE == set()
 
 
+def test_the_workers_main_modules_load_no_model() -> None:
+    """Flower imports them, on machines that have no torch."""
+    names = ("worker.celery", "worker.tasks", "worker.request", "worker.sweeper", "worker.children")
+    loaded = modules_after(f"import {', '.join(names)}")
+    assert set(names) <= loaded
+    assert loaded & (MODEL_SIDE - {"worker"}) == set()
+
+
 def test_every_public_name_can_be_imported_and_no_other() -> None:
     names = ", ".join(producer.__all__)
     assert "producer" in modules_after(f"from producer import {names}")

@@ -28,17 +28,19 @@ def channel() -> Any:
 
 
 def test_every_key_carries_the_namespace() -> None:
-    whole = [KEYS.queued, KEYS.running, KEYS.totals, KEYS.done, KEYS.unacked]
-    ours = [*whole, KEYS.job("j"), KEYS.payload("j"), KEYS.outcome("j")]
+    whole = [KEYS.queued, KEYS.running, KEYS.dead, KEYS.totals, KEYS.sweeper, KEYS.done]
+    of_a_job = [make("j") for make in (KEYS.job, KEYS.payload, KEYS.lease, KEYS.outcome)]
+    ours = [*whole, KEYS.unacked, *of_a_job]
     assert all(key.startswith("ns:") for key in ours)
     assert len(set(ours)) == len(ours)
     assert all(name == "ns" or name.startswith("ns\x06") for name in KEYS.queue_lists)
 
 
 def test_two_jobs_never_share_a_key() -> None:
-    ids = ["a", "a:payload", "a:outcome", "a:b", "a.payload", "a-payload", "A"]
+    ids = ["a", "a:payload", "a:outcome", "a:lease", "a:b", "a.payload", "a-payload", "A"]
     allowed = [each for each in ids if jobs.JOB_ID.fullmatch(each)]
-    keys = [make(each) for each in allowed for make in (KEYS.job, KEYS.payload, KEYS.outcome)]
+    makers = (KEYS.job, KEYS.payload, KEYS.lease, KEYS.outcome)
+    keys = [make(each) for each in allowed for make in makers]
     assert len(set(keys)) == len(keys) >= 3
 
 
@@ -53,6 +55,12 @@ def test_the_lists_are_kombus_in_the_order_in_which_it_serves_them() -> None:
     kombus = [channel()._q_for_pri(KEYS.queue, step) for step in names.PRIORITY_STEPS]
     assert list(KEYS.queue_lists) == kombus
     assert sorted(names.PRIORITY_STEPS) == list(names.PRIORITY_STEPS)
+
+
+@pytest.mark.parametrize("priority", range(10))
+def test_the_step_of_a_priority_is_that_of_the_list_it_lands_in(priority: int) -> None:
+    step = names.priority_step(priority)
+    assert KEYS.queue_list(step) == channel()._q_for_pri(KEYS.queue, priority)
 
 
 def test_a_single_job_is_served_before_bulk_work() -> None:

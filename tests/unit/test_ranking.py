@@ -130,6 +130,11 @@ def test_a_ranking_keeps_top_k(top_k: int | None, kept: int) -> None:
     assert [document.id for document in documents] == ["d2", "d1", "d0"][:kept]
 
 
+def test_a_ranking_says_how_many_candidates_were_cut() -> None:
+    assert ranking.rank(request(3, top_k=1), [3.0, 2.0, 1.0], truncated=2).truncated == 2
+    assert ranking.rank(request(3), [3.0, 2.0, 1.0]).truncated == 0
+
+
 def test_extreme_logits_make_a_ranking() -> None:
     documents = ranking.rank(request(2), [-3.4e38, 3.4e38]).documents
     assert [(document.id, document.relevance) for document in documents] == [

@@ -290,6 +290,13 @@ def test_every_truncated_pair_counts_also_if_it_is_scored_once(scorer: Scorer) -
     assert (counted.unique_pairs, counted.truncated) == (2, 2)
 
 
+def test_it_is_told_which_pairs_were_truncated_in_the_callers_order(scorer: Scorer) -> None:
+    long, short = (QUERY, "long " * 600), (QUERY, "pdf")
+    counted = scorer.score_counted([short, long, short, short, long])
+    assert counted.cut == [False, True, False, False, True]
+    assert counted.truncated == 2
+
+
 def test_a_model_reads_no_more_tokens_than_it_has_positions_for(tmp_path: Path) -> None:
     # The bundled tokenizer says 512.
     scorer = small(tiny_models.bert(tmp_path, max_position_embeddings=64))

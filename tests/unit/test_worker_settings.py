@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from contract.errors import InvalidInput
-from contract.settings import DEFAULT_MODEL
+from contract.settings import DEFAULT_MODEL, KNOWN_MODELS
 from worker.settings import WorkerSettings, cores
 
 
@@ -25,6 +25,7 @@ def test_the_defaults_work_together() -> None:
     assert settings.dtype is None
     assert settings.max_attempts == 4
     assert settings.model_load_timeout_s == 300
+    assert (settings.lease_s, settings.sweep_every_s, settings.resend_after_s) == (30, 10, 60)
     limits = (settings.soft_time_limit_s, settings.time_limit_s, settings.visibility_timeout_s)
     assert limits == (600, 660, 900)
 
@@ -38,10 +39,13 @@ def test_the_defaults_work_together() -> None:
         ("time_limit_s", 700),
         ("max_attempts", 2),
         ("model_load_timeout_s", 60),
+        ("lease_s", 0.5),
+        ("sweep_every_s", 2.5),
+        ("resend_after_s", 7),
     ],
 )
 def test_each_number_is_read_from_its_variable(
-    monkeypatch: pytest.MonkeyPatch, name: str, value: int
+    monkeypatch: pytest.MonkeyPatch, name: str, value: float
 ) -> None:
     monkeypatch.setenv(f"RERANKQ_{name.upper()}", str(value))
     assert getattr(load(), name) == value
@@ -109,6 +113,9 @@ def test_a_precision_that_is_none_is_refused_by_its_variable(
         "time_limit_s",
         "max_attempts",
         "model_load_timeout_s",
+        "lease_s",
+        "sweep_every_s",
+        "resend_after_s",
     ],
 )
 @pytest.mark.parametrize("value", ["0", "-1", "many"])
@@ -157,6 +164,32 @@ def test_settings_do_not_change() -> None:
     settings = load()
     with pytest.raises(ValidationError, match="frozen"):
         settings.threads = 5  # type: ignore[misc]
+
+
+# Downgrading
+
+
+@pytest.mark.parametrize(
+    ("model", "chosen", "downgrade_to"),
+    [
+        pytest.param(DEFAULT_MODEL, None, KNOWN_MODELS[0], id="the smallest"),
+        pytest.param("/models/mine", None, KNOWN_MODELS[0], id="whatever the model is"),
+        pytest.param("bundled", None, "bundled", id="the bundled one is as small"),
+        pytest.param("bundled", "/models/less", "/models/less", id="chosen for the bundled one"),
+        pytest.param("bundled", KNOWN_MODELS[0], KNOWN_MODELS[0], id="chosen, though the default"),
+        pytest.param(DEFAULT_MODEL, "/models/less", "/models/less", id="chosen"),
+        pytest.param(DEFAULT_MODEL, "none", None, id="none"),
+        pytest.param("bundled", "none", None, id="none for the bundled one"),
+    ],
+)
+def test_the_downgrade_model_is_the_one_chosen_or_the_smallest(
+    monkeypatch: pytest.MonkeyPatch, model: str, chosen: str | None, downgrade_to: str | None
+) -> None:
+    if chosen is not None:
+        monkeypatch.setenv("RERANKQ_DOWNGRADE_MODEL", chosen)
+    settings = load(cross_encoder_model=model)
+    assert settings.downgrade_to == downgrade_to
+    assert settings.downgrade_is_chosen == (chosen is not None)
 
 
 # Children and threads
