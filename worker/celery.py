@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import warnings
 
 from celery import Celery
+from celery.exceptions import CPendingDeprecationWarning
 from celery.worker import heartbeat
 from kombu.transport import TRANSPORT_ALIASES
 
@@ -84,6 +86,9 @@ app.conf.update(
     worker_send_task_events=True,
     worker_redirect_stdouts=False,  # what prints, prints; it is no warning of ours
 )
+
+# At each loss of a connection Celery explains that setting's default, also to who has set it.
+warnings.filterwarnings("ignore", "\nIn Celery 5.1 we introduced", CPendingDeprecationWarning)
 
 # Celery sends its heartbeat from the main loop and tries again without an end: a Redis that accepts
 # and never answers would freeze the loop, deaf to SIGTERM. One try is enough for a heartbeat.

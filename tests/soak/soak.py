@@ -134,7 +134,7 @@ class Soak:
         submitting = threading.Thread(target=self._submit, args=(client,))
         submitting.start()
         due = began
-        while submitting.is_alive() or not self._all_ended(client):
+        while not self._all_ended(client) or submitting.is_alive():
             for worker in workers:
                 worker.see_to_it()
             time.sleep(max(0.0, due - time.monotonic()))

@@ -1,0 +1,20 @@
+"""A minute of faults; `make soak` has the long one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.soak.soak import Soak
+
+
+@pytest.mark.timeout(600)
+def test_whatever_happens_every_job_ends_once_and_as_one_model_has_it(tmp_path: Path) -> None:
+    happened: list[str] = []
+
+    books = Soak(number=60, seed=7, folder=tmp_path, say=happened.append).run()
+
+    assert books.balanced, "\n".join((*happened, str(books)))
+    assert books.faults.total() > 5
+    assert books.results["full"] > 25
