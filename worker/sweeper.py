@@ -142,7 +142,7 @@ def _id_of(raw: bytes | None) -> str | None:
         return None
     try:
         return str(json.loads(raw)["headers"]["id"])
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return None
 
 
