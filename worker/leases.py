@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from functools import cache
 
 from contract import attempts
-from contract.errors import RedisUnavailable, RerankError, TimeLimitExceeded
+from contract.errors import RerankError, TimeLimitExceeded
 from worker.celery import settings
 from worker.connection import MAIN_TIMEOUT_S, records, store
 
@@ -99,8 +99,10 @@ class _Keeper(threading.Thread):
         renewal = attempts.renew(records, lease.job_id, lease.token, settings.lease_s)
         try:
             lease.lost = not store(MAIN_TIMEOUT_S).do(renewal)
-        except RedisUnavailable as error:
-            logger.warning("Lease of job %s not renewed: %s", lease.job_id, error)
+        # Also a lack of memory: without this thread, every later job of this process would seem
+        # to have died.
+        except Exception as error:  # noqa: BLE001
+            logger.warning("Lease of job %s not renewed: %r", lease.job_id, error)
 
 
 @cache
