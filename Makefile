@@ -1,5 +1,6 @@
 # make demo    re-score the bundled sample on this machine, and show what changed
 # make test    every check that CI runs
+# make soak    the slowest of the tests, which make test leaves out
 # make bench   rerankq beside other rerankers on this machine, into benchmarks/results
 # make up      Redis, a worker and Flower in the foreground
 # make format  put the code in order
@@ -11,7 +12,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PIP    := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install --quiet
 
-.PHONY: demo test bench up lint format clean
+.PHONY: demo test soak bench up lint format clean
 .DEFAULT_GOAL := test
 
 # The version check comes first: an old Python would fail later, and say less.
@@ -44,6 +45,9 @@ lint: $(READY)
 
 test: lint
 	$(BIN)/pytest
+
+soak: $(READY)
+	$(BIN)/pytest -m slow
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
