@@ -1,19 +1,24 @@
 """Kombu's transport for Redis, outliving what lies on the queue and is no message.
 
-Kombu parses what it takes from the queue in the worker's main loop. What is no JSON, or not shaped
-like kombu's envelope, would end the worker with an error from deep inside.
+Kombu and Celery parse what they take from the queue in the worker's main loop. What is no JSON, or
+not shaped like kombu's envelope, or holds what is not shaped like a task, would end the worker with
+an error from deep inside; and a message goes back to the queue when a worker ends.
 """
 
 from __future__ import annotations
 
-import json
 import logging
+from collections.abc import Callable
 from queue import Empty
 from typing import Any
 
 from kombu.transport import redis, virtual
 
 logger = logging.getLogger(__name__)
+
+
+#: What comes of taking for granted that data has a certain shape.
+MALFORMED = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
 class NotAMessage(ValueError):
@@ -27,20 +32,39 @@ class Message(virtual.Message):
         try:
             super().__init__(payload, channel=channel, **kwargs)
             _ = self.delivery_info["exchange"], self.delivery_info["routing_key"]
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            # Kombu files it under the one, and notes in the other that it is delivered again.
+            sound = isinstance(self.delivery_tag, str) and isinstance(payload["headers"], dict)
+        except MALFORMED as error:
             raise NotAMessage(repr(error)) from error
+        if not sound:
+            raise NotAMessage("its delivery tag is no string, or its headers are no object")
 
 
 class Channel(redis.Channel):
-    """Throws away what is no message, and says so."""
+    """Throws away what is no message, or none of Celery's, and says so."""
 
     Message = Message
+
+    def basic_consume(
+        self, queue: str, no_ack: bool, callback: Callable[[Any], object], *args: Any, **kwargs: Any
+    ) -> Any:
+        """As kombu's, with a callback that may fail for one message alone."""
+
+        def surviving(message: Any) -> None:
+            try:
+                callback(message)
+            except MALFORMED:
+                logger.exception("Thrown away, being no task's message: %r", message)
+                if not (no_ack or message.acknowledged):
+                    message.reject()
+
+        return super().basic_consume(queue, no_ack, surviving, *args, **kwargs)
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
             return super()._brpop_read(**options)
-        except (json.JSONDecodeError, UnicodeDecodeError, NotAMessage) as error:
-            logger.error("Thrown away, being no message: an entry of the queue (%s)", error)
+        except (ValueError, RecursionError) as error:
+            logger.error("Thrown away, being no message: an entry of the queue (%r)", error)
             raise Empty from error
 
 

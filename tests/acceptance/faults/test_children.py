@@ -1,0 +1,93 @@
+"""A child dies in its job: the job is done by another, and its like do not take the worker down."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from tests.acceptance.faults.conftest import PAIRS_A_SECOND, Models
+from tests.acceptance.faults.parts import Ledger, Worker, linux_only, long_documents
+from tests.processes import wait_until
+
+pytestmark = linux_only
+
+#: Two seconds' work for the large model.
+A_WHILE = long_documents(2 * PAIRS_A_SECOND)
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+
+
+def test_a_job_whose_child_is_killed_is_scored_by_the_small_model(
+    ledger: Ledger, models: Models
+) -> None:
+    # When the child that has a job is killed
+    job_id = ledger.submit(A_WHILE)
+    _, child = ledger.under_way(job_id)
+    kill(child)
+
+    # Then the job has a result of the small model, at the second attempt
+    made = ledger.result(job_id).provenance
+    assert (made.model_requested, made.model) == (models.large, models.small)
+    assert (made.downgraded, made.reason, made.attempts) == (True, "worker_died", 2)
+    ledger.balance()
+
+
+def test_a_job_whose_child_is_killed_is_scored_by_its_own_model_if_no_other_may(
+    ledger: Ledger, models: Models
+) -> None:
+    job_id = ledger.submit(A_WHILE, allow_downgrade=False)
+    _, child = ledger.under_way(job_id)
+    kill(child)
+
+    made = ledger.result(job_id).provenance
+    assert (made.model, made.downgraded, made.reason) == (models.large, False, None)
+    assert made.attempts == 2
+    ledger.balance()
+
+
+def test_a_job_that_kills_its_child_each_time_is_given_up_and_holds_up_nobody(
+    ledger: Ledger,
+) -> None:
+    # Given a job whose child is killed at all attempts that it has
+    poison = ledger.submit(A_WHILE, allow_downgrade=False)
+    for attempt in (1, 2, 3):
+        _, child = ledger.under_way(poison, attempt)
+        kill(child)
+        # When others are submitted meanwhile, then they are scored
+        others = [ledger.submit() for _ in range(5)]
+        assert [ledger.result(each).provenance.attempts for each in others] == [1] * 5
+
+    # And the job has failed, and is kept
+    failure = ledger.failure(poison)
+    assert (failure.code, failure.attempts) == ("attempts_exhausted", 3)
+    assert ledger.dead_letters() == {poison}
+    ledger.balance()
+
+
+def test_a_child_that_takes_its_time_to_come_up_is_waited_for(
+    ledger: Ledger, worker: Worker
+) -> None:
+    """By default Celery gives a child that replaces another four seconds, for ever."""
+    # Given a child that was killed in its job
+    before = worker.children
+    job_id = ledger.submit(A_WHILE)
+    _, killed = ledger.under_way(job_id)
+    kill(killed)
+
+    # When the one in its place stands still for longer than that before it has its models
+    wait_until(lambda: bool(worker.children - before), "a new child")
+    (new,) = worker.children - before
+    os.kill(new, signal.SIGSTOP)
+    time.sleep(6)
+    os.kill(new, signal.SIGCONT)
+
+    # Then it comes up, and there is no third
+    assert ledger.result(job_id).provenance.attempts == 2
+    seen: set[int] = set()
+    while new not in seen:
+        seen.add(ledger.under_way(ledger.submit(A_WHILE))[1])
+    assert worker.children == before - {killed} | {new}
+    ledger.balance()

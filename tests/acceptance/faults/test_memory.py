@@ -1,0 +1,133 @@
+"""Memory runs out: batches get smaller, then the model does, and nobody else suffers."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from contract import jobs
+from tests.acceptance.faults.conftest import Models
+from tests.acceptance.faults.parts import (
+    Ledger,
+    Worker,
+    limited_memory,
+    linux_only,
+    long_documents,
+)
+from tests.processes import wait_until
+
+pytestmark = linux_only
+
+MIB = 2**20
+#: A batch of four pairs takes 64 MiB in the large model, a pair 16 MiB; 10 MiB in the small one.
+PART_OF_A_BATCH = 40 * MIB
+SMALL_MODEL_ONLY = 13 * MIB
+NO_MODEL = 3 * MIB
+
+
+@pytest.fixture(autouse=True)
+def same_children(worker: Worker) -> Iterator[None]:
+    """Lack of memory ends no process."""
+    main, children = worker.process.pid, worker.children
+    yield
+    assert (worker.process.pid, worker.children) == (main, children)
+
+
+def scores(result: jobs.JobResult) -> list[float]:
+    return [document.score for document in sorted(result.documents, key=lambda each: each.index)]
+
+
+def test_a_batch_that_is_too_large_is_scored_in_parts_with_the_same_scores(
+    ledger: Ledger, worker: Worker
+) -> None:
+    # Given the scores of some documents
+    documents = long_documents(12)
+    expected = ledger.result(ledger.submit(documents))
+
+    # When there is too little memory for the same batches
+    with limited_memory(worker.children, PART_OF_A_BATCH):
+        result = ledger.result(ledger.submit(documents))
+
+    # Then the scores are the same to the last bit, of the same model, at the first attempt
+    assert scores(result) == scores(expected)
+    made = result.provenance
+    assert (made.model, made.downgraded, made.attempts) == (expected.provenance.model, False, 1)
+    ledger.balance()
+
+
+def test_a_pair_that_is_too_large_goes_to_the_small_model(
+    ledger: Ledger, worker: Worker, models: Models
+) -> None:
+    # When there is too little memory for a single pair
+    with limited_memory(worker.children, SMALL_MODEL_ONLY):
+        made = ledger.result(ledger.submit(long_documents(2))).provenance
+
+    # Then the small model has scored it at the next attempt, and says why
+    assert (made.model_requested, made.model) == (models.large, models.small)
+    assert (made.downgraded, made.reason, made.attempts) == (True, "out_of_memory", 2)
+    ledger.balance()
+
+
+def test_flower_is_told_which_model_a_job_goes_to(ledger: Ledger, worker: Worker) -> None:
+    # When a job goes to the small model
+    with limited_memory(worker.children, SMALL_MODEL_ONLY), ledger.events() as events:
+        job_id = ledger.submit(long_documents(2))
+        ledger.result(job_id)
+        ledger.balance()
+
+        # Then it has two names in what Flower hears, one after the other
+        received = [
+            event["name"]
+            for event in events()
+            if event["type"] == "task-received" and event["uuid"] == job_id
+        ]
+    assert received == ["rerankq.score", "rerankq.score[small]"]
+
+
+def test_a_pair_that_is_too_large_fails_where_no_other_model_may_score_it(
+    ledger: Ledger, worker: Worker
+) -> None:
+    with limited_memory(worker.children, SMALL_MODEL_ONLY):
+        failure = ledger.failure(ledger.submit(long_documents(2), allow_downgrade=False))
+
+    assert (failure.code, failure.retryable, failure.attempts) == ("out_of_memory", True, 1)
+    ledger.balance()
+
+
+def test_a_pair_that_is_too_large_for_both_models_fails_and_is_kept(
+    ledger: Ledger, worker: Worker
+) -> None:
+    with limited_memory(worker.children, NO_MODEL):
+        job_id = ledger.submit(long_documents(2))
+        failure = ledger.failure(job_id)
+
+    # After one attempt with each
+    assert (failure.code, failure.attempts) == ("out_of_memory", 2)
+    assert ledger.dead_letters() == {job_id}
+    ledger.balance()
+
+
+def test_a_job_that_is_too_large_to_be_unpacked_fails_alone(ledger: Ledger, worker: Worker) -> None:
+    """Python's own MemoryError, which would end Celery's main process."""
+    # When there is too little memory for a job that is small on the wire, and large when unpacked
+    with limited_memory(worker.children, NO_MODEL):
+        failure = ledger.failure(ledger.submit(["word " * 150_000] * 12))
+
+    # Then that has failed, and the next one is scored
+    assert (failure.code, failure.attempts) == ("out_of_memory", 1)
+    assert ledger.result(ledger.submit()).provenance.attempts == 1
+    ledger.balance()
+
+
+def test_a_job_that_is_too_large_to_be_read_is_tried_again(ledger: Ledger, worker: Worker) -> None:
+    """Its payload does not come through, and not even a failure can be put on record."""
+    noise = random.Random(5).randbytes(6 * MIB).hex()
+    document = {"text": "a mail client", "metadata": {"noise": noise}}
+    with limited_memory(worker.children, NO_MODEL):
+        job_id = ledger.submit([document])
+        wait_until(lambda: ledger.attempts(job_id) == 1, "the first attempt")
+
+    assert ledger.result(job_id).provenance.attempts > 1
+    ledger.balance()

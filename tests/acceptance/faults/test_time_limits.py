@@ -1,0 +1,80 @@
+"""A job takes too long: the small model is quicker, and a child that hangs is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.acceptance.faults.conftest import PAIRS_A_SECOND, Models
+from tests.acceptance.faults.parts import (
+    Ledger,
+    Server,
+    Worker,
+    await_workers,
+    linux_only,
+    long_documents,
+)
+from tests.unit import tiny_models
+
+SOFT_S, HARD_S = 4, 6
+
+#: Twice as long as the large model is given.
+TOO_LONG = long_documents(2 * SOFT_S * PAIRS_A_SECOND)
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model that is fifteen times as quick as the large one."""
+    return tiny_models.bert(tmp_path_factory.mktemp("models") / "quick")
+
+
+@pytest.fixture(scope="module")
+def ledger(
+    server: Server,
+    environment: dict[str, str],
+    quick: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Ledger]:
+    limits = {"RERANKQ_SOFT_TIME_LIMIT_S": str(SOFT_S), "RERANKQ_TIME_LIMIT_S": str(HARD_S)}
+    environment = environment | limits | {"RERANKQ_DOWNGRADE_MODEL": quick}
+    settings, folder = server.settings(), tmp_path_factory.mktemp("worker")
+    with Worker(settings, folder, environment, 1) as worker, Ledger(settings) as made:
+        await_workers(made, worker)
+        yield made
+        assert worker.alive
+
+
+def test_a_job_that_takes_too_long_is_scored_by_the_quicker_model(
+    ledger: Ledger, models: Models, quick: str
+) -> None:
+    made = ledger.result(ledger.submit(TOO_LONG)).provenance
+
+    assert (made.model_requested, made.model) == (models.large, quick)
+    assert (made.downgraded, made.reason, made.attempts) == (True, "time_limit", 2)
+    ledger.balance()
+
+
+def test_a_job_that_takes_too_long_fails_where_no_other_model_may_score_it(ledger: Ledger) -> None:
+    job_id = ledger.submit(TOO_LONG, allow_downgrade=False)
+
+    failure = ledger.failure(job_id)
+    assert (failure.code, failure.attempts) == ("time_limit", 1)
+    assert job_id in ledger.dead_letters()
+    ledger.balance()
+
+
+@linux_only
+def test_a_job_whose_child_hangs_fails_and_the_next_is_scored(ledger: Ledger) -> None:
+    job_id = ledger.submit(TOO_LONG)
+    _, child = ledger.under_way(job_id)
+
+    os.kill(child, signal.SIGSTOP)
+
+    failure = ledger.failure(job_id)
+    assert failure.code == "time_limit"
+    assert job_id in ledger.dead_letters()
+    assert ledger.result(ledger.submit()).provenance.attempts == 1
+    ledger.balance()

@@ -1,0 +1,150 @@
+"""A whole worker goes: killed, asked to end, or without its models. Others do what it leaves."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from contract.settings import Settings
+from tests.acceptance.faults.conftest import PAIRS_A_SECOND, Models
+from tests.acceptance.faults.parts import (
+    Ledger,
+    Server,
+    Worker,
+    await_workers,
+    linux_only,
+    long_documents,
+)
+from tests.processes import wait_until
+
+A_WHILE = long_documents(2 * PAIRS_A_SECOND)
+
+Start = Callable[..., Worker]
+
+
+@pytest.fixture
+def settings(server: Server) -> Settings:
+    return server.settings()
+
+
+@pytest.fixture
+def ledger(settings: Settings) -> Iterator[Ledger]:
+    with Ledger(settings) as made:
+        yield made
+
+
+@pytest.fixture
+def start(settings: Settings, environment: dict[str, str], tmp_path: Path) -> Iterator[Start]:
+    """Starts a worker with one child, which ends with the test."""
+    with ExitStack() as workers:
+
+        def start(concurrency: int = 1, **changes: str) -> Worker:
+            made = Worker(settings, tmp_path, environment | changes, concurrency)
+            return workers.enter_context(made)
+
+        yield start
+
+
+@linux_only
+def test_a_job_whose_worker_is_killed_is_done_by_another(ledger: Ledger, start: Start) -> None:
+    """Long before the visibility timeout, which is a quarter of an hour."""
+    # Given two workers
+    workers = {worker.name: worker for worker in (start(), start())}
+    await_workers(ledger, *workers.values())
+
+    # When the one that has a job is killed, with another job behind it
+    job_id = ledger.submit(A_WHILE)
+    killed, child = ledger.under_way(job_id)
+    workers[killed].kill()
+    behind = ledger.submit()
+
+    # Then the other does both; and no child is left of the first
+    assert ledger.result(job_id).provenance.attempts == 2
+    assert ledger.result(behind).provenance.attempts == 1
+    assert not Path(f"/proc/{child}").exists()
+    # And when the visibility timeout is over, the message that it held does no harm
+    ledger.redeliver()
+    ledger.balance()
+
+
+@pytest.mark.slow
+@linux_only
+def test_a_job_that_kills_its_worker_each_time_is_given_up(ledger: Ledger, start: Start) -> None:
+    # Given as many workers as a job has attempts, and one more
+    limit = {"RERANKQ_MAX_ATTEMPTS": "2"}
+    workers = {worker.name: worker for worker in [start(**limit) for _ in range(3)]}
+    await_workers(ledger, *workers.values())
+
+    # When each worker that begins the job is killed
+    poison = ledger.submit(A_WHILE, allow_downgrade=False)
+    for attempt in (1, 2):
+        killed, _ = ledger.under_way(poison, attempt)
+        workers[killed].kill()
+
+    # Then the job has failed, and is kept; and the last worker goes on
+    failure = ledger.failure(poison)
+    assert (failure.code, failure.attempts) == ("attempts_exhausted", 2)
+    assert ledger.dead_letters() == {poison}
+    assert ledger.result(ledger.submit()).provenance.attempts == 1
+    ledger.redeliver()
+    ledger.balance()
+
+
+def test_a_worker_that_is_asked_to_end_under_load_leaves_the_rest_to_another(
+    ledger: Ledger, start: Start
+) -> None:
+    # Given a worker with two children, another, and many jobs
+    worker, other = start(2), start()
+    await_workers(ledger, worker, other)
+    ids = [ledger.submit(long_documents(4 * (number % 4) + 1)) for number in range(30)]
+    wait_until(lambda: len(ledger.outcomes()) > 3, "some are done")
+
+    # When the worker is asked to end
+    worker.ask_to_end()
+
+    # Then it ends well, and all jobs are done; a job whose end it did not see is not done twice
+    assert worker.wait() == 0
+    attempts = [ledger.result(job_id).provenance.attempts for job_id in ids]
+    assert sum(attempts) <= len(ids) + 2
+    assert len(ledger.outcomes()) == len(ids)
+    ledger.balance()
+
+
+def spoil(model: str, folder: Path) -> str:
+    """A copy of the model, with half of its weights."""
+    shutil.copytree(model, folder)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
+    return str(folder)
+
+
+def test_workers_whose_models_are_corrupt_end_and_leave_the_jobs(
+    ledger: Ledger, start: Start, models: Models, tmp_path: Path
+) -> None:
+    job_id = ledger.submit()
+
+    # When workers start whose model, or whose chosen downgrade model, does not load
+    corrupt = spoil(models.small, tmp_path / "corrupt")
+    workers = [start(CROSS_ENCODER_MODEL=corrupt), start(RERANKQ_DOWNGRADE_MODEL=corrupt)]
+
+    # Then both end and say why, and the job is as it was
+    for worker in workers:
+        assert worker.wait() == 69
+        assert f"{corrupt!r} cannot be loaded" in worker.log.read_text()
+    assert ledger.attempts(job_id) == 0
+    assert ledger.left() == {"on the queue": 1, "jobs queued": 1}
+
+
+def test_a_worker_without_its_default_downgrade_model_works(
+    ledger: Ledger, start: Start, tmp_path: Path
+) -> None:
+    # Given a machine that has never loaded a model, and that reaches no hub
+    worker = start(RERANKQ_DOWNGRADE_MODEL="", HF_HOME=str(tmp_path), HF_HUB_OFFLINE="1")
+
+    assert ledger.result(ledger.submit()).provenance.attempts == 1
+    assert worker.alive
+    ledger.balance()
