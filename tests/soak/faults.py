@@ -14,8 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from contract.names import Keys
+from tests.acceptance.faults.parts import Server
 from tests.processes import children_of
-from tests.soak.server import Server
 
 
 class Worker:
@@ -111,36 +111,35 @@ class Faults:
         self._worker().process.terminate()
 
     def cut_all_connections(self) -> None:
-        with self._server.client() as client:
-            client.client_kill_filter(_type="normal", skipme=True)
+        self._server.hang_up()
 
     def redis_stands_still(self) -> None:
-        self._server.stand_still(self._rng.uniform(0.5, 6.0))
+        with self._server.standing_still():
+            time.sleep(self._rng.uniform(0.5, 6.0))
 
     def redis_restarts(self) -> None:
-        self._server.restart(self._rng.uniform(0.1, 2.0))
+        with self._server.away():
+            time.sleep(self._rng.uniform(0.1, 2.0))
 
     def redis_is_full(self) -> None:
-        self._server.squeeze(self._rng.uniform(0.5, 3.0))
+        with self._server.full():
+            time.sleep(self._rng.uniform(0.5, 3.0))
 
     def lose_a_message(self) -> None:
         """As a worker does that dies between taking a message and noting that it has it."""
-        with self._server.client() as client:
-            client.rpop(self._rng.choice(self._keys.queue_lists[:3]))
+        self._server.admin.rpop(self._rng.choice(self._keys.queue_lists[:3]))
 
     def deliver_a_message_twice(self) -> None:
         """As a worker's messages are when its connection breaks."""
-        with self._server.client() as client:
-            for name in self._keys.queue_lists:
-                message = client.lindex(name, -1)
-                if isinstance(message, bytes):
-                    client.rpush(name, message)
-                    return
+        for name in self._keys.queue_lists:
+            message = self._server.admin.lindex(name, -1)
+            if isinstance(message, bytes):
+                self._server.admin.rpush(name, message)
+                return
 
     def put_garbage_on_the_queue(self) -> None:
         garbage = (b"garbage", b"\xff\xfe", b"[]", b"{}", b'{"properties": {}}', b"null")
-        with self._server.client() as client:
-            client.rpush(self._keys.queue, self._rng.choice(garbage))
+        self._server.admin.rpush(self._keys.queue, self._rng.choice(garbage))
 
     def take_memory_from_a_child(self) -> None:
         """For two seconds it gets no more than it has."""

@@ -26,9 +26,9 @@ from contract.errors import RerankError
 from contract.names import Keys
 from contract.settings import Settings
 from producer.client import RerankClient
+from tests.acceptance.faults.parts import Server
 from tests.soak.faults import Faults, Worker
 from tests.soak.jobs import Expected, made, smaller_model
-from tests.soak.server import Server
 
 T = TypeVar("T")
 
@@ -106,7 +106,7 @@ class Soak:
         """Submit all jobs, have faults happen until all are done, and count."""
         smaller = smaller_model(self._folder)
         with ExitStack() as stack:
-            server = stack.enter_context(Server(self._folder / "redis"))
+            server = stack.enter_context(Server(appendonly="yes", appendfsync="always"))
             settings = Settings.load(redis_url=server.url, namespace="soak")
             environment = TIMES | {
                 "RERANKQ_REDIS_URL": server.url,
