@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import zlib
 from pathlib import Path
 
@@ -21,7 +19,7 @@ from producer.aclient import AsyncRerankClient
 from producer.client import RerankClient
 from producer.publish import Publisher
 from tests.acceptance.conftest import environment_of
-from tests.processes import celery, children_of, end, wait_until
+from tests.processes import celery, end, wait_until
 
 QUERY = "edit mp3 tags from the terminal"
 LONG = "a long text about this and that " * 60
@@ -244,57 +242,3 @@ def test_the_queue_keys_are_the_ones_celery_uses(service: Settings, client: Rera
     raw = _raw(service)
     for key in raw.scan_iter(f"*{no_worker_here.namespace}*"):
         raw.delete(key)
-
-
-def test_a_job_whose_child_is_killed_each_time_fails_and_the_worker_goes_on(
-    settings: Settings, tmp_path: Path
-) -> None:
-    # Given a worker with one child, and a job that takes a while
-    arguments = ("worker", "--concurrency", "1", "-n", settings.namespace)
-    environment = environment_of(settings) | {"RERANKQ_MAX_ATTEMPTS": "2"}
-    log = tmp_path / "worker.log"
-    with (
-        celery(*arguments, log=log, environment=environment) as process,
-        RerankClient(settings) as client,
-    ):
-        job_id = client.submit(QUERY, [f"{number} " + LONG for number in range(3000)])
-
-        # When its child is killed at every attempt
-        for attempt in (1, 2):
-            wait_until(lambda n=attempt: client.status(job_id).attempts == n, "an attempt began")  # type: ignore[misc]
-            kill_children(process.pid)
-
-        # Then the job has failed for good, and the next one is scored
-        with pytest.raises(JobFailed) as failed:
-            client.result(job_id, timeout=60)
-        assert failed.value.failure.code == "attempts_exhausted"
-        assert failed.value.failure.attempts == 2
-        assert client.rerank(QUERY, DOCUMENTS, timeout=60).provenance.attempts == 1
-
-
-def test_a_child_that_hangs_is_killed_at_the_time_limit_and_its_job_fails(
-    settings: Settings, tmp_path: Path
-) -> None:
-    # Given a worker with short time limits, and a child that stands still in its job
-    limits = {"RERANKQ_SOFT_TIME_LIMIT_S": "2", "RERANKQ_TIME_LIMIT_S": "4"}
-    arguments = ("worker", "--concurrency", "1", "-n", settings.namespace)
-    environment = environment_of(settings) | limits
-    with (
-        celery(*arguments, log=tmp_path / "worker.log", environment=environment) as process,
-        RerankClient(settings) as client,
-    ):
-        job_id = client.submit(QUERY, [f"{number} " + LONG for number in range(3000)])
-        wait_until(lambda: client.status(job_id).attempts == 1, "the job began")
-        for child in children_of(process.pid):
-            os.kill(child, signal.SIGSTOP)
-
-        # When time is up, then the job has failed, and the next one is scored
-        with pytest.raises(JobFailed) as failed:
-            client.result(job_id, timeout=60)
-        assert failed.value.failure.code == "time_limit"
-        assert client.rerank(QUERY, DOCUMENTS, timeout=60).provenance.attempts == 1
-
-
-def kill_children(pid: int) -> None:
-    for child in children_of(pid):
-        os.kill(child, signal.SIGKILL)

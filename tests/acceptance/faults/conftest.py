@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -18,12 +20,12 @@ from tests.acceptance.faults.parts import (
 )
 from tests.unit import tiny_models
 
-#: A pair of 512 tokens takes 16 MiB in the large model, and 10 MiB in the small one. Four pairs are
+#: A pair of 512 tokens takes 24 MiB in the large model, and 8 MiB in the small one. Four pairs are
 #: a batch.
-LARGE, SMALL = 8_192, 5_120
+LARGE, SMALL = 12_288, 4_096
 BATCH_TOKENS = 2_048
 #: The large model scores about so many such pairs on one core.
-PAIRS_A_SECOND = 65
+PAIRS_A_SECOND = 45
 
 #: Allocations of this size are asked of the system and given back to it, each by itself: a limit
 #: to what it gives is felt at once. What glibc keeps in reserve would hide it.
@@ -71,25 +73,32 @@ def server() -> Iterator[Server]:
 
 @dataclass(frozen=True)
 class Service:
-    """A worker with two children, and what it works on."""
+    """A worker, and what it works on."""
 
     server: Server
     settings: Settings
     worker: Worker
 
 
+@contextmanager
+def serving(
+    server: Server, environment: dict[str, str], folder: Path, concurrency: int
+) -> Iterator[Service]:
+    """A worker whose children have loaded their models. It must outlive all."""
+    settings = server.settings()
+    with Worker(settings, folder, environment, concurrency) as worker, Ledger(settings) as ledger:
+        await_workers(ledger, worker)
+        await_children(ledger, worker, long_documents(PAIRS_A_SECOND))
+        yield Service(server, settings, worker)
+        assert worker.alive, worker.log.read_text()
+
+
 @pytest.fixture(scope="package")
 def service(
     server: Server, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
-    settings = server.settings()
-    folder = tmp_path_factory.mktemp("worker")
-    with Worker(settings, folder, environment) as worker, Ledger(settings) as ledger:
-        await_workers(ledger, worker)
-        await_children(ledger, worker, long_documents(PAIRS_A_SECOND))
-        pid = worker.process.pid
-        yield Service(server, settings, worker)
-        assert worker.alive, f"process {pid} did not survive: {worker.log.read_text()}"
+    with serving(server, environment, tmp_path_factory.mktemp("worker"), 2) as made:
+        yield made
 
 
 @pytest.fixture

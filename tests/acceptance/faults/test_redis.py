@@ -24,7 +24,7 @@ pytestmark = linux_only
 A_WHILE = long_documents(3 * PAIRS_A_SECOND)
 
 #: How long the server stands still: longer than all timeouts on a socket, which are 10 s.
-STILL_S = 14
+STILL_S = 11
 
 
 @pytest.fixture(scope="module")
