@@ -99,8 +99,7 @@ class Soak:
         self._folder = folder
         self._say = say
         self.books = Books(number)
-        self._done = Counter[str]()
-        self._quiet = threading.Event()
+        self._live = self._done = 0
 
     def run(self, fault_every_s: float = EVERY_S) -> Books:
         """Submit all jobs, have faults happen until all are done, and count."""
@@ -141,7 +140,8 @@ class Soak:
             due = time.monotonic() + fault_every_s
             fault = faults.strike()
             self.books.faults[fault] += 1
-            self._say(f"{time.monotonic() - began:6.1f} s  {self._live} live  {fault}")
+            took_s = time.monotonic() - began
+            self._say(f"{took_s:6.1f} s  {self._done:4} done, {self._live:2} live  {fault}")
             if time.monotonic() - began > PATIENCE_S + len(self._jobs):
                 break
         self.books.seconds = time.monotonic() - began
@@ -151,11 +151,10 @@ class Soak:
                 worker.see_to_it()
             time.sleep(0.5)
 
-    _live = 0
-
     def _all_ended(self, client: RerankClient) -> bool:
         status = _insist(client.status)
         self._live = status.jobs[jobs.JobState.QUEUED] + status.jobs[jobs.JobState.RUNNING]
+        self._done = status.jobs[jobs.JobState.DONE] + status.jobs[jobs.JobState.FAILED]
         return not self._live
 
     def _submit(self, client: RerankClient) -> None:
