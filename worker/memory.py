@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import mmap
 import traceback
 
 import torch
@@ -42,6 +43,14 @@ def let_go(error: BaseException) -> None:
     """Drop what the frames of an error's traceback still hold: the tensors of the batch."""
     traceback.clear_frames(error.__traceback__)
     error.__traceback__ = None
+
+
+def check_room(size_bytes: int) -> None:
+    """Raise `MemoryError` if the system would not give that much just now."""
+    try:
+        mmap.mmap(-1, size_bytes).close()
+    except OSError as error:
+        raise MemoryError(f"not enough memory for {size_bytes:,} bytes: {error}") from error
 
 
 def free() -> None:

@@ -17,12 +17,17 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+#: What a thread takes when it starts: its stack, above all.
+START_BYTES = 16 * 2**20
+
+
 class Threads:
     """So many threads, for one caller at a time."""
 
     def __init__(self, number: int) -> None:
         self._number = number
         self._pool = self._new_pool()
+        self._started = False
 
     def each(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         """`function` of each item, in these threads."""
@@ -52,15 +57,23 @@ class Threads:
     def _computing(self) -> Iterator[None]:
         with torch_threads(1):
             try:
+                self._check_start()
                 yield
             except BaseException:  # the time limit's too, which strikes at any moment
                 self._renew()
                 raise
 
+    def _check_start(self) -> None:
+        """Python waits for ever for a thread that had no memory to start."""
+        if not self._started:
+            memory.check_room(self._number * START_BYTES)
+            self._started = True
+
     def _renew(self) -> None:
         """A thread in which oneDNN once had no memory for a kernel makes no other."""
         self._pool.shutdown(cancel_futures=True)
         self._pool = self._new_pool()
+        self._started = False
 
     def _new_pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self._number, "score", torch.set_num_threads, (1,))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -240,3 +242,39 @@ def test_a_failure_ahead_comes_out_after_the_results_before_it(bad: int) -> None
     assert [next(results) for _ in range(bad)] == list(range(bad))
     with pytest.raises(KeyError, match=str(bad)):
         next(results)
+
+
+# Without memory
+
+
+WITHOUT_ROOM = """
+import os, resource
+from worker.threads import START_BYTES, Threads
+
+pages = int(open("/proc/self/statm").read().split()[0])
+taken = pages * os.sysconf("SC_PAGE_SIZE")
+threads = Threads(2)
+resource.setrlimit(resource.RLIMIT_AS, (taken + START_BYTES, resource.RLIM_INFINITY))
+try:
+    threads.each(abs, [-1])
+except MemoryError as error:
+    print(error)
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+print(threads.each(abs, [-1]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads its own size as Linux tells it")
+def test_threads_that_have_no_room_to_start_are_an_error_and_not_waited_for() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_ROOM],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    error, after = done.stdout.splitlines()
+    assert "not enough memory" in error
+    assert after == "[1]"
