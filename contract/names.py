@@ -105,6 +105,10 @@ class Keys:
     def unacked(self) -> str:
         return f"{self.namespace}:unacked"
 
+    @property
+    def unacked_index(self) -> str:
+        return f"{self.unacked}:index"
+
 
 def celery_options(settings: Settings) -> dict[str, Any]:
     """Celery options that producer, worker and Flower must share."""
@@ -128,7 +132,7 @@ def celery_options(settings: Settings) -> dict[str, Any]:
             # The shortest timeout among all apps on one Redis wins, so both sides state it.
             "visibility_timeout": settings.visibility_timeout_s,
             "unacked_key": keys.unacked,
-            "unacked_index_key": f"{keys.unacked}:index",
+            "unacked_index_key": keys.unacked_index,
             "unacked_mutex_key": f"{keys.unacked}:mutex",
         },
     }

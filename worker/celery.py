@@ -33,6 +33,7 @@ app.conf.update(names.celery_options(settings))
 app.conf.broker_transport_options |= {
     "unacked_restore_interval": 5,  # look for messages of dead workers each 5 s ...
     "unacked_restore_throttle": 1,  # ... and not at every tenth look only
+    "unacked_mutex_expire": 30,  # one that is killed while it looks must not keep others from it
     "socket_timeout": 10,  # well above the 1 s that a blocking pop lasts
     "socket_connect_timeout": 5,
     "socket_keepalive": True,

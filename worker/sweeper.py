@@ -58,8 +58,9 @@ class Messages:
     #: Of the next message on each of the queue's lists; None where there is none, empty where it is
     #: no message of ours.
     next_ids: dict[int, str | None]
-    #: Of those that workers hold.
-    held: frozenset[str]
+    #: Of those that workers hold, with when they took them (seconds since the epoch, by the worker's
+    #: clock). A worker that was killed seems to hold them until the visibility timeout.
+    held: dict[str, float]
 
 
 def sweep(store: JobStore, send: Any) -> list[str]:
@@ -90,7 +91,7 @@ def _is_lost(job: Vitals, messages: Messages, sent_at: dict[str, float | None], 
         return False
     if job.state is JobState.RUNNING:
         return not job.leased
-    if job.job_id in messages.held:
+    if now - messages.held.get(job.job_id, 0.0) < settings.resend_after_s:
         return False
     if job.sent_at is None:
         return True
@@ -118,15 +119,18 @@ def _look(records: Records) -> Exchange[tuple[float, Messages, list[str]]]:
         pipe.time()
         pipe.zrange(keys.running, 0, AT_ONCE - 1)
         pipe.zrange(keys.queued, 0, AT_ONCE - 1)
-        pipe.hvals(keys.unacked)
+        pipe.hgetall(keys.unacked)
+        pipe.zrange(keys.unacked_index, 0, -1, withscores=True)
         for name in keys.queue_lists:
             pipe.lindex(name, -1)
 
     def read(replies: list[Any]) -> tuple[float, Messages, list[str]]:
-        (seconds, micros), running, queued, held, *heads = replies
+        (seconds, micros), running, queued, held, since, *heads = replies
         ids = [None if raw is None else _id_in(raw) for raw in heads]
         next_ids = dict(zip(names.PRIORITY_STEPS, ids, strict=True))
-        messages = Messages(next_ids, frozenset(_id_in(raw, 0) for raw in held))
+        messages = Messages(
+            next_ids, {_id_in(held[tag], 0): taken_at for tag, taken_at in since if tag in held}
+        )
         return seconds + micros / 1e6, messages, [each.decode() for each in (*running, *queued)]
 
     return Exchange(send, read)

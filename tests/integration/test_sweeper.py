@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -121,10 +122,12 @@ class Service:
         assert raw is not None
         return bytes(raw)
 
-    def hold(self, step: int = 6) -> None:
-        """Take the next message from the queue and note so, as kombu does."""
+    def hold(self, step: int = 6, since_s: float = 0.0) -> None:
+        """Take the next message from the queue and note so, as kombu does, so long ago."""
         held = [json.loads(self.take(step)), "", self.keys.queue]
-        self.client.hset(self.keys.unacked, uuid.uuid4().hex, json.dumps(held))
+        tag = uuid.uuid4().hex
+        self.client.hset(self.keys.unacked, tag, json.dumps(held))
+        self.client.zadd(self.keys.unacked_index, {tag: time.time() - since_s})
 
     def age(self, *job_ids: str, seconds: float = LONG_AGO_S) -> None:
         """Make it so long ago that the jobs were submitted and sent."""
@@ -448,6 +451,15 @@ def test_what_is_no_message_at_the_head_of_the_list_does_no_harm(
     service.age("first", "second", "never-sent", "taken")
     # Then what waits is left alone, and what is lost is sent
     assert sorted(service.sweep()) == ["never-sent", "taken"]
+
+
+def test_a_job_that_a_worker_holds_for_long_without_beginning_it_is_sent(service: Service) -> None:
+    """The worker was killed, and its messages would come back after the visibility timeout only."""
+    service.submit("long-held")
+    service.hold(since_s=LONG_AGO_S)
+    service.age("long-held")
+
+    assert service.sweep() == ["long-held"]
 
 
 @garbage
