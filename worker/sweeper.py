@@ -58,8 +58,8 @@ class Messages:
     #: Of the next message on each of the queue's lists; None where there is none, empty where it is
     #: no message of ours.
     next_ids: dict[int, str | None]
-    #: Of those that workers hold, with when they took them (seconds since the epoch, by the worker's
-    #: clock). A worker that was killed seems to hold them until the visibility timeout.
+    #: Of those that workers hold, with when they took them: seconds since the epoch, by their own
+    #: clock. A worker that was killed seems to hold them until the visibility timeout.
     held: dict[str, float]
 
 
