@@ -43,6 +43,13 @@ from producer.tally import Tally
 @common.option(
     "--rescore-downgraded", is_flag=True, help="Likewise what a smaller model has scored."
 )
+@common.option(
+    "--worker-wait",
+    type=click.FloatRange(min=0),
+    default=rescoring.Options.worker_wait_s,
+    metavar="SECONDS",
+    help="How long to wait for a worker that answers.",
+)
 @common.option("--dry-run", is_flag=True, help="Read and check everything; send nothing.")
 @click.pass_obj
 def rescore(
@@ -64,6 +71,7 @@ def rescore(
     restart: bool,
     retry_failed: bool,
     rescore_downgraded: bool,
+    worker_wait: float,
     dry_run: bool,
 ) -> None:
     """Re-score a first-stage run: a run goes in, a reranked run comes out.
@@ -89,6 +97,7 @@ def rescore(
             allow_downgrade=not no_downgrade,
             window=window,
             pairs_per_job=pairs_per_job or rescoring.job_size(counts.pairs),
+            worker_wait_s=worker_wait,
         )
         with _journal(output, staging, options, depth, restart) as journal:
             try:

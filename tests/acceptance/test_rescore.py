@@ -329,7 +329,10 @@ def test_queries_that_fail_are_reported_the_others_written_and_can_be_retried(
 
 
 def test_without_a_worker_nothing_is_sent(settings: Settings, small: dict[str, Path]) -> None:
-    done = rerankq("rescore", *inputs(small), "--output", "-", environment=environment_of(settings))
+    done = rerankq(
+        *("rescore", *inputs(small), "--output", "-", "--worker-wait", "1"),
+        environment=environment_of(settings),
+    )
 
     assert (done.returncode, done.stdout) == (5, "")
     assert "no worker answers" in done.stderr

@@ -6,6 +6,8 @@ import os
 import signal
 import time
 
+import pytest
+
 from tests.acceptance.faults.conftest import PAIRS_A_SECOND, Models
 from tests.acceptance.faults.parts import Ledger, Worker, linux_only, long_documents
 from tests.processes import wait_until
@@ -67,6 +69,7 @@ def test_a_job_that_kills_its_child_each_time_is_given_up_and_holds_up_nobody(
     ledger.balance()
 
 
+@pytest.mark.slow
 def test_a_child_that_takes_its_time_to_come_up_is_waited_for(
     ledger: Ledger, worker: Worker
 ) -> None:

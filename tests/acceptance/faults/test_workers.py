@@ -94,6 +94,7 @@ def test_a_job_that_kills_its_worker_each_time_is_given_up(ledger: Ledger, start
     ledger.balance()
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_asked_to_end_under_load_leaves_the_rest_to_another(
     ledger: Ledger, start: Start
 ) -> None:
@@ -122,6 +123,7 @@ def spoil(model: str, folder: Path) -> str:
     return str(folder)
 
 
+@pytest.mark.slow
 def test_only_a_worker_that_has_its_models_takes_jobs(
     ledger: Ledger, start: Start, models: Models, tmp_path: Path
 ) -> None:
