@@ -43,8 +43,11 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The unit tests beside all others, which mostly wait: one core would be idle for minutes.
 test: lint
-	$(BIN)/pytest
+	@$(BIN)/pytest tests/unit > $(VENV)/unit.log 2>&1 & unit=$$!; \
+	$(BIN)/pytest --ignore tests/unit; others=$$?; \
+	wait $$unit; unit=$$?; cat $(VENV)/unit.log; exit $$((unit | others))
 
 soak: $(READY)
 	$(BIN)/pytest -m slow
