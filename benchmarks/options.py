@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ DEFAULTS: dict[str, Any] = {
     "calls": 7,
     "small_jobs": 50,
     "threads": 2,
-    "data": str(SAMPLE),
+    "data": os.path.relpath(SAMPLE),
 }
 QUICK = DEFAULTS | {
     "models": ("bundled", "minilm-6"),
