@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from contract import scripts
+from contract import counters, scripts
 from contract.jobs import JobState
 from contract.records import Exchange, Records
 
@@ -72,6 +72,7 @@ def start(
             records.keys.running,
             records.keys.payload(job_id),
             records.keys.lease(job_id),
+            records.keys.counters,
         ),
         (
             job_id,
@@ -96,7 +97,13 @@ def renew(records: Records, job_id: str, token: str, lease_s: float) -> Exchange
 
 
 def release(
-    records: Records, job_id: str, token: str, *, downgrade: str = "", died: bool = False
+    records: Records,
+    job_id: str,
+    token: str,
+    *,
+    downgrade: str = "",
+    died: bool = False,
+    counts: counters.Counts | None = None,
 ) -> Exchange[bool]:
     """End an attempt that is to be followed by another; `token` may be its beginning only.
 
@@ -109,7 +116,15 @@ def release(
             records.keys.lease(job_id),
             records.keys.queued,
             records.keys.running,
+            records.keys.counters,
         ),
-        (job_id, token, downgrade, int(died), records.settings.job_ttl_s),
+        (
+            job_id,
+            token,
+            downgrade,
+            int(died),
+            records.settings.job_ttl_s,
+            *counters.arguments(counts or {}),
+        ),
         lambda replies: bool(replies[0]),
     )

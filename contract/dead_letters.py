@@ -96,6 +96,7 @@ def revive(records: Records, job: jobs.Job) -> Exchange[bool]:
             keys.queued,
             keys.totals,
             keys.dead,
+            keys.counters,
         ),
         (
             job.id,

@@ -293,14 +293,24 @@ class QueueStatus(Record):
 
     #: Names of the workers that answered.
     workers: tuple[str, ...]
-    #: Messages waiting for a worker.
+    #: Messages waiting for a worker, and how many of them there are of each priority.
     queue_depth: int
-    #: Messages that workers hold, running or about to.
+    queue_lengths: dict[int, int]
+    #: How long the oldest job has waited that no worker has begun; None if there is none.
+    oldest_queued_s: float | None
+    #: Jobs that workers have begun.
     in_flight: int
+    #: Messages that workers hold: of jobs in flight, those taken next, those to be tried again.
+    unacked: int
     #: Number of jobs: queued and running now, the others in total.
     jobs: dict[JobState, int]
     #: Failed jobs that can be tried again.
     dead_letters: int
+    #: What Redis uses in all, and what it may use: 0 for no limit.
+    redis_memory_bytes: int
+    redis_max_memory_bytes: int
+    #: By counter and label (or "" if it has none): see `contract.counters`.
+    counters: dict[str, dict[str, float]]
 
 
 def cancellation(status: JobStatus, how: str) -> Failure:

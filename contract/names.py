@@ -11,6 +11,7 @@ Keys, where `ns` is the namespace (every one has a TTL, set in `contract.store`)
     ns:live:running      zset    ids of jobs a worker has begun, by time of the last start
     ns:dead              zset    ids of the dead letters, by time of their end
     ns:totals            hash    jobs ended, by state
+    ns:counters          hash    what `contract.counters` counts
     ns:sweeper           string  of the one worker that looks for lost jobs just now
     ns:done              channel ids of jobs, as they end
 
@@ -96,6 +97,10 @@ class Keys:
     @property
     def totals(self) -> str:
         return f"{self.namespace}:totals"
+
+    @property
+    def counters(self) -> str:
+        return f"{self.namespace}:counters"
 
     @property
     def done(self) -> str:

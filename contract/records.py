@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
-from contract import jobs, names, scripts
+from contract import counters, jobs, names, scripts
 from contract.errors import (
     JobConflict,
     JobNotFound,
@@ -79,6 +79,7 @@ class Records:
                 self.keys.job(job.id),
                 self.keys.payload(job.id),
                 self.keys.queued,
+                self.keys.counters,
                 *self.keys.queue_lists,
             ),
             (
@@ -142,12 +143,17 @@ class Records:
         return job
 
     def finish(
-        self, outcome: jobs.Outcome, token: str = "", *, dead_letter: bool = False
+        self,
+        outcome: jobs.Outcome,
+        token: str = "",
+        *,
+        dead_letter: bool = False,
+        counts: counters.Counts | None = None,
     ) -> Exchange[bool]:
         """Record how a job ended and tell those who wait; False if it had ended before.
 
         With (the beginning of) a token, also if another attempt is under way. A dead letter keeps
-        its payload.
+        its payload. `counts` are counted too, beside what the outcome says.
         """
         job_id = outcome.job_id
         failure = outcome if isinstance(outcome, jobs.Failure) else None
@@ -162,6 +168,7 @@ class Records:
                 self.keys.totals,
                 self.keys.lease(job_id),
                 self.keys.dead,
+                self.keys.counters,
             ),
             (
                 job_id,
@@ -173,6 +180,7 @@ class Records:
                 self.settings.job_ttl_s,
                 token,
                 failure.message if failure and dead_letter else "",
+                *counters.arguments({**counters.of_outcome(outcome), **(counts or {})}),
             ),
             lambda replies: bool(replies[0]),
         )
@@ -219,32 +227,6 @@ class Records:
             )
 
         return Exchange(lambda pipe: pipe.hgetall(self.keys.job(job_id)), read)
-
-    def queue(self, workers: Sequence[str]) -> Exchange[jobs.QueueStatus]:
-        """Queue lengths and number of jobs by state; `workers` goes into the answer as it is."""
-
-        def send(pipe: Any) -> None:
-            pipe.zcard(self.keys.queued)
-            pipe.zcard(self.keys.running)
-            pipe.hgetall(self.keys.totals)
-            pipe.hlen(self.keys.unacked)
-            pipe.zcard(self.keys.dead)
-            for name in self.keys.queue_lists:
-                pipe.llen(name)
-
-        def read(replies: list[Any]) -> jobs.QueueStatus:
-            queued, running, totals, unacked, dead, *lengths = replies
-            counts = {jobs.JobState(key.decode()): int(value) for key, value in totals.items()}
-            counts |= {jobs.JobState.QUEUED: queued, jobs.JobState.RUNNING: running}
-            return jobs.QueueStatus(
-                workers=tuple(workers),
-                queue_depth=sum(lengths),
-                in_flight=unacked,
-                jobs={state: counts.get(state, 0) for state in jobs.JobState},
-                dead_letters=dead,
-            )
-
-        return Exchange(send, read)
 
     def forget(self, job_id: str) -> Exchange[None]:
         """Remove the outcome of a job whose caller has it safe.

@@ -5,7 +5,11 @@ Scripts, because each change depends on the state it finds: a job that has ended
 An attempt at a job has a token. The job's field `open` holds it while the attempt is under way, and
 so does the lease, a key of its own that expires unless it is renewed. An attempt that ends clears
 both; `open` without a lease is what an attempt leaves behind that died.
+
+What is counted is counted with the change; a counter that cannot be written does not keep it.
 """
+
+from contract.counters import ATTEMPTS, DEATHS, JOBS_ACCEPTED
 
 #: Lua: the clock of the server, the one clock that all machines share.
 _NOW = """
@@ -19,13 +23,23 @@ local state = redis.call('HGET', KEYS[1], 'state')
 local ended = state == 'done' or state == 'failed' or state == 'cancelled'
 """
 
-#: KEYS job payload queued, the queue's lists; ARGV id digest body pairs requests priority
+#: Lua: adds to a field of the hash of counters, KEYS[place].
+_COUNT = f"""
+local JOBS_ACCEPTED, ATTEMPTS, DEATHS = '{JOBS_ACCEPTED.of()}', '{ATTEMPTS.of()}', '{DEATHS.of()}'
+local function count(place, field, more, ttl)
+  redis.pcall('HINCRBYFLOAT', KEYS[place], field, more)
+  redis.pcall('EXPIRE', KEYS[place], ttl)
+end
+"""
+
+#: KEYS job payload queued counters, the queue's lists; ARGV id digest body pairs requests priority
 #: payload_ttl job_ttl max_queue max_memory_percent. Puts an expired payload back. Returns the
 #: digest on record, whether the message is known to be sent, and why the job is refused: 'queue'
 #: with its length, or 'memory' with the percentage in use.
 ACCEPT = (
     _NOW
     + _ENDED
+    + _COUNT
     + """
 local digest = redis.call('HGET', KEYS[1], 'digest')
 if digest then
@@ -35,7 +49,7 @@ if digest then
   return {digest, redis.call('HEXISTS', KEYS[1], 'sent_at'), '', 0}
 end
 local waiting = 0
-for place = 4, #KEYS do waiting = waiting + redis.call('LLEN', KEYS[place]) end
+for place = 5, #KEYS do waiting = waiting + redis.call('LLEN', KEYS[place]) end
 if waiting >= tonumber(ARGV[9]) then return {ARGV[2], 0, 'queue', waiting} end
 local info = redis.pcall('INFO', 'memory')
 if type(info) == 'string' then
@@ -52,6 +66,7 @@ redis.call('SET', KEYS[2], ARGV[3], 'EX', ARGV[7])
 redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', time[1] - ARGV[8])
 redis.call('ZADD', KEYS[3], now, ARGV[1])
 redis.call('EXPIRE', KEYS[3], ARGV[8])
+count(4, JOBS_ACCEPTED, 1, ARGV[8])
 return {ARGV[2], 0, '', 0}
 """
 )
@@ -65,14 +80,15 @@ return 1
 """
 )
 
-#: KEYS job queued running payload lease; ARGV id job_ttl token lease_ms grace_s max_attempts.
-#: Returns 'ended', 'held' (another attempt is under way), 'silent' (it may have died: to be asked
-#: again after the grace), 'exhausted' or 'started'; the number of attempts, of those that died, why
-#: to downgrade, the payload, and the state of a job that has ended. Asking twice with one token is
-#: asking once.
+#: KEYS job queued running payload lease counters; ARGV id job_ttl token lease_ms grace_s
+#: max_attempts. Returns 'ended', 'held' (another attempt is under way), 'silent' (it may have died:
+#: to be asked again after the grace), 'exhausted' or 'started'; the number of attempts, of those
+#: that died, why to downgrade, the payload, and the state of a job that has ended. Asking twice
+#: with one token is asking once.
 START = (
     _NOW
     + _ENDED
+    + _COUNT
     + """
 if ended then return {'ended', 0, 0, '', false, state} end
 local attempts = tonumber(redis.call('HGET', KEYS[1], 'attempts') or 0)
@@ -87,6 +103,7 @@ if open and open ~= ARGV[3] then
   end
   redis.call('HINCRBY', KEYS[1], 'deaths', 1)
   redis.call('HDEL', KEYS[1], 'open', 'silent_since')
+  count(6, DEATHS, 1, ARGV[2])
 end
 local deaths = tonumber(redis.call('HGET', KEYS[1], 'deaths') or 0)
 local reason = redis.call('HGET', KEYS[1], 'downgrade') or ''
@@ -94,6 +111,7 @@ if open ~= ARGV[3] then
   if attempts >= tonumber(ARGV[6]) then return {'exhausted', attempts, deaths, reason, false} end
   attempts = redis.call('HINCRBY', KEYS[1], 'attempts', 1)
   redis.call('HSET', KEYS[1], 'state', 'running', 'started_at', now, 'open', ARGV[3])
+  count(6, ATTEMPTS, 1, ARGV[2])
 end
 redis.call('SET', KEYS[5], ARGV[3], 'PX', ARGV[4])
 redis.call('EXPIRE', KEYS[1], ARGV[2])
@@ -117,11 +135,13 @@ return 1
 """
 )
 
-#: KEYS job lease queued running; ARGV id, how the token begins, why to downgrade, 1 if the attempt
-#: died, job_ttl. The attempt is over, the job is not. Returns whether it was that attempt's.
+#: KEYS job lease queued running counters; ARGV id, how the token begins, why to downgrade, 1 if the
+#: attempt died, job_ttl, then counters and what to add to them. The attempt is over, the job is
+#: not. Returns whether it was that attempt's.
 RELEASE = (
     _NOW
     + _ENDED
+    + _COUNT
     + """
 local open = redis.call('HGET', KEYS[1], 'open')
 if ended or not open or string.sub(open, 1, #ARGV[2]) ~= ARGV[2] then return 0 end
@@ -129,7 +149,11 @@ if redis.call('GET', KEYS[2]) == open then redis.call('DEL', KEYS[2]) end
 redis.call('HDEL', KEYS[1], 'open', 'silent_since')
 redis.call('HSET', KEYS[1], 'state', 'queued', 'sent_at', now)
 if ARGV[3] ~= '' then redis.call('HSET', KEYS[1], 'downgrade', ARGV[3]) end
-if ARGV[4] == '1' then redis.call('HINCRBY', KEYS[1], 'deaths', 1) end
+if ARGV[4] == '1' then
+  redis.call('HINCRBY', KEYS[1], 'deaths', 1)
+  count(5, DEATHS, 1, ARGV[5])
+end
+for place = 6, #ARGV, 2 do count(5, ARGV[place], ARGV[place + 1], ARGV[5]) end
 redis.call('ZREM', KEYS[4], ARGV[1])
 redis.call('ZADD', KEYS[3], now, ARGV[1])
 redis.call('EXPIRE', KEYS[3], ARGV[5])
@@ -137,13 +161,15 @@ return 1
 """
 )
 
-#: KEYS job outcome payload queued running totals lease dead; ARGV id outcome state code channel
-#: result_ttl job_ttl, how the token begins, the message of a dead letter. Returns 1 if this outcome
-#: stands now, 0 if the job had ended before, or another attempt than the token's is under way. The
-#: payload of a dead letter stays, to be tried again.
+#: KEYS job outcome payload queued running totals lease dead counters; ARGV id outcome state code
+#: channel result_ttl job_ttl, how the token begins, the message of a dead letter, then counters and
+#: what to add to them. Returns 1 if this outcome stands now, 0 if the job had ended before, or
+#: another attempt than the token's is under way. The payload of a dead letter stays, to be tried
+#: again.
 FINISH = (
     _NOW
     + _ENDED
+    + _COUNT
     + """
 local open = redis.call('HGET', KEYS[1], 'open')
 if ended or (ARGV[8] ~= '' and open and string.sub(open, 1, #ARGV[8]) ~= ARGV[8]) then return 0 end
@@ -165,6 +191,7 @@ else
   redis.call('ZADD', KEYS[8], now, ARGV[1])
   redis.call('EXPIRE', KEYS[8], ARGV[7])
 end
+for place = 10, #ARGV, 2 do count(9, ARGV[place], ARGV[place + 1], ARGV[7]) end
 redis.call('PUBLISH', ARGV[5], ARGV[1])
 return 1
 """
@@ -182,11 +209,12 @@ return 1
 """
 )
 
-#: KEYS job outcome payload queued totals dead; ARGV id digest body payload_ttl job_ttl. Returns 1
-#: if the job is queued again, 0 if it is no dead letter. One without a message is none any more:
-#: its records have expired before its id, and another job may have taken it.
+#: KEYS job outcome payload queued totals dead counters; ARGV id digest body payload_ttl job_ttl.
+#: Returns 1 if the job is queued again, 0 if it is no dead letter. One without a message is none
+#: any more: its records have expired before its id, and another job may have taken it.
 REVIVE = (
     _NOW
+    + _COUNT
     + """
 if redis.call('ZREM', KEYS[6], ARGV[1]) == 0 then return 0 end
 if redis.call('HEXISTS', KEYS[1], 'message') == 0 then return 0 end
@@ -199,6 +227,16 @@ redis.call('DEL', KEYS[2])
 redis.call('SET', KEYS[3], ARGV[3], 'EX', ARGV[4])
 redis.call('ZADD', KEYS[4], now, ARGV[1])
 redis.call('EXPIRE', KEYS[4], ARGV[5])
+count(7, JOBS_ACCEPTED, 1, ARGV[5])
+return 1
+"""
+)
+
+#: KEYS counters; ARGV ttl, then counters and what to add to them. What belongs to no job.
+ADD = (
+    _COUNT
+    + """
+for place = 2, #ARGV, 2 do count(1, ARGV[place], ARGV[place + 1], ARGV[1]) end
 return 1
 """
 )

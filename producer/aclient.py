@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar, overload
 
 import redis.asyncio
 
-from contract import jobs, names
+from contract import jobs, names, overview
 from contract.errors import RerankError, ResultTimeout
 from contract.records import Exchange, Records
 from contract.settings import Settings
@@ -158,7 +158,7 @@ class AsyncRerankClient:
         """See `RerankClient.status`."""
         if job_id is not None:
             return await self._do(self._records.status(job_id))
-        return await self._do(self._records.queue(await self.workers()))
+        return await self._do(overview.status(self._records, await self.workers()))
 
     async def cancel(self, job_id: str) -> bool:
         """See `RerankClient.cancel`."""

@@ -9,7 +9,7 @@ from typing import Any, Self, overload
 
 import redis
 
-from contract import dead_letters, jobs, names
+from contract import dead_letters, jobs, names, overview
 from contract.errors import RedisUnavailable, ResultTimeout
 from contract.records import Records
 from contract.settings import Settings
@@ -136,7 +136,7 @@ class RerankClient:
         """
         if job_id is not None:
             return self._store.do(self._records.status(job_id))
-        return self._store.do(self._records.queue(self.workers()))
+        return self._store.do(overview.status(self._records, self.workers()))
 
     def cancel(self, job_id: str) -> bool:
         """End a job that has not ended; False if it had.

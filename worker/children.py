@@ -16,8 +16,11 @@ from typing import Any
 
 from celery import signals
 
+from contract import overview
 from contract.errors import RerankError
+from worker import counts
 from worker.celery import settings
+from worker.connection import in_passing, records
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +66,7 @@ def _load_models(**_: Any) -> None:
     except BaseException:
         logger.critical("The worker stops: its model did not load", exc_info=True)
     else:
+        in_passing(overview.count(records, counts.take()))
         return
     if os.getpid() == _main_pid:  # a pool without children
         raise SystemExit(EXIT_NO_MODEL)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +18,7 @@ from sentence_transformers import CrossEncoder
 
 from worker import batches, ladder, tuning
 from worker.bert import Bert, supports
+from worker.counts import Work
 from worker.ladder import Budget
 from worker.linear import Int8Linear, Linear, PackedLinear
 from worker.settings import cores
@@ -86,9 +88,17 @@ class Engine(Protocol):
     budget: Budget
 
     def run(
-        self, pairs: Sequence[Pair], before_batch: BeforeBatch = nothing, *, careful: bool = False
+        self,
+        pairs: Sequence[Pair],
+        before_batch: BeforeBatch = nothing,
+        work: Work | None = None,
+        *,
+        careful: bool = False,
     ) -> Scored:
-        """Score the pairs, with the longest first; `careful` in small batches."""
+        """Score the pairs, with the longest first; `careful` in small batches.
+
+        What it takes is noted in `work`.
+        """
 
 
 def budget_of(engine: Engine, careful: bool) -> Budget:
@@ -158,9 +168,15 @@ class BertEngine:
         self._pool = Threads(threads)
 
     def run(
-        self, pairs: Sequence[Pair], before_batch: BeforeBatch = nothing, *, careful: bool = False
+        self,
+        pairs: Sequence[Pair],
+        before_batch: BeforeBatch = nothing,
+        work: Work | None = None,
+        *,
+        careful: bool = False,
     ) -> Scored:
         """Score the pairs, sorted by tokens over all of them (on a GPU: over some thousand)."""
+        work = work or Work()
         portion = PAIRS_AHEAD if self._on_gpu else max(1, len(pairs))
         portions = (pairs[at : at + portion] for at in range(0, len(pairs), portion))
         tokenised = (ahead if self._on_gpu else map)(self._tokenizer.tokenise, portions)
@@ -168,7 +184,7 @@ class BertEngine:
         scores = [np.empty(0, np.float32)]
         for some in tokenised:
             tokens += some
-            scores.append(self._score(some, before_batch, budget_of(self, careful)))
+            scores.append(self._score(some, before_batch, budget_of(self, careful), work))
         return Scored(
             np.concatenate(scores),
             sum(pair.length for pair in tokens),
@@ -193,30 +209,35 @@ class BertEngine:
         logger.info("%d threads, batches of %d tokens", self.threads, self.budget.full)
 
     def _score(
-        self, tokens: Sequence[PairTokens], before_batch: BeforeBatch, budget: Budget
+        self,
+        tokens: Sequence[PairTokens],
+        before_batch: BeforeBatch,
+        budget: Budget,
+        work: Work,
     ) -> batches.Scores:
         def cut(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
             return list(batches.cut(lengths, max_tokens, self.threads, self._least_share))
 
         def forward(places: list[int]) -> batches.Scores:
             before_batch()
-            return self._forward([tokens[at] for at in places])
+            return self._forward([tokens[at] for at in places], work)
+
+        def try_all(made: ladder.Batches, alone: bool) -> list[ladder.Tried]:
+            return self._pool.try_each(forward, made, alone)
 
         lengths = [pair.length for pair in tokens]
-        return ladder.score(
-            lengths, budget, cut, lambda made, alone: self._pool.try_each(forward, made, alone)
-        )
+        return ladder.score(lengths, budget, cut, try_all, work)
 
-    def _forward(self, pairs: Sequence[PairTokens]) -> batches.Scores:
-        scores: batches.Scores = self._bert(
-            batches.lay_out(pairs, self._special, GPU_SLACK_TOKENS if self._on_gpu else 0)
-        ).numpy()
+    def _forward(self, pairs: Sequence[PairTokens], work: Work) -> batches.Scores:
+        batch = batches.lay_out(pairs, self._special, GPU_SLACK_TOKENS if self._on_gpu else 0)
+        scores: batches.Scores = self._bert(batch).numpy()
+        work.batch_tokens.append(len(batch.ids))
         return scores
 
     def _rehearse(self, budgets: Sequence[int]) -> int:
         """Score a batch of each budget, of no texts in particular; gives the number of tokens."""
         made_up = [self._make_up(budget) for budget in budgets]
-        self._pool.each(self._forward, made_up)
+        self._pool.each(partial(self._forward, work=Work()), made_up)
         return sum(pair.length for pairs in made_up for pair in pairs)
 
     def _make_up(self, tokens: int) -> list[PairTokens]:
@@ -248,23 +269,35 @@ class PredictEngine:
         self._activation = torch.nn.Identity() if logits else encoder.activation_fn
 
     def run(
-        self, pairs: Sequence[Pair], before_batch: BeforeBatch = nothing, *, careful: bool = False
+        self,
+        pairs: Sequence[Pair],
+        before_batch: BeforeBatch = nothing,
+        work: Work | None = None,
+        *,
+        careful: bool = False,
     ) -> Scored:
         """Score the pairs, sorted by tokens over all of them."""
+        work = work or Work()
 
         def cut(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
             return list(batches.cut(lengths, max_tokens, padded=True))
 
         def predict(places: list[int]) -> batches.Scores:
             before_batch()
-            return self._predict([pairs[place] for place in places])
+            scores = self._predict([pairs[place] for place in places])
+            work.batch_tokens.append(len(places) * max(lengths[place] for place in places))
+            return scores
 
         lengths, truncated = self._measure(pairs)
         if not pairs:
             return Scored(np.empty(0, np.float32), 0, [])
         with torch_threads(self.threads):
             scores = ladder.score(
-                lengths, budget_of(self, careful), cut, lambda made, _: try_each(predict, made)
+                lengths,
+                budget_of(self, careful),
+                cut,
+                lambda made, _: try_each(predict, made),
+                work,
             )
         return Scored(scores, sum(lengths), truncated)
 

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from worker import batches, memory
+from worker.counts import Work
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ def score(
     budget: Budget,
     cut: Callable[[Sequence[int], int], Batches],
     try_all: Callable[[Batches, bool], list[Tried]],
+    work: Work,
 ) -> batches.Scores:
     """Scores of pairs of these lengths (tokens), in their order.
 
@@ -73,9 +75,11 @@ def score(
             break
         error = next(own for own in tried if isinstance(own, Exception))
         left = sorted(at for batch in failed for at in batch)
+        work.shortages += 1
         memory.free()
         if max(map(len, failed)) > 1:
             budget.halve()
+            work.halvings += 1
         elif alone:
             raise error
         else:

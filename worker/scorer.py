@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from billiard.exceptions import SoftTimeLimitExceeded
 
-from contract import names
+from contract import counters, names
 from contract.errors import BadScores, ModelUnavailable, OutOfMemory, RerankError, ScoringError
-from worker import engines, memory, models
+from worker import counts, engines, memory, models
+from worker.counts import Work
 from worker.engines import Pair
 
 logger = logging.getLogger(__name__)
@@ -80,7 +81,9 @@ class Scorer:
         except Exception as error:
             raise _translated(model, error) from error
         self._warm_up()
-        logger.info("Warmed up %s in %.3fs", model, time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        counts.add({counters.LOADS.of(model): 1, counters.LOADING_S.of(model): seconds})
+        logger.info("Warmed up %s in %.3fs", model, seconds)
 
     @property
     def backend(self) -> str:
@@ -111,24 +114,36 @@ class Scorer:
         `before_batch` is called before each batch, and ends it all by raising a `RerankError`.
         `careful` takes small batches, where memory may be short.
         """
+        work, tokens = Work(), 0
         with self._turn:
+            began = time.perf_counter()
             try:
-                return self._score(pairs, before_batch, careful)
-            # The time limit's exception comes at any moment, and is not the model's.
-            except SoftTimeLimitExceeded:
-                raise
-            # Whatever a model raises is a failure to score; MemoryError must not reach Celery,
-            # whose parent process would end with it.
-            except Exception as error:  # noqa: BLE001
-                ours = _translated(self.model, error)
-                raise ours from (None if ours is error else error)
+                scores = self._try(pairs, before_batch, careful, work)
+                tokens = scores.tokens
+            finally:
+                work.count(self.model, tokens, time.perf_counter() - began)
+        return scores
+
+    def _try(
+        self, pairs: Sequence[Pair], before_batch: engines.BeforeBatch, careful: bool, work: Work
+    ) -> Scores:
+        try:
+            return self._score(pairs, before_batch, careful, work)
+        # The time limit's exception comes at any moment, and is not the model's.
+        except SoftTimeLimitExceeded:
+            raise
+        # Whatever a model raises is a failure to score; MemoryError must not reach Celery, whose
+        # parent process would end with it.
+        except Exception as error:  # noqa: BLE001
+            ours = _translated(self.model, error)
+            raise ours from (None if ours is error else error)
 
     def _score(
-        self, pairs: Sequence[Pair], before_batch: engines.BeforeBatch, careful: bool
+        self, pairs: Sequence[Pair], before_batch: engines.BeforeBatch, careful: bool, work: Work
     ) -> Scores:
         numbers: dict[Pair, int] = {}
         of = [numbers.setdefault((query, text), len(numbers)) for query, text in pairs]
-        scored = self._engine.run(list(numbers), before_batch, careful=careful)
+        scored = self._engine.run(list(numbers), before_batch, work, careful=careful)
         if len(scored.scores) != len(numbers):
             raise BadScores(f"{len(scored.scores)} scores for {len(numbers)} pairs")
         bad = int(np.sum(~np.isfinite(scored.scores)))
@@ -146,7 +161,8 @@ class Scorer:
         longest = " a" * self.max_length  # a word is at least one token
         in_batch = max(1, self._engine.budget.full // self.max_length)
         pairs = in_batch * self._engine.threads
-        self.score([(f"query {number}", longest) for number in range(pairs)])
+        made_up = [(f"query {number}", longest) for number in range(pairs)]
+        self._try(made_up, engines.nothing, careful=False, work=Work())
 
 
 def _translated(model: str, error: Exception) -> RerankError:

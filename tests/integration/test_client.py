@@ -699,7 +699,7 @@ def test_status_of_the_service_counts_jobs_and_messages(
 
     status = reranker.status()
 
-    assert (status.workers, status.queue_depth, status.in_flight) == ((), 3, 0)
+    assert (status.workers, status.queue_depth, status.unacked) == ((), 3, 0)
     assert status.jobs == {
         JobState.QUEUED: 1,
         JobState.RUNNING: 1,

@@ -13,7 +13,7 @@ import pytest
 import redis
 import redis.asyncio
 
-from contract import attempts, jobs, names
+from contract import attempts, counters, jobs, names, overview
 from contract.errors import (
     InvalidInput,
     JobConflict,
@@ -77,6 +77,17 @@ def lives(client: redis.Redis, records: Records) -> tuple[set[str], set[str]]:
         members: Any = client.zrange(key, 0, -1)
         found.append({member.decode() for member in members})
     return found[0], found[1]
+
+
+def counted(records: Records) -> Exchange[tuple[dict[JobState, int], counters.Totals]]:
+    """What is counted of all jobs."""
+    status = overview.status(records, [])
+
+    def read(replies: list[Any]) -> tuple[dict[JobState, int], counters.Totals]:
+        found = status.read(replies)
+        return found.jobs, found.counters
+
+    return Exchange(status.send, read)
 
 
 def test_an_accepted_job_can_be_loaded_as_it_was(do: Do, records: Records) -> None:
@@ -329,13 +340,13 @@ def test_the_first_outcome_stays(
     do(records.accept(job("j")))
     do(begin(records, "j"))
     do(records.finish(first))
-    before = do(records.status("j")), do(records.queue([]))
+    before = do(records.status("j")), do(counted(records))
     # When another comes late
     recorded = do(records.finish(late))
     # Then it is refused: neither outcome, state nor counts change
     assert not recorded
     assert do(records.outcomes(["j"])) == {"j": first}
-    assert (do(records.status("j")), do(records.queue([]))) == before
+    assert (do(records.status("j")), do(counted(records))) == before
 
 
 def test_of_many_that_end_a_job_at_once_one_wins(store: JobStore, records: Records) -> None:
@@ -347,7 +358,7 @@ def test_of_many_that_end_a_job_at_once_one_wins(store: JobStore, records: Recor
 
     assert won.count(True) == 1
     assert store.do(records.outcomes(["j"])) == {"j": outcomes[won.index(True)]}
-    assert store.do(records.queue([])).jobs[JobState.DONE] == 1
+    assert store.do(overview.status(records, [])).jobs[JobState.DONE] == 1
 
 
 def test_an_outcome_outlives_forgetting_only_as_a_state(do: Do, records: Records) -> None:
@@ -561,7 +572,7 @@ def test_the_queue_counts_jobs_by_state(do: Do, records: Records) -> None:
     for outcome in (result_of("d1"), failure_of("f1"), failure_of("c1", jobs.CANCELLED)):
         do(records.finish(outcome))
 
-    status = do(records.queue(["one", "two"]))
+    status = do(overview.status(records, ["one", "two"]))
 
     assert status.workers == ("one", "two")
     assert status.jobs == {
@@ -574,9 +585,10 @@ def test_the_queue_counts_jobs_by_state(do: Do, records: Records) -> None:
 
 
 def test_the_queue_of_an_unused_service_is_empty(do: Do, records: Records) -> None:
-    status = do(records.queue([]))
+    status = do(overview.status(records, []))
 
-    assert (status.queue_depth, status.in_flight) == (0, 0)
+    assert (status.queue_depth, status.in_flight, status.unacked) == (0, 0, 0)
+    assert status.oldest_queued_s is None
     assert status.jobs == dict.fromkeys(JobState, 0)
 
 
@@ -588,10 +600,11 @@ def test_the_queue_counts_messages_of_all_priorities_and_those_that_workers_hold
         client.expire(name, 60)
     client.hset(records.keys.unacked, "tag", "message")
 
-    status = do(records.queue([]))
+    status = do(overview.status(records, []))
 
     assert status.queue_depth == 2 * len(names.PRIORITY_STEPS)
-    assert status.in_flight == 1
+    assert status.queue_lengths == dict.fromkeys(names.PRIORITY_STEPS, 2)
+    assert (status.unacked, status.in_flight) == (1, 0)
 
 
 def test_forgetting_a_job_removes_its_outcome_and_keeps_its_state(
@@ -636,7 +649,7 @@ def test_two_namespaces_on_one_server_know_nothing_of_each_other(
 
     with pytest.raises(JobNotFound):
         do(other.status("j"))
-    assert do(other.queue([])).jobs == dict.fromkeys(JobState, 0)
+    assert do(overview.status(other, [])).jobs == dict.fromkeys(JobState, 0)
 
 
 def test_a_command_that_redis_refuses_is_one_error_of_ours(

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import redis
 
-from contract import attempts, dead_letters, jobs, names
+from contract import attempts, dead_letters, jobs, names, overview
 from contract.jobs import JobState
 from contract.records import Records
 from contract.settings import Settings
@@ -414,7 +414,7 @@ def test_the_id_of_a_job_whose_records_have_expired_is_struck_off(service: Servi
     # When the sweeper comes
     assert service.sweep() == []
     # Then they neither wait nor run
-    status = service.store.do(service.records.queue([]))
+    status = service.store.do(overview.status(service.records, []))
     assert (status.jobs[JobState.QUEUED], status.jobs[JobState.RUNNING]) == (1, 0)
 
 
@@ -476,7 +476,7 @@ def test_what_is_no_message_in_a_workers_hands_does_no_harm(service: Service, ra
 
 def test_an_unused_service_has_nothing_to_sweep(service: Service) -> None:
     assert service.sweep() == []
-    assert service.store.do(service.records.queue([])).jobs == dict.fromkeys(JobState, 0)
+    assert service.store.do(overview.status(service.records, [])).jobs == dict.fromkeys(JobState, 0)
 
 
 # The message

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import redis
 
-from contract import attempts, dead_letters, jobs
+from contract import attempts, dead_letters, jobs, overview
 from contract.errors import RerankError
 from contract.jobs import JobState
 from contract.records import Records, compress
@@ -447,7 +447,7 @@ DEAD = {"absent-model", "one-too-many", "kills-workers"}
 
 def test_no_job_is_left_without_an_end_and_no_payload_but_those_of_dead_letters(run: Run) -> None:
     records = run.store.records
-    status = run.store.do(records.queue([]))
+    status = run.store.do(overview.status(records, []))
 
     keys = keys_of(run.store.client, run.settings)
 

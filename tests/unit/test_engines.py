@@ -20,6 +20,7 @@ from transformers import BertForSequenceClassification, BertJapaneseTokenizer
 from contract.errors import ModelUnavailable
 from tests.unit import tiny_models
 from worker import batches, models
+from worker.counts import Work
 from worker.engines import (
     CPU_BUDGETS,
     PAIRS_AHEAD,
@@ -472,9 +473,9 @@ class Failing(BertEngine):
         self._together = threading.Barrier(2)
         self._counting = threading.Lock()
 
-    def _forward(self, pairs: Sequence[PairTokens]) -> batches.Scores:
+    def _forward(self, pairs: Sequence[PairTokens], work: Work) -> batches.Scores:
         if self.error is None:
-            return super()._forward(pairs)
+            return super()._forward(pairs, work)
         with self._counting:
             place = self.begun
             self.begun += 1
@@ -485,7 +486,7 @@ class Failing(BertEngine):
             if place == 0:
                 raise self.error
             for _ in range(20):  # far longer than the error needs to come out
-                scores = super()._forward(pairs)
+                scores = super()._forward(pairs, work)
             return scores
         finally:
             with self._counting:

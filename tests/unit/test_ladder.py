@@ -14,6 +14,7 @@ import pytest
 
 from contract.errors import BadScores
 from worker import batches, ladder
+from worker.counts import Work
 from worker.ladder import GROW_AFTER, Batches, Budget, Tried
 
 FULL = 1_024
@@ -72,7 +73,7 @@ def cut(lengths: Sequence[int], max_tokens: int) -> Batches:
 
 
 def score(memory: Memory, budget: Budget) -> list[float]:
-    scores: list[float] = ladder.score(memory.lengths, budget, cut, memory.try_all).tolist()
+    scores: list[float] = ladder.score(memory.lengths, budget, cut, memory.try_all, Work()).tolist()
     return scores
 
 
@@ -118,7 +119,7 @@ def test_scores_may_be_rows() -> None:
         tried = memory.try_all(made, alone)
         return [each if isinstance(each, Exception) else np.stack([each] * 3, 1) for each in tried]
 
-    scores = ladder.score(memory.lengths, Budget(FULL), cut, try_all)
+    scores = ladder.score(memory.lengths, Budget(FULL), cut, try_all, Work())
     assert scores.tolist() == [[place] * 3 for place in range(4)]
     assert memory.failed
 
@@ -131,7 +132,7 @@ def test_a_wrong_number_of_scores_is_found_out_after_memory_ran_out_too() -> Non
         return [each if isinstance(each, Exception) else each[1:] for each in tried]
 
     with pytest.raises(BadScores, match="3 scores for 4 pairs"):
-        ladder.score(memory.lengths, Budget(8), cut, loses_one)
+        ladder.score(memory.lengths, Budget(8), cut, loses_one, Work())
 
 
 # The budget
@@ -263,7 +264,7 @@ def test_what_is_no_lack_of_memory_passes_through(error: BaseException) -> None:
         raise error
 
     with pytest.raises(type(error)) as caught:
-        ladder.score([1, 2, 3], budget, cut, try_all)
+        ladder.score([1, 2, 3], budget, cut, try_all, Work())
     assert caught.value is error
     assert budget.tokens == FULL // 2
 

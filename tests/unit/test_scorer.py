@@ -26,6 +26,7 @@ from transformers import AutoTokenizer
 from contract.errors import BadScores, OutOfMemory, ScoringError, TimeLimitExceeded
 from tests.unit import tiny_models
 from worker import batches, models
+from worker.counts import Work
 from worker.engines import (
     BeforeBatch,
     BertEngine,
@@ -110,9 +111,14 @@ class Through:
         self.threads, self.budget = engine.threads, engine.budget
 
     def run(
-        self, pairs: Sequence[Pair], before_batch: BeforeBatch = nothing, *, careful: bool = False
+        self,
+        pairs: Sequence[Pair],
+        before_batch: BeforeBatch = nothing,
+        work: Work | None = None,
+        *,
+        careful: bool = False,
     ) -> Scored:
-        return self.engine.run(pairs, before_batch, careful=careful)
+        return self.engine.run(pairs, before_batch, work, careful=careful)
 
 
 @contextmanager
@@ -375,12 +381,17 @@ class CountsThreads(Through):
     most = 0
 
     def run(
-        self, pairs: Sequence[Pair], before_batch: BeforeBatch = nothing, *, careful: bool = False
+        self,
+        pairs: Sequence[Pair],
+        before_batch: BeforeBatch = nothing,
+        work: Work | None = None,
+        *,
+        careful: bool = False,
     ) -> Scored:
         self.inside += 1
         self.most = max(self.most, self.inside)
         try:
-            return super().run(pairs, before_batch, careful=careful)
+            return super().run(pairs, before_batch, work, careful=careful)
         finally:
             self.inside -= 1
 
@@ -434,9 +445,14 @@ class AnswersFor(Through):
         self.answers = answers
 
     def run(
-        self, pairs: Sequence[Pair], before_batch: BeforeBatch = nothing, *, careful: bool = False
+        self,
+        pairs: Sequence[Pair],
+        before_batch: BeforeBatch = nothing,
+        work: Work | None = None,
+        *,
+        careful: bool = False,
     ) -> Scored:
-        scored = super().run(pairs, before_batch, careful=careful)
+        scored = super().run(pairs, before_batch, work, careful=careful)
         return replace(scored, scores=np.resize(scored.scores, self.answers))
 
 
@@ -455,8 +471,8 @@ class LosesOne(BertEngine):
 
     losing = False
 
-    def _forward(self, pairs: Sequence[PairTokens]) -> batches.Scores:
-        scores = super()._forward(pairs)
+    def _forward(self, pairs: Sequence[PairTokens], work: Work) -> batches.Scores:
+        scores = super()._forward(pairs, work)
         return scores[1:] if self.losing else scores
 
 
@@ -473,9 +489,14 @@ def test_a_batch_that_loses_a_score_is_a_failure_that_names_the_model() -> None:
 
 class GivesNaN(Through):
     def run(
-        self, pairs: Sequence[Pair], before_batch: BeforeBatch = nothing, *, careful: bool = False
+        self,
+        pairs: Sequence[Pair],
+        before_batch: BeforeBatch = nothing,
+        work: Work | None = None,
+        *,
+        careful: bool = False,
     ) -> Scored:
-        scored = super().run(pairs, before_batch, careful=careful)
+        scored = super().run(pairs, before_batch, work, careful=careful)
         scored.scores[-1] = np.nan
         return scored
 
@@ -507,11 +528,16 @@ class RunsOutOfTime(Through):
     late = False
 
     def run(
-        self, pairs: Sequence[Pair], before_batch: BeforeBatch = nothing, *, careful: bool = False
+        self,
+        pairs: Sequence[Pair],
+        before_batch: BeforeBatch = nothing,
+        work: Work | None = None,
+        *,
+        careful: bool = False,
     ) -> Scored:
         if self.late:
             raise SoftTimeLimitExceeded
-        return super().run(pairs, before_batch, careful=careful)
+        return super().run(pairs, before_batch, work, careful=careful)
 
 
 def test_the_time_limit_is_no_failure_of_the_model_and_frees_its_turn(
@@ -532,10 +558,10 @@ class RunsOutOfTimeInThreads(BertEngine):
     late = False
     together: threading.Barrier
 
-    def _forward(self, pairs: Sequence[PairTokens]) -> batches.Scores:
+    def _forward(self, pairs: Sequence[PairTokens], work: Work) -> batches.Scores:
         if self.late and self.together.wait(30) == 0:
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
-        return super()._forward(pairs)
+        return super()._forward(pairs, work)
 
 
 @pytest.fixture

@@ -1,0 +1,63 @@
+"""What is asked of Redis about the service as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from contract import counters, jobs, names, scripts
+from contract.records import Exchange, Records
+
+
+def status(records: Records, workers: Sequence[str]) -> Exchange[jobs.QueueStatus]:
+    """The service at a glance; `workers` goes into the answer as it is."""
+    keys = records.keys
+
+    def send(pipe: Any) -> None:
+        pipe.time()
+        pipe.zrange(keys.queued, 0, 0, withscores=True)
+        pipe.zcard(keys.queued)
+        pipe.zcard(keys.running)
+        pipe.hgetall(keys.totals)
+        pipe.hlen(keys.unacked)
+        pipe.zcard(keys.dead)
+        pipe.info("memory")
+        pipe.hgetall(keys.counters)
+        for name in keys.queue_lists:
+            pipe.llen(name)
+
+    def read(replies: list[Any]) -> jobs.QueueStatus:
+        now, oldest, queued, running, totals, unacked, dead, memory, counted, *waiting = replies
+        lengths = dict(zip(names.PRIORITY_STEPS, waiting, strict=True))
+        counts = {jobs.JobState(key.decode()): int(value) for key, value in totals.items()}
+        counts |= {jobs.JobState.QUEUED: queued, jobs.JobState.RUNNING: running}
+        return jobs.QueueStatus(
+            workers=tuple(workers),
+            queue_depth=sum(lengths.values()),
+            queue_lengths=lengths,
+            oldest_queued_s=_since(oldest[0][1], now) if oldest else None,
+            in_flight=running,
+            unacked=unacked,
+            jobs={state: counts.get(state, 0) for state in jobs.JobState},
+            dead_letters=dead,
+            redis_memory_bytes=memory["used_memory"],
+            redis_max_memory_bytes=memory["maxmemory"],
+            counters=counters.totals(counted),
+        )
+
+    return Exchange(send, read)
+
+
+def _since(then: float, now: tuple[int, int]) -> float:
+    """Seconds from a time to one in seconds and microseconds, both by the server's clock."""
+    return max(0.0, now[0] + now[1] / 1e6 - then)
+
+
+def count(records: Records, counts: counters.Counts) -> Exchange[None]:
+    """Count what belongs to no job."""
+    return records.script(
+        scripts.ADD,
+        (records.keys.counters,),
+        (records.settings.job_ttl_s, *counters.arguments(counts)),
+        lambda _: None,
+    )
