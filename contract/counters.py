@@ -59,6 +59,9 @@ ALL = (
     *(SHORTAGES, HALVINGS, SCORING_S, LOADING_S, LOADS),
 )
 
+#: How a job can end.
+ENDS = (jobs.JobState.DONE, jobs.JobState.FAILED, jobs.JobState.CANCELLED)
+
 
 def of_outcome(outcome: jobs.Outcome) -> Counts:
     """What a job's end adds."""
@@ -85,9 +88,13 @@ def arguments(counts: Counts) -> list[str | bytes | int]:
 
 
 def totals(reply: Mapping[Any, Any]) -> Totals:
-    """What the hash holds, with a zero for what has no label and was never counted."""
+    """What the hash holds, and a zero for what could have been counted and never was."""
     found: Totals = {counter.name: {} if counter.label else {"": 0.0} for counter in ALL}
+    found[JOBS_ENDED.name] = dict.fromkeys(map(str, ENDS), 0.0)
+    of_models = [counter.name for counter in ALL if counter.label == "model"]
     for field, amount in reply.items():
         name, _, value = field.decode().partition(" ")
+        for each in of_models if name in of_models else ():
+            found[each].setdefault(value, 0.0)
         found.setdefault(name, {})[value] = float(amount)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -55,6 +56,8 @@ class LocalStack:
         self._flower_port = flower_port
         self._say = say
         self._added = dict(environment or {})
+        #: Of Flower: its user and password.
+        self._login = os.environ.get("FLOWER_BASIC_AUTH") or f"rerankq:{secrets.token_urlsafe(9)}"
         self._started = ExitStack()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -117,10 +120,9 @@ class LocalStack:
 
     def _start_flower(self, port: int) -> None:
         _require_free(port, "Flower", "--flower-port")
-        url = f"http://127.0.0.1:{port}"
         self._start("flower", ["flower", f"--port={port}"], stop_s=5.0)
-        self._wait("flower", lambda: _answers(f"{url}/healthcheck"))
-        self._say(f"flower  {url}")
+        self._wait("flower", lambda: _answers(f"http://127.0.0.1:{port}/healthcheck"))
+        self._say(f"flower  http://{self._login}@127.0.0.1:{port}")
 
     def _start(self, name: str, command: list[str], stop_s: float) -> None:
         log = self._started.enter_context((self._logs / f"{name}.log").open("wb"))
@@ -140,7 +142,8 @@ class LocalStack:
     def environment(self) -> dict[str, str]:
         """Of the services, and of other processes that are to find them."""
         return (
-            os.environ
+            {"FLOWER_DB": str(self._logs / "flower-state"), "FLOWER_BASIC_AUTH": self._login}
+            | os.environ
             | self._added
             | {
                 "RERANKQ_REDIS_URL": self.settings.redis_url.get_secret_value(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 
 from celery import Celery
@@ -11,17 +10,11 @@ from celery.worker import heartbeat
 from kombu.transport import TRANSPORT_ALIASES
 
 from contract import names
+from worker import flower
 from worker.settings import WorkerSettings
 
 #: What task and children use, read from the environment once.
 settings = WorkerSettings.load()
-
-#: Flower's options as its environment variables, for those that are not set: the command line and
-#: the environment win. Without an address Flower would listen on all of them.
-FLOWER_DEFAULTS = {
-    "FLOWER_ADDRESS": "127.0.0.1",
-    "FLOWER_TASKS_COLUMNS": "name,uuid,state,kwargs,result,received,runtime,worker",
-}
 
 app = Celery(
     "rerankq.worker",
@@ -95,5 +88,4 @@ warnings.filterwarnings("ignore", "\nIn Celery 5.1 we introduced", CPendingDepre
 # and never answers would freeze the loop, deaf to SIGTERM. One try is enough for a heartbeat.
 heartbeat.Heart._send.__defaults__ = (False,)
 
-for option, value in FLOWER_DEFAULTS.items():
-    os.environ.setdefault(option, value)
+flower.set_defaults(settings)

@@ -38,6 +38,8 @@ class WorkerSettings(Settings):
     #: their messages are sent again.
     sweep_every_s: float = Field(10.0, gt=0, allow_inf_nan=False)
     resend_after_s: float = Field(60.0, gt=0, allow_inf_nan=False)
+    #: Whether Flower may start without a login.
+    flower_open: bool = False
     #: For a child that replaces another, until it has loaded its models.
     model_load_timeout_s: int = Field(300, ge=1)
 

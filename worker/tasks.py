@@ -15,9 +15,9 @@ from celery.exceptions import Ignore
 
 from contract import attempts, errors, jobs, names
 from contract.attempts import Started, Verdict
-from worker import counts, leases, scoring
+from worker import counts, events, leases, scoring
 from worker.celery import app, settings
-from worker.connection import patiently, records
+from worker.connection import in_passing, patiently, records
 from worker.leases import Lease
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ def _attempt(task: Task, job_id: str) -> dict[str, Any]:
     )
     match started.verdict:
         case Verdict.ENDED:
-            return _skipped(job_id, started.ended)
+            raise _skipped(task, job_id, started.ended)
         case Verdict.HELD:
             # Another has it, and may yet die: to acknowledge this message would be to take away
             # what brings the job back, which is one record for all deliveries of a message.
@@ -82,9 +82,12 @@ def _score(task: Task, job_id: str, started: Started, lease: Lease) -> dict[str,
     try:
         job = scoring.job_of(job_id, started)
         how = scoring.plan(job, started)
+        if how.reason is not None:
+            events.downgraded(task, how.model, how.reason)
         result = scoring.result(job, how, started, lease)
     except leases.Superseded:
-        return _skipped(job_id, None)
+        status = in_passing(records.status(job_id))
+        raise _skipped(task, job_id, status.state if status else None) from None
     # Whatever it is, it is the end of this job only.
     except Exception as error:  # noqa: BLE001
         ours = _explained(error)
@@ -96,15 +99,12 @@ def _score(task: Task, job_id: str, started: Started, lease: Lease) -> dict[str,
     return summary(result.provenance)
 
 
-def _skipped(job_id: str, ended: jobs.JobState | None) -> dict[str, Any]:
-    """What Flower shows of a job that had ended; if with a result, that is what it goes on to show.
-
-    Raises `Ignore` then.
-    """
-    logger.info("Job %s has ended already: nothing to do", job_id)
-    if ended is jobs.JobState.DONE:
-        raise Ignore
-    return {"skipped": ended or "ended meanwhile"}
+def _skipped(task: Task, job_id: str, state: jobs.JobState | None) -> Ignore:
+    """What to raise for a job that has ended: how it did is what Flower goes on to show."""
+    logger.info("Job %s has ended already (%s): nothing to do", job_id, state)
+    if state is jobs.JobState.CANCELLED:
+        events.cancelled(task)
+    return Ignore()
 
 
 def _explained(error: Exception) -> errors.RerankError:
@@ -135,7 +135,7 @@ def _downgraded(task: Task, lease: Lease, error: errors.RerankError, model: str)
     retry: Exception = task.retry(
         exc=error,
         countdown=DOWNGRADE_DELAY_S,
-        shadow=f"{names.SCORE_TASK}[{names.short_name(model)}]",
+        shadow=events.name_with(model),
         throw=False,
     )
     return retry

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from contract.settings import Settings
-from producer.cli import common, compare, dead, jobs, rescore, stack
+from producer.cli import common, compare, dead, jobs, rescore, stack, status
 
 
 @click.group(
@@ -41,7 +41,8 @@ def main(ctx: click.Context, redis_url: str | None, namespace: str | None) -> No
 for command in (
     jobs.submit,
     jobs.result,
-    jobs.status,
+    status.status,
+    status.metrics,
     jobs.cancel,
     dead.dead,
     rescore.rescore,

@@ -1,4 +1,4 @@
-"""Jobs one by one: submit, result, status, cancel."""
+"""Jobs one by one: submit, result, cancel."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from contract import errors, jobs, names
+from contract import errors, names
 from contract.settings import Settings
 from producer import formats
 from producer.cli import common
@@ -90,23 +90,6 @@ def result(settings: Settings, job_id: str, wait: float, as_json: bool) -> None:
 
 
 @click.command(epilog=common.EPILOG)
-@click.argument("job_id", required=False)
-@common.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.pass_obj
-def status(settings: Settings, job_id: str | None, as_json: bool) -> None:
-    """Show a job, or the whole service: workers, queue, jobs by state."""
-    with RerankClient(settings) as client:
-        found = client.status(job_id) if job_id else client.status()
-    if as_json:
-        click.echo(found.model_dump_json())
-        return
-    table = Table(show_header=False, box=None)
-    for name, value in _rows(found):
-        table.add_row(name, Text(value))
-    Console().print(table)
-
-
-@click.command(epilog=common.EPILOG)
 @click.argument("job_id")
 @click.pass_obj
 def cancel(settings: Settings, job_id: str) -> None:
@@ -153,29 +136,3 @@ def _show_result(
     click.echo(
         f"{made.pairs} pairs in {made.seconds:.3f} s by {made.model}{downgraded}{cut}", err=True
     )
-
-
-def _rows(found: jobs.JobStatus | jobs.QueueStatus) -> list[tuple[str, str]]:
-    if isinstance(found, jobs.JobStatus):
-        rows = [("job", found.job_id), ("state", found.state.value)]
-        if found.code:
-            rows.append(("code", found.code))
-        rows += [
-            ("queries", str(found.requests)),
-            ("pairs", str(found.pairs)),
-            ("attempts", str(found.attempts)),
-        ]
-        if found.started_at and found.submitted_at:
-            rows.append(("queued", f"{found.started_at - found.submitted_at:.3f} s"))
-        if found.started_at and found.ended_at:
-            rows.append(("ran", f"{found.ended_at - found.started_at:.3f} s"))
-        return rows
-    workers = ", ".join(found.workers) or "none answers"
-    return [
-        ("workers", f"{len(found.workers)} ({workers})" if found.workers else workers),
-        ("queue depth", str(found.queue_depth)),
-        ("in flight", str(found.in_flight)),
-        ("unacked", str(found.unacked)),
-        *((f"jobs {state.value}", str(count)) for state, count in found.jobs.items()),
-        ("dead letters", str(found.dead_letters)),
-    ]

@@ -1,0 +1,157 @@
+"""How the service and its jobs look in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from contract import counters, jobs, names
+from contract.counters import Counter
+
+#: What is shown of each model.
+_OF_MODELS: tuple[tuple[str, Counter], ...] = (
+    ("queries", counters.QUERIES),
+    ("pairs", counters.PAIRS),
+    ("... equal to another", counters.DUPLICATES),
+    ("... cut", counters.TRUNCATED),
+    ("tokens", counters.TOKENS),
+    ("batches", counters.BATCHES),
+    ("out of memory", counters.SHORTAGES),
+    ("... batches halved", counters.HALVINGS),
+)
+
+
+@dataclass(frozen=True)
+class Look:
+    """The service at a moment of this machine's monotonic clock, in seconds."""
+
+    status: jobs.QueueStatus
+    at_s: float
+
+    def rate(self, before: Look | None, counter: Counter, label: str = "") -> float | None:
+        """How much was counted a second since `before`."""
+        if before is None:
+            return None
+        now, then = (each.counted(counter, label) for each in (self, before))
+        # Less than before: the counters have expired, or Redis has lost them.
+        return max(0.0, now - then) / (self.at_s - before.at_s)
+
+    def counted(self, counter: Counter, label: str = "") -> float:
+        return self.status.counters.get(counter.name, {}).get(label, 0.0)
+
+
+def service(now: Look, before: Look | None = None, trouble: str = "") -> RenderableType:
+    """The whole service; rates are those since `before`, and trouble is why there is no later."""
+    parts: list[RenderableType] = [pairs(_overview(now, before))]
+    if trouble:
+        parts.insert(0, Text(trouble, style="red"))
+    if now.status.counters[counters.PAIRS.name]:
+        parts += [Text(), _models(now, before)]
+    return Group(*parts)
+
+
+def job(status: jobs.JobStatus) -> RenderableType:
+    """One job."""
+    rows = [("job", status.job_id), ("state", status.state.value)]
+    if status.code:
+        rows.append(("code", status.code))
+    rows += [
+        ("queries", f"{status.requests:,}"),
+        ("pairs", f"{status.pairs:,}"),
+        ("attempts", f"{status.attempts:,}"),
+    ]
+    if status.started_at and status.submitted_at:
+        rows.append(("queued", f"{status.started_at - status.submitted_at:.3f} s"))
+    if status.started_at and status.ended_at:
+        rows.append(("ran", f"{status.ended_at - status.started_at:.3f} s"))
+    return pairs(rows)
+
+
+def pairs(rows: Sequence[tuple[str, str]]) -> Table:
+    """Names and values."""
+    table = Table(show_header=False, box=None)
+    for name, value in rows:
+        table.add_row(Text(name), Text(value))
+    return table
+
+
+def _overview(now: Look, before: Look | None) -> list[tuple[str, str]]:
+    status = now.status
+    workers = (
+        f"{len(status.workers)} ({', '.join(status.workers)})" if status.workers else "none answers"
+    )
+    ended = ", ".join(f"{status.jobs[state]:,} {state}" for state in counters.ENDS)
+    killed, attempts = now.counted(counters.DEATHS), now.counted(counters.ATTEMPTS)
+    return [
+        ("workers", workers),
+        ("queue depth", _queue(status)),
+        ("in flight", f"{status.in_flight:,}"),
+        ("unacked", f"{status.unacked:,}"),
+        ("jobs", ended + _per_second(now.rate(before, counters.JOBS_ENDED, "done"), "done")),
+        ("failures", _by_label(status, counters.FAILURES)),
+        ("downgrades", _by_label(status, counters.DOWNGRADES)),
+        ("killed", f"{killed:,.0f} of {attempts:,.0f} attempts"),
+        ("dead letters", f"{status.dead_letters:,}"),
+        ("Redis memory", _memory(status)),
+    ]
+
+
+def _queue(status: jobs.QueueStatus) -> str:
+    if status.oldest_queued_s is None:
+        return f"{status.queue_depth:,}"
+    steps = [
+        f"{length:,} of priority {step}" for step, length in status.queue_lengths.items() if length
+    ]
+    return ", ".join(
+        (f"{status.queue_depth:,}", *steps, f"the oldest for {status.oldest_queued_s:.1f} s")
+    )
+
+
+def _by_label(status: jobs.QueueStatus, counter: Counter) -> str:
+    counted = sorted(status.counters.get(counter.name, {}).items())
+    return ", ".join(f"{amount:,.0f} {label}" for label, amount in counted) or "0"
+
+
+def _memory(status: jobs.QueueStatus) -> str:
+    used = f"{status.redis_memory_bytes / 2**20:,.1f} MiB"
+    most = status.redis_max_memory_bytes
+    if not most:
+        return f"{used}, no limit"
+    return f"{used} of {most / 2**20:,.0f} MiB ({100 * status.redis_memory_bytes / most:.0f} %)"
+
+
+def _per_second(rate: float | None, what: str = "") -> str:
+    return "" if rate is None else f", {rate:,.1f} {what}/s"
+
+
+def _models(now: Look, before: Look | None) -> Table:
+    """A column a model, a row a counter."""
+    models = sorted(now.status.counters[counters.PAIRS.name])
+    table = Table(box=None)
+    table.add_column("")
+    for model in models:
+        table.add_column(Text(names.short_name(model)), justify="right")
+    for heading, counter in _OF_MODELS:
+        table.add_row(heading, *(f"{now.counted(counter, model):,.0f}" for model in models))
+        if counter in (counters.PAIRS, counters.TOKENS):
+            speeds = (_speed(now, before, counter, model) for model in models)
+            table.add_row(f"{heading}/s", *(f"{speed:,.0f}" for speed in speeds))
+    table.add_row("padding", *(f"{_padding_percent(now, model):.1f} %" for model in models))
+    return table
+
+
+def _speed(now: Look, before: Look | None, counter: Counter, model: str) -> float:
+    """Since the look before; without one, of one child while it scores."""
+    rate = now.rate(before, counter, model)
+    if rate is not None:
+        return rate
+    return now.counted(counter, model) / (now.counted(counters.SCORING_S, model) or 1)
+
+
+def _padding_percent(now: Look, model: str) -> float:
+    tokens, padding = now.counted(counters.TOKENS, model), now.counted(counters.PADDING, model)
+    return 100 * padding / (tokens + padding or 1)

@@ -1,0 +1,111 @@
+"""What the service is doing: `rerankq status` for people, `rerankq metrics` for Prometheus."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+import click
+from rich.console import Console
+from rich.live import Live
+
+from contract import errors
+from contract.settings import Settings
+from producer.cli import board, common
+from producer.client import RerankClient
+
+
+@click.command(epilog=common.EPILOG)
+@click.argument("job_id", required=False)
+@common.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@common.option("--watch", is_flag=True, help="Go on until Ctrl-C, with rates.")
+@common.option(
+    "--interval",
+    type=click.FloatRange(min=0.1),
+    metavar="SECONDS",
+    default=2.0,
+    help="With --watch, between two looks.",
+)
+@click.pass_obj
+def status(
+    settings: Settings, job_id: str | None, as_json: bool, watch: bool, interval: float
+) -> None:
+    """Show a job, or the whole service: workers, queue, and what was scored, in pairs.
+
+    pairs/s and tokens/s are those of the last interval with --watch, else those of one child while
+    it scores.
+    """
+    with RerankClient(settings) as client:
+        if watch:
+            if job_id:
+                raise errors.InvalidInput("--watch shows the whole service: give no JOB_ID with it")
+            with suppress(KeyboardInterrupt):
+                _watch(client, interval, as_json)
+            return
+        if as_json:
+            found = client.status(job_id) if job_id else client.status()
+            click.echo(found.model_dump_json())
+        elif job_id:
+            Console().print(board.job(client.status(job_id)))
+        else:
+            Console().print(board.service(_look(client)))
+
+
+@click.command(epilog=common.EPILOG)
+@common.option("--serve", is_flag=True, help="Answer scrapes until Ctrl-C, at /metrics.")
+@common.option("--address", default="127.0.0.1", help="With --serve, what to listen on.")
+@common.option(
+    "--port", type=click.IntRange(1, 65535), default=9808, help="With --serve, what to listen on."
+)
+@click.pass_obj
+def metrics(settings: Settings, serve: bool, address: str, port: int) -> None:
+    """Print all metrics in Prometheus' text format, or serve them.
+
+    They tell of all workers, and stand beside those of Flower (at its own /metrics).
+    """
+    # Here and not above: prometheus-client comes with the extra `monitor`.
+    from producer import metrics as prometheus
+
+    with RerankClient(settings) as client:
+        if not serve:
+            click.echo(prometheus.text(client.status), nl=False)
+            return
+        server, thread = prometheus.serve(client.status, address, port)
+        click.echo(f"metrics at http://{address}:{port}/metrics", err=True)
+        try:
+            thread.join()
+        finally:
+            server.shutdown()
+
+
+def _look(client: RerankClient) -> board.Look:
+    return board.Look(client.status(), time.monotonic())
+
+
+def _watch(client: RerankClient, interval_s: float, as_json: bool) -> None:
+    console = Console()
+    with Live(console=console, auto_refresh=False) as live:
+        for now, before, trouble in _looks(client, interval_s):
+            if as_json and not trouble:
+                click.echo(now.status.model_dump_json())
+            elif trouble and not console.is_terminal:
+                click.echo(trouble, err=True)
+            elif console.is_terminal:
+                live.update(board.service(now, before, trouble), refresh=True)
+            else:
+                console.print(board.service(now, before))
+
+
+def _looks(
+    client: RerankClient, interval_s: float
+) -> Iterator[tuple[board.Look, board.Look | None, str]]:
+    """A look each interval, with the one before; or the last one, and why there is no other."""
+    now, before = _look(client), None
+    while True:
+        yield now, before, ""
+        time.sleep(interval_s)
+        try:
+            now, before = _look(client), now
+        except errors.RedisUnavailable as error:
+            yield now, before, f"Error: {error}"

@@ -1,0 +1,142 @@
+"""The service in Prometheus' text format, read from Redis at each scrape.
+
+Counters are those of `contract.counters`, with `rerankq_` before and `_total` behind their names.
+One endpoint tells of all workers; nothing has to be asked of each.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from contract import counters
+from contract.errors import RerankError
+from contract.jobs import JobState, QueueStatus
+
+try:
+    from prometheus_client import CollectorRegistry, generate_latest, start_http_server
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+    from prometheus_client.registry import Collector
+except ImportError as error:
+    raise RerankError("metrics need prometheus-client: pip install 'rerankq[monitor]'") from error
+
+logger = logging.getLogger(__name__)
+
+#: What there is now, beside what was counted: name, help, label, and where it stands.
+_Value = Callable[[QueueStatus], dict[str, float]]
+GAUGES: tuple[tuple[str, str, str | None, _Value], ...] = (
+    ("workers", "Workers that answer", None, lambda status: {"": len(status.workers)}),
+    (
+        "queue_messages",
+        "Messages waiting for a worker, by priority (0 is first)",
+        "priority",
+        lambda status: {str(step): length for step, length in status.queue_lengths.items()},
+    ),
+    (
+        "oldest_queued_seconds",
+        "How long the oldest job has waited that no worker has begun; 0 if none waits",
+        None,
+        lambda status: {"": status.oldest_queued_s or 0.0},
+    ),
+    (
+        "jobs",
+        "Jobs that wait, and jobs that workers have begun",
+        "state",
+        lambda status: {state: status.jobs[state] for state in (JobState.QUEUED, JobState.RUNNING)},
+    ),
+    (
+        "unacked_messages",
+        "Messages that workers hold",
+        None,
+        lambda status: {"": status.unacked},
+    ),
+    (
+        "dead_letters",
+        "Failed jobs that can be tried again",
+        None,
+        lambda status: {"": status.dead_letters},
+    ),
+    (
+        "redis_memory_used_bytes",
+        "What Redis uses",
+        None,
+        lambda status: {"": status.redis_memory_bytes},
+    ),
+    (
+        "redis_memory_max_bytes",
+        "What Redis may use; 0 for no limit",
+        None,
+        lambda status: {"": status.redis_max_memory_bytes},
+    ),
+)
+
+
+def text(read: Callable[[], QueueStatus]) -> str:
+    """All metrics, as they are now. Raises what `read` does."""
+    return generate_latest(_registry(_Service(read, strict=True))).decode()
+
+
+def serve(read: Callable[[], QueueStatus], address: str, port: int) -> tuple[Any, Any]:
+    """Answer scrapes from a thread; gives the server and the thread.
+
+    A Redis that is away is no error then: `rerankq_redis_up` is 0, and the rest is missing.
+    """
+    server, thread = start_http_server(port, address, _registry(_Service(read, strict=False)))
+    return server, thread
+
+
+def _registry(service: Collector) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    registry.register(service)
+    return registry
+
+
+class _Service(Collector):
+    """Reads all at each scrape."""
+
+    def __init__(self, read: Callable[[], QueueStatus], *, strict: bool) -> None:
+        self._read = read
+        self._strict = strict
+
+    def describe(self) -> Iterable[Any]:
+        """Nothing: to be registered is no reason to read."""
+        return ()
+
+    def collect(self) -> Iterable[Any]:
+        up = GaugeMetricFamily("rerankq_redis_up", "Whether Redis answers")
+        try:
+            status = self._read()
+        except RerankError as error:
+            if self._strict:
+                raise
+            logger.warning("No metrics: %s", error)
+            up.add_metric((), 0)
+            return (up,)
+        up.add_metric((), 1)
+        return (up, *_gauges(status), *_counters(status))
+
+
+def _gauges(status: QueueStatus) -> Iterable[Any]:
+    for name, text, label, value in GAUGES:
+        family = GaugeMetricFamily(f"rerankq_{name}", text, labels=_labels(label))
+        _fill(family, label, value(status))
+        yield family
+
+
+def _counters(status: QueueStatus) -> Iterable[Any]:
+    for counter in counters.ALL:
+        family = CounterMetricFamily(
+            f"rerankq_{counter.name}", counter.help, labels=_labels(counter.label)
+        )
+        _fill(family, counter.label, status.counters.get(counter.name, {}))
+        yield family
+
+
+def _labels(label: str | None) -> tuple[str, ...]:
+    return (label,) if label else ()
+
+
+def _fill(family: Any, label: str | None, amounts: dict[str, float]) -> None:
+    for value, amount in sorted(amounts.items()):
+        family.add_metric((value,) if label else (), amount)

@@ -1,0 +1,36 @@
+"""What Flower hears of a job beside what Celery tells it. Nothing depends on its being heard."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import redis
+from celery import Task
+from kombu.exceptions import OperationalError
+
+from contract import names
+
+logger = logging.getLogger(__name__)
+
+
+def name_with(model: str) -> str:
+    """The task's name in Flower's table once another model has the job."""
+    return f"{names.SCORE_TASK}[{names.short_name(model)}]"
+
+
+def downgraded(task: Task, model: str, reason: str) -> None:
+    """The downgrade model scores the job now, whatever way its message came."""
+    _tell(task, "task-downgraded", name=name_with(model), reason=reason)
+
+
+def cancelled(task: Task) -> None:
+    """The job was cancelled; as far as Celery knows, its task was done."""
+    _tell(task, "task-revoked", terminated=False, signum=None, expired=False)
+
+
+def _tell(task: Task, event: str, **fields: Any) -> None:
+    try:
+        task.send_event(event, retry=False, **fields)
+    except (OperationalError, redis.RedisError) as error:
+        logger.warning("Flower was not told of %s (%s): %s", task.request.id, event, error)
