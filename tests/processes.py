@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 #: A worker imports torch and loads its model well within this time, also on a busy machine.
 PATIENCE_S = 90.0
@@ -43,7 +44,7 @@ def celery(
             end(process)
 
 
-def end(process: subprocess.Popen[bytes]) -> int:
+def end(process: subprocess.Popen[Any]) -> int:
     """Ask a process to end, and make it if it does not; gives its exit code."""
     if process.poll() is None:
         process.terminate()
