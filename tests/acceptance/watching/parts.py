@@ -53,10 +53,7 @@ class Flower:
 
     def refusal(self, method: str, path: str, login: str | None = LOGIN) -> int:
         """The status with which it refuses; fails if it does not."""
-        with pytest.raises(HTTPError) as refused:
-            fetch(self.url + path, login, method)
-        refused.value.close()
-        return refused.value.code
+        return refusal(self.url + path, login, method)
 
     def json(self, path: str) -> Any:
         return json.loads(self.get(path))
@@ -107,6 +104,14 @@ def fetch(url: str, login: str | None = None, method: str = "GET") -> str:
     with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
         text: str = response.read().decode()
     return text
+
+
+def refusal(url: str, login: str | None = None, method: str = "GET") -> int:
+    """The status with which an address refuses; fails if it does not."""
+    with pytest.raises(HTTPError) as refused:
+        fetch(url, login, method)
+    refused.value.close()
+    return refused.value.code
 
 
 def samples(text: str, name: str, *labels: str, **only: str) -> dict[Labels, float]:
