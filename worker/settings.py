@@ -40,6 +40,8 @@ class WorkerSettings(Settings):
     resend_after_s: float = Field(60.0, gt=0, allow_inf_nan=False)
     #: For a child that replaces another, until it has loaded its models.
     model_load_timeout_s: int = Field(300, ge=1)
+    #: Lines for people, or JSON objects; the worker's option --log-format wins.
+    log_format: Literal["text", "json"] = "text"
 
     @model_validator(mode="after")
     def _check_dtype(self) -> Self:
