@@ -9,16 +9,16 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import Any
+from typing import Any, get_args
 
 import click
 from celery import signals
 from celery.apps import worker as program
 from celery.utils.log import get_multiprocessing_logger
 
+from worker.settings import LogFormat
+
 STDERR = 2
-TEXT, JSON = "text", "json"
-FORMATS = (TEXT, JSON)
 
 #: How the choice reaches children that are no forks.
 VARIABLE = "RERANKQ_LOG_FORMAT"
@@ -32,11 +32,11 @@ QUIETED = (
 )
 
 
-def option(default: str) -> click.Option:
+def option(default: LogFormat) -> click.Option:
     """The option of `celery worker`."""
     return click.Option(
         ["--log-format"],
-        type=click.Choice(FORMATS),
+        type=click.Choice(get_args(LogFormat)),
         default=default,
         help="How the log looks: lines of text, or one JSON object a line.",
         show_default=True,
@@ -46,7 +46,8 @@ def option(default: str) -> click.Option:
 @signals.celeryd_init.connect
 def _choose(instance: Any, conf: Any, options: dict[str, Any], **_: Any) -> None:
     """Before Celery says its first word."""
-    os.environ[VARIABLE] = options.get("log_format") or TEXT
+    if options.get("log_format"):
+        os.environ[VARIABLE] = options["log_format"]
     if not _is_json():
         return
     instance.quiet = True  # no banner
@@ -74,7 +75,7 @@ def _set_up_task_logger(logger: logging.Logger, **_: Any) -> None:
 
 
 def _is_json() -> bool:
-    return os.environ.get(VARIABLE) == JSON
+    return os.environ.get(VARIABLE) == "json"
 
 
 def _format(logger: logging.Logger) -> None:
