@@ -115,8 +115,15 @@ class LocalStack:
         self._start("worker", command, stop_s=STOP_S)
         with RerankClient(self.settings) as client:
             self._wait("worker", lambda: bool(client.workers(timeout_s=0.5, at_most=1)))
+        # It answers while its children still load their models.
+        self._wait("worker", self._worker_is_healthy)
         model = self.settings.cross_encoder_model
         self._say(f"worker  {model}, ready in {time.monotonic() - began:.1f} s")
+
+    def _worker_is_healthy(self) -> bool:
+        check = [sys.executable, "-m", "worker.health"]
+        done = subprocess.run(check, env=self.environment, capture_output=True, check=False)  # noqa: S603
+        return done.returncode == 0
 
     def _start_flower(self, port: int) -> None:
         _require_free(port, "Flower", "--flower-port")
