@@ -106,6 +106,11 @@ class Keys:
         return f"{self.namespace}:unacked"
 
     @property
+    def unacked_by_producers(self) -> str:
+        """Where kombu looks for lost messages in a producer, which never holds any."""
+        return f"{self.unacked}:producers"
+
+    @property
     def unacked_index(self) -> str:
         return f"{self.unacked}:index"
 
