@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
-import trustme
 
 from contract import tls
 from contract.errors import InvalidInput, RedisUnavailable
@@ -19,64 +15,21 @@ from contract.settings import Settings
 from producer.aclient import AsyncRerankClient
 from producer.client import RerankClient
 from producer.publish import Publisher
-from producer.stack import free_port
 from tests.integration.parts import DOCUMENTS, QUERY, job
-from tests.redis_server import redis_server
+from tests.redis_server import TlsServer, tls_server
 
 
-@dataclass(frozen=True)
-class Server:
-    """A server that speaks TLS only, whose certificate is for `localhost`."""
-
-    port: int
-    #: Certificates of its authority, and of another one.
-    authority: Path
-    stranger: Path
-    #: A certificate for clients, and its key.
-    certificate: Path
-    key: Path
-
-    def settings(self, host: str = "localhost", **query: object) -> Settings:
-        """Of a client that connects so."""
-        options = "&".join(f"{name}={value}" for name, value in query.items())
-        url = f"rediss://{host}:{self.port}/0?{options}"
-        return Settings.load(redis_url=url, namespace=f"test-{uuid.uuid4().hex[:8]}")
-
-
-def make_server(folder: Path, ask_clients: str) -> Iterator[Server]:
-    authority, stranger = trustme.CA(), trustme.CA()
-    mine, clients = authority.issue_cert("localhost"), authority.issue_cert("a-client")
-    made = Server(
-        *(free_port(), folder / "ca.pem", folder / "stranger.pem"),
-        *(folder / "client.pem", folder / "client.key"),
-    )
-    authority.cert_pem.write_to_path(str(made.authority))
-    stranger.cert_pem.write_to_path(str(made.stranger))
-    clients.cert_chain_pems[0].write_to_path(str(made.certificate))
-    clients.private_key_pem.write_to_path(str(made.key))
-    mine.cert_chain_pems[0].write_to_path(str(folder / "server.pem"))
-    mine.private_key_pem.write_to_path(str(folder / "server.key"))
-    configuration = {
-        "port": "0",
-        "tls-port": str(made.port),
-        "tls-cert-file": str(folder / "server.pem"),
-        "tls-key-file": str(folder / "server.key"),
-        "tls-ca-cert-file": str(made.authority),
-        "tls-auth-clients": ask_clients,
-    }
-    with redis_server(made.port, folder, configuration):
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsServer]:
+    with tls_server(tmp_path_factory.mktemp("tls")) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    yield from make_server(tmp_path_factory.mktemp("tls"), "no")
-
-
-@pytest.fixture(scope="module")
-def asking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def asking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsServer]:
     """One that wants to see the certificates of its clients."""
-    yield from make_server(tmp_path_factory.mktemp("asking"), "yes")
+    with tls_server(tmp_path_factory.mktemp("asking"), ask_clients="yes") as made:
+        yield made
 
 
 def submit(settings: Settings) -> None:
@@ -116,12 +69,12 @@ Use = Callable[[Settings], None]
 
 
 @each_client
-def test_a_server_whose_authority_is_named_is_trusted(server: Server, use: Use) -> None:
+def test_a_server_whose_authority_is_named_is_trusted(server: TlsServer, use: Use) -> None:
     use(server.settings(ssl_ca_certs=server.authority))
 
 
 @each_client
-def test_a_server_of_an_unknown_authority_is_not_talked_to(server: Server, use: Use) -> None:
+def test_a_server_of_an_unknown_authority_is_not_talked_to(server: TlsServer, use: Use) -> None:
     for settings in (server.settings(), server.settings(ssl_ca_certs=server.stranger)):
         with pytest.raises(RedisUnavailable) as refused:
             use(settings)
@@ -132,7 +85,7 @@ def test_a_server_of_an_unknown_authority_is_not_talked_to(server: Server, use: 
 
 @each_client
 def test_a_server_with_the_certificate_of_another_host_is_not_talked_to(
-    server: Server, use: Use
+    server: TlsServer, use: Use
 ) -> None:
     with pytest.raises(RedisUnavailable, match=r"not valid for '127\.0\.0\.1'") as refused:
         use(server.settings("127.0.0.1", ssl_ca_certs=server.authority))
@@ -140,7 +93,7 @@ def test_a_server_with_the_certificate_of_another_host_is_not_talked_to(
 
 
 @each_client
-def test_what_the_url_says_is_not_checked_is_not(server: Server, use: Use) -> None:
+def test_what_the_url_says_is_not_checked_is_not(server: TlsServer, use: Use) -> None:
     use(server.settings("127.0.0.1", ssl_cert_reqs="none"))
     use(server.settings("127.0.0.1", ssl_ca_certs=server.authority, ssl_check_hostname="false"))
     with pytest.raises(RedisUnavailable, match="not trusted"):
@@ -148,13 +101,13 @@ def test_what_the_url_says_is_not_checked_is_not(server: Server, use: Use) -> No
 
 
 @each_client
-def test_a_server_that_asks_for_a_certificate_is_shown_ours(asking: Server, use: Use) -> None:
+def test_a_server_that_asks_for_a_certificate_is_shown_ours(asking: TlsServer, use: Use) -> None:
     options: dict[str, Any] = {"ssl_ca_certs": asking.authority}
     use(asking.settings(**options, ssl_certfile=asking.certificate, ssl_keyfile=asking.key))
 
 
 @each_client
-def test_a_server_that_asks_in_vain_refuses(asking: Server, use: Use) -> None:
+def test_a_server_that_asks_in_vain_refuses(asking: TlsServer, use: Use) -> None:
     # What it says is lost if it hangs up before that is read.
     with pytest.raises(RedisUnavailable, match=r"TLS .*ssl_certfile=FILE|rediss://.*does not"):
         use(asking.settings(ssl_ca_certs=asking.authority))
@@ -191,7 +144,7 @@ def test_a_server_without_tls_is_not_talked_to(settings: Settings, use: Use) -> 
     ],
 )
 def test_a_wrong_option_is_named_before_anything_is_sent(
-    server: Server, query: str, message: str
+    server: TlsServer, query: str, message: str
 ) -> None:
     query = query.format(ca=server.authority, key=server.key)
 
@@ -207,7 +160,7 @@ def test_options_of_tls_are_refused_without_it() -> None:
 @pytest.mark.parametrize(
     "query", ["", "ssl_cert_reqs=none", "ssl_check_hostname=false", "ssl_ca_certs={ca}%20"]
 )
-def test_redis_py_and_celery_are_told_the_same(server: Server, query: str) -> None:
+def test_redis_py_and_celery_are_told_the_same(server: TlsServer, query: str) -> None:
     """The one reads the URL itself, the other what we have read."""
     spaced = server.authority.with_name("ca.pem ")
     spaced.write_bytes(server.authority.read_bytes())
