@@ -94,7 +94,7 @@ def test_flower_shows_tasks_workers_and_queue(service: Service) -> None:
     def shown() -> bool:
         with RerankClient(service.settings) as client:
             job_id = client.rerank(QUERY, DOCUMENTS, timeout=60).job_id
-        return page("/api/tasks").get(job_id, {}).get("state") == "SUCCESS"
+        return bool(page("/api/tasks").get(job_id, {}).get("state") == "SUCCESS")
 
     wait_until(shown, "Flower shows a job")
     (worker,) = page("/api/workers?refresh=1").values()
