@@ -16,7 +16,7 @@ from contract.settings import Settings
 from producer.client import RerankClient
 from producer.stack import free_port
 from tests.acceptance.conftest import environment_of
-from tests.processes import celery, rerankq, wait_until
+from tests.processes import celery, children_of, rerankq, wait_until
 
 
 def listens(port: int, address: str = "127.0.0.1") -> bool:
@@ -49,6 +49,10 @@ def test_ctrl_c_ends_all_that_up_started(tmp_path: Path) -> None:
         with RerankClient(settings) as client:
             assert client.rerank("a query", ["a document"], timeout=60).documents[0].rank == 1
         assert listens(flower_port)
+        # And whoever lists the processes sees no URL of Redis, which may hold a password
+        started = [Path(f"/proc/{pid}/cmdline").read_text() for pid in children_of(process.pid)]
+        assert sum("celery" in arguments for arguments in started) == 2
+        assert "redis://" not in "".join(started)
 
         # When it is told to end
         process.send_signal(signal.SIGINT)
