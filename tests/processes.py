@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,6 +63,17 @@ def children_of(pid: int) -> list[int]:
     return [
         int(child) for task in tasks.iterdir() for child in (task / "children").read_text().split()
     ]
+
+
+def flower_page(port: int, path: str, login: str) -> str:
+    """What Flower answers to who has this login, `user:password`."""
+    given = base64.b64encode(login.encode()).decode()
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}{path}", headers={"Authorization": f"Basic {given}"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+        page: bytes = response.read()
+    return page.decode()
 
 
 def rerankq(

@@ -58,7 +58,7 @@ app.conf.update(
         "interval_max": 0.5,
     },
     # Celery's own small results, which deduplication needs
-    result_backend=settings.redis_url.get_secret_value(),
+    result_backend=settings.redis_server,
     result_backend_always_retry=True,  # finished work does not become a failure at a blip
     result_backend_max_retries=60,
     result_backend_transport_options={"global_keyprefix": f"{settings.namespace}:"},

@@ -15,7 +15,7 @@ from contract.settings import Settings
 from producer.client import RerankClient
 from producer.stack import free_port
 from tests.acceptance.watching.parts import fetch, refusal
-from tests.processes import rerankq, wait_until
+from tests.processes import children_of, rerankq, wait_until
 
 
 def listens(port: int, address: str = "127.0.0.1") -> bool:
@@ -52,6 +52,10 @@ def test_ctrl_c_ends_all_that_up_started(tmp_path: Path) -> None:
         url = re.search(r"http://(\S+)@127\S+", (tmp_path / "up.log").read_text())
         assert url is not None
         assert "Flower" in fetch(f"http://127.0.0.1:{flower_port}/tasks", login=url[1])
+        # And whoever lists the processes sees no URL of Redis, which may hold a password
+        started = [Path(f"/proc/{pid}/cmdline").read_text() for pid in children_of(process.pid)]
+        assert sum("celery" in arguments for arguments in started) == 2
+        assert "redis://" not in "".join(started)
 
         # When it is told to end
         process.send_signal(signal.SIGINT)

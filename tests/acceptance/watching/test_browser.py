@@ -6,7 +6,6 @@ The pictures are kept in the folder that `SCREENSHOTS` names.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,6 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from contract import names
 from tests.acceptance.faults.parts import linux_only
 from tests.acceptance.watching.conftest import Watched
 from tests.acceptance.watching.parts import LOGIN
