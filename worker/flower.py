@@ -6,12 +6,15 @@ command line or as `FLOWER_*` variables, win over what stands here.
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
-from celery import signals
+from celery import signals, states
 
 from worker.settings import WorkerSettings
 
@@ -29,14 +32,15 @@ def set_defaults(settings: WorkerSettings) -> None:
     # A compose file passes on as empty what is not set; to Flower, that is a login without a name.
     if not os.environ.get("FLOWER_BASIC_AUTH"):
         os.environ.pop("FLOWER_BASIC_AUTH", None)
-    for option, value in _defaults(settings).items():
+    for option, value in defaults(settings).items():
         os.environ.setdefault(f"FLOWER_{option.upper()}", value)
 
 
-def _defaults(settings: WorkerSettings) -> dict[str, str]:
+def defaults(settings: WorkerSettings) -> dict[str, str]:
+    """Flower's options where nobody has said otherwise."""
     return {
         "address": "127.0.0.1",  # without one it would listen on all
-        "tasks_columns": "name,uuid,state,kwargs,result,exception,received,runtime,worker",
+        "tasks_columns": "name,uuid,state,result,runtime,received,worker,kwargs",
         "persistent": "true",
         "db": str(_state_folder() / f"flower-{settings.namespace}"),
         "state_save_interval": "60000",  # ms; it is busy with saving for a part of a second
@@ -64,9 +68,45 @@ def _check(**_: object) -> None:
     if not (_has_login(options) or WorkerSettings.load().flower_open):
         print(OPEN_MESSAGE, file=sys.stderr)  # noqa: T201
         raise SystemExit(EXIT_NO_LOGIN)
+    # No variable can hold a function.
+    options.format_task = format_task
     if options.persistent:
         # Flower reads its state back with pickle: the folder is for its user alone.
         Path(options.db).absolute().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def format_task(task: Any) -> Any:
+    """What Flower shows as a task's result: what was scored in a short line, or why it failed.
+
+    Flower gives a copy. It shows a result as text; an exception in the table, as HTML.
+    """
+    if task.state == states.FAILURE:
+        task.result = _reason(task.exception or "")
+    elif task.result:
+        task.result = _in_words(task.result)
+    return task
+
+
+def _in_words(result: str) -> str:
+    """The summary of `worker.tasks`, of which Flower has the representation."""
+    try:
+        made = ast.literal_eval(result)
+        downgraded = " (downgraded)" if made["downgraded"] else ""
+        truncated = f"{made['truncated']:,} truncated, " if made["truncated"] else ""
+        speed = f"{made['pairs']:,} pairs, {made['pairs_per_s']:,.0f}/s"
+        return f"{made['model']}{downgraded}: {speed}, {truncated}{made['seconds']:.2f} s"
+    except (ValueError, SyntaxError, LookupError, TypeError):
+        return result
+
+
+def _reason(exception: str) -> str:
+    """The representation of an error, in one line as Python prints it."""
+    found = re.fullmatch(r"""(\w+)\((['"].*['"])\)""", exception)
+    try:
+        text = f"{found[1]}: {ast.literal_eval(found[2])}" if found else exception
+    except (ValueError, SyntaxError):  # it was too long, and is cut
+        text = exception
+    return " ".join(text.split())
 
 
 def _has_login(options: object) -> bool:

@@ -6,13 +6,15 @@ The pictures are kept in the folder that `SCREENSHOTS` names.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Error, Locator, Page, expect, sync_playwright
 
+from contract import names
 from tests.acceptance.faults.parts import linux_only
 from tests.acceptance.watching.conftest import Watched
 from tests.acceptance.watching.parts import LOGIN
@@ -53,9 +55,8 @@ def page(watched: Watched) -> Iterator[Page]:
 def test_who_has_not_logged_in_sees_nothing(watched: Watched) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
-        response = browser.new_page().goto(f"{watched.flower.url}/tasks")
-        assert response is not None
-        assert response.status == 401
+        with pytest.raises(Error, match="ERR_INVALID_AUTH_CREDENTIALS"):
+            browser.new_page().goto(f"{watched.flower.url}/tasks")
         browser.close()
 
 
@@ -74,9 +75,33 @@ def test_the_list_of_tasks_shows_what_was_scored_by_which_model(
 ) -> None:
     page.goto("/tasks")
 
-    def row(job_id: str):
-        return page.get_by_role("row").filter(has_text=job_id)
-
-    print(page.content())
+    downgraded = row(page, watched.downgraded)
+    expect(downgraded).to_contain_text(f"{names.SCORE_TASK}[small]")
+    expect(downgraded).to_contain_text("SUCCESS")
+    expect(downgraded).to_contain_text(re.compile(r"small \(downgraded\): 2 pairs, .* 2 truncated"))
+    expect(downgraded).to_contain_text("{'requests': 1, 'pairs': 2}")
+    done = row(page, watched.done[0])
+    expect(done).to_contain_text(re.compile(r"large: 3 pairs, [\d,]+/s, [\d.]+ s"))
+    failed = row(page, watched.failed)
+    expect(failed).to_contain_text("FAILURE")
+    expect(failed).to_contain_text("OutOfMemory: Reranking failed for model large")
+    for job_id in watched.cancelled:
+        expect(row(page, job_id)).to_contain_text("REVOKED")
     page.screenshot(path=pictures / "flower-tasks.png")
-    assert 0
+
+
+def row(page: Page, job_id: str) -> Locator:
+    """Of the table of tasks."""
+    return page.get_by_role("row").filter(has_text=job_id)
+
+
+def test_a_job_has_a_page_of_its_own(watched: Watched, page: Page, pictures: Path) -> None:
+    page.goto("/tasks")
+    page.get_by_role("link", name=watched.failed).click()
+
+    told = page.get_by_role("region", name="Task details")
+    expect(told).to_contain_text(watched.failed)
+    expect(told).to_contain_text("OutOfMemory: Reranking failed for model large")
+    expect(told).to_contain_text("'pairs': 2")
+    expect(page.locator("body")).not_to_contain_text("a long text about this and that")
+    page.screenshot(path=pictures / "flower-task.png")
