@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 #: A worker imports torch and loads its model well within this time, also on a busy machine.
 PATIENCE_S = 90.0
@@ -74,6 +77,15 @@ def flower_page(port: int, path: str, login: str) -> str:
     with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
         page: bytes = response.read()
     return page.decode()
+
+
+def program(name: str) -> str:
+    """The path of a program of this machine; skips the test where it is missing, never in CI."""
+    path = shutil.which(name)
+    if path is None:
+        assert "CI" not in os.environ, f"CI must have {name}: see .ci/run"
+        pytest.skip(f"{name} is not installed")
+    return path
 
 
 def rerankq(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import socket
 import subprocess
 import uuid
@@ -12,14 +10,11 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 import trustme
 
 from contract.settings import Settings
 from producer.stack import free_port
-from tests.processes import end, wait_until
-
-PROGRAM = shutil.which("redis-server")
+from tests.processes import end, program, wait_until
 
 
 @contextmanager
@@ -28,14 +23,12 @@ def redis_server(port: int, folder: Path, configuration: Mapping[str, str]) -> I
 
     Skips the test where there is none, but never in CI.
     """
-    if PROGRAM is None:
-        assert os.environ.get("CI") != "true", "CI must have redis-server"
-        pytest.skip("redis-server is not installed")
+    server = program("redis-server")
     lines = {"bind": "127.0.0.1", "dir": str(folder), "save": '""'} | dict(configuration)
     # A file, because whoever lists processes sees their arguments.
     (folder / "redis.conf").write_text("".join(f"{key} {value}\n" for key, value in lines.items()))
     with (folder / "redis.log").open("wb") as log:
-        process = subprocess.Popen([PROGRAM, str(folder / "redis.conf")], stdout=log, stderr=log)
+        process = subprocess.Popen([server, str(folder / "redis.conf")], stdout=log, stderr=log)
         try:
             wait_until(lambda: process.poll() is not None or _listens(port), "redis-server listens")
             assert process.poll() is None, (folder / "redis.log").read_text()

@@ -7,24 +7,19 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Error, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Error, Locator, Page, expect, sync_playwright
 
 from contract import names
 from tests.acceptance.faults.parts import linux_only
 from tests.acceptance.watching.conftest import Watched
 from tests.acceptance.watching.parts import LOGIN
+from tests.processes import program
 
-CHROMIUM = shutil.which("chromium")
-
-pytestmark = [
-    linux_only,
-    pytest.mark.skipif(CHROMIUM is None and "CI" not in os.environ, reason="there is no chromium"),
-]
+pytestmark = linux_only
 
 #: It must not reach for its maker's servers, and has no sandbox as root.
 OPTIONS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update"]
@@ -37,27 +32,30 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program("chromium"), args=OPTIONS)
+        yield browser
+        browser.close()
+
+
 @pytest.fixture
-def page(watched: Watched) -> Iterator[Page]:
+def page(watched: Watched, browser: Browser) -> Iterator[Page]:
     """Of somebody who has logged in."""
     user, _, password = LOGIN.partition(":")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
-        page = browser.new_page(
-            base_url=watched.flower.url,
-            http_credentials={"username": user, "password": password},
-            viewport={"width": 1600, "height": 800},
-        )
-        yield page
-        browser.close()
+    page = browser.new_page(
+        base_url=watched.flower.url,
+        http_credentials={"username": user, "password": password},
+        viewport={"width": 1600, "height": 800},
+    )
+    yield page
+    page.close()
 
 
-def test_who_has_not_logged_in_sees_nothing(watched: Watched) -> None:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
-        with pytest.raises(Error, match="ERR_INVALID_AUTH_CREDENTIALS"):
-            browser.new_page().goto(f"{watched.flower.url}/tasks")
-        browser.close()
+def test_who_has_not_logged_in_sees_nothing(watched: Watched, browser: Browser) -> None:
+    with pytest.raises(Error, match="ERR_INVALID_AUTH_CREDENTIALS"):
+        browser.new_page().goto(f"{watched.flower.url}/tasks")
 
 
 def test_the_dashboard_shows_the_worker_and_what_it_did(
