@@ -10,7 +10,7 @@
 FROM python:3.11.14-slim-bookworm AS base
 ENV PATH=/opt/rerankq/bin:$PATH \
     PYTHONUNBUFFERED=1 \
-    SENTENCE_TRANSFORMERS_HOME=/var/lib/rerankq/models
+    HF_HOME=/var/lib/rerankq/models
 # A volume takes its owner from the folder that it is first mounted on.
 RUN groupadd --gid 10001 rerankq \
     && useradd --uid 10001 --gid 10001 --create-home --shell /usr/sbin/nologin rerankq \
