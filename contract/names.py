@@ -111,6 +111,11 @@ class Keys:
         return f"{self.namespace}:unacked"
 
     @property
+    def unacked_by_producers(self) -> str:
+        """Where kombu looks for lost messages in a producer, which never holds any."""
+        return f"{self.unacked}:producers"
+
+    @property
     def unacked_index(self) -> str:
         return f"{self.unacked}:index"
 
@@ -119,7 +124,11 @@ def celery_options(settings: Settings) -> dict[str, Any]:
     """Celery options that producer, worker and Flower must share."""
     keys = Keys(settings.namespace)
     return {
-        "broker_url": settings.redis_url.get_secret_value(),
+        "broker_url": settings.redis_server,
+        # Of their own, because kombu does not check a certificate that nothing is said about, and
+        # Flower does not read the URL's query.
+        "broker_use_ssl": settings.redis_tls,
+        "redis_backend_use_ssl": settings.redis_tls,
         # Never pickle: whoever can write to Redis could run code.
         "task_serializer": "json",
         "result_serializer": "json",

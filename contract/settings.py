@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from contract import tls
 from contract.errors import InvalidInput
 
 #: The published models a job may ask for, smallest first, and the one in this distribution.
@@ -24,6 +26,11 @@ DEFAULT_MODEL = "cross-encoder/ms-marco-MiniLM-L-6-v2"
 
 #: After a model's name: the same model with 8-bit weights, which is faster and not exact.
 INT8 = "@int8"
+
+_URL_SHAPE = (
+    "must be redis://USER:PASSWORD@HOST:PORT/NUMBER, or rediss:// for TLS; in a password, other"
+    " characters than letters and digits are written as % and their code, a slash as %2F"
+)
 
 
 class Settings(BaseSettings):
@@ -40,7 +47,8 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    #: Secret, because it may hold a password.
+    #: Secret, because it may hold a password. The query of a rediss:// URL holds the options of
+    #: `contract.tls`.
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
     #: Begins every key and names the queue; two services may share one Redis under two of them.
     namespace: str = Field("rerankq", pattern=r"^[A-Za-z0-9._-]{1,64}$")
@@ -77,14 +85,21 @@ class Settings(BaseSettings):
 
     @field_validator("redis_url")
     @classmethod
-    def _check_scheme(cls, url: SecretStr) -> SecretStr:
-        parts = urlsplit(url.get_secret_value())
+    def _check_url(cls, url: SecretStr) -> SecretStr:
+        try:
+            parts = urlsplit(url.get_secret_value())
+        except ValueError:  # which may quote the password
+            raise ValueError(_URL_SHAPE) from None
         if parts.scheme not in ("redis", "rediss"):
             raise ValueError("must begin with redis:// or rediss://")
         try:
             _ = parts.port
         except ValueError:
             raise ValueError("the port is no number from 0 to 65535") from None
+        # What stands there otherwise is, as a rule, the rest of a password.
+        if parts.fragment or not re.fullmatch(r"/?\d*", parts.path):
+            raise ValueError(_URL_SHAPE)
+        tls.check(url.get_secret_value())
         return url
 
     @field_validator("allowed_models", mode="before")
@@ -99,6 +114,16 @@ class Settings(BaseSettings):
         if redis_url is None:
             return self
         return self.load(**(self.model_dump() | {"redis_url": redis_url}))
+
+    @property
+    def redis_server(self) -> str:
+        """The Redis URL without its query: a secret, if it holds a password."""
+        return self.redis_url.get_secret_value().partition("?")[0]
+
+    @property
+    def redis_tls(self) -> dict[str, Any] | None:
+        """See `contract.tls.options`."""
+        return tls.options(self.redis_url.get_secret_value())
 
     @property
     def redis_location(self) -> str:

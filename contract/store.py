@@ -6,6 +6,7 @@ The one seam where redis-py's errors become ours.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from contract import tls
 from contract.errors import RedisUnavailable
 from contract.records import Exchange, Records
 from contract.settings import Settings
@@ -45,12 +47,28 @@ def translate(error: redis.RedisError, settings: Settings) -> RedisUnavailable:
         return RedisUnavailable(f"Redis at {location} is full (maxmemory): try again later")
     if isinstance(error, redis.exceptions.AuthenticationError):
         return RedisUnavailable(f"Redis at {location} refuses the login: {error}")
+    if (failure := tls.failure(error)) is not None:
+        return RedisUnavailable(f"TLS with Redis at {location} fails: {_tls_advice(failure)}")
     if isinstance(error, (redis.ConnectionError, redis.TimeoutError)):
         return RedisUnavailable(
             f"Redis at {location} does not answer ({error}):"
             " is it running, and is RERANKQ_REDIS_URL right?"
         )
     return RedisUnavailable(f"Redis at {location} refuses the command: {error}")
+
+
+def _tls_advice(failure: ssl.SSLError) -> str:
+    """What TLS says, and the way out."""
+    if isinstance(failure, ssl.SSLCertVerificationError):
+        return (
+            f"its certificate is not trusted ({failure.verify_message}). RERANKQ_REDIS_URL must"
+            f" have the host name of the certificate, and may end in ?{tls.CA_CERTS}=FILE with the"
+            " certificate of its authority"
+        )
+    return (
+        f"{failure.reason or failure}. Is it a port for TLS, and does it ask for a certificate"
+        f" (?{tls.CERTFILE}=FILE&{tls.KEYFILE}=FILE in RERANKQ_REDIS_URL)?"
+    )
 
 
 class JobStore:

@@ -25,7 +25,8 @@ class Publisher:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._queue = names.Keys(settings.namespace).queue
+        keys = names.Keys(settings.namespace)
+        self._queue = keys.queue
         # Not the process's current app: the program that embeds us may have its own.
         self._app = Celery("rerankq.producer", set_as_current=False, backend="disabled://")
         self._app.conf.update(names.celery_options(settings))
@@ -40,6 +41,11 @@ class Publisher:
             "socket_connect_timeout": settings.redis_timeout_s,
             "socket_keepalive": True,
             "client_name": "rerankq-producer",
+            # What workers hold is not a producer's to give back, which kombu would do while it
+            # waits for a reply.
+            "unacked_key": keys.unacked_by_producers,
+            "unacked_index_key": f"{keys.unacked_by_producers}:index",
+            "unacked_mutex_key": f"{keys.unacked_by_producers}:mutex",
             # Kombu's own attempts to connect, before any of Celery's policies come to bear.
             "max_retries": 1,
             "interval_start": 0,

@@ -57,7 +57,7 @@ class LocalStack:
         self._say = say
         self._added = dict(environment or {})
         #: Of Flower: its user and password.
-        self._login = os.environ.get("FLOWER_BASIC_AUTH") or f"rerankq:{secrets.token_urlsafe(9)}"
+        self._login = os.environ.get("FLOWER_BASIC_AUTH", "").split(",")[0] or _new_login()
         self._started = ExitStack()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -115,14 +115,23 @@ class LocalStack:
         self._start("worker", command, stop_s=STOP_S)
         with RerankClient(self.settings) as client:
             self._wait("worker", lambda: bool(client.workers(timeout_s=0.5, at_most=1)))
+        # It answers while its children still load their models.
+        self._wait("worker", self._worker_is_healthy)
         model = self.settings.cross_encoder_model
         self._say(f"worker  {model}, ready in {time.monotonic() - began:.1f} s")
+
+    def _worker_is_healthy(self) -> bool:
+        check = [sys.executable, "-m", "worker.health"]
+        done = subprocess.run(check, env=self.environment, capture_output=True, check=False)  # noqa: S603
+        return done.returncode == 0
 
     def _start_flower(self, port: int) -> None:
         _require_free(port, "Flower", "--flower-port")
         self._start("flower", ["flower", f"--port={port}"], stop_s=5.0)
-        self._wait("flower", lambda: _answers(f"http://127.0.0.1:{port}/healthcheck"))
-        self._say(f"flower  http://{self._login}@127.0.0.1:{port}")
+        prefix = os.environ.get("FLOWER_URL_PREFIX", "").strip("/")
+        place = f"127.0.0.1:{port}/{prefix}".rstrip("/")
+        self._wait("flower", lambda: _answers(f"http://{place}/healthcheck"))
+        self._say(f"flower  http://{self._login}@{place}")
 
     def _start(self, name: str, command: list[str], stop_s: float) -> None:
         log = self._started.enter_context((self._logs / f"{name}.log").open("wb"))
@@ -142,8 +151,9 @@ class LocalStack:
     def environment(self) -> dict[str, str]:
         """Of the services, and of other processes that are to find them."""
         return (
-            {"FLOWER_DB": str(self._logs / "flower-state"), "FLOWER_BASIC_AUTH": self._login}
+            {"FLOWER_DB": str(self._logs / "flower-state")}
             | os.environ
+            | {"FLOWER_BASIC_AUTH": os.environ.get("FLOWER_BASIC_AUTH") or self._login}
             | self._added
             | {
                 "RERANKQ_REDIS_URL": self.settings.redis_url.get_secret_value(),
@@ -175,6 +185,11 @@ class LocalStack:
         # What follows the first, a traceback of Celery's at times, is what came of it.
         critical = [line for line in lines if "CRITICAL" in line]
         return "\n".join(critical[:1] or lines[-12:])
+
+
+def _new_login() -> str:
+    """Good for this run of the stack."""
+    return f"rerankq:{secrets.token_urlsafe(9)}"
 
 
 def free_port() -> int:

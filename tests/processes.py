@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 #: A worker imports torch and loads its model well within this time, also on a busy machine.
 PATIENCE_S = 90.0
@@ -43,7 +46,7 @@ def celery(
             end(process)
 
 
-def end(process: subprocess.Popen[bytes]) -> int:
+def end(process: subprocess.Popen[Any]) -> int:
     """Ask a process to end, and make it if it does not; gives its exit code."""
     if process.poll() is None:
         process.terminate()
@@ -60,6 +63,17 @@ def children_of(pid: int) -> list[int]:
     return [
         int(child) for task in tasks.iterdir() for child in (task / "children").read_text().split()
     ]
+
+
+def flower_page(port: int, path: str, login: str) -> str:
+    """What Flower answers to who has this login, `user:password`."""
+    given = base64.b64encode(login.encode()).decode()
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}{path}", headers={"Authorization": f"Basic {given}"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+        page: bytes = response.read()
+    return page.decode()
 
 
 def rerankq(

@@ -10,7 +10,7 @@ from celery.worker import heartbeat
 from kombu.transport import TRANSPORT_ALIASES
 
 from contract import names
-from worker import flower
+from worker import flower, log_format
 from worker.settings import WorkerSettings
 
 #: What task and children use, read from the environment once.
@@ -20,6 +20,7 @@ app = Celery(
     "rerankq.worker",
     include=["worker.tasks", "worker.children", "worker.request", "worker.sweeper"],
 )
+app.user_options["worker"].add(log_format.option(settings.log_format))
 # By its alias, so that log lines still say redis://.
 TRANSPORT_ALIASES["redis"] = TRANSPORT_ALIASES["rediss"] = "worker.transport:Transport"
 app.conf.update(names.celery_options(settings))
@@ -57,7 +58,7 @@ app.conf.update(
         "interval_max": 0.5,
     },
     # Celery's own small results, which deduplication needs
-    result_backend=settings.redis_url.get_secret_value(),
+    result_backend=settings.redis_server,
     result_backend_always_retry=True,  # finished work does not become a failure at a blip
     result_backend_max_retries=60,
     result_backend_transport_options={"global_keyprefix": f"{settings.namespace}:"},

@@ -1,5 +1,8 @@
 """The life of a worker's processes: models load in the children, and no model means no worker.
 
+The main process answers a ping also while its children load, or die again and again: whether they
+can score, it says when it is asked for its readiness (see `worker.health`).
+
 A child that cannot load its model ends the whole worker: one that stayed up would take jobs it
 cannot do, and one that tried again and again would hide that nothing is being done.
 """
@@ -14,7 +17,9 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import billiard
 from celery import signals
+from celery.worker.control import inspect_command
 
 from contract import overview
 from contract.errors import RerankError
@@ -32,6 +37,8 @@ OOM_SCORE_ADJ = 500
 
 #: One byte that parent and forked children share: whether a child failed to load its model.
 _no_model = mmap.mmap(-1, 1)
+#: Likewise, by its place in the pool, the id of the process there, once it has its models.
+_loaded = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("i")
 _main_pid = os.getpid()
 _threads = 1
 
@@ -41,6 +48,8 @@ def _prepare_parent(sender: Any, **_: Any) -> None:
     global _main_pid, _threads
     _main_pid = os.getpid()
     _threads = settings.threads_among(sender.concurrency)
+    # A log is no terminal.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     # Torch is imported before the fork, so that the children share its memory; but nothing is
     # computed: a thread pool that was used does not survive a fork, and its child hangs.
     import worker.scorers  # noqa: F401
@@ -66,6 +75,7 @@ def _load_models(**_: Any) -> None:
     except BaseException:
         logger.critical("The worker stops: its model did not load", exc_info=True)
     else:
+        _loaded[getattr(billiard.current_process(), "index", 0)] = os.getpid()
         in_passing(overview.count(records, counts.take()))
         return
     if os.getpid() == _main_pid:  # a pool without children
@@ -73,6 +83,19 @@ def _load_models(**_: Any) -> None:
     _no_model[0] = 1
     os.kill(_main_pid, signal.SIGTERM)
     os._exit(EXIT_NO_MODEL)
+
+
+@inspect_command()
+def readiness(state: Any, **_: Any) -> dict[str, Any]:
+    """The children that this worker is to have, and those that live and have their models."""
+    # Not those that the pool knows: it may notice the death of one some seconds later. A pool
+    # without children scores in the main process.
+    alive = {os.getpid(), *(child.pid for child in billiard.active_children())}
+    return {
+        "children": state.consumer.pool.num_processes,
+        "ready": len(alive.intersection(_loaded)),
+        "model": settings.cross_encoder_model,
+    }
 
 
 def _be_the_first_to_go() -> None:

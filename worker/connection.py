@@ -6,13 +6,15 @@ import logging
 import time
 from contextlib import suppress
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import redis
 from billiard.exceptions import SoftTimeLimitExceeded
+from celery import signals
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from contract import tls
 from contract.errors import RedisUnavailable, RerankError
 from contract.records import Exchange, Records
 from contract.store import JobStore
@@ -29,6 +31,21 @@ PAUSE_S = 1.0
 #: A child waits for a reply; the main process has others to look after.
 CHILD_TIMEOUT_S = 10.0
 MAIN_TIMEOUT_S = 2.5
+
+
+@signals.celeryd_after_setup.connect
+def _warn_of_no_checks(**_: Any) -> None:
+    tls_options = settings.redis_tls
+    if tls_options is None:
+        return
+    for unchecked, off in ((tls.CERT_REQS, "none"), (tls.CHECK_HOSTNAME, False)):
+        if tls_options[unchecked] == off:
+            logger.warning(
+                "Whoever is between here and %s can read and change all: RERANKQ_REDIS_URL turns"
+                " off %s",
+                settings.redis_location,
+                unchecked,
+            )
 
 
 @cache

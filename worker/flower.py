@@ -26,6 +26,9 @@ OPEN_MESSAGE = (
 
 def set_defaults(settings: WorkerSettings) -> None:
     """Give Flower, should this process be one, its options: as variables, for those not set."""
+    # A compose file passes on as empty what is not set; to Flower, that is a login without a name.
+    if not os.environ.get("FLOWER_BASIC_AUTH"):
+        os.environ.pop("FLOWER_BASIC_AUTH", None)
     for option, value in _defaults(settings).items():
         os.environ.setdefault(f"FLOWER_{option.upper()}", value)
 

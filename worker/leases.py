@@ -41,6 +41,11 @@ class Lease:
         self.lost = False
         self.began = time.monotonic()
 
+    @property
+    def seconds(self) -> float:
+        """Since the attempt began."""
+        return time.monotonic() - self.began
+
     def check(self) -> None:
         """Raise `Superseded` or `TimeLimitExceeded`; called before each batch.
 
@@ -48,7 +53,7 @@ class Lease:
         """
         if self.lost:
             raise Superseded(f"job {self.job_id} has ended meanwhile")
-        if time.monotonic() - self.began > settings.soft_time_limit_s:
+        if self.seconds > settings.soft_time_limit_s:
             raise time_limit()
 
 

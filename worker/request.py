@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from billiard.exceptions import WorkerLostError
@@ -13,11 +12,10 @@ from pydantic import BaseModel, ValidationError
 
 from contract import attempts, jobs
 from contract.errors import TimeLimitExceeded
-from worker import leases
+from worker import leases, logbook
 from worker.celery import settings
 from worker.connection import in_passing, records
-
-logger = logging.getLogger(__name__)
+from worker.logbook import Event, Facts
 
 
 class _Shape(BaseModel):
@@ -56,7 +54,9 @@ class ScoreRequest(Request):
         )
         status = in_passing(records.status(self.id))
         failure = jobs.Failure.of(self.id, error, status.attempts if status else 0)
-        in_passing(records.finish(failure, self._owner, dead_letter=error.dead_letter))
+        if in_passing(records.finish(failure, self._owner, dead_letter=error.dead_letter)):
+            facts = _facts(status) | {"seconds": timeout}
+            logbook.say(Event.FAILED, self.id, facts, code=error.code, reason=str(error))
 
     def on_failure(
         self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False
@@ -64,8 +64,13 @@ class ScoreRequest(Request):
         """The child was killed by another: the next attempt need not wait for its lease to end."""
         error = getattr(exc_info.exception, "exc", exc_info.exception)
         if isinstance(error, WorkerLostError | SystemExit) and self.worker_pid:
-            logger.warning("Job %s: its process %d was killed", self.id, self.worker_pid)
-            in_passing(attempts.release(records, self.id, self._owner, died=True))
+            released = in_passing(attempts.release(records, self.id, self._owner, died=True))
+            # Not of a job that had ended, but also if Redis is away.
+            if released is not False:
+                status = in_passing(records.status(self.id)) if released else None
+                reason = f"its process {self.worker_pid} was killed"
+                code = jobs.WORKER_DIED
+                logbook.say(Event.INTERRUPTED, self.id, _facts(status), code=code, reason=reason)
         return super().on_failure(exc_info, send_failed_event, return_ok)
 
     @property
@@ -77,5 +82,9 @@ class ScoreRequest(Request):
 def _record_revoked(request: Any, **_: Any) -> None:
     """A job that was revoked in Flower is cancelled: no worker will take it."""
     status = in_passing(records.status(request.id))
-    if status is not None:
-        in_passing(records.finish(jobs.cancellation(status, "revoked")))
+    if status is not None and in_passing(records.finish(jobs.cancellation(status, "revoked"))):
+        logbook.say(Event.CANCELLED, request.id, _facts(status), reason="revoked")
+
+
+def _facts(status: jobs.JobStatus | None) -> Facts:
+    return {"pairs": status.pairs, "attempts": status.attempts} if status else {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -117,7 +116,7 @@ def result(job: jobs.Job, how: Plan, started: Started, lease: Lease) -> jobs.Job
             unique_pairs=scores.unique_pairs,
             tokens=scores.tokens,
             truncated=scores.truncated,
-            seconds=time.monotonic() - lease.began,
+            seconds=lease.seconds,
         ),
     )
 

@@ -12,6 +12,8 @@ from contract.settings import KNOWN_MODELS, Settings
 #: Where a model is named, for none.
 NO_MODEL = "none"
 
+LogFormat = Literal["text", "json"]
+
 
 class WorkerSettings(Settings):
     """What only a worker needs to know. Frozen; read once, by `load`."""
@@ -42,6 +44,8 @@ class WorkerSettings(Settings):
     flower_open: bool = False
     #: For a child that replaces another, until it has loaded its models.
     model_load_timeout_s: int = Field(300, ge=1)
+    #: Lines for people, or JSON objects; the worker's option --log-format wins.
+    log_format: LogFormat = "text"
 
     @model_validator(mode="after")
     def _check_dtype(self) -> Self:

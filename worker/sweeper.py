@@ -27,8 +27,10 @@ from contract.errors import RedisUnavailable
 from contract.jobs import JobState
 from contract.records import Exchange, Records
 from contract.store import JobStore
+from worker import logbook
 from worker.celery import app, settings
 from worker.connection import MAIN_TIMEOUT_S, records, store
+from worker.logbook import Event
 
 logger = logging.getLogger(__name__)
 
@@ -191,7 +193,6 @@ def _strike_off(records: Records, ids: Sequence[str]) -> Exchange[None]:
 
 def send_again(job: Vitals) -> None:
     """Put a job's message on the queue, as its producer did."""
-    logger.warning("Job %s has no message, or its worker died: sent again", job.job_id)
     app.send_task(
         names.SCORE_TASK,
         args=(job.job_id,),
@@ -200,6 +201,8 @@ def send_again(job: Vitals) -> None:
         queue=records.keys.queue,
         priority=job.priority,
     )
+    reason = "it had no message, or its worker died"
+    logbook.say(Event.RESENT, job.job_id, {"pairs": job.pairs}, reason=reason)
 
 
 class Sweeper(bootsteps.StartStopStep):

@@ -6,8 +6,8 @@ code. What Celery stores beside it is a summary for Flower.
 
 from __future__ import annotations
 
-import logging
-from typing import Any
+from contextlib import suppress
+from typing import Any, NoReturn
 
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Task
@@ -15,15 +15,17 @@ from celery.exceptions import Ignore
 
 from contract import attempts, errors, jobs, names
 from contract.attempts import Started, Verdict
-from worker import counts, events, leases, scoring
+from worker import counts, events, leases, logbook, scoring
 from worker.celery import app, settings
 from worker.connection import in_passing, patiently, records
 from worker.leases import Lease
-
-logger = logging.getLogger(__name__)
+from worker.logbook import Event, Facts
 
 #: Before the next attempt, in which another model scores.
 DOWNGRADE_DELAY_S = 1
+
+#: Of a job that another has ended.
+ENDED_MEANWHILE = "ended meanwhile"
 
 
 @app.task(
@@ -43,11 +45,14 @@ def score(self: Task, job_id: str, **sizes: int) -> dict[str, Any]:
     try:
         return _attempt(self, job_id)
     except MemoryError as error:
+        ours = errors.OutOfMemory(f"job {job_id}: {error}")
         # One that left the task would be the end of the worker.
-        raise errors.OutOfMemory(f"job {job_id}: {error}") from None
+        with suppress(MemoryError):
+            logbook.say(Event.INTERRUPTED, job_id, code=ours.code, reason=str(error))
+        raise ours from None
     except errors.RedisUnavailable as error:
         # Not the job's fault, and no outcome could be recorded: it is to be tried again.
-        raise self.retry(exc=error, countdown=5) from error
+        raise _deferred(self, job_id, 5, str(error), error) from error
 
 
 def _attempt(task: Task, job_id: str) -> dict[str, Any]:
@@ -64,47 +69,77 @@ def _attempt(task: Task, job_id: str) -> dict[str, Any]:
     )
     match started.verdict:
         case Verdict.ENDED:
-            raise _skipped(task, job_id, started.ended)
+            _skip(task, job_id, started.ended)
         case Verdict.HELD:
             # Another has it, and may yet die: to acknowledge this message would be to take away
             # what brings the job back, which is one record for all deliveries of a message.
-            raise task.retry(countdown=settings.lease_s)
+            raise _deferred(task, job_id, settings.lease_s, "another attempt is under way")
         case Verdict.SILENT:
-            raise task.retry(countdown=settings.lease_s / 3)
+            raise _deferred(task, job_id, settings.lease_s / 3, "an attempt may have died")
         case Verdict.EXHAUSTED:
-            raise fail(job_id, _exhausted(started), started, token)
+            raise fail(task, job_id, _exhausted(started), token, {"attempts": started.attempts})
     with leases.kept(job_id, token) as lease:
         return _score(task, job_id, started, lease)
 
 
 def _score(task: Task, job_id: str, started: Started, lease: Lease) -> dict[str, Any]:
     how = None
+    facts: Facts = {"attempts": started.attempts}
     try:
         job = scoring.job_of(job_id, started)
         how = scoring.plan(job, started)
+        facts |= {"pairs": job.pairs, "model": how.model}
+        logbook.say(Event.RUNNING, job_id, facts, code=how.reason)
         if how.reason is not None:
             events.downgraded(task, how.model, how.reason)
         result = scoring.result(job, how, started, lease)
     except leases.Superseded:
-        status = in_passing(records.status(job_id))
-        raise _skipped(task, job_id, status.state if status else None) from None
+        _say_ended(task, job_id, facts | {"seconds": lease.seconds})
+        raise Ignore from None
     # Whatever it is, it is the end of this job only.
     except Exception as error:  # noqa: BLE001
         ours = _explained(error)
+        facts["seconds"] = lease.seconds
         if how is not None and how.instead and isinstance(ours, scoring.DOWNGRADE_AFTER):
-            raise _downgraded(task, lease, ours, how.instead) from None
-        raise fail(job_id, ours, started, lease.token) from (None if ours is error else error)
-    if not patiently(records.finish(result, lease.token, counts=counts.take())):
-        logger.info("Job %s was ended by another while it was scored", job_id)
-    return summary(result.provenance)
+            raise _downgraded(task, lease, ours, how.instead, facts) from None
+        raise fail(task, job_id, ours, lease.token, facts) from (None if ours is error else error)
+    made = result.provenance
+    facts |= {"seconds": made.seconds, "truncated": made.truncated}
+    if patiently(records.finish(result, lease.token, counts=counts.take())):
+        instead = f"instead of {how.requested}" if made.downgraded else None
+        logbook.say(Event.DONE, job_id, facts, code=made.reason, reason=instead)
+    elif _say_ended(task, job_id, facts) is not jobs.JobState.DONE:
+        raise Ignore
+    return summary(made)
 
 
-def _skipped(task: Task, job_id: str, state: jobs.JobState | None) -> Ignore:
-    """What to raise for a job that has ended: how it did is what Flower goes on to show."""
-    logger.info("Job %s has ended already (%s): nothing to do", job_id, state)
+def _deferred(
+    task: Task, job_id: str, in_s: float, why: str, error: Exception | None = None
+) -> Exception:
+    """Have the message come again later; gives what to raise."""
+    retry: Exception = task.retry(exc=error, countdown=in_s, throw=False)
+    logbook.say(Event.DEFERRED, job_id, reason=f"{why}; tried again in {in_s:g} s")
+    return retry
+
+
+def _say_ended(task: Task, job_id: str, facts: Facts) -> jobs.JobState | None:
+    """Say of a job that it was ended while it was scored; gives how, if that is known."""
+    status = in_passing(records.status(job_id))
+    state = status.state if status else None
     if state is jobs.JobState.CANCELLED:
+        logbook.say(Event.CANCELLED, job_id, facts)
         events.cancelled(task)
-    return Ignore()
+    else:
+        logbook.say(Event.SKIPPED, job_id, facts, reason=ENDED_MEANWHILE)
+    return state
+
+
+def _skip(task: Task, job_id: str, ended: jobs.JobState | None) -> NoReturn:
+    """Leave a job that had ended: how it did is what Flower goes on to show."""
+    logbook.say(Event.SKIPPED, job_id, code=ended, reason="it has ended already")
+    if ended is jobs.JobState.CANCELLED:
+        events.cancelled(task)
+    raise Ignore
 
 
 def _explained(error: Exception) -> errors.RerankError:
@@ -125,13 +160,16 @@ def _exhausted(started: Started) -> errors.AttemptsExhausted:
     )
 
 
-def _downgraded(task: Task, lease: Lease, error: errors.RerankError, model: str) -> Exception:
+def _downgraded(
+    task: Task, lease: Lease, error: errors.RerankError, model: str, facts: Facts
+) -> Exception:
     """Hand the job over to another attempt, with another model; gives what to raise."""
-    logger.warning("Job %s (%s), goes to %s: %s", lease.job_id, error.code, model, error)
     over = attempts.release(
         records, lease.job_id, lease.token, downgrade=error.code, counts=counts.take()
     )
     patiently(over)
+    reason = f"goes to {model}: {error}"
+    logbook.say(Event.DOWNGRADED, lease.job_id, facts, code=error.code, reason=reason)
     retry: Exception = task.retry(
         exc=error,
         countdown=DOWNGRADE_DELAY_S,
@@ -144,7 +182,7 @@ def _downgraded(task: Task, lease: Lease, error: errors.RerankError, model: str)
 def summary(provenance: jobs.Provenance) -> dict[str, Any]:
     """What Flower's Result column shows, the most telling first."""
     return {
-        "model": provenance.model,
+        "model": names.short_name(provenance.model),
         "downgraded": provenance.downgraded,
         "pairs": provenance.pairs,
         "pairs_per_s": round(provenance.pairs / max(provenance.seconds, 1e-6), 1),
@@ -154,10 +192,13 @@ def summary(provenance: jobs.Provenance) -> dict[str, Any]:
 
 
 def fail(
-    job_id: str, error: errors.RerankError, started: Started, token: str
+    task: Task, job_id: str, error: errors.RerankError, token: str, facts: Facts
 ) -> errors.RerankError:
-    """Put a failure on record, unless the job has ended already; gives the error."""
-    failure = jobs.Failure.of(job_id, error, started.attempts)
-    patiently(records.finish(failure, token, dead_letter=error.dead_letter, counts=counts.take()))
-    logger.warning("Job %s failed (%s): %s", job_id, error.code, error)
+    """Put a failure on record; gives the error. Raises `Ignore` if the job has another end."""
+    failure = jobs.Failure.of(job_id, error, facts["attempts"])
+    over = records.finish(failure, token, dead_letter=error.dead_letter, counts=counts.take())
+    if patiently(over):
+        logbook.say(Event.FAILED, job_id, facts, code=error.code, reason=str(error))
+    elif _say_ended(task, job_id, facts) is not jobs.JobState.FAILED:
+        raise Ignore
     return error

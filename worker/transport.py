@@ -45,6 +45,9 @@ class Channel(redis.Channel):
 
     Message = Message
 
+    #: Whether it takes messages that it has to acknowledge.
+    holds_messages = False
+
     def basic_consume(
         self, queue: str, no_ack: bool, callback: Callable[[Any], object], *args: Any, **kwargs: Any
     ) -> Any:
@@ -58,6 +61,7 @@ class Channel(redis.Channel):
                 if not (no_ack or message.acknowledged):
                     message.reject()
 
+        self.holds_messages |= not no_ack
         return super().basic_consume(queue, no_ack, surviving, *args, **kwargs)
 
     def _brpop_read(self, **options: Any) -> Any:
@@ -68,7 +72,23 @@ class Channel(redis.Channel):
             raise Empty from error
 
 
+class Poller(redis.MultiChannelPoller):
+    """Gives back to the queue what dead workers held, in workers only.
+
+    Kombu would do so wherever anything is awaited. Flower, and who asks the workers something, have
+    no right to the messages that workers hold.
+    """
+
+    def maybe_restore_messages(self) -> None:
+        if any(channel.holds_messages for channel in self._channels):
+            super().maybe_restore_messages()
+
+
 class Transport(redis.Transport):
     """Stands in the place of kombu's own: see `worker.celery`."""
 
     Channel = Channel
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.cycle = Poller()

@@ -71,12 +71,10 @@ def metrics(settings: Settings, serve: bool, address: str, port: int) -> None:
         if not serve:
             click.echo(prometheus.text(client.status), nl=False)
             return
-        server, thread = prometheus.serve(client.status, address, port)
+        _, thread = prometheus.serve(client.status, address, port)
         click.echo(f"metrics at http://{address}:{port}/metrics", err=True)
-        try:
+        with suppress(KeyboardInterrupt):
             thread.join()
-        finally:
-            server.shutdown()
 
 
 def _look(client: RerankClient) -> board.Look:

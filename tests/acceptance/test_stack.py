@@ -1,22 +1,21 @@
-"""`rerankq demo` and `rerankq up` on a bare machine, and Flower beside a worker."""
+"""`rerankq demo` and `rerankq up` on a bare machine."""
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
-import urllib.request
 from contextlib import closing
 from pathlib import Path
 
 from contract.settings import Settings
 from producer.client import RerankClient
 from producer.stack import free_port
-from tests.acceptance.conftest import environment_of
-from tests.processes import celery, rerankq, wait_until
+from tests.acceptance.watching.parts import fetch, refusal
+from tests.processes import children_of, rerankq, wait_until
 
 
 def listens(port: int, address: str = "127.0.0.1") -> bool:
@@ -48,7 +47,15 @@ def test_ctrl_c_ends_all_that_up_started(tmp_path: Path) -> None:
         settings = Settings.load(redis_url=f"redis://127.0.0.1:{redis_port}/0")
         with RerankClient(settings) as client:
             assert client.rerank("a query", ["a document"], timeout=60).documents[0].rank == 1
-        assert listens(flower_port)
+        # And Flower lets those in who read what was printed
+        assert refusal(f"http://127.0.0.1:{flower_port}/tasks") == 401
+        url = re.search(r"http://(\S+)@127\S+", (tmp_path / "up.log").read_text())
+        assert url is not None
+        assert "Flower" in fetch(f"http://127.0.0.1:{flower_port}/tasks", login=url[1])
+        # And whoever lists the processes sees no URL of Redis, which may hold a password
+        started = [Path(f"/proc/{pid}/cmdline").read_text() for pid in children_of(process.pid)]
+        assert sum("celery" in arguments for arguments in started) == 2
+        assert "redis://" not in "".join(started)
 
         # When it is told to end
         process.send_signal(signal.SIGINT)
@@ -83,38 +90,3 @@ def test_a_model_that_cannot_be_loaded_ends_up_with_the_reason() -> None:
     assert done.returncode == 1
     assert "'/no/such/model' cannot be loaded" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_flower_shows_a_job_with_its_model_and_listens_on_loopback_only(
-    service: Settings, client: RerankClient, tmp_path: Path
-) -> None:
-    # Given Flower beside the worker
-    port = free_port()
-    environment = environment_of(service) | {"FLOWER_UNAUTHENTICATED_API": "true"}
-    log = tmp_path / "flower.log"
-    with celery("flower", f"--port={port}", log=log, environment=environment):
-        wait_until(lambda: listens(port), "Flower answers")
-
-        # When a job is done, then Flower has it, with the summary as its result
-        def found() -> dict[str, str]:
-            job_id = client.rerank("a query", ["a document"], timeout=60).job_id
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/tasks") as response:
-                task: dict[str, str] = json.load(response).get(job_id, {})
-                return task
-
-        wait_until(lambda: found().get("state") == "SUCCESS", "Flower shows the job")
-        task = found()
-        assert task["name"] == "rerankq.score"
-        listening = _listening_addresses(port)
-    assert listening == {"0100007F"}
-
-
-def _listening_addresses(port: int) -> set[str]:
-    """Local addresses (hexadecimal) on which somebody listens at `port`, as Linux lists them."""
-    found = set()
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        local, state = line.split()[1], line.split()[3]
-        address, hex_port = local.split(":")
-        if int(hex_port, 16) == port and state == "0A":
-            found.add(address)
-    return found

@@ -44,7 +44,13 @@ def test_the_workers_main_modules_load_no_model() -> None:
     names = ("worker.celery", "worker.tasks", "worker.request", "worker.sweeper", "worker.children")
     loaded = modules_after(f"import {', '.join(names)}")
     assert set(names) <= loaded
-    assert loaded & (MODEL_SIDE - {"worker"}) == set()
+    assert loaded & (MODEL_SIDE - {"worker"} | {"pythonjsonlogger"}) == set()
+
+
+def test_the_health_check_loads_no_model_and_no_task() -> None:
+    loaded = modules_after("import worker.health")
+    assert "worker.health" in loaded
+    assert loaded & (MODEL_SIDE - {"worker"} | {"worker.tasks", "worker.children"}) == set()
 
 
 def test_every_public_name_can_be_imported_and_no_other() -> None:

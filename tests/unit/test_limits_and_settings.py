@@ -149,6 +149,8 @@ def test_a_setting_that_is_given_as_nothing_is_refused(name: str) -> None:
         ("RERANKQ_REDIS_URL", "http://localhost"),
         ("RERANKQ_REDIS_URL", "redis://localhost:port"),
         ("RERANKQ_REDIS_URL", "redis://localhost:99999"),
+        ("RERANKQ_REDIS_URL", "redis://localhost/zero"),
+        ("RERANKQ_REDIS_URL", "redis://localhost?socket_timeout=1"),
     ],
 )
 def test_a_variable_that_does_not_parse_is_named_in_one_line(
@@ -169,13 +171,25 @@ def test_an_unknown_setting_is_refused() -> None:
 @pytest.mark.parametrize(
     ("url", "location"),
     [
-        ("redis://name:secret@host:7000/3?socket_timeout=1", "redis://host:7000/3"),
+        ("rediss://name:secret@host:7000/3?ssl_cert_reqs=none", "rediss://host:7000/3"),
         ("rediss://:secret@host", "rediss://host"),
         ("redis://[::1]:6379/0", "redis://[::1]:6379/0"),
     ],
 )
 def test_the_location_is_the_url_without_its_secrets(url: str, location: str) -> None:
     assert load(redis_url=url).redis_location == location
+
+
+@pytest.mark.parametrize("mark", "/?#[℀:@%\n")
+@pytest.mark.parametrize("begin", ["hidden", "1"])
+def test_a_password_that_breaks_the_url_is_in_no_message(mark: str, begin: str) -> None:
+    """What such a URL means is anybody's guess: part of the password may look like another part."""
+    try:
+        told = load(redis_url=f"redis://name:{begin}{mark}secret@host:6379/0").redis_location
+    except InvalidInput as error:
+        told = f"{error} {error.__cause__} {error.__context__}"
+    assert "hidden" not in told
+    assert "secret" not in told
 
 
 def test_the_password_stands_neither_in_the_repr_nor_in_an_error_or_its_cause() -> None:

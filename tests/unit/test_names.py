@@ -85,6 +85,16 @@ def test_the_options_are_plain_data_and_agree_with_the_settings() -> None:
     assert made["broker_transport_options"]["visibility_timeout"] == 77
 
 
+def test_celery_is_told_of_tls_beside_the_url_and_checks_unless_told_otherwise() -> None:
+    checked = options(redis_url="rediss://name:word@h:1/2")
+    unchecked = options(redis_url="rediss://name:word@h:1/2?ssl_cert_reqs=none")
+    assert checked["broker_url"] == unchecked["broker_url"] == "rediss://name:word@h:1/2"
+    for place in ("broker_use_ssl", "redis_backend_use_ssl"):
+        assert checked[place] == {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
+        assert unchecked[place]["ssl_cert_reqs"] == "none"
+        assert options(redis_url="redis://h:1/2")[place] is None
+
+
 def test_two_namespaces_share_no_name() -> None:
     def strings(value: object) -> set[str]:
         if isinstance(value, dict):

@@ -1,0 +1,84 @@
+"""TLS to Redis: what the query of a `rediss://` URL may say, under redis-py's names.
+
+Certificates and host names are checked unless the URL says otherwise.
+"""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, parse_qsl, urlsplit
+
+CERT_REQS = "ssl_cert_reqs"
+CHECK_HOSTNAME = "ssl_check_hostname"
+CA_CERTS = "ssl_ca_certs"
+CERTFILE = "ssl_certfile"
+KEYFILE = "ssl_keyfile"
+OPTIONS = (CA_CERTS, CERTFILE, KEYFILE, CERT_REQS, CHECK_HOSTNAME)
+
+#: Spelt out, because redis-py, kombu and Celery do not agree on what each other word means.
+_ALLOWED = {CERT_REQS: ("required", "none"), CHECK_HOSTNAME: ("true", "false")}
+
+
+def options(url: str) -> dict[str, Any] | None:
+    """How redis-py and Celery are to connect to `url`, as keyword arguments; None without TLS."""
+    parts = urlsplit(url)
+    if parts.scheme != "rediss":
+        return None
+    given = dict(parse_qsl(parts.query))
+    checked = given.pop(CHECK_HOSTNAME, "true") == "true"
+    return {CERT_REQS: "required"} | given | {CHECK_HOSTNAME: checked}
+
+
+def check(url: str) -> None:
+    """Raise `ValueError` if the query says anything else, or names files that are of no use."""
+    parts = urlsplit(url)
+    query = parse_qs(parts.query, keep_blank_values=True)
+    for name, values in query.items():
+        if name not in OPTIONS:
+            # Not by its name: part of a password may have got there.
+            raise ValueError(f"its query may hold {', '.join(OPTIONS)} only")
+        if parts.scheme != "rediss":
+            raise ValueError(f"{name} is for rediss://, which is TLS")
+        allowed = _ALLOWED.get(name)
+        if len(values) > 1 or not values[0] or (allowed and values[0] not in allowed):
+            raise ValueError(f"{name} must be {' or '.join(allowed or ('the name of a file',))}")
+    files = {name: values[0] for name, values in query.items() if name not in _ALLOWED}
+    if KEYFILE in files and CERTFILE not in files:
+        raise ValueError(f"{KEYFILE} is of no use without {CERTFILE}")
+    _load(files)
+
+
+def _load(files: dict[str, str]) -> None:
+    """Raise `ValueError` if OpenSSL cannot use these files."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # OpenSSL does not say which file is missing.
+    for name, path in files.items():
+        try:
+            Path(path).open("rb").close()
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{name}: {path!r} cannot be read ({error})") from None
+    try:
+        if CA_CERTS in files:
+            context.load_verify_locations(files[CA_CERTS])
+    except ssl.SSLError as error:
+        raise ValueError(f"{CA_CERTS}: no certificate in {files[CA_CERTS]!r} ({error})") from None
+    try:
+        if CERTFILE in files:
+            # Without a passphrase OpenSSL would ask for one on the terminal.
+            context.load_cert_chain(files[CERTFILE], files.get(KEYFILE), password="")
+    except (ssl.SSLError, ValueError) as error:
+        raise ValueError(
+            f"{CERTFILE}: {files[CERTFILE]!r} and its key cannot be used ({error})"
+        ) from None
+
+
+def failure(error: BaseException) -> ssl.SSLError | None:
+    """What TLS says in the chain of an error's causes, if it does."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ssl.SSLError):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return None

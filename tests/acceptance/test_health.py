@@ -1,0 +1,127 @@
+"""`python -m worker.health` tells a worker that can score from one that only runs, or does not."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from contract.settings import Settings
+from tests.acceptance.conftest import environment_of
+from tests.acceptance.faults.parts import Server, Worker, linux_only
+from tests.processes import wait_until
+
+pytestmark = linux_only
+
+
+@dataclass(frozen=True)
+class Health:
+    """What the health check says of a worker."""
+
+    ok: bool
+    line: str
+
+
+def health(settings: Settings, worker: str, timeout_s: float = 5.0) -> Health:
+    command = [sys.executable, "-m", "worker.health", "-d", worker, "--timeout", str(timeout_s)]
+    done = subprocess.run(
+        command,
+        env=os.environ | environment_of(settings),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode in (0, 1), said
+    assert said.count("\n") == 1
+    return Health(done.returncode == 0, said.strip())
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with Server() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def settings(server: Server) -> Settings:
+    return server.settings()
+
+
+@pytest.fixture(scope="module")
+def worker(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    environment = {"CROSS_ENCODER_MODEL": "bundled"}
+    with Worker(settings, tmp_path_factory.mktemp("worker"), environment) as made:
+        wait_until(lambda: health(settings, made.name).ok, "the worker is healthy")
+        yield made
+
+
+def test_a_worker_is_healthy_whose_children_have_their_models(
+    settings: Settings, worker: Worker
+) -> None:
+    found = health(settings, worker.name)
+
+    assert found == Health(True, f"celery@{worker.name}: 2 of 2 children ready, model bundled")
+
+
+def test_a_child_that_replaces_another_counts_once_it_has_its_model(
+    settings: Settings, worker: Worker
+) -> None:
+    # Given a child that was killed, and one in its place that comes to no end of its loading
+    before = worker.children
+    os.kill(min(before), signal.SIGKILL)
+    wait_until(lambda: bool(worker.children - before), "a new child")
+    (new,) = worker.children - before
+    with stopped(new):
+        # When the worker is asked, then one of two is ready
+        found = health(settings, worker.name)
+        assert found == Health(False, f"celery@{worker.name}: 1 of 2 children ready, model bundled")
+
+    # And both are once it has loaded
+    wait_until(lambda: health(settings, worker.name).ok, "the new child is ready")
+
+
+def test_a_worker_that_stands_still_is_not_healthy(settings: Settings, worker: Worker) -> None:
+    with stopped(worker.process.pid):
+        found = health(settings, worker.name, timeout_s=1.0)
+
+    assert not found.ok
+    assert re.match(f"celery@{worker.name}: no answer in 1 s", found.line)
+    wait_until(lambda: health(settings, worker.name).ok, "it goes on")
+
+
+def test_a_worker_that_is_not_there_is_not_healthy(settings: Settings) -> None:
+    found = health(settings, "nobody", timeout_s=0.5)
+
+    assert not found.ok
+    assert re.match("celery@nobody: no answer in 0.5 s", found.line)
+
+
+def test_without_a_redis_the_check_says_so() -> None:
+    with Server() as server:
+        settings = server.settings()
+        with server.away():
+            gone = health(settings, "any")
+        with server.standing_still():
+            silent = health(settings, "any", timeout_s=0.5)
+
+    for found in (gone, silent):
+        assert not found.ok
+        assert f"Redis at {settings.redis_location} does not answer" in found.line

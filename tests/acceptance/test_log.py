@@ -1,0 +1,183 @@
+"""A worker's log has one line for each change of a job, as text and as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from contract import names
+from contract.errors import JobFailed
+from contract.settings import Settings
+from producer import prepare
+from producer.publish import Publisher
+from tests.acceptance.conftest import environment_of
+from tests.acceptance.faults.parts import QUERY, SHORT, Ledger, long_documents
+from tests.processes import celery, end, wait_until
+
+#: More than the bundled model scores in the soft time limit.
+TOO_MANY = long_documents(4_000)
+#: Enough to be killed at.
+SOME = long_documents(150)
+
+ENVIRONMENT = {
+    "RERANKQ_DOWNGRADE_MODEL": "bundled@int8",
+    "RERANKQ_SOFT_TIME_LIMIT_S": "4",
+    "RERANKQ_LEASE_S": "1",
+    "RERANKQ_LOG_FORMAT": "json",
+}
+
+#: What becomes of the jobs, by their ids.
+CHANGES = {
+    "good": ["running", "done", "skipped"],
+    "empty": ["failed"],
+    "cancelled": ["running", "cancelled"],
+    "slow": ["running", "downgraded", "running", "failed"],
+    "killed": ["running", "interrupted", "running", "done"],
+}
+
+
+@dataclass(frozen=True)
+class Log:
+    """All that a worker wrote, from its first word to its last."""
+
+    text: str
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """As a machine reads it."""
+        return [json.loads(line) for line in self.text.splitlines()]
+
+    def of(self, job_id: str) -> list[dict[str, Any]]:
+        """The lines about a job."""
+        return [record for record in self.records if record.get("job_id") == job_id]
+
+
+def run(redis_url: str, folder: Path, *arguments: str) -> Log:
+    """The log of a worker that had each of the jobs, and a message that is for no worker."""
+    settings = Settings.load(redis_url=redis_url, namespace=f"test-{uuid.uuid4().hex[:8]}")
+    log = folder / "worker.log"
+    command = ("worker", "--loglevel", "INFO", "--concurrency", "2", "-n", settings.namespace)
+    environment = environment_of(settings) | ENVIRONMENT
+    with (
+        celery(*command, *arguments, log=log, environment=environment) as process,
+        Ledger(settings) as ledger,
+    ):
+        _have_all_done(ledger, settings)
+        wait_until(lambda: "no.such.task" in log.read_text(), "the stranger is noticed")
+        assert end(process) == 0, log.read_text()
+    return Log(log.read_text())
+
+
+def _have_all_done(ledger: Ledger, settings: Settings) -> None:
+    ledger.submit(job_id="good")
+    ledger.result("good")
+
+    empty = prepare.job([prepare.request(QUERY, SHORT, top_k=None)], settings, job_id="empty")
+    ledger.store.do(ledger.store.records.accept(empty))
+    ledger.store.client.delete(ledger.store.records.keys.payload("empty"))
+    good = empty.model_copy(update={"id": "good"})
+    publisher = Publisher(settings)
+    for job in (empty, good):
+        publisher.send(job, priority=0)
+    publisher.close()
+    ledger.failure("empty")
+
+    ledger.submit(TOO_MANY, job_id="cancelled")
+    ledger.under_way("cancelled")
+    assert ledger.client.cancel("cancelled")
+    with pytest.raises(JobFailed):
+        ledger.client.result("cancelled")
+
+    ledger.submit(SOME, job_id="killed")
+    _, child = ledger.under_way("killed")
+    os.kill(child, signal.SIGKILL)
+    ledger.submit(TOO_MANY, job_id="slow")
+    ledger.result("killed")
+    ledger.failure("slow")
+
+    stranger = Celery(set_as_current=False, backend="disabled://")
+    stranger.conf.update(names.celery_options(settings))
+    stranger.send_task("no.such.task", queue=settings.namespace)
+    stranger.close()
+
+
+@pytest.fixture(scope="module")
+def as_json(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Log:
+    return run(redis_url, tmp_path_factory.mktemp("json"))
+
+
+@pytest.fixture(scope="module")
+def as_text(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Log:
+    """The option wins over the environment."""
+    return run(redis_url, tmp_path_factory.mktemp("text"), "--log-format", "text")
+
+
+def test_every_line_of_a_json_log_is_an_object_with_who_says_it_and_when(as_json: Log) -> None:
+    """Also the first and the last, which Celery prints, and the tracebacks."""
+    assert as_json.text
+    for record in as_json.records:
+        assert record.keys() >= {"time", "level", "logger", "process", "pid", "message"}
+    assert "shutdown" in as_json.records[-1]["message"]
+    assert any("Traceback" in record.get("exc_info", "") for record in as_json.records)
+    assert len({record["pid"] for record in as_json.records}) == 4
+
+
+@pytest.mark.parametrize("job_id", CHANGES)
+def test_each_change_of_a_job_is_one_object(as_json: Log, job_id: str) -> None:
+    assert [record["event"] for record in as_json.of(job_id)] == CHANGES[job_id]
+
+
+@pytest.mark.parametrize("job_id", CHANGES)
+def test_each_change_of_a_job_is_one_line_of_text(as_text: Log, job_id: str) -> None:
+    lines = re.findall(rf"^\[.* Job {job_id} (\w+)", as_text.text, re.MULTILINE)
+    assert lines == CHANGES[job_id]
+
+
+def test_the_objects_hold_model_pairs_seconds_and_attempts(as_json: Log) -> None:
+    running, done, _ = as_json.of("good")
+    assert (running["model"], running["pairs"], running["attempts"]) == ("bundled", 3, 1)
+    assert (done["model"], done["pairs"], done["attempts"]) == ("bundled", 3, 1)
+    assert 0 < done["seconds"] < 60
+    assert done["truncated"] == 0
+
+
+def test_the_objects_hold_why_a_job_did_not_go_the_straight_way(as_json: Log) -> None:
+    (empty,) = as_json.of("empty")
+    assert (empty["code"], empty["attempts"]) == ("payload_missing", 1)
+    assert "RERANKQ_PAYLOAD_TTL_S" in empty["reason"]
+
+    _, cancelled = as_json.of("cancelled")
+    assert (cancelled["pairs"], cancelled["model"]) == (4_000, "bundled")
+    assert cancelled["seconds"] > 0
+
+    _, downgraded, again, failed = as_json.of("slow")
+    assert (downgraded["code"], downgraded["model"]) == ("time_limit", "bundled")
+    assert (again["code"], again["model"]) == ("time_limit", "bundled@int8")
+    assert (failed["code"], failed["model"]) == ("time_limit", "bundled@int8")
+    assert (failed["attempts"], failed["pairs"], failed["level"]) == (2, 4_000, "WARNING")
+    assert failed["seconds"] > 1
+
+    _, interrupted, _, done = as_json.of("killed")
+    assert (interrupted["code"], interrupted["pairs"]) == ("worker_died", 150)
+    assert (done["code"], done["model"], done["truncated"]) == ("worker_died", "bundled@int8", 150)
+
+
+def test_celery_does_not_say_it_again(as_json: Log, as_text: Log) -> None:
+    for log in (as_json, as_text):
+        assert "Task rerankq.score" not in log.text
+
+
+def test_what_only_celery_says_is_there(as_json: Log, as_text: Log) -> None:
+    for log in (as_json, as_text):
+        assert "Received unregistered task of type 'no.such.task'" in log.text
+        assert "exited with 'signal 9 (SIGKILL)'" in log.text
+        assert "Soft time limit (4s) exceeded" in log.text

@@ -1,0 +1,144 @@
+"""A worker and Flower, and jobs of each kind: done, downgraded, failed, cancelled, killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from contract.settings import Settings
+from tests.acceptance.faults.conftest import (  # noqa: F401
+    PAIRS_A_SECOND,
+    Models,
+    environment,
+    models,
+    server,
+)
+from tests.acceptance.faults.parts import (
+    SHORT,
+    Ledger,
+    Server,
+    Worker,
+    await_workers,
+    limited_memory,
+    long_documents,
+)
+from tests.acceptance.watching.parts import Flower
+from tests.processes import wait_until
+
+#: Room for a few pairs in the large model; and for a pair in the small model alone.
+PART_OF_A_BATCH = 95 * 2**20
+SMALL_MODEL_ONLY = 22 * 2**20
+
+#: Each job has one message: another would be counted where Flower counts messages.
+NO_TWINS = {"RERANKQ_RESEND_AFTER_S": "600"}
+
+#: Stands in no page, no message and no metric.
+UNSEEN = "a document that nobody but the model may see"
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What there is to be watched, once all is over."""
+
+    settings: Settings
+    environment: dict[str, str]
+    models: Models
+    worker: Worker
+    flower: Flower
+    ledger: Ledger
+    #: Ids of jobs, by what became of them.
+    done: tuple[str, ...]
+    downgraded: str
+    killed: str
+    failed: str
+    cancelled: tuple[str, str]
+
+
+@pytest.fixture(scope="package")
+def watched(
+    server: Server,  # noqa: F811
+    environment: dict[str, str],  # noqa: F811
+    models: Models,  # noqa: F811
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Watched]:
+    folder = tmp_path_factory.mktemp("watching")
+    settings = server.settings()
+    with (
+        Ledger(settings) as ledger,
+        Flower(settings, folder) as flower,
+        Worker(settings, folder, environment | NO_TWINS, concurrency=1) as worker,
+    ):
+        await_workers(ledger, worker)
+        wait_until(lambda: flower.hears(worker.name), "Flower hears the worker")
+        done = (*_done(ledger), _in_parts(ledger, worker))
+        downgraded, failed = _lacking_memory(ledger, worker)
+        cancelled = _cancelled(ledger)
+        killed = _killed(ledger)
+        ledger.balance()
+        yield Watched(
+            settings=settings,
+            environment={
+                "RERANKQ_REDIS_URL": settings.redis_url.get_secret_value(),
+                "RERANKQ_NAMESPACE": settings.namespace,
+            },
+            models=models,
+            worker=worker,
+            flower=flower,
+            ledger=ledger,
+            done=done,
+            downgraded=downgraded,
+            killed=killed,
+            failed=failed,
+            cancelled=cancelled,
+        )
+
+
+def _done(ledger: Ledger) -> tuple[str, ...]:
+    documents = [list(SHORT), [UNSEEN, UNSEEN, "another"], long_documents(PAIRS_A_SECOND)]
+    ids = tuple(ledger.submit(each) for each in documents)
+    for job_id in ids:
+        ledger.result(job_id)
+    return ids
+
+
+def _in_parts(ledger: Ledger, worker: Worker) -> str:
+    """A job for which batches were halved. After it, the child has no memory in hand."""
+    ledger.balance()
+    with limited_memory(worker.children, PART_OF_A_BATCH):
+        job_id = ledger.submit(long_documents(12))
+        ledger.result(job_id)
+    ledger.balance()
+    return job_id
+
+
+def _lacking_memory(ledger: Ledger, worker: Worker) -> tuple[str, str]:
+    """A job that the small model does, and one that it must not do."""
+    with limited_memory(worker.children, SMALL_MODEL_ONLY):
+        downgraded = ledger.submit(long_documents(2))
+        ledger.result(downgraded)
+        failed = ledger.submit(long_documents(2), allow_downgrade=False)
+        ledger.failure(failed)
+    return downgraded, failed
+
+
+def _cancelled(ledger: Ledger) -> tuple[str, str]:
+    """A job that was running, and one that waited behind it."""
+    running = ledger.submit(long_documents(10 * PAIRS_A_SECOND))
+    ledger.under_way(running)
+    waiting = ledger.submit()
+    for job_id in (waiting, running):
+        assert ledger.client.cancel(job_id)
+    return running, waiting
+
+
+def _killed(ledger: Ledger) -> str:
+    """A job whose first attempt was killed."""
+    job_id = ledger.submit(long_documents(2 * PAIRS_A_SECOND))
+    _, pid = ledger.under_way(job_id)
+    os.kill(pid, signal.SIGKILL)
+    ledger.result(job_id)
+    return job_id

@@ -1,0 +1,42 @@
+"""Flower comes and goes; the jobs do not mind, and it remembers."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.faults.parts import linux_only
+from tests.acceptance.watching.conftest import Watched
+from tests.acceptance.watching.parts import Flower
+from tests.processes import wait_until
+
+pytestmark = linux_only
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_it_knows_what_it_knew_after_a_restart(
+    watched: Watched, tmp_path: Path, how: signal.Signals
+) -> None:
+    # Given one that has heard of a job, and has saved what it knows
+    options = {"FLOWER_STATE_SAVE_INTERVAL": "200"}
+    with Flower(watched.settings, tmp_path, **options) as flower:
+        wait_until(lambda: flower.hears(watched.worker.name), "Flower hears the worker")
+        job_id = watched.ledger.submit()
+        watched.ledger.result(job_id)
+        wait_until(lambda: state_of(flower, job_id) == "SUCCESS", "Flower shows the job")
+        saved = flower.saved()
+        wait_until(lambda: flower.saved() > saved, "Flower has saved it")
+        # When it ends
+        flower.process.send_signal(how)
+        flower.process.wait(30)
+    # Then jobs go on without it, and its successor shows those that it has heard of
+    meanwhile = watched.ledger.submit()
+    watched.ledger.result(meanwhile)
+    with Flower(watched.settings, tmp_path, **options) as flower:
+        assert state_of(flower, job_id) == "SUCCESS"
+
+
+def state_of(flower: Flower, job_id: str) -> str | None:
+    return flower.tasks().get(job_id, {}).get("state")

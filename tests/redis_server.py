@@ -1,0 +1,100 @@
+"""Debian's redis-server as a process, for what the embedded server cannot do: TLS."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import trustme
+
+from contract.settings import Settings
+from producer.stack import free_port
+from tests.processes import end, wait_until
+
+PROGRAM = shutil.which("redis-server")
+
+
+@contextmanager
+def redis_server(port: int, folder: Path, configuration: Mapping[str, str]) -> Iterator[None]:
+    """A server on loopback, which listens on `port` when the block begins.
+
+    Skips the test where there is none, but never in CI.
+    """
+    if PROGRAM is None:
+        assert os.environ.get("CI") != "true", "CI must have redis-server"
+        pytest.skip("redis-server is not installed")
+    lines = {"bind": "127.0.0.1", "dir": str(folder), "save": '""'} | dict(configuration)
+    # A file, because whoever lists processes sees their arguments.
+    (folder / "redis.conf").write_text("".join(f"{key} {value}\n" for key, value in lines.items()))
+    with (folder / "redis.log").open("wb") as log:
+        process = subprocess.Popen([PROGRAM, str(folder / "redis.conf")], stdout=log, stderr=log)
+        try:
+            wait_until(lambda: process.poll() is not None or _listens(port), "redis-server listens")
+            assert process.poll() is None, (folder / "redis.log").read_text()
+            yield
+        finally:
+            end(process)
+
+
+@dataclass(frozen=True)
+class TlsServer:
+    """A server that speaks TLS only, whose certificate is for `localhost`."""
+
+    port: int
+    #: Certificates of its authority, and of another one.
+    authority: Path
+    stranger: Path
+    #: A certificate for clients, and its key.
+    certificate: Path
+    key: Path
+    #: With a colon before and an at sign behind, as it stands in a URL; or nothing.
+    login: str
+
+    def settings(self, host: str = "localhost", **query: object) -> Settings:
+        """Of a client that connects so."""
+        options = "&".join(f"{name}={value}" for name, value in query.items())
+        url = f"rediss://{self.login}{host}:{self.port}/0?{options}"
+        return Settings.load(redis_url=url, namespace=f"test-{uuid.uuid4().hex[:8]}")
+
+
+@contextmanager
+def tls_server(folder: Path, *, ask_clients: str = "no", password: str = "") -> Iterator[TlsServer]:
+    """Such a server, with an authority of its own."""
+    authority, stranger = trustme.CA(), trustme.CA()
+    mine, clients = authority.issue_cert("localhost"), authority.issue_cert("a-client")
+    made = TlsServer(
+        *(free_port(), folder / "ca.pem", folder / "stranger.pem"),
+        *(folder / "client.pem", folder / "client.key"),
+        f":{password}@" if password else "",
+    )
+    authority.cert_pem.write_to_path(str(made.authority))
+    stranger.cert_pem.write_to_path(str(made.stranger))
+    clients.cert_chain_pems[0].write_to_path(str(made.certificate))
+    clients.private_key_pem.write_to_path(str(made.key))
+    mine.cert_chain_pems[0].write_to_path(str(folder / "server.pem"))
+    mine.private_key_pem.write_to_path(str(folder / "server.key"))
+    configuration = {
+        "port": "0",
+        "tls-port": str(made.port),
+        "tls-cert-file": str(folder / "server.pem"),
+        "tls-key-file": str(folder / "server.key"),
+        "tls-ca-cert-file": str(made.authority),
+        "tls-auth-clients": ask_clients,
+    }
+    if password:
+        configuration["requirepass"] = password
+    with redis_server(made.port, folder, configuration):
+        yield made
+
+
+def _listens(port: int) -> bool:
+    with closing(socket.socket()) as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

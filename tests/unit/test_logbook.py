@@ -1,0 +1,117 @@
+"""A change of a job is one line: a sentence for people, and fields for machines."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+
+import pytest
+
+from worker import logbook
+from worker.log_format import json_formatter
+from worker.logbook import Event, Facts
+
+FACTS: Facts = {"pairs": 4_000, "model": "cross-encoder/tiny", "attempts": 2}
+
+
+@pytest.fixture(autouse=True)
+def everything(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+
+@pytest.mark.parametrize(
+    ("event", "more", "code", "reason", "sentence"),
+    [
+        (Event.RUNNING, {}, None, None, "running: 4,000 pairs by tiny, attempt 2"),
+        (
+            Event.DONE,
+            {"seconds": 2.0, "truncated": 0},
+            None,
+            None,
+            "done: 4,000 pairs by tiny in 2.000 s (2,000 pairs/s), attempt 2",
+        ),
+        (
+            Event.DONE,
+            {"seconds": 0.0, "truncated": 7},
+            "worker_died",
+            "instead of large",
+            "done: 4,000 pairs by tiny in 0.000 s, 7 cut, attempt 2 (worker_died):"
+            " instead of large",
+        ),
+        (
+            Event.FAILED,
+            {"seconds": 0.5},
+            "bad_scores",
+            "NaN",
+            "failed: 4,000 pairs by tiny after 0.500 s, attempt 2 (bad_scores): NaN",
+        ),
+    ],
+)
+def test_a_line_says_all_that_is_known(
+    caplog: pytest.LogCaptureFixture,
+    event: Event,
+    more: Facts,
+    code: str | None,
+    reason: str | None,
+    sentence: str,
+) -> None:
+    logbook.say(event, "one", FACTS | more, code=code, reason=reason)
+
+    assert caplog.messages == [f"Job one {sentence}"]
+
+
+def test_a_job_of_which_nothing_is_known_has_a_line_too(caplog: pytest.LogCaptureFixture) -> None:
+    logbook.say(Event.SKIPPED, "one")
+
+    assert caplog.messages == ["Job one skipped"]
+
+
+def test_an_error_of_many_lines_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    logbook.say(Event.FAILED, "one", reason="this\n  and\nthat")
+
+    assert caplog.messages == ["Job one failed: this and that"]
+
+
+def test_only_what_somebody_may_want_to_look_into_is_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for event in Event:
+        logbook.say(event, "one")
+
+    warned = {each.getMessage() for each in caplog.records if each.levelno == logging.WARNING}
+    assert warned == {
+        f"Job one {each}" for each in ("failed", "downgraded", "interrupted", "resent")
+    }
+    assert {each.levelno for each in caplog.records} == {logging.INFO, logging.WARNING}
+
+
+def test_json_has_the_facts_as_keys_and_not_what_is_unknown(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    logbook.say(Event.RUNNING, "one", FACTS, reason="why")
+
+    said = json.loads(json_formatter().format(caplog.records[0]))
+    assert {key: said[key] for key in ("event", "job_id", *FACTS, "reason")} == {
+        "event": "running",
+        "job_id": "one",
+        **FACTS,
+        "reason": "why",
+    }
+    assert said.keys().isdisjoint({"code", "seconds"})
+
+
+def test_json_of_an_error_is_one_line_that_holds_its_traceback() -> None:
+    try:
+        raise ValueError("of two\nlines")
+    except ValueError:
+        record = logging.LogRecord("a.b", logging.ERROR, "", 0, "%s ü", ("x",), sys.exc_info())
+
+    line = json_formatter().format(record)
+
+    assert "\n" not in line
+    said = json.loads(line)
+    assert next(iter(said)) == "time"
+    assert said["time"].endswith("+00:00")
+    assert (said["level"], said["logger"], said["message"]) == ("ERROR", "a.b", "x ü")
+    assert said["exc_info"].endswith("ValueError: of two\nlines")

@@ -1,0 +1,109 @@
+"""How a worker's log looks: lines for people, or with `--log-format json` an object a line.
+
+As JSON, all that the worker's processes say is a line of the log: what Celery prints, what others
+print, warnings, and errors with their tracebacks.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Any, get_args
+
+import click
+from celery import signals
+from celery.apps import worker as program
+from celery.utils.log import get_multiprocessing_logger
+
+from worker.settings import LogFormat
+
+STDERR = 2
+
+#: How the choice reaches children that are no forks.
+VARIABLE = "RERANKQ_LOG_FORMAT"
+
+#: Below a warning, these say what lines of ours say too: see `worker.logbook` and `worker.models`.
+QUIETED = (
+    "celery.app.trace",
+    "celery.worker.request",
+    "celery.worker.strategy",
+    "sentence_transformers",
+)
+
+
+def option(default: LogFormat) -> click.Option:
+    """The option of `celery worker`."""
+    return click.Option(
+        ["--log-format"],
+        type=click.Choice(get_args(LogFormat)),
+        default=default,
+        help="How the log looks: lines of text, or one JSON object a line.",
+        show_default=True,
+    )
+
+
+@signals.celeryd_init.connect
+def _choose(instance: Any, conf: Any, options: dict[str, Any], **_: Any) -> None:
+    """Before Celery says its first word."""
+    if options.get("log_format"):
+        os.environ[VARIABLE] = options["log_format"]
+    if not _is_json():
+        return
+    instance.quiet = True  # no banner
+    conf.worker_redirect_stdouts = True
+    program.safe_say = _say
+    # Until Celery sets up the log, which removes this handler.
+    logging.basicConfig(handlers=[logging.StreamHandler(sys.__stderr__)])
+    _format(logging.getLogger())
+    logging.captureWarnings(True)
+
+
+@signals.after_setup_logger.connect
+def _set_up(logger: logging.Logger, loglevel: int, **_: Any) -> None:
+    for name in QUIETED:
+        # Who asks for every detail has it.
+        level = logging.NOTSET if loglevel <= logging.DEBUG else max(loglevel, logging.WARNING)
+        logging.getLogger(name).setLevel(level)
+    _format(logger)
+    _format(get_multiprocessing_logger())
+
+
+@signals.after_setup_task_logger.connect
+def _set_up_task_logger(logger: logging.Logger, **_: Any) -> None:
+    _format(logger)
+
+
+def _is_json() -> bool:
+    return os.environ.get(VARIABLE) == "json"
+
+
+def _format(logger: logging.Logger) -> None:
+    if _is_json():
+        formatter = json_formatter()
+        for handler in logger.handlers:
+            handler.setFormatter(formatter)
+
+
+def json_formatter() -> logging.Formatter:
+    """Makes an object of a record: its time, level, logger, process, message and own fields."""
+    # Here and not above: Flower imports this module, on machines that have not installed it.
+    from pythonjsonlogger.json import JsonFormatter
+
+    return JsonFormatter(
+        ("levelname", "name", "processName", "process", "message"),
+        rename_fields={
+            "levelname": "level",
+            "name": "logger",
+            "processName": "process",
+            "process": "pid",
+        },
+        timestamp="time",
+        defaults={"time": None},  # it is added last, and keeps the first place
+    )
+
+
+def _say(message: str, *_: Any) -> None:
+    """In place of Celery's own, which signal handlers call: they must not wait for a log's lock."""
+    record = logging.LogRecord(program.__name__, logging.WARNING, "", 0, message, None, None)
+    os.write(STDERR, f"{json_formatter().format(record)}\n".encode())

@@ -1,0 +1,102 @@
+"""What becomes of jobs, as this worker sees it: one line for each change, the same for all.
+
+A line is a sentence for people; its record carries the same facts as fields, which `--log-format
+json` has as keys. A job whose payload is no job fails without having run.
+"""
+
+from __future__ import annotations
+
+import logging
+from enum import StrEnum
+from typing import TypedDict
+
+from contract import names
+
+logger = logging.getLogger(__name__)
+
+
+class Event(StrEnum):
+    """What happened to a job."""
+
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    #: Another attempt is to be made, with another model ...
+    DOWNGRADED = "downgraded"
+    #: ... or because this one came to no end: its process was killed, or had no memory left ...
+    INTERRUPTED = "interrupted"
+    #: ... or because nobody is at it.
+    RESENT = "resent"
+    #: It cannot be begun, or put on record, just now.
+    DEFERRED = "deferred"
+    #: It has ended already.
+    SKIPPED = "skipped"
+
+
+#: What somebody may want to look into.
+_WARNINGS = (Event.FAILED, Event.DOWNGRADED, Event.INTERRUPTED, Event.RESENT)
+
+
+class Facts(TypedDict, total=False):
+    """What is known of a job beside its id."""
+
+    pairs: int
+    #: Which scores it, or was to.
+    model: str
+    #: Since the attempt began.
+    seconds: float
+    attempts: int
+    #: Pairs of which the model has read the beginning only.
+    truncated: int
+
+
+def say(
+    event: Event,
+    job_id: str,
+    facts: Facts | None = None,
+    *,
+    code: str | None = None,
+    reason: str | None = None,
+) -> None:
+    """Log what happened to a job.
+
+    The code is that of an error, of the reason for another model, or the state of a job that has
+    ended; the reason is for people.
+    """
+    facts = facts or {}
+    level = logging.WARNING if event in _WARNINGS else logging.INFO
+    said = (
+        _told(event, facts)
+        + (f" ({code})" if code else "")
+        + (f": {' '.join(reason.split())}" if reason else "")
+    )
+    fields = {"event": event.value, "job_id": job_id, **facts, "code": code, "reason": reason}
+    known = {name: value for name, value in fields.items() if value is not None}
+    logger.log(level, "Job %s %s%s", job_id, event, said, extra=known)
+
+
+def _told(event: Event, facts: Facts) -> str:
+    """The facts in words."""
+    truncated, attempts = facts.get("truncated"), facts.get("attempts")
+    parts = (
+        _work(event, facts),
+        f"{truncated:,} cut" if truncated else "",
+        f"attempt {attempts}" if attempts else "",
+    )
+    told = ", ".join(filter(None, parts))
+    return f": {told}" if told else ""
+
+
+def _work(event: Event, facts: Facts) -> str:
+    pairs, model, seconds = facts.get("pairs"), facts.get("model"), facts.get("seconds")
+    words = []
+    if pairs is not None:
+        words.append(f"{pairs:,} pairs")
+    if model is not None:
+        words.append(f"by {names.short_name(model)}")
+    if seconds is not None:
+        words.append(f"{'in' if event is Event.DONE else 'after'} {seconds:.3f} s")
+    if event is Event.DONE and pairs is not None and seconds:
+        words.append(f"({pairs / seconds:,.0f} pairs/s)")
+    return " ".join(words)
