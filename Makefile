@@ -42,6 +42,7 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
 
 # The unit tests beside all others, which mostly wait: one core would be idle for minutes.
 test: lint

@@ -1,0 +1,74 @@
+# Two images: `producer` (rerankq and Flower, no torch) and `worker`. Builds with and without
+# BuildKit.
+#
+#   docker build --target producer -t rerankq-producer .
+#   docker build --target worker -t rerankq-worker .
+#
+# TORCH_INDEX  where torch comes from: its CPU build, or for a GPU .../whl/cu126
+# MODELS       names to put into the worker's image, separated by spaces; `bundled` is there anyway
+
+FROM python:3.11.14-slim-bookworm AS base
+ENV PATH=/opt/rerankq/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    HF_HOME=/var/lib/rerankq/models
+# A volume takes its owner from the folder that it is first mounted on.
+RUN groupadd --gid 10001 rerankq \
+    && useradd --uid 10001 --gid 10001 --create-home --shell /usr/sbin/nologin rerankq \
+    && install --directory --owner rerankq --group rerankq --mode 700 \
+        /var/lib/rerankq/models /var/lib/rerankq/flower
+
+
+# Without the code, so that a change of the code does not fetch all dependencies again.
+FROM base AS producer-dependencies
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_CACHE_DIR=1 \
+    PIP_CONSTRAINT=/source/constraints.txt
+WORKDIR /source
+COPY pyproject.toml constraints.txt deploy/requirements.py ./
+RUN python -m venv /opt/rerankq \
+    && python requirements.py monitor eval > producer.txt \
+    && pip install --requirement producer.txt
+
+FROM producer-dependencies AS code
+COPY README.md ./
+COPY contract contract
+COPY producer producer
+COPY worker worker
+COPY examples/packages examples/packages
+RUN pip wheel --no-deps --wheel-dir /wheel .
+
+FROM producer-dependencies AS producer-installed
+COPY --from=code /wheel /wheel
+RUN pip install --no-deps /wheel/*.whl
+
+FROM base AS producer
+COPY --from=producer-installed /opt/rerankq /opt/rerankq
+USER 10001:10001
+WORKDIR /home/rerankq
+ENTRYPOINT ["rerankq"]
+
+
+# Below `producer`, because without BuildKit all stages above a target are built.
+FROM producer-dependencies AS worker-dependencies
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# Torch alone from its own index: all else, also what torch needs, is on PyPI.
+RUN python requirements.py worker > worker.txt \
+    && grep ^torch worker.txt > torch.txt \
+    && pip install --no-deps --index-url "$TORCH_INDEX" --requirement torch.txt \
+    && pip install --requirement worker.txt
+
+FROM worker-dependencies AS worker-installed
+COPY --from=code /wheel /wheel
+RUN pip install --no-deps /wheel/*.whl
+
+FROM base AS worker
+COPY --from=worker-installed /opt/rerankq /opt/rerankq
+USER 10001:10001
+WORKDIR /home/rerankq
+ARG MODELS=""
+# As the worker loads them: what is fetched is what it will look for, and is seen to be a reranker.
+RUN for model in $MODELS; do \
+        python -c 'import sys; from worker.models import load; load(sys.argv[1], "cpu")' "$model" \
+        || exit 1; \
+    done
+CMD ["celery", "-A", "worker", "worker", "--loglevel", "INFO"]

@@ -1,0 +1,16 @@
+"""Prints what pyproject.toml in the working directory asks for, with the extras that are named.
+
+Pip installs a project's dependencies only together with the project.
+"""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from pathlib import Path
+
+project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
+wanted = list(project["dependencies"])
+for extra in sys.argv[1:]:
+    wanted += project["optional-dependencies"][extra]
+sys.stdout.write("\n".join(wanted) + "\n")
