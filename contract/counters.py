@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from contract import jobs
+from contract import errors, jobs
 
 #: How much more of each field of the hash: a counter's name, with its label's value behind a space.
 Counts = Mapping[str, float]
@@ -26,16 +26,32 @@ class Counter:
     name: str
     help: str
     label: str | None = None
+    #: Values of the label that are known beforehand. They begin at zero: to Prometheus, a series
+    #: that begins at one has not grown.
+    values: tuple[str, ...] = ()
 
     def of(self, value: str = "") -> str:
         """Its field for a value of the label."""
         return f"{self.name} {value}" if self.label else self.name
 
 
+#: How a job can end, ...
+ENDS = (jobs.JobState.DONE, jobs.JobState.FAILED, jobs.JobState.CANCELLED)
+#: ... the codes of failures that a worker puts on record, and why another model scored it.
+CODES = tuple(
+    error.code
+    for error in (
+        *(errors.PayloadMissing, errors.PayloadInvalid, errors.LimitExceeded),
+        *(errors.ModelNotAllowed, errors.ModelUnavailable, errors.ScoringError, errors.BadScores),
+        *(errors.OutOfMemory, errors.TimeLimitExceeded, errors.AttemptsExhausted),
+    )
+)
+REASONS = (errors.OutOfMemory.code, errors.TimeLimitExceeded.code, jobs.WORKER_DIED)
+
 JOBS_ACCEPTED = Counter("jobs_accepted", "Jobs put on the queue, dead letters tried again included")
-JOBS_ENDED = Counter("jobs_ended", "Jobs that came to an end", "state")
-FAILURES = Counter("failures", "Jobs that failed, by the code of their failure", "code")
-DOWNGRADES = Counter("downgrades", "Jobs scored by the downgrade model, by why", "reason")
+JOBS_ENDED = Counter("jobs_ended", "Jobs that came to an end", "state", ENDS)
+FAILURES = Counter("failures", "Jobs that failed, by the code of their failure", "code", CODES)
+DOWNGRADES = Counter("downgrades", "Jobs scored by the downgrade model, by why", "reason", REASONS)
 ATTEMPTS = Counter("attempts", "Times that a worker began a job")
 DEATHS = Counter("attempt_deaths", "Attempts whose process was killed")
 QUERIES = Counter("queries", "Queries whose candidates were ranked", "model")
@@ -58,9 +74,6 @@ ALL = (
     *(QUERIES, PAIRS, DUPLICATES, TRUNCATED, TOKENS, PADDING, BATCHES),
     *(SHORTAGES, HALVINGS, SCORING_S, LOADING_S, LOADS),
 )
-
-#: How a job can end.
-ENDS = (jobs.JobState.DONE, jobs.JobState.FAILED, jobs.JobState.CANCELLED)
 
 
 def of_outcome(outcome: jobs.Outcome) -> Counts:
@@ -89,8 +102,10 @@ def arguments(counts: Counts) -> list[str | bytes | int]:
 
 def totals(reply: Mapping[Any, Any]) -> Totals:
     """What the hash holds, and a zero for what could have been counted and never was."""
-    found: Totals = {counter.name: {} if counter.label else {"": 0.0} for counter in ALL}
-    found[JOBS_ENDED.name] = dict.fromkeys(map(str, ENDS), 0.0)
+    found: Totals = {
+        counter.name: dict.fromkeys(map(str, counter.values) if counter.label else ("",), 0.0)
+        for counter in ALL
+    }
     of_models = [counter.name for counter in ALL if counter.label == "model"]
     for field, amount in reply.items():
         name, _, value = field.decode().partition(" ")

@@ -113,7 +113,7 @@ def _queue(status: jobs.QueueStatus) -> str:
 
 def _by_label(status: jobs.QueueStatus, counter: Counter) -> str:
     counted = sorted(status.counters.get(counter.name, {}).items())
-    return ", ".join(f"{amount:,.0f} {label}" for label, amount in counted) or "0"
+    return ", ".join(f"{amount:,.0f} {label}" for label, amount in counted if amount) or "0"
 
 
 def _memory(status: jobs.QueueStatus) -> str:

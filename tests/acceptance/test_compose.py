@@ -18,6 +18,7 @@ from flower.events import get_prometheus_metrics
 from contract import counters
 from contract.settings import Settings
 from producer import metrics
+from tests import processes
 from worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[2]
@@ -31,18 +32,17 @@ OURS = {name for name, each in SERVICES.items() if each["image"].startswith("rer
 PASSWORDS = ("REDIS_PASSWORD", "FLOWER_PASSWORD", "GRAFANA_PASSWORD")
 DASHBOARDS = sorted((DEPLOY / "grafana" / "dashboards").glob("*.json"))
 
-PROMTOOL = shutil.which("promtool")
-
 #: Only what Flower itself reads.
 FLOWER_ONLY = {"flower_open"}
 
 
 @pytest.fixture(params=["docker-compose", "docker compose"])
 def program(request: pytest.FixtureRequest) -> list[str]:
-    """Each of the two that this machine has."""
+    """Each of the two that this machine has; the second is a plugin of `docker`."""
+    if request.param == "docker-compose":
+        return [processes.program("docker-compose")]
     command: list[str] = request.param.split()
     there = shutil.which(command[0]) is not None
-    # Docker may be here without its plugin.
     if not there or subprocess.run([*command, "version"], capture_output=True).returncode:
         pytest.skip(f"no {request.param} here")
     return command
@@ -311,7 +311,6 @@ def test_the_dashboard_finds_the_data_source_that_is_provisioned() -> None:
         assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
 
 
-@pytest.mark.skipif(PROMTOOL is None, reason="no promtool here")
 @pytest.mark.parametrize(
     "check",
     [
@@ -321,6 +320,7 @@ def test_the_dashboard_finds_the_data_source_that_is_provisioned() -> None:
     ids=["config", "rules"],
 )
 def test_prometheus_accepts_its_configuration_and_alerts_fire(check: tuple[str | Path]) -> None:
-    done = subprocess.run([str(PROMTOOL), *check], capture_output=True, text=True, check=False)
+    promtool = processes.program("promtool")
+    done = subprocess.run([promtool, *check], capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stdout + done.stderr
