@@ -537,6 +537,17 @@ def test_no_ids_have_no_outcomes(do: Do, records: Records) -> None:
     assert do(records.outcomes([])) == {}
 
 
+def test_an_outcome_of_a_newer_worker_is_read_for_what_is_known_of_it(
+    do: Do, records: Records, client: redis.Redis
+) -> None:
+    do(records.accept(job("j")))
+    told = json.loads(result_of("j").model_dump_json())
+    told["provenance"]["news"] = told["news"] = "of a later version"
+    client.set(records.keys.outcome("j"), zlib.compress(json.dumps(told).encode()), ex=60)
+
+    assert do(records.outcomes(["j"])) == {"j": result_of("j")}
+
+
 @pytest.mark.parametrize(
     "stored",
     [
