@@ -1,0 +1,92 @@
+"""`rerankq status --watch` in a terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tests.acceptance.faults.parts import Server, linux_only
+from tests.processes import end, rerankq, wait_until
+
+pytestmark = linux_only
+
+
+class Terminal:
+    """A command that is watched."""
+
+    def __init__(self, *command: str, environment: dict[str, str]) -> None:
+        self._ours, its = pty.openpty()
+        size = {"COLUMNS": "120", "LINES": "50", "TERM": "xterm"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "producer", *command],
+            env=os.environ | environment | size,
+            stdin=its,
+            stdout=its,
+            stderr=its,
+        )
+        os.close(its)
+        os.set_blocking(self._ours, False)
+
+    def shown(self) -> str:
+        """What was shown since this was last asked."""
+        try:
+            return os.read(self._ours, 2**20).decode()
+        except BlockingIOError:
+            return ""
+
+    def close(self) -> None:
+        end(self.process)
+        os.close(self._ours)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as made:
+        yield made
+
+
+@pytest.fixture
+def terminal(server: Server) -> Iterator[Terminal]:
+    command = ("status", "--watch", "--interval", "0.1")
+    made = Terminal(*command, environment={"RERANKQ_REDIS_URL": server.url})
+    yield made
+    made.close()
+
+
+def test_it_goes_on_while_redis_is_away_and_until_ctrl_c(
+    server: Server, terminal: Terminal
+) -> None:
+    wait_until(lambda: "done/s" in terminal.shown(), "rates are shown")
+    with server.away():
+        wait_until(lambda: "does not answer" in terminal.shown(), "the trouble is shown")
+        terminal.shown()
+    wait_until(
+        lambda: "does not answer" not in (text := terminal.shown()) and "done/s" in text,
+        "it is over",
+    )
+
+    terminal.process.send_signal(signal.SIGINT)
+
+    assert terminal.process.wait(30) == 0
+
+
+def test_it_does_not_begin_without_redis() -> None:
+    done = rerankq(
+        *("status", "--watch"), environment={"RERANKQ_REDIS_URL": "redis://127.0.0.1:1/0"}
+    )
+
+    assert done.returncode == 4
+    assert done.stderr.startswith("Error: Redis at redis://127.0.0.1:1/0 does not answer")
+
+
+def test_it_is_for_the_whole_service() -> None:
+    done = rerankq("status", "some-job", "--watch", environment={})
+
+    assert done.returncode == 2
+    assert "--watch" in done.stderr
