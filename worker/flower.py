@@ -11,15 +11,15 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from celery import signals, states
 
 from worker.settings import WorkerSettings
 
-#: EX_CONFIG of sysexits.h: what Flower ends with that nobody has to log in to.
-EXIT_NO_LOGIN = 78
+#: EX_CONFIG of sysexits.h: what Flower ends with if nobody would have to log in.
+EXIT_CONFIG = 78
 
 OPEN_MESSAGE = (
     "Flower does not start: everybody who reaches it could read all, and stop workers. Set"
@@ -66,13 +66,28 @@ def _check(**_: object) -> None:
     from flower.options import options
 
     if not (_has_login(options) or WorkerSettings.load().flower_open):
-        print(OPEN_MESSAGE, file=sys.stderr)  # noqa: T201
-        raise SystemExit(EXIT_NO_LOGIN)
+        _give_up(OPEN_MESSAGE)
     # No variable can hold a function.
     options.format_task = format_task
     if options.persistent:
-        # Flower reads its state back with pickle: the folder is for its user alone.
-        Path(options.db).absolute().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_folder(Path(options.db).absolute().parent)
+
+
+def _make_folder(folder: Path) -> None:
+    """For what Flower remembers, which it reads back with pickle: for its user alone."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        _give_up(
+            f"Flower has no place for its state ({error}): set FLOWER_DB to a file that it may"
+            " write, or FLOWER_PERSISTENT=false."
+        )
+
+
+def _give_up(message: str) -> NoReturn:
+    # No error of ours: Celery would log it, and Flower would start.
+    print(message, file=sys.stderr)  # noqa: T201
+    raise SystemExit(EXIT_CONFIG)
 
 
 def format_task(task: Any) -> Any:

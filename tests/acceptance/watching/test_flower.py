@@ -15,7 +15,7 @@ import pytest
 from contract import errors, jobs, names
 from tests.acceptance.faults.parts import SHORT, linux_only
 from tests.acceptance.watching.conftest import UNSEEN, Watched
-from tests.acceptance.watching.parts import Flower, nonzero, samples
+from tests.acceptance.watching.parts import LOGIN, Flower, nonzero, samples
 from tests.processes import wait_until
 
 pytestmark = linux_only
@@ -151,6 +151,13 @@ def test_it_does_not_start_open(watched: Watched, login: str) -> None:
     assert done.returncode == 78
     assert "FLOWER_BASIC_AUTH=USER:PASSWORD" in done.stderr
     assert "RERANKQ_FLOWER_OPEN" in done.stderr
+
+
+def test_it_does_not_start_where_it_could_remember_nothing(watched: Watched) -> None:
+    done = start(watched, FLOWER_BASIC_AUTH=LOGIN, FLOWER_DB="/proc/nowhere/state")
+
+    assert done.returncode == 78
+    assert "FLOWER_DB" in done.stderr
 
 
 def test_it_starts_open_if_that_is_said(watched: Watched, tmp_path: Path) -> None:
