@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import redis
+from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Task
-from kombu.exceptions import OperationalError
 
 from contract import names
 
@@ -32,5 +31,8 @@ def cancelled(task: Task) -> None:
 def _tell(task: Task, event: str, **fields: Any) -> None:
     try:
         task.send_event(event, retry=False, **fields)
-    except (OperationalError, redis.RedisError) as error:
+    except SoftTimeLimitExceeded:
+        raise
+    # Whatever it is, no job fails for it.
+    except Exception as error:  # noqa: BLE001
         logger.warning("Flower was not told of %s (%s): %s", task.request.id, event, error)
