@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import click
 from celery import signals, states
 
+from contract import names
 from worker.settings import WorkerSettings
 
 #: EX_CONFIG of sysexits.h: what Flower ends with if nobody would have to log in.
@@ -109,8 +110,9 @@ def _in_words(result: str) -> str:
         downgraded = " (downgraded)" if made["downgraded"] else ""
         truncated = f"{made['truncated']:,} truncated, " if made["truncated"] else ""
         speed = f"{made['pairs']:,} pairs, {made['pairs_per_s']:,.0f}/s"
-        return f"{made['model']}{downgraded}: {speed}, {truncated}{made['seconds']:.2f} s"
-    except (ValueError, SyntaxError, LookupError, TypeError):
+        model = names.short_name(made["model"])
+        return f"{model}{downgraded}: {speed}, {truncated}{made['seconds']:.2f} s"
+    except (ValueError, SyntaxError, LookupError, TypeError, AttributeError):
         return result
 
 

@@ -182,7 +182,7 @@ def _downgraded(
 def summary(provenance: jobs.Provenance) -> dict[str, Any]:
     """What Flower's Result column shows, the most telling first."""
     return {
-        "model": names.short_name(provenance.model),
+        "model": provenance.model,
         "downgraded": provenance.downgraded,
         "pairs": provenance.pairs,
         "pairs_per_s": round(provenance.pairs / max(provenance.seconds, 1e-6), 1),

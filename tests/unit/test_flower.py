@@ -12,7 +12,7 @@ from worker import flower
 from worker.settings import WorkerSettings
 
 SUMMARY = {
-    "model": "ms-marco-MiniLM-L-6-v2",
+    "model": "cross-encoder/ms-marco-MiniLM-L-6-v2",
     "downgraded": False,
     "pairs": 1000,
     "pairs_per_s": 86.6,
