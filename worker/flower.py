@@ -45,7 +45,7 @@ def defaults(settings: WorkerSettings) -> dict[str, str]:
         "persistent": "true",
         "db": str(_state_folder() / f"flower-{settings.namespace}"),
         "state_save_interval": "60000",  # ms; it is busy with saving for a part of a second
-        "max_tasks": "10000",  # about 60 MB
+        "max_tasks": "10000",  # 90 MB
         "purge_offline_workers": "3600",  # s; a container's new name at each start adds up
         # Seconds. Jobs take from some milliseconds to the time limit.
         "task_runtime_metric_buckets": "0.01,0.03,0.1,0.3,1,3,10,30,60,120,300,600",

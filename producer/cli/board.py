@@ -101,14 +101,13 @@ def _overview(now: Look, before: Look | None) -> list[tuple[str, str]]:
 
 
 def _queue(status: jobs.QueueStatus) -> str:
-    if status.oldest_queued_s is None:
-        return f"{status.queue_depth:,}"
-    steps = [
+    waiting = [
         f"{length:,} of priority {step}" for step, length in status.queue_lengths.items() if length
     ]
-    return ", ".join(
-        (f"{status.queue_depth:,}", *steps, f"the oldest for {status.oldest_queued_s:.1f} s")
-    )
+    depth = f"{status.queue_depth:,}" + (f" ({', '.join(waiting)})" if waiting else "")
+    if status.oldest_queued_s is None:
+        return depth
+    return f"{depth}, the oldest for {status.oldest_queued_s:.1f} s"
 
 
 def _by_label(status: jobs.QueueStatus, counter: Counter) -> str:
