@@ -7,7 +7,8 @@ One endpoint tells of all workers; nothing has to be asked of each.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from contract import counters
@@ -23,51 +24,46 @@ except ImportError as error:
 
 logger = logging.getLogger(__name__)
 
-#: What there is now, beside what was counted: name, help, label, and where it stands.
-_Value = Callable[[QueueStatus], dict[str, float]]
-GAUGES: tuple[tuple[str, str, str | None, _Value], ...] = (
-    ("workers", "Workers that answer", None, lambda status: {"": len(status.workers)}),
-    (
+
+@dataclass(frozen=True)
+class Gauge:
+    """What there is now, beside what was counted."""
+
+    name: str
+    help: str
+    #: Where it stands: a number, or one by each value of the label.
+    read: Callable[[QueueStatus], float | Mapping[str, float]]
+    label: str | None = None
+
+
+GAUGES = (
+    Gauge("workers", "Workers that answer", lambda status: len(status.workers)),
+    Gauge(
         "queue_messages",
         "Messages waiting for a worker, by priority (0 is first)",
-        "priority",
         lambda status: {str(step): length for step, length in status.queue_lengths.items()},
+        "priority",
     ),
-    (
+    Gauge(
         "oldest_queued_seconds",
         "How long the oldest job has waited that no worker has begun; 0 if none waits",
-        None,
-        lambda status: {"": status.oldest_queued_s or 0.0},
+        lambda status: status.oldest_queued_s or 0.0,
     ),
-    (
+    Gauge(
         "jobs",
         "Jobs that wait, and jobs that workers have begun",
-        "state",
         lambda status: {state: status.jobs[state] for state in (JobState.QUEUED, JobState.RUNNING)},
+        "state",
     ),
-    (
-        "unacked_messages",
-        "Messages that workers hold",
-        None,
-        lambda status: {"": status.unacked},
+    Gauge("unacked_messages", "Messages that workers hold", lambda status: status.unacked),
+    Gauge(
+        "dead_letters", "Failed jobs that can be tried again", lambda status: status.dead_letters
     ),
-    (
-        "dead_letters",
-        "Failed jobs that can be tried again",
-        None,
-        lambda status: {"": status.dead_letters},
-    ),
-    (
-        "redis_memory_used_bytes",
-        "What Redis uses",
-        None,
-        lambda status: {"": status.redis_memory_bytes},
-    ),
-    (
+    Gauge("redis_memory_used_bytes", "What Redis uses", lambda status: status.redis_memory_bytes),
+    Gauge(
         "redis_memory_max_bytes",
         "What Redis may use; 0 for no limit",
-        None,
-        lambda status: {"": status.redis_max_memory_bytes},
+        lambda status: status.redis_max_memory_bytes,
     ),
 )
 
@@ -118,9 +114,10 @@ class _Service(Collector):
 
 
 def _gauges(status: QueueStatus) -> Iterable[Any]:
-    for name, text, label, value in GAUGES:
-        family = GaugeMetricFamily(f"rerankq_{name}", text, labels=_labels(label))
-        _fill(family, label, value(status))
+    for gauge in GAUGES:
+        family = GaugeMetricFamily(f"rerankq_{gauge.name}", gauge.help, labels=_labels(gauge.label))
+        value = gauge.read(status)
+        _fill(family, gauge.label, value if isinstance(value, Mapping) else {"": value})
         yield family
 
 
@@ -137,6 +134,6 @@ def _labels(label: str | None) -> tuple[str, ...]:
     return (label,) if label else ()
 
 
-def _fill(family: Any, label: str | None, amounts: dict[str, float]) -> None:
+def _fill(family: Any, label: str | None, amounts: Mapping[str, float]) -> None:
     for value, amount in sorted(amounts.items()):
         family.add_metric((value,) if label else (), amount)

@@ -265,7 +265,7 @@ def rules() -> list[str]:
 
 def ours() -> set[str]:
     """Names of the samples of `rerankq metrics`."""
-    gauges = {f"rerankq_{name}" for name, *_ in metrics.GAUGES}
+    gauges = {f"rerankq_{gauge.name}" for gauge in metrics.GAUGES}
     return gauges | {f"rerankq_{each.name}_total" for each in counters.ALL} | {"rerankq_redis_up"}
 
 

@@ -30,7 +30,7 @@ def test_every_setting_is_explained() -> None:
 
 def test_every_metric_is_explained() -> None:
     counted = [f"rerankq_{counter.name}_total" for counter in counters.ALL]
-    gauges = [f"rerankq_{name}" for name, *_ in metrics.GAUGES]
+    gauges = [f"rerankq_{gauge.name}" for gauge in metrics.GAUGES]
     for name in (*counted, *gauges, "rerankq_redis_up"):
         assert f"`{name}`" in OPERATIONS
 
