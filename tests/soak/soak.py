@@ -3,7 +3,8 @@
     python -m tests.soak.soak --jobs 1000 --seed 7
 
 Every job that was accepted has ended in exactly one result or failure (lost = 0), which never
-changed (doubled = 0) and has the scores of the model it names, to the last bit (mixed = 0).
+changed (doubled = 0) and has the scores of the model it names, to the last bit (mixed = 0). What
+`rerankq metrics` tells of them is the same (miscounted = 0).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from contract import jobs
+from contract import counters, jobs
 from contract.errors import RerankError
 from contract.names import Keys
 from contract.settings import Settings
@@ -65,12 +66,17 @@ class Books:
     lost: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
     mixed: list[str] = field(default_factory=list)
+    miscounted: list[str] = field(default_factory=list)
 
     @property
     def balanced(self) -> bool:
         """Nothing lost, nothing doubled, nothing mixed, and every job is accounted for."""
         accounted = self.results.total() + self.failures.total() + len(self.lost)
-        return not (self.lost or self.doubled or self.mixed) and accounted == self.jobs
+        return not any(self._wrong) and accounted == self.jobs
+
+    @property
+    def _wrong(self) -> tuple[list[str], ...]:
+        return self.lost, self.doubled, self.mixed, self.miscounted
 
     def __str__(self) -> str:
         def of(counts: Counter[str] | Counter[int]) -> str:
@@ -84,8 +90,8 @@ class Books:
                 f"faults       {self.faults.total()}: {of(self.faults)}",
                 f"worker       starts {self.worker_starts}; refused submissions {self.refusals}",
                 f"executions   of one job: {of(self.executions)}",
-                f"lost {len(self.lost)}, doubled {len(self.doubled)}, mixed {len(self.mixed)}",
-                *(f"  {each}" for each in (*self.lost, *self.doubled, *self.mixed)),
+                "lost {}, doubled {}, mixed {}, miscounted {}".format(*map(len, self._wrong)),
+                *(f"  {each}" for wrong in self._wrong for each in wrong),
             )
         )
 
@@ -180,10 +186,13 @@ class Soak:
         books = self.books
         letters = {letter.job_id for letter in client.dead_letters(len(self._jobs))}
         books.dead_letters = len(letters)
+        amounts: Counter[str] = Counter()
         with client.watch() as watch:
             for job in self._jobs:
                 ended = watch.any_of([job.id], 0).get(job.id)
                 books.executions[client.status(job.id).attempts] += 1
+                if isinstance(ended, jobs.Outcome):
+                    amounts.update(counters.of_outcome(ended))
                 if isinstance(ended, jobs.JobResult):
                     role = "downgraded" if ended.provenance.downgraded else "full"
                     books.results[role] += 1
@@ -199,7 +208,14 @@ class Soak:
                         books.lost.append(f"{job.id} failed ({ended.code}) and is no dead letter")
                 else:
                     books.lost.append(f"{job.id}: {ended!r}")
-        totals = client.status().jobs
+        amounts[counters.JOBS_ACCEPTED.of()] = len(self._jobs)
+        amounts[counters.ATTEMPTS.of()] = sum(books.executions.elements())
+        status = client.status()
+        for what, amount in amounts.items():
+            name, _, label = what.partition(" ")
+            if (told := status.counters[name].get(label, 0)) != amount:
+                books.miscounted.append(f"{what}: {told:,.0f} instead of {amount:,.0f}")
+        totals = status.jobs
         ended_in_all = totals[jobs.JobState.DONE] + totals[jobs.JobState.FAILED]
         if ended_in_all != len(self._jobs):
             books.doubled.append(f"{ended_in_all} ends were recorded of {len(self._jobs)} jobs")
