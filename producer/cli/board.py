@@ -25,6 +25,10 @@ _OF_MODELS: tuple[tuple[str, Counter], ...] = (
 )
 
 
+#: Of workers, where there are many.
+NAMES_SHOWN = 6
+
+
 @dataclass(frozen=True)
 class Look:
     """The service at a moment of this machine's monotonic clock, in seconds."""
@@ -81,13 +85,10 @@ def pairs(rows: Sequence[tuple[str, str]]) -> Table:
 
 def _overview(now: Look, before: Look | None) -> list[tuple[str, str]]:
     status = now.status
-    workers = (
-        f"{len(status.workers)} ({', '.join(status.workers)})" if status.workers else "none answers"
-    )
     ended = ", ".join(f"{status.jobs[state]:,} {state}" for state in counters.ENDS)
     killed, attempts = now.counted(counters.DEATHS), now.counted(counters.ATTEMPTS)
     return [
-        ("workers", workers),
+        ("workers", _workers(status.workers)),
         ("queue depth", _queue(status)),
         ("in flight", f"{status.in_flight:,}"),
         ("unacked", f"{status.unacked:,}"),
@@ -98,6 +99,13 @@ def _overview(now: Look, before: Look | None) -> list[tuple[str, str]]:
         ("dead letters", f"{status.dead_letters:,}"),
         ("Redis memory", _memory(status)),
     ]
+
+
+def _workers(answer: Sequence[str]) -> str:
+    if not answer:
+        return "none answers"
+    more = ", ..." if len(answer) > NAMES_SHOWN else ""
+    return f"{len(answer)} ({', '.join(answer[:NAMES_SHOWN])}{more})"
 
 
 def _queue(status: jobs.QueueStatus) -> str:

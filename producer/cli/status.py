@@ -71,7 +71,12 @@ def metrics(settings: Settings, serve: bool, address: str, port: int) -> None:
         if not serve:
             click.echo(prometheus.text(client.status), nl=False)
             return
-        _, thread = prometheus.serve(client.status, address, port)
+        try:
+            _, thread = prometheus.serve(client.status, address, port)
+        except OSError as error:
+            raise errors.RerankError(
+                f"cannot listen on {address}:{port} ({error.strerror}): choose another --port"
+            ) from error
         click.echo(f"metrics at http://{address}:{port}/metrics", err=True)
         with suppress(KeyboardInterrupt):
             thread.join()
@@ -83,27 +88,31 @@ def _look(client: RerankClient) -> board.Look:
 
 def _watch(client: RerankClient, interval_s: float, as_json: bool) -> None:
     console = Console()
-    with Live(console=console, auto_refresh=False) as live:
+    if as_json or not console.is_terminal:
         for now, before, trouble in _looks(client, interval_s):
-            if as_json and not trouble:
-                click.echo(now.status.model_dump_json())
-            elif trouble and not console.is_terminal:
+            if trouble:
                 click.echo(trouble, err=True)
-            elif console.is_terminal:
-                live.update(board.service(now, before, trouble), refresh=True)
+            elif as_json:
+                click.echo(now.status.model_dump_json())
             else:
                 console.print(board.service(now, before))
+    with Live(console=console, auto_refresh=False) as live:
+        for now, before, trouble in _looks(client, interval_s):
+            live.update(board.service(now, before, trouble), refresh=True)
 
 
 def _looks(
     client: RerankClient, interval_s: float
 ) -> Iterator[tuple[board.Look, board.Look | None, str]]:
-    """A look each interval, with the one before; or the last one, and why there is no other."""
-    now, before = _look(client), None
+    """A look each interval, with the one before; or the last one, and why there is no other.
+
+    Without an end. Raises `RedisUnavailable` if there is not even a first one.
+    """
+    now, before, trouble = _look(client), None, ""
     while True:
-        yield now, before, ""
+        yield now, before, trouble
         time.sleep(interval_s)
         try:
-            now, before = _look(client), now
+            now, before, trouble = _look(client), now, ""
         except errors.RedisUnavailable as error:
-            yield now, before, f"Error: {error}"
+            trouble = f"Error: {error}"

@@ -63,16 +63,27 @@ def test_it_goes_on_while_redis_is_away_and_until_ctrl_c(
     server: Server, terminal: Terminal
 ) -> None:
     wait_until(lambda: "done/s" in terminal.shown(), "rates are shown")
+
+    # When Redis is away
     with server.away():
         wait_until(lambda: "does not answer" in terminal.shown(), "the trouble is shown")
-        terminal.shown()
-    wait_until(
-        lambda: "does not answer" not in (text := terminal.shown()) and "done/s" in text,
-        "it is over",
-    )
+        # Then each picture says so, until it is back
+        pictures = ""
 
+        def some() -> bool:
+            nonlocal pictures
+            pictures += terminal.shown()
+            return pictures.count("queue depth") >= 5
+
+        wait_until(some, "some pictures")
+        assert pictures.count("does not answer") >= pictures.count("queue depth") - 1
+
+    def over() -> bool:
+        text = terminal.shown()
+        return "done/s" in text and "does not answer" not in text
+
+    wait_until(over, "the trouble is over")
     terminal.process.send_signal(signal.SIGINT)
-
     assert terminal.process.wait(30) == 0
 
 
@@ -90,3 +101,14 @@ def test_it_is_for_the_whole_service() -> None:
 
     assert done.returncode == 2
     assert "--watch" in done.stderr
+
+
+def test_metrics_are_not_served_where_somebody_else_listens(server: Server) -> None:
+    done = rerankq(
+        *("metrics", "--serve", "--port", str(server.port)),
+        environment={"RERANKQ_REDIS_URL": server.url},
+    )
+
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"Error: cannot listen on 127.0.0.1:{server.port}")
+    assert "--port" in done.stderr
