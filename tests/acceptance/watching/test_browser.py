@@ -17,7 +17,7 @@ from contract import names
 from tests.acceptance.faults.parts import linux_only
 from tests.acceptance.watching.conftest import Watched
 from tests.acceptance.watching.parts import LOGIN
-from tests.processes import program
+from tests.processes import PATIENCE_S, program
 
 pytestmark = linux_only
 
@@ -34,6 +34,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=1000 * PATIENCE_S)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program("chromium"), args=OPTIONS)
         yield browser
