@@ -26,7 +26,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
 WORKDIR /source
 COPY pyproject.toml constraints.txt deploy/requirements.py ./
 RUN python -m venv /opt/rerankq \
-    && python requirements.py monitor eval > producer.txt \
+    && python requirements.py monitor > producer.txt \
     && pip install --requirement producer.txt
 
 FROM producer-dependencies AS code

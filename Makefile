@@ -20,7 +20,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "rerankq needs Python 3.11 or newer: make PYTHON=python3.11 ..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --editable '.[worker,monitor,embedded,eval,dev]'
+	$(PIP) --editable '.[worker,monitor,embedded,dev]'
 	touch $@
 
 # The other rerankers are large: only who compares has them.

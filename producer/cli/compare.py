@@ -67,8 +67,6 @@ def compare(
     asked = comparing.check_models(models)
     files = runs.check_files(corpus, queries, run, requests, qrels)
     bad = formats.BadLines(skip=skip_invalid)
-    if qrels:
-        measures.require()
     with Collection(settings, bad, depth) as collection:
         pairs = runs.load(collection, files, qrels, bad).pairs
         size = pairs_per_job or rescoring.job_size(pairs)

@@ -85,8 +85,6 @@ def rescore(
     redo = _redo(retry_failed, rescore_downgraded)
     _check_resumption(output, restart, redo)
     bad = formats.BadLines(skip=skip_invalid)
-    if qrels:
-        measures.require()
     with Staging(settings, bad, depth) as staging:
         counts = runs.load(staging, files, qrels, bad)
         if dry_run or output is None:

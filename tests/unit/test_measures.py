@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import log2
 from pathlib import Path
+from random import Random
 
+import ir_measures
 import pytest
 
 from contract import jobs
@@ -127,20 +131,6 @@ def test_a_relevance_below_zero_is_not_relevant(tmp_path: Path) -> None:
     assert measured.after == values(1.0, 1.0, 1.0)
 
 
-def test_the_mean_is_over_all_queries_also_when_they_are_evaluated_in_parts(
-    tmp_path: Path,
-) -> None:
-    number = 2 * measures.QUERIES_AT_ONCE + 100
-    queries = [f"q{n}" for n in range(number)]
-    qrels = "".join(f"{each} 0 b 1\n" for each in queries)
-    after = {each: ["b", "a"] if n < number // 4 else ["a", "b"] for n, each in enumerate(queries)}
-    with scored(tmp_path, {each: ["a", "b"] for each in queries}, qrels, after) as both:
-        measured = measures.measure(*both)
-    assert (measured.judged, measured.ranked) == (number, number)
-    assert measured.before["MAP"] == pytest.approx(0.5)
-    assert measured.after["MAP"] == pytest.approx(0.25 * 1.0 + 0.75 * 0.5)
-
-
 def test_request_lines_are_measured_in_their_order(tmp_path: Path) -> None:
     candidates = [{"id": "a", "text": "t", "score": 1}, {"id": "b", "text": "t", "score": 9}]
     line = {"query_id": "q1", "query": "q", "candidates": candidates}
@@ -156,5 +146,42 @@ def test_request_lines_are_measured_in_their_order(tmp_path: Path) -> None:
     assert (measured.before["MRR@10"], measured.after["MRR@10"]) == (0.5, 1.0)
 
 
-def test_the_package_that_measures_is_there() -> None:
-    measures.require()
+def random_run(random: Random, scores: Sequence[float]) -> dict[str, float]:
+    ids = {f"{random.choice('abDÉ-_1')}{random.randrange(40)}" for _ in range(25)}
+    return {each: random.choice(scores) for each in sorted(ids)}
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        [0.0, 1.0, 2.0],  # many are equal
+        [1 + step * 1e-9 for step in range(5)],  # equal in single precision only
+        [step * 0.37 - 9 for step in range(50)],
+        [0.0, 1e300, -1e300],
+    ],
+    ids=["equal", "equal in single precision", "different", "beyond single precision"],
+)
+def test_the_numbers_are_those_of_ir_measures(scores: list[float]) -> None:
+    random = Random(1)
+    theirs = {
+        "nDCG@10": ir_measures.nDCG @ 10,
+        "MRR@10": ir_measures.RR @ 10,
+        "MAP": ir_measures.AP,
+    }
+    for _ in range(100):
+        run = random_run(random, scores)
+        relevance = {each: random.choice([-1, 0, 0, 1, 2]) for each in random_run(random, [0])}
+        evaluator = ir_measures.evaluator(list(theirs.values()), {"q": relevance})
+        expected = {value.measure: value.value for value in evaluator.iter_calc({"q": run})}
+        for name, measure in measures.MEASURES.items():
+            assert measure(relevance, run) == pytest.approx(expected[theirs[name]], abs=1e-9), name
+
+
+def test_measuring_needs_no_package_beside_those_of_the_producer() -> None:
+    loaded = (
+        "import sys, producer.measures; print({'numpy', 'scipy', 'ir_measures'} & {*sys.modules})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", loaded], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "set()\n"
