@@ -17,7 +17,7 @@ local time = redis.call('TIME')
 local now = string.format('%d.%06d', time[1], time[2])
 """
 
-#: Lua: whether the job has ended.
+#: Lua: whether the job has ended, and whether it is known at all: accepted, and not yet expired.
 _ENDED = """
 local state = redis.call('HGET', KEYS[1], 'state')
 local ended = state == 'done' or state == 'failed' or state == 'cancelled'
@@ -81,15 +81,16 @@ return 1
 )
 
 #: KEYS job queued running payload lease counters; ARGV id job_ttl token lease_ms grace_s
-#: max_attempts. Returns 'ended', 'held' (another attempt is under way), 'silent' (it may have died:
-#: to be asked again after the grace), 'exhausted' or 'started'; the number of attempts, of those
-#: that died, why to downgrade, the payload, and the state of a job that has ended. Asking twice
-#: with one token is asking once.
+#: max_attempts. Returns 'unknown' (no record of the job), 'ended', 'held' (another attempt is under
+#: way), 'silent' (it may have died: to be asked again after the grace), 'exhausted' or 'started';
+#: the number of attempts, of those that died, why to downgrade, the payload, and the state of a job
+#: that has ended. Asking twice with one token is asking once.
 START = (
     _NOW
     + _ENDED
     + _COUNT
     + """
+if not state then return {'unknown', 0, 0, '', false} end
 if ended then return {'ended', 0, 0, '', false, state} end
 local attempts = tonumber(redis.call('HGET', KEYS[1], 'attempts') or 0)
 local open = redis.call('HGET', KEYS[1], 'open')
@@ -163,16 +164,17 @@ return 1
 
 #: KEYS job outcome payload queued running totals lease dead counters; ARGV id outcome state code
 #: channel result_ttl job_ttl, how the token begins, the message of a dead letter, then counters and
-#: what to add to them. Returns 1 if this outcome stands now, 0 if the job had ended before, or
-#: another attempt than the token's is under way. The payload of a dead letter stays, to be tried
-#: again.
+#: what to add to them. Returns 1 if this outcome stands now, 0 if the job had ended before, has no
+#: record, or another attempt than the token's is under way. The payload of a dead letter stays, to
+#: be tried again.
 FINISH = (
     _NOW
     + _ENDED
     + _COUNT
     + """
 local open = redis.call('HGET', KEYS[1], 'open')
-if ended or (ARGV[8] ~= '' and open and string.sub(open, 1, #ARGV[8]) ~= ARGV[8]) then return 0 end
+if ended or not state then return 0 end
+if ARGV[8] ~= '' and open and string.sub(open, 1, #ARGV[8]) ~= ARGV[8] then return 0 end
 redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[6])
 redis.call('HSET', KEYS[1], 'state', ARGV[3], 'code', ARGV[4], 'ended_at', now)
 redis.call('HDEL', KEYS[1], 'open', 'silent_since')

@@ -68,6 +68,11 @@ def _attempt(task: Task, job_id: str) -> dict[str, Any]:
         )
     )
     match started.verdict:
+        case Verdict.UNKNOWN:
+            # A late copy of a message, or a forged one. Recording anything would give a job that
+            # was forgotten a second end.
+            logbook.say(Event.SKIPPED, job_id, code="unknown", reason="there is no record of it")
+            raise Ignore
         case Verdict.ENDED:
             _skip(task, job_id, started.ended)
         case Verdict.HELD:

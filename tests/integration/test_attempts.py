@@ -9,7 +9,6 @@ import redis
 
 from contract import attempts
 from contract.attempts import Started, Verdict
-from contract.errors import PayloadMissing
 from contract.jobs import JobState
 from contract.records import Records
 from contract.settings import Settings
@@ -129,14 +128,13 @@ def test_an_ended_job_is_not_begun(tried: Attempts) -> None:
     assert not tried.leased()
 
 
-def test_a_job_without_records_is_begun_and_found_to_have_no_payload(store: JobStore) -> None:
-    records = store.records
+def test_a_job_without_records_is_not_begun_and_leaves_no_trace(
+    store: JobStore, client: redis.Redis, settings: Settings
+) -> None:
+    started = store.do(attempts.start(store.records, "gone", ME, max_attempts=4, lease_s=LONG_S))
 
-    started = store.do(attempts.start(records, "gone", ME, max_attempts=4, lease_s=LONG_S))
-
-    assert (started.verdict, started.attempts) == (Verdict.STARTED, 1)
-    with pytest.raises(PayloadMissing):
-        records.job("gone", started.payload)
+    assert (started.verdict, started.attempts) == (Verdict.UNKNOWN, 0)
+    assert keys_of(client, settings) == []
 
 
 # Silence
@@ -413,9 +411,8 @@ def test_the_last_allowed_attempt_counts_as_dead_before_the_job_is_given_up(
 # Keys
 
 
-@pytest.mark.parametrize("accepted", [True, False])
 def test_every_key_has_a_time_to_live_at_every_step(
-    store: JobStore, client: redis.Redis, settings: Settings, accepted: bool
+    store: JobStore, client: redis.Redis, settings: Settings
 ) -> None:
     records: Records = store.records
     steps = {
@@ -426,8 +423,7 @@ def test_every_key_has_a_time_to_live_at_every_step(
         "ask in vain": attempts.start(records, "j", THIRD, max_attempts=4, lease_s=LONG_S),
         "finish": records.finish(failure_of("j"), OTHER, dead_letter=True),
     }
-    if accepted:
-        store.do(records.accept(job("j")))
+    store.do(records.accept(job("j")))
     for name, step in steps.items():
         store.do(step)  # type: ignore[arg-type]
         found = keys_of(client, settings)

@@ -13,7 +13,7 @@ import pytest
 import redis
 import redis.asyncio
 
-from contract import attempts, counters, jobs, names, overview
+from contract import attempts, counters, dead_letters, jobs, names, overview
 from contract.errors import (
     InvalidInput,
     JobConflict,
@@ -287,13 +287,37 @@ def test_an_ended_job_is_not_started_again(
     assert do(records.status(made.id)) == before
 
 
-def test_a_job_whose_records_expired_can_be_started_and_ended(do: Do, records: Records) -> None:
-    """Its message may still come; then its caller learns why there is no result."""
-    assert do(begin(records, "expired")).attempts == 1
-    assert do(records.finish(failure_of("expired", "payload_missing")))
+LATE = ("forgotten", "expired", "dropped", "cancelled", "never-accepted")
 
-    status = do(records.status("expired"))
-    assert (status.state, status.code) == (JobState.FAILED, "payload_missing")
+
+@pytest.mark.parametrize("late", LATE)
+def test_a_late_message_adds_no_end_to_a_job_whose_record_has_gone(
+    do: Do, records: Records, client: redis.Redis, settings: Settings, late: str
+) -> None:
+    # Given a job that ended, and whose record expired afterwards
+    if late != "never-accepted":
+        do(records.accept(job("j")))
+        do(begin(records, "j", "token"))
+    if late == "forgotten":
+        do(records.finish(result_of("j"), "token"))
+        do(records.forget("j"))
+    if late == "dropped":
+        do(records.finish(failure_of("j"), "token", dead_letter=True))
+        do(dead_letters.drop(records, "j"))
+    if late == "cancelled":
+        do(records.finish(failure_of("j", jobs.CANCELLED)))
+    client.delete(records.keys.job("j"))
+    client.zrem(records.keys.running, "j")
+    ends = do(overview.status(records, [])).jobs
+    before = keys_of(client, settings)
+    # When a copy of its message comes
+    started = do(begin(records, "j"))
+    recorded = do(records.finish(failure_of("j", "payload_missing"), "token"))
+    do(records.mark_sent("j"))
+    # Then nothing is recorded
+    assert (started.verdict, recorded) == (attempts.Verdict.UNKNOWN, False)
+    assert do(overview.status(records, [])).jobs == ends
+    assert keys_of(client, settings) == before
 
 
 @pytest.mark.parametrize(
@@ -395,6 +419,8 @@ def test_the_end_of_a_job_is_told_once_to_those_who_listen(
         # Given somebody who listens
         listener.subscribe(records.keys.done)
         assert listener.get_message(timeout=10)["type"] == "subscribe"
+        for name in ("a", "b"):
+            do(records.accept(job(name)))
         # When a job ends, is ended again, and then another ends
         for outcome in (result_of("a"), failure_of("a"), result_of("b")):
             do(records.finish(outcome))
@@ -407,10 +433,9 @@ def test_every_key_has_a_time_to_live_of_its_kind(
     do: Do, records: Records, client: redis.Redis, settings: Settings
 ) -> None:
     # Given jobs in all states
-    for name in ("queued", "running", "done", "failed", "dead", "forgotten", "orphan"):
-        if name != "orphan":
-            do(records.accept(job(name)))
-            do(records.mark_sent(name))
+    for name in ("queued", "running", "done", "failed", "dead", "forgotten"):
+        do(records.accept(job(name)))
+        do(records.mark_sent(name))
         if name != "queued":
             do(begin(records, name))
     for outcome in (result_of("done"), failure_of("failed"), result_of("forgotten")):
@@ -422,8 +447,7 @@ def test_every_key_has_a_time_to_live_of_its_kind(
     longest = dict.fromkeys(keys_of(client, settings), settings.job_ttl_s)
     for name in ("queued", "running"):
         longest[keys.payload(name)] = settings.payload_ttl_s
-    for name in ("running", "orphan"):
-        longest[keys.lease(name)] = LEASE_S
+    longest[keys.lease("running")] = LEASE_S
     for name in ("done", "failed", "dead"):
         longest[keys.outcome(name)] = settings.result_ttl_s
     longest[keys.job("forgotten")] = 2 * settings.visibility_timeout_s
@@ -560,8 +584,9 @@ def test_an_outcome_of_a_newer_worker_is_read_for_what_is_known_of_it(
 def test_an_outcome_that_cannot_be_read_is_an_error_and_spares_the_others(
     do: Do, records: Records, client: redis.Redis, stored: bytes
 ) -> None:
-    do(records.finish(result_of("j")))
-    do(records.finish(result_of("good")))
+    for name in ("j", "good"):
+        do(records.accept(job(name)))
+        do(records.finish(result_of(name)))
     client.set(records.keys.outcome("j"), stored, ex=60)
 
     found = do(records.outcomes(["j", "good"]))

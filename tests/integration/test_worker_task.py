@@ -19,7 +19,7 @@ import pytest
 import redis
 
 from contract import attempts, dead_letters, jobs, overview
-from contract.errors import RerankError
+from contract.errors import JobNotFound, RerankError
 from contract.jobs import JobState
 from contract.records import Records, compress
 from contract.settings import KNOWN_MODELS, Settings
@@ -376,7 +376,6 @@ def test_a_job_that_wants_no_other_model_or_the_smallest_anyway_is_scored_with_i
     ("job_id", "code", "says"),
     [
         ("payload-gone", "payload_missing", "RERANKQ_PAYLOAD_TTL_S"),
-        ("never-accepted", "payload_missing", "RERANKQ_PAYLOAD_TTL_S"),
         ("garbage", "payload_invalid", "no compressed payload"),
         ("cut-short", "payload_invalid", "cut short"),
         ("wrong-schema", "payload_invalid", "does not validate"),
@@ -435,6 +434,11 @@ def test_a_message_delivered_twice_is_done_once(run: Run) -> None:
     assert run.result("good").provenance.attempts == 1
 
 
+def test_a_message_about_a_job_that_was_never_accepted_leaves_no_record(run: Run) -> None:
+    assert isinstance(run.outcome("never-accepted"), JobNotFound)
+    assert run.ended["never-accepted"]["state"] == "IGNORED"
+
+
 DEAD = {"absent-model", "one-too-many", "kills-workers"}
 
 
@@ -445,7 +449,7 @@ def test_no_job_is_left_without_an_end_and_no_payload_but_those_of_dead_letters(
     keys = keys_of(run.store.client, run.settings)
 
     assert (status.jobs[JobState.QUEUED], status.jobs[JobState.RUNNING]) == (0, 0)
-    assert sum(status.jobs.values()) == len(run.ended)
+    assert sum(status.jobs.values()) == len(set(run.ended) - {"never-accepted"})
     assert {key for key in keys if ":payload:" in key} == set(map(records.keys.payload, DEAD))
     assert [key for key in keys if ":lease:" in key] == []
 
