@@ -6,9 +6,10 @@ line of each at a time, in the order of the input.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -249,27 +250,34 @@ def other_model(journal: Journal, model: str) -> str | None:
     return None
 
 
-def warm_up(client: RerankClient, model: str, folder: Path, at_once: int) -> None:
-    """Have `at_once` children of the workers load `model`, which is not to count as scoring.
+def warm_up(
+    client: RerankClient,
+    asked: rescore.Options,
+    folder: Path,
+    say: Callable[[str], object],
+) -> None:
+    """Have as many of the workers' children load the model as there are jobs in flight.
 
-    What stands in the model's way is seen before anything is scored with either. `folder` is for
-    scratch files. Raises `RerankError` with what the worker said, `ModelNotAllowed`, `NoWorker` or
-    `RedisUnavailable`.
+    What stands in the model's way is seen before anything is scored with either, and loading does
+    not count as scoring. `folder` is for scratch files. Raises `RerankError` with what the worker
+    said, or as `rescore.rescore`.
     """
     source = folder / "warm-up.jsonl"
     lines = (
         json.dumps({"query_id": str(n), "query": "q", "candidates": [{"id": "d", "text": "d"}]})
-        for n in range(at_once)
+        for n in range(asked.window)
     )
     source.write_text("\n".join(lines))
-    options = rescore.Options(model=model, allow_downgrade=False, window=at_once, pairs_per_job=1)
+    options = dataclasses.replace(asked, pairs_per_job=1)
     with Staging(client.settings, formats.BadLines()) as staging:
         staging.load_requests(str(source))
         with Journal(str(folder / "warm-up"), staging) as journal:
-            tally = rescore.rescore(client, staging, journal, options, lambda _: None)
+            tally = rescore.rescore(client, staging, journal, options, lambda _: None, say)
     if tally.first_failure is not None:
         code = next(iter(tally.codes))
-        raise RerankError(f"a worker cannot score with {model!r} ({code}): {tally.first_failure}")
+        raise RerankError(
+            f"a worker cannot score with {asked.model!r} ({code}): {tally.first_failure}"
+        )
 
 
 def difference(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:

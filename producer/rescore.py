@@ -40,6 +40,8 @@ class Options:
     worker_wait_s: float = 15.0
     #: How long to wait for a Redis that went away.
     redis_wait_s: float = 60.0
+    #: How long to go on while no job is accepted and none ends, though Redis and a worker answer.
+    max_wait_s: float = 1_800.0
 
 
 def job_size(pairs: int) -> int:
@@ -57,9 +59,10 @@ def rescore(
 ) -> Tally:
     """Score what is staged and not yet in the journal; `progress` is called after each job.
 
-    A job that fails is noted in the journal, and the others go on. Raises `NoWorker`,
-    `RedisUnavailable`, `InvalidInput`, or `RerankError` if the workers' model has changed. Jobs in
-    flight are then cancelled, unless the journal is resumable: they are taken up next time.
+    A job that fails is noted in the journal, and the others go on; `say` is told why a wait lasts.
+    Raises `NoWorker`, `RedisUnavailable`, `Overloaded` or `ResultTimeout` when a wait has reached
+    its bound, `InvalidInput`, or `RerankError` if the workers' model has changed. Jobs in flight
+    are then cancelled, unless the journal is resumable: they are taken up next time.
     """
     journal.begin()
     window = Window(client, journal, options, progress, say)

@@ -19,11 +19,14 @@ from typing import Self
 from contract.errors import NoWorker, RerankError
 from contract.settings import Settings
 from producer.client import RerankClient
+from producer.waiting import SAY_EVERY_S, Wait
 
 #: A worker imports torch and loads its model in this time, or something is wrong.
 START_S = 180.0
 #: A worker that is asked to stop finishes its job first.
 STOP_S = 60.0
+#: The health check asks the worker for about a second.
+HEALTH_S = 30.0
 
 
 class LocalStack:
@@ -122,7 +125,12 @@ class LocalStack:
 
     def _worker_is_healthy(self) -> bool:
         check = [sys.executable, "-m", "worker.health"]
-        done = subprocess.run(check, env=self.environment, capture_output=True, check=False)  # noqa: S603
+        try:
+            done = subprocess.run(  # noqa: S603
+                check, env=self.environment, capture_output=True, check=False, timeout=HEALTH_S
+            )
+        except subprocess.TimeoutExpired:
+            return False
         return done.returncode == 0
 
     def _start_flower(self, port: int) -> None:
@@ -163,21 +171,25 @@ class LocalStack:
         )
 
     def _wait(self, name: str, ready: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + START_S
+        wait = Wait(START_S, self._say)
         while not ready():
             self.check()
-            if time.monotonic() > deadline:
+            if wait.is_over:
                 raise NoWorker(f"{name} is not ready after {START_S:g} s:\n{self._reason(name)}")
+            if wait.elapsed_s > SAY_EVERY_S:
+                wait.explain(f"{name} is starting")
             time.sleep(0.1)
 
     def _stop(self, name: str, stop_s: float) -> None:
         process = self._processes.pop(name)
         process.terminate()
-        try:
-            process.wait(stop_s)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        wait = Wait(stop_s, self._say)
+        while process.poll() is None and not wait.is_over:
+            if wait.elapsed_s > SAY_EVERY_S:
+                wait.explain(f"{name} finishes what it is doing")
+            time.sleep(0.1)
+        process.kill()  # which does nothing to one that has ended
+        process.wait()
 
     def _reason(self, name: str) -> str:
         """The first line of its log that is marked as critical, or the last dozen."""

@@ -9,11 +9,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from contract import jobs
-from contract.errors import JobNotFound, Overloaded, PayloadMissing, RedisUnavailable, RerankError
+from contract.errors import (
+    JobNotFound,
+    Overloaded,
+    PayloadMissing,
+    RedisUnavailable,
+    RerankError,
+    ResultTimeout,
+)
 from producer.client import RerankClient, Watch
 from producer.journal import Journal
 from producer.tally import Tally
-from producer.waiting import Patience, pause, require_worker
+from producer.waiting import Patience, Wait, pause, require_worker
 
 if TYPE_CHECKING:
     from producer.rescore import Options
@@ -60,7 +67,10 @@ class Window:
         self._journal = journal
         self._options = options
         self._progress = progress
+        self._say = say
         self._patiently = Patience(options.redis_wait_s, say)
+        #: Since the last job was accepted, or ended.
+        self._idle = Wait(options.max_wait_s, say)
         self._in_flight: dict[str, _Sending] = {}
         self._lost: deque[_Sending] = deque()
         self._watch: Watch | None = None
@@ -94,46 +104,73 @@ class Window:
             self._watch = None
 
     def _send(self, sending: _Sending) -> None:
-        while len(self._in_flight) >= self._options.window or not self._accepted(sending):
-            if self._in_flight:
-                self._collect()
-            else:
-                # Others fill the queue: it gets shorter as long as there are workers.
-                pause()
-                self._patiently(self._require_worker)
+        while True:
+            if len(self._in_flight) < self._options.window:
+                refusal = self._offer(sending)
+                if refusal is None:
+                    break
+                if not self._in_flight:
+                    self._await_room(refusal)
+                    continue
+            self._collect()
         self._in_flight[sending.id] = sending
+        self._idle.restart()
 
-    def _accepted(self, sending: _Sending) -> bool:
+    def _offer(self, sending: _Sending) -> Overloaded | None:
+        """Submit a job; return why it was not accepted."""
         job = sending.job.model_copy(update={"id": sending.id})
         try:
             self._patiently(lambda: self._client.submit_job(job, priority=self._options.priority))
-        except Overloaded:
-            return False
-        return True
+        except Overloaded as refusal:
+            return refusal
+        return None
+
+    def _await_room(self, refusal: Overloaded) -> None:
+        """Let a while pass: what others have queued gets less as long as there are workers."""
+        if self._idle.is_over:
+            raise refusal
+        self._idle.explain(str(refusal))
+        self._progress(self.tally)
+        pause()
+        self._patiently(self._require_worker)
 
     def _collect(self) -> None:
         """Wait for one or more jobs and take in their outcomes."""
         while not (ended := self._patiently(self._any_ended)):
             self._patiently(self._require_worker)
+            self._explain_silence()
             self._progress(self.tally)
         for job_id, outcome in ended.items():
             self._take(self._in_flight[job_id], outcome)
             # Only now: until it is in the journal, Redis is where it is safe.
             self._patiently(lambda job_id=job_id: self._client.forget(job_id))  # type: ignore[misc]
             del self._in_flight[job_id]
+        self._idle.restart()
         self._progress(self.tally)
+
+    def _explain_silence(self) -> None:
+        """Say what the jobs in flight wait for. Raises `ResultTimeout` if that took too long."""
+        service = self._patiently(self._client.status)
+        why = (
+            f"{len(self._in_flight)} jobs in flight have no result yet;"
+            f" {service.queue_depth:,} messages are on the queue,"
+            f" {service.in_flight:,} jobs are being scored"
+        )
+        if self._idle.is_over:
+            raise ResultTimeout(f"no result within {self._idle.at_most_s:g} s (--max-wait): {why}")
+        self._idle.explain(why)
 
     def _any_ended(self) -> dict[str, jobs.Ended]:
         try:
             if self._watch is None:
                 self._watch = self._client.watch().__enter__()
-            return self._watch.any_of(self._in_flight, QUIET_S)
+            return self._watch.any_of(self._in_flight, min(QUIET_S, self._idle.left_s))
         except RedisUnavailable:
             self.close()  # its connection may be lost, and with it the subscription
             raise
 
     def _require_worker(self) -> None:
-        require_worker(self._client, self._options.worker_wait_s)
+        require_worker(self._client, self._options.worker_wait_s, self._say)
 
     def _take(self, sending: _Sending, ended: jobs.Ended) -> None:
         job = sending.job

@@ -48,7 +48,7 @@ Exit codes:
   {EXIT_PARTIAL}    partial success: some queries failed, what is written or shown is of the others
   {EXIT_NO_REDIS}    Redis is unreachable, full, or refuses
   {EXIT_NO_WORKER}    no worker answers
-  {EXIT_TIMEOUT}    no result within --wait; the job goes on
+  {EXIT_TIMEOUT}    no result within --wait or --max-wait; jobs go on, and a run can be resumed
   {EXIT_NOT_FOUND}    no such job
   {EXIT_OVERLOADED}    not accepted: the queue or Redis' memory is nearly full; try again later
   {EXIT_INTERRUPTED}  interrupted

@@ -56,6 +56,8 @@ def compare(
     window: int,
     pairs_per_job: int | None,
     skip_invalid: bool,
+    worker_wait: float,
+    max_wait: float,
     as_json: bool,
 ) -> None:
     """Show what changes if another model scores: before you turn it on.
@@ -71,7 +73,14 @@ def compare(
         pairs = runs.load(collection, files, qrels, bad).pairs
         size = pairs_per_job or rescoring.job_size(pairs)
         options = [
-            rescoring.Options(model=model, allow_downgrade=False, window=window, pairs_per_job=size)
+            rescoring.Options(
+                model=model,
+                allow_downgrade=False,
+                window=window,
+                pairs_per_job=size,
+                worker_wait_s=worker_wait,
+                max_wait_s=max_wait,
+            )
             for model in asked
         ]
         report = _compare(settings, collection, pairs, options, measured=bool(qrels))
@@ -141,10 +150,10 @@ def _compare(
 
 def _prepare(client: RerankClient, folder: Path, options: list[rescoring.Options]) -> None:
     """Load both models before either scores: an hour of the first is not lost on the second."""
-    waiting.require_worker(client, options[0].worker_wait_s)
+    waiting.require_worker(client, options[0].worker_wait_s, runs.say)
     for each in options:
         runs.say(f"loading {each.model}")
-        comparing.warm_up(client, str(each.model), folder, each.window)
+        comparing.warm_up(client, each, folder, runs.say)
 
 
 def _score(

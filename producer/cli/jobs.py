@@ -9,11 +9,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from contract import errors, names
+from contract import errors, jobs, names
 from contract.settings import Settings
 from producer import formats
-from producer.cli import common
+from producer.cli import common, runs
 from producer.client import RerankClient
+from producer.waiting import SAY_EVERY_S, Wait
+
+#: A wait this short needs no explanation.
+QUIET_S = 1.0
 
 
 @click.command(epilog=common.EPILOG)
@@ -69,6 +73,7 @@ def submit(
                 )
                 for place, each in enumerate(given)
             }
+            runs.say(f"job {job_id}")  # whatever ends the wait, the job can be found
             _show_result(client, job_id, wait, as_json, texts)
         elif as_json:
             click.echo(json.dumps({"job_id": job_id}))
@@ -101,11 +106,28 @@ def cancel(settings: Settings, job_id: str) -> None:
     click.echo(f"cancelled {job_id}")
 
 
+def _await(client: RerankClient, job_id: str, wait_s: float) -> jobs.JobResult:
+    """Return the job's result. Raises as `RerankClient.result`."""
+    wait = Wait(wait_s, runs.say)
+    quiet_s = QUIET_S
+    while True:
+        try:
+            return client.result(job_id, timeout=min(wait.left_s, quiet_s))
+        except errors.ResultTimeout:
+            state = client.status(job_id).state
+            if wait.is_over:
+                raise errors.ResultTimeout(
+                    f"job {job_id} is still {state} after {wait_s:g} s"
+                ) from None
+            wait.explain(f"job {job_id} is {state}")
+            quiet_s = SAY_EVERY_S
+
+
 def _show_result(
     client: RerankClient, job_id: str, wait: float, as_json: bool, texts: dict[str, str]
 ) -> None:
     try:
-        found = client.result(job_id, timeout=wait)
+        found = _await(client, job_id, wait)
     except errors.JobFailed as error:
         if as_json:
             click.echo(error.failure.model_dump_json())

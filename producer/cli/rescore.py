@@ -43,13 +43,6 @@ from producer.tally import Tally
 @common.option(
     "--rescore-downgraded", is_flag=True, help="Likewise what a smaller model has scored."
 )
-@common.option(
-    "--worker-wait",
-    type=click.FloatRange(min=0),
-    default=rescoring.Options.worker_wait_s,
-    metavar="SECONDS",
-    help="How long to wait for a worker that answers.",
-)
 @common.option("--dry-run", is_flag=True, help="Read and check everything; send nothing.")
 @click.pass_obj
 def rescore(
@@ -68,10 +61,11 @@ def rescore(
     window: int,
     pairs_per_job: int | None,
     skip_invalid: bool,
+    worker_wait: float,
+    max_wait: float,
     restart: bool,
     retry_failed: bool,
     rescore_downgraded: bool,
-    worker_wait: float,
     dry_run: bool,
 ) -> None:
     """Re-score a first-stage run: a run goes in, a reranked run comes out.
@@ -96,6 +90,7 @@ def rescore(
             window=window,
             pairs_per_job=pairs_per_job or rescoring.job_size(counts.pairs),
             worker_wait_s=worker_wait,
+            max_wait_s=max_wait,
         )
         with _journal(output, staging, options, depth, restart) as journal:
             try:
@@ -150,7 +145,7 @@ def _rescore(
     tally = journal.tally()
     with RerankClient(settings) as client:
         for _ in journal.rounds(redo):
-            waiting.require_worker(client, options.worker_wait_s)
+            waiting.require_worker(client, options.worker_wait_s, runs.say)
             earlier = journal.tally()
             with runs.progress(console, counts.pairs, earlier=earlier) as report:
                 tally = rescoring.rescore(client, staging, journal, options, report, runs.say)

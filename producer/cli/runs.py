@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from contract import errors
 from producer import formats
 from producer.cli import common
-from producer.rescore import LEAST_PAIRS, MOST_PAIRS
+from producer.rescore import LEAST_PAIRS, MOST_PAIRS, Options
 from producer.staging import Counts, Staging
 from producer.tally import Tally
 
@@ -62,6 +62,20 @@ work_options = options(
         help=f"Job size. [default: {LEAST_PAIRS} to {MOST_PAIRS}, as the run is long]",
     ),
     common.option("--skip-invalid", is_flag=True, help="Skip and count bad lines; do not stop."),
+    common.option(
+        "--worker-wait",
+        type=click.FloatRange(min=0),
+        default=Options.worker_wait_s,
+        metavar="SECONDS",
+        help="Give up if no worker answers for so long.",
+    ),
+    common.option(
+        "--max-wait",
+        type=click.FloatRange(min=0),
+        default=Options.max_wait_s,
+        metavar="SECONDS",
+        help="Give up if no job is accepted and none ends for so long.",
+    ),
 )
 
 

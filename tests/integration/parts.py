@@ -8,11 +8,12 @@ import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import redis
+from celery import Celery
 
 from contract import attempts, jobs, names
 from contract.records import Exchange, Records
@@ -215,3 +216,31 @@ def busy_channel(client: redis.Redis, settings: Settings) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
+
+
+@contextmanager
+def answering_worker(settings: Settings) -> Iterator[None]:
+    """A worker that answers when the workers are asked who is there, and scores nothing."""
+    app = Celery("answering", set_as_current=False, backend="disabled://")
+    app.conf.update(names.celery_options(settings))
+    over = threading.Event()
+    connection = app.connection_for_read()
+    node = app.control.mailbox.Node(
+        "played@test", handlers={"ping": lambda _: {"ok": "pong"}}, channel=connection.channel()
+    )
+
+    def answer() -> None:
+        node.listen(callback=node.handle_message)
+        while not over.is_set():
+            with suppress(TimeoutError):
+                connection.drain_events(timeout=0.1)
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        connection.release()
+        app.close()
