@@ -21,8 +21,8 @@
   x AttemptsExhausted          the job ended its workers time after time
 
 Foreign errors become one of these at a single seam each: those of redis-py in `contract.store`,
-those of Celery's publishing in `producer.publish`, those of pydantic in `contract.jobs`, those of
-the model in `worker.scorer`.
+those of Celery's publishing in `producer.publish`, those of pydantic in `contract.jobs` (in the
+words of `contract.describing`), those of the model in `worker.scorer`.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from pydantic import (
 )
 from pydantic_core import from_json
 
+from contract.describing import describe as describe
 from contract.errors import InvalidInput, JobFailed, RerankError
 
 #: Stands in Redis keys, in Flower's addresses and on command lines.
@@ -341,17 +342,6 @@ def parse(kind: type[RecordType], data: Any) -> RecordType:
         return kind.model_validate(data)
     except ValidationError as error:
         raise InvalidInput(describe(error)) from error
-
-
-def describe(error: ValidationError) -> str:
-    """The first thing pydantic found, in one line: place, what is wrong."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    place = " ".join(".".join(str(part) for part in first["loc"]).split())
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        message = "unknown field"
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{place}: {message}{more}" if place else f"{message}{more}"
 
 
 OUTCOME: TypeAdapter[Outcome] = TypeAdapter(Outcome)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from contract import tls
+from contract import describing, tls
 from contract.errors import InvalidInput
 
 #: The published models a job may ask for, smallest first, and the one in this distribution.
@@ -147,7 +147,7 @@ class Settings(BaseSettings):
             return cls(**given)
         except ValidationError as error:
             first = error.errors()[0]
-            message = first["msg"].removeprefix("Value error, ")
+            message = describing.reason(first)
             if first["loc"]:
                 name = str(first["loc"][0])
                 message = f"{name if name.isupper() else f'RERANKQ_{name.upper()}'}: {message}"

@@ -1,0 +1,124 @@
+"""What pydantic found wrong, in this project's words: the one place that translates its errors.
+
+pydantic's own phrases ("Input should be a valid string") speak of its types. A caller holds JSON or
+plain Python data, so the words here are those of JSON: object, list, string, number, null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+_OBJECT = "must be an object with named fields, not {kind}"
+_LIST = "must be a list, not {kind}"
+_STRING = "must be a string, not {kind}"
+_NUMBER = "must be a number, not {kind}"
+_WHOLE = "must be a whole number, not {kind}"
+_BOOLEAN = "must be true or false, not {kind}"
+
+#: By pydantic's type of error. `{kind}` is the kind of what was given; the other names are those
+#: of the error's context.
+_WORDS = {
+    "missing": "is missing",
+    "extra_forbidden": "unknown field",
+    "invalid_key": "has a field whose name is not a string",
+    "model_type": _OBJECT,
+    "model_attributes_type": _OBJECT,
+    "dataclass_type": _OBJECT,
+    "dict_type": _OBJECT,
+    "mapping_type": _OBJECT,
+    "list_type": _LIST,
+    "tuple_type": _LIST,
+    "set_type": _LIST,
+    "iterable_type": _LIST,
+    "string_type": _STRING,
+    "string_sub_type": _STRING,
+    "string_unicode": "is not UTF-8 text",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_pattern_mismatch": "does not have the form {pattern}",
+    "int_type": _WHOLE,
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "is a number with too many digits",
+    "int_from_float": "must be a whole number, not a fraction",
+    "float_type": _NUMBER,
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number, not NaN or infinity",
+    "bool_type": _BOOLEAN,
+    "bool_parsing": "must be true or false",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be {expected}",
+    "enum": "must be {expected}",
+    "none_required": "must be null, not {kind}",
+    "invalid-json-value": "holds a value that JSON does not have",
+    "json_type": "must be JSON text, not {kind}",
+    "json_invalid": "not JSON: {error}",
+    "recursion_loop": "contains itself",
+    "too_long": "has {actual_length} entries, at most {max_length} are allowed",
+}
+
+#: What an empty list lacks, by the field's name.
+_NEEDED = {
+    "candidates": "a request needs at least one candidate",
+    "requests": "a job needs at least one request",
+}
+
+
+def describe(error: ValidationError) -> str:
+    """Return the first fault that pydantic found in one line, `place: what is wrong`."""
+    first = error.errors(include_url=False)[0]
+    where, message = place(first["loc"]), reason(first)
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{where}: {message}{more}" if where else f"{message}{more}"
+
+
+def place(location: tuple[int | str, ...]) -> str:
+    """Return a path to a field as `requests[0].candidates[2].id`, in one line."""
+    path = ""
+    for part in location:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        else:
+            path += f".{part}" if path else part
+    return " ".join(path.split())
+
+
+def reason(fault: Mapping[str, Any]) -> str:
+    """Return what is wrong, given an item of `ValidationError.errors()`, without the value."""
+    kind: str = fault["type"]
+    context = fault.get("ctx", {})
+    if kind in ("value_error", "assertion_error"):
+        return str(context["error"])  # the words of a validator of this project
+    if kind == "too_short":
+        return _too_short(fault, context)
+    words = _WORDS.get(kind, "has a value that cannot be used here ({type})")
+    return words.format_map({"kind": _kind(fault.get("input")), "type": kind, **context})
+
+
+def _too_short(fault: Mapping[str, Any], context: Mapping[str, Any]) -> str:
+    if context["actual_length"]:
+        return f"has {context['actual_length']} entries, at least {context['min_length']} needed"
+    name = fault["loc"][-1] if fault["loc"] else ""
+    return f"is empty; {_NEEDED.get(str(name), 'at least one entry is needed')}"
+
+
+def _kind(value: object) -> str:
+    """Return what JSON calls a value of this kind."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, int | float):
+        return "a number"
+    if isinstance(value, str):
+        return "a string"
+    if isinstance(value, list | tuple | set | frozenset):
+        return "a list"
+    if isinstance(value, Mapping):
+        return "an object"
+    return f"a Python {type(value).__name__}"
