@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from contract import describing, tls
+from contract import redis_url, tls, variables
 from contract.errors import InvalidInput
 
 #: The published models a job may ask for, smallest first, and the one in this distribution.
@@ -27,10 +26,9 @@ DEFAULT_MODEL = "cross-encoder/ms-marco-MiniLM-L-6-v2"
 #: After a model's name: the same model with 8-bit weights, which is faster and not exact.
 INT8 = "@int8"
 
-_URL_SHAPE = (
-    "must be redis://USER:PASSWORD@HOST:PORT/NUMBER, or rediss:// for TLS; in a password, other"
-    " characters than letters and digits are written as % and their code, a slash as %2F"
-)
+#: Upper bounds: ten years in seconds, and what fits into the integers of everything we talk to.
+TEN_YEARS_S = 10 * 365 * 24 * 3600
+LARGEST = 2**31 - 1
 
 
 class Settings(BaseSettings):
@@ -51,56 +49,58 @@ class Settings(BaseSettings):
     #: `contract.tls`.
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
     #: Begins every key and names the queue; two services may share one Redis under two of them.
-    namespace: str = Field("rerankq", pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    namespace: str = Field(
+        "rerankq",
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
+        description="1 to 64 letters, digits, dots, underscores or hyphens",
+    )
     #: The model of a job that names none.
     cross_encoder_model: str = Field(
-        DEFAULT_MODEL, min_length=1, validation_alias="CROSS_ENCODER_MODEL"
+        DEFAULT_MODEL,
+        min_length=1,
+        validation_alias="CROSS_ENCODER_MODEL",
+        description="the name of a model on the hub, a local folder, or `bundled`",
     )
     #: Names or local paths a job may ask for, besides the worker's default; comma-separated.
     allowed_models: Annotated[tuple[str, ...], NoDecode] = KNOWN_MODELS
 
     #: At ten pairs a second (long texts, six layers, one thread) this stays under the time limit.
-    max_pairs_per_job: int = Field(5_000, ge=1)
+    max_pairs_per_job: int = Field(5_000, ge=1, le=LARGEST)
     #: Of the job as JSON, before compression.
-    max_bytes_per_job: int = Field(64 * 1024 * 1024, ge=1)
+    max_bytes_per_job: int = Field(64 * 1024 * 1024, ge=1, le=LARGEST)
     #: Of one query or document; the model reads at most its first few thousand characters.
-    max_text_chars: int = Field(1_000_000, ge=1)
+    max_text_chars: int = Field(1_000_000, ge=1, le=LARGEST)
 
     #: With this many messages on the queue, or more of Redis' memory in use (if it has a limit), no
     #: job is accepted.
-    max_queue_length: int = Field(100_000, ge=1)
+    max_queue_length: int = Field(100_000, ge=1, le=LARGEST)
     max_redis_memory_percent: int = Field(80, ge=1, le=100)
 
     #: How long a payload waits for a worker.
-    payload_ttl_s: int = Field(24 * 3600, ge=1)
+    payload_ttl_s: int = Field(24 * 3600, ge=1, le=TEN_YEARS_S)
     #: How long a result or failure can be read.
-    result_ttl_s: int = Field(24 * 3600, ge=1)
+    result_ttl_s: int = Field(24 * 3600, ge=1, le=TEN_YEARS_S)
     #: How long the job's state is remembered, and a dead letter kept; bounds what `status` counts.
-    job_ttl_s: int = Field(7 * 24 * 3600, ge=1)
+    job_ttl_s: int = Field(7 * 24 * 3600, ge=1, le=TEN_YEARS_S)
 
     #: A silent or absent Redis is reported to a producer after about this time.
-    redis_timeout_s: float = Field(2.5, gt=0)
+    redis_timeout_s: float = Field(2.5, gt=0, le=3600, allow_inf_nan=False)
     #: An unacknowledged message is delivered again after this time; above the hard time limit.
-    visibility_timeout_s: int = Field(900, ge=1)
+    visibility_timeout_s: int = Field(900, ge=1, le=TEN_YEARS_S)
 
     @field_validator("redis_url")
     @classmethod
     def _check_url(cls, url: SecretStr) -> SecretStr:
-        try:
-            parts = urlsplit(url.get_secret_value())
-        except ValueError:  # which may quote the password
-            raise ValueError(_URL_SHAPE) from None
-        if parts.scheme not in ("redis", "rediss"):
-            raise ValueError("must begin with redis:// or rediss://")
-        try:
-            _ = parts.port
-        except ValueError:
-            raise ValueError("the port is no number from 0 to 65535") from None
-        # What stands there otherwise is, as a rule, the rest of a password.
-        if parts.fragment or not re.fullmatch(r"/?\d*", parts.path):
-            raise ValueError(_URL_SHAPE)
-        tls.check(url.get_secret_value())
-        return url
+        # A file that a secret is mounted from ends in a newline, as a rule.
+        stripped = url.get_secret_value().strip()
+        redis_url.check(stripped)
+        tls.check(stripped)
+        return SecretStr(stripped)
+
+    @field_validator("cross_encoder_model", mode="before")
+    @classmethod
+    def _strip(cls, value: object) -> object:
+        return value.strip() if isinstance(value, str) else value
 
     @field_validator("allowed_models", mode="before")
     @classmethod
@@ -140,15 +140,11 @@ class Settings(BaseSettings):
     def load(cls, **overrides: Any) -> Self:
         """Read the environment; what is passed as a keyword (and is not None) wins over it.
 
-        Raises `InvalidInput` naming the variable that does not parse.
+        Raises `InvalidInput`, in one line that names the variable, its value unless that is a
+        secret, and what is allowed.
         """
         given = {name: value for name, value in overrides.items() if value is not None}
         try:
             return cls(**given)
         except ValidationError as error:
-            first = error.errors()[0]
-            message = describing.reason(first)
-            if first["loc"]:
-                name = str(first["loc"][0])
-                message = f"{name if name.isupper() else f'RERANKQ_{name.upper()}'}: {message}"
-            raise InvalidInput(f"setting {message}") from error
+            raise InvalidInput(f"setting {variables.wrong(cls, error.errors()[0])}") from error

@@ -10,11 +10,22 @@ from celery.worker import heartbeat
 from kombu.transport import TRANSPORT_ALIASES
 
 from contract import names
+from contract.errors import InvalidInput
 from worker import flower, log_format
+from worker.exits import give_up
 from worker.settings import WorkerSettings
 
+
+def _load() -> WorkerSettings:
+    # Programs import this module to be a worker, or to ask one.
+    try:
+        return WorkerSettings.load()
+    except InvalidInput as error:
+        give_up(f"Error: {error}")
+
+
 #: What task and children use, read from the environment once.
-settings = WorkerSettings.load()
+settings = _load()
 
 app = Celery(
     "rerankq.worker",

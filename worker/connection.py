@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from contextlib import suppress
 from functools import cache
@@ -14,7 +15,7 @@ from celery import signals
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from contract import tls
+from contract import tls, variables
 from contract.errors import RedisUnavailable, RerankError
 from contract.records import Exchange, Records
 from contract.store import JobStore
@@ -46,6 +47,15 @@ def _warn_of_no_checks(**_: Any) -> None:
                 settings.redis_location,
                 unchecked,
             )
+
+
+@signals.celeryd_after_setup.connect
+def _warn_of_unknown_variables(**_: Any) -> None:
+    # Those of commands stand in the same file, as a rule.
+    commands = tuple(f"{variables.PREFIX}{name}_" for name in variables.COMMANDS)
+    ours = (name for name in os.environ if not name.startswith(commands))
+    for warning in variables.unknown(ours, map(variables.variable, type(settings).model_fields)):
+        logger.warning("%s", warning)
 
 
 @cache

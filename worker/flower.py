@@ -9,18 +9,15 @@ from __future__ import annotations
 import ast
 import os
 import re
-import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 from celery import signals, states
 
 from contract import names
+from worker.exits import give_up
 from worker.settings import WorkerSettings
-
-#: EX_CONFIG of sysexits.h: what Flower ends with if nobody would have to log in.
-EXIT_CONFIG = 78
 
 OPEN_MESSAGE = (
     "Flower does not start: everybody who reaches it could read all, and stop workers. Set"
@@ -67,7 +64,7 @@ def _check(**_: object) -> None:
     from flower.options import options
 
     if not (_has_login(options) or WorkerSettings.load().flower_open):
-        _give_up(OPEN_MESSAGE)
+        give_up(OPEN_MESSAGE)
     # No variable can hold a function.
     options.format_task = format_task
     if options.persistent:
@@ -79,16 +76,10 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        _give_up(
+        give_up(
             f"Flower has no place for its state ({error}): set FLOWER_DB to a file that it may"
             " write, or FLOWER_PERSISTENT=false."
         )
-
-
-def _give_up(message: str) -> NoReturn:
-    # No error of ours: Celery would log it, and Flower would start.
-    print(message, file=sys.stderr)  # noqa: T201
-    raise SystemExit(EXIT_CONFIG)
 
 
 def format_task(task: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Literal, Self
 from celery.utils.sysinfo import cpu_budget
 from pydantic import Field, model_validator
 
-from contract.settings import KNOWN_MODELS, Settings
+from contract.settings import KNOWN_MODELS, LARGEST, TEN_YEARS_S, Settings
 
 #: Where a model is named, for none.
 NO_MODEL = "none"
@@ -19,31 +19,35 @@ class WorkerSettings(Settings):
     """What only a worker needs to know. Frozen; read once, by `load`."""
 
     #: cpu, cuda, cuda:N or mps. Nothing is guessed: a missing GPU is an error, not a crawl.
-    device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?|mps)$")
+    device: str = Field(
+        "cpu", pattern=r"^(cpu|cuda(:\d+)?|mps)$", description="cpu, cuda, cuda:N or mps"
+    )
     #: Of one child; None shares the cores out among the children.
-    threads: int | None = Field(None, ge=1)
+    threads: int | None = Field(None, ge=1, le=1024)
     #: Of a batch, together; None finds the fastest number by measuring.
-    max_batch_tokens: int | None = Field(None, ge=1)
+    max_batch_tokens: int | None = Field(None, ge=1, le=LARGEST)
     #: Of the weights; None is float32, and float16 on CUDA. int8 is asked for by a model's name.
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
     #: Scores a job that the model asked for could not, for lack of memory or time; `none` for no
     #: such model. Unless it is set: TinyBERT, for the bundled model (as small) that itself.
-    downgrade_model: str = Field(KNOWN_MODELS[0], min_length=1)
+    downgrade_model: str = Field(
+        KNOWN_MODELS[0], min_length=1, description="the name of a model, or `none`"
+    )
     #: A job is ended in Python after this time, and its child is killed after the next.
-    soft_time_limit_s: int = Field(600, ge=1)
-    time_limit_s: int = Field(660, ge=1)
+    soft_time_limit_s: int = Field(600, ge=1, le=TEN_YEARS_S)
+    time_limit_s: int = Field(660, ge=1, le=TEN_YEARS_S)
     #: A job that was started this often without coming to an end is given up.
-    max_attempts: int = Field(4, ge=1)
+    max_attempts: int = Field(4, ge=1, le=LARGEST)
     #: An attempt that is not heard of for so long has died, and another may begin.
-    lease_s: float = Field(30.0, ge=0.3, allow_inf_nan=False)
+    lease_s: float = Field(30.0, ge=0.3, le=TEN_YEARS_S, allow_inf_nan=False)
     #: How often a worker looks for jobs whose messages or workers are lost, and after what time
     #: their messages are sent again.
-    sweep_every_s: float = Field(10.0, gt=0, allow_inf_nan=False)
-    resend_after_s: float = Field(60.0, gt=0, allow_inf_nan=False)
+    sweep_every_s: float = Field(10.0, gt=0, le=TEN_YEARS_S, allow_inf_nan=False)
+    resend_after_s: float = Field(60.0, gt=0, le=TEN_YEARS_S, allow_inf_nan=False)
     #: Whether Flower may start without a login.
     flower_open: bool = False
     #: For a child that replaces another, until it has loaded its models.
-    model_load_timeout_s: int = Field(300, ge=1)
+    model_load_timeout_s: int = Field(300, ge=1, le=TEN_YEARS_S)
     #: Lines for people, or JSON objects; the worker's option --log-format wins.
     log_format: LogFormat = "text"
 
@@ -61,7 +65,9 @@ class WorkerSettings(Settings):
         if not self.soft_time_limit_s < self.time_limit_s < self.visibility_timeout_s:
             raise ValueError(
                 "RERANKQ_SOFT_TIME_LIMIT_S < RERANKQ_TIME_LIMIT_S < RERANKQ_VISIBILITY_TIMEOUT_S"
-                " does not hold: a message must not be delivered again while its job may still run"
+                f" does not hold ({self.soft_time_limit_s}, {self.time_limit_s} and"
+                f" {self.visibility_timeout_s} s): raise the last, or lower the others, because a"
+                " message must not be delivered again while its job may still run"
             )
         return self
 

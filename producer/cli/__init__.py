@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+
 import click
 
+from contract import variables
 from contract.settings import Settings
-from producer.cli import common, compare, dead, jobs, rescore, stack, status
+from producer.cli import common, compare, dead, jobs, printing, rescore, stack, status
 
 
 @click.group(
@@ -35,7 +39,19 @@ def main(ctx: click.Context, redis_url: str | None, namespace: str | None) -> No
     Re-score a TREC run:       rerankq rescore --corpus corpus.jsonl --queries queries.jsonl \\
                                    --run first.trec --output reranked.trec
     """
+    known = map(variables.variable, Settings.model_fields)
+    for warning in variables.unknown(os.environ, (*known, *_variables(main, variables.PREFIX))):
+        printing.say(f"Warning: {warning}")
     ctx.obj = Settings.load(redis_url=redis_url, namespace=namespace)
+
+
+def _variables(command: click.Command, prefix: str) -> Iterator[str]:
+    """Yield the variables of the options of a command, and of those below it."""
+    for param in command.params:
+        if isinstance(param, click.Option):
+            yield f"{prefix}{param.name}".upper()
+    for name, each in getattr(command, "commands", {}).items():
+        yield from _variables(each, f"{prefix}{name}_".replace("-", "_"))
 
 
 for command in (

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from contract import counters, jobs, names
 from contract.counters import Counter
+from contract.visible import visible
+from producer.cli import printing
 
 #: What is shown of each model.
 _OF_MODELS: tuple[tuple[str, Counter], ...] = (
@@ -50,9 +51,9 @@ class Look:
 
 def service(now: Look, before: Look | None = None, trouble: str = "") -> RenderableType:
     """The whole service; rates are those since `before`, and trouble is why there is no later."""
-    parts: list[RenderableType] = [pairs(_overview(now, before))]
+    parts: list[RenderableType] = [printing.named(_overview(now, before))]
     if trouble:
-        parts.insert(0, Text(trouble, style="red"))
+        parts.insert(0, Text(visible(trouble), style="red", overflow="fold"))
     if now.status.counters[counters.PAIRS.name]:
         parts += [Text(), _models(now, before)]
     return Group(*parts)
@@ -72,15 +73,7 @@ def job(status: jobs.JobStatus) -> RenderableType:
         rows.append(("queued", f"{status.started_at - status.submitted_at:.3f} s"))
     if status.started_at and status.ended_at:
         rows.append(("ran", f"{status.ended_at - status.started_at:.3f} s"))
-    return pairs(rows)
-
-
-def pairs(rows: Sequence[tuple[str, str]]) -> Table:
-    """Names and values."""
-    table = Table(show_header=False, box=None)
-    for name, value in rows:
-        table.add_row(Text(name), Text(value))
-    return table
+    return printing.named(rows)
 
 
 def _overview(now: Look, before: Look | None) -> list[tuple[str, str]]:
@@ -135,20 +128,21 @@ def _per_second(rate: float | None, what: str = "") -> str:
     return "" if rate is None else f", {rate:,.1f} {what}/s"
 
 
-def _models(now: Look, before: Look | None) -> Table:
+def _models(now: Look, before: Look | None) -> printing.Rows:
     """A column a model, a row a counter."""
     models = sorted(now.status.counters[counters.PAIRS.name])
-    table = Table(box=None)
-    table.add_column("")
-    for model in models:
-        table.add_column(Text(names.short_name(model)), justify="right")
+    columns = [
+        printing.Column(),
+        *(printing.Column(names.short_name(each), right=True) for each in models),
+    ]
+    rows = []
     for heading, counter in _OF_MODELS:
-        table.add_row(heading, *(f"{now.counted(counter, model):,.0f}" for model in models))
+        rows.append((heading, *(f"{now.counted(counter, model):,.0f}" for model in models)))
         if counter in (counters.PAIRS, counters.TOKENS):
             speeds = (_speed(now, before, counter, model) for model in models)
-            table.add_row(f"{heading}/s", *(f"{speed:,.0f}" for speed in speeds))
-    table.add_row("padding", *(f"{_padding_percent(now, model):.1f} %" for model in models))
-    return table
+            rows.append((f"{heading}/s", *(f"{speed:,.0f}" for speed in speeds)))
+    rows.append(("padding", *(f"{_padding_percent(now, model):.1f} %" for model in models)))
+    return printing.Rows(columns, rows)
 
 
 def _speed(now: Look, before: Look | None, counter: Counter, model: str) -> float:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import os
 import sqlite3
 import sys
+import tempfile
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from contract import errors
+from producer.cli import printing
 
 #: An option whose help names its environment variable.
 option = partial(click.option, show_envvar=True)
@@ -17,6 +21,10 @@ option = partial(click.option, show_envvar=True)
 downgrade_option = option(
     "--no-downgrade", is_flag=True, help="Fail, rather than be scored by a smaller model."
 )
+
+#: More than any file has lines, and less than what a database can count.
+MOST = 10**9
+MOST_SECONDS = 365 * 24 * 3600
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
@@ -56,20 +64,81 @@ Exit codes:
 
 
 class Group(click.Group):
-    """Turns errors of rerankq into one line on standard error and an exit code."""
+    """Turns errors, ours and click's, into one line on standard error and an exit code."""
+
+    def main(self, *args: Any, **extra: Any) -> NoReturn:
+        """Run the command line and end the process."""
+        printing.tolerate_encodings()
+        try:
+            code = super().main(*args, **extra | {"standalone_mode": False})
+        except (KeyboardInterrupt, click.Abort):
+            printing.say("Interrupted.")
+            code = EXIT_INTERRUPTED
+        except click.exceptions.NoArgsIsHelpError as help_:
+            help_.show()
+            code = help_.exit_code
+        except click.ClickException as error:
+            printing.error(_usage(error))
+            code = error.exit_code
+        except errors.RerankError as error:
+            printing.error(error)
+            code = next(code for kind, code in _EXITS if isinstance(error, kind))
+        except sqlite3.Error as error:
+            printing.error(
+                f"{tempfile.gettempdir()}: {error}, in a temporary file (TMPDIR moves it)"
+            )
+            code = EXIT_FAILED
+        except OSError as error:  # a disk that is full, above all
+            printing.error(f"{error.filename}: {error.strerror}" if error.filename else error)
+            code = EXIT_FAILED
+        sys.exit(code or 0)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except errors.RerankError as error:
-            click.echo(f"Error: {error}", err=True)
-            ctx.exit(next(code for kind, code in _EXITS if isinstance(error, kind)))
         except BrokenPipeError:
-            sys.stderr.close()  # or Python would complain again at its end
+            # Whoever read has read enough. Python would flush, and complain, at its end.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            for stream in (1, 2):
+                os.dup2(nowhere, stream)
             ctx.exit(EXIT_FAILED)
-        except (OSError, sqlite3.Error) as error:  # a disk that is full, above all
-            click.echo(f"Error: {error}", err=True)
-            ctx.exit(EXIT_FAILED)
-        except (KeyboardInterrupt, click.Abort):
-            click.echo("Interrupted.", err=True)
-            ctx.exit(EXIT_INTERRUPTED)
+
+
+def _usage(error: click.ClickException) -> str:
+    """Return in one line what is wrong with a command line, or the variable behind an option."""
+    said = " ".join(error.format_message().split()).rstrip(".")
+    ctx = getattr(error, "ctx", None)
+    if ctx is None:
+        return said
+    param = getattr(error, "param", None)
+    if (
+        isinstance(param, click.Option)
+        and param.name
+        and ctx.get_parameter_source(param.name) is click.core.ParameterSource.ENVIRONMENT
+    ):
+        said += f" (from {ctx.auto_envvar_prefix}_{param.name.upper()})"
+    return f"{said}: see {ctx.command_path} --help"
+
+
+class Count(click.IntRange):
+    """A whole number, as options have it."""
+
+    name = "whole number"
+
+    def __init__(self, least: int = 1, most: int = MOST) -> None:
+        super().__init__(least, most)
+
+
+class Seconds(click.FloatRange):
+    """A number of seconds that can be waited for."""
+
+    name = "number of seconds"
+
+    def __init__(self, least: float = 0) -> None:
+        super().__init__(min=least, max=MOST_SECONDS)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        seconds = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is not a number of seconds.", param, ctx)
+        return seconds

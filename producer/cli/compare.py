@@ -11,23 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from contract import errors
 from contract.settings import Settings
 from producer import compare as comparing
 from producer import formats, measures, waiting
 from producer import rescore as rescoring
-from producer.cli import common, runs
+from producer.cli import common, printing, runs
 from producer.client import RerankClient
 from producer.compare import Collection, Summary
 from producer.journal import Journal
 from producer.tally import Tally
-
-#: Of an id or a query, in what is printed for people.
-CUT_CHARS = 60
 
 
 @click.command(epilog=common.EPILOG)
@@ -150,10 +144,10 @@ def _compare(
 
 def _prepare(client: RerankClient, folder: Path, options: list[rescoring.Options]) -> None:
     """Load both models before either scores: an hour of the first is not lost on the second."""
-    waiting.require_worker(client, options[0].worker_wait_s, runs.say)
+    waiting.require_worker(client, options[0].worker_wait_s, printing.say)
     for each in options:
-        runs.say(f"loading {each.model}")
-        comparing.warm_up(client, each, folder, runs.say)
+        printing.say(f"loading {each.model}")
+        comparing.warm_up(client, each, folder, printing.say)
 
 
 def _score(
@@ -166,14 +160,14 @@ def _score(
     """Score everything with one model; ends the command if there is nothing to compare."""
     model = str(options.model)
     began = time.monotonic()
-    with runs.progress(Console(stderr=True), pairs, model) as report:
-        tally = rescoring.rescore(client, collection, journal, options, report, runs.say)
+    with runs.progress(printing.console(err=True), pairs, model) as report:
+        tally = rescoring.rescore(client, collection, journal, options, report, printing.say)
     seconds = time.monotonic() - began
     runs.report_scored(tally, seconds)
     if not tally.queries:
         raise SystemExit(common.EXIT_FAILED)
     if another := comparing.other_model(journal, model):
-        runs.say(f"the comparison is void: {another}")
+        printing.say(f"the comparison is void: {another}")
         raise SystemExit(common.EXIT_PARTIAL)
     return _Pass(model, tally, seconds)
 
@@ -181,7 +175,7 @@ def _score(
 def _report_failed(summary: Summary) -> None:
     if summary.failed:
         more = ", ..." if summary.failed > len(summary.failed_ids) else ""
-        runs.say(
+        printing.say(
             f"{summary.failed:,} queries that failed with either model are left out:"
             f" {', '.join(summary.failed_ids)}{more}"
         )
@@ -190,82 +184,75 @@ def _report_failed(summary: Summary) -> None:
 
 
 def _print_tables(report: _Report, collection: Collection) -> None:
-    console = Console()
     for letter, each in zip("AB", report.passes, strict=True):
-        click.echo(f"{letter}  {each.model}")
-    click.echo(f"{report.summary.queries:,} queries, {report.summary.pairs:,} pairs\n")
-    console.print(_changes(report.summary))
-    click.echo()
-    console.print(_qualities(report))
+        printing.line(f"{letter}  {each.model}")
+    printing.line(f"{report.summary.queries:,} queries, {report.summary.pairs:,} pairs")
+    printing.line("")
+    printing.render(_changes(report.summary))
+    printing.line("")
+    printing.render(_qualities(report))
     if report.measured:
         judged, ranked = report.measured[0].judged, report.measured[0].ranked
-        click.echo(f"{judged:,} judged queries, {ranked:,} of them compared")
+        printing.line(f"{judged:,} judged queries, {ranked:,} of them compared")
     if report.summary.changed:
-        click.echo("\nchanged most")
-        console.print(_examples(report.summary, collection))
+        printing.line("")
+        printing.line("changed most")
+        printing.render(_examples(report.summary, collection))
 
 
-def _changes(summary: Summary) -> Table:
-    table = Table(box=None, show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
-    table.add_row("top 10 of A in top 10 of B, mean", f"{summary.mean_overlap:.2%}")
+def _changes(summary: Summary) -> printing.Rows:
+    rows = [("top 10 of A in top 10 of B, mean", f"{summary.mean_overlap:.2%}")]
     if summary.short:
-        table.add_row("  have no more than 10 documents", f"{summary.short:,} queries")
+        rows.append(("  have no more than 10 documents", f"{summary.short:,} queries"))
     for what, count in (
         ("same best document", summary.same_best),
         ("same top 10 in the same order", summary.same_order),
     ):
-        table.add_row(what, f"{count / summary.queries:.2%}")
+        rows.append((what, f"{count / summary.queries:.2%}"))
     if summary.mean_tau is not None:
-        table.add_row("Kendall's tau, mean", f"{summary.mean_tau:.4f}")
-    table.add_row("score difference, mean", f"{summary.mean_difference:.2g}")
-    table.add_row("score difference, largest", f"{summary.largest_difference:.2g}")
-    return table
+        rows.append(("Kendall's tau, mean", f"{summary.mean_tau:.4f}"))
+    rows.append(("score difference, mean", f"{summary.mean_difference:.2g}"))
+    rows.append(("score difference, largest", f"{summary.largest_difference:.2g}"))
+    return printing.Rows([printing.Column(), printing.Column(right=True)], rows)
 
 
-def _qualities(report: _Report) -> Table:
+def _qualities(report: _Report) -> printing.Rows:
     """How good the rankings are, if that was measured, and how fast they were made."""
-    table = Table(box=None)
-    table.add_column("")
+    columns = [printing.Column()]
     rows = [["A"], ["B"], ["change"]]
     if report.measured:
         a, b = report.measured
         rows.insert(0, ["first stage"])
         for name, change in comparing.difference(a.after, b.after).items():
-            table.add_column(name, justify="right")
+            columns.append(printing.Column(name, right=True))
             values = [f"{each[name]:.4f}" for each in (a.before, a.after, b.after)]
             for row, value in zip(rows, [*values, f"{change:+.4f}"], strict=True):
                 row.append(value)
-    table.add_column("pairs/s", justify="right")
+        rows[0].append("")
+    columns.append(printing.Column("pairs/s", right=True))
     rates = [f"{each.rate:,.0f}" for each in report.passes]
     for row, value in zip(rows[-3:], [*rates, f"x {report.speedup:.2f}"], strict=True):
         row.append(value)
-    for row in rows:
-        table.add_row(*row)
-    return table
+    return printing.Rows(columns, rows)
 
 
-def _examples(summary: Summary, collection: Collection) -> Table:
-    table = Table(box=None)
-    table.add_column("query", no_wrap=True)
-    table.add_column("in both", justify="right")
-    table.add_column("tau", justify="right")
-    table.add_column("text", no_wrap=True, overflow="ellipsis")
-    for each in summary.changed:
-        table.add_row(
-            _cut(each.query_id),
+def _examples(summary: Summary, collection: Collection) -> printing.Rows:
+    columns = [
+        printing.Column("query"),
+        printing.Column("in both", right=True),
+        printing.Column("tau", right=True),
+        printing.Column("text", cut=True),
+    ]
+    rows = [
+        (
+            each.query_id,
             f"{each.overlap:.0%}",
             "" if each.tau is None else f"{each.tau:.2f}",
-            _cut(collection.text(each.query_id)),
+            collection.text(each.query_id),
         )
-    return table
-
-
-def _cut(text: str) -> Text:
-    """As it is, on one line: what looks like rich's markup is a user's."""
-    line = " ".join(text.split())
-    return Text(line if len(line) <= CUT_CHARS else f"{line[: CUT_CHARS - 1]}…")
+        for each in summary.changed
+    ]
+    return printing.Rows(columns, rows)
 
 
 def _print_json(report: _Report, collection: Collection) -> None:
@@ -295,7 +282,7 @@ def _print_json(report: _Report, collection: Collection) -> None:
             for each in summary.changed
         ],
     }
-    click.echo(json.dumps(data, ensure_ascii=False))
+    printing.json(json.dumps(data, ensure_ascii=False))
 
 
 def _pass_data(scored: _Pass) -> dict[str, Any]:

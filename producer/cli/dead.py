@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Literal
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from contract import errors, jobs
 from contract.settings import Settings
-from producer.cli import common
+from producer.cli import common, printing
 from producer.client import RerankClient
-
-MESSAGE_CHARS = 60
 
 
 @click.group(epilog=common.EPILOG)
@@ -25,9 +19,7 @@ def dead() -> None:
 
 @dead.command("list", epilog=common.EPILOG)
 @common.option("--json", "as_json", is_flag=True, help="Print JSON, a line each.")
-@common.option(
-    "--limit", type=click.IntRange(min=1), default=1_000, metavar="N", help="Of the last N."
-)
+@common.option("--limit", type=common.Count(), default=1_000, metavar="N", help="Of the last N.")
 @click.pass_obj
 def list_letters(settings: Settings, as_json: bool, limit: int) -> None:
     """List dead letters, the last first: why each failed, and after how many attempts."""
@@ -35,20 +27,12 @@ def list_letters(settings: Settings, as_json: bool, limit: int) -> None:
         letters = client.dead_letters(limit)
     if as_json:
         for letter in letters:
-            click.echo(letter.model_dump_json())
+            printing.json(letter.model_dump_json())
         return
     if not letters:
-        click.echo("no dead letters", err=True)
+        printing.say("no dead letters")
         return
-    rows = [_row(letter) for letter in letters]
-    table = Table(box=None)
-    for place, (name, side) in enumerate(_COLUMNS):
-        # An id that is cut short is of no use: only the message gives way.
-        needed = max(len(row[place]) for row in rows) if name != "message" else None
-        table.add_column(name, justify=side, no_wrap=True, min_width=needed)
-    for row in rows:
-        table.add_row(*map(Text, row))
-    Console().print(table)
+    printing.render(printing.Rows(_COLUMNS, [_row(letter) for letter in letters]))
 
 
 @dead.command(epilog=common.EPILOG)
@@ -60,10 +44,9 @@ def show(settings: Settings, job_id: str, as_json: bool) -> None:
     with RerankClient(settings) as client:
         letter = client.dead_letter(job_id)
     if as_json:
-        click.echo(letter.model_dump_json())
+        printing.json(letter.model_dump_json())
         return
-    table = Table(show_header=False, box=None)
-    for name, value in (
+    pairs = [
         ("job", letter.job_id),
         ("code", letter.code),
         ("message", letter.message),
@@ -73,9 +56,8 @@ def show(settings: Settings, job_id: str, as_json: bool) -> None:
         ("submitted", _when(letter.submitted_at)),
         ("failed", _when(letter.ended_at)),
         ("payload", "kept" if letter.payload_kept else "not kept: its caller has it"),
-    ):
-        table.add_row(name, Text(value))
-    Console().print(table)
+    ]
+    printing.render(printing.named(pairs))
 
 
 @dead.command(epilog=common.EPILOG)
@@ -90,7 +72,7 @@ def retry(
     with RerankClient(settings) as client:
         for job_id in _chosen(client, job_ids, all_of_them, payload_kept=True):
             client.retry(job_id, model=model)
-            click.echo(job_id)
+            printing.line(job_id)
 
 
 @dead.command(epilog=common.EPILOG)
@@ -102,7 +84,7 @@ def drop(settings: Settings, job_ids: tuple[str, ...], all_of_them: bool) -> Non
     with RerankClient(settings) as client:
         for job_id in _chosen(client, job_ids, all_of_them, payload_kept=False):
             client.drop(job_id)
-            click.echo(job_id)
+            printing.line(job_id)
 
 
 def _chosen(
@@ -117,20 +99,18 @@ def _chosen(
     return [letter.job_id for letter in letters if letter.payload_kept or not payload_kept]
 
 
-_COLUMNS: tuple[tuple[str, Literal["left", "right"]], ...] = (
-    ("job", "left"),
-    ("failed", "left"),
-    ("code", "left"),
-    ("attempts", "right"),
-    ("killed", "right"),
-    ("pairs", "right"),
-    ("message", "left"),
+_COLUMNS = (
+    printing.Column("job"),
+    printing.Column("failed"),
+    printing.Column("code"),
+    printing.Column("attempts", right=True),
+    printing.Column("killed", right=True),
+    printing.Column("pairs", right=True),
+    printing.Column("message"),
 )
 
 
 def _row(letter: jobs.DeadLetter) -> tuple[str, ...]:
-    first_line = letter.message.splitlines()[0] if letter.message else ""
-    shown = first_line[:MESSAGE_CHARS] + ("..." if len(first_line) > MESSAGE_CHARS else "")
     return (
         letter.job_id,
         _when(letter.ended_at),
@@ -138,7 +118,7 @@ def _row(letter: jobs.DeadLetter) -> tuple[str, ...]:
         str(letter.attempts),
         str(letter.deaths),
         f"{letter.pairs:,}",
-        shown,
+        letter.message,
     )
 
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from contract import errors, jobs, names
 from contract.settings import Settings
 from producer import formats
-from producer.cli import common, runs
+from producer.cli import common, printing
 from producer.client import RerankClient
 from producer.waiting import SAY_EVERY_S, Wait
 
@@ -28,18 +25,14 @@ QUIET_S = 1.0
     metavar="FILE|-",
     help='JSONL ({"id", "text"}) or one text a line; may be gzipped; - is standard input.',
 )
-@common.option(
-    "--top-k", type=click.IntRange(min=1), metavar="K", help="Keep the best K. [default: all]"
-)
+@common.option("--top-k", type=common.Count(), metavar="K", help="Keep the best K. [default: all]")
 @common.option("--model", metavar="M", help="Another model than the worker's own.")
 @common.downgrade_option
 @common.option("--job-id", metavar="ID", help="Your own id: submitting it again is harmless.")
 @common.option(
-    "--priority", type=click.IntRange(0, 9), default=names.PRIORITY_SINGLE, help="0 is first."
+    "--priority", type=common.Count(0, 9), default=names.PRIORITY_SINGLE, help="0 is first."
 )
-@common.option(
-    "--wait", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait for the result."
-)
+@common.option("--wait", type=common.Seconds(), metavar="SECONDS", help="Wait for the result.")
 @common.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def submit(
@@ -73,19 +66,17 @@ def submit(
                 )
                 for place, each in enumerate(given)
             }
-            runs.say(f"job {job_id}")  # whatever ends the wait, the job can be found
+            printing.say(f"job {job_id}")  # whatever ends the wait, the job can be found
             _show_result(client, job_id, wait, as_json, texts)
         elif as_json:
-            click.echo(json.dumps({"job_id": job_id}))
+            printing.json(json.dumps({"job_id": job_id}))
         else:
-            click.echo(job_id)
+            printing.line(job_id)
 
 
 @click.command(epilog=common.EPILOG)
 @click.argument("job_id")
-@common.option(
-    "--wait", type=click.FloatRange(min=0), metavar="SECONDS", default=0.0, help="Wait for it."
-)
+@common.option("--wait", type=common.Seconds(), metavar="SECONDS", default=0.0, help="Wait for it.")
 @common.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def result(settings: Settings, job_id: str, wait: float, as_json: bool) -> None:
@@ -103,12 +94,12 @@ def cancel(settings: Settings, job_id: str) -> None:
         if not client.cancel(job_id):
             state = client.status(job_id).state
             raise errors.InvalidInput(f"job {job_id} has ended already ({state})")
-    click.echo(f"cancelled {job_id}")
+    printing.line(f"cancelled {job_id}")
 
 
 def _await(client: RerankClient, job_id: str, wait_s: float) -> jobs.JobResult:
     """Return the job's result. Raises as `RerankClient.result`."""
-    wait = Wait(wait_s, runs.say)
+    wait = Wait(wait_s, printing.say)
     quiet_s = QUIET_S
     while True:
         try:
@@ -130,31 +121,30 @@ def _show_result(
         found = _await(client, job_id, wait)
     except errors.JobFailed as error:
         if as_json:
-            click.echo(error.failure.model_dump_json())
+            printing.json(error.failure.model_dump_json())
         raise
     except errors.ResultTimeout as error:
         if not client.workers():
             raise errors.NoWorker(f"{error}, and no worker answers: is one running?") from error
         raise
     if as_json:
-        click.echo(found.model_dump_json())
+        printing.json(found.model_dump_json())
         return
-    console = Console()
+    columns = [
+        printing.Column("rank", right=True),
+        printing.Column("score", right=True),
+        printing.Column("relevance", right=True),
+        printing.Column("document"),
+        *([printing.Column("text", cut=True)] if texts else []),
+    ]
     for ranking in found.rankings:
-        title = Text(ranking.query_id) if ranking.query_id else None
-        table = Table(title=title, box=None, title_justify="left")
-        for name, width in (("rank", 4), ("score", 9), ("relevance", 9)):
-            table.add_column(name, justify="right", min_width=width)
-        table.add_column("document", min_width=8)
-        if texts:
-            table.add_column("text", no_wrap=True, overflow="ellipsis")
-        for each in ranking.documents:
-            row = [str(each.rank), f"{each.score:.4f}", f"{each.relevance:.4f}", each.id]
-            table.add_row(*map(Text, (*row, *([texts.get(each.id, "")] if texts else []))))
-        console.print(table)
+        rows = [
+            (str(each.rank), f"{each.score:.4f}", f"{each.relevance:.4f}", each.id)
+            + ((texts.get(each.id, ""),) if texts else ())
+            for each in ranking.documents
+        ]
+        printing.render(printing.Rows(columns, rows, title=ranking.query_id or ""))
     made = found.provenance
     downgraded = f", downgraded ({made.reason})" if made.downgraded else ""
     cut = f", {made.truncated} cut to {made.max_length} tokens" if made.truncated else ""
-    click.echo(
-        f"{made.pairs} pairs in {made.seconds:.3f} s by {made.model}{downgraded}{cut}", err=True
-    )
+    printing.say(f"{made.pairs} pairs in {made.seconds:.3f} s by {made.model}{downgraded}{cut}")

@@ -6,14 +6,12 @@ import dataclasses
 import time
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from contract import errors
 from contract.settings import Settings
 from producer import formats, measures, waiting
 from producer import rescore as rescoring
-from producer.cli import common, runs
+from producer.cli import common, printing, runs
 from producer.client import RerankClient
 from producer.journal import Journal
 from producer.manifest import Asked, Manifest
@@ -34,9 +32,7 @@ from producer.tally import Tally
 @common.option("--model", metavar="M", help="Another model than the worker's own.")
 @common.downgrade_option
 @runs.depth_option
-@common.option(
-    "--top-k", type=click.IntRange(min=1), metavar="K", help="Write the best K. [default: all]"
-)
+@common.option("--top-k", type=common.Count(), metavar="K", help="Write the best K. [default: all]")
 @runs.work_options
 @common.option("--restart", is_flag=True, help="Forget an earlier run to OUTPUT; begin anew.")
 @common.option("--retry-failed", is_flag=True, help="Of a finished run, score what failed again.")
@@ -97,7 +93,7 @@ def rescore(
                 tally = _rescore(settings, staging, counts, journal, options, redo)
                 _write(journal, tally, output, results)
             except BaseException:
-                journal.keep(runs.say)
+                journal.keep(printing.say)
                 raise
             if qrels and tally.queries:
                 _show_measures(measures.measure(staging, journal))
@@ -139,16 +135,16 @@ def _rescore(
         options = dataclasses.replace(options, pairs_per_job=journal.manifest.pairs_per_job)
     if journal.resumed:
         done = counts.queries - journal.pending
-        runs.say(f"continuing: {done:,} of {counts.queries:,} queries are done")
+        printing.say(f"continuing: {done:,} of {counts.queries:,} queries are done")
     began, scored_pairs = time.monotonic(), 0
-    console = Console(stderr=True)
+    console = printing.console(err=True)
     tally = journal.tally()
     with RerankClient(settings) as client:
         for _ in journal.rounds(redo):
-            waiting.require_worker(client, options.worker_wait_s, runs.say)
+            waiting.require_worker(client, options.worker_wait_s, printing.say)
             earlier = journal.tally()
             with runs.progress(console, counts.pairs, earlier=earlier) as report:
-                tally = rescoring.rescore(client, staging, journal, options, report, runs.say)
+                tally = rescoring.rescore(client, staging, journal, options, report, printing.say)
             scored_pairs += tally.pairs - earlier.pairs
     runs.report_scored(tally, time.monotonic() - began, tally.pairs - scored_pairs)
     return tally
@@ -191,7 +187,7 @@ def _write(journal: Journal, tally: Tally, output: str, results: str | None) -> 
     if results:
         journal.write_results(results)
     if tally.queries:
-        runs.say(f"wrote {output}" + (f" and {results}" if results else ""))
+        printing.say(f"wrote {output}" + (f" and {results}" if results else ""))
 
 
 def _finish(journal: Journal, tally: Tally) -> None:
@@ -205,15 +201,14 @@ def _finish(journal: Journal, tally: Tally) -> None:
         return
     for count, what, option in redoable:
         if count:
-            runs.say(f"{count:,} queries {what}: the same command with {option} redoes them")
+            printing.say(f"{count:,} queries {what}: the same command with {option} redoes them")
 
 
 def _show_measures(measured: measures.Measured) -> None:
-    table = Table(box=None)
-    table.add_column("")
-    for name in measured.before:
-        table.add_column(name, justify="right")
-    for when, values in (("first stage", measured.before), ("reranked", measured.after)):
-        table.add_row(when, *(f"{value:.4f}" for value in values.values()))
-    Console(stderr=True).print(table)
-    runs.say(f"{measured.judged:,} judged queries, {measured.ranked:,} of them in the run")
+    columns = [printing.Column(), *(printing.Column(name, right=True) for name in measured.before)]
+    rows = [
+        (when, *(f"{value:.4f}" for value in values.values()))
+        for when, values in (("first stage", measured.before), ("reranked", measured.after))
+    ]
+    printing.render(printing.Rows(columns, rows), err=True)
+    printing.say(f"{measured.judged:,} judged queries, {measured.ranked:,} of them in the run")

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from contract import errors
+from contract.visible import visible
 from producer import formats
-from producer.cli import common
+from producer.cli import common, printing
 from producer.rescore import LEAST_PAIRS, MOST_PAIRS, Options
 from producer.staging import Counts, Staging
 from producer.tally import Tally
+
+say = printing.say
 
 #: Off a terminal, a line at most this often.
 LINE_EVERY_S = 10.0
@@ -48,30 +51,34 @@ file_options = options(
     ),
 )
 depth_option = common.option(
-    "--depth", type=click.IntRange(min=1), metavar="N", help="Rerank the best N. [default: all]"
+    "--depth", type=common.Count(), metavar="N", help="Rerank the best N. [default: all]"
 )
 #: How the run is read and sent.
 work_options = options(
     common.option(
-        "--window", type=click.IntRange(min=1), default=8, metavar="JOBS", help="Jobs in flight."
+        "--window",
+        type=common.Count(most=10_000),
+        default=8,
+        metavar="JOBS",
+        help="Jobs in flight.",
     ),
     common.option(
         "--pairs-per-job",
-        type=click.IntRange(min=1),
+        type=common.Count(),
         metavar="N",
         help=f"Job size. [default: {LEAST_PAIRS} to {MOST_PAIRS}, as the run is long]",
     ),
     common.option("--skip-invalid", is_flag=True, help="Skip and count bad lines; do not stop."),
     common.option(
         "--worker-wait",
-        type=click.FloatRange(min=0),
+        type=common.Seconds(),
         default=Options.worker_wait_s,
         metavar="SECONDS",
         help="Give up if no worker answers for so long.",
     ),
     common.option(
         "--max-wait",
-        type=click.FloatRange(min=0),
+        type=common.Seconds(),
         default=Options.max_wait_s,
         metavar="SECONDS",
         help="Give up if no job is accepted and none ends for so long.",
@@ -117,17 +124,14 @@ def load(
     return counts
 
 
-def say(line: str) -> None:
-    """To standard error: standard output is for what the command makes."""
-    click.echo(line, err=True)
-
-
 def _report_input(counts: Counts, bad: formats.BadLines) -> None:
-    say(f"{counts.queries:,} queries, {counts.pairs:,} pairs, {counts.documents:,} documents")
+    printing.say(
+        f"{counts.queries:,} queries, {counts.pairs:,} pairs, {counts.documents:,} documents"
+    )
     if bad.count:
-        say(f"skipped {bad.count:,} invalid lines, the first of them:")
+        printing.say(f"skipped {bad.count:,} invalid lines, the first of them:")
         for example in bad.examples:
-            say(f"  {example}")
+            printing.say(f"  {example}")
 
 
 def report_scored(tally: Tally, seconds: float, earlier_pairs: int = 0) -> None:
@@ -136,15 +140,17 @@ def report_scored(tally: Tally, seconds: float, earlier_pairs: int = 0) -> None:
     pairs = tally.pairs - earlier_pairs
     rate = pairs / seconds if seconds else 0.0
     earlier = f", {earlier_pairs:,} pairs earlier," if earlier_pairs else ""
-    say(
+    printing.say(
         f"scored {pairs:,} pairs in {seconds:.1f} s ({rate:,.0f} pairs/s){earlier}"
         f" by {models or '-'}"
     )
     if tally.truncated:
-        say(f"cut, because longer than the model reads: {tally.truncated:,} pairs")
+        printing.say(f"cut, because longer than the model reads: {tally.truncated:,} pairs")
     if tally.failed_queries:
         codes = ", ".join(f"{code} ({count:,})" for code, count in tally.codes.items())
-        say(f"{tally.failed_queries:,} queries failed: {codes}. The first: {tally.first_failure}")
+        printing.say(
+            f"{tally.failed_queries:,} queries failed: {codes}. The first: {tally.first_failure}"
+        )
 
 
 @contextmanager
@@ -156,7 +162,7 @@ def progress(
     What was done `earlier` counts as done, and not as speed.
     """
     earlier = earlier or Tally()
-    if not console.is_terminal:
+    if not printing.is_terminal(sys.stderr):
         yield _Lines(pairs, label, earlier.pairs).report
         return
     bar = Progress(
@@ -172,7 +178,7 @@ def progress(
     began = time.monotonic()
     with bar:
         task = bar.add_task(
-            label or "re-scoring", total=pairs, completed=earlier.done_pairs, rate=0.0
+            visible(label or "re-scoring"), total=pairs, completed=earlier.done_pairs, rate=0.0
         )
 
         def report(tally: Tally) -> None:
@@ -198,4 +204,6 @@ class _Lines:
         self._last = now
         rate = (tally.pairs - self._earlier_pairs) / (now - self._began)
         left = f", {(self._pairs - tally.done_pairs) / rate:,.0f} s left" if rate else ""
-        say(f"{self._label}{tally.done_pairs:,}/{self._pairs:,} pairs, {rate:,.0f} pairs/s{left}")
+        printing.say(
+            f"{self._label}{tally.done_pairs:,}/{self._pairs:,} pairs, {rate:,.0f} pairs/s{left}"
+        )

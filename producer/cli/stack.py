@@ -14,16 +14,18 @@ import click
 from contract import errors
 from contract.settings import Settings
 from producer import formats
-from producer.cli import common
+from producer.cli import common, printing
 from producer.cli.rescore import rescore
 from producer.stack import LocalStack, free_port
 
 
 @click.command(epilog=common.EPILOG)
 @common.option("--model", metavar="M", help="The worker's model. [default: CROSS_ENCODER_MODEL]")
-@common.option("--concurrency", type=click.IntRange(min=1), help="Worker children. [default: auto]")
-@common.option("--redis-port", type=click.IntRange(1, 65535), default=6379, help="On 127.0.0.1.")
-@common.option("--flower-port", type=click.IntRange(1, 65535), default=5555, help="On 127.0.0.1.")
+@common.option(
+    "--concurrency", type=common.Count(most=1_024), help="Worker children. [default: auto]"
+)
+@common.option("--redis-port", type=common.Count(most=65_535), default=6379, help="On 127.0.0.1.")
+@common.option("--flower-port", type=common.Count(most=65_535), default=5555, help="On 127.0.0.1.")
 @click.pass_obj
 def up(
     settings: Settings,
@@ -40,13 +42,13 @@ def up(
     with (
         tempfile.TemporaryDirectory(prefix="rerankq-") as logs,
         LocalStack(
-            settings, Path(logs), model, concurrency, redis_port, flower_port, say=click.echo
+            settings, Path(logs), model, concurrency, redis_port, flower_port, say=printing.line
         ) as stack,
     ):
-        click.echo('Try: rerankq submit --query "a query" --documents FILE --wait 10')
-        click.echo("Ctrl-C ends all.")
+        printing.line('Try: rerankq submit --query "a query" --documents FILE --wait 10')
+        printing.line("Ctrl-C ends all.")
         _until_told(stack)
-        click.echo("stopping")
+        printing.line("stopping")
 
 
 @click.command(epilog=common.EPILOG)
@@ -71,7 +73,7 @@ def demo(ctx: click.Context, keep: str | None) -> None:
             concurrency=None,
             redis_port=free_port(),
             flower_port=free_port(),
-            say=click.echo,
+            say=printing.line,
         ) as stack:
             ctx.obj = stack.settings
             results = folder / "results.jsonl"
@@ -86,8 +88,8 @@ def demo(ctx: click.Context, keep: str | None) -> None:
             )
             _show_examples(sample, results)
             if not keep:
-                click.echo("\nThe files were temporary: --keep FOLDER keeps them.")
-            click.echo("stopping")
+                printing.line("\nThe files were temporary: --keep FOLDER keeps them.")
+            printing.line("stopping")
 
 
 def _until_told(stack: LocalStack) -> None:
@@ -123,11 +125,11 @@ def _show_examples(sample: Path, results: Path, queries: int = 4, documents: int
     with results.open() as lines:
         for line, _ in zip(lines, range(queries), strict=False):
             ranking = json.loads(line)
-            click.echo(f"\n{questions[ranking['query_id']]}")
+            printing.line(f"\n{questions[ranking['query_id']]}")
             for document in ranking["documents"][:documents]:
                 name, was = document["id"], document["index"] + 1
                 mark = "*" if (ranking["query_id"], name) in answers else " "
-                click.echo(
+                printing.line(
                     f" {mark}{document['rank']}. (was {was:2}) {document['score']:6.2f}"
                     f"  {name}: {texts[name][:60]}"
                 )

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import click
-from rich.console import Console
 from rich.live import Live
 
 from contract import errors
 from contract.settings import Settings
-from producer.cli import board, common
+from producer.cli import board, common, printing
 from producer.client import RerankClient
 
 
@@ -22,7 +21,7 @@ from producer.client import RerankClient
 @common.option("--watch", is_flag=True, help="Go on until Ctrl-C, with rates.")
 @common.option(
     "--interval",
-    type=click.FloatRange(min=0.1),
+    type=common.Seconds(0.1),
     metavar="SECONDS",
     default=2.0,
     help="With --watch, between two looks.",
@@ -45,18 +44,18 @@ def status(
             return
         if as_json:
             found = client.status(job_id) if job_id else client.status()
-            click.echo(found.model_dump_json())
+            printing.json(found.model_dump_json())
         elif job_id:
-            Console().print(board.job(client.status(job_id)))
+            printing.render(board.job(client.status(job_id)))
         else:
-            Console().print(board.service(_look(client)))
+            printing.render(board.service(_look(client)))
 
 
 @click.command(epilog=common.EPILOG)
 @common.option("--serve", is_flag=True, help="Answer scrapes until Ctrl-C, at /metrics.")
 @common.option("--address", default="127.0.0.1", help="With --serve, what to listen on.")
 @common.option(
-    "--port", type=click.IntRange(1, 65535), default=9808, help="With --serve, what to listen on."
+    "--port", type=common.Count(most=65_535), default=9808, help="With --serve, what to listen on."
 )
 @click.pass_obj
 def metrics(settings: Settings, serve: bool, address: str, port: int) -> None:
@@ -69,7 +68,7 @@ def metrics(settings: Settings, serve: bool, address: str, port: int) -> None:
 
     with RerankClient(settings) as client:
         if not serve:
-            click.echo(prometheus.text(client.status), nl=False)
+            printing.data(prometheus.text(client.status))
             return
         try:
             _, thread = prometheus.serve(client.status, address, port)
@@ -77,7 +76,7 @@ def metrics(settings: Settings, serve: bool, address: str, port: int) -> None:
             raise errors.RerankError(
                 f"cannot listen on {address}:{port} ({error.strerror}): choose another --port"
             ) from error
-        click.echo(f"metrics at http://{address}:{port}/metrics", err=True)
+        printing.say(f"metrics at http://{address}:{port}/metrics")
         with suppress(KeyboardInterrupt):
             thread.join()
 
@@ -87,13 +86,13 @@ def _look(client: RerankClient) -> board.Look:
 
 
 def _watch(client: RerankClient, interval_s: float, as_json: bool) -> None:
-    console = Console()
+    console = printing.console()
     if as_json or not console.is_terminal:
         for now, before, trouble in _looks(client, interval_s):
             if trouble:
-                click.echo(trouble, err=True)
+                printing.say(trouble)
             elif as_json:
-                click.echo(now.status.model_dump_json())
+                printing.json(now.status.model_dump_json())
             else:
                 console.print(board.service(now, before))
     with Live(console=console, auto_refresh=False) as live:

@@ -1,0 +1,240 @@
+"""A setting that is wrong is one line: its variable, what is allowed, its value unless secret."""
+
+from __future__ import annotations
+
+import pytest
+
+from contract.errors import InvalidInput
+from contract.settings import Settings
+from contract.variables import COMMANDS
+from producer.cli import main
+from worker.settings import WorkerSettings
+
+URL, PASSWORD = "RERANKQ_REDIS_URL", "hunter2"
+ENCODE = "percent-encode"
+
+URLS = [
+    (f"redis://:{PASSWORD}#x@host:6379/0", ENCODE),
+    (f"redis://:{PASSWORD}/x@host:6379/0", ENCODE),
+    (f"redis://:{PASSWORD}:x@host:6379/0", ENCODE),
+    (f"redis://:{PASSWORD}@x@host:6379/0", ENCODE),
+    (f"redis://:{PASSWORD}%x@host:6379/0", ENCODE),
+    (f"redis://:{PASSWORD}?x@host:6379/0", ENCODE),
+    (f"redis://:{PASSWORD}[x@host:6379/0", ENCODE),
+    (f"redis://:{PASSWORD}\\x@host:6379/0", ENCODE),
+    (f"redis://:{PASSWORD} x@host:6379/0", ENCODE),
+    (f"redis://:1/{PASSWORD}@host:6379/0", ENCODE),
+    (f"redis://:{PASSWORD}", "no port"),
+    (f"host:6379/{PASSWORD}", "begin with redis://"),
+    (f"http://{PASSWORD}@host", "begin with redis://"),
+    (f"unix://{PASSWORD}@/run/redis.sock", "Unix sockets"),
+    ("redis+socket:///run/redis.sock", "Unix sockets"),
+    ("redis-sentinel://host", "begin with redis://"),
+    ("sentinel://host:26379", "Sentinel"),
+    ("redis://host:port", "port"),
+    ("redis://host:6379:6379", "colon"),
+    ("redis://::1:6379/0", r"\[ \]"),
+    ("redis://host:99999", "port"),
+    ("redis://host:", "port"),
+    ("redis://host/zero", "NUMBER"),
+    ("redis://host/1/2", "NUMBER"),
+    ("redis://", "host"),
+    ("redis:///0", "host"),
+    ("redis:host", "host"),
+    ("  ", "empty"),
+    ('"redis://host"', "quotation marks"),
+    ("'redis://host'", "quotation marks"),
+    ("redis://host/0?db=1", "ssl_ca_certs"),
+]
+
+NUMBERS = ["ten", "-1", "0", "9" * 40, "nan", "inf", "10s", "1GB", "1,000", "0x10", "\x1b[31m1"]
+WHOLE = ["MAX_PAIRS_PER_JOB", "PAYLOAD_TTL_S", "VISIBILITY_TIMEOUT_S", "THREADS", "TIME_LIMIT_S"]
+REAL = ["REDIS_TIMEOUT_S", "LEASE_S", "SWEEP_EVERY_S"]
+WORDS = [
+    ("RERANKQ_NAMESPACE", "a b", "letters, digits"),
+    ("RERANKQ_NAMESPACE", "a\x1b[31m", "letters, digits"),
+    ("CROSS_ENCODER_MODEL", " ", "bundled"),
+    ("RERANKQ_DEVICE", "gpu", "cuda:N"),
+    ("RERANKQ_DTYPE", "fp16", "'float16'"),
+    ("RERANKQ_LOG_FORMAT", "yaml", "'json'"),
+    ("RERANKQ_FLOWER_OPEN", "perhaps", "true or false"),
+]
+
+
+def refused(kind: type[Settings] = WorkerSettings) -> str:
+    with pytest.raises(InvalidInput) as caught:
+        kind.load()
+    said = str(caught.value)
+    assert said.isprintable()
+    assert "pydantic" not in said
+    assert "Input should" not in said
+    return said
+
+
+@pytest.mark.parametrize(("url", "way_out"), URLS)
+@pytest.mark.parametrize("kind", [Settings, WorkerSettings])
+def test_a_redis_url_of_no_use_is_refused_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Settings], url: str, way_out: str
+) -> None:
+    monkeypatch.setenv(URL, url)
+    with pytest.raises(InvalidInput, match=rf"^setting {URL}: .*{way_out}") as caught:
+        kind.load()
+    assert str(caught.value).isprintable()
+    assert PASSWORD not in f"{caught.value} {caught.value.__cause__} {caught.value.__context__}"
+
+
+@pytest.mark.parametrize(
+    "url", [" redis://host:1/2\n", "\tredis://host:1/2 ", "redis://host:1/2\r\n"]
+)
+def test_white_space_around_a_redis_url_is_no_part_of_it(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv(URL, url)
+    assert Settings.load().redis_url.get_secret_value() == "redis://host:1/2"
+
+
+@pytest.mark.parametrize("url", ["redis://u:a%2Fb%23@host", "redis://:p%40@[::1]:6379/15", ""])
+def test_a_percent_encoded_password_is_taken(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv(URL, url)
+    assert Settings.load().redis_location.startswith("redis://")
+
+
+@pytest.mark.parametrize("value", NUMBERS)
+@pytest.mark.parametrize("name", WHOLE + REAL)
+def test_a_number_that_is_none_is_named_with_what_is_allowed(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"RERANKQ_{name}", value)
+    said = refused()
+    kind = "a whole number" if name in WHOLE else "a number"
+    assert said.startswith(f"setting RERANKQ_{name}: must be {kind}, ")
+    assert "(it is '" in said
+    assert len(said) < 200
+
+
+@pytest.mark.parametrize(("variable", "value", "allowed"), WORDS)
+def test_a_word_that_is_none_is_named_with_what_is_allowed(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, allowed: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    said = refused()
+    assert said.startswith(f"setting {variable}: must be ")
+    assert allowed in said
+
+
+def test_time_limits_that_do_not_fit_together_are_told_with_their_values(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RERANKQ_VISIBILITY_TIMEOUT_S", "300")
+    said = refused()
+    assert "RERANKQ_VISIBILITY_TIMEOUT_S" in said
+    assert "(600, 660 and 300 s): raise the last, or lower the others" in said
+
+
+# The command line
+
+
+def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments, prog_name="rerankq")
+    assert isinstance(ended.value.code, int)
+    return ended.value.code, capsys.readouterr().err
+
+
+#: What a command cannot do without.
+REQUIRED = {"submit": ("--query", "q", "--documents", "-"), "result": ("some-job",)}
+OPTIONS = [
+    ("rescore", "--window", "0"),
+    ("rescore", "--window", "1e9"),
+    ("rescore", "--pairs-per-job", "-1"),
+    ("rescore", "--depth", "x"),
+    ("rescore", "--depth", "9" * 30),
+    ("rescore", "--top-k", "1.5"),
+    ("rescore", "--worker-wait", "nan"),
+    ("rescore", "--worker-wait", "inf"),
+    ("submit", "--wait", "-1"),
+    ("submit", "--wait", "1e300"),
+    ("submit", "--priority", "10"),
+    ("submit", "--top-k", "0"),
+    ("result", "--wait", "10s"),
+    ("status", "--interval", "nan"),
+    ("metrics", "--port", "0"),
+    ("dead list", "--limit", "many"),
+    ("compare", "--window", "1 0"),
+    ("up", "--redis-port", "65536"),
+]
+
+
+@pytest.mark.parametrize(("command", "option", "value"), OPTIONS)
+def test_an_option_that_makes_no_sense_is_one_line(
+    capsys: pytest.CaptureFixture[str], command: str, option: str, value: str
+) -> None:
+    code, said = printed(capsys, *command.split(), *REQUIRED.get(command, ()), option, value)
+
+    assert (code, said.count("\n")) == (2, 1)
+    assert option in said
+    assert f"see rerankq {command} --help" in said
+
+
+@pytest.mark.parametrize(("command", "option", "value"), OPTIONS)
+def test_an_option_that_comes_from_a_variable_is_named_by_it(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    option: str,
+    value: str,
+) -> None:
+    variable = f"RERANKQ_{command}_{option[2:]}".upper().replace("-", "_").replace(" ", "_")
+    monkeypatch.setenv(variable, value)
+    code, said = printed(capsys, *command.split(), *REQUIRED.get(command, ()))
+
+    assert (code, said.count("\n")) == (2, 1)
+    assert variable in said
+
+
+def test_what_somebody_typed_is_shown_without_its_control_characters(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for arguments in (("\x1b[31m",), ("--\x1b[31m",), ("status", "x", "\x1b[31m")):
+        code, said = printed(capsys, *arguments)
+        assert (code, said.count("\n")) == (2, 1)
+        assert "\x1b" not in said
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("RERANKQ_REDIS_URI", "RERANKQ_REDIS_URL"),
+        ("RERANKQ_MAX_PAIR_PER_JOB", "RERANKQ_MAX_PAIRS_PER_JOB"),
+        ("RERANKQ_DEVISE", "RERANKQ_DEVICE"),
+        ("RERANKQ_RESCORE_WINDOWS", "RERANKQ_RESCORE_WINDOW"),
+        ("RERANKQ_DEAD_LIST_LIMITS", "RERANKQ_DEAD_LIST_LIMIT"),
+        ("RERANKQ_QQQQQQQQ", None),
+    ],
+)
+def test_a_variable_that_nobody_knows_is_a_warning_with_the_nearest_one(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    meant: str | None,
+) -> None:
+    monkeypatch.setenv(variable, "1")
+    _, said = printed(capsys, "rescore", "--dry-run")
+
+    first, _ = said.splitlines()
+    assert first.startswith(f"Warning: {variable} is set, ")
+    assert first.endswith(f"did you mean {meant}?") == bool(meant)
+
+
+def test_every_variable_of_a_worker_is_known_to_the_command_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in WorkerSettings.model_fields.keys() - Settings.model_fields.keys():
+        monkeypatch.setenv(f"RERANKQ_{name.upper()}", "1")
+    _, said = printed(capsys, "rescore", "--dry-run")
+
+    assert "Warning" not in said
+
+
+def test_every_command_is_known_to_workers() -> None:
+    assert {name.upper() for name in main.commands} == set(COMMANDS)
