@@ -10,6 +10,7 @@
   x JobNotFound                never submitted, or its records have expired
   x ResultTimeout              no outcome yet (also a TimeoutError)
   x NoWorker                   no worker answers
+  x ClientUnusable             closed, or of another event loop or process (also a RuntimeError)
   x JobFailed                  the job ended in a recorded failure, which it carries
   x PayloadMissing             the worker found no payload for the job
   x PayloadInvalid             the worker found a payload that is no job
@@ -101,6 +102,12 @@ class NoWorker(RerankError):
 
     code = "no_worker"
     retryable = True
+
+
+class ClientUnusable(RerankError, RuntimeError):
+    """The client is closed, or belongs to another event loop or process."""
+
+    code = "client_unusable"
 
 
 class JobFailed(RerankError):

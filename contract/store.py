@@ -6,7 +6,9 @@ The one seam where redis-py's errors become ours.
 from __future__ import annotations
 
 import asyncio
+import queue
 import ssl
+import sys
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
@@ -16,11 +18,18 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from contract import tls
-from contract.errors import RedisUnavailable
+from contract.errors import ClientUnusable, RedisUnavailable
 from contract.records import Exchange, Records
 from contract.settings import Settings
 
 T = TypeVar("T")
+
+#: Connections that the calls of one blocking client share.
+MAX_CONNECTIONS = 32
+#: A thread waits this long for one of them to become free.
+POOL_WAIT_S = 10.0
+#: Waiting threads hold a subscription each, so the number of threads is the bound.
+MAX_SUBSCRIPTIONS = 10_000
 
 
 def connection_options(settings: Settings, *, asynchronous: bool = False) -> dict[str, Any]:
@@ -40,9 +49,44 @@ def connection_options(settings: Settings, *, asynchronous: bool = False) -> dic
     }
 
 
+def connect(settings: Settings) -> redis.Redis:
+    """Return a client for calls, whose connections are shared by any number of threads."""
+    return redis.Redis.from_pool(
+        redis.BlockingConnectionPool.from_url(
+            settings.redis_url.get_secret_value(),
+            max_connections=MAX_CONNECTIONS,
+            timeout=POOL_WAIT_S,
+            **connection_options(settings),
+        )
+    )
+
+
+def connect_subscribers(settings: Settings) -> redis.Redis:
+    """Return a client for subscriptions.
+
+    It has a pool of its own because redis-py closes a connection that was subscribed: taken from
+    the pool of all others, the next call would have to open a new one.
+    """
+    return redis.Redis.from_url(
+        settings.redis_url.get_secret_value(),
+        max_connections=MAX_SUBSCRIPTIONS,
+        **connection_options(settings),
+    )
+
+
+def closed() -> ClientUnusable:
+    """The error of a call on a client that was closed."""
+    return ClientUnusable("the client was closed: create another one")
+
+
 def translate(error: redis.RedisError, settings: Settings) -> RedisUnavailable:
     """Our error for one of redis-py's."""
     location = settings.redis_location
+    if isinstance(error.__context__, queue.Empty):  # raised by BlockingConnectionPool
+        return RedisUnavailable(
+            f"no connection to Redis at {location} became free within {POOL_WAIT_S:g} s: all"
+            f" {MAX_CONNECTIONS} of this client are in use by other threads"
+        )
     if isinstance(error, redis.exceptions.OutOfMemoryError):
         return RedisUnavailable(f"Redis at {location} is full (maxmemory): try again later")
     if isinstance(error, redis.exceptions.AuthenticationError):
@@ -71,22 +115,63 @@ def _tls_advice(failure: ssl.SSLError) -> str:
     )
 
 
+class Transaction(redis.client.Pipeline):
+    """A pipeline whose connection is closed, not reused, if it was interrupted.
+
+    The reply to what it sent may still be on its way (Ctrl-C, the signal of a time limit), and must
+    not be read as the reply to the next exchange on that connection.
+    """
+
+    def reset(self) -> None:  # type: ignore[override]
+        error = sys.exception()
+        if self.connection and error and not isinstance(error, redis.RedisError):
+            self.connection.disconnect()  # type: ignore[no-untyped-call]
+        super().reset()
+
+
 class JobStore:
-    """Carries exchanges over a blocking connection."""
+    """Carries exchanges over blocking connections. Safe to share between threads."""
 
     def __init__(self, client: redis.Redis, records: Records) -> None:
         self.client = client
         self.records = records
+        self._closed = False
 
     def do(self, exchange: Exchange[T]) -> T:
-        """Make the exchange in one transaction. Raises `RedisUnavailable`, and what it reads."""
-        pipe = self.client.pipeline(transaction=True)
+        """Make the exchange in one transaction.
+
+        Raises `RedisUnavailable`, `ClientUnusable` after `close`, and what the exchange reads.
+        """
+        self.check_open()
+        pipe = Transaction(self.client.connection_pool, self.client.response_callbacks, True, None)
         exchange.send(pipe)
         try:
             replies = pipe.execute()
-        except redis.RedisError as error:
-            raise translate(error, self.records.settings) from error
+        except Exception as error:
+            self.check_open(error)
+            if isinstance(error, redis.RedisError):
+                raise translate(error, self.records.settings) from error
+            raise
+        finally:
+            self._close_idle_if_closed()
         return exchange.read(replies)
+
+    def check_open(self, cause: Exception | None = None) -> None:
+        """Raise `ClientUnusable` if the client was closed."""
+        if self._closed:
+            raise closed() from cause
+
+    def close(self) -> None:
+        """Refuse further calls, and close the connections that no thread is using.
+
+        A call under way closes its own connection when it ends.
+        """
+        self._closed = True
+        self._close_idle_if_closed()
+
+    def _close_idle_if_closed(self) -> None:
+        if self._closed:
+            self.client.connection_pool.disconnect(inuse_connections=False)
 
 
 class AsyncJobStore:

@@ -13,7 +13,7 @@ from contract import dead_letters, jobs, names, overview
 from contract.errors import RedisUnavailable, ResultTimeout
 from contract.records import Records
 from contract.settings import Settings
-from contract.store import JobStore, connection_options, translate
+from contract.store import JobStore, connect, connect_subscribers, translate
 from producer import prepare
 from producer.publish import Publisher
 
@@ -30,11 +30,8 @@ class RerankClient:
     def __init__(self, settings: Settings | None = None, *, redis_url: str | None = None) -> None:
         self.settings = (settings or Settings.load()).on(redis_url)
         self._records = Records(self.settings)
-        self._redis = self._connections()
-        # redis-py closes a connection that was subscribed: from the pool of all others, the next
-        # submission would have to open one.
-        self._subscriptions = self._connections()
-        self._store = JobStore(self._redis, self._records)
+        self._store = JobStore(connect(self.settings), self._records)
+        self._subscriptions = connect_subscribers(self.settings)
         self._publisher = Publisher(self.settings)
 
     def submit(
@@ -148,7 +145,10 @@ class RerankClient:
         return self._store.do(self._records.finish(jobs.cancellation(status, prepare.CANCELLED)))
 
     def workers(self, timeout_s: float = 1.0, at_most: int | None = None) -> tuple[str, ...]:
-        """Names of the workers that answer within `timeout_s`. Raises `RedisUnavailable`."""
+        """Return the names of the workers that answer within `timeout_s`.
+
+        Threads that ask at the same time share one answer. Raises `RedisUnavailable`.
+        """
         self._store.do(self._records.ping())  # fails sooner than Celery's asking if Redis is away
         return self._publisher.workers(timeout_s, at_most)
 
@@ -199,14 +199,12 @@ class RerankClient:
         return Watch(self._subscriptions, self._store)
 
     def close(self) -> None:
-        """Close the connections."""
-        self._publisher.close()
-        self._subscriptions.close()
-        self._redis.close()
+        """Close the connections.
 
-    def _connections(self) -> redis.Redis:
-        url = self.settings.redis_url.get_secret_value()
-        return redis.Redis.from_url(url, **connection_options(self.settings))
+        Calls of other threads that wait for a result raise `ClientUnusable` within `POLL_S`.
+        """
+        self._store.close()
+        self._publisher.close()
 
     def __enter__(self) -> Self:
         return self
@@ -255,12 +253,14 @@ class Watch:
             message = self._pubsub.get_message(timeout=timeout_s)
         except redis.RedisError as error:
             raise self._unavailable(error) from error
+        self._store.check_open()
         return message["data"].decode(errors="replace") if message else None
 
     def _unavailable(self, error: redis.RedisError) -> RedisUnavailable:
         return translate(error, self._store.records.settings)
 
     def __enter__(self) -> Self:
+        self._store.check_open()
         try:
             self._pubsub.subscribe(self._store.records.keys.done)
         except redis.RedisError as error:

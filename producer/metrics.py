@@ -14,15 +14,22 @@ from typing import Any
 from contract import counters
 from contract.errors import RerankError
 from contract.jobs import JobState, QueueStatus
+from producer import scrapes
+from producer.sharing import Shared
 
 try:
-    from prometheus_client import CollectorRegistry, generate_latest, start_http_server
+    from prometheus_client import CollectorRegistry, generate_latest, make_wsgi_app
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
     from prometheus_client.registry import Collector
 except ImportError as error:
     raise RerankError("metrics need prometheus-client: pip install 'rerankq[monitor]'") from error
 
 logger = logging.getLogger(__name__)
+
+#: Scrapes share an answer that is no older than this.
+FRESH_S = 1.0
+#: A scrape waits this long for the answer that another one asked for.
+READ_S = 15.0
 
 
 @dataclass(frozen=True)
@@ -74,12 +81,14 @@ def text(read: Callable[[], QueueStatus]) -> str:
 
 
 def serve(read: Callable[[], QueueStatus], address: str, port: int) -> tuple[Any, Any]:
-    """Answer scrapes from a thread; gives the server and the thread.
+    """Answer scrapes in threads; returns the server and the thread that accepts connections.
 
-    A Redis that is away is no error then: `rerankq_redis_up` is 0, and the rest is missing.
+    Scrapes within `FRESH_S` share one answer. A Redis that is away is no error:
+    `rerankq_redis_up` is 0, and the rest is missing. Raises `OSError` if it cannot listen.
     """
-    server, thread = start_http_server(port, address, _registry(_Service(read, strict=False)))
-    return server, thread
+    shared: Shared[QueueStatus] = Shared("metrics", FRESH_S)
+    service = _Service(lambda: shared.get(None, read, READ_S), strict=False)
+    return scrapes.serve(make_wsgi_app(_registry(service)), address, port)
 
 
 def _registry(service: Collector) -> CollectorRegistry:

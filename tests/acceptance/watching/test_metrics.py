@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -195,3 +196,13 @@ def test_the_status_can_be_watched_with_rates(watched: Watched) -> None:
 
     assert looks[0]["counters"] == looks[1]["counters"]
     assert looks[0]["counters"]["pairs"] == by_model(watched, "pairs")
+
+
+def test_two_hundred_scrapes_at_once_are_all_answered_and_so_are_later_ones(
+    watched: Watched,
+) -> None:
+    with serving(watched.environment) as url, ThreadPoolExecutor(200) as threads:
+        answers = list(threads.map(fetch, [url] * 200))
+        later = fetch(url)
+
+    assert {samples(answer, "rerankq_workers")[()] for answer in (*answers, later)} == {1}

@@ -1,0 +1,86 @@
+"""One answer for all threads that ask the same at the same time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future, wait
+from threading import Lock
+from typing import Generic, TypeVar
+
+from contract.errors import RedisUnavailable
+
+T = TypeVar("T")
+
+
+class Shared(Generic[T]):
+    """Has one of several simultaneous askers ask, and gives its answer to all of them.
+
+    An answer, or the error in place of it, is given to later askers too for `fresh_s` seconds.
+    """
+
+    def __init__(self, what: str, fresh_s: float = 0.0) -> None:
+        self._what = what
+        self._fresh_s = fresh_s
+        self._lock = Lock()
+        self._answers: dict[Hashable, _Answer[T]] = {}
+
+    def get(self, key: Hashable, ask: Callable[[], T], wait_s: float) -> T:
+        """Return what `ask` returns here or in the thread that is asking already.
+
+        `key` tells apart what is asked. Raises what `ask` raises, or `RedisUnavailable` if the
+        other thread has no answer within `wait_s` seconds.
+        """
+        give_up_at = time.monotonic() + wait_s
+        while True:
+            answer, mine = self._join(key)
+            if mine:
+                return self._ask(key, ask, answer)
+            wait([answer.future], max(0.0, give_up_at - time.monotonic()))
+            if not answer.future.done():
+                raise RedisUnavailable(
+                    f"{self._what}: no answer within {wait_s:g} s, for which another thread of"
+                    " this process has asked"
+                )
+            if not isinstance(answer.future.exception(), _Interrupted):
+                return answer.future.result()
+
+    def _join(self, key: Hashable) -> tuple[_Answer[T], bool]:
+        """Return the answer that is under way or still fresh, or a new one and True."""
+        now = time.monotonic()
+        with self._lock:
+            for old in [each for each, answer in self._answers.items() if answer.stale_at <= now]:
+                del self._answers[old]
+            if key in self._answers:
+                return self._answers[key], False
+            made: _Answer[T] = _Answer()
+            self._answers[key] = made
+            return made, True
+
+    def _ask(self, key: Hashable, ask: Callable[[], T], answer: _Answer[T]) -> T:
+        fresh_s = self._fresh_s
+        try:
+            answer.future.set_result(ask())
+        except Exception as error:  # noqa: BLE001
+            answer.future.set_exception(error)
+        except BaseException:
+            fresh_s = 0.0
+            answer.future.set_exception(_Interrupted())
+            raise
+        finally:
+            with self._lock:
+                answer.stale_at = time.monotonic() + fresh_s
+        return answer.future.result()
+
+
+class _Interrupted(Exception):
+    """Whoever asked was interrupted, and had no answer for the others: they are to ask again."""
+
+
+class _Answer(Generic[T]):
+    """An answer that is under way, or has been given."""
+
+    def __init__(self) -> None:
+        self.future: Future[T] = Future()
+        #: When to ask anew, by the monotonic clock.
+        self.stale_at = float("inf")
