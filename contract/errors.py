@@ -44,6 +44,8 @@ class RerankError(Exception):
     #: Whether a job that ends so is kept as a dead letter: its payload is sound, and another model,
     #: more memory or a repaired worker may do it.
     dead_letter: ClassVar[bool] = False
+    #: Ids of jobs that are queued, or may be, though this was raised: see `RerankClient`.
+    submitted: tuple[str, ...] = ()
 
 
 class InvalidInput(RerankError, ValueError):

@@ -219,6 +219,8 @@ class Failure(Record):
 
 #: `code` of the failure of a cancelled job.
 CANCELLED = "cancelled"
+#: `code` of a dead letter whose record cannot be read.
+UNREADABLE = "unreadable"
 #: `reason` of a downgrade after an attempt whose process was killed.
 WORKER_DIED = "worker_died"
 
@@ -285,8 +287,13 @@ class DeadLetter(Record):
     submitted_at: float
     ended_at: float
     priority: int
-    #: Not if its caller has taken the outcome and had it forgotten.
+    #: Not if it expired: the job waited too long.
     payload_kept: bool
+
+    @property
+    def readable(self) -> bool:
+        """Whether its record can be read; if not, it can only be dropped."""
+        return self.code != UNREADABLE
 
 
 class QueueStatus(Record):

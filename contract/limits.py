@@ -17,16 +17,21 @@ def check(job: jobs.Job, settings: Settings) -> None:
             f"job {job.id} has {job.pairs:,} pairs, the limit is"
             f" {settings.max_pairs_per_job:,} (RERANKQ_MAX_PAIRS_PER_JOB): split it"
         )
-    if job.model is not None and not settings.allows(job.model):
-        raise ModelNotAllowed(
-            f"model {job.model!r} is not allowed; allowed are"
-            f" {', '.join(dict.fromkeys((settings.cross_encoder_model, *settings.allowed_models)))}"
-            " (RERANKQ_ALLOWED_MODELS)"
-        )
+    check_model(job.model, settings)
     for request in job.requests:
         _check_length("the query", request.query, settings)
         for candidate in request.candidates:
             _check_length(f"document {candidate.id!r}", candidate.text, settings)
+
+
+def check_model(model: str | None, settings: Settings) -> None:
+    """Raise `ModelNotAllowed` if a job may not ask for `model`; None is the worker's own."""
+    if model is not None and not settings.allows(model):
+        raise ModelNotAllowed(
+            f"model {model!r} is not allowed; allowed are"
+            f" {', '.join(dict.fromkeys((settings.cross_encoder_model, *settings.allowed_models)))}"
+            " (RERANKQ_ALLOWED_MODELS)"
+        )
 
 
 def _check_length(what: str, text: str, settings: Settings) -> None:

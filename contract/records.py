@@ -66,7 +66,7 @@ class Records:
         def read(replies: list[Any]) -> Accepted:
             on_record, sent, refused, amount = replies[0]
             if refused:
-                raise self._overloaded(refused.decode(), amount)
+                raise self.overloaded(refused.decode(), amount)
             if on_record.decode() != digest:
                 raise JobConflict(
                     f"job id {job.id} is taken by a job with other contents: choose another id"
@@ -108,7 +108,8 @@ class Records:
             )
         return body
 
-    def _overloaded(self, what: str, amount: int) -> Overloaded:
+    def overloaded(self, what: str, amount: int) -> Overloaded:
+        """Return the error for what the scripts' `full` returns."""
         if what == "queue":
             limit = f"{self.settings.max_queue_length:,} (RERANKQ_MAX_QUEUE_LENGTH)"
             full = f"{amount:,} messages are on the queue, the limit is {limit}"
@@ -232,7 +233,7 @@ class Records:
         """Remove the outcome of a job whose caller has it safe.
 
         Its small state stays a while longer, so that a message delivered twice finds it ended. A
-        dead letter stays on the list, without its payload: who has the outcome has the job.
+        dead letter is removed as well: whoever has the outcome knows of the failure.
         """
 
         return self.script(

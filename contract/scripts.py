@@ -32,6 +32,25 @@ local function count(place, field, more, ttl)
 end
 """
 
+#: Lua: why no job is accepted ('queue' with its length, or 'memory' with the percentage in use), or
+#: ''. The queue's lists are the keys from `place` on.
+_FULL = """
+local function full(place, max_queue, max_memory_percent)
+  local waiting = 0
+  for each = place, #KEYS do waiting = waiting + redis.call('LLEN', KEYS[each]) end
+  if waiting >= tonumber(max_queue) then return 'queue', waiting end
+  local info = redis.pcall('INFO', 'memory')
+  if type(info) == 'string' then
+    local used = tonumber(string.match(info, 'used_memory:(%d+)'))
+    local most = tonumber(string.match(info, 'maxmemory:(%d+)')) or 0
+    if most > 0 and used * 100 > most * tonumber(max_memory_percent) then
+      return 'memory', math.min(100, math.floor(used * 100 / most))
+    end
+  end
+  return '', 0
+end
+"""
+
 #: KEYS job payload queued counters, the queue's lists; ARGV id digest body pairs requests priority
 #: payload_ttl job_ttl max_queue max_memory_percent. Puts an expired payload back. Returns the
 #: digest on record, whether the message is known to be sent, and why the job is refused: 'queue'
@@ -40,6 +59,7 @@ ACCEPT = (
     _NOW
     + _ENDED
     + _COUNT
+    + _FULL
     + """
 local digest = redis.call('HGET', KEYS[1], 'digest')
 if digest then
@@ -48,17 +68,8 @@ if digest then
   end
   return {digest, redis.call('HEXISTS', KEYS[1], 'sent_at'), '', 0}
 end
-local waiting = 0
-for place = 5, #KEYS do waiting = waiting + redis.call('LLEN', KEYS[place]) end
-if waiting >= tonumber(ARGV[9]) then return {ARGV[2], 0, 'queue', waiting} end
-local info = redis.pcall('INFO', 'memory')
-if type(info) == 'string' then
-  local used = tonumber(string.match(info, 'used_memory:(%d+)'))
-  local most = tonumber(string.match(info, 'maxmemory:(%d+)')) or 0
-  if most > 0 and used * 100 > most * tonumber(ARGV[10]) then
-    return {ARGV[2], 0, 'memory', math.min(100, math.floor(used * 100 / most))}
-  end
-end
+local refused, amount = full(5, ARGV[9], ARGV[10])
+if refused ~= '' then return {ARGV[2], 0, refused, amount} end
 redis.call('HSET', KEYS[1], 'digest', ARGV[2], 'state', 'queued', 'pairs', ARGV[4],
   'requests', ARGV[5], 'priority', ARGV[6], 'submitted_at', now)
 redis.call('EXPIRE', KEYS[1], ARGV[8])
@@ -199,27 +210,38 @@ return 1
 """
 )
 
-#: KEYS job outcome payload dead; ARGV id, ttl of what stays.
+#: KEYS job outcome payload dead; ARGV id, ttl of what stays. A dead letter is none afterwards:
+#: without its payload it could not be tried again.
 FORGET = (
     _ENDED
     + """
 if ended then
   redis.call('DEL', KEYS[2], KEYS[3])
-  if not redis.call('ZSCORE', KEYS[4], ARGV[1]) then redis.call('EXPIRE', KEYS[1], ARGV[2]) end
+  redis.call('ZREM', KEYS[4], ARGV[1])
+  redis.call('HDEL', KEYS[1], 'message')
+  redis.call('EXPIRE', KEYS[1], ARGV[2])
 end
 return 1
 """
 )
 
-#: KEYS job outcome payload queued totals dead counters; ARGV id digest body payload_ttl job_ttl.
-#: Returns 1 if the job is queued again, 0 if it is no dead letter. One without a message is none
-#: any more: its records have expired before its id, and another job may have taken it.
+#: KEYS job outcome payload queued totals dead counters, the queue's lists; ARGV id digest body
+#: payload_ttl job_ttl max_queue max_memory_percent. Returns 1 if the job is queued again, 0 if it
+#: is no dead letter, and why it is refused: see `full`. One without a message is none any more: its
+#: records have expired before its id, and another job may have taken it.
 REVIVE = (
     _NOW
     + _COUNT
+    + _FULL
     + """
-if redis.call('ZREM', KEYS[6], ARGV[1]) == 0 then return 0 end
-if redis.call('HEXISTS', KEYS[1], 'message') == 0 then return 0 end
+if not redis.call('ZSCORE', KEYS[6], ARGV[1]) then return {0, '', 0} end
+if redis.call('HEXISTS', KEYS[1], 'message') == 0 then
+  redis.call('ZREM', KEYS[6], ARGV[1])
+  return {0, '', 0}
+end
+local refused, amount = full(8, ARGV[6], ARGV[7])
+if refused ~= '' then return {0, refused, amount} end
+redis.call('ZREM', KEYS[6], ARGV[1])
 redis.call('HINCRBY', KEYS[5], redis.call('HGET', KEYS[1], 'state'), -1)
 redis.call('HDEL', KEYS[1], 'code', 'message', 'started_at', 'ended_at', 'sent_at', 'attempts',
   'deaths', 'downgrade')
@@ -230,7 +252,7 @@ redis.call('SET', KEYS[3], ARGV[3], 'EX', ARGV[4])
 redis.call('ZADD', KEYS[4], now, ARGV[1])
 redis.call('EXPIRE', KEYS[4], ARGV[5])
 count(7, JOBS_ACCEPTED, 1, ARGV[5])
-return 1
+return {1, '', 0}
 """
 )
 
@@ -243,11 +265,42 @@ return 1
 """
 )
 
-#: KEYS job payload dead; ARGV id. Returns 1 if it was a dead letter. Its outcome stays.
+#: KEYS job payload dead; ARGV id. Returns 1 if it was a dead letter. Its outcome stays. A key that
+#: is no job's record is removed: nothing else could be done with it.
 DROP = """
 if redis.call('ZREM', KEYS[3], ARGV[1]) == 0 then return 0 end
-if redis.call('HEXISTS', KEYS[1], 'message') == 0 then return 0 end
+local is_letter = redis.pcall('HEXISTS', KEYS[1], 'message')
+if is_letter == 0 then return 0 end
 redis.call('DEL', KEYS[2])
-redis.call('HDEL', KEYS[1], 'message')
+if is_letter == 1 then redis.call('HDEL', KEYS[1], 'message') else redis.call('DEL', KEYS[1]) end
 return 1
 """
+
+#: KEYS dead, then the job and the payload of each letter; ARGV their ids. Returns for each when it
+#: died, why its record cannot be read, the record, and whether its payload is there.
+LETTERS = """
+local found = {}
+for place = 1, #ARGV do
+  local record = redis.pcall('HGETALL', KEYS[2 * place])
+  found[place] = {
+    redis.call('ZSCORE', KEYS[1], ARGV[place]), record.err or '', record.err and {} or record,
+    redis.call('EXISTS', KEYS[2 * place + 1])}
+end
+return found
+"""
+
+#: KEYS payload. Returns it, or '' if the key holds something else.
+PAYLOAD = """
+local payload = redis.pcall('GET', KEYS[1])
+if type(payload) == 'table' then return '' end
+return payload
+"""
+
+#: KEYS dead; ARGV job_ttl. Returns the number of dead letters whose records have not expired.
+COUNT_LETTERS = (
+    _NOW
+    + """
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', time[1] - ARGV[1])
+return redis.call('ZCARD', KEYS[1])
+"""
+)

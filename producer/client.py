@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from itertools import islice
 from typing import Any, Self, overload
 
 import redis
 
-from contract import dead_letters, jobs, names, overview
+from contract import jobs, names, overview
 from contract.errors import RedisUnavailable, ResultTimeout
 from contract.records import Records
 from contract.settings import Settings
 from contract.store import JobStore, connect, connect_subscribers, translate
 from producer import prepare
+from producer.letters import DeadLetters
 from producer.publish import Publisher
 
 #: Publish/subscribe may lose a message; the outcomes themselves are read this often.
@@ -33,6 +35,7 @@ class RerankClient:
         self._store = JobStore(connect(self.settings), self._records)
         self._subscriptions = connect_subscribers(self.settings)
         self._publisher = Publisher(self.settings)
+        self._letters = DeadLetters(self.settings, self._store, self._publisher)
 
     def submit(
         self,
@@ -156,43 +159,37 @@ class RerankClient:
         """Remove the outcome of an ended job from Redis before it expires."""
         self._store.do(self._records.forget(job_id))
 
-    def dead_letters(self, at_most: int = 1_000) -> list[jobs.DeadLetter]:
-        """Failed jobs that can be tried again, the last first."""
-        ids = self._store.do(dead_letters.ids(self._records, at_most))
-        return self._store.do(dead_letters.letters(self._records, ids))
+    def dead_letters(self, at_most: int | None = 1_000) -> list[jobs.DeadLetter]:
+        """Return failed jobs that can be tried again, the last first; None returns all.
+
+        A letter whose record cannot be read has the code `unreadable`. Raises `RedisUnavailable`.
+        """
+        return list(islice(self._letters.each(), at_most))
+
+    def each_dead_letter(self) -> Iterator[jobs.DeadLetter]:
+        """Yield them one by one, the last first, also while they are retried or dropped."""
+        return self._letters.each()
+
+    def count_dead_letters(self) -> int:
+        """Return how many there are. Raises `RedisUnavailable`."""
+        return self._letters.count()
 
     def dead_letter(self, job_id: str) -> jobs.DeadLetter:
-        """One of them. Raises `JobNotFound` or `RedisUnavailable`."""
-        found = self._store.do(dead_letters.letters(self._records, [job_id]))
-        if not found:
-            raise dead_letters.not_found(job_id)
-        return found[0]
+        """Return one of them. Raises `JobNotFound` or `RedisUnavailable`."""
+        return self._letters.get(job_id)
 
     def retry(self, job_id: str, *, model: str | None = None) -> None:
         """Queue a dead letter again under its id, as if new; with another model, if one is given.
 
-        Its failure is forgotten. Raises `JobNotFound`, `PayloadMissing`, `InvalidInput` or
-        `RedisUnavailable`.
+        Its failure is forgotten. Raises `JobNotFound`, `PayloadMissing`, `PayloadInvalid`,
+        `InvalidInput`, `Overloaded` or `RedisUnavailable`; it is still a dead letter then, unless
+        the error's `submitted` has its id: it is queued, and a worker's sweep sends its message.
         """
-        letter = self.dead_letter(job_id)
-        job = self._store.do(dead_letters.payload(self._records, job_id))
-        if model is not None:
-            job = prepare.job(
-                job.requests,
-                self.settings,
-                model=model,
-                job_id=job_id,
-                allow_downgrade=job.allow_downgrade,
-            )
-        if not self._store.do(dead_letters.revive(self._records, job)):
-            raise dead_letters.not_found(job_id)
-        self._publisher.send(job, letter.priority)
-        self._store.do(self._records.mark_sent(job_id))
+        self._letters.retry(job_id, model)
 
     def drop(self, job_id: str) -> None:
         """Give up a dead letter and its payload; it stays failed. Raises `JobNotFound`."""
-        if not self._store.do(dead_letters.drop(self._records, job_id)):
-            raise dead_letters.not_found(job_id)
+        self._letters.drop(job_id)
 
     def watch(self) -> Watch:
         """A subscription with which to wait for several jobs; use it in a `with` block."""

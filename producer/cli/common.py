@@ -53,7 +53,7 @@ Exit codes:
   0    all done
   {EXIT_FAILED}    the job failed or was cancelled; of a re-scoring, every query failed
   {EXIT_BAD_INPUT}    bad input or usage; nothing was sent
-  {EXIT_PARTIAL}    partial success: some queries failed, what is written or shown is of the others
+  {EXIT_PARTIAL}    partial success: some queries failed, or some dead letters; the others are done
   {EXIT_NO_REDIS}    Redis is unreachable, full, or refuses
   {EXIT_NO_WORKER}    no worker answers
   {EXIT_TIMEOUT}    no result within --wait or --max-wait; jobs go on, and a run can be resumed
@@ -61,6 +61,11 @@ Exit codes:
   {EXIT_OVERLOADED}    not accepted: the queue or Redis' memory is nearly full; try again later
   {EXIT_INTERRUPTED}  interrupted
 """
+
+
+def exit_code(error: errors.RerankError) -> int:
+    """Return the exit code for an error."""
+    return next(code for kind, code in _EXITS if isinstance(error, kind))
 
 
 class Group(click.Group):
@@ -82,7 +87,7 @@ class Group(click.Group):
             code = error.exit_code
         except errors.RerankError as error:
             printing.error(error)
-            code = next(code for kind, code in _EXITS if isinstance(error, kind))
+            code = exit_code(error)
         except sqlite3.Error as error:
             printing.error(
                 f"{tempfile.gettempdir()}: {error}, in a temporary file (TMPDIR moves it)"

