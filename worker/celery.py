@@ -82,6 +82,7 @@ app.conf.update(
     result_extended=False,  # the arguments say nothing that the job's record does not
     # Children
     worker_concurrency=settings.default_concurrency,
+    worker_pool="worker.prefork:TaskPool",  # a child that does not load ends with the reason
     worker_proc_alive_timeout=settings.model_load_timeout_s,  # replacement children load models
     worker_lost_wait=5,
     worker_max_tasks_per_child=2_000,  # insurance against leaks

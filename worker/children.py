@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import gc
 import logging
-import mmap
 import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -23,30 +21,25 @@ from celery.worker.control import inspect_command
 
 from contract import overview
 from contract.errors import RerankError
-from worker import counts
+from worker import counts, restart, verdict
 from worker.celery import settings
 from worker.connection import in_passing, records
 
 logger = logging.getLogger(__name__)
 
-#: EX_UNAVAILABLE of sysexits.h: what the worker's exit status says if a model did not load.
-EXIT_NO_MODEL = 69
-
 #: From -1000 to 1000, the highest is killed first.
 OOM_SCORE_ADJ = 500
 
-#: One byte that parent and forked children share: whether a child failed to load its model.
-_no_model = mmap.mmap(-1, 1)
-#: Likewise, by its place in the pool, the id of the process there, once it has its models.
-_loaded = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("i")
 _main_pid = os.getpid()
 _threads = 1
+_children = 1
 
 
 @signals.worker_init.connect
 def _prepare_parent(sender: Any, **_: Any) -> None:
-    global _main_pid, _threads
+    global _main_pid, _threads, _children
     _main_pid = os.getpid()
+    _children = sender.concurrency
     _threads = settings.threads_among(sender.concurrency)
     # A log is no terminal.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -66,23 +59,26 @@ def _load_models(**_: Any) -> None:
     from worker import scoring
 
     _be_the_first_to_go()
+    place = getattr(billiard.current_process(), "index", 0)
+    # Without the downgrade model if it is the same, or a default that may be nowhere.
+    chosen = settings.downgrade_to if settings.downgrade_is_chosen else None
+    models = list(dict.fromkeys(filter(None, (settings.cross_encoder_model, chosen))))
+    verdict.began(place, models, _children)
+    verdict.end_worker(_main_pid)
     try:
         scoring.scorer_of(settings.cross_encoder_model)
         scoring.downgrade_model()
     except RerankError as error:
-        logger.critical("The worker stops: %s", error)
+        verdict.failed(error, models, _children)
+        verdict.end_worker(_main_pid)
     # Celery would log any other error and carry on with a child that has no model.
-    except BaseException:
-        logger.critical("The worker stops: its model did not load", exc_info=True)
+    except BaseException as error:
+        logger.error("A child could not load its models", exc_info=True)
+        verdict.give(restart.EXIT_NO_MODEL, f"its model did not load: {error!r}")
+        verdict.end_worker(_main_pid)
     else:
-        _loaded[getattr(billiard.current_process(), "index", 0)] = os.getpid()
+        verdict.loaded(place)
         in_passing(overview.count(records, counts.take()))
-        return
-    if os.getpid() == _main_pid:  # a pool without children
-        raise SystemExit(EXIT_NO_MODEL)
-    _no_model[0] = 1
-    os.kill(_main_pid, signal.SIGTERM)
-    os._exit(EXIT_NO_MODEL)
 
 
 @inspect_command()
@@ -93,7 +89,7 @@ def readiness(state: Any, **_: Any) -> dict[str, Any]:
     alive = {os.getpid(), *(child.pid for child in billiard.active_children())}
     return {
         "children": state.consumer.pool.num_processes,
-        "ready": len(alive.intersection(_loaded)),
+        "ready": len(alive & verdict.ready()),
         "model": settings.cross_encoder_model,
     }
 
@@ -106,12 +102,6 @@ def _be_the_first_to_go() -> None:
     score = Path("/proc/self/oom_score_adj")
     if score.exists():
         score.write_text(str(OOM_SCORE_ADJ))
-
-
-@signals.worker_shutdown.connect
-def _say_why(sender: Any, **_: Any) -> None:
-    if _no_model[0]:
-        sender.exitcode = EXIT_NO_MODEL
 
 
 def threads() -> int:

@@ -190,6 +190,10 @@ def test_a_worker_without_its_model_ends_with_an_error_and_leaves_the_jobs(
         assert "'/no/such/model' cannot be loaded" in said
         assert "looked for" in said
         assert "CROSS_ENCODER_MODEL" in said
+        # Once, and as the last line
+        assert said.count("The worker stops (exit code 69)") == 1
+        assert "The worker stops" in said.splitlines()[-1]
+        assert "Traceback" not in said
 
         # And the job waits for a worker that can do it
         log = tmp_path / "with.log"

@@ -1,0 +1,93 @@
+"""A worker that ended for want of a model or of memory is started again; any other end is one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from tests.processes import children_of, wait_until
+from worker import restart
+
+KEEPER = """
+import sys
+from worker.restart import Keeper
+sys.exit(Keeper(sys.argv[2:], map(float, sys.argv[1].split(","))).run())
+"""
+#: Notes each run in a file, and ends with the codes that it is given, one after the other.
+COMMAND = """
+import os, pathlib, sys
+runs = pathlib.Path(sys.argv[1])
+with runs.open("a") as file:
+    print(os.environ["RERANKQ_AGAIN_IN_S"], file=file, flush=True)
+codes = sys.argv[2:]
+code = codes[min(len(runs.read_text().split()), len(codes)) - 1]
+if code == "wait":
+    import signal
+    signal.pause()
+sys.exit(int(code))
+"""
+
+
+def keep(pauses: str, runs: Path, *codes: str) -> subprocess.Popen[str]:
+    command: Sequence[str] = [sys.executable, "-c", COMMAND, str(runs), *codes]
+    return subprocess.Popen([sys.executable, "-c", KEEPER, pauses, *command], text=True)
+
+
+@pytest.mark.parametrize("code", ["69", "71"])
+def test_no_model_and_no_memory_are_tried_again(tmp_path: Path, code: str) -> None:
+    process = keep("0.01,0.02,0.03", tmp_path / "runs", code, code, "0")
+
+    assert process.wait(30) == 0
+    # And each run is told of the pause that would follow
+    assert (tmp_path / "runs").read_text().split() == ["0.01", "0.02", "0.03"]
+
+
+@pytest.mark.parametrize("code", ["0", "1", "78"])
+def test_any_other_end_is_the_end(tmp_path: Path, code: str) -> None:
+    process = keep("0.01,0.02", tmp_path / "runs", code)
+
+    assert process.wait(30) == int(code)
+    assert len((tmp_path / "runs").read_text().split()) == 1
+
+
+def test_a_signal_reaches_the_command_and_its_death_is_told_as_a_shell_does(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    process = keep("0.01,0.02", runs, "wait")
+    wait_until(lambda: runs.exists() and runs.read_text() != "", "it runs")
+
+    process.terminate()
+
+    assert process.wait(30) == 128 + signal.SIGTERM
+
+
+def test_who_is_told_to_end_does_so_also_in_a_pause(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    process = keep("600", runs, "69")
+    wait_until(lambda: runs.exists() and runs.read_text() != "", "it ran")
+    wait_until(lambda: not children_of(process.pid), "it pauses")
+
+    process.terminate()
+
+    assert process.wait(30) == 69
+
+
+def test_a_killed_command_is_not_started_again_if_nobody_lacked_memory(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    process = keep("0.01,0.02", runs, "wait")
+    wait_until(lambda: runs.exists() and runs.read_text() != "", "it runs")
+    (child,) = children_of(process.pid)
+
+    os.kill(child, signal.SIGKILL)
+
+    assert process.wait(30) == 128 + signal.SIGKILL
+
+
+def test_pauses_grow_and_are_bounded() -> None:
+    assert list(islice(restart.pauses_s(), 8)) == [10, 20, 40, 80, 160, 300, 300, 300]

@@ -1,0 +1,115 @@
+"""How much memory this process may use, how often the kernel had to kill for it, and the need.
+
+Reads Linux control groups, version 1 and 2; elsewhere nothing is known. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+MB = 1024 * 1024
+#: Measured with torch 2.13 for CPU: what the main process and its children share, and what each
+#: child has beside its weights. Weights count 1.2 times in a child, and once for the file.
+SHARED_BYTES = 470 * MB
+CHILD_BYTES = 135 * MB
+WEIGHTS_IN_CHILD = 1.2
+#: Weights are computed in float32 on a CPU, whatever the file has.
+WEIGHT_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The lowest limit of memory that holds for this process, and the file that says so."""
+
+    size_bytes: int
+    source: Path
+
+    def __str__(self) -> str:
+        return f"{self.size_bytes / MB:,.0f} MB ({self.source})"
+
+
+def limit(root: Path = Path("/")) -> Limit | None:
+    """Return the limit of the control group or the nearest one above it; None if there is none."""
+    found = [
+        Limit(int(text), file)
+        for folder in _groups(root)
+        for name in ("memory.max", "memory.limit_in_bytes")
+        if (file := folder / name).is_file() and (text := file.read_text().strip()).isdigit()
+    ]
+    # Version 1 writes a number larger than any memory for no limit.
+    found = [each for each in found if each.size_bytes < _machine_bytes()]
+    return min(found, key=lambda each: each.size_bytes, default=None)
+
+
+def kills(root: Path = Path("/")) -> int | None:
+    """Return how often the kernel killed a process for lack of memory, or None if unknown."""
+    for folder in _groups(root):
+        for name in ("memory.events", "memory.oom_control"):
+            counted = _count(folder / name)
+            if counted is not None:
+                return counted
+    # Of the whole machine, for a process in no control group of its own.
+    return _count(root / "proc/vmstat")
+
+
+def weight_bytes(folder: Path) -> int:
+    """Return the size of a model's weights in float32, by the files in its folder; 0 if none."""
+    tensors = list(folder.glob("*.safetensors"))
+    if tensors:
+        return sum(map(_safetensors_bytes, tensors))
+    return sum(file.stat().st_size for file in folder.glob("pytorch_model*.bin"))
+
+
+def need_bytes(weights_bytes: int, children: int) -> int:
+    """Return about how much memory a worker needs: within a tenth of what was measured."""
+    child = CHILD_BYTES + WEIGHTS_IN_CHILD * weights_bytes
+    return round(SHARED_BYTES + weights_bytes + children * child)
+
+
+def _groups(root: Path) -> Iterator[Path]:
+    """Yield the control group of this process and those above it, innermost first.
+
+    In a container the path that /proc names may not exist: its own group is the root there.
+    """
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        top = root / "sys/fs/cgroup" / ("memory" if controllers else "")
+        group = top / path.lstrip("/")
+        yield from (each for each in (group, *group.parents) if each.is_relative_to(top))
+
+
+def _count(file: Path) -> int | None:
+    try:
+        lines = file.read_text().splitlines()
+    except OSError:
+        return None
+    counts = dict(line.split() for line in lines if len(line.split()) == 2)
+    return int(counts["oom_kill"]) if "oom_kill" in counts else None
+
+
+def _machine_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _safetensors_bytes(file: Path) -> int:
+    """Return the size of the tensors in float32, by the header: its length, then JSON."""
+    size = file.stat().st_size
+    try:
+        with file.open("rb") as opened:
+            length = int.from_bytes(opened.read(8), "little")
+            header = json.loads(opened.read(min(length, size)))
+        shapes = (each["shape"] for name, each in header.items() if name != "__metadata__")
+        return WEIGHT_BYTES * int(sum(map(prod, shapes)))
+    except (ValueError, LookupError, TypeError, AttributeError):  # no such header
+        return size
