@@ -78,7 +78,7 @@ def start(
         ),
         (
             job_id,
-            records.settings.job_ttl_s,
+            records.state_ttl_s,
             token,
             round(1000 * lease_s),
             f"{lease_s / 3:.3f}",
@@ -125,7 +125,7 @@ def release(
             token,
             downgrade,
             int(died),
-            records.settings.job_ttl_s,
+            records.state_ttl_s,
             *counters.arguments(counts or {}),
         ),
         lambda replies: bool(replies[0]),

@@ -61,7 +61,7 @@ def count(records: Records) -> Exchange[int]:
     return records.script(
         scripts.COUNT_LETTERS,
         (records.keys.dead,),
-        (records.settings.job_ttl_s,),
+        (records.state_ttl_s,),
         lambda replies: int(replies[0]),
     )
 
@@ -172,7 +172,7 @@ def revive(records: Records, job: jobs.Job) -> Exchange[bool]:
             digest_of(body),
             compress(body),
             records.settings.payload_ttl_s,
-            records.settings.job_ttl_s,
+            records.state_ttl_s,
             records.settings.max_queue_length,
             records.settings.max_redis_memory_percent,
         ),

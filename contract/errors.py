@@ -8,6 +8,7 @@
   x RedisUnavailable           Redis refuses, is silent, or is full; try again
   x Overloaded                 the queue or Redis' memory is nearly full; try again later
   x JobNotFound                never submitted, or its records have expired
+    + ResultExpired            the job ended, and its result has expired or was forgotten
   x ResultTimeout              no outcome yet (also a TimeoutError)
   x NoWorker                   no worker answers
   x ClientUnusable             closed, or of another event loop or process (also a RuntimeError)
@@ -90,6 +91,12 @@ class JobNotFound(RerankError):
     """No record of the job: it was never submitted, or its records have expired."""
 
     code = "job_not_found"
+
+
+class ResultExpired(JobNotFound):
+    """The job ended, and its result has expired or was forgotten; submitting it scores it again."""
+
+    code = "result_expired"
 
 
 class ResultTimeout(RerankError, TimeoutError):

@@ -269,6 +269,8 @@ class JobStatus(Record):
     ended_at: float | None
     #: The code of its failure, if it has one.
     code: str | None
+    #: Whether its result or failure can be read: not before its end, nor when it has expired.
+    outcome_kept: bool = False
 
 
 class DeadLetter(Record):

@@ -58,6 +58,6 @@ def count(records: Records, counts: counters.Counts) -> Exchange[None]:
     return records.script(
         scripts.ADD,
         (records.keys.counters,),
-        (records.settings.job_ttl_s, *counters.arguments(counts)),
+        (records.state_ttl_s, *counters.arguments(counts)),
         lambda _: None,
     )

@@ -21,6 +21,7 @@ from contract.errors import (
     Overloaded,
     PayloadInvalid,
     PayloadMissing,
+    ResultExpired,
 )
 from contract.settings import Settings
 
@@ -50,6 +51,12 @@ class Records:
         self.settings = settings
         self.keys = names.Keys(settings.namespace)
 
+    @property
+    def state_ttl_s(self) -> int:
+        """How long a job's state is remembered: never less than its payload or its outcome."""
+        settings = self.settings
+        return max(settings.job_ttl_s, settings.payload_ttl_s, settings.result_ttl_s)
+
     def ping(self) -> Exchange[None]:
         """Nothing but the round trip."""
         return Exchange(lambda pipe: pipe.ping(), lambda _: None)
@@ -57,6 +64,7 @@ class Records:
     def accept(self, job: jobs.Job, priority: int = names.PRIORITY_BULK) -> Exchange[Accepted]:
         """Put a job on record, unless it is there already.
 
+        One that has ended, and whose outcome is gone, is on record as a new job afterwards.
         Raises `LimitExceeded` if the job is too many bytes, and, when read, `JobConflict` if the
         id stands for other contents, or `Overloaded` if too much is waiting already.
         """
@@ -80,6 +88,8 @@ class Records:
                 self.keys.payload(job.id),
                 self.keys.queued,
                 self.keys.counters,
+                self.keys.outcome(job.id),
+                self.keys.dead,
                 *self.keys.queue_lists,
             ),
             (
@@ -90,7 +100,7 @@ class Records:
                 len(job.requests),
                 priority,
                 self.settings.payload_ttl_s,
-                self.settings.job_ttl_s,
+                self.state_ttl_s,
                 self.settings.max_queue_length,
                 self.settings.max_redis_memory_percent,
             ),
@@ -178,7 +188,7 @@ class Records:
                 failure.code if failure else "",
                 self.keys.done,
                 self.settings.result_ttl_s,
-                self.settings.job_ttl_s,
+                self.state_ttl_s,
                 token,
                 failure.message if failure and dead_letter else "",
                 *counters.arguments({**counters.of_outcome(outcome), **(counts or {})}),
@@ -202,8 +212,10 @@ class Records:
             for job_id, body, state in zip(job_ids, replies[::2], replies[1::2], strict=True):
                 if body is not None:
                     found[job_id] = _read_outcome(job_id, body)
-                elif state is None or state.decode() not in _LIVE:
+                elif state is None:
                     found[job_id] = _not_found(job_id)
+                elif state.decode() not in _LIVE:
+                    found[job_id] = _expired(job_id, state.decode())
             return found
 
         return Exchange(send, read)
@@ -225,9 +237,14 @@ class Records:
                 started_at=float(fields["started_at"]) if "started_at" in fields else None,
                 ended_at=float(fields["ended_at"]) if "ended_at" in fields else None,
                 code=fields.get("code") or None,
+                outcome_kept=bool(replies[1]),
             )
 
-        return Exchange(lambda pipe: pipe.hgetall(self.keys.job(job_id)), read)
+        def send(pipe: Any) -> None:
+            pipe.hgetall(self.keys.job(job_id))
+            pipe.exists(self.keys.outcome(job_id))
+
+        return Exchange(send, read)
 
     def forget(self, job_id: str) -> Exchange[None]:
         """Remove the outcome of a job whose caller has it safe.
@@ -264,6 +281,13 @@ _LIVE = (jobs.JobState.QUEUED, jobs.JobState.RUNNING)
 
 def _not_found(job_id: str) -> JobNotFound:
     return JobNotFound(f"no record of job {job_id}: never submitted here, or expired")
+
+
+def _expired(job_id: str, state: str) -> ResultExpired:
+    return ResultExpired(
+        f"job {job_id} has ended ({state}), and its result has expired (RERANKQ_RESULT_TTL_S) or"
+        " was forgotten: submit it again"
+    )
 
 
 def _read_outcome(job_id: str, body: bytes) -> jobs.Ended:

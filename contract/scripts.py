@@ -23,6 +23,14 @@ local state = redis.call('HGET', KEYS[1], 'state')
 local ended = state == 'done' or state == 'failed' or state == 'cancelled'
 """
 
+#: Lua: what a job that is done anew does not keep.
+_FORGET_ATTEMPTS = """
+local function forget_attempts()
+  redis.call('HDEL', KEYS[1], 'code', 'message', 'started_at', 'ended_at', 'sent_at', 'attempts',
+    'deaths', 'downgrade', 'open', 'silent_since')
+end
+"""
+
 #: Lua: adds to a field of the hash of counters, KEYS[place].
 _COUNT = f"""
 local JOBS_ACCEPTED, ATTEMPTS, DEATHS = '{JOBS_ACCEPTED.of()}', '{ATTEMPTS.of()}', '{DEATHS.of()}'
@@ -51,25 +59,32 @@ local function full(place, max_queue, max_memory_percent)
 end
 """
 
-#: KEYS job payload queued counters, the queue's lists; ARGV id digest body pairs requests priority
-#: payload_ttl job_ttl max_queue max_memory_percent. Puts an expired payload back. Returns the
-#: digest on record, whether the message is known to be sent, and why the job is refused: 'queue'
-#: with its length, or 'memory' with the percentage in use.
+#: KEYS job payload queued counters outcome dead, the queue's lists; ARGV id digest body pairs
+#: requests priority payload_ttl job_ttl max_queue max_memory_percent. Puts an expired payload back;
+#: a job that has ended, and whose outcome is gone, becomes a new one. Returns the digest on record,
+#: whether the message is known to be sent, and why the job is refused: see `full`.
 ACCEPT = (
     _NOW
     + _ENDED
     + _COUNT
     + _FULL
+    + _FORGET_ATTEMPTS
     + """
 local digest = redis.call('HGET', KEYS[1], 'digest')
-if digest then
+local expired = ended and redis.call('EXISTS', KEYS[5]) == 0
+if digest and not (expired and digest == ARGV[2]) then
   if not ended and digest == ARGV[2] then
     redis.call('SET', KEYS[2], ARGV[3], 'EX', ARGV[7], 'NX')
   end
   return {digest, redis.call('HEXISTS', KEYS[1], 'sent_at'), '', 0}
 end
-local refused, amount = full(5, ARGV[9], ARGV[10])
+local refused, amount = full(7, ARGV[9], ARGV[10])
 if refused ~= '' then return {ARGV[2], 0, refused, amount} end
+redis.call('DEL', KEYS[5])
+if digest then
+  redis.call('ZREM', KEYS[6], ARGV[1])
+  forget_attempts()
+end
 redis.call('HSET', KEYS[1], 'digest', ARGV[2], 'state', 'queued', 'pairs', ARGV[4],
   'requests', ARGV[5], 'priority', ARGV[6], 'submitted_at', now)
 redis.call('EXPIRE', KEYS[1], ARGV[8])
@@ -233,6 +248,7 @@ REVIVE = (
     _NOW
     + _COUNT
     + _FULL
+    + _FORGET_ATTEMPTS
     + """
 if not redis.call('ZSCORE', KEYS[6], ARGV[1]) then return {0, '', 0} end
 if redis.call('HEXISTS', KEYS[1], 'message') == 0 then
@@ -243,8 +259,7 @@ local refused, amount = full(8, ARGV[6], ARGV[7])
 if refused ~= '' then return {0, refused, amount} end
 redis.call('ZREM', KEYS[6], ARGV[1])
 redis.call('HINCRBY', KEYS[5], redis.call('HGET', KEYS[1], 'state'), -1)
-redis.call('HDEL', KEYS[1], 'code', 'message', 'started_at', 'ended_at', 'sent_at', 'attempts',
-  'deaths', 'downgrade')
+forget_attempts()
 redis.call('HSET', KEYS[1], 'digest', ARGV[2], 'state', 'queued', 'submitted_at', now)
 redis.call('EXPIRE', KEYS[1], ARGV[5])
 redis.call('DEL', KEYS[2])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import chain
@@ -14,12 +14,12 @@ from typing import Any, Self, TypeVar, overload
 import redis.asyncio
 
 from contract import jobs, names, overview
-from contract.errors import RerankError, ResultTimeout
+from contract.errors import JobNotFound, RedisUnavailable, RerankError, ResultTimeout
 from contract.records import Exchange, Records
 from contract.settings import Settings
 from contract.store import AsyncJobStore, connection_options, translate
 from producer import prepare
-from producer.client import POLL_S, timed_out
+from producer.client import POLL_S, tell, timed_out
 from producer.publish import Publisher
 
 T = TypeVar("T")
@@ -59,6 +59,7 @@ class AsyncRerankClient:
         self._exchanges = asyncio.Semaphore(MAX_CALLS)
         self._publisher = Publisher(self.settings)
         self._waits = _Waits(self._redis, self._do, self._records)
+        self._background: set[asyncio.Task[None]] = set()
 
     async def submit(
         self,
@@ -71,20 +72,10 @@ class AsyncRerankClient:
         allow_downgrade: bool = True,
         priority: int = names.PRIORITY_SINGLE,
     ) -> str:
-        """See `RerankClient.submit`."""
-
-        async with self._submissions:
-            job = await self._in_thread(
-                prepare.single,
-                query,
-                documents,
-                self.settings,
-                top_k,
-                model,
-                job_id,
-                allow_downgrade,
-            )
-            return await self._submit(job, priority)
+        """See `RerankClient.submit`; here, to be interrupted is to be cancelled."""
+        job = await self._single(query, documents, top_k, model, job_id, allow_downgrade)
+        await self._queue([job], priority, () if job_id else asyncio.CancelledError)
+        return job.id
 
     async def submit_many(
         self,
@@ -95,25 +86,98 @@ class AsyncRerankClient:
         priority: int = names.PRIORITY_BULK,
         pairs_per_job: int | None = None,
     ) -> list[str]:
-        """See `RerankClient.submit_many`."""
-
+        """See `RerankClient.submit_many`; here, to be interrupted is to be cancelled."""
+        prepare.check_priority(priority)
         made = await self._in_thread(
             prepare.many, requests, self.settings, model, pairs_per_job, allow_downgrade
         )
-        return [await self.submit_job(job, priority=priority) for job in made]
+        await self._queue(made, priority, BaseException)
+        return [job.id for job in made]
 
     async def submit_job(self, job: jobs.Job, *, priority: int = names.PRIORITY_BULK) -> str:
         """See `RerankClient.submit_job`."""
         async with self._submissions:
-            return await self._submit(job, priority)
-
-    async def _submit(self, job: jobs.Job, priority: int) -> str:
-        prepare.check_priority(priority)
-        accept = await self._in_thread(self._records.accept, job, priority)
-        if not (await self._do(accept)).sent:
-            await self._in_thread(self._publisher.send, job, priority)
-            await self._do(self._records.mark_sent(job.id))
+            prepare.check_priority(priority)
+            try:
+                accept = await self._in_thread(self._records.accept, job, priority)
+                if not (await self._do(accept)).sent:
+                    await self._in_thread(self._publisher.send, job, priority)
+                    await self._do(self._records.mark_sent(job.id))
+            except RedisUnavailable as error:
+                error.submitted = (job.id,)
+                raise
         return job.id
+
+    async def _single(self, *arguments: Any) -> jobs.Job:
+        query, documents, *others = arguments
+        async with self._submissions:
+            return await self._in_thread(prepare.single, query, documents, self.settings, *others)
+
+    async def _queue(
+        self,
+        made: Sequence[jobs.Job],
+        priority: int,
+        withdrawn_after: type[BaseException] | tuple[()],
+    ) -> None:
+        """Queue jobs, one after the other; after such an error, cancel and forget them all.
+
+        A submission that is under way when the caller is cancelled comes to its end before that:
+        otherwise it would queue a job that was cancelled already.
+        """
+        begun: list[str] = []
+        stopped = asyncio.Event()
+
+        async def send() -> None:
+            for job in made:
+                if stopped.is_set():
+                    return
+                begun.append(job.id)
+                await self.submit_job(job, priority=priority)
+
+        sending = self._in_background(send())
+        try:
+            await asyncio.shield(sending)
+        except BaseException as error:
+            stopped.set()
+            if isinstance(error, withdrawn_after):
+                await self._withdraw(error, begun, after=sending)
+            raise
+
+    async def _withdraw(
+        self,
+        error: BaseException,
+        job_ids: list[str],
+        after: asyncio.Task[None] | None = None,
+    ) -> None:
+        """See `RerankClient._withdraw`; also if the caller is cancelled meanwhile."""
+
+        async def withdraw() -> None:
+            if after is not None:
+                await asyncio.wait([after])
+            left = list(job_ids)
+            try:
+                while left:
+                    with suppress(JobNotFound):
+                        await self.cancel(left[0])
+                        await self.forget(left[0])
+                    del left[0]
+            except RedisUnavailable:
+                pass  # the error tells
+            tell(error, left)
+
+        await asyncio.shield(self._in_background(withdraw()))
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Start a task that `aclose` waits for, whoever else still does."""
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background_done)
+        return task
+
+    def _background_done(self, task: asyncio.Task[None]) -> None:
+        self._background.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever still waits sees it; nobody has to
 
     async def result(self, job_id: str, timeout: float | None = 300.0) -> jobs.JobResult:  # noqa: ASYNC109
         """See `RerankClient.result`."""
@@ -134,20 +198,20 @@ class AsyncRerankClient:
         priority: int = names.PRIORITY_SINGLE,
         timeout: float | None = 300.0,  # noqa: ASYNC109
     ) -> jobs.JobResult:
-        """See `RerankClient.rerank`."""
-        job_id = await self.submit(
-            query,
-            documents,
-            top_k=top_k,
-            model=model,
-            job_id=job_id,
-            allow_downgrade=allow_downgrade,
-            priority=priority,
-        )
+        """See `RerankClient.rerank`; here, to be interrupted is to be cancelled."""
+        job = await self._single(query, documents, top_k, model, job_id, allow_downgrade)
+        await self._queue([job], priority, () if job_id else asyncio.CancelledError)
         try:
-            return await self.result(job_id, timeout)
-        except ResultTimeout:
-            await self.cancel(job_id)
+            return await self.result(job.id, timeout)
+        except ResultTimeout as error:
+            await self._withdraw(error, [job.id])
+            raise
+        except asyncio.CancelledError as error:
+            if job_id is None:
+                await self._withdraw(error, [job.id])
+            raise
+        except RedisUnavailable as error:
+            error.submitted = (job.id,)
             raise
 
     @overload
@@ -177,6 +241,7 @@ class AsyncRerankClient:
     async def aclose(self) -> None:
         """Close the connections; what still waits is cancelled."""
         await self._waits.aclose()
+        await asyncio.gather(*self._background, return_exceptions=True)
         await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
         self._publisher.close()
         await self._store.aclose()

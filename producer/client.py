@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any, Self, overload
 
 import redis
 
 from contract import jobs, names, overview
-from contract.errors import RedisUnavailable, ResultTimeout
+from contract.errors import JobNotFound, RedisUnavailable, ResultTimeout
 from contract.records import Records
 from contract.settings import Settings
 from contract.store import JobStore, connect, connect_subscribers, translate
@@ -48,16 +49,24 @@ class RerankClient:
         allow_downgrade: bool = True,
         priority: int = names.PRIORITY_SINGLE,
     ) -> str:
-        """Queue one query with its documents (strings, dicts or `Candidate`s); gives the job's id.
+        """Queue one query with its documents (strings, dicts or `Candidate`s); return the job's id.
 
         `top_k` keeps that many of the best, `model` asks for another than the worker's default,
         `priority` is 0 (first) to 9. Without `allow_downgrade`, no smaller model takes its place.
-        With a `job_id` of the caller's choice, submitting again is harmless: a job that has ended
-        is not scored again while its state is remembered (RERANKQ_JOB_TTL_S). Raises
-        `InvalidInput` before anything is sent, or `RedisUnavailable`.
+        With a `job_id` of the caller's choice, submitting again is harmless: a job is not scored
+        again while its result can be read (RERANKQ_RESULT_TTL_S).
+
+        Raises `InvalidInput` before anything is sent, `Overloaded`, or `RedisUnavailable`. The last
+        may come after the job was queued: its id is then in the error's `submitted`, and
+        submitting again with that `job_id` is harmless. If the call is interrupted, a job without
+        an id of the caller's choice is cancelled.
         """
         job = prepare.single(query, documents, self.settings, top_k, model, job_id, allow_downgrade)
-        return self.submit_job(job, priority=priority)
+        try:
+            return self.submit_job(job, priority=priority)
+        except KeyboardInterrupt as error:
+            self._withdraw(error, [job.id] if job_id is None else [])
+            raise
 
     def submit_many(
         self,
@@ -68,28 +77,57 @@ class RerankClient:
         priority: int = names.PRIORITY_BULK,
         pairs_per_job: int | None = None,
     ) -> list[str]:
-        """Queue many queries in as few jobs as the limits allow; gives the jobs' ids, in order.
+        """Queue many queries in as few jobs as the limits allow; return the jobs' ids, in order.
 
         The rankings of those jobs, one after the other, are in the order of `requests`. A worker
-        fills its batches across the queries of a job. Raises as `submit`; all requests are checked
-        before the first is sent.
+        fills its batches across the queries of a job.
+
+        All or none: whatever is raised, an interruption too, the jobs that were queued before are
+        cancelled and forgotten. Where that fails because Redis is away, their ids are in the
+        error's `submitted`. Raises as `submit`; all requests are checked before the first is sent.
         """
+        prepare.check_priority(priority)
         made = prepare.many(requests, self.settings, model, pairs_per_job, allow_downgrade)
-        return [self.submit_job(job, priority=priority) for job in made]
+        begun: list[str] = []
+        try:
+            for job in made:
+                begun.append(job.id)
+                self.submit_job(job, priority=priority)
+        except BaseException as error:
+            self._withdraw(error, begun)
+            raise
+        return begun
 
     def submit_job(self, job: jobs.Job, *, priority: int = names.PRIORITY_BULK) -> str:
-        """Queue a job that `prepare.job` made; gives its id. Raises as `submit`."""
+        """Queue a job that `prepare.job` made; return its id. Raises as `submit`."""
         prepare.check_priority(priority)
-        if not self._store.do(self._records.accept(job, priority)).sent:
-            self._publisher.send(job, priority)
-            self._store.do(self._records.mark_sent(job.id))
+        try:
+            if not self._store.do(self._records.accept(job, priority)).sent:
+                self._publisher.send(job, priority)
+                self._store.do(self._records.mark_sent(job.id))
+        except RedisUnavailable as error:
+            error.submitted = (job.id,)
+            raise
         return job.id
 
-    def result(self, job_id: str, timeout: float | None = 300.0) -> jobs.JobResult:
-        """The job's result, waiting up to `timeout` seconds for it (None: for ever).
+    def _withdraw(self, error: BaseException, job_ids: Sequence[str]) -> None:
+        """Cancel and forget jobs; put the ids of those for which that fails into the error."""
+        left = list(job_ids)
+        try:
+            while left:
+                with suppress(JobNotFound):
+                    self.cancel(left[0])
+                    self.forget(left[0])
+                del left[0]
+        except RedisUnavailable:
+            pass  # the error tells
+        tell(error, left)
 
-        Raises `JobFailed` if the job ended in a failure, `ResultTimeout`, `JobNotFound` or
-        `RedisUnavailable`.
+    def result(self, job_id: str, timeout: float | None = 300.0) -> jobs.JobResult:
+        """Return the job's result, waiting up to `timeout` seconds for it (None: for ever).
+
+        Raises `JobFailed` if the job ended in a failure, `ResultTimeout`, `JobNotFound` (of which
+        `ResultExpired` is one kind) or `RedisUnavailable`.
         """
         with self.watch() as watch:
             outcome = watch.any_of([job_id], timeout).get(job_id)
@@ -109,20 +147,23 @@ class RerankClient:
         priority: int = names.PRIORITY_SINGLE,
         timeout: float | None = 300.0,
     ) -> jobs.JobResult:
-        """Submit and wait. Raises as `submit` and `result`; a job that is late is cancelled."""
-        job_id = self.submit(
-            query,
-            documents,
-            top_k=top_k,
-            model=model,
-            job_id=job_id,
-            allow_downgrade=allow_downgrade,
-            priority=priority,
-        )
+        """Submit and wait. Raises as `submit` and `result`.
+
+        A job that is late is cancelled, and so is one without a `job_id` if the wait is
+        interrupted. If Redis goes away meanwhile, the error's `submitted` has the job's id.
+        """
+        job = prepare.single(query, documents, self.settings, top_k, model, job_id, allow_downgrade)
         try:
-            return self.result(job_id, timeout)
-        except ResultTimeout:
-            self.cancel(job_id)
+            self.submit_job(job, priority=priority)
+            return self.result(job.id, timeout)
+        except ResultTimeout as error:
+            self._withdraw(error, [job.id])
+            raise
+        except KeyboardInterrupt as error:
+            self._withdraw(error, [job.id] if job_id is None else [])
+            raise
+        except RedisUnavailable as error:
+            error.submitted = (job.id,)
             raise
 
     @overload
@@ -266,6 +307,13 @@ class Watch:
 
     def __exit__(self, *_: object) -> None:
         self._pubsub.close()
+
+
+def tell(error: BaseException, submitted: Sequence[str]) -> None:
+    """Put the ids of jobs that may still be queued into an error, whatever its kind."""
+    error.submitted = tuple(submitted)  # type: ignore[attr-defined]
+    if submitted:
+        error.add_note(f"{len(submitted):,} jobs may still be queued: their ids are in .submitted")
 
 
 def timed_out(status: jobs.JobStatus, timeout: float | None) -> ResultTimeout:

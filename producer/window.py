@@ -15,6 +15,7 @@ from contract.errors import (
     PayloadMissing,
     RedisUnavailable,
     RerankError,
+    ResultExpired,
     ResultTimeout,
 )
 from producer.client import RerankClient, Watch
@@ -31,7 +32,7 @@ QUIET_S = 10.0
 RESENDS = 3
 #: Codes of failures that say so: of a run that is taken up, somebody gave up its jobs meanwhile, or
 #: they have waited too long.
-_LOST = {jobs.CANCELLED, JobNotFound.code, PayloadMissing.code}
+_LOST = {jobs.CANCELLED, JobNotFound.code, ResultExpired.code, PayloadMissing.code}
 
 
 @dataclass(frozen=True)

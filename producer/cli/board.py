@@ -69,6 +69,8 @@ def job(status: jobs.JobStatus) -> RenderableType:
         ("pairs", f"{status.pairs:,}"),
         ("attempts", f"{status.attempts:,}"),
     ]
+    if status.ended_at and not status.outcome_kept:
+        rows.append(("result", "expired or forgotten: submitting the job again scores it again"))
     if status.started_at and status.submitted_at:
         rows.append(("queued", f"{status.started_at - status.submitted_at:.3f} s"))
     if status.started_at and status.ended_at:

@@ -379,8 +379,9 @@ def test_an_outcome_that_cannot_be_read_is_raised_and_spares_the_others(
     settings: Settings, store: JobStore, client: redis.Redis
 ) -> None:
     async def scenario(reranker: AsyncRerankClient) -> list[jobs.JobResult | BaseException]:
-        finish(store, result_of("bad"))
-        finish(store, result_of("good"))
+        for job_id in ("bad", "good"):
+            store.do(store.records.accept(job(job_id)))
+            finish(store, result_of(job_id))
         client.set(store.records.keys.outcome("bad"), b"garbage", ex=60)
         waits = (reranker.result(job_id, PATIENCE_S) for job_id in ("bad", "good"))
         return await asyncio.gather(*waits, return_exceptions=True)
@@ -486,6 +487,7 @@ def test_a_thousand_waits_open_few_connections(
     async def scenario(reranker: AsyncRerankClient) -> int:
         ids = [f"j{place}" for place in range(1_000)]
         for job_id in ids:
+            store.do(store.records.accept(job(job_id)))
             store.do(begin(store.records, job_id))
         waits = [asyncio.create_task(reranker.result(job_id, PATIENCE_S)) for job_id in ids]
         await asyncio.to_thread(await_subscribers, client, settings, 1)

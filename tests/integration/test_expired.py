@@ -1,0 +1,138 @@
+"""A job whose result is gone is said to be so everywhere, and scored again when submitted again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+import redis
+from click.testing import CliRunner
+
+from contract import jobs
+from contract.errors import ResultExpired
+from contract.jobs import JobState
+from contract.records import Records
+from contract.settings import Settings
+from contract.store import JobStore
+from producer.aclient import AsyncRerankClient
+from producer.cli import common, main
+from producer.client import RerankClient
+from tests.integration.parts import DOCUMENTS, QUERY, begin, failure_of, job, messages, payload
+from tests.integration.parts import result_of as some_result
+from tests.integration.test_rescore import Worker, result_of
+
+SAID = (
+    r"job mine has ended \((done|failed|cancelled)\), and its result has expired .*submit it again"
+)
+
+
+@pytest.fixture
+def reranker(settings: Settings) -> Iterator[RerankClient]:
+    with RerankClient(settings) as made:
+        yield made
+
+
+@pytest.fixture(params=["done", "failed", "dead", "cancelled", "forgotten"])
+def gone(request: pytest.FixtureRequest, reranker: RerankClient, store: JobStore) -> str:
+    """How job `mine` has ended, whose outcome is not there any more."""
+    how: str = request.param
+    records = store.records
+    reranker.submit(QUERY, DOCUMENTS, job_id="mine")
+    if how == "cancelled":
+        reranker.cancel("mine")
+    elif how in ("done", "forgotten"):
+        store.do(records.finish(some_result("mine")))
+    else:
+        store.do(records.finish(failure_of("mine"), dead_letter=how == "dead"))
+    if how == "forgotten":
+        reranker.forget("mine")
+    else:
+        store.client.delete(records.keys.outcome("mine"))  # as if it had expired
+    return how
+
+
+def test_whoever_asks_is_told_that_the_result_has_expired(
+    gone: str, reranker: RerankClient, settings: Settings
+) -> None:
+    async def ask() -> jobs.JobStatus:
+        async with AsyncRerankClient(settings) as other:
+            with pytest.raises(ResultExpired, match=SAID):
+                await other.result("mine", 0)
+            return await other.status("mine")
+
+    with pytest.raises(ResultExpired, match=SAID):
+        reranker.result("mine", 0)
+    status = reranker.status("mine")
+    assert (status.outcome_kept, status.ended_at is not None) == (False, True)
+    assert asyncio.run(ask()) == status
+    environment = {
+        "RERANKQ_REDIS_URL": settings.redis_url.get_secret_value(),
+        "RERANKQ_NAMESPACE": settings.namespace,
+    }
+    result = CliRunner(env=environment).invoke(main, ["result", "mine"])
+    shown = CliRunner(env=environment).invoke(main, ["status", "mine"])
+    assert result.exit_code == common.EXIT_NOT_FOUND
+    assert "its result has expired" in result.stderr
+    assert "expired or forgotten" in shown.stdout
+
+
+def test_who_submits_it_again_has_it_scored_again(
+    gone: str, reranker: RerankClient, settings: Settings, client: redis.Redis
+) -> None:
+    with Worker(settings, result_of):
+        result = reranker.rerank(QUERY, DOCUMENTS, job_id="mine", timeout=30)
+
+    assert (result.job_id, result.provenance.attempts) == ("mine", 1)
+    status = reranker.status("mine")
+    assert (status.state, status.code, status.attempts) == (JobState.DONE, None, 1)
+    assert [message.id for message in messages(client, settings)] == ["mine", "mine"]
+    assert reranker.count_dead_letters() == 0
+
+
+def test_the_asyncio_client_has_it_scored_again_too(gone: str, settings: Settings) -> None:
+    async def rerank() -> jobs.JobResult:
+        async with AsyncRerankClient(settings) as reranker:
+            return await reranker.rerank(QUERY, DOCUMENTS, job_id="mine", timeout=30)
+
+    with Worker(settings, result_of):
+        assert asyncio.run(rerank()).job_id == "mine"
+
+
+def test_while_the_result_is_kept_nothing_is_scored_again(
+    reranker: RerankClient, settings: Settings
+) -> None:
+    with Worker(settings, result_of) as worker:
+        first = reranker.rerank(QUERY, DOCUMENTS, job_id="mine", timeout=30)
+        assert reranker.rerank(QUERY, DOCUMENTS, job_id="mine", timeout=30) == first
+    assert len(worker.taken) == 1
+
+
+def test_a_new_job_under_an_old_id_does_not_find_the_result_of_the_old_one(
+    store: JobStore, settings: Settings
+) -> None:
+    """The state of a job may be lost before its outcome, which is of other contents then."""
+    records = store.records
+    store.do(records.accept(job("mine")))
+    store.do(records.finish(some_result("mine")))
+    store.client.delete(records.keys.job("mine"))
+
+    store.do(records.accept(job("mine", query="another query")))
+
+    assert store.do(records.outcomes(["mine"])) == {}
+    assert store.do(payload(records, "mine")).requests[0].query == "another query"
+
+
+def test_a_state_is_remembered_as_long_as_what_belongs_to_it(
+    store: JobStore, settings: Settings
+) -> None:
+    """Whatever the settings say: a result that can be read is of a job that is known."""
+    limits = {"job_ttl_s": 100, "payload_ttl_s": 200, "result_ttl_s": 300}
+    records = Records(settings.model_copy(update=limits))
+    keys = records.keys
+
+    store.do(records.accept(job("mine")))
+    assert store.client.ttl(keys.job("mine")) >= store.client.ttl(keys.payload("mine"))
+    store.do(begin(records, "mine"))
+    store.do(records.finish(some_result("mine")))
+    assert store.client.ttl(keys.job("mine")) >= store.client.ttl(keys.outcome("mine"))
