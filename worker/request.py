@@ -1,4 +1,4 @@
-"""A message in the main process: is it one of ours, and what became of the child that had it?"""
+"""A message in the main process: what became of the child that had it?"""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from typing import Any
 
 from billiard.exceptions import WorkerLostError
 from celery import signals
-from celery.exceptions import InvalidTaskError
 from celery.worker.request import Request
-from pydantic import BaseModel, ValidationError
 
 from contract import attempts, jobs
 from contract.errors import TimeLimitExceeded
@@ -18,31 +16,8 @@ from worker.connection import in_passing, records
 from worker.logbook import Event, Facts
 
 
-class _Shape(BaseModel):
-    """What Celery and we take for granted about a message, without looking."""
-
-    id: jobs.JobId
-    retries: int = 0
-    timelimit: tuple[float | None, float | None] | None = None
-    #: Arguments, counts, and what Celery puts beside them.
-    body: tuple[tuple[jobs.JobId], dict[str, Any], dict[str, Any]]
-
-
 class ScoreRequest(Request):
-    """A message that a child works on, or is about to.
-
-    Raises `InvalidTaskError`, after which Celery throws the message away: any other error would end
-    the worker, and the message would be there for the next one.
-    """
-
-    def __init__(self, message: Any, **options: Any) -> None:
-        try:
-            shape = _Shape.model_validate({**message.headers, "body": message.payload})
-        except ValidationError as error:
-            raise InvalidTaskError(jobs.describe(error)) from error
-        if shape.body[0][0] != shape.id:
-            raise InvalidTaskError(f"message {shape.id} is about job {shape.body[0][0]}")
-        super().__init__(message, **options)
+    """A message that a child works on, or is about to."""
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """The child is killed for taking too long: that is the job's end."""

@@ -15,7 +15,7 @@ from celery.exceptions import Ignore
 
 from contract import attempts, errors, jobs, names
 from contract.attempts import Started, Verdict
-from worker import counts, events, leases, logbook, scoring
+from worker import counts, envelope, events, leases, logbook, scoring
 from worker.celery import app, settings
 from worker.connection import in_passing, patiently, records
 from worker.leases import Lease
@@ -122,7 +122,9 @@ def _deferred(
     task: Task, job_id: str, in_s: float, why: str, error: Exception | None = None
 ) -> Exception:
     """Have the message come again later; gives what to raise."""
-    retry: Exception = task.retry(exc=error, countdown=in_s, throw=False)
+    retry: Exception = task.retry(
+        exc=error, countdown=in_s, headers={envelope.DELAY: in_s}, throw=False
+    )
     logbook.say(Event.DEFERRED, job_id, reason=f"{why}; tried again in {in_s:g} s")
     return retry
 
@@ -178,6 +180,7 @@ def _downgraded(
     retry: Exception = task.retry(
         exc=error,
         countdown=DOWNGRADE_DELAY_S,
+        headers={envelope.DELAY: DOWNGRADE_DELAY_S},
         shadow=events.name_with(model),
         throw=False,
     )

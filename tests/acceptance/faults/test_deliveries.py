@@ -6,9 +6,11 @@ Payloads that are missing or broken are in `tests/acceptance/test_worker.py`.
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -25,6 +27,8 @@ from tests.processes import wait_until
 A_WHILE = long_documents(5 * PAIRS_A_SECOND)
 
 GARBAGE = {
+    "larger than a message": b'{"body": "' + b"x" * 2**20 + b'"}',
+    "a list of many lists": b"[" + b"[]," * 2**20 + b"[]]",
     "no JSON": b"garbage",
     "no text": b"\xff\xfe\x00",
     "nothing": b"",
@@ -113,10 +117,27 @@ def test_a_job_that_takes_longer_than_the_visibility_timeout_is_scored_once(
 
 @pytest.mark.parametrize("raw", GARBAGE.values(), ids=GARBAGE.keys())
 def test_what_is_no_message_is_thrown_away(ledger: Ledger, service: Service, raw: bytes) -> None:
+    said = log_of(service)
     put_next(service, raw)
 
     assert ledger.result(ledger.submit()).provenance.attempts == 1
+    assert len(said("Thrown away")) == 1
     ledger.balance()
+
+
+def log_of(service: Service) -> Callable[[str], list[str]]:
+    """What the worker logs from now on: a function that gives the lines with a text.
+
+    It fails if there is a traceback among them.
+    """
+    start = len(service.worker.log.read_text())
+
+    def lines(text: str) -> list[str]:
+        log = service.worker.log.read_text()[start:]
+        assert "Traceback" not in log, log
+        return [line for line in log.splitlines() if text in line]
+
+    return lines
 
 
 def encoded(body: bytes) -> dict[str, str]:
@@ -129,6 +150,14 @@ def headers(**changes: Any) -> dict[str, dict[str, Any]]:
     return {"headers": {"id": "some-job", "task": names.SCORE_TASK, "lang": "py"} | changes}
 
 
+SIGNATURE = {"task": names.SCORE_TASK, "args": ["some-job"], "kwargs": {}, "options": {}}
+
+
+def calls_back(**embedded: Any) -> dict[str, str]:
+    """The body of a message that has something sent when its task ends."""
+    return encoded(json.dumps([["some-job"], {}, embedded]).encode())
+
+
 FOREIGN = {
     "unknown task": headers(task="nobody.knows"),
     "task of no name": headers(task={"a": 1}),
@@ -136,10 +165,18 @@ FOREIGN = {
     "id of no name": headers(id={"a": 1}),
     "no headers": {"headers": {}},
     "no object of headers": {"headers": [1]},
-    "no time": headers(eta="tomorrow"),
-    "limits of another kind": headers(timelimit="soon"),
+    "task that runs tasks": headers(task="celery.map"),
+    "task that runs tasks with many arguments": headers(task="celery.starmap"),
+    "task that runs tasks in chunks": headers(task="celery.chunks"),
+    "task that deletes results": headers(task="celery.backend_cleanup"),
     "retries of another kind": headers(retries="often"),
     "unknown compression": headers(compression="zstd"),
+    "compressed": headers(compression="application/x-gzip")
+    | encoded(gzip.compress(bytes(2**20), 9)),
+    "a task to send when this one ends": calls_back(callbacks=[SIGNATURE]),
+    "a task to send when this one fails": calls_back(errbacks=[SIGNATURE]),
+    "tasks to send in a chain": calls_back(chain=[SIGNATURE]),
+    "a chord": calls_back(chord=SIGNATURE),
     "pickle": {"content-type": "application/x-pickle"},
     "undecodable": {"body": "!"},
     "no JSON": encoded(b"{no json"),
@@ -165,9 +202,62 @@ FOREIGN = {
 def test_a_message_that_is_none_of_ours_hurts_nobody(
     ledger: Ledger, service: Service, changes: dict[str, Any]
 ) -> None:
+    said = log_of(service)
     put_next(service, message(service, **changes))
 
     assert ledger.result(ledger.submit()).provenance.attempts == 1
+    assert len(said("Thrown away")) == 1
+    assert not ledger.known("some-job")
+    ledger.balance()
+
+
+INSTRUCTIONS = {
+    "time limits": {"timelimit": [0.01, 0.01]},
+    "time limits of another kind": {"timelimit": "soon"},
+    "a time at which it expires": {"expires": "2001-01-01T00:00:00+00:00"},
+    "a far time": {"eta": "2999-01-01T00:00:00+00:00"},
+    "no time": {"eta": "tomorrow"},
+    "a far time at a second try": {"eta": "2999-01-01T00:00:00+00:00", "retries": 1},
+    "a long delay": {"delay_s": 1e9, "retries": 1},
+    "many retries": {"retries": 999_999},
+    "another queue": {"reply_to": "elsewhere", "root_id": 7, "group": "g", "stamps": [1]},
+}
+
+
+@pytest.mark.parametrize("forged", INSTRUCTIONS.values(), ids=INSTRUCTIONS.keys())
+def test_instructions_in_a_message_are_not_followed(
+    ledger: Ledger, service: Service, forged: dict[str, Any]
+) -> None:
+    # Given a job, and a message about it that asks for what our producers never ask for
+    said = log_of(service)
+    job = prepare.job([prepare.request(QUERY, SHORT, top_k=None)], service.settings)
+    ledger.store.do(ledger.store.records.accept(job))
+    ledger.submitted.append(job.id)
+    ledger.store.do(ledger.store.records.mark_sent(job.id))
+    put_next(service, message(service, **about(job.id, **forged)))
+    # Then the job is scored as any other
+    assert ledger.result(job.id).provenance.attempts == 1
+    ledger.balance()
+    assert said("Thrown away") == []
+
+
+def about(job_id: str, **changes: Any) -> dict[str, Any]:
+    """The parts of a message that say which job it is about."""
+    body = json.dumps([[job_id], {}, {}]).encode()
+    return {**headers(id=job_id, **changes), **encoded(body)}
+
+
+def test_messages_that_ask_for_a_far_time_do_not_stop_a_worker(
+    ledger: Ledger, service: Service
+) -> None:
+    """Celery holds each until its time, and takes no other once it holds a hundred."""
+    said = log_of(service)
+    far = {"eta": "2999-01-01T00:00:00+00:00", "retries": 0}
+    for place in range(150):
+        put_next(service, message(service, **about(f"far-{place}", **far)))
+
+    assert ledger.result(ledger.submit()).provenance.attempts == 1
+    wait_until(lambda: len(said("skipped (unknown)")) == 150, "all have come")
     ledger.balance()
 
 

@@ -1,0 +1,32 @@
+"""What a worker sees to before it takes its first message."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from celery import signals
+from celery.worker.control import Panel
+
+#: Commands of remote control that let a worker do what its settings do not say: keep other time
+#: limits than those that its leases and timeouts fit, read other queues, or run other code.
+REFUSED_COMMANDS = (
+    *("time_limit", "rate_limit", "pool_restart", "autoscale"),
+    *("add_consumer", "cancel_consumer", "memdump", "memsample"),
+)
+
+
+@signals.worker_init.connect
+def _refuse_commands(**_: Any) -> None:
+    for command in REFUSED_COMMANDS:
+        Panel.data.pop(command, None)
+        Panel.meta.pop(command, None)
+
+
+@signals.worker_init.connect
+def _restart_as_started(**_: Any) -> None:
+    """Let Celery restart the worker at SIGHUP with the command that started it.
+
+    It executes `sys.argv`, which for `python -m celery` is the path of a file that cannot be run.
+    """
+    sys.argv = sys.orig_argv[1:]
