@@ -18,6 +18,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from contract import jobs, names
+from contract.visible import visible
 
 #: Bytes of a message; ours take less than two thousand.
 MAX_BYTES = 64 * 1024
@@ -33,7 +34,7 @@ class NotAMessage(ValueError):
 
 class _Headers(BaseModel):
     id: jobs.JobId
-    task: Literal["rerankq.score"]
+    task: str
     retries: int = Field(0, ge=0, le=10**6)
     delay_s: float = Field(0.0, ge=0, allow_inf_nan=False)
     shadow: str | None = Field(None, max_length=300)
@@ -89,6 +90,7 @@ def checked(payload: Any, queue: str, max_delay_s: float) -> dict[str, Any]:
 
     A message that is tried again waits at most `max_delay_s` from now on. Raises `NotAMessage`.
     """
+    _check_task(payload)
     try:
         envelope = _Envelope.model_validate(payload)
         body = _Body.model_validate_json(b'{"content":%b}' % _decoded(envelope.body)).content
@@ -98,6 +100,18 @@ def checked(payload: Any, queue: str, max_delay_s: float) -> dict[str, Any]:
     if job_id != envelope.headers.id:
         raise NotAMessage(f"message {envelope.headers.id} is about job {job_id}")
     return _anew(envelope.headers, envelope.properties, counts, queue, max_delay_s)
+
+
+def _check_task(payload: Any) -> None:
+    try:
+        task = payload["headers"]["task"]
+    except (LookupError, TypeError) as error:
+        raise NotAMessage("it names no task") from error
+    if task != names.SCORE_TASK:
+        raise NotAMessage(
+            f"it is for task {visible(repr(task)[:100])}, and this worker runs"
+            f" {names.SCORE_TASK} only{_whose(payload)}"
+        )
 
 
 def _decoded(body: str) -> bytes:
