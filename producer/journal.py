@@ -15,9 +15,10 @@ from typing import IO, Any, Self
 
 from contract import jobs, names
 from contract.errors import InvalidInput
-from producer.outputs import is_stream, whole_file
+from producer.outputs import NEW, Output, beside, whole_file
 from producer.scored import Redo
 from producer.staging import Staging
+from producer.streams import is_stream
 from producer.tally import Tally
 
 
@@ -32,15 +33,17 @@ class Journal:
     #: Whether it has been taken up.
     resumed = False
 
-    def __init__(self, output: str, staging: Staging) -> None:
+    def __init__(self, output: str, staging: Staging, mode: int = NEW) -> None:
         self._staging = staging
-        self.path = None if is_stream(output) else Path(f"{output}.partial.jsonl")
+        self.path = None if is_stream(output) else journal_path(output)
+        #: Of its files, which are as private as the outputs.
+        self._mode = mode
         #: The model that the first result was asked of: a worker's default may change.
         self.model_requested: str | None = None
         try:
             self._file = self._open()
         except OSError as error:
-            raise InvalidInput(f"{self.path}: {error.strerror}") from error
+            raise InvalidInput(f"{self.path or tempfile.gettempdir()}: {error.strerror}") from error
 
     def _open(self) -> IO[bytes]:
         return tempfile.TemporaryFile() if self.path is None else self.path.open("w+b")
@@ -100,12 +103,24 @@ class Journal:
         for line in lines:
             starts.append((start + len(written), line))
             written += json.dumps(line, ensure_ascii=False).encode() + b"\n"
-        self._file.write(written)
-        self._file.flush()
-        if self.resumable:
-            os.fsync(self._file.fileno())
+        self._write(bytes(written), start)
         for at, line in starts:
             self._note(at, line)
+
+    def _write(self, written: bytes, start: int) -> None:
+        """Write all of it, or nothing. Raises `OSError` that names the file if the disk is full."""
+        descriptor = self._file.fileno()
+        done = 0
+        try:
+            # Past Python's buffer, which would try again what a full disk has refused.
+            while done < len(written):
+                done += os.pwrite(descriptor, written[done:], start + done)
+            if self.resumable:
+                os.fsync(descriptor)
+        except OSError as error:
+            os.ftruncate(descriptor, start)
+            place = self.path or tempfile.gettempdir()
+            raise OSError(error.errno, error.strerror, str(place)) from error
 
     def _note(self, start: int, line: dict[str, Any]) -> None:
         self._staging.note_scored(start, line)
@@ -119,13 +134,13 @@ class Journal:
             raw = self._file.readline()
             yield raw, json.loads(raw)
 
-    def write_run(self, output: str) -> None:
+    def write_run(self, output: str | Output) -> None:
         """Write the TREC run: ranks from 1, scores as the model gave them, the model as tag."""
         with whole_file(output) as file:
             for _, line in self.lines():
                 file.writelines(_trec_lines(line))
 
-    def write_results(self, output: str) -> None:
+    def write_results(self, output: str | Output) -> None:
         """Write the lines themselves."""
         with whole_file(output) as file:
             for raw, _ in self.lines():
@@ -135,7 +150,6 @@ class Journal:
         """Say where the lines so far are; an empty file is removed."""
         if self.path is None:
             return
-        self._file.flush()
         if self.path.stat().st_size:
             say(f"what was scored so far is in {self.path}")
         else:
@@ -151,6 +165,11 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+
+
+def journal_path(output: str) -> Path:
+    """Return the journal of an output."""
+    return beside(output, ".partial.jsonl")
 
 
 #: What of a job's provenance holds for each of its queries, whatever became of its workers.

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from contract.errors import InvalidInput
 from contract.jobs import Record, describe
-from producer.outputs import whole_file
+from producer.outputs import NEW, whole_file
 from producer.scored import Redo
 
 #: What a user can do about a run that cannot be taken up.
@@ -80,9 +80,9 @@ class Manifest(Record):
                 f"{path}: not a manifest of this version ({describe(error)}): {WAYS_OUT}"
             ) from error
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, mode: int = NEW) -> None:
         """Put it at `path`, in place of what was there, whole. Raises `OSError`."""
-        with whole_file(str(path)) as file:
+        with whole_file(str(path), mode) as file:
             file.write(self.model_dump_json(indent=2).encode() + b"\n")
 
     def check_same(self, other: Manifest, path: Path) -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from contract.errors import InvalidInput
-from producer.journal import Journal
+from producer.journal import Journal, journal_path
 from producer.manifest import WAYS_OUT, Manifest, Round
-from producer.outputs import open_locked
+from producer.outputs import NEW, beside, open_locked
 from producer.scored import Redo
 from producer.staging import Staging
 
@@ -30,13 +30,19 @@ class ResumableJournal(Journal):
     resumable = True
 
     def __init__(
-        self, output: str, staging: Staging, wanted: Manifest, *, restart: bool = False
+        self,
+        output: str,
+        staging: Staging,
+        wanted: Manifest,
+        *,
+        restart: bool = False,
+        mode: int = NEW,
     ) -> None:
-        self.path: Path = Path(f"{output}.partial.jsonl")
-        self._manifest_path = Path(f"{output}.manifest.json")
+        self.path: Path = journal_path(output)
+        self._manifest_path = manifest_path(output)
         self._restart = restart
         self._same_command = f"the same command{' without --restart' if restart else ''} continues"
-        super().__init__(output, staging)
+        super().__init__(output, staging, mode)
         try:
             self.manifest = wanted if restart else self._take_up(wanted)
         except BaseException:
@@ -44,7 +50,7 @@ class ResumableJournal(Journal):
             raise
 
     def _open(self) -> IO[bytes]:
-        return open_locked(self.path)
+        return open_locked(self.path, self._mode)
 
     @property
     def was_begun(self) -> bool:
@@ -61,7 +67,7 @@ class ResumableJournal(Journal):
         if self._restart:
             self._forget()
             self._restart = False
-        self.manifest.save(self._manifest_path)
+        self.manifest.save(self._manifest_path, self._mode)
 
     def rounds(self, redo: Collection[Redo]) -> Iterator[None]:
         """What is to be scored now: what was begun and has not ended, then what is to be redone.
@@ -102,7 +108,9 @@ class ResumableJournal(Journal):
         Wherever this is interrupted, what is left can be taken up, to the same end.
         """
         if self.redoes and self.was_begun:
-            self.manifest.model_copy(update={"round": Round()}).save(self._manifest_path)
+            self.manifest.model_copy(update={"round": Round()}).save(
+                self._manifest_path, self._mode
+            )
         self._file.truncate(0)
         self._manifest_path.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
@@ -153,3 +161,8 @@ class ResumableJournal(Journal):
         except (ValueError, TypeError, KeyError):
             pass
         raise InvalidInput(f"{self.path}: damaged at byte {start:,}: {WAYS_OUT}")
+
+
+def manifest_path(output: str) -> Path:
+    """Return the manifest of an output."""
+    return beside(output, ".manifest.json")

@@ -94,13 +94,15 @@ class Group(click.Group):
             )
             code = EXIT_FAILED
         except OSError as error:  # a disk that is full, above all
-            printing.error(f"{error.filename}: {error.strerror}" if error.filename else error)
+            printing.error(": ".join(filter(None, (error.filename, error.strerror or str(error)))))
             code = EXIT_FAILED
         sys.exit(code or 0)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise click.Abort from error
         except BrokenPipeError:
             # Whoever read has read enough. Python would flush, and complain, at its end.
             nowhere = os.open(os.devnull, os.O_WRONLY)

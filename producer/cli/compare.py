@@ -14,8 +14,8 @@ import click
 
 from contract import errors
 from contract.settings import Settings
+from producer import apart, formats, measures, waiting
 from producer import compare as comparing
-from producer import formats, measures, waiting
 from producer import rescore as rescoring
 from producer.cli import common, printing, runs
 from producer.client import RerankClient
@@ -62,6 +62,8 @@ def compare(
     """
     asked = comparing.check_models(models)
     files = runs.check_files(corpus, queries, run, requests, qrels)
+    reads = runs.reads(corpus, queries, run, requests, qrels)
+    apart.check(reads, [apart.Use("standard output", "", 1)])
     bad = formats.BadLines(skip=skip_invalid)
     with Collection(settings, bad, depth) as collection:
         pairs = runs.load(collection, files, qrels, bad).pairs

@@ -8,7 +8,7 @@ import click
 
 from contract import errors, jobs, names
 from contract.settings import Settings
-from producer import formats
+from producer import apart, formats
 from producer.cli import common, printing
 from producer.client import RerankClient
 from producer.waiting import SAY_EVERY_S, Wait
@@ -48,6 +48,7 @@ def submit(
     as_json: bool,
 ) -> None:
     """Queue one query with its documents, and print the job's id (with --wait, the ranking)."""
+    apart.check([*apart.reading("--documents", documents)], [apart.Use("standard output", "", 1)])
     given = formats.documents(documents)
     with RerankClient(settings) as client:
         job_id = client.submit(

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 
 import click
 
 from contract import errors
 from contract.settings import Settings
-from producer import formats, measures, waiting
+from producer import apart, formats, measures, waiting
 from producer import rescore as rescoring
 from producer.cli import common, printing, runs
 from producer.client import RerankClient
-from producer.journal import Journal
+from producer.journal import Journal, journal_path
 from producer.manifest import Asked, Manifest
-from producer.outputs import STDOUT, check_writable, is_stream
-from producer.resume import ResumableJournal
+from producer.outputs import Output, check_writable, private_mode
+from producer.resume import ResumableJournal, manifest_path
 from producer.scored import Redo
 from producer.staging import Counts, Staging
+from producer.streams import is_stream
 from producer.tally import Tally
 
 
@@ -71,7 +74,7 @@ def rescore(
     arrive; OUTPUT appears when all is done. Interrupted, the same command continues.
     """
     files = runs.check_files(corpus, queries, run, requests, qrels)
-    _check_outputs(output, results, dry_run, (*files, qrels))
+    _check_outputs(output, results, dry_run, runs.reads(corpus, queries, run, requests, qrels))
     redo = _redo(retry_failed, rescore_downgraded)
     _check_resumption(output, restart, redo)
     bad = formats.BadLines(skip=skip_invalid)
@@ -88,10 +91,14 @@ def rescore(
             worker_wait_s=worker_wait,
             max_wait_s=max_wait,
         )
-        with _journal(output, staging, options, depth, restart) as journal:
+        mode = private_mode(output, results)
+        with _journal(output, staging, options, depth, restart, mode) as journal:
             try:
-                tally = _rescore(settings, staging, counts, journal, options, redo)
-                _write(journal, tally, output, results)
+                with ExitStack() as stack:
+                    names = filter(None, (output, results))
+                    files_made = [stack.enter_context(Output(name)) for name in names]
+                    tally = _rescore(settings, staging, counts, journal, options, redo)
+                    _write(journal, tally, *files_made)
             except BaseException:
                 journal.keep(printing.say)
                 raise
@@ -108,10 +115,11 @@ def _journal(
     options: rescoring.Options,
     depth: int | None,
     restart: bool,
+    mode: int,
 ) -> Journal:
     """The journal of this run, taken up where an earlier one of the same command has ended."""
     if is_stream(output):
-        return Journal(output, staging)
+        return Journal(output, staging, mode)
     asked = Asked(
         model=options.model,
         depth=depth,
@@ -119,7 +127,7 @@ def _journal(
         allow_downgrade=options.allow_downgrade,
     )
     wanted = Manifest.new(staging.inputs(), asked, options.pairs_per_job)
-    return ResumableJournal(output, staging, wanted, restart=restart)
+    return ResumableJournal(output, staging, wanted, restart=restart, mode=mode)
 
 
 def _rescore(
@@ -167,27 +175,30 @@ def _check_resumption(output: str | None, restart: bool, redo: tuple[Redo, ...])
 
 
 def _check_outputs(
-    output: str | None, results: str | None, dry_run: bool, inputs: tuple[str | None, ...]
+    output: str | None, results: str | None, dry_run: bool, reads: Sequence[apart.Use]
 ) -> None:
     if not output and not dry_run:
         raise errors.InvalidInput("give --output")
-    outputs = [each for each in (output, results) if each]
-    if len(set(outputs)) < len(outputs):
-        raise errors.InvalidInput(f"--output and --results are both {output}")
-    for each in outputs:
+    for each in filter(None, (output, results)):
         check_writable(each)
-        if each != STDOUT and each in inputs:
-            raise errors.InvalidInput(f"{each} is both input and output")
+    writes = [*apart.writing("--output", output), *apart.writing("--results", results)]
+    if output and not is_stream(output):
+        manifest = str(manifest_path(output))
+        writes += [
+            apart.Use("the journal of --output", str(journal_path(output))),
+            *apart.writing("the manifest of --output", manifest),
+        ]
+    apart.check(reads, writes)
 
 
-def _write(journal: Journal, tally: Tally, output: str, results: str | None) -> None:
+def _write(journal: Journal, tally: Tally, output: Output, results: Output | None = None) -> None:
     """Write the files."""
     if tally.queries:
         journal.write_run(output)
     if results:
         journal.write_results(results)
     if tally.queries:
-        printing.say(f"wrote {output}" + (f" and {results}" if results else ""))
+        printing.say(f"wrote {output.name}" + (f" and {results.name}" if results else ""))
 
 
 def _finish(journal: Journal, tally: Tally) -> None:

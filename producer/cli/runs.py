@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from contract import errors
 from contract.visible import visible
-from producer import formats
+from producer import apart, formats
 from producer.cli import common, printing
 from producer.rescore import LEAST_PAIRS, MOST_PAIRS, Options
 from producer.staging import Counts, Staging
@@ -106,6 +106,26 @@ def check_files(
     if (*given, qrels).count(formats.STDIN) > 1:
         raise errors.InvalidInput("only one file can be standard input (-)")
     return given
+
+
+def reads(
+    corpus: str | None,
+    queries: str | None,
+    run: str | None,
+    requests: str | None,
+    qrels: str | None,
+) -> list[apart.Use]:
+    """Return what is read; raise `InvalidInput` if what is printed would go there."""
+    options = {
+        "--corpus": corpus,
+        "--queries": queries,
+        "--run": run,
+        "--input": requests,
+        "--qrels": qrels,
+    }
+    uses = [use for option, name in options.items() for use in apart.reading(option, name)]
+    apart.check(uses, [apart.Use("standard error", "", 2)])
+    return uses
 
 
 def load(

@@ -1,0 +1,119 @@
+"""A run's files on a disk that is full, in a private folder's terms, and in two hands at once."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.conftest import SAMPLE
+from tests.processes import rerankq
+
+RUN = (
+    *("rescore", "--depth", "10", "--pairs-per-job", "100"),
+    *("--corpus", str(SAMPLE / "corpus.jsonl"), "--queries", str(SAMPLE / "queries.jsonl")),
+    *("--run", str(SAMPLE / "bm25.trec")),
+)
+
+
+def limited(
+    *arguments: str, environment: Mapping[str, str], most_bytes: int
+) -> subprocess.CompletedProcess[str]:
+    """The command line, which can write files of `most_bytes` only: to it, the disk is full."""
+    script = (
+        "import resource, sys; from producer.cli import main\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({most_bytes}, {resource.RLIM_INFINITY}))\n"
+        "main(sys.argv[1:], prog_name='rerankq')"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def pairs_of(run: Path) -> list[tuple[str, ...]]:
+    return sorted(tuple(line.split()[:3]) for line in run.read_text().splitlines())
+
+
+@pytest.mark.parametrize("most_bytes", [300, 5_000, 40_000])
+def test_a_full_disk_ends_a_run_that_goes_on_when_there_is_room(
+    environment: dict[str, str], tmp_path: Path, most_bytes: int
+) -> None:
+    # Given what a run writes where there is room
+    expected, results = tmp_path / "expected", tmp_path / "expected.jsonl"
+    command = (*RUN, "--output", str(expected), "--results", str(results))
+    assert rerankq(*command, environment=environment).returncode == 0
+    files = sorted(path.name for path in tmp_path.iterdir())
+
+    # When the disk is full on the way
+    output = tmp_path / "out"
+    command = (*RUN, "--output", str(output), "--results", str(tmp_path / "out.jsonl"))
+    full = limited(*command, environment=environment, most_bytes=most_bytes)
+
+    # Then that is told of the file that did not fit, and there is no half output
+    assert full.returncode == 1, full.stderr
+    last = full.stderr.splitlines()[-1]
+    assert last.startswith(f"Error: {output}.")
+    assert last.endswith(": File too large")
+    assert "Traceback" not in full.stderr
+    assert not output.exists()
+
+    # And with room, the same command goes on to the same end
+    again = rerankq(*command, environment=environment)
+    assert again.returncode == 0, again.stderr
+    assert pairs_of(output) == pairs_of(expected)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*files, "out", "out.jsonl"])
+
+
+def test_an_output_that_takes_nothing_is_an_error_that_names_it(
+    environment: dict[str, str],
+) -> None:
+    done = rerankq(*RUN, "--output", "/dev/full", environment=environment)
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "Error: /dev/full: No space left on device"
+
+
+def test_what_is_written_on_the_way_is_as_private_as_the_output(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    output.touch()
+    output.chmod(0o600)
+
+    # When the run ends half-way
+    full = limited(*RUN, "--output", str(output), environment=environment, most_bytes=5_000)
+    assert full.returncode == 1, full.stderr
+
+    # Then nobody else can read what it left, nor in the end the output
+    assert len(list(tmp_path.iterdir())) == 3
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+    assert rerankq(*RUN, "--output", str(output), environment=environment).returncode == 0
+    assert [path.stat().st_mode & 0o777 for path in tmp_path.iterdir()] == [0o600]
+
+
+def test_a_reader_that_has_read_enough_ends_the_command_in_silence(
+    environment: dict[str, str],
+) -> None:
+    command = [sys.executable, "-m", "producer", *RUN, "--output", "-"]
+    with subprocess.Popen(
+        command, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        said = process.stderr.read().decode()
+
+    assert process.returncode == 1
+    assert "scored 500 pairs" in said
+    assert "Broken" not in said
+    assert "Traceback" not in said
