@@ -31,11 +31,8 @@ TEN_YEARS_S = 10 * 365 * 24 * 3600
 LARGEST = 2**31 - 1
 
 
-class Settings(BaseSettings):
-    """What both sides of the wire must agree on.
-
-    Raises `InvalidInput` from `load` if an environment variable does not parse.
-    """
+class Environment(BaseSettings):
+    """Settings that are read from environment variables, by `load`."""
 
     model_config = SettingsConfigDict(
         env_prefix="RERANKQ_",
@@ -45,6 +42,31 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
+    #: The model of a job that names none.
+    cross_encoder_model: str = Field(
+        DEFAULT_MODEL,
+        min_length=1,
+        validation_alias="CROSS_ENCODER_MODEL",
+        description="the name of a model on the hub, a local folder, or `bundled`",
+    )
+
+    @classmethod
+    def load(cls, **overrides: Any) -> Self:
+        """Read the environment; what is passed as a keyword (and is not None) wins over it.
+
+        Raises `InvalidInput`, in one line that names the variable, its value unless that is a
+        secret, and what is allowed.
+        """
+        given = {name: value for name, value in overrides.items() if value is not None}
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            raise InvalidInput(f"setting {variables.wrong(cls, error.errors()[0])}") from error
+
+
+class Settings(Environment):
+    """What both sides of the wire must agree on."""
+
     #: Secret, because it may hold a password. The query of a rediss:// URL holds the options of
     #: `contract.tls`.
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
@@ -53,13 +75,6 @@ class Settings(BaseSettings):
         "rerankq",
         pattern=r"^[A-Za-z0-9._-]{1,64}$",
         description="1 to 64 letters, digits, dots, underscores or hyphens",
-    )
-    #: The model of a job that names none.
-    cross_encoder_model: str = Field(
-        DEFAULT_MODEL,
-        min_length=1,
-        validation_alias="CROSS_ENCODER_MODEL",
-        description="the name of a model on the hub, a local folder, or `bundled`",
     )
     #: Names or local paths a job may ask for, besides the worker's default; comma-separated.
     allowed_models: Annotated[tuple[str, ...], NoDecode] = KNOWN_MODELS
@@ -135,16 +150,3 @@ class Settings(BaseSettings):
         """Whether a job may ask for `model`, in one precision or the other."""
         allowed = (self.cross_encoder_model.removesuffix(INT8), *self.allowed_models)
         return model.removesuffix(INT8) in allowed or model in allowed
-
-    @classmethod
-    def load(cls, **overrides: Any) -> Self:
-        """Read the environment; what is passed as a keyword (and is not None) wins over it.
-
-        Raises `InvalidInput`, in one line that names the variable, its value unless that is a
-        secret, and what is allowed.
-        """
-        given = {name: value for name, value in overrides.items() if value is not None}
-        try:
-            return cls(**given)
-        except ValidationError as error:
-            raise InvalidInput(f"setting {variables.wrong(cls, error.errors()[0])}") from error

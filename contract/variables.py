@@ -21,8 +21,15 @@ SHOWN_CHARS = 60
 #: Settings of workers and variables of commands: each side meets those of the other, where one file
 #: serves both.
 OF_WORKERS = (
-    *("DEVICE", "THREADS", "MAX_BATCH_TOKENS", "DTYPE", "DOWNGRADE_MODEL", "SOFT_TIME_LIMIT_S"),
-    *("TIME_LIMIT_S", "MAX_ATTEMPTS", "LEASE_S", "SWEEP_EVERY_S", "RESEND_AFTER_S"),
+    *("DEVICE", "THREADS", "MAX_BATCH_TOKENS", "MAX_LENGTH", "DTYPE", "DOWNGRADE_MODEL"),
+    *(
+        "SOFT_TIME_LIMIT_S",
+        "TIME_LIMIT_S",
+        "MAX_ATTEMPTS",
+        "LEASE_S",
+        "SWEEP_EVERY_S",
+        "RESEND_AFTER_S",
+    ),
     *("FLOWER_OPEN", "MODEL_LOAD_TIMEOUT_S", "LOG_FORMAT"),
 )
 COMMANDS = (

@@ -63,6 +63,8 @@ class LocalStack:
         self._login = os.environ.get("FLOWER_BASIC_AUTH", "").split(",")[0] or _new_login()
         self._started = ExitStack()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        #: The last answer of the health check: what the worker is doing while it is not ready.
+        self._health = ""
 
     def __enter__(self) -> Self:
         try:
@@ -127,10 +129,16 @@ class LocalStack:
         check = [sys.executable, "-m", "worker.health"]
         try:
             done = subprocess.run(  # noqa: S603
-                check, env=self.environment, capture_output=True, check=False, timeout=HEALTH_S
+                check,
+                env=self.environment,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=HEALTH_S,
             )
         except subprocess.TimeoutExpired:
             return False
+        self._health = done.stderr.strip()
         return done.returncode == 0
 
     def _start_flower(self, port: int) -> None:
@@ -175,10 +183,16 @@ class LocalStack:
         while not ready():
             self.check()
             if wait.is_over:
-                raise NoWorker(f"{name} is not ready after {START_S:g} s:\n{self._reason(name)}")
+                raise NoWorker(
+                    f"{name} is not ready after {START_S:g} s{self._doing(name)}:\n"
+                    f"{self._reason(name)}"
+                )
             if wait.elapsed_s > SAY_EVERY_S:
-                wait.explain(f"{name} is starting")
+                wait.explain(f"{name} is starting{self._doing(name)}")
             time.sleep(0.1)
+
+    def _doing(self, name: str) -> str:
+        return f" ({self._health})" if name == "worker" and self._health else ""
 
     def _stop(self, name: str, stop_s: float) -> None:
         process = self._processes.pop(name)

@@ -21,7 +21,7 @@ from celery.worker.control import inspect_command
 
 from contract import overview
 from contract.errors import RerankError
-from worker import counts, restart, verdict
+from worker import counts, restart, stage, verdict
 from worker.celery import settings
 from worker.connection import in_passing, records
 
@@ -77,6 +77,7 @@ def _load_models(**_: Any) -> None:
         verdict.give(restart.EXIT_NO_MODEL, f"its model did not load: {error!r}")
         verdict.end_worker(_main_pid)
     else:
+        stage.say("")
         verdict.loaded(place)
         in_passing(overview.count(records, counts.take()))
 
@@ -91,6 +92,7 @@ def readiness(state: Any, **_: Any) -> dict[str, Any]:
         "children": state.consumer.pool.num_processes,
         "ready": len(alive & verdict.ready()),
         "model": settings.cross_encoder_model,
+        "stage": stage.said(),
     }
 
 

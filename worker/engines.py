@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from sentence_transformers import CrossEncoder
 
-from worker import batches, ladder, tuning
+from worker import batches, ladder, memory, padding, tuning
 from worker.bert import Bert, supports
 from worker.counts import Work
 from worker.ladder import Budget
+from worker.lengths import whole_lengths
 from worker.linear import Int8Linear, Linear, PackedLinear
 from worker.settings import cores
 from worker.threads import Threads, ahead, torch_threads, try_each
@@ -42,6 +43,9 @@ PROBES: tuple[Pair, ...] = (
     ("a mail server", "a mail server delivers messages to local users; " * 4),
     ("how do I open a pdf", "some words of a document that is too long to be read at all, " * 150),
 )
+
+#: In one batch, each but the longest is padded.
+UNEQUAL_PROBES = [PROBES[0], *PROBES[2:4]]
 
 #: Token budgets to choose from; the first is the one to beat.
 CPU_BUDGETS = (1024, 512, 2048, 4096)
@@ -86,6 +90,10 @@ class Engine(Protocol):
     threads: int
     #: Of tokens in a batch.
     budget: Budget
+
+    @property
+    def batches_at_once(self) -> int:
+        """Number of batches that are scored at the same time."""
 
     def run(
         self,
@@ -135,6 +143,7 @@ def choose(
 def _exact(predict: PredictEngine, int8: bool) -> PredictEngine:
     if int8:
         raise ValueError("there is an int8 form of plain BERT classifiers only")
+    predict.prove_batches()
     return predict
 
 
@@ -166,6 +175,11 @@ class BertEngine:
         self.budget = Budget(self._budgets[0])
         self._least_share = 1
         self._pool = Threads(threads)
+
+    @property
+    def batches_at_once(self) -> int:
+        """Number of batches that are scored at the same time: one in each thread."""
+        return self.threads
 
     def run(
         self,
@@ -258,6 +272,7 @@ class PredictEngine:
     """sentence-transformers itself, for every model that it can load."""
 
     backend = "sentence-transformers"
+    batches_at_once = 1
 
     def __init__(self, encoder: CrossEncoder, threads: int, max_batch_tokens: int) -> None:
         self.dtype = dtype_of(encoder)
@@ -265,6 +280,7 @@ class PredictEngine:
         self.budget = Budget(max_batch_tokens)
         self._encoder = encoder
         self._max_length = max_length(encoder)
+        self._one_by_one = False
         logits = gives_logits(encoder)
         self._activation = torch.nn.Identity() if logits else encoder.activation_fn
 
@@ -279,27 +295,53 @@ class PredictEngine:
         """Score the pairs, sorted by tokens over all of them."""
         work = work or Work()
 
-        def cut(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
-            return list(batches.cut(lengths, max_tokens, padded=True))
+        def cut(tokens: Sequence[int], max_tokens: int) -> list[list[int]]:
+            if self._one_by_one:
+                max_tokens = 1
+            return list(batches.cut(tokens, max_tokens, padded=True))
 
         def predict(places: list[int]) -> batches.Scores:
             before_batch()
-            scores = self._predict([pairs[place] for place in places])
-            work.batch_tokens.append(len(places) * max(lengths[place] for place in places))
+            scores = self._predict_batch([pairs[place] for place in places])
+            work.batch_tokens.append(len(places) * max(tokens[place] for place in places))
             return scores
 
-        lengths, truncated = self._measure(pairs)
+        tokens, truncated = self._measure(pairs)
         if not pairs:
             return Scored(np.empty(0, np.float32), 0, [])
         with torch_threads(self.threads):
             scores = ladder.score(
-                lengths,
+                tokens,
                 budget_of(self, careful),
                 cut,
                 lambda made, _: try_each(predict, made),
                 work,
             )
-        return Scored(scores, sum(lengths), truncated)
+        return Scored(scores, sum(tokens), truncated)
+
+    def prove_batches(self) -> None:
+        """Score pairs one at a time from now on if batches do not give the scores of each alone."""
+        with torch_threads(self.threads):
+            why = padding.depends(
+                self._encoder, UNEQUAL_PROBES, self._predict, TOLERANCES[self.dtype]
+            )
+        if why is not None:
+            self._one_by_one = True
+            logger.warning(
+                "In a batch, this %s does not give the scores that it gives each pair alone (%s):"
+                " pairs are scored one at a time, which is slower",
+                *(type(self._encoder.model).__name__, why),
+            )
+
+    def _predict_batch(self, pairs: list[Pair]) -> batches.Scores:
+        try:
+            return self._predict(pairs)
+        except ValueError as error:
+            # T5 and BART score only batches in which all pairs have the same number of end tokens,
+            # and a text may spell one out.
+            if len(pairs) == 1 or memory.ran_out(error):
+                raise
+            return np.concatenate([self._predict([pair]) for pair in pairs])
 
     def _predict(self, pairs: list[Pair]) -> batches.Scores:
         scores: batches.Scores = self._encoder.predict(
@@ -309,17 +351,11 @@ class PredictEngine:
 
     def _measure(self, pairs: Sequence[Pair]) -> tuple[list[int], list[bool]]:
         """How many tokens each pair has after cutting, and whether it was cut."""
-        lengths: list[int] = []
-        truncated: list[bool] = []
+        whole: list[int] = []
         for start in range(0, len(pairs), PAIRS_AHEAD):
-            some = pairs[start : start + PAIRS_AHEAD]
-            encoded = self._encoder.tokenizer(
-                [query for query, _ in some], [document for _, document in some], verbose=False
-            )
-            for ids in encoded["input_ids"]:
-                lengths.append(min(len(ids), self._max_length))
-                truncated.append(len(ids) > self._max_length)
-        return lengths, truncated
+            whole += whole_lengths(self._encoder, pairs[start : start + PAIRS_AHEAD])
+        limit = self._max_length
+        return [min(tokens, limit) for tokens in whole], [tokens > limit for tokens in whole]
 
 
 def gives_logits(encoder: CrossEncoder) -> bool:
@@ -329,7 +365,7 @@ def gives_logits(encoder: CrossEncoder) -> bool:
 
 def max_length(encoder: CrossEncoder) -> int:
     """Tokens of a pair that the model reads."""
-    return int(encoder.max_seq_length or encoder.tokenizer.model_max_length)
+    return int(encoder.tokenizer.model_max_length)
 
 
 def dtype_of(encoder: CrossEncoder) -> str:

@@ -46,6 +46,8 @@ def main(destination: str, timeout: float) -> None:
         sys.exit(1)
     ready, children = found["ready"], found["children"]
     line = f"{destination}: {ready} of {children} children ready, model {found['model']}"
+    if ready < children and found["stage"]:
+        line += f": {found['stage']}"
     click.echo(line, err=ready < children)
     sys.exit(ready < children)
 

@@ -8,11 +8,13 @@ import time
 from pathlib import Path
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from sentence_transformers import CrossEncoder
 
 from contract.errors import ModelUnavailable, OutOfMemory
 from contract.settings import INT8
-from worker import memory
+from worker import fitness, folders, lengths, memory, padding, stage
+from worker.fitness import Unfit
 
 logger = logging.getLogger(__name__)
 
@@ -31,38 +33,39 @@ def is_path(model: str) -> bool:
     return model.startswith(("/", ".", "~")) or Path(model).exists()
 
 
-def load(model: str, device: str, dtype: str | None = None) -> CrossEncoder:
+def load(
+    model: str, device: str, dtype: str | None = None, max_length: int | None = None
+) -> CrossEncoder:
     """Load a cross-encoder: in float32, or on CUDA in float16, unless `dtype` says otherwise.
 
-    Raises `ModelUnavailable` naming the model, where it was looked for, and the ways out, or
-    `OutOfMemory`.
+    It reads as many tokens of a pair as it allows, or `max_length` if that is fewer. Raises
+    `OutOfMemory`, or `ModelUnavailable` naming the model, what is wrong with it (or where it was
+    looked for) and the ways out.
     """
     logger.info("Loading cross-encoder model: %s", model)
+    stage.say(f"loading model {model!r}")
     began = time.perf_counter()
     try:
-        encoder = _find(model.removesuffix(INT8), device, _precision(device, dtype))
+        source = _source(model.removesuffix(INT8))
+        encoder = _open(source, device, _precision(device, dtype))
+        padding.settle(encoder)
+        fitness.check(encoder, source, _cache())
+        lengths.settle(encoder, max_length)
+    except Unfit as error:
+        raise ModelUnavailable(unusable(model, error)) from error
     except Exception as error:
         if memory.ran_out(error):
             raise OutOfMemory(f"model {model!r} does not fit into memory: {error}") from error
         raise ModelUnavailable(_unavailable(model, error)) from error
-    _check(model, encoder)
     logger.info("Cross-encoder loaded successfully in %.3fs", time.perf_counter() - began)
     return encoder
 
 
-def _check(model: str, encoder: CrossEncoder) -> None:
-    """Refuse what loads without an error and is no reranker."""
-    # Loading an embedding model makes up a scoring head, at random.
-    saved_as = encoder.model.config.architectures
-    loaded_as = type(encoder.model).__name__
-    if saved_as and loaded_as not in saved_as:
-        raise ModelUnavailable(
-            f"model {model!r} is a {saved_as[0]}, not a {loaded_as}: it has no trained scoring head"
-        )
-    # A folder without a tokenizer gets one that knows the special tokens only.
-    tokenizer = encoder.tokenizer
-    if len(tokenizer) <= len(tokenizer.all_special_tokens):
-        raise ModelUnavailable(f"model {model!r} has no tokenizer: is tokenizer.json missing?")
+def unusable(model: str, error: Exception) -> str:
+    """Return the message for a model that was found and cannot be served."""
+    if isinstance(error, Unfit):
+        return f"model {model!r} cannot be used: {error}"
+    return f"model {model!r} cannot be used: {_one_line(error)}. Way out: {fitness.OTHER_MODEL}"
 
 
 def _precision(device: str, dtype: str | None) -> torch.dtype:
@@ -73,20 +76,27 @@ def _precision(device: str, dtype: str | None) -> torch.dtype:
     return precision
 
 
-def _find(model: str, device: str, dtype: torch.dtype) -> CrossEncoder:
+def _source(model: str) -> str:
+    """Return the folder or the hub's name to load from."""
     if model == BUNDLED:
-        return _open(str(BUNDLED_PATH), device, dtype, local_files_only=True)
-    if is_path(model):
-        path = Path(model).expanduser()
-        if not path.is_dir():
-            raise FileNotFoundError("there is no such folder")
-        return _open(str(path), device, dtype, local_files_only=True)
+        return str(BUNDLED_PATH)
+    if not is_path(model):
+        return model
+    path = Path(model).expanduser()
+    if not path.is_dir():
+        raise FileNotFoundError("there is no such folder")
+    return str(path)
+
+
+def _open(source: str, device: str, dtype: torch.dtype) -> CrossEncoder:
     try:
         # The cache first: no request to the hub at each start, and none needed without network.
-        return _open(model, device, dtype, local_files_only=True)
-    except (OSError, ValueError):
-        _ask_hub(model)
-        return _open(model, device, dtype, local_files_only=False)
+        return _read(source, device, dtype, local_files_only=True)
+    except (OSError, ValueError) as error:
+        if is_path(source) or folders.complaint(_folder(source), error):
+            raise
+        _ask_hub(source)
+        return _read(source, device, dtype, local_files_only=False)
 
 
 def _ask_hub(model: str) -> None:
@@ -96,26 +106,51 @@ def _ask_hub(model: str) -> None:
     HfApi().model_info(model, timeout=10)
 
 
-def _open(
-    path_or_name: str, device: str, dtype: torch.dtype, *, local_files_only: bool
-) -> CrossEncoder:
-    return CrossEncoder(
-        path_or_name,
-        device=device,
-        local_files_only=local_files_only,
-        trust_remote_code=False,
-        model_kwargs={"dtype": dtype},
-    )
+def _read(source: str, device: str, dtype: torch.dtype, *, local_files_only: bool) -> CrossEncoder:
+    with fitness.quiet_transformers():
+        return CrossEncoder(
+            source,
+            device=device,
+            local_files_only=local_files_only,
+            trust_remote_code=False,
+            # `fitness` refuses weights of another shape, and names them.
+            model_kwargs={"dtype": dtype, "ignore_mismatched_sizes": True},
+        )
+
+
+def _cache() -> str | None:
+    return os.environ.get("SENTENCE_TRANSFORMERS_HOME")
 
 
 def _unavailable(model: str, error: Exception) -> str:
-    cache = os.environ.get("SENTENCE_TRANSFORMERS_HOME") or "the Hugging Face cache"
+    name = model.removesuffix(INT8)
+    if found := folders.complaint(_folder(name), error):
+        return unusable(model, found)
+    reason = _one_line(error)
+    if not is_path(model) and "@" in name:
+        reason = f"no revision can be named; {reason}"
+    cache = _cache() or "the Hugging Face cache"
     places = f"for a folder of that name, in {cache}, and on the Hugging Face hub"
     looked = "for that folder" if is_path(model) else places
-    reason = " ".join(str(error).split()) or type(error).__name__
     return (
         f"model {model!r} cannot be loaded: looked {looked} ({reason}). Ways out: set"
         f" CROSS_ENCODER_MODEL to a local folder or to {BUNDLED!r} (a small model that ships with"
         " rerankq), let this machine reach the hub once, or copy a filled cache and name it in"
         " SENTENCE_TRANSFORMERS_HOME"
     )
+
+
+def _folder(name: str) -> Path | None:
+    """Return where a model's files are, None if there are none."""
+    if is_path(name):
+        path = Path(name).expanduser()
+        return path if path.is_dir() else None
+    try:
+        config = try_to_load_from_cache(name, "config.json", _cache())
+    except ValueError:  # no name that the hub allows
+        return None
+    return Path(config).parent if isinstance(config, str) else None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

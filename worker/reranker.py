@@ -22,7 +22,7 @@ from contract import names
 from contract.errors import InvalidInput, ModelUnavailable, OutOfMemory, ScoringError
 from worker import ranking, scorers
 from worker.scorer import Scorer, failed
-from worker.settings import WorkerSettings, cores
+from worker.settings import ModelSettings, cores
 
 logger = logging.getLogger(__name__)
 
@@ -63,11 +63,30 @@ class CrossEncoderReranker:
     """Sorts results by a cross-encoder's score. Safe to share between threads.
 
     The model is `model_name`, else `CROSS_ENCODER_MODEL`, else ms-marco-MiniLM-L-6-v2; a local
-    path and `bundled` are names too. It loads at the first use (or at `warm_up`), once a process.
+    path and `bundled` are names too. It loads at the first use (or at `warm_up`), once a process
+    for each way to run it: `device`, `dtype`, `threads`, `max_length` and `max_batch_tokens` have
+    the meaning and the defaults of the worker's settings (`RERANKQ_DEVICE` and so on). No other
+    setting of the service is read. Raises `InvalidInput` naming the one that does not parse.
     """
 
-    def __init__(self, model_name: str | None = None) -> None:
-        self._settings = WorkerSettings.load(cross_encoder_model=model_name)
+    def __init__(
+        self,
+        model_name: str | None = None,
+        *,
+        device: str | None = None,
+        dtype: str | None = None,
+        threads: int | None = None,
+        max_length: int | None = None,
+        max_batch_tokens: int | None = None,
+    ) -> None:
+        self._settings = ModelSettings.load(
+            cross_encoder_model=model_name,
+            device=device,
+            dtype=dtype,
+            threads=threads,
+            max_length=max_length,
+            max_batch_tokens=max_batch_tokens,
+        )
         self.model_name = self._settings.cross_encoder_model
 
     def warm_up(self) -> None:
@@ -120,13 +139,16 @@ class CrossEncoderReranker:
     def _scorer(self) -> Scorer:
         settings = self._settings
         with self._as_value_errors():
-            return scorers.get(
+            scorer = scorers.get(
                 self.model_name,
                 settings.device,
                 settings.threads,
                 settings.max_batch_tokens,
                 settings.dtype,
+                settings.max_length,
             )
+            scorers.require_length(scorer, settings.max_length)
+            return scorer
 
     @contextmanager
     def _as_value_errors(self) -> Iterator[None]:

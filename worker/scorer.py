@@ -18,7 +18,7 @@ from billiard.exceptions import SoftTimeLimitExceeded
 
 from contract import counters, names
 from contract.errors import BadScores, ModelUnavailable, OutOfMemory, RerankError, ScoringError
-from worker import counts, engines, memory, models
+from worker import counts, engines, memory, models, stage, warmup
 from worker.counts import Work
 from worker.engines import Pair
 
@@ -50,8 +50,8 @@ class Scorer:
 
     `model` is a name on the Hugging Face hub, a local path, or `bundled`, each with `@int8` behind
     it for 8-bit weights. `threads` and `max_batch_tokens` (tokens of a batch) are found by
-    measuring if they are None; `dtype` is then float32, and float16 on CUDA. Raises
-    `ModelUnavailable`, or `OutOfMemory`.
+    measuring if they are None; `dtype` is then float32, and float16 on CUDA. `max_length` reads
+    fewer tokens of a pair than the model allows. Raises `ModelUnavailable`, or `OutOfMemory`.
     """
 
     def __init__(
@@ -61,14 +61,16 @@ class Scorer:
         threads: int | None = None,
         max_batch_tokens: int | None = None,
         dtype: str | None = None,
+        max_length: int | None = None,
     ) -> None:
         began = time.perf_counter()
-        encoder = models.load(model, device, dtype)
+        encoder = models.load(model, device, dtype, max_length)
         self.model = model
         self.device = device
         self.labels = encoder.num_labels
         self.max_length = engines.max_length(encoder)
         self._turn = threading.Lock()
+        stage.say(f"preparing model {model!r}")
         try:
             self._engine = engines.choose(
                 encoder,
@@ -76,11 +78,14 @@ class Scorer:
                 threads=threads,
                 max_batch_tokens=max_batch_tokens,
             )
-        except ValueError as error:
-            raise ModelUnavailable(f"model {model!r} cannot be used: {error}") from error
+            self._warm_up()
+        except (OutOfMemory, SoftTimeLimitExceeded):
+            raise
+        # What fails with made-up pairs would fail in every job.
         except Exception as error:
-            raise _translated(model, error) from error
-        self._warm_up()
+            if memory.ran_out(error):
+                raise OutOfMemory(failed(model, error)) from error
+            raise ModelUnavailable(models.unusable(model, error)) from error
         seconds = time.perf_counter() - began
         counts.add({counters.LOADS.of(model): 1, counters.LOADING_S.of(model): seconds})
         logger.info("Warmed up %s in %.3fs", model, seconds)
@@ -157,12 +162,19 @@ class Scorer:
         )
 
     def _warm_up(self) -> None:
-        """One pass at the largest shape, so that lack of memory shows now and not in a job."""
-        longest = " a" * self.max_length  # a word is at least one token
-        in_batch = max(1, self._engine.budget.full // self.max_length)
-        pairs = in_batch * self._engine.threads
-        made_up = [(f"query {number}", longest) for number in range(pairs)]
-        self._try(made_up, engines.nothing, careful=False, work=Work())
+        """Score unequal pairs, then the largest shape, so that lack of memory shows at once."""
+        self._check(engines.UNEQUAL_PROBES)
+        warmup.grow(self.model, self.max_length, self._score_full_batches)
+
+    def _score_full_batches(self, length: int) -> None:
+        """Score as many pairs of this length (tokens) as all threads take at once."""
+        longest = " a" * length  # a word is at least one token
+        in_batch = max(1, self._engine.budget.full // length)
+        pairs = in_batch * self._engine.batches_at_once
+        self._check([(f"query {number}", longest) for number in range(pairs)])
+
+    def _check(self, pairs: Sequence[Pair]) -> None:
+        self._score(pairs, engines.nothing, careful=False, work=Work())
 
 
 def _translated(model: str, error: Exception) -> RerankError:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import threading
 
 from contract.errors import ModelUnavailable
+from worker import models
+from worker.fitness import Unfit
 from worker.scorer import Scorer
 
-_scorers: dict[str, Scorer] = {}
+#: By all that their scores depend on.
+_scorers: dict[tuple[object, ...], Scorer] = {}
 _loading = threading.Lock()
 
 
@@ -17,18 +20,31 @@ def get(
     threads: int | None,
     max_batch_tokens: int | None,
     dtype: str | None = None,
+    max_length: int | None = None,
 ) -> Scorer:
-    """The scorer of `model`, loaded and warmed at the first call.
+    """Return the scorer of `model`, loaded and warmed at the first call.
 
-    Raises `ModelUnavailable`, also for a model with several scores a pair: nothing says which of
-    them to rank by.
+    The first caller's `threads` and `max_batch_tokens`, which change no score, hold for all.
+
+    Raises `OutOfMemory`, or `ModelUnavailable`, also for a model with several scores a pair:
+    nothing says which of them to rank by.
     """
+    wanted = (model, device, dtype, max_length)
     with _loading:
-        if model not in _scorers:
-            scorer = Scorer(model, device, threads, max_batch_tokens, dtype)
+        if wanted not in _scorers:
+            scorer = Scorer(model, device, threads, max_batch_tokens, dtype, max_length)
             if scorer.labels != 1:
-                raise ModelUnavailable(
-                    f"model {model!r} gives {scorer.labels} scores a pair; a reranker gives one"
-                )
-            _scorers[model] = scorer
-        return _scorers[model]
+                several = Unfit(f"it gives {scorer.labels} scores a pair; a reranker gives one")
+                raise ModelUnavailable(models.unusable(model, several))
+            _scorers[wanted] = scorer
+        return _scorers[wanted]
+
+
+def require_length(scorer: Scorer, max_length: int | None) -> None:
+    """Raise `ModelUnavailable` if the scorer reads fewer tokens of a pair than it was asked to."""
+    if max_length is not None and scorer.max_length < max_length:
+        raise ModelUnavailable(
+            f"model {scorer.model!r} reads at most {scorer.max_length} tokens, and"
+            f" RERANKQ_MAX_LENGTH asks for {max_length}: lower it, or choose another model in"
+            " CROSS_ENCODER_MODEL"
+        )

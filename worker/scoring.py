@@ -38,13 +38,25 @@ class Plan:
 
 
 def scorer_of(model: str) -> Scorer:
-    """The scorer of `model` in this child, loaded once. Raises `ModelUnavailable`."""
+    """Return the scorer of `model` in this child, loaded once. Raises `ModelUnavailable`.
+
+    The default model has to read as many tokens as `max_length` says; others, up to their own
+    limit.
+    """
     # Here and not above: Flower imports this module, on machines that have no torch.
     from worker import scorers
 
-    return scorers.get(
-        model, settings.device, children.threads(), settings.max_batch_tokens, settings.dtype
+    scorer = scorers.get(
+        model,
+        settings.device,
+        children.threads(),
+        settings.max_batch_tokens,
+        settings.dtype,
+        settings.max_length,
     )
+    if model == settings.cross_encoder_model:
+        scorers.require_length(scorer, settings.max_length)
+    return scorer
 
 
 @cache

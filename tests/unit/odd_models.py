@@ -1,0 +1,398 @@
+"""Model folders as people have them: sound ones of other families, and those that are not sound."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from sentence_transformers import CrossEncoder
+from sentence_transformers.base.modules import Dense, Transformer
+from sentence_transformers.sentence_transformer.modules import Pooling
+from tokenizers import Tokenizer, pre_tokenizers, processors
+from tokenizers import models as tokenizer_models
+from transformers import (
+    BertConfig,
+    BertForTokenClassification,
+    BertModel,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    ElectraConfig,
+    ElectraForSequenceClassification,
+    ModernBertConfig,
+    ModernBertForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3ForSequenceClassification,
+    T5Config,
+    T5ForConditionalGeneration,
+    T5ForSequenceClassification,
+    XLMRobertaConfig,
+    XLMRobertaForSequenceClassification,
+)
+
+from tests.unit import tiny_models
+from tests.unit.tiny_models import BEGIN, END, PADDING, SHAPE, UNKNOWN
+
+#: As callables: what these take is known at run time only.
+distilbert_config: Any = DistilBertConfig
+t5_config: Any = T5Config
+qwen3_classifier: Any = Qwen3ForSequenceClassification
+
+WORDS = 30_522
+MASK = "[MASK]"
+NO_LIMIT = int(1e30)
+
+
+def save(
+    folder: Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> str:
+    """Write the model and its tokenizer, by default the bundled model's."""
+    model.save_pretrained(folder)
+    (tokenizer or tiny_models.bundled_tokenizer()).save_pretrained(folder)
+    return str(folder)
+
+
+def tokenizer_without(**missing: Any) -> PreTrainedTokenizerBase:
+    """Return the bundled model's tokenizer with some attributes changed."""
+    tokenizer = tiny_models.bundled_tokenizer()
+    for name, value in missing.items():
+        setattr(tokenizer, name, value)
+    return tokenizer
+
+
+def end_tokens(**settings: Any) -> Any:
+    """Return a tokenizer as T5's and RoBERTa's: other special tokens, `</s>` as a text's end."""
+    numbers = {word: number for number, word in enumerate(tiny_models.ROBERTA_WORDS)}
+    words = Tokenizer(tokenizer_models.WordLevel(numbers, UNKNOWN))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    words.post_processor = processors.TemplateProcessing("$A </s>", "$A </s> $B </s>", [(END, 2)])
+    names = {"bos_token": BEGIN, "eos_token": END, "unk_token": UNKNOWN}
+    return tiny_models.wrapped(words, **({"pad_token": PADDING} | names | settings))
+
+
+# Sound
+
+
+def xlmr(folder: Path) -> str:
+    """XLM-R with 514 positions, of which 512 are used, and a tokenizer that states no limit."""
+    torch.manual_seed(0)
+    shape = XLMRobertaConfig(
+        vocab_size=10, max_position_embeddings=514, pad_token_id=1, type_vocab_size=1, **SHAPE
+    )
+    return save(folder, XLMRobertaForSequenceClassification(shape), end_tokens(sep_token=END))
+
+
+def electra(folder: Path) -> str:
+    """ELECTRA: no pooler, a head of two layers."""
+    torch.manual_seed(0)
+    shape = ElectraConfig(vocab_size=WORDS, embedding_size=32, **SHAPE)
+    return save(folder, ElectraForSequenceClassification(shape))
+
+
+def distilbert(folder: Path) -> str:
+    """DistilBERT: no token types."""
+    torch.manual_seed(0)
+    shape = distilbert_config(
+        vocab_size=WORDS, dim=32, n_layers=2, n_heads=2, hidden_dim=64, num_labels=1
+    )
+    return save(folder, DistilBertForSequenceClassification(shape))
+
+
+def modernbert(folder: Path, positions: int = 8_192, max_length: int = 512) -> str:
+    """ModernBERT: rotary positions."""
+    torch.manual_seed(0)
+    ids = {f"{name}_token_id": 101 for name in ("cls", "bos")}
+    shape = ModernBertConfig(
+        vocab_size=WORDS,
+        max_position_embeddings=positions,
+        pad_token_id=0,
+        sep_token_id=102,
+        eos_token_id=102,
+        **(SHAPE | ids),
+    )
+    return save(
+        folder,
+        ModernBertForSequenceClassification(shape),
+        tokenizer_without(model_max_length=max_length),
+    )
+
+
+def t5(folder: Path) -> str:
+    """T5: relative positions, so that nothing states a limit; scores the last end token."""
+    torch.manual_seed(0)
+    shape = t5_config(
+        vocab_size=10,
+        d_model=32,
+        d_kv=16,
+        d_ff=64,
+        num_layers=2,
+        num_heads=2,
+        num_labels=1,
+        pad_token_id=1,
+        eos_token_id=2,
+        decoder_start_token_id=1,
+    )
+    return save(folder, T5ForSequenceClassification(shape), end_tokens())
+
+
+def qwen3(folder: Path, tokenizer: PreTrainedTokenizerBase | None = None, **config: Any) -> str:
+    """Qwen3 classifier without a padding token: it scores a pair's last token."""
+    torch.manual_seed(0)
+    shape = Qwen3Config(
+        vocab_size=WORDS,
+        num_key_value_heads=1,
+        head_dim=16,
+        max_position_embeddings=256,
+        pad_token_id=None,
+        **(SHAPE | config),
+    )
+    return save(
+        folder,
+        qwen3_classifier(shape),
+        tokenizer or tokenizer_without(pad_token=None, eos_token=MASK),
+    )
+
+
+def tied_head(folder: Path) -> str:
+    """A BERT whose weights lack what no score depends on: position ids, as older files do."""
+    path = tiny_models.bert(folder)
+    edit_weights(folder, lambda weights: weights.pop("bert.embeddings.position_ids", None))
+    return path
+
+
+# Not what they seem
+
+
+def without(*keys: str) -> Callable[[Path], str]:
+    """Return how to make a BERT whose weights lack these keys."""
+
+    def make(folder: Path) -> str:
+        path = tiny_models.bert(folder)
+        edit_weights(folder, lambda weights: [weights.pop(key) for key in keys])
+        return path
+
+    return make
+
+
+def headless(folder: Path, **config: Any) -> str:
+    """An encoder whose config.json says that it is a classifier, or, with None, nothing."""
+    save(folder, BertModel(BertConfig(vocab_size=WORDS, **SHAPE)))
+    tiny_models.edit_json(folder / "config.json", id2label={"0": "LABEL_0"}, **config)
+    return str(folder)
+
+
+def headless_as_classifier(folder: Path) -> str:
+    return headless(folder, architectures=["BertForSequenceClassification"])
+
+
+def headless_as_nothing(folder: Path) -> str:
+    return headless(folder, architectures=None)
+
+
+def embedding_model(folder: Path) -> str:
+    """A SentenceTransformer: an encoder, then pooling."""
+    path = tiny_models.bert(folder, headless=True)
+    module = "sentence_transformers.models"
+    listed = [
+        {"idx": 0, "name": "0", "path": "", "type": f"{module}.Transformer"},
+        {"idx": 1, "name": "1", "path": "1_Pooling", "type": f"{module}.Pooling"},
+    ]
+    (folder / "modules.json").write_text(json.dumps(listed))
+    (folder / "1_Pooling").mkdir()
+    pooling = {"word_embedding_dimension": 32, "pooling_mode_mean_tokens": True}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    stated = {"model_type": "SentenceTransformer"}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(stated))
+    return path
+
+
+def token_classifier(folder: Path) -> str:
+    return save(folder, BertForTokenClassification(BertConfig(vocab_size=WORDS, **SHAPE)))
+
+
+def generator(folder: Path) -> str:
+    shape = Qwen3Config(vocab_size=WORDS, num_key_value_heads=1, head_dim=16, **SHAPE)
+    return save(folder, Qwen3ForCausalLM(shape))
+
+
+def seq2seq(folder: Path) -> str:
+    shape = t5_config(
+        vocab_size=10, d_model=32, d_kv=16, d_ff=64, num_layers=1, num_heads=2, pad_token_id=1
+    )
+    return save(folder, T5ForConditionalGeneration(shape), end_tokens())
+
+
+def several_labels(folder: Path) -> str:
+    return tiny_models.bert(folder, num_labels=3)
+
+
+def other_shape(folder: Path) -> str:
+    """Weights of 32 numbers a token, and a config.json that says 48."""
+    path = tiny_models.bert(folder)
+    tiny_models.edit_json(folder / "config.json", hidden_size=48)
+    return path
+
+
+def fewer_layers(folder: Path) -> str:
+    path = tiny_models.bert(folder)
+    tiny_models.edit_json(folder / "config.json", num_hidden_layers=1)
+    return path
+
+
+def more_layers(folder: Path) -> str:
+    path = tiny_models.bert(folder)
+    tiny_models.edit_json(folder / "config.json", num_hidden_layers=3)
+    return path
+
+
+def not_a_number(folder: Path) -> str:
+    return tiny_models.bert(folder, change=tiny_models.fill_head(float("nan")))
+
+
+def infinite(folder: Path) -> str:
+    return tiny_models.bert(folder, change=tiny_models.fill_head(float("inf")))
+
+
+def overflows(folder: Path) -> str:
+    return tiny_models.bert(folder, change=tiny_models.fill_head(3e38))
+
+
+def vocabulary_too_large(folder: Path) -> str:
+    return tiny_models.bert(folder, vocab_size=1_000)
+
+
+def no_padding_token(folder: Path) -> str:
+    return qwen3(folder, tokenizer_without(pad_token=None))
+
+
+def no_room(folder: Path) -> str:
+    return tiny_models.bert(folder, tokenizer=tokenizer_without(model_max_length=3))
+
+
+def no_tokenizer(folder: Path) -> str:
+    path = tiny_models.bert(folder)
+    for each in folder.glob("*token*"):
+        each.unlink()
+    return path
+
+
+def no_config(folder: Path) -> str:
+    path = tiny_models.bert(folder)
+    (folder / "config.json").unlink()
+    return path
+
+
+def config_is_not_json(folder: Path) -> str:
+    path = tiny_models.bert(folder)
+    (folder / "config.json").write_text("{\n\nnot json")
+    return path
+
+
+def config_is_a_list(folder: Path) -> str:
+    path = tiny_models.bert(folder)
+    (folder / "config.json").write_text("[]")
+    return path
+
+
+def unknown_type(folder: Path) -> str:
+    path = tiny_models.bert(folder)
+    tiny_models.edit_json(folder / "config.json", model_type="never-heard-of")
+    return path
+
+
+def remote_code(folder: Path) -> str:
+    path = tiny_models.bert(folder)
+    theirs = {
+        "AutoConfig": "theirs.Config",
+        "AutoModelForSequenceClassification": "theirs.Model",
+    }
+    tiny_models.edit_json(folder / "config.json", model_type="strange", auto_map=theirs)
+    (folder / "theirs.py").write_text("raise SystemExit('was run')")
+    return path
+
+
+def empty_weights(folder: Path) -> str:
+    path = tiny_models.bert(folder)
+    (folder / "model.safetensors").write_bytes(b"")
+    return path
+
+
+def cut_weights(folder: Path) -> str:
+    path = tiny_models.bert(folder)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1_000])
+    return path
+
+
+def pointer_weights(folder: Path) -> str:
+    """What `git clone` leaves without Git LFS."""
+    path = tiny_models.bert(folder)
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4\n"
+    (folder / "model.safetensors").write_text(pointer)
+    return path
+
+
+def no_weights(folder: Path) -> str:
+    path = tiny_models.bert(folder)
+    (folder / "model.safetensors").unlink()
+    return path
+
+
+def shard_missing(folder: Path) -> str:
+    path = tiny_models.bert(folder)
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+    keys = sorted(weights)
+    save_file({key: weights[key] for key in keys[:20]}, folder / names[0], {"format": "pt"})
+    index = {
+        "metadata": {"total_size": 1},
+        "weight_map": {key: names[place >= 20] for place, key in enumerate(keys)},
+    }
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return path
+
+
+def adapter(folder: Path) -> str:
+    """Weights of a LoRA adapter only."""
+    folder.mkdir()
+    config = {"peft_type": "LORA", "base_model_name_or_path": "nobody/never-published"}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return str(folder)
+
+
+def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    """Change a model's weights where they are saved."""
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+
+def pooled(folder: Path) -> str:
+    """A CrossEncoder of three modules: an encoder, mean pooling, and a dense head."""
+    torch.manual_seed(0)
+    tiny_models.bert(folder, headless=True)
+    encoder = Transformer(str(folder))
+    head = Dense(32, 1, activation_function=torch.nn.Identity(), module_output_name="scores")
+    CrossEncoder(modules=[encoder, Pooling(32), head], num_labels=1).save_pretrained(str(folder))
+    return str(folder)
+
+
+def generative_reranker(folder: Path) -> str:
+    """A language model that answers yes or no, saved as a CrossEncoder with its chat template."""
+    torch.manual_seed(0)
+    generator(folder)
+    encoder = CrossEncoder(str(folder))
+    encoder.tokenizer.chat_template = (
+        "{% for m in messages %}{{ m['role'] }} : {{ m['content'] }} . {% endfor %}yes or no ?"
+    )
+    encoder.save_pretrained(str(folder))
+    return str(folder)

@@ -1,0 +1,193 @@
+"""Checks of a checkpoint that loads without an error: is it the trained reranker it seems to be?"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import try_to_load_from_cache
+from sentence_transformers import CrossEncoder
+from transformers.utils import logging as transformers_logging
+
+OTHER_MODEL = (
+    "choose another model: CROSS_ENCODER_MODEL takes a local folder, a name on the Hugging Face hub"
+    " or 'bundled' (a small model that ships with rerankq)"
+)
+#: Keys of weights that a message names; a model may lack hundreds.
+NAMED_KEYS = 4
+
+
+class Unfit(ValueError):
+    """A model that must not be served: what is wrong with it, and the way out."""
+
+    def __init__(self, reason: str, way_out: str = OTHER_MODEL) -> None:
+        super().__init__(f"{reason}. Way out: {way_out}")
+
+
+CODE = Unfit("it needs Python code that comes with it, and rerankq runs no code of a model")
+
+
+def check(encoder: CrossEncoder, source: str, cache: str | None) -> None:
+    """Raise `Unfit` for a model whose scores would mean nothing.
+
+    `source` is the folder or hub name that it was loaded from.
+    """
+    _check_kind(encoder, source, cache)
+    _check_weights(encoder, source, cache)
+    _check_finite(encoder.model)
+    _check_tokenizer(encoder)
+
+
+def _check_kind(encoder: CrossEncoder, source: str, cache: str | None) -> None:
+    """Refuse what was trained for something else, embedding or generating text."""
+    saved_as = encoder.model.config.architectures or ()
+    loaded_as = type(encoder.model).__name__
+    if saved_as and loaded_as not in saved_as and len(encoder) == 1:
+        raise Unfit(f"it is a {saved_as[0]}, not a {loaded_as}: it has no trained scoring head")
+    # sentence-transformers turns any language model with the words "yes" and "no" into a reranker.
+    if loaded_as.endswith("ForCausalLM") and not _has_file(source, "modules.json", cache):
+        raise Unfit(
+            f"it is a {loaded_as} that was not saved as a reranker: nothing says that it was"
+            " trained to answer yes or no"
+        )
+
+
+def _check_weights(encoder: CrossEncoder, source: str, cache: str | None) -> None:
+    """Refuse weights that do not fill the model: what is missing was made up, at random."""
+    info = _loading_info(encoder.model, source, cache)
+    if mismatched := sorted(info["mismatched_keys"]):
+        shapes = [f"{key} is {list(held)}, not {list(wanted)}" for key, held, wanted in mismatched]
+        raise Unfit(
+            f"its weights do not fit its config.json: {_some(shapes, '; ')}",
+            "correct config.json, or take the weights that belong to it",
+        )
+    if missing := _that_score(encoder, info["missing_keys"]):
+        head = all(re.match(r"(classifier|score|classification_head)\b", key) for key in missing)
+        what = "has no trained scoring head" if head else "is not complete"
+        raise Unfit(
+            f"it {what}: its weights lack {_some(missing)}",
+            "take a checkpoint that was trained and saved as a cross-encoder, with all its weights",
+        )
+    if extra := _of_layers_left_out(encoder.model, info["unexpected_keys"]):
+        raise Unfit(
+            f"its config.json leaves out layers that its weights have: {_some(extra)}",
+            "correct the number of layers in config.json",
+        )
+
+
+def _loading_info(network: Any, source: str, cache: str | None) -> dict[str, Any]:
+    """Return transformers' report on loading the weights.
+
+    CrossEncoder does not pass the report on. A second model is loaded for it, in the precision of
+    the file, whose tensors are then mapped into memory and not read.
+    """
+    with quiet_transformers():
+        _, info = type(network).from_pretrained(
+            source,
+            config=network.config,
+            dtype="auto",
+            cache_dir=cache,
+            local_files_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    return dict(info)
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers from logging its report on the weights, a table of many lines."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+
+
+def _that_score(encoder: CrossEncoder, keys: Iterable[str]) -> list[str]:
+    """Return those of the missing keys that a score depends on: not an unused pooler's.
+
+    A score depends on a tensor if it has a gradient with respect to it.
+    """
+    tensors = dict(encoder.model.named_parameters()) | dict(encoder.model.named_buffers())
+    missing = {key: tensors[key] for key in keys if key in tensors}
+    differentiable = [key for key, tensor in missing.items() if tensor.is_floating_point()]
+    if not differentiable:
+        return []
+    for key in differentiable:
+        missing[key].requires_grad_(True)
+    features = encoder.preprocess([("a query", "a document")])
+    features = {
+        name: value.to(encoder.device) if isinstance(value, torch.Tensor) else value
+        for name, value in features.items()
+    }
+    with torch.enable_grad():
+        score = encoder(features)["scores"].float().sum()
+    if not score.requires_grad:
+        return []
+    gradients = torch.autograd.grad(
+        score, [missing[key] for key in differentiable], allow_unused=True
+    )
+    return sorted(
+        key for key, gradient in zip(differentiable, gradients, strict=True) if gradient is not None
+    )
+
+
+def _of_layers_left_out(network: Any, unexpected: Iterable[str]) -> list[str]:
+    """Return the unexpected keys that differ from the model's own in a layer's number only."""
+    own = {_without_numbers(key) for key in network.state_dict()}
+    return sorted(key for key in unexpected if _without_numbers(key) in own)
+
+
+def _without_numbers(key: str) -> str:
+    return re.sub(r"\.\d+\.", ".*.", key)
+
+
+def _check_finite(network: Any) -> None:
+    """Refuse weights that are no numbers, in the file or in the precision they were loaded in."""
+    bad = sorted(
+        name
+        for name, tensor in network.named_parameters()
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
+    )
+    if bad:
+        raise Unfit(
+            f"its weights hold NaN or infinity: {_some(bad)}",
+            "take the weights from their source again; if they are sound, they are too large for"
+            " float16: RERANKQ_DTYPE=bfloat16 or float32",
+        )
+
+
+def _check_tokenizer(encoder: CrossEncoder) -> None:
+    tokenizer = encoder.tokenizer
+    # A folder without a tokenizer gets one that knows the special tokens only.
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        raise Unfit(
+            "it has no tokenizer: tokenizer.json is missing, or holds no words",
+            "put the tokenizer's files beside the weights",
+        )
+    largest = max(tokenizer.get_vocab().values())
+    rows = encoder.model.get_input_embeddings().num_embeddings
+    if largest >= rows:
+        raise Unfit(
+            f"its tokenizer has ids up to {largest:,}, and its weights embed {rows:,}",
+            "take the tokenizer and the weights of one model",
+        )
+
+
+def _has_file(source: str, name: str, cache: str | None) -> bool:
+    """Whether a model that has been loaded came with this file."""
+    if Path(source).is_dir():
+        return (Path(source) / name).is_file()
+    return isinstance(try_to_load_from_cache(source, name, cache_dir=cache), str)
+
+
+def _some(keys: list[str], separator: str = ", ") -> str:
+    more = len(keys) - NAMED_KEYS
+    return separator.join(keys[:NAMED_KEYS]) + (f" and {more} more" if more > 0 else "")
