@@ -1,0 +1,74 @@
+"""A model is warmed up to its longest pairs, unless that takes too long."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from worker import stage, warmup
+
+
+class Model:
+    """Takes time by the square of a pair's length, and is its own clock."""
+
+    def __init__(self, seconds_at_128: float, max_length: int) -> None:
+        self.seconds_at_128 = seconds_at_128
+        self.max_length = max_length
+        self.now = 0.0
+        self.lengths: list[int] = []
+        self.stages: list[str] = []
+
+    def score(self, length: int) -> None:
+        self.now += self.seconds_at_128 * (length / 128) ** 2
+        self.lengths.append(length)
+        self.stages.append(stage.said())
+
+    def warm_up(self, limit_s: float = 30.0) -> int:
+        return warmup.grow("mine", self.max_length, self.score, limit_s, lambda: self.now)
+
+
+def test_a_model_that_reads_few_tokens_is_warmed_up_to_the_longest_at_once() -> None:
+    model = Model(0.1, 512)
+    assert model.warm_up() == 512
+    assert model.lengths == [128, 512]
+
+
+def test_a_model_that_reads_fewer_tokens_than_the_first_pass_has_is_given_no_more() -> None:
+    model = Model(0.1, 62)
+    assert model.warm_up() == 62
+    assert model.lengths == [62]
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.5, 5.0, 29.0, 500.0])
+def test_a_long_pair_is_left_out_if_it_would_take_too_long(
+    caplog: pytest.LogCaptureFixture, seconds: float
+) -> None:
+    model = Model(seconds, 32_768)
+    with caplog.at_level(logging.WARNING, "worker.warmup"):
+        reached = model.warm_up()
+    # The first pass is always made; nothing after it goes beyond the limit.
+    assert model.now <= max(30.0, seconds)
+    assert reached == model.lengths[-1] < 32_768
+    longest_s = seconds * (32_768 / 128) ** 2
+    assert f"stopped at pairs of {reached:,} of 32,768 tokens" in caplog.text
+    assert f"about {longest_s:.0f} s each here" in caplog.text
+    assert "RERANKQ_MAX_LENGTH" in caplog.text
+
+
+def test_what_is_being_done_is_told_while_it_is_done() -> None:
+    model = Model(0.1, 512)
+    model.warm_up()
+    assert model.stages == [
+        "warming up model 'mine' with pairs of 128 of 512 tokens",
+        "warming up model 'mine' with pairs of 512 of 512 tokens",
+    ]
+
+
+@pytest.mark.parametrize("text", ["loading model 'x'", "", "é" * 1_000])
+def test_a_stage_is_what_was_said_last(text: str) -> None:
+    stage.say("something longer than what follows, which must not show at its end")
+    stage.say(text)
+    assert stage.said() == text[: len(stage.said())]
+    assert len(stage.said()) == min(len(text), len(stage.said().encode()), 255)
+    stage.say("")
