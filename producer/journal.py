@@ -40,6 +40,9 @@ class Journal:
         self._mode = mode
         #: The model that the first result was asked of: a worker's default may change.
         self.model_requested: str | None = None
+        #: By the model that scored: the tokens of a pair that it reads, which a worker's settings
+        #: may change.
+        self.max_lengths: dict[str, int] = {}
         try:
             self._file = self._open()
         except OSError as error:
@@ -124,8 +127,9 @@ class Journal:
 
     def _note(self, start: int, line: dict[str, Any]) -> None:
         self._staging.note_scored(start, line)
-        if self.model_requested is None and "provenance" in line:
-            self.model_requested = line["provenance"]["model_requested"]
+        if source := line.get("provenance"):
+            self.model_requested = self.model_requested or source["model_requested"]
+            self.max_lengths.setdefault(source["model"], source["max_length"])
 
     def lines(self) -> Iterator[tuple[bytes, dict[str, Any]]]:
         """The line that counts of each query, raw and parsed, in the order of the input."""

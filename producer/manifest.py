@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from contract.errors import InvalidInput
 from contract.jobs import Record, describe
@@ -60,6 +60,8 @@ class Manifest(Record):
     #: Another number would make other jobs, not other scores: the one of the beginning is kept.
     pairs_per_job: int
     round: Round = Round()
+    #: By model: tokens of a pair that it read, as the results so far tell.
+    max_lengths: dict[str, int] = Field(default_factory=dict)
 
     @classmethod
     def new(cls, inputs: Inputs, asked: Asked, pairs_per_job: int) -> Self:

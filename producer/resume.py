@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from contract import jobs
 from contract.errors import InvalidInput
 from producer.journal import Journal, journal_path
 from producer.manifest import WAYS_OUT, Manifest, Round
@@ -91,6 +92,13 @@ class ResumableJournal(Journal):
         if self.pending:
             yield
 
+    def add_result(self, result: jobs.JobResult) -> None:
+        """Append a line for each query of a job; note in the manifest what a new model reads."""
+        super().add_result(result)
+        if self.max_lengths != self.manifest.max_lengths:
+            self.manifest = self.manifest.model_copy(update={"max_lengths": dict(self.max_lengths)})
+            self.manifest.save(self._manifest_path)
+
     def job_id(self, query_ids: Sequence[str]) -> str:
         """The id of the job of these queries: the same whenever the round is taken up."""
         return self.manifest.job_id(query_ids)
@@ -130,6 +138,7 @@ class ResumableJournal(Journal):
                 )
             return wanted
         found.check_same(wanted, self._manifest_path)
+        self.max_lengths.update(found.max_lengths)
         self._read(found.round)
         self.resumed = True
         return found

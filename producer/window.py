@@ -189,14 +189,26 @@ class Window:
         self._count_failed(job, ended)
 
     def _check_model(self, result: jobs.JobResult) -> None:
-        first, now = self._journal.model_requested, result.provenance.model_requested
-        if first in (None, now):
+        """Raise `RerankError` for a result that another model, or other settings, have scored."""
+        source = result.provenance
+        first, now = self._journal.model_requested, source.model_requested
+        length = self._journal.max_lengths.get(source.model, source.max_length)
+        if first not in (None, now):
+            differs = f"with {now!r}, the run so far with {first!r}"
+            setting = f"CROSS_ENCODER_MODEL={first}"
+        elif length != source.max_length:
+            differs = (
+                f"by {source.model!r} reading {source.max_length} tokens, the run so far by one"
+                f" reading {length}"
+            )
+            setting = f"RERANKQ_MAX_LENGTH={length}"
+        else:
             return
         # Scored by the same workers, the others have to be scored again as well.
         self.cancel_all()
         raise RerankError(
-            f"job {result.job_id} was scored with {now!r}, the run so far with {first!r}: start the"
-            f" workers with CROSS_ENCODER_MODEL={first}, or use --restart to begin anew"
+            f"job {result.job_id} was scored {differs}: start the workers with {setting}, or use"
+            " --restart to begin anew"
         )
 
     def _count(self, job: jobs.Job, result: jobs.JobResult) -> None:

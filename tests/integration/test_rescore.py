@@ -292,6 +292,39 @@ def test_a_run_is_of_one_model(reranker: RerankClient, settings: Settings, tmp_p
     assert {line["provenance"]["model_requested"] for line in lines} == {"bundled"}
 
 
+def reading(job: jobs.Job, max_length: int) -> jobs.JobResult:
+    """The result of a worker whose model reads so many tokens."""
+    made = result_of(job)
+    source = made.provenance.model_copy(update={"max_length": max_length})
+    return made.model_copy(update={"provenance": source})
+
+
+def test_a_run_is_of_one_maximum_length(
+    reranker: RerankClient, settings: Settings, tmp_path: Path
+) -> None:
+    # Given a run with jobs in flight, and workers with another RERANKQ_MAX_LENGTH
+    first = Worker(settings, lambda job: reading(job, 512), at_most=2)
+    with first, pytest.raises(KeyboardInterrupt):
+        session(reranker, tmp_path, interrupt_after(2))
+
+    # Then it stops and says so, and none of their scores is kept
+    with (
+        Worker(settings, lambda job: reading(job, 256)),
+        pytest.raises(
+            RerankError,
+            match=r"reading 256 tokens, the run so far by one reading 512: start the workers with"
+            r" RERANKQ_MAX_LENGTH=512, or use --restart to begin anew$",
+        ),
+    ):
+        session(reranker, tmp_path)
+
+    # And when the workers are right again, it goes on to its end
+    with Worker(settings, lambda job: reading(job, 512)):
+        tally, lines = session(reranker, tmp_path)
+    assert tally.queries == QUERIES
+    assert {line["provenance"]["max_length"] for line in lines} == {512}
+
+
 def test_while_too_much_is_waiting_the_run_waits(settings: Settings, tmp_path: Path) -> None:
     class Full(RerankClient):
         """Takes one job of two."""

@@ -116,6 +116,60 @@ class TestInitialisation:
         with pytest.raises(InvalidInput, match="RERANKQ_THREADS"):
             CrossEncoderReranker("bundled")
 
+    def test_an_argument_that_does_not_fit_is_named(self) -> None:
+        with pytest.raises(InvalidInput, match="RERANKQ_DEVICE: must be cpu, cuda"):
+            CrossEncoderReranker("bundled", device="tpu")
+
+    def test_the_service_s_model_settings_are_the_defaults(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setenv("CROSS_ENCODER_MODEL", tiny_models.bert(tmp_path))
+        monkeypatch.setenv("RERANKQ_MAX_LENGTH", "16")
+        monkeypatch.setenv("RERANKQ_THREADS", "1")
+        monkeypatch.setenv("RERANKQ_MAX_BATCH_TOKENS", "512")
+        long = results("sat on the mat " * 30, "sat on the mat " * 40)
+        # Both are cut to the same 16 tokens
+        one, other = CrossEncoderReranker().rerank(QUERY, long)
+        assert one.score == other.score
+
+    def test_arguments_override_the_environment(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setenv("RERANKQ_MAX_LENGTH", "16")
+        monkeypatch.setenv("RERANKQ_DEVICE", "cuda:7")
+        monkeypatch.setenv("RERANKQ_DTYPE", "float16")
+        chosen = CrossEncoderReranker(
+            tiny_models.bert(tmp_path),
+            device="cpu",
+            dtype="float32",
+            threads=1,
+            max_length=256,
+            max_batch_tokens=512,
+        )
+        one, other = chosen.rerank(QUERY, results("sat on the mat " * 30, "sat on the mat " * 40))
+        assert one.score != other.score
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("RERANKQ_REDIS_URL", "no url at all"),
+            ("RERANKQ_VISIBILITY_TIMEOUT_S", "1"),
+            ("RERANKQ_NAMESPACE", "not a name"),
+            ("RERANKQ_LEASE_S", "soon"),
+            ("RERANKQ_DOWNGRADE_MODEL", "/nowhere/at-all"),
+        ],
+    )
+    def test_settings_of_redis_and_queue_do_not_matter(
+        self, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+    ) -> None:
+        monkeypatch.setenv(name, value)
+        chosen = CrossEncoderReranker("bundled")
+        assert texts(chosen.rerank(QUERY, results(*TEXTS), top_k=1)) == [BEST]
+
+    def test_a_length_that_the_model_has_no_positions_for_is_refused(self) -> None:
+        with pytest.raises(ModelUnavailable, match=r"at most 512 tokens, .* asks for 600"):
+            CrossEncoderReranker("bundled", max_length=600).warm_up()
+
     def test_making_a_reranker_loads_nothing(self) -> None:
         assert CrossEncoderReranker("/nowhere/at-all").model_name == "/nowhere/at-all"
 

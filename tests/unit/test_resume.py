@@ -99,6 +99,17 @@ def test_a_run_goes_on_where_it_was_killed(output: Path) -> None:
         assert counted(journal) == {"q0": 1.0, "q1": "bad_scores", "q3": 1.0}
 
 
+def test_the_manifest_notes_how_many_tokens_each_model_reads(output: Path) -> None:
+    begun(output, scored(3), scored(2, downgraded=True))
+    manifest = json.loads(Path(f"{output}.manifest.json").read_text())
+    assert manifest["max_lengths"] == {"maker/model": 512, "smaller": 512}
+
+    # Also when the lines that told it are lost
+    journal_of(output).write_bytes(b"")
+    with taken_up(output) as journal:
+        assert journal.max_lengths == {"maker/model": 512, "smaller": 512}
+
+
 def test_the_tally_is_that_of_both_sessions(output: Path) -> None:
     cut = result(ranking("q0", [1.0, 0.0]).model_copy(update={"truncated": 2}))
     begun(output, cut, scored(2, downgraded=True), failed=("q1", "q4"))

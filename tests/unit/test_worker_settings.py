@@ -22,6 +22,7 @@ def test_the_defaults_work_together() -> None:
     assert settings.device == "cpu"
     assert settings.threads is None
     assert settings.max_batch_tokens is None
+    assert settings.max_length is None
     assert settings.dtype is None
     assert settings.max_attempts == 4
     assert settings.model_load_timeout_s == 300
