@@ -6,6 +6,7 @@ plain Python data, so the words here are those of JSON: object, list, string, nu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -97,7 +98,7 @@ def reason(fault: Mapping[str, Any]) -> str:
     if kind == "too_short":
         return _too_short(fault, context)
     words = _WORDS.get(kind, "has a value that cannot be used here ({type})")
-    return words.format_map({"kind": _kind(fault.get("input")), "type": kind, **context})
+    return words.format_map({"kind": kind_of(fault.get("input")), "type": kind, **context})
 
 
 def _too_short(fault: Mapping[str, Any], context: Mapping[str, Any]) -> str:
@@ -107,12 +108,14 @@ def _too_short(fault: Mapping[str, Any], context: Mapping[str, Any]) -> str:
     return f"is empty; {_NEEDED.get(str(name), 'at least one entry is needed')}"
 
 
-def _kind(value: object) -> str:
+def kind_of(value: object) -> str:
     """Return what JSON calls a value of this kind."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return "true or false"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN or infinity"
     if isinstance(value, int | float):
         return "a number"
     if isinstance(value, str):

@@ -13,7 +13,8 @@ from typing import Any, Self
 from contract import jobs
 from contract.errors import InvalidInput
 from contract.settings import Settings
-from producer import formats, manifest, scored
+from producer import formats, loading, manifest, scored
+from producer.shown import quoted, shown
 
 _SCHEMA = """
 CREATE TABLE queries (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, text TEXT);
@@ -61,37 +62,34 @@ class Staging(scored.Scored):
         # An empty name is a private database in a file that SQLite has unlinked already.
         self._database = sqlite3.connect("", isolation_level=None)
         self._database.executescript(_SCHEMA + scored.SCHEMA)
+        self._loader = loading.Loader(self._database, settings, bad)
+
+    @property
+    def found(self) -> loading.Found:
+        """What the files held, besides what is to be scored."""
+        return self._loader.found
 
     def load_run(self, run: str, queries: str, corpus: str) -> None:
         """Load a TREC run with its queries and its corpus. Raises `InvalidInput`."""
         with self._transaction():
-            self._load_run(run)
-            self._load_queries(queries)
-            self._load_corpus(corpus)
-        self._drop_unknown("query", "queries", "queries", run, queries)
-        self._drop_unknown("document", "documents", "documents", run, corpus)
-        self._check_sizes(run)
+            self._loader.run(run)
+            self._loader.queries(queries)
+            self._loader.corpus(corpus)
+        self._loader.drop_unknown("query", "queries", run, queries)
+        self._loader.drop_unknown("document", "documents", run, corpus)
+        self._check_sizes(shown(run))
 
     def load_requests(self, path: str) -> None:
         """Load self-contained lines. Raises `InvalidInput`."""
         self._order = _AS_GIVEN
         with self._transaction():
-            for number, request in formats.requests(path, self._bad):
-                self._add_request(f"{path}:{number}", request)
-        self._check_sizes(path)
+            self._loader.requests(path)
+        self._check_sizes(shown(path))
 
     def load_qrels(self, path: str) -> None:
-        """Load judgments. Raises `InvalidInput`."""
+        """Load judgments of what is loaded already. Raises `InvalidInput`."""
         with self._transaction():
-            for number, judgment in formats.qrels(path, self._bad):
-                self._insert(
-                    "INTO qrels VALUES (?, ?, ?)",
-                    judgment,
-                    f"{path}:{number}: {judgment.document_id!r} is judged twice"
-                    f" for query {judgment.query_id!r}",
-                )
-        if not self.judged_queries():
-            raise InvalidInput(f"{path}: there are no judgments")
+            self._loader.qrels(path)
 
     def counts(self) -> Counts:
         """What is to be scored, the depth considered."""
@@ -193,98 +191,6 @@ class Staging(scored.Scored):
         ).fetchone()[0]
         return count
 
-    def _load_run(self, path: str) -> None:
-        for number, line in formats.run(path, self._bad):
-            self._database.execute(
-                "INSERT OR IGNORE INTO queries (id) VALUES (?)", (line.query_id,)
-            )
-            self._insert(
-                "INTO candidates (query_id, document_id, place, score) VALUES (?, ?, ?, ?)",
-                line,
-                f"{path}:{number}: document {line.document_id!r} stands twice"
-                f" for query {line.query_id!r}",
-            )
-
-    def _load_queries(self, path: str) -> None:
-        for number, query in formats.texts(path, self._bad, self._settings.max_text_chars):
-            where = f"{path}:{number}"
-            known = self._database.execute(
-                "SELECT text FROM queries WHERE id = ?", (query.id,)
-            ).fetchone()
-            if known is None:
-                continue  # a query that the run does not have
-            if not query.text.strip():
-                self._bad.add(f"{where}: query {query.id!r} is empty")
-                continue
-            if known[0] is not None:
-                self._bad.add(f"{where}: query id {query.id!r} stands twice")
-            self._database.execute(
-                "UPDATE queries SET text = ? WHERE id = ?", (query.text, query.id)
-            )
-
-    def _load_corpus(self, path: str) -> None:
-        for number, document in formats.texts(path, self._bad, self._settings.max_text_chars):
-            self._insert(
-                "INTO documents VALUES (?, ?)",
-                document,
-                f"{path}:{number}: document id {document.id!r} stands twice",
-            )
-
-    def _add_request(self, where: str, request: jobs.Request) -> None:
-        limit = self._settings.max_text_chars
-        longest = max(len(request.query), *(len(each.text) for each in request.candidates))
-        if longest > limit:
-            self._bad.add(
-                f"{where}: a text has {longest:,} characters, the limit is {limit:,}"
-                " (RERANKQ_MAX_TEXT_CHARS)"
-            )
-            return
-        try:
-            self._database.execute(
-                "INSERT INTO queries (id, text) VALUES (?, ?)", (request.query_id, request.query)
-            )
-        except sqlite3.IntegrityError:
-            self._bad.add(f"{where}: query id {request.query_id!r} stands twice")
-            return
-        self._database.executemany(
-            "INSERT INTO candidates VALUES (?, ?, ?, ?, ?, ?)",
-            (
-                (
-                    request.query_id,
-                    candidate.id,
-                    candidate.score,
-                    place,
-                    candidate.text,
-                    None if candidate.metadata is None else json.dumps(candidate.metadata),
-                )
-                for place, candidate in enumerate(request.candidates)
-            ),
-        )
-
-    def _insert(self, sql: str, row: tuple[object, ...], if_twice: str) -> None:
-        try:
-            self._database.execute(f"INSERT {sql}", row)
-        except sqlite3.IntegrityError:
-            self._bad.add(f"{if_twice} (--skip-invalid counts the last, as BEIR's loader does)")
-            self._database.execute(f"REPLACE {sql}", row)
-
-    def _drop_unknown(self, what: str, plural: str, table: str, run: str, source: str) -> None:
-        """Report what the run names and `source` does not have; drop it if that is allowed."""
-        missing = f"{what}_id NOT IN (SELECT id FROM {table} WHERE text IS NOT NULL)"
-        lines, ids = self._database.execute(
-            f"SELECT count(*), count(DISTINCT {what}_id) FROM candidates WHERE {missing}"
-        ).fetchone()
-        if not lines:
-            return
-        names = self._database.execute(
-            f"SELECT DISTINCT {what}_id FROM candidates WHERE {missing} ORDER BY rowid LIMIT 5"
-        ).fetchall()
-        listed = ", ".join(name for (name,) in names) + (", ..." if ids > len(names) else "")
-        self._bad.add(
-            f"{run}: {ids:,} {plural if ids > 1 else what} not in {source}: {listed}", lines=lines
-        )
-        self._database.execute(f"DELETE FROM candidates WHERE {missing}")
-
     def _check_sizes(self, source: str) -> None:
         self._database.execute(
             "DELETE FROM queries WHERE id NOT IN (SELECT query_id FROM candidates)"
@@ -299,7 +205,7 @@ class Staging(scored.Scored):
             largest = min(largest, self._depth)
         if largest > limit:
             raise InvalidInput(
-                f"{source}: query {query_id!r} has {largest:,} candidates, a job may have"
+                f"{source}: query {quoted(query_id)} has {largest:,} candidates, a job may have"
                 f" {limit:,} pairs (RERANKQ_MAX_PAIRS_PER_JOB): use --depth, or raise the limit"
             )
         self._check_bytes(source)
@@ -313,8 +219,8 @@ class Staging(scored.Scored):
         ).fetchone()
         if size > limit:
             raise InvalidInput(
-                f"{source}: the documents of query {query_id!r} are {size:,} bytes, a job may have"
-                f" {limit:,} (RERANKQ_MAX_BYTES_PER_JOB)"
+                f"{source}: the documents of query {quoted(query_id)} are {size:,} bytes, a job may"
+                f" have {limit:,} (RERANKQ_MAX_BYTES_PER_JOB)"
             )
 
     def _transaction(self) -> sqlite3.Connection:

@@ -15,6 +15,7 @@ from contract import errors
 from contract.visible import visible
 from producer import apart, formats
 from producer.cli import common, printing
+from producer.loading import Found
 from producer.rescore import LEAST_PAIRS, MOST_PAIRS, Options
 from producer.staging import Counts, Staging
 from producer.tally import Tally
@@ -140,14 +141,25 @@ def load(
     if qrels:
         staging.load_qrels(qrels)
     counts = staging.counts()
-    _report_input(counts, bad)
+    _report_input(counts, staging.found, bad)
     return counts
 
 
-def _report_input(counts: Counts, bad: formats.BadLines) -> None:
+def _report_input(counts: Counts, found: Found, bad: formats.BadLines) -> None:
     printing.say(
         f"{counts.queries:,} queries, {counts.pairs:,} pairs, {counts.documents:,} documents"
     )
+    unused = max(0, found.documents - counts.documents)
+    if unused or found.other_queries:
+        printing.say(
+            f"not needed for them: {found.other_queries:,} queries and {unused:,} documents of the"
+            " files"
+        )
+    if found.contradictions:
+        printing.say(
+            f"the ranks of the run contradict its scores in {found.contradictions:,} lines"
+            f" ({found.first_contradiction} is the first): the scores give the order"
+        )
     if bad.count:
         printing.say(f"skipped {bad.count:,} invalid lines, the first of them:")
         for example in bad.examples:

@@ -207,7 +207,7 @@ BAD_FILES = [
     ("run", "q1 Q0 d1 1 nan bm25\n", "run:1:"),
     ("run", "q1 Q0 d1 1 2.0 bm25\nq1 Q0 d1 2 1.0 bm25\n", "run:2:"),
     ("run", "q1 Q0 d1\n", "run:1:"),
-    ("qrels", "q1\td1\tx\nq1\td2\ty\n", "qrels:2:"),
+    ("qrels", "q1\td1\tx\nq1\td2\ty\n", "qrels:1:"),
 ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -157,11 +158,9 @@ def test_bytes_that_are_not_utf_8_are_named_by_their_line(
     tmp_path: Path, reader: Reader, content: str, before: int
 ) -> None:
     raw = content.encode() * (before // 2) + b"caf\xe9 Q0 d1 1 1\n" + content.encode()
-    assert refusal(reader, tmp_path / "file", raw) == f"{before + 1}: this is not UTF-8 text"
-
-
-def test_utf_16_is_refused(tmp_path: Path) -> None:
-    refusal(texts, tmp_path / "file", TEXTS.encode("utf-16"))
+    message = refusal(reader, tmp_path / "file", raw)
+    assert message.startswith(f"{before + 1}: byte 0xe9 in column 4 is not UTF-8; ")
+    assert "iconv" in message
 
 
 def packed_run() -> bytes:
@@ -185,6 +184,31 @@ def test_a_gzip_with_flipped_bits_is_refused(tmp_path: Path) -> None:
 
 def test_rubbish_after_a_gzip_is_refused(tmp_path: Path) -> None:
     refusal(formats.run, tmp_path / "run", gzip.compress(RUN.encode()) + b"rubbish")
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "corpus", TEXTS)
+    read_ = texts(path, BadLines())
+    next(read_)
+    with Path(path).open("a") as file:
+        file.write('{"_id": "d3", "text": "three"}\n')
+    with pytest.raises(InvalidInput, match="corpus: the file changed while it was read"):
+        list(read_)
+
+
+@pytest.mark.parametrize("archive", ["zip", "tar"])
+def test_an_archive_in_a_pipe_is_refused_with_the_way_out(tmp_path: Path, archive: str) -> None:
+    write(tmp_path / "run", RUN)
+    packed = shutil.make_archive(str(tmp_path / "packed"), archive, tmp_path, "run")
+    code = "from producer.formats import run, BadLines\nlist(run('-', BadLines()))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input=Path(packed).read_bytes(),
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert f"-: this is a {archive} archive in a pipe; unpack it first" in done.stderr.decode()
 
 
 # Skipping
@@ -219,6 +243,18 @@ def test_a_wrong_line_stops_the_reading_unless_it_is_skipped_and_counted(
         ('{"_id": "d1", "text": ""}', ""),
         *((f'{{"{name}": "d1", "text": "Text"}}', "Text") for name in ("id", "doc_id", "docno")),
         *((f'{{"{name}": "d1", "text": "Text"}}', "Text") for name in ("docid", "query_id", "qid")),
+        *((f'{{"id": "d1", "{name}": "Text"}}', "Text") for name in ("contents", "content")),
+        *((f'{{"id": "d1", "{name}": "Text"}}', "Text") for name in ("passage", "body", "segment")),
+        ('{"qid": "d1", "query": "Text"}', "Text"),
+        ('{"pid": "d1", "passage": "Text", "spans": "(0,1)", "docid": "other"}', "Text"),
+        ('{"docid": "d1", "url": "u", "title": "T", "headings": "H", "body": "B"}', "T B"),
+        ('{"id": "d1", "text": null, "contents": "Text"}', "Text"),
+        ('{"_id": "d1", "text": "Text", "year": NaN, "limit": -Infinity}', "Text"),
+        ("d1\thttps://host/page\tTitle\tThe body", "Title The body"),
+        ("d1\thttps://host/page\t\tThe body", "The body"),
+        ("d1\thttps://host/page", "https://host/page"),
+        ('d1\t"quoted" and "not"', '"quoted" and "not"'),
+        ("d1\tone\rtwo", "one\rtwo"),
         ('{"id": "d1", "title": "Title", "contents": "Text"}', "Title Text"),
         ('{"_id": "d1", "id": "other", "text": "Text"}', "Text"),
         ('{"_id": "d1", "text": "two\\nlines \\u00fc"}', "two\nlines ü"),
@@ -249,17 +285,41 @@ def test_a_header_in_the_first_line_of_a_tsv_is_no_item(tmp_path: Path, header: 
 
 
 @pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("id\ttext\ttitle\nd1\tText\tTitle\n", "Title Text"),
+        ('id\ttext\ttitle\nd1\t"A ""quoted"" text"\tTitle\n', 'Title A "quoted" text'),
+        ("\tid\ttext\n0\td1\tText\n", "Text"),
+        ('id\ttext\nd1\t"A ""quoted"" text"\n', 'A "quoted" text'),
+        ("doc-id\turl\tbody\nd1\tu\tText\n", "Text"),
+    ],
+)
+def test_a_header_names_the_columns(tmp_path: Path, content: str, text: str) -> None:
+    assert read(texts, tmp_path / "file", content) == [Text("d1", text)]
+
+
+def test_a_byte_order_mark_between_joined_files_is_no_part_of_an_id(tmp_path: Path) -> None:
+    made = read(texts, tmp_path / "file", "\ufeffd1\tone\n\ufeffd2\ttwo\n")
+    assert made == [Text("d1", "one"), Text("d2", "two")]
+
+
+@pytest.mark.parametrize(
     ("line", "said"),
     [
+        ("d1\tone\rd2\ttwo", "a second record behind a carriage return"),
+        ('{"_id": "d1", "text": "a", "text": "b"}', 'the key "text" stands twice'),
+        ('{"_id": null, "text": "a"}', "an id must be a string or a whole number, not null"),
+        ('{"_id": "a\\u0000", "text": "a"}', "here 'a\\x00'"),
+        ('{"_id": ' + "9" * 5000 + ', "text": "a"}', "a number with thousands of digits"),
         ('{"_id": "d1", "text": ', "not JSON"),
         ('{"_id": "d1", "text": "a"} {}', "not JSON"),
         ("{'_id': 'd1'}", "not JSON"),
         ('{"_id": "d1", "text": NaN}', "NaN"),
         ('{"_id": "d1", "text": ' + "[" * 100_000, "nested too deeply"),
-        ('{"_id": "d1"}', '"text"'),
-        ('{"_id": "d1", "text": 5}', "must be strings"),
-        ('{"_id": "d1", "title": ["a"], "text": "a"}', "must be strings"),
-        ('{"text": "a"}', '"_id"'),
+        ('{"_id": "d1"}', "a text in text, "),
+        ('{"_id": "d1", "text": 5}', '"text" must be a string, not a number'),
+        ('{"_id": "d1", "title": ["a"], "text": "a"}', '"title" must be a string, not a list'),
+        ('{"text": "a"}', "its keys are text; an id is looked for in _id, "),
         ('{"_id": true, "text": "a"}', "an id must be"),
         ('{"_id": 1.5, "text": "a"}', "an id must be"),
         ('{"_id": "", "text": "a"}', "must not be empty"),
@@ -291,9 +351,13 @@ def test_a_wrong_text_is_named_by_its_line(tmp_path: Path, line: str, said: str)
         "  q1   Q0\t\td1 \t 3  -25e-1\t tag  ",
         "q1 Q0 d1 3 -2.5",
         "q1 0 d1 3.0 -2.5 a tag of words",
+        "q1 0 d1 3 -2.5 2024 0.9 tag 0",
+        "q1\tQ0\td1\t3\t-2.5\ta tag\tof words",
+        "q1\tQ0\td1\t3\t-2.5\t",
+        "q1\tQ0\td1\t3\t-2.5",
     ],
 )
-def test_a_run_is_split_at_any_white_space(tmp_path: Path, line: str) -> None:
+def test_a_run_is_split_at_spaces_and_tabs(tmp_path: Path, line: str) -> None:
     assert read(formats.run, tmp_path / "run", f"{line}\n") == [RunLine("q1", "d1", 3, -2.5)]
 
 
@@ -301,6 +365,55 @@ def test_a_run_is_split_at_any_white_space(tmp_path: Path, line: str) -> None:
 def test_a_run_with_a_nan_score_is_refused_with_file_and_line(tmp_path: Path, score: str) -> None:
     message = refusal(formats.run, tmp_path / "run", f"{RUN}q2 Q0 d1 1 {score} tag\n")
     assert message.startswith("3: the score ")
+
+
+@pytest.mark.parametrize("number", [3, 3.5, -3])
+def test_a_tag_may_be_a_number_where_no_id_can_hold_white_space(
+    tmp_path: Path, number: float
+) -> None:
+    line = f"q1\tQ0\td1\t3\t-2\t{number} tag\n"
+    assert read(formats.run, tmp_path / "run", line) == [RunLine("q1", "d1", 3, -2)]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        # Two records that lost the line break between them
+        ("q1 Q0 d1 1 2.5 tagq1 Q0 d2 2 1.5 tag", "a second record in the line, from 'tagq1' on"),
+        ("q1 Q0 d1 1 2.5 my tagq1 Q0 d2 2 1.5 my tag", "from 'tagq1' on"),
+        ("q1 Q0 d1 1 2.5 tag q1 Q0 d2 2 1.5", "a second record"),
+        ("q1 0 d1 1 2.5 tagq1 0 d2 2 1.5 tag", "a second record"),
+        ("q1\tQ0\td1\t1\t2.5\ttagq1\tQ0\td2\t2\t1.5\ttag", "a second record"),
+        ("q1 Q0 d1 1 2.5 tag\rq1 Q0 d2 2 1.5 tag", "a second record"),
+        ("q1 Q0 d1 1 2.5 tagq1 Q0", "a second record"),
+        ("q1 Q0 d1 1 2.5q1 Q0 d2 2 1.5", "the score '2.5q1' is not a number"),
+        # White space in an id
+        ("q1\tQ0\td 1\t1\t2.5\ttag", "here 'd 1'"),
+        ("q 1\tQ0\td1\t1\t2.5\ttag", "here 'q 1'"),
+        ("q1\tQ0\td 1\t1\t2.5", "here 'd 1'"),
+        ("q1\tQ0\t\t1\t2.5\ttag", "must not be empty"),
+        ("q1\tQ0\td 1\t1\t2.5\ta\ttag", "here 'd 1'"),
+        ("q1 Q0 d 1 1 2.5 tag", "does an id hold white space?"),
+        ("q1 Q0 d 1 1 2.5", "does an id hold white space?"),
+        ("q 1 Q0 7 1 2.5 tag", "does an id hold white space?"),
+        (
+            "q1 Q0 New York 1 2.5 tag",
+            "the rank 'York' is not a number; does an id hold white space?",
+        ),
+        ("q1 Q0 d\u00a01 1 2.5 tag", "here 'd\\xa01'"),
+        ("q1 Q0 d\x0b1 1 2.5 tag", "here 'd\\x0b1'"),
+        ("q1 Q0 d\u20281 1 2.5 tag", "here 'd\\u20281'"),
+    ],
+)
+def test_a_run_line_is_not_read_as_other_columns(tmp_path: Path, line: str, said: str) -> None:
+    message = refusal(formats.run, tmp_path / "run", f"{RUN}{line}\n")
+    assert message.startswith("3: ")
+    assert said in message
+
+
+def test_a_header_of_a_run_is_no_line_of_it(tmp_path: Path) -> None:
+    content = f"qid\tQ0\tdocno\trank\tscore\ttag\n{RUN}"
+    assert len(read(formats.run, tmp_path / "run", content)) == 2
 
 
 @pytest.mark.parametrize("line", ["q1 Q0 d1 1", "q1", "q1 Q0 d1 first 2.5 tag", "q1 Q0 d1 nan 2 t"])
@@ -338,7 +451,31 @@ def test_a_wrong_judgment_is_named_by_its_line(tmp_path: Path, line: str) -> Non
     assert refusal(formats.qrels, tmp_path / "qrels", f"{QRELS}{line}\n").startswith("3: ")
 
 
-@pytest.mark.parametrize("line", ["q1 0 d1 nan", "q1\td1\tinf"])
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("q 1\td1\t1", "here 'q 1'"),
+        ("q1\td 1\t1", "here 'd 1'"),
+        ("q1\t0\td 1\t1", "here 'd 1'"),
+        ("q1\t0\t\t1", "must not be empty"),
+        ("\t0\td1\t1", "must not be empty"),
+        ("q1 0 d1 1q2 0 d2 1", "here 7"),
+        ("q1\td1\t1q2\td2\t1", "here 5"),
+        ("q1 d\u00a01 1", "here 'd\\xa01'"),
+    ],
+)
+def test_a_judgment_is_not_read_as_other_columns(tmp_path: Path, line: str, said: str) -> None:
+    message = refusal(formats.qrels, tmp_path / "qrels", f"{QRELS}{line}\n")
+    assert message.startswith("3: ")
+    assert said in message
+
+
+def test_columns_that_are_empty_between_tabs_count(tmp_path: Path) -> None:
+    line = "q1\t\td1\t2\n"
+    assert read(formats.qrels, tmp_path / "qrels", line) == [Judgment("q1", "d1", 2)]
+
+
+@pytest.mark.parametrize("line", ["q1 0 d1 nan", "q1\td1\tinf", "q1 0 d1 yes", "q1\td1\thigh"])
 def test_a_wrong_judgment_in_the_first_line_is_no_header(tmp_path: Path, line: str) -> None:
     assert refusal(formats.qrels, tmp_path / "qrels", f"{line}\n{QRELS}").startswith("1: ")
 
@@ -358,6 +495,42 @@ def test_our_request_lines_are_read_whole(tmp_path: Path) -> None:
     assert made.candidates == (
         jobs.Candidate(id="7", text="one", score=1.5, metadata={"a": [1]}),
         jobs.Candidate(id="d2", text=""),
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"model": "m", "query": "q", "documents": ["one", "two"], "return_documents": true}',
+        '{"query": "q", "documents": [{"text": "one"}, {"text": "two"}]}',
+        '{"query": "q", "documents": [{"id": 0, "text": "one"}, {"id": "1", "text": "two"}]}',
+        '{"query": "q", "texts": ["one", "two"], "raw_scores": true, "truncate": true}',
+        '{"query": {"text": "q"}, "passages": [{"text": "one"}, {"text": "two"}]}',
+    ],
+)
+def test_requests_of_other_rerankers_are_read_and_places_are_ids(tmp_path: Path, line: str) -> None:
+    (made,) = read(formats.requests, tmp_path / "in", f"{line}\n")
+    assert (made.query_id, made.query) == ("1", "q")
+    assert [(each.id, each.text) for each in made.candidates] == [("0", "one"), ("1", "two")]
+
+
+def test_ms_marcos_top1000_is_read(tmp_path: Path) -> None:
+    content = "12\t7\tquery\tpassage one\n12\t8\tquery\tpassage two\n"
+    assert read(formats.requests, tmp_path / "in", content) == [
+        formats.Pair("12", "query", "7", "passage one"),
+        formats.Pair("12", "query", "8", "passage two"),
+    ]
+
+
+def test_nan_is_refused_where_it_is_ranked_and_null_elsewhere(tmp_path: Path) -> None:
+    nan = float("nan")
+    metadata = {"year": nan, "list": [1, {"x": float("inf")}]}
+    line = request_line(candidates=[{"id": "d1", "text": "one", "metadata": metadata}])
+    (made,) = read(formats.requests, tmp_path / "in", line)
+    assert made.candidates[0].metadata == {"year": None, "list": [1, {"x": None}]}
+    ranked = request_line(candidates=[{"id": "d1", "text": "one", "score": nan}])
+    assert "candidates[0].score: must be a finite number" in refusal(
+        formats.requests, tmp_path / "in", ranked
     )
 
 
@@ -417,6 +590,17 @@ def test_a_document_of_rank_llm_may_have_any_of_its_shapes(
         (request_line(query_id="a b"), "white space"),
         (request_line(query_id=""), "must not be empty"),
         (request_line(qid="1"), "qid: unknown field"),
+        ('{"query": "q", "query": "r", "candidates": []}', 'the key "query" stands twice'),
+        (
+            '{"query": "q", "candidates": [{"id": "1", "text": "a", "text": "b"}]}',
+            'the key "text" stands twice',
+        ),
+        ('{"query": "q", "documents": "one"}', '"documents" must be a list, not a string'),
+        ('{"query": "q", "documents": [5]}', "documents[0]: must be a string or an object"),
+        ('{"query": "q", "documents": [{"name": "a"}]}', "documents[0] has no text: its keys are"),
+        ('{"query": "q", "texts": []}', "candidates: is empty"),
+        ('{"query": "q", "documents": ["a"], "top_n": 1}', "use --top-k"),
+        ('{"query": "q", "documents": ["a"], "rank_fields": ["x"]}', "rank_fields: unknown field"),
         (rank_llm_line(), "candidates"),
         (rank_llm_line({"docid": "d1", "doc": {"url": "x"}}), "'d1' has no text"),
         (rank_llm_line({"docid": "d1", "doc": {"text": 5}}), "'d1' has no text"),
@@ -445,6 +629,34 @@ def test_documents_may_be_json_or_one_text_a_line(tmp_path: Path) -> None:
         {"text": "two"},
         " tail ",
     ]
+
+
+def test_documents_may_have_the_keys_of_corpora(tmp_path: Path) -> None:
+    content = (
+        '{"_id": "d1", "title": "Title", "text": "Text", "metadata": {}}\n'
+        '{"docid": 7, "contents": "Text"}\n{"id": "d3", "text": "Text", "score": 1.5}\n'
+    )
+    assert formats.documents(write(tmp_path / "docs", content)) == [
+        {"id": "d1", "text": "Title Text"},
+        {"id": "7", "text": "Text"},
+        {"id": "d3", "text": "Text", "score": 1.5},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"id": "d1"}', "text: is missing"),
+        ('{"id": "d1", "text": "a", "tags": 1}', "tags: unknown field"),
+        ('{"id": "fine", "text": "a"}', "document id 'fine' stands twice"),
+        ("one\rtwo", "a carriage return inside a text"),
+    ],
+)
+def test_a_wrong_document_is_named_by_its_line(tmp_path: Path, line: str, said: str) -> None:
+    content = f'{{"id": "fine", "text": "a"}}\n{line}\n'
+    message = refusal(documents, tmp_path / "docs", content)
+    assert message.startswith("2: ")
+    assert said in message
 
 
 def test_a_document_that_is_no_json_is_named_by_its_line(tmp_path: Path) -> None:

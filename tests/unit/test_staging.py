@@ -171,6 +171,74 @@ def test_of_many_unknown_documents_the_first_five_are_named(files: Files) -> Non
     assert str(caught.value).endswith(": x0, x1, x2, x3, x4, ...")
 
 
+def test_records_of_no_use_to_the_run_are_counted(files: Files) -> None:
+    with staging() as (made, _):
+        load(made, files)
+        assert (made.found.other_queries, made.found.documents) == (1, 4)
+        assert made.found.contradictions == 0
+
+
+def test_ranks_that_contradict_the_scores_are_counted_and_the_scores_rank(files: Files) -> None:
+    run = "q1 Q0 d1 1 1.0 t\nq1 Q0 d2 2 2.0 t\nq1 Q0 d3 3 0.5 t\nq2 Q0 d1 1 9.0 t\n"
+    with staging() as (made, _):
+        load(made, files, run)
+        assert ids(made)["q1"] == ["d2", "d1", "d3"]
+        assert made.found.contradictions == 1
+        assert made.found.first_contradiction == f"{files.folder / 'run'}:2"
+
+
+@pytest.mark.parametrize("name", ["d1\u200b", "d1\ufeff", "d1\u00ad", "D1", "d\u0301\u200b1"])
+def test_an_unknown_id_that_looks_like_a_known_one_is_shown_escaped_beside_it(
+    files: Files, name: str
+) -> None:
+    with staging() as (made, _), pytest.raises(InvalidInput) as caught:
+        load(made, files, run=f"q1 Q0 {name} 1 5 t\n")
+    message = str(caught.value)
+    assert message.isascii()
+    assert f"it has 'd1', where the run has '{name.encode('unicode_escape').decode()}'" in message
+
+
+def test_the_top1000_of_ms_marco_is_staged_though_its_queries_are_mixed(files: Files) -> None:
+    content = "1\t7\tone\ta\n2\t7\ttwo\ta\n1\t9\tone\tb\n1\t8\tone\tc\n"
+    with staging(depth=2) as (made, _):
+        made.load_requests(files("in", content))
+        assert ids(made) == {"1": ["7", "9"], "2": ["7"]}
+        assert [each.query for each in made.requests(None)] == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("1\t7\tone\tb", "in:2: document '7' stands twice for query '1'"),
+        ("1\t8\tother\tb", "in:2: query '1' has another text than in an earlier line"),
+        ("1\t8\t \tb", "in:2: the query is empty"),
+        ("1\t8 9\tone\tb", "in:2: an id must not"),
+        (f"1\t8\tone\t{'x' * 51}", "in:2: a text has 51 characters"),
+        ("1\t8\tone", "in:2: not JSON"),
+    ],
+)
+def test_a_wrong_line_of_a_top1000_is_refused_or_skipped(
+    files: Files, wrong: str, said: str
+) -> None:
+    path = files("in", f"1\t7\tone\ta\n{wrong}\n2\t7\ttwo\ta\n")
+    with staging(max_text_chars=50) as (made, _), pytest.raises(InvalidInput) as caught:
+        made.load_requests(path)
+    assert said in str(caught.value)
+    with staging(max_text_chars=50, skip=True) as (made, bad):
+        made.load_requests(path)
+        assert ids(made) == {"1": ["7"], "2": ["7"]}
+        assert bad.count == 1
+
+
+def test_judgments_of_other_queries_than_the_runs_are_refused(files: Files) -> None:
+    with staging() as (made, _):
+        load(made, files)
+        judged = files("qrels", "x1 0 d1 1\n")
+        with pytest.raises(InvalidInput, match="none of its queries is in the run") as caught:
+            made.load_qrels(judged)
+    assert "it judges 'x1', the run has 'q1'" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("changes", "count", "left"),
     [

@@ -1,0 +1,132 @@
+"""Tells what a file is by its first bytes: how to open it, or how to convert it."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple
+
+#: As many bytes as `packing`, `encoding` and `foreign` look at.
+HEAD_BYTES = 1024
+
+
+class Packing(Enum):
+    """What the standard library unpacks."""
+
+    GZIP = "gzip"
+    BZIP2 = "bzip2"
+    XZ = "xz"
+    ZIP = "zip"
+    TAR = "tar"
+
+
+class Foreign(NamedTuple):
+    """A kind of file that holds no lines of text, and what to do with it."""
+
+    what: str
+    way_out: str
+
+
+_PACKINGS = (
+    (b"\x1f\x8b", Packing.GZIP),
+    *((b"BZh%d1AY&SY" % level, Packing.BZIP2) for level in range(1, 10)),
+    *((b"BZh%d\x17rE8P\x90" % level, Packing.BZIP2) for level in range(1, 10)),  # an empty one
+    (b"\xfd7zXZ\0", Packing.XZ),
+    (b"\x5d\0\0", Packing.XZ),  # its predecessor, .lzma
+    (b"PK\3\4", Packing.ZIP),
+    (b"PK\5\6", Packing.ZIP),  # an empty one
+)
+
+#: The longer mark first: that of UTF-32 begins with that of UTF-16.
+_ENCODINGS = (
+    (b"\xff\xfe\0\0", "utf-32"),
+    (b"\0\0\xfe\xff", "utf-32"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+)
+
+_TABLE = "export the table as JSONL or as tab-separated text"
+_UNPACK = "unpack it first"
+
+_FOREIGN = (
+    (b"\x28\xb5\x2f\xfd", "a zstd file", "unpack it first: zstd -d"),
+    (b"\x04\x22\x4d\x18", "an lz4 file", "unpack it first: lz4 -d"),
+    (b"\x1f\x9d", "a file of compress(1)", "unpack it first: gzip -d"),
+    (b"\xff\x06\0\0sNaPpY", "a snappy file", _UNPACK),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", "unpack it first: 7z x"),
+    (b"Rar!\x1a\x07", "a RAR archive", _UNPACK),
+    (b"Obj\x01", "an Avro file", f"{_TABLE} (avro-tools tojson)"),
+    (b"SQLite format 3\0", "an SQLite database", _TABLE),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel or Word file", _TABLE),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file", _TABLE),
+    (b"\x93NUMPY", "a NumPy array", _TABLE),
+    (b"\x80\x02", "a Python pickle", _TABLE),
+    (b"\x80\x03", "a Python pickle", _TABLE),
+    (b"\x80\x04", "a Python pickle", _TABLE),
+    (b"\x80\x05", "a Python pickle", _TABLE),
+    (b"%PDF-", "a PDF document", "extract its text first"),
+    (b"{\\rtf", "an RTF document", "save it as plain text"),
+    (b"\x89PNG\r\n", "a PNG image", "give a file of text"),
+    (b"\xff\xd8\xff", "a JPEG image", "give a file of text"),
+    (b"\x7fELF", "a program", "give a file of text"),
+    (
+        b"version https://git-lfs.github.com/spec/",
+        "a Git LFS pointer, not the file itself",
+        "fetch the file: git lfs pull",
+    ),
+)
+
+#: Marks that a text may begin with too: they count if control characters follow.
+_FOREIGN_IF_BINARY = (
+    (b"PAR1", "a Parquet file", f"{_TABLE} (pandas: read_parquet, to_json with lines=True)"),
+    (b"ARROW1", "an Arrow file", _TABLE),
+    (b"FEA1", "a Feather file", _TABLE),
+    (b"ORC", "an ORC file", _TABLE),
+    (b"LZIP", "an lzip file", "unpack it first: lzip -d"),
+)
+
+#: Compared in lower case, without the white space before it.
+_MARKUP = (
+    (b"<!doctype html", "an HTML page", "was a login or error page saved in the file's place?"),
+    (b"<html", "an HTML page", "was a login or error page saved in the file's place?"),
+    (b"<?xml", "an XML file", "convert it to JSONL or tab-separated text"),
+    (b"<doc>", "a TREC document file", 'convert it to JSONL: {"_id", "text"} in each line'),
+    (b"<top>", "a TREC topics file", 'convert it to JSONL: {"_id", "text"} in each line'),
+)
+
+
+def packing(head: bytes) -> Packing | None:
+    """Return how a file that begins so is packed, None if it is not."""
+    if head[257:262] == b"ustar":
+        return Packing.TAR
+    return next((kind for mark, kind in _PACKINGS if head.startswith(mark)), None)
+
+
+def encoding(head: bytes) -> str | None:
+    """Return the encoding that a byte order mark names, None for UTF-8."""
+    return next((name for mark, name in _ENCODINGS if head.startswith(mark)), None)
+
+
+def foreign(head: bytes) -> Foreign | None:
+    """Return what a file that begins so is, None if it may be text."""
+    binary = any(byte < 8 for byte in head)
+    for mark, what, way_out in (*_FOREIGN, *(_FOREIGN_IF_BINARY if binary else ())):
+        if head.startswith(mark):
+            return Foreign(what, way_out)
+    if head[8:12] == b"DUCK":
+        return Foreign("a DuckDB database", _TABLE)
+    plain = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    for mark, what, way_out in _MARKUP:
+        if plain.startswith(mark):
+            return Foreign(what, way_out)
+    return _unmarked_utf_16(head)
+
+
+def _unmarked_utf_16(head: bytes) -> Foreign | None:
+    """Return a name for text in two bytes a character that has no byte order mark."""
+    even, odd = head[:64:2], head[1:64:2]
+    for name, zeros, letters in (("UTF-16LE", odd, even), ("UTF-16BE", even, odd)):
+        if len(zeros) > 3 and not any(zeros) and all(letters):
+            return Foreign(
+                f"{name} without a byte order mark", f"convert it: iconv -f {name} -t UTF-8"
+            )
+    return None

@@ -1,0 +1,406 @@
+"""Whatever is wrong with an input file, the command says so in one line: the file, the line where
+there is one, and the way out. Nothing is sent and nothing is written.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+import os
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from producer.cli import main
+
+CORPUS = '{"_id": "d1", "text": "one"}\n{"_id": "d2", "text": "two"}\n'
+QUERIES = '{"_id": "q1", "text": "first"}\n{"_id": "q2", "text": "second"}\n'
+RUN = "q1 Q0 d1 1 2.5 tag\nq1 Q0 d2 2 1.5 tag\nq2 Q0 d1 1 1.0 tag\n"
+QRELS = "query-id\tcorpus-id\tscore\nq1\td1\t1\n"
+REQUEST = '{"query_id": "q1", "query": "first", "candidates": [{"id": "d1", "text": "one"}]}\n'
+GOOD = {"corpus": CORPUS, "queries": QUERIES, "run": RUN, "qrels": QRELS}
+NOWHERE = {"RERANKQ_REDIS_URL": "redis://127.0.0.1:1/0"}
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def rescore(folder: Path, name: str, content: str | bytes, *options: str) -> Result:
+    """Run the command with good files and, as the file `name`, this one."""
+    for each, text in GOOD.items():
+        write(folder / each, text)
+    write(folder / name, content)
+    named = ["input"] if name == "input" else ["corpus", "queries", "run"]
+    if name == "qrels":
+        named.append(name)
+    files = [part for each in named for part in (f"--{each}", str(folder / each))]
+    output = ("--output", str(folder / "out.trec"))
+    return CliRunner().invoke(main, ["rescore", *files, *output, *options], env=NOWHERE)
+
+
+def refusal(done: Result, folder: Path) -> str:
+    """What one line on standard error says, without the folder's name."""
+    assert (done.exit_code, done.stdout) == (2, ""), done.output
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(folder.glob("out*"))
+    return done.stderr.removeprefix("Error: ").replace(f"{folder}/", "").rstrip("\n")
+
+
+def zipped(**files: str) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return packed.getvalue()
+
+
+def tarred(**files: str) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content.encode())
+            archive.addfile(member, io.BytesIO(content.encode()))
+    return packed.getvalue()
+
+
+MANY = "".join(f'{{"_id": "d{n}", "text": "text {n} {n * n}"}}\n' for n in range(5_000)).encode()
+
+#: Name of the option, the file, how the line begins, and words of the way out.
+BAD_FILES: dict[str, tuple[str, str | bytes, str, str]] = {
+    # Files that are something else
+    "zstd": ("corpus", b"\x28\xb5\x2f\xfd\x04", "corpus: this is a zstd file", "zstd -d"),
+    "lz4": ("corpus", b"\x04\x22\x4d\x18\x64", "corpus: this is an lz4 file", "lz4 -d"),
+    "7z": ("corpus", b"7z\xbc\xaf\x27\x1c\0", "corpus: this is a 7-Zip archive", "7z x"),
+    "parquet": ("corpus", b"PAR1\x15\x04\0", "corpus: this is a Parquet file", "JSONL"),
+    "avro": ("corpus", b"Obj\x01\x04\x16", "corpus: this is an Avro file", "JSONL"),
+    "arrow": ("corpus", b"ARROW1\0\0", "corpus: this is an Arrow file", "JSONL"),
+    "sqlite": ("queries", b"SQLite format 3\0\x10", "queries: this is an SQLite", "JSONL"),
+    "pickle": ("run", b"\x80\x04\x95\x0e", "run: this is a Python pickle", "JSONL"),
+    "numpy": ("run", b"\x93NUMPY\x01\0", "run: this is a NumPy array", "JSONL"),
+    "pdf": ("corpus", b"%PDF-1.7\n%\xe2\n", "corpus: this is a PDF", "extract its text"),
+    "excel": (
+        "corpus",
+        zipped(**{"[Content_Types].xml": "x", "xl/workbook.xml": "x"}),
+        "corpus: this is an Excel",
+        "tab-separated",
+    ),
+    "old excel": (
+        "corpus",
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+        "corpus: this is an old Excel",
+        "JSONL",
+    ),
+    "login page": ("corpus", "\n<!DOCTYPE html>\n<html>", "corpus: this is an HTML page", "login"),
+    "XML": ("queries", '<?xml version="1.0"?>\n<top/>', "queries: this is an XML file", "JSONL"),
+    "TREC topics": ("queries", "<top>\n<num> 1\n", "queries: this is a TREC topics", "JSONL"),
+    "LFS pointer": (
+        "corpus",
+        "version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+        "corpus: this is a Git LFS pointer",
+        "git lfs pull",
+    ),
+    "zip of two": (
+        "corpus",
+        zipped(a=CORPUS, b=CORPUS),
+        "corpus: this is a zip archive of 2 files: a, b",
+        "name one file",
+    ),
+    "tar of two": (
+        "corpus",
+        gzip.compress(tarred(a=CORPUS, b=CORPUS)),
+        "corpus: this is a tar archive of 2 files: a, b",
+        "name one file",
+    ),
+    "UTF-16 without mark": (
+        "corpus",
+        CORPUS.encode("utf-16-le"),
+        "corpus: this is UTF-16LE",
+        "iconv -f UTF-16LE",
+    ),
+    "binary": ("corpus", "fine\ttext\n\0\1\2", "corpus:2: this is not text", "a file of text"),
+    "old Mac": ("run", RUN.replace("\n", "\r"), "run: its lines end in a carriage", "tr '\\r'"),
+    "Latin-1": (
+        "corpus",
+        "d1\tone\nd2\tcaf\u00e9\n".encode("latin-1"),
+        "corpus:2: byte 0xe9 in column 7 is not UTF-8",
+        "iconv -f WINDOWS-1252",
+    ),
+    # Damaged files
+    "empty": ("corpus", b"", "corpus: the file is empty", ""),
+    "cut gzip": (
+        "corpus",
+        gzip.compress(MANY)[:-3000],
+        "corpus: cannot be read to",
+        "whole?",
+    ),
+    "cut bzip2": (
+        "corpus",
+        bz2.compress(MANY)[:-3000],
+        "corpus: cannot be read to",
+        "whole?",
+    ),
+    "cut xz": (
+        "corpus",
+        lzma.compress(MANY)[:-3000],
+        "corpus: cannot be read to",
+        "whole?",
+    ),
+    "cut zip": ("corpus", zipped(a=CORPUS)[:-40], "corpus: cannot be read to", "whole?"),
+    "rubbish behind gzip": (
+        "corpus",
+        gzip.compress(CORPUS.encode()) + b"rubbish",
+        "corpus: cannot be read to",
+        "whole?",
+    ),
+    "rubbish behind bzip2": (
+        "corpus",
+        bz2.compress(CORPUS.encode()) + b"rubbish",
+        "corpus: cannot be read to",
+        "whole?",
+    ),
+    "rubbish behind xz": (
+        "corpus",
+        lzma.compress(CORPUS.encode()) + b"rubbish",
+        "corpus: cannot be read to",
+        "whole?",
+    ),
+    # JSON that does not stand in lines
+    "array": ("input", json.dumps([json.loads(REQUEST)]), "input:1: not a JSON object", "jq -c '"),
+    "array over lines": ("corpus", "[\n" + CORPUS, "corpus:1: ", "jq -c '.[]'"),
+    "object over lines": (
+        "input",
+        json.dumps(json.loads(REQUEST), indent=2),
+        "input:1: not JSON",
+        "jq -c .",
+    ),
+    "cut line": ("corpus", CORPUS + '{"_id": "d3", "te', "corpus:3: not JSON", "ends too early"),
+    "two in a line": ("corpus", CORPUS.replace("}\n", "}"), "corpus:1: not JSON", "its own"),
+    "key twice": (
+        "corpus",
+        '{"_id": "d1", "_id": "d2", "text": "one"}\n',
+        'corpus:1: the key "_id" stands twice',
+        "",
+    ),
+    "other keys": (
+        "corpus",
+        '{"name": "d1", "abstract": "one"}\n',
+        "corpus:1: a line needs an id and a text: its keys are name, abstract; an id",
+        "_id, id, doc_id",
+    ),
+    "nested text": (
+        "corpus",
+        '{"_id": "d1", "text": {"a": 1}}\n',
+        'corpus:1: "text" must',
+        "an ob",
+    ),
+    "float id": ("corpus", '{"_id": 1.0, "text": "one"}\n', "corpus:1: an id must be", "not 1.0"),
+    "space in id": ("corpus", '{"_id": "d 1", "text": "a"}\n', "corpus:1: an id must not", "TREC"),
+    # Runs
+    "joined lines": (
+        "run",
+        RUN.replace("tag\nq1", "tagq1"),
+        "run:1: a second record in the line, from 'tagq1' on",
+        "line break is missing",
+    ),
+    "joined with tabs": (
+        "run",
+        RUN.replace(" ", "\t").replace("tag\nq1", "tagq1"),
+        "run:1: a second record in the line",
+        "line break is missing",
+    ),
+    "id with a space": (
+        "run",
+        "q1\tQ0\td 1\t1\t2.5\ttag\n",
+        "run:1: an id must not be empty or hold white space, here 'd 1'",
+        "TREC",
+    ),
+    "id with a space among spaces": (
+        "run",
+        "q1 Q0 d 1 1 2.5 tag\n",
+        "run:1: the columns 4 to 6 are numbers (1 1 2.5)",
+        "white space",
+    ),
+    "id with no-break space": (
+        "run",
+        "q1 Q0 d\u00a01 1 2.5 tag\n",
+        "run:1: an id must not be empty or hold white space, here 'd\\xa01'",
+        "TREC",
+    ),
+    "NaN": ("run", RUN + "q2 Q0 d2 2 nan t\n", "run:4: the score is nan", "cannot be ranked"),
+    "zero-width id": (
+        "run",
+        RUN.replace("d2", "d2\u200b"),
+        "run: 1 document not in corpus: d2\\u200b; it has 'd2'",
+        "where the run has 'd2\\u200b'",
+    ),
+    "mark in the corpus's id": (
+        "corpus",
+        '{"_id": "\ufeffd1", "text": "a"}\nd2\ttwo\n',
+        "run: 1 document not in corpus: d1; it has '\\ufeffd1'",
+        "where the run has 'd1'",
+    ),
+    "pair twice": (
+        "run",
+        RUN + "q1 Q0 d1 3 1 t\n",
+        "run:4: document 'd1' stands",
+        "--skip-invalid",
+    ),
+    # The wrong file
+    "qrels as run": ("run", "q1 0 d1 1\n", "run:1: a TREC run has 6 columns", "for --qrels"),
+    "MS MARCO's run": ("run", "1\t7\t1\n", "run:1: a TREC run has 6 columns", "awk"),
+    "corpus as run": ("run", CORPUS, "run:1: ", "for --corpus or --queries"),
+    "run as qrels": ("qrels", RUN, "qrels:1: qrels have 3 columns", "for --run"),
+    "run as queries": ("queries", RUN.replace(" ", "\t"), "queries:1: ", "for --run"),
+    "qrels as queries": ("queries", "q1\td1\t1\n", "queries:1: ", "for --qrels"),
+    "qrels with header as queries": ("queries", QRELS, "queries:1: ", "for --qrels"),
+    "corpus as queries": (
+        "queries",
+        CORPUS,
+        "run: 2 queries not in queries: q1, q2",
+        "are --queries and --corpus swapped?",
+    ),
+    "requests as corpus": ("corpus", REQUEST, "run: 2 documents not in corpus: d1, d2", ""),
+    "corpus as input": ("input", CORPUS, "input:1: ", "for --corpus or --queries"),
+    "results as input": (
+        "input",
+        '{"query_id": "q1", "documents": [], "provenance": {}}\n',
+        "input:1: ",
+        "--results",
+    ),
+    "top1000 as corpus": ("corpus", "12\t7\tquery\tpassage\n", "corpus:1: ", "for --input"),
+    "commas": ("corpus", "id,text\nd1,one\n", "corpus:1: neither JSON", "comma-separated"),
+    "qrels of another run": (
+        "qrels",
+        "x1\td1\t1\n",
+        "qrels: none of its queries is in the run: it judges 'x1', the run has 'q1'",
+        "",
+    ),
+    "header with unknown columns": (
+        "corpus",
+        "id\tabstract\turl\nd1\tone\tx\n",
+        "corpus:2: the header names no text: its columns are id, abstract, url",
+        "text, segment",
+    ),
+    # Requests
+    "no candidates": (
+        "input",
+        '{"query": "q", "candidates": []}\n',
+        "input:1: candidates: is empty; a request needs at least one candidate",
+        "",
+    ),
+    "text is null": (
+        "input",
+        '{"query": "q", "candidates": [{"id": "d1", "text": null}]}\n',
+        "input:1: candidates[0].text: must be a string, not null",
+        "",
+    ),
+    "id as number and string": (
+        "input",
+        REQUEST
+        + REQUEST.replace('"q1"', '"q2"').replace(
+            '[{"id": "d1"', '[{"id": 1, "text": "x"}, {"id": "1"'
+        ),
+        "input:2: candidate id '1' stands twice",
+        "",
+    ),
+    "top_n": (
+        "input",
+        '{"query": "q", "documents": ["one"], "top_n": 3}\n',
+        'input:1: "top_n" is for the whole run',
+        "use --top-k",
+    ),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_FILES)
+def test_a_bad_file_is_one_line_with_the_place_and_the_way_out(tmp_path: Path, bad: str) -> None:
+    name, content, start, way_out = BAD_FILES[bad]
+    said = refusal(rescore(tmp_path, name, content), tmp_path)
+    assert said.startswith(start)
+    assert way_out in said
+
+
+def test_a_directory_a_missing_and_a_closed_file_are_named(tmp_path: Path) -> None:
+    for each, text in GOOD.items():
+        write(tmp_path / each, text)
+    write(tmp_path / "packed.gz", gzip.compress(CORPUS.encode()))
+    (tmp_path / "folder").mkdir()
+    for name, said in {
+        "folder": "folder: this is a directory; name a file in it",
+        "missing": "missing: No such file or directory; check the path",
+        "packed": "packed: No such file or directory; {folder}/packed.gz is there",
+        "two\nlines": "two\\nlines: No such file or directory; check the path",
+        os.fsdecode(b"\xff"): "\\udcff: No such file or directory; check the path",
+    }.items():
+        done = CliRunner().invoke(
+            main,
+            [
+                *("rescore", "--run", str(tmp_path / "run"), "--corpus", str(tmp_path / name)),
+                *("--queries", str(tmp_path / "queries"), "--output", str(tmp_path / "out")),
+            ],
+            env=NOWHERE,
+        )
+        assert refusal(done, tmp_path) == said.replace("{folder}/", "")
+
+
+LINES = [name for name, (_, _, start, _) in BAD_FILES.items() if start.split(":")[1].isdigit()]
+
+
+@pytest.mark.parametrize("bad", LINES)
+def test_a_bad_line_is_skipped_and_counted(tmp_path: Path, bad: str) -> None:
+    """Or the whole file is refused, if its first line is another kind of file's."""
+    name, content, _, _ = BAD_FILES[bad]
+    done = rescore(tmp_path, name, content, "--skip-invalid", "--dry-run")
+    assert "Traceback" not in done.stderr
+    assert done.exit_code in (0, 2)
+    assert not list(tmp_path.glob("out*"))
+    if done.exit_code == 0:
+        assert "skipped " in done.stderr
+
+
+#: What is read as if it were a plain file.
+PACKED: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "gzip in gzip": lambda plain: gzip.compress(gzip.compress(plain)),
+    "bzip2": bz2.compress,
+    "bzip2 of several": lambda plain: bz2.compress(plain[:20]) + bz2.compress(plain[20:]),
+    "xz": lzma.compress,
+    "xz of several, padded": lambda plain: (
+        lzma.compress(plain[:20]) + bytes(8) + lzma.compress(plain[20:]) + bytes(4)
+    ),
+    "lzma": lambda plain: lzma.compress(plain, lzma.FORMAT_ALONE),
+    "zip": lambda plain: zipped(**{"f/": "", "f/corpus": plain.decode(), "__MACOSX/x": ""}),
+    "tar": lambda plain: tarred(corpus=plain.decode()),
+    "tar in gzip": lambda plain: gzip.compress(tarred(corpus=plain.decode())),
+    "UTF-16": lambda plain: plain.decode().encode("utf-16"),
+    "UTF-16BE": lambda plain: ("\ufeff" + plain.decode()).encode("utf-16-be"),
+    "UTF-32": lambda plain: plain.decode().encode("utf-32"),
+    "UTF-16 in gzip": lambda plain: gzip.compress(plain.decode().encode("utf-16")),
+    "UTF-8 with marks": lambda plain: b"\xef\xbb\xbf" + plain.replace(b"\n", b"\n\xef\xbb\xbf", 1),
+}
+
+
+@pytest.mark.parametrize("packed", PACKED)
+@pytest.mark.parametrize("name", ["corpus", "run", "queries", "qrels"])
+def test_what_the_standard_library_opens_is_opened(tmp_path: Path, packed: str, name: str) -> None:
+    done = rescore(tmp_path, name, PACKED[packed](GOOD[name].encode()), "--dry-run")
+    assert (done.exit_code, done.stderr) == (0, "2 queries, 3 pairs, 2 documents\n")
+
+
+def test_records_end_in_line_feeds_only(tmp_path: Path) -> None:
+    odd = "a\x85b\u2028c\u2029d\x0be\x0cf\x1cg\rh"
+    visible = odd.translate(dict.fromkeys(range(32)))
+    corpus = f"d1\t{odd}\r\n" + json.dumps({"_id": "d2", "text": visible}, ensure_ascii=False)
+    done = rescore(tmp_path, "corpus", corpus, "--dry-run")
+    assert (done.exit_code, done.stderr) == (0, "2 queries, 3 pairs, 2 documents\n")
