@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +17,20 @@ import click
 from celery import signals, states
 
 from contract import names
-from worker.exits import give_up
+from worker import flower_options
 from worker.settings import WorkerSettings
-
-OPEN_MESSAGE = (
-    "Flower does not start: everybody who reaches it could read all, and stop workers. Set"
-    " FLOWER_BASIC_AUTH=USER:PASSWORD, or RERANKQ_FLOWER_OPEN=true if that is meant."
-)
 
 
 def set_defaults(settings: WorkerSettings) -> None:
     """Give Flower, should this process be one, its options: as variables, for those not set."""
-    # A compose file passes on as empty what is not set; to Flower, that is a login without a name.
-    if not os.environ.get("FLOWER_BASIC_AUTH"):
-        os.environ.pop("FLOWER_BASIC_AUTH", None)
+    # A compose file passes on as empty what is not set; to Flower, an empty address is all of them.
+    for name in [each for each in os.environ if each.startswith(flower_options.PREFIX)]:
+        if not os.environ[name]:
+            del os.environ[name]
     for option, value in defaults(settings).items():
         os.environ.setdefault(f"FLOWER_{option.upper()}", value)
+    if "flower" in sys.argv[1:]:
+        flower_options.read(may_be_open=settings.flower_open)
 
 
 def defaults(settings: WorkerSettings) -> dict[str, str]:
@@ -63,23 +62,9 @@ def _check(**_: object) -> None:
         return
     from flower.options import options
 
-    if not (_has_login(options) or WorkerSettings.load().flower_open):
-        give_up(OPEN_MESSAGE)
+    flower_options.check(options, may_be_open=WorkerSettings.load().flower_open)
     # No variable can hold a function.
     options.format_task = format_task
-    if options.persistent:
-        _make_folder(Path(options.db).absolute().parent)
-
-
-def _make_folder(folder: Path) -> None:
-    """For what Flower remembers, which it reads back with pickle: for its user alone."""
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        give_up(
-            f"Flower has no place for its state ({error}): set FLOWER_DB to a file that it may"
-            " write, or FLOWER_PERSISTENT=false."
-        )
 
 
 def format_task(task: Any) -> Any:
@@ -115,11 +100,3 @@ def _reason(exception: str) -> str:
     except (ValueError, SyntaxError):  # it was too long, and is cut
         text = exception
     return " ".join(text.split())
-
-
-def _has_login(options: object) -> bool:
-    """Whether there are users, each with a name and a password, or another way to log in."""
-    logins = getattr(options, "basic_auth", None) or []
-    if logins:
-        return all(all(login.partition(":")[::2]) for login in logins)
-    return bool(getattr(options, "auth", None))

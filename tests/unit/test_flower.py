@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -73,6 +74,17 @@ def test_a_failure_that_flower_has_in_part_only_is_shown_as_it_is() -> None:
     task = SimpleNamespace(state=states.FAILURE, result=None, exception="OutOfMemory('it is...")
 
     assert flower.format_task(task).result == "OutOfMemory('it is..."
+
+
+def test_a_variable_that_is_empty_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ADDRESS", "BASIC_AUTH", "PORT", "DB"):
+        monkeypatch.setenv(f"FLOWER_{name}", "")
+
+    flower.set_defaults(WorkerSettings())
+
+    assert os.environ["FLOWER_ADDRESS"] == "127.0.0.1"
+    assert os.environ["FLOWER_DB"]
+    assert not {"FLOWER_BASIC_AUTH", "FLOWER_PORT"} & os.environ.keys()
 
 
 def test_no_column_shows_what_somebody_sent_as_html() -> None:

@@ -143,9 +143,8 @@ def start(watched: Watched, **options: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("login", ["", ":", "someone", "someone:", ":a password"])
-def test_it_does_not_start_open(watched: Watched, login: str) -> None:
-    done = start(watched, FLOWER_BASIC_AUTH=login)
+def test_it_does_not_start_open(watched: Watched) -> None:
+    done = start(watched, FLOWER_BASIC_AUTH="")
 
     assert done.returncode == 78
     assert "FLOWER_BASIC_AUTH=USER:PASSWORD" in done.stderr
