@@ -18,6 +18,8 @@ class Verdict(StrEnum):
     """What became of the wish to begin an attempt."""
 
     STARTED = "started"
+    #: What stands under the job's key is no record of a job.
+    UNREADABLE = "unreadable"
     #: There is no record of the job: it was forgotten, has expired, or never was.
     UNKNOWN = "unknown"
     #: The job has ended already.

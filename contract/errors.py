@@ -6,6 +6,7 @@
     + ModelNotAllowed          the model is not on the allow-list
     + JobConflict              the job id is taken by a job with other contents
   x RedisUnavailable           Redis refuses, is silent, or is full; try again
+    + RedisRefused             it will not do this: rights, or a key of another type
   x Overloaded                 the queue or Redis' memory is nearly full; try again later
   x JobNotFound                never submitted, or its records have expired
     + ResultExpired            the job ended, and its result has expired or was forgotten
@@ -78,6 +79,13 @@ class RedisUnavailable(RerankError):
 
     code = "redis_unavailable"
     retryable = True
+
+
+class RedisRefused(RedisUnavailable):
+    """Redis will refuse this command until somebody changes its keys, its users or its settings."""
+
+    code = "redis_refused"
+    retryable = False
 
 
 class Overloaded(RerankError):

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 from contract import jobs
 from contract.errors import LimitExceeded, ModelNotAllowed
 from contract.settings import Settings
+
+#: Ids, texts, scores and metadata of a candidate, each a value.
+VALUES_PER_PAIR = 200
+
+#: A string in JSON. It never backtracks, whatever the text.
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 
 
 def check(job: jobs.Job, settings: Settings) -> None:
@@ -22,6 +30,25 @@ def check(job: jobs.Job, settings: Settings) -> None:
         _check_length("the query", request.query, settings)
         for candidate in request.candidates:
             _check_length(f"document {candidate.id!r}", candidate.text, settings)
+
+
+def check_values(job_id: str, body: bytes, settings: Settings) -> None:
+    """Raise `LimitExceeded` if a job, as JSON, holds more values than its pairs can need.
+
+    Small values take a hundred times more memory than their JSON, so that its size is no bound.
+    """
+    limit = VALUES_PER_PAIR * settings.max_pairs_per_job
+    # Commas in texts count here, so that most jobs need no closer look.
+    if _values(body) > limit and (values := _values(_STRING.sub(b"", body))) > limit:
+        raise LimitExceeded(
+            f"job {job_id} holds {values:,} values, the limit is {limit:,}"
+            f" ({VALUES_PER_PAIR} for each of RERANKQ_MAX_PAIRS_PER_JOB): split it, or send less"
+            " metadata"
+        )
+
+
+def _values(body: bytes) -> int:
+    return sum(map(body.count, (b",", b"[", b"{")))
 
 
 def check_model(model: str | None, settings: Settings) -> None:

@@ -7,12 +7,14 @@ Keys, where `ns` is the namespace (every one has a TTL, set in `contract.store`)
                                  dead letter
     ns:lease:ID          string  token of the attempt under way; expires unless it is renewed
     ns:outcome:ID        string  the result or failure, compressed; the first one written stays
-    ns:live:queued       zset    ids of jobs no worker has begun, by time of submission
+    ns:live:queued       zset    ids of jobs no worker has begun, by priority step and time of
+                                 submission
     ns:live:running      zset    ids of jobs a worker has begun, by time of the last start
     ns:dead              zset    ids of the dead letters, by time of their end
     ns:totals            hash    jobs ended, by state
     ns:counters          hash    what `contract.counters` counts
     ns:sweeper           string  of the one worker that looks for lost jobs just now
+    ns:sweeper:places    hash    how far the sweeper has looked through the jobs of each kind
     ns:done              channel ids of jobs, as they end
 
 Celery's own: the list `ns` and one list a priority step (the queue), `ns:unacked*` (messages that
@@ -35,6 +37,10 @@ PRIORITY_STEPS = (0, 3, 6, 9)
 #: A person waits for a single job, nobody for one of a thousand: bulk work queues behind.
 PRIORITY_SINGLE = 3
 PRIORITY_BULK = 6
+
+
+#: The score of a queued job is its time, and this times its priority step.
+STEP_SPAN_S = 10**10
 
 
 def short_name(model: str) -> str:
@@ -93,6 +99,10 @@ class Keys:
     @property
     def sweeper(self) -> str:
         return f"{self.namespace}:sweeper"
+
+    @property
+    def sweeper_places(self) -> str:
+        return f"{self.sweeper}:places"
 
     @property
     def totals(self) -> str:

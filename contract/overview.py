@@ -15,7 +15,15 @@ def status(records: Records, workers: Sequence[str]) -> Exchange[jobs.QueueStatu
 
     def send(pipe: Any) -> None:
         pipe.time()
-        pipe.zrange(keys.queued, 0, 0, withscores=True)
+        for step in names.PRIORITY_STEPS:
+            first = step * names.STEP_SPAN_S
+            pipe.zrange(
+                *(keys.queued, first, f"({first + names.STEP_SPAN_S}"),
+                byscore=True,
+                offset=0,
+                num=1,
+                withscores=True,
+            )
         pipe.zcard(keys.queued)
         pipe.zcard(keys.running)
         pipe.hgetall(keys.totals)
@@ -27,7 +35,14 @@ def status(records: Records, workers: Sequence[str]) -> Exchange[jobs.QueueStatu
             pipe.llen(name)
 
     def read(replies: list[Any]) -> jobs.QueueStatus:
-        now, oldest, queued, running, totals, unacked, dead, memory, counted, *waiting = replies
+        now, *replies = replies
+        oldest = [
+            first[0][1] - step * names.STEP_SPAN_S
+            for step, first in zip(names.PRIORITY_STEPS, replies, strict=False)
+            if first
+        ]
+        rest = replies[len(names.PRIORITY_STEPS) :]
+        queued, running, totals, unacked, dead, memory, counted, *waiting = rest
         lengths = dict(zip(names.PRIORITY_STEPS, waiting, strict=True))
         counts = {jobs.JobState(key.decode()): int(value) for key, value in totals.items()}
         counts |= {jobs.JobState.QUEUED: queued, jobs.JobState.RUNNING: running}
@@ -35,7 +50,7 @@ def status(records: Records, workers: Sequence[str]) -> Exchange[jobs.QueueStatu
             workers=tuple(workers),
             queue_depth=sum(lengths.values()),
             queue_lengths=lengths,
-            oldest_queued_s=_since(oldest[0][1], now) if oldest else None,
+            oldest_queued_s=_since(min(oldest), now) if oldest else None,
             in_flight=running,
             unacked=unacked,
             jobs={state: counts.get(state, 0) for state in jobs.JobState},

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
-from contract import counters, jobs, names, scripts
+from contract import counters, jobs, limits, names, scripts
 from contract.errors import (
     JobConflict,
     JobNotFound,
@@ -116,6 +116,7 @@ class Records:
                 f"job {job.id} is {len(body):,} bytes, the limit is {limit:,}"
                 " (RERANKQ_MAX_BYTES_PER_JOB): split it, or send shorter texts"
             )
+        limits.check_values(job.id, body, self.settings)
         return body
 
     def overloaded(self, what: str, amount: int) -> Overloaded:
@@ -135,7 +136,10 @@ class Records:
         return self.script(scripts.SENT, (self.keys.job(job_id),), (), lambda _: None)
 
     def job(self, job_id: str, payload: bytes | None) -> jobs.Job:
-        """The job that `payload` holds. Raises `PayloadMissing` or `PayloadInvalid`."""
+        """The job that `payload` holds.
+
+        Raises `PayloadMissing`, `PayloadInvalid` or `LimitExceeded`.
+        """
         if payload is None:
             raise PayloadMissing(
                 f"job {job_id} has no payload: it waited longer than"
@@ -143,6 +147,7 @@ class Records:
             )
         try:
             body = decompress(payload, self.settings.max_bytes_per_job)
+            limits.check_values(job_id, body, self.settings)
             job = jobs.Job.model_validate_json(body)
         except ValidationError as error:
             reason = jobs.describe(error)

@@ -10,6 +10,7 @@ What is counted is counted with the change; a counter that cannot be written doe
 """
 
 from contract.counters import ATTEMPTS, DEATHS, JOBS_ACCEPTED
+from contract.names import STEP_SPAN_S
 
 #: Lua: the clock of the server, the one clock that all machines share.
 _NOW = """
@@ -28,6 +29,13 @@ _FORGET_ATTEMPTS = """
 local function forget_attempts()
   redis.call('HDEL', KEYS[1], 'code', 'message', 'started_at', 'ended_at', 'sent_at', 'attempts',
     'deaths', 'downgrade', 'open', 'silent_since')
+end
+"""
+
+#: Lua: the score of a queued job.
+_ORDER = f"""
+local function order(priority, at)
+  return math.floor(tonumber(priority or 0) / 3) * 3 * {STEP_SPAN_S} + at
 end
 """
 
@@ -66,6 +74,7 @@ end
 ACCEPT = (
     _NOW
     + _ENDED
+    + _ORDER
     + _COUNT
     + _FULL
     + _FORGET_ATTEMPTS
@@ -89,8 +98,8 @@ redis.call('HSET', KEYS[1], 'digest', ARGV[2], 'state', 'queued', 'pairs', ARGV[
   'requests', ARGV[5], 'priority', ARGV[6], 'submitted_at', now)
 redis.call('EXPIRE', KEYS[1], ARGV[8])
 redis.call('SET', KEYS[2], ARGV[3], 'EX', ARGV[7])
-redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', time[1] - ARGV[8])
-redis.call('ZADD', KEYS[3], now, ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[3], order(ARGV[6], 0), order(ARGV[6], time[1] - ARGV[8]))
+redis.call('ZADD', KEYS[3], order(ARGV[6], now), ARGV[1])
 redis.call('EXPIRE', KEYS[3], ARGV[8])
 count(4, JOBS_ACCEPTED, 1, ARGV[8])
 return {ARGV[2], 0, '', 0}
@@ -107,12 +116,20 @@ return 1
 )
 
 #: KEYS job queued running payload lease counters; ARGV id job_ttl token lease_ms grace_s
-#: max_attempts. Returns 'unknown' (no record of the job), 'ended', 'held' (another attempt is under
-#: way), 'silent' (it may have died: to be asked again after the grace), 'exhausted' or 'started';
-#: the number of attempts, of those that died, why to downgrade, the payload, and the state of a job
-#: that has ended. Asking twice with one token is asking once.
+#: max_attempts. Returns 'unreadable' (its record is of another type), 'unknown' (it has none),
+#: 'ended', 'held' (another attempt is under way), 'silent' (it may have died: to be asked again
+#: after the grace), 'exhausted' or 'started'; the number of attempts, of those that died, why to
+#: downgrade, the payload, and the state of a job that has ended. Asking twice with one token is
+#: asking once.
 START = (
-    _NOW
+    """
+if type(redis.pcall('HGET', KEYS[1], 'state')) == 'table' then
+  redis.pcall('ZREM', KEYS[2], ARGV[1])
+  redis.pcall('ZREM', KEYS[3], ARGV[1])
+  return {'unreadable', 0, 0, '', false}
+end
+"""
+    + _NOW
     + _ENDED
     + _COUNT
     + """
@@ -120,12 +137,16 @@ if not state then return {'unknown', 0, 0, '', false} end
 if ended then return {'ended', 0, 0, '', false, state} end
 local attempts = tonumber(redis.call('HGET', KEYS[1], 'attempts') or 0)
 local open = redis.call('HGET', KEYS[1], 'open')
-local holder = redis.call('GET', KEYS[5])
+local holder = redis.pcall('GET', KEYS[5])
+if type(holder) == 'table' then
+  redis.call('DEL', KEYS[5])
+  holder = false
+end
 if holder and holder ~= ARGV[3] then return {'held', attempts, 0, '', false} end
 if open and open ~= ARGV[3] then
   local since = redis.call('HGET', KEYS[1], 'silent_since')
   if not since then redis.call('HSET', KEYS[1], 'silent_since', now) end
-  if not since or now - since < tonumber(ARGV[5]) then
+  if not since or math.abs(now - since) < tonumber(ARGV[5]) then
     return {'silent', attempts, 0, '', false}
   end
   redis.call('HINCRBY', KEYS[1], 'deaths', 1)
@@ -146,7 +167,9 @@ redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', time[1] - ARGV[2])
 redis.call('ZADD', KEYS[3], now, ARGV[1])
 redis.call('EXPIRE', KEYS[3], ARGV[2])
-return {'started', attempts, deaths, reason, redis.call('GET', KEYS[4])}
+local payload = redis.pcall('GET', KEYS[4])
+if type(payload) == 'table' then payload = '' end
+return {'started', attempts, deaths, reason, payload}
 """
 )
 
@@ -168,6 +191,7 @@ return 1
 RELEASE = (
     _NOW
     + _ENDED
+    + _ORDER
     + _COUNT
     + """
 local open = redis.call('HGET', KEYS[1], 'open')
@@ -182,7 +206,7 @@ if ARGV[4] == '1' then
 end
 for place = 6, #ARGV, 2 do count(5, ARGV[place], ARGV[place + 1], ARGV[5]) end
 redis.call('ZREM', KEYS[4], ARGV[1])
-redis.call('ZADD', KEYS[3], now, ARGV[1])
+redis.call('ZADD', KEYS[3], order(redis.call('HGET', KEYS[1], 'priority'), now), ARGV[1])
 redis.call('EXPIRE', KEYS[3], ARGV[5])
 return 1
 """
@@ -246,6 +270,7 @@ return 1
 #: records have expired before its id, and another job may have taken it.
 REVIVE = (
     _NOW
+    + _ORDER
     + _COUNT
     + _FULL
     + _FORGET_ATTEMPTS
@@ -264,7 +289,7 @@ redis.call('HSET', KEYS[1], 'digest', ARGV[2], 'state', 'queued', 'submitted_at'
 redis.call('EXPIRE', KEYS[1], ARGV[5])
 redis.call('DEL', KEYS[2])
 redis.call('SET', KEYS[3], ARGV[3], 'EX', ARGV[4])
-redis.call('ZADD', KEYS[4], now, ARGV[1])
+redis.call('ZADD', KEYS[4], order(redis.call('HGET', KEYS[1], 'priority'), now), ARGV[1])
 redis.call('EXPIRE', KEYS[4], ARGV[5])
 count(7, JOBS_ACCEPTED, 1, ARGV[5])
 return {1, '', 0}
@@ -319,3 +344,16 @@ redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', time[1] - ARGV[1])
 return redis.call('ZCARD', KEYS[1])
 """
 )
+
+#: KEYS job and lease of each job. Returns of each whether it is leased, and its state, times,
+#: priority and sizes; no values if the key is no record of a job.
+VITALS = """
+local found = {}
+for place = 1, #KEYS, 2 do
+  local values = redis.pcall('HMGET', KEYS[place], 'state', 'sent_at', 'submitted_at', 'priority',
+    'requests', 'pairs')
+  if values['err'] then values = {} end
+  found[#found + 1] = {redis.call('EXISTS', KEYS[place + 1]), values}
+end
+return found
+"""

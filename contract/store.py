@@ -18,7 +18,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from contract import tls
-from contract.errors import ClientUnusable, RedisUnavailable
+from contract.errors import ClientUnusable, RedisRefused, RedisUnavailable
 from contract.records import Exchange, Records
 from contract.settings import Settings
 
@@ -28,6 +28,12 @@ T = TypeVar("T")
 MAX_CONNECTIONS = 32
 #: A thread waits this long for one of them to become free.
 POOL_WAIT_S = 10.0
+#: How replies begin that refuse a command for a while only: during a start or a failover, or while
+#: the disk is full. redis-py takes the first word off those that it has an error of its own for.
+PASSING = (
+    *("MISCONF", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "BUSY", "LOADING"),
+    *("READONLY", "You can't write against a read only replica", "UNBLOCKED"),
+)
 #: Waiting threads hold a subscription each, so the number of threads is the bound.
 MAX_SUBSCRIPTIONS = 10_000
 
@@ -98,7 +104,21 @@ def translate(error: redis.RedisError, settings: Settings) -> RedisUnavailable:
             f"Redis at {location} does not answer ({error}):"
             " is it running, and is RERANKQ_REDIS_URL right?"
         )
-    return RedisUnavailable(f"Redis at {location} refuses the command: {error}")
+    if str(error).startswith(PASSING):
+        return RedisUnavailable(f"Redis at {location} refuses the command: {error}")
+    return RedisRefused(f"Redis at {location} refuses the command: {_refusal_advice(error)}")
+
+
+def _refusal_advice(error: redis.RedisError) -> str:
+    """What Redis says, and the way out where it is known."""
+    said = str(error)
+    if "WRONGTYPE" in said:
+        return f"{said}. A key has been overwritten by something else: delete it"
+    if isinstance(error, redis.exceptions.NoPermissionError):
+        return f"{said}. See deploy/users.acl for the rights that are needed"
+    if "CROSSSLOT" in said:
+        return f"{said}. Redis in cluster mode is not supported: use a single server"
+    return said
 
 
 def _tls_advice(failure: ssl.SSLError) -> str:

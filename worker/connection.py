@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from contract import tls, variables
-from contract.errors import RedisUnavailable, RerankError
+from contract.errors import RedisRefused, RedisUnavailable, RerankError
 from contract.records import Exchange, Records
 from contract.store import JobStore
 from worker.celery import settings
@@ -78,13 +78,16 @@ def patiently(exchange: Exchange[T]) -> T:
     """Make the exchange in a child, however long Redis is away.
 
     Scores that cannot be put on record must not become a failure, nor may the time limit's signal
-    keep them from it. Raises `RedisUnavailable` after RERANKQ_TIME_LIMIT_S.
+    keep them from it. Raises `RedisUnavailable` after RERANKQ_TIME_LIMIT_S, and `RedisRefused` at
+    once.
     """
     began = time.monotonic()
     while True:
         with suppress(SoftTimeLimitExceeded):
             try:
                 return store(CHILD_TIMEOUT_S).do(exchange)
+            except RedisRefused:
+                raise
             except RedisUnavailable as error:
                 if time.monotonic() - began > settings.time_limit_s:
                     raise

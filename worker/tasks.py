@@ -6,6 +6,7 @@ code. What Celery stores beside it is a summary for Flower.
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -20,6 +21,8 @@ from worker.celery import app, settings
 from worker.connection import in_passing, patiently, records
 from worker.leases import Lease
 from worker.logbook import Event, Facts
+
+logger = logging.getLogger(__name__)
 
 #: Before the next attempt, in which another model scores.
 DOWNGRADE_DELAY_S = 1
@@ -52,7 +55,8 @@ def score(self: Task, job_id: str, **sizes: int) -> dict[str, Any]:
         raise ours from None
     except errors.RedisUnavailable as error:
         # Not the job's fault, and no outcome could be recorded: it is to be tried again.
-        raise _deferred(self, job_id, 5, str(error), error) from error
+        in_s = settings.lease_s if isinstance(error, errors.RedisRefused) else 5
+        raise _deferred(self, job_id, in_s, str(error), error) from error
 
 
 def _attempt(task: Task, job_id: str) -> dict[str, Any]:
@@ -68,6 +72,10 @@ def _attempt(task: Task, job_id: str) -> dict[str, Any]:
         )
     )
     match started.verdict:
+        case Verdict.UNREADABLE:
+            key = records.keys.job(job_id)
+            logger.error("Job %s is given up: key %s holds no record of a job", job_id, key)
+            raise Ignore
         case Verdict.UNKNOWN:
             # A late copy of a message, or a forged one. Recording anything would give a job that
             # was forgotten a second end.

@@ -116,6 +116,24 @@ class Service:
         self._publisher.send(self.accept(job_id, priority), priority)
         self.store.do(self.records.mark_sent(job_id))
 
+    def submit_many(self, number: int) -> list[str]:
+        """Submit so many bulk jobs, in a few round trips; gives their ids."""
+        self.submit("pattern")
+        message = self.take()
+        self.store.do(self.records.finish(result_of("pattern")))
+        ids = [f"many-{place:06}" for place in range(number)]
+        for start in range(0, number, 500):
+            with self.client.pipeline(transaction=False) as pipe:
+                for job_id in ids[start : start + 500]:
+                    self.records.accept(job(job_id)).send(pipe)
+                    pipe.lpush(
+                        self.keys.queue_list(6),
+                        message.replace(b'"pattern"', f'"{job_id}"'.encode()),
+                    )
+                    self.records.mark_sent(job_id).send(pipe)
+                pipe.execute()
+        return ids
+
     def take(self, step: int = 6) -> bytes:
         """Take the next message from the queue, as a worker does that is killed just then."""
         raw: Any = self.client.rpop(self.keys.queue_list(step))
@@ -135,6 +153,8 @@ class Service:
             for field in ("submitted_at", "sent_at"):
                 if self.client.hexists(self.keys.job(job_id), field):
                     self.client.hincrbyfloat(self.keys.job(job_id), field, -seconds)
+            if self.client.zscore(self.keys.queued, job_id) is not None:
+                self.client.zincrby(self.keys.queued, -seconds, job_id)
 
     def sweep(self, send: str = "list") -> Any:
         """Ids of the jobs that were sent again; the sweeper's turn has come."""
@@ -259,6 +279,88 @@ def test_all_that_are_lost_are_sent_at_once(service: Service) -> None:
     service.age(*ids)
 
     assert sorted(service.sweep()) == sorted(ids)
+
+
+#: More than are looked at in one sweep.
+MANY = 2_300
+
+
+def test_an_urgent_job_is_found_at_once_however_many_others_wait(service: Service) -> None:
+    ids = service.submit_many(MANY)
+    service.submit("urgent", names.PRIORITY_SINGLE)
+    service.take(step=3)
+    service.age("urgent", *ids)
+
+    assert service.sweep() == ["urgent"]
+
+
+def test_lost_jobs_are_found_at_once_however_many_wait_behind_them(service: Service) -> None:
+    ids = service.submit_many(MANY)
+    for _ in range(2):
+        service.take()
+    service.age(*ids)
+
+    assert sorted(service.sweep()) == ids[:2]
+
+
+def test_any_number_of_lost_jobs_is_found_piece_by_piece(service: Service) -> None:
+    """Redis has lost its lists, and kept the records."""
+    ids = service.submit_many(MANY)
+    service.client.delete(service.keys.queue_list(6))
+    service.age(*ids)
+
+    found = [service.sweep() for _ in range(10)]
+
+    assert max(map(len, found)) < MANY
+    assert sorted(job_id for each in found for job_id in each) == ids
+
+
+def test_a_lost_job_is_found_behind_any_number_that_are_accounted_for(service: Service) -> None:
+    # Given more jobs in the hands of workers than are looked at in one sweep, and a lost one
+    ids = service.submit_many(MANY)
+    for place in range(MANY - 1):
+        service.client.zadd(service.keys.unacked_index, {f"tag-{place}": time.time()})
+        held = [json.loads(service.take()), "", service.keys.queue]
+        service.client.hset(service.keys.unacked, f"tag-{place}", json.dumps(held))
+    service.take()
+    service.age(*ids)
+    # Then it is found after as many sweeps as there are pieces
+    assert [service.sweep() for _ in range(3)] == [[], [], [ids[-1]]]
+
+
+def test_copies_of_a_job_that_was_sent_again_do_not_make_others_seem_lost(service: Service) -> None:
+    # Given a queue whose next message is the first one of a job that was sent again just now
+    ids = service.submit_many(60)
+    service.age(*ids)
+    service.store.do(service.records.mark_sent(ids[0]))
+
+    assert service.sweep() == []
+
+
+def test_a_clock_of_the_server_that_was_put_back_keeps_no_job_from_being_found(
+    service: Service,
+) -> None:
+    service.submit("j")
+    service.hold(since_s=-LONG_AGO_S)
+    service.age("j", seconds=-LONG_AGO_S)
+
+    assert service.sweep() == ["j"]
+
+
+@pytest.mark.parametrize("field", ["state", "sent_at", "submitted_at", "priority", "pairs"])
+def test_a_record_that_makes_no_sense_does_not_keep_others_from_being_found(
+    service: Service, field: str
+) -> None:
+    service.submit("odd")
+    service.client.hset(service.keys.job("odd"), field, "nonsense")
+    service.submit("other-type")
+    service.client.delete(service.keys.job("other-type"))
+    service.client.rpush(service.keys.job("other-type"), "x")
+    service.client.expire(service.keys.job("other-type"), 600)
+    service.accept("lost")
+    service.age("lost")
+
+    assert "lost" in service.sweep()
 
 
 # Not lost

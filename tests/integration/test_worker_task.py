@@ -157,10 +157,22 @@ def prepare(store: JobStore) -> list[str]:
     for name, payload in {
         "garbage": b"no zlib at all",
         "cut-short": compress(job("cut-short").model_dump_json().encode())[:-4],
+        "many-values": compress(b'{"id": "many-values", "requests": [%b[]]}' % (b"[]," * 9_000)),
+        "many-objects": compress(b'{"id": "j", "a": "' + b"{" * 9_000 + b'", "b": "\\""}'),
         "wrong-schema": compress(b'{"id": "wrong-schema", "requests": [], "surprise": 1}'),
     }.items():
         accept(job(name))
         client.set(records.keys.payload(name), payload, ex=600)
+
+    for name, key in {
+        "payload-of-another-type": records.keys.payload,
+        "lease-of-another-type": records.keys.lease,
+        "record-of-another-type": records.keys.job,
+    }.items():
+        accept(job(name, model="bundled"))
+        client.delete(key(name))
+        client.rpush(key(name), "something else")
+        client.expire(key(name), 600)
 
     accept(job("foreign-model", model="someone/elses-model"))
     accept(job("absent-model", model="cross-encoder/ms-marco-MiniLM-L-12-v2"))
@@ -182,7 +194,8 @@ def prepare(store: JobStore) -> list[str]:
         *("one-too-many", "kills-workers"),
         *("after-memory", "after-time", "after-death", "after-both"),
         *("no-other-model", "smaller-anyway"),
-        *("payload-gone", "garbage", "cut-short", "wrong-schema"),
+        *("payload-gone", "garbage", "cut-short", "wrong-schema", "many-values", "many-objects"),
+        *("payload-of-another-type", "lease-of-another-type", "record-of-another-type"),
         *("foreign-model", "absent-model"),
         *("many-pairs", "many-pairs-in-all", "long-query", "many-bytes"),
         *("done", "failed", "cancelled", "never-accepted", "good"),
@@ -376,6 +389,9 @@ def test_a_job_that_wants_no_other_model_or_the_smallest_anyway_is_scored_with_i
     ("job_id", "code", "says"),
     [
         ("payload-gone", "payload_missing", "RERANKQ_PAYLOAD_TTL_S"),
+        ("payload-of-another-type", "payload_invalid", "no compressed payload"),
+        ("many-values", "limit_exceeded", "values, the limit is 4,000"),
+        ("many-objects", "payload_invalid", "does not validate"),
         ("garbage", "payload_invalid", "no compressed payload"),
         ("cut-short", "payload_invalid", "cut short"),
         ("wrong-schema", "payload_invalid", "does not validate"),
@@ -434,6 +450,18 @@ def test_a_message_delivered_twice_is_done_once(run: Run) -> None:
     assert run.result("good").provenance.attempts == 1
 
 
+#: Jobs that were never accepted, or whose record somebody has overwritten.
+WITHOUT_RECORD = {"never-accepted", "record-of-another-type"}
+
+
+def test_a_job_whose_lease_was_overwritten_is_scored(run: Run) -> None:
+    assert run.result("lease-of-another-type").provenance.attempts == 1
+
+
+def test_a_job_whose_record_was_overwritten_is_given_up_at_once(run: Run) -> None:
+    assert run.ended["record-of-another-type"]["state"] == "IGNORED"
+
+
 def test_a_message_about_a_job_that_was_never_accepted_leaves_no_record(run: Run) -> None:
     assert isinstance(run.outcome("never-accepted"), JobNotFound)
     assert run.ended["never-accepted"]["state"] == "IGNORED"
@@ -449,8 +477,9 @@ def test_no_job_is_left_without_an_end_and_no_payload_but_those_of_dead_letters(
     keys = keys_of(run.store.client, run.settings)
 
     assert (status.jobs[JobState.QUEUED], status.jobs[JobState.RUNNING]) == (0, 0)
-    assert sum(status.jobs.values()) == len(set(run.ended) - {"never-accepted"})
-    assert {key for key in keys if ":payload:" in key} == set(map(records.keys.payload, DEAD))
+    assert sum(status.jobs.values()) == len(set(run.ended) - WITHOUT_RECORD)
+    kept = DEAD | {"record-of-another-type"}
+    assert {key for key in keys if ":payload:" in key} == set(map(records.keys.payload, kept))
     assert [key for key in keys if ":lease:" in key] == []
 
 
