@@ -13,6 +13,8 @@
   x ResultTimeout              no outcome yet (also a TimeoutError)
   x NoWorker                   no worker answers
   x ClientUnusable             closed, or of another event loop or process (also a RuntimeError)
+  x JobSplit                   others stand for the job; clients merge their results
+  x MixedModels                parts of one query were scored by different models
   x JobFailed                  the job ended in a recorded failure, which it carries
   x PayloadMissing             the worker found no payload for the job
   x PayloadInvalid             the worker found a payload that is no job
@@ -33,7 +35,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from contract.jobs import Failure
+    from contract.jobs import Failure, Provenance, Split
 
 
 class RerankError(Exception):
@@ -125,6 +127,22 @@ class ClientUnusable(RerankError, RuntimeError):
     """The client is closed, or belongs to another event loop or process."""
 
     code = "client_unusable"
+
+
+class JobSplit(RerankError):
+    """Other jobs stand for the job, which `how` tells; clients merge their results."""
+
+    code = "job_split"
+
+    how: Split
+
+
+class MixedModels(RerankError):
+    """Parts of one query, which was too large for a job, were scored by different models."""
+
+    code = "mixed_models"
+    #: Of a part that a smaller model scored, if that is how they differ.
+    downgrade: Provenance | None = None
 
 
 class JobFailed(RerankError):

@@ -122,6 +122,23 @@ class Job(Record):
         return sum(len(request.candidates) for request in self.requests)
 
 
+class Split(Record):
+    """A job of one query that is too large for a job: several others stand for it, its parts."""
+
+    job_id: JobId
+    #: Places of the first candidates of the parts, and the number of all candidates.
+    bounds: tuple[int, ...] = Field(min_length=2)
+    top_k: int | None
+
+    @property
+    def part_ids(self) -> tuple[str, ...]:
+        """Ids of the parts, in the order of their candidates."""
+        return tuple(
+            f"{self.job_id}.{begin + 1}-{end}"
+            for begin, end in zip(self.bounds, self.bounds[1:], strict=False)
+        )
+
+
 class RankedDocument(Record):
     """A candidate with its new place and score."""
 
@@ -171,6 +188,9 @@ class Provenance(Record):
     truncated: int
     #: From taking the job to its result.
     seconds: float
+    #: Number of jobs that the query's candidates were split over: what is counted above is summed,
+    #: attempts are those of the part that needed most.
+    parts: int = 1
 
 
 class JobResult(Record):
@@ -255,6 +275,10 @@ class JobState(StrEnum):
         return cls.CANCELLED if outcome.code == CANCELLED else cls.FAILED
 
 
+#: States that last.
+ENDED = (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
+
+
 class JobStatus(Record):
     """What is known of a job without reading its payload or outcome."""
 
@@ -321,6 +345,8 @@ class QueueStatus(Record):
     redis_max_memory_bytes: int
     #: By counter and label (or "" if it has none): see `contract.counters`.
     counters: dict[str, dict[str, float]]
+    #: What endangers jobs: see `contract.mistakes`.
+    warnings: tuple[str, ...] = ()
 
 
 def cancellation(status: JobStatus, how: str) -> Failure:

@@ -15,15 +15,16 @@ VALUES_PER_PAIR = 200
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 
 
-def check(job: jobs.Job, settings: Settings) -> None:
+def check(job: jobs.Job, settings: Settings, *, may_split: bool = False) -> None:
     """Raise `LimitExceeded` or `ModelNotAllowed` if the settings do not allow the job.
 
+    With `may_split`, one query may have any number of candidates: see `producer.splitting`.
     Its size in bytes is checked where it becomes bytes: `Records.accept` and `Records.payload`.
     """
-    if job.pairs > settings.max_pairs_per_job:
+    if job.pairs > settings.max_pairs_per_job and not (may_split and len(job.requests) == 1):
         raise LimitExceeded(
             f"job {job.id} has {job.pairs:,} pairs, the limit is"
-            f" {settings.max_pairs_per_job:,} (RERANKQ_MAX_PAIRS_PER_JOB): split it"
+            f" {settings.max_pairs_per_job:,} (RERANKQ_MAX_PAIRS_PER_JOB): make several of it"
         )
     check_model(job.model, settings)
     for request in job.requests:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from contract import counters, jobs, names, scripts
+from contract import counters, jobs, mistakes, names, scripts
 from contract.records import Exchange, Records
 
 
 def status(records: Records, workers: Sequence[str]) -> Exchange[jobs.QueueStatus]:
     """The service at a glance; `workers` goes into the answer as it is."""
     keys = records.keys
+    look = mistakes.look(records)
 
     def send(pipe: Any) -> None:
         pipe.time()
@@ -33,6 +34,7 @@ def status(records: Records, workers: Sequence[str]) -> Exchange[jobs.QueueStatu
         pipe.hgetall(keys.counters)
         for name in keys.queue_lists:
             pipe.llen(name)
+        look.send(pipe)
 
     def read(replies: list[Any]) -> jobs.QueueStatus:
         now, *replies = replies
@@ -42,7 +44,8 @@ def status(records: Records, workers: Sequence[str]) -> Exchange[jobs.QueueStatu
             if first
         ]
         rest = replies[len(names.PRIORITY_STEPS) :]
-        queued, running, totals, unacked, dead, memory, counted, *waiting = rest
+        queued, running, totals, unacked, dead, memory, counted, *others = rest
+        waiting, looked_at = others[: len(keys.queue_lists)], others[len(keys.queue_lists) :]
         lengths = dict(zip(names.PRIORITY_STEPS, waiting, strict=True))
         counts = {jobs.JobState(key.decode()): int(value) for key, value in totals.items()}
         counts |= {jobs.JobState.QUEUED: queued, jobs.JobState.RUNNING: running}
@@ -58,6 +61,7 @@ def status(records: Records, workers: Sequence[str]) -> Exchange[jobs.QueueStatu
             redis_memory_bytes=memory["used_memory"],
             redis_max_memory_bytes=memory["maxmemory"],
             counters=counters.totals(counted),
+            warnings=look.read(looked_at),
         )
 
     return Exchange(send, read)

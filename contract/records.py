@@ -17,6 +17,7 @@ from contract import counters, jobs, limits, names, scripts
 from contract.errors import (
     JobConflict,
     JobNotFound,
+    JobSplit,
     LimitExceeded,
     Overloaded,
     PayloadInvalid,
@@ -42,6 +43,8 @@ class Accepted:
 
     #: Whether its message is known to be on the queue (or to have been).
     sent: bool
+    #: How it is split, if several others stand for it.
+    split: jobs.Split | None = None
 
 
 class Records:
@@ -72,14 +75,11 @@ class Records:
         digest = digest_of(body)
 
         def read(replies: list[Any]) -> Accepted:
-            on_record, sent, refused, amount = replies[0]
+            on_record, sent, refused, amount, split = replies[0]
             if refused:
                 raise self.overloaded(refused.decode(), amount)
-            if on_record.decode() != digest:
-                raise JobConflict(
-                    f"job id {job.id} is taken by a job with other contents: choose another id"
-                )
-            return Accepted(sent=bool(sent))
+            _check_same(job.id, on_record, digest)
+            return Accepted(sent=bool(sent), split=_read_split(split))
 
         return self.script(
             scripts.ACCEPT,
@@ -104,6 +104,26 @@ class Records:
                 self.settings.max_queue_length,
                 self.settings.max_redis_memory_percent,
             ),
+            read,
+        )
+
+    def accept_split(self, job: jobs.Job, how: jobs.Split) -> Exchange[jobs.Split | None]:
+        """Put on record that several others stand for a job; return how it is split.
+
+        That is not as in `how` if it was on record, and None if it was as one job. Raises
+        `JobConflict`, when read, as `accept`.
+        """
+        digest = digest_of(job.model_dump_json().encode())
+
+        def read(replies: list[Any]) -> jobs.Split | None:
+            on_record, split = replies[0]
+            _check_same(job.id, on_record, digest)
+            return _read_split(split)
+
+        return self.script(
+            scripts.ACCEPT_SPLIT,
+            (self.keys.job(job.id),),
+            (digest, how.model_dump_json(), self.state_ttl_s),
             read,
         )
 
@@ -202,21 +222,25 @@ class Records:
         )
 
     def outcomes(self, job_ids: Sequence[str]) -> Exchange[dict[str, jobs.Ended]]:
-        """The outcomes of those of `job_ids` that have ended.
+        """Return the outcomes of those of `job_ids` that have ended.
 
-        In place of an outcome that is nowhere, or cannot be read, stands the error that says so.
+        In place of an outcome that is nowhere, cannot be read, or is that of several others, stands
+        the error that says so.
         """
 
         def send(pipe: Any) -> None:
             for job_id in job_ids:
                 pipe.get(self.keys.outcome(job_id))
-                pipe.hget(self.keys.job(job_id), "state")
+                pipe.hmget(self.keys.job(job_id), ("state", "split"))
 
         def read(replies: list[Any]) -> dict[str, jobs.Ended]:
             found: dict[str, jobs.Ended] = {}
-            for job_id, body, state in zip(job_ids, replies[::2], replies[1::2], strict=True):
+            for job_id, body, fields in zip(job_ids, replies[::2], replies[1::2], strict=True):
+                state, split = fields
                 if body is not None:
                     found[job_id] = _read_outcome(job_id, body)
+                elif split is not None:
+                    found[job_id] = _stands_for_others(jobs.Split.model_validate_json(split))
                 elif state is None:
                     found[job_id] = _not_found(job_id)
                 elif state.decode() not in _LIVE:
@@ -226,10 +250,24 @@ class Records:
         return Exchange(send, read)
 
     def status(self, job_id: str) -> Exchange[jobs.JobStatus]:
-        """The job's state. Raises `JobNotFound` when read."""
+        """Return the state of a job that none stand for. Raises `JobNotFound` when read."""
+        found = self.find(job_id)
 
         def read(replies: list[Any]) -> jobs.JobStatus:
+            status = found.read(replies)
+            if isinstance(status, jobs.Split):
+                raise _not_found(job_id)
+            return status
+
+        return Exchange(found.send, read)
+
+    def find(self, job_id: str) -> Exchange[jobs.JobStatus | jobs.Split]:
+        """Return the job's state, or which others stand for it. Raises `JobNotFound` when read."""
+
+        def read(replies: list[Any]) -> jobs.JobStatus | jobs.Split:
             fields = {key.decode(): value.decode() for key, value in replies[0].items()}
+            if "split" in fields:
+                return jobs.Split.model_validate_json(fields["split"])
             if "state" not in fields:
                 raise _not_found(job_id)
             return jobs.JobStatus(
@@ -251,8 +289,8 @@ class Records:
 
         return Exchange(send, read)
 
-    def forget(self, job_id: str) -> Exchange[None]:
-        """Remove the outcome of a job whose caller has it safe.
+    def forget(self, job_id: str) -> Exchange[jobs.Split | None]:
+        """Remove the outcome of a job whose caller has it safe; return which others stood for it.
 
         Its small state stays a while longer, so that a message delivered twice finds it ended. A
         dead letter is removed as well: whoever has the outcome knows of the failure.
@@ -267,7 +305,7 @@ class Records:
                 self.keys.dead,
             ),
             (job_id, 2 * self.settings.visibility_timeout_s),
-            lambda _: None,
+            lambda replies: _read_split(replies[0]),
         )
 
     def script(
@@ -282,6 +320,23 @@ class Records:
 
 
 _LIVE = (jobs.JobState.QUEUED, jobs.JobState.RUNNING)
+
+
+def _check_same(job_id: str, on_record: bytes, digest: str) -> None:
+    if on_record.decode() != digest:
+        raise JobConflict(
+            f"job id {job_id} is taken by a job with other contents: choose another id"
+        )
+
+
+def _read_split(split: bytes | None) -> jobs.Split | None:
+    return None if split is None else jobs.Split.model_validate_json(split)
+
+
+def _stands_for_others(how: jobs.Split) -> JobSplit:
+    error = JobSplit(f"job {how.job_id} stands for {', '.join(how.part_ids)}")
+    error.how = how
+    return error
 
 
 def _not_found(job_id: str) -> JobNotFound:

@@ -70,7 +70,8 @@ end
 #: KEYS job payload queued counters outcome dead, the queue's lists; ARGV id digest body pairs
 #: requests priority payload_ttl job_ttl max_queue max_memory_percent. Puts an expired payload back;
 #: a job that has ended, and whose outcome is gone, becomes a new one. Returns the digest on record,
-#: whether the message is known to be sent, and why the job is refused: see `full`.
+#: whether the message is known to be sent, why the job is refused (see `full`), and how it is
+#: split, if several others stand for it.
 ACCEPT = (
     _NOW
     + _ENDED
@@ -85,10 +86,11 @@ if digest and not (expired and digest == ARGV[2]) then
   if not ended and digest == ARGV[2] then
     redis.call('SET', KEYS[2], ARGV[3], 'EX', ARGV[7], 'NX')
   end
-  return {digest, redis.call('HEXISTS', KEYS[1], 'sent_at'), '', 0}
+  local split = redis.call('HGET', KEYS[1], 'split')
+  return {digest, redis.call('HEXISTS', KEYS[1], 'sent_at'), '', 0, split}
 end
 local refused, amount = full(7, ARGV[9], ARGV[10])
-if refused ~= '' then return {ARGV[2], 0, refused, amount} end
+if refused ~= '' then return {ARGV[2], 0, refused, amount, false} end
 redis.call('DEL', KEYS[5])
 if digest then
   redis.call('ZREM', KEYS[6], ARGV[1])
@@ -102,7 +104,23 @@ redis.call('ZREMRANGEBYSCORE', KEYS[3], order(ARGV[6], 0), order(ARGV[6], time[1
 redis.call('ZADD', KEYS[3], order(ARGV[6], now), ARGV[1])
 redis.call('EXPIRE', KEYS[3], ARGV[8])
 count(4, JOBS_ACCEPTED, 1, ARGV[8])
-return {ARGV[2], 0, '', 0}
+return {ARGV[2], 0, '', 0, false}
+"""
+)
+
+#: KEYS job; ARGV digest split ttl. Returns the digest on record and how the job is split: a job
+#: that is on record may be split in another way, or not at all.
+ACCEPT_SPLIT = (
+    _NOW
+    + """
+local digest = redis.call('HGET', KEYS[1], 'digest')
+if not digest then
+  redis.call('HSET', KEYS[1], 'digest', ARGV[1], 'split', ARGV[2], 'submitted_at', now)
+  digest = ARGV[1]
+end
+local split = redis.call('HGET', KEYS[1], 'split')
+if split then redis.call('EXPIRE', KEYS[1], ARGV[3]) end
+return {digest, split}
 """
 )
 
@@ -250,7 +268,8 @@ return 1
 )
 
 #: KEYS job outcome payload dead; ARGV id, ttl of what stays. A dead letter is none afterwards:
-#: without its payload it could not be tried again.
+#: without its payload it could not be tried again. A job that others stand for is removed: returns
+#: how it was split.
 FORGET = (
     _ENDED
     + """
@@ -260,7 +279,9 @@ if ended then
   redis.call('HDEL', KEYS[1], 'message')
   redis.call('EXPIRE', KEYS[1], ARGV[2])
 end
-return 1
+local split = redis.call('HGET', KEYS[1], 'split')
+if split then redis.call('DEL', KEYS[1]) end
+return split
 """
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,12 +14,19 @@ from typing import Any, Self, TypeVar, overload
 
 import redis.asyncio
 
-from contract import jobs, names, overview
-from contract.errors import JobNotFound, RedisUnavailable, RerankError, ResultTimeout
+from contract import dead_letters, jobs, names, overview
+from contract.errors import (
+    JobNotFound,
+    JobSplit,
+    MixedModels,
+    RedisUnavailable,
+    RerankError,
+    ResultTimeout,
+)
 from contract.records import Exchange, Records
 from contract.settings import Settings
 from contract.store import AsyncJobStore, connection_options, translate
-from producer import prepare
+from producer import prepare, splitting
 from producer.client import POLL_S, tell, timed_out
 from producer.publish import Publisher
 
@@ -98,15 +106,32 @@ class AsyncRerankClient:
         """See `RerankClient.submit_job`."""
         async with self._submissions:
             prepare.check_priority(priority)
+            how = await self._in_thread(splitting.split, job, self.settings)
             try:
-                accept = await self._in_thread(self._records.accept, job, priority)
-                if not (await self._do(accept)).sent:
-                    await self._in_thread(self._publisher.send, job, priority)
-                    await self._do(self._records.mark_sent(job.id))
+                if how is not None:
+                    how = await self._do(
+                        await self._in_thread(self._records.accept_split, job, how)
+                    )
+                if how is None:
+                    how = await self._send(job, priority)
+                for part in splitting.parts(job, how) if how else ():
+                    await self._send(part, priority)
             except RedisUnavailable as error:
                 error.submitted = (job.id,)
                 raise
+            except RerankError as error:
+                if how is not None:
+                    await self._withdraw(error, [job.id])
+                raise
         return job.id
+
+    async def _send(self, job: jobs.Job, priority: int) -> jobs.Split | None:
+        """See `RerankClient._send`."""
+        accepted = await self._do(await self._in_thread(self._records.accept, job, priority))
+        if not accepted.sent and accepted.split is None:
+            await self._in_thread(self._publisher.send, job, priority)
+            await self._do(self._records.mark_sent(job.id))
+        return accepted.split
 
     async def _single(self, *arguments: Any) -> jobs.Job:
         query, documents, *others = arguments
@@ -181,10 +206,47 @@ class AsyncRerankClient:
 
     async def result(self, job_id: str, timeout: float | None = 300.0) -> jobs.JobResult:  # noqa: ASYNC109
         """See `RerankClient.result`."""
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
         ended = await self._waits.outcome(job_id, timeout)
+        if isinstance(ended, JobSplit):
+            ended = await self._of_parts(ended.how, deadline)
         if ended is None:
             raise timed_out(await self.status(job_id), timeout)
         return jobs.result_of(ended)
+
+    async def _of_parts(self, how: jobs.Split, deadline: float) -> jobs.Ended | None:
+        """See `RerankClient._of_parts`."""
+        left = max(0.0, deadline - time.monotonic())
+        timeout = None if left == math.inf else left
+
+        async def part(part_id: str) -> tuple[str, jobs.Ended | None]:
+            return part_id, await self._waits.outcome(part_id, timeout)
+
+        waits = [asyncio.ensure_future(part(part_id)) for part_id in how.part_ids]
+        results: dict[str, jobs.JobResult] = {}
+        try:
+            for wait in asyncio.as_completed(waits):
+                part_id, ended = await wait
+                if ended is None:
+                    return None
+                if not isinstance(ended, jobs.JobResult):
+                    await self._give_up(how)
+                    if isinstance(ended, RerankError):
+                        return ended
+                    return splitting.failure(how, part_id, ended)
+                results[part_id] = ended
+        finally:
+            for each in waits:
+                each.cancel()
+        in_order = [results[part_id] for part_id in how.part_ids]
+        return await self._in_thread(splitting.merge, how, in_order)
+
+    async def _give_up(self, how: jobs.Split) -> None:
+        """See `RerankClient._give_up`."""
+        for part_id in how.part_ids:
+            with suppress(JobNotFound):
+                await self.cancel(part_id)
+            await self._do(dead_letters.drop(self._records, part_id))
 
     async def rerank(
         self,
@@ -201,8 +263,13 @@ class AsyncRerankClient:
         """See `RerankClient.rerank`; here, to be interrupted is to be cancelled."""
         job = await self._single(query, documents, top_k, model, job_id, allow_downgrade)
         await self._queue([job], priority, () if job_id else asyncio.CancelledError)
+        began = time.monotonic()
         try:
-            return await self.result(job.id, timeout)
+            try:
+                return await self.result(job.id, timeout)
+            except MixedModels as error:
+                left = None if timeout is None else timeout + began - time.monotonic()
+                return await self._downgraded(job, error, priority, left)
         except ResultTimeout as error:
             await self._withdraw(error, [job.id])
             raise
@@ -214,6 +281,20 @@ class AsyncRerankClient:
             error.submitted = (job.id,)
             raise
 
+    async def _downgraded(
+        self, job: jobs.Job, mixed: MixedModels, priority: int, timeout_s: float | None
+    ) -> jobs.JobResult:
+        """See `RerankClient._downgraded`."""
+        again = splitting.downgraded(job, mixed, self.settings, jobs.new_job_id())
+        try:
+            await self.submit_job(again, priority=priority)
+            result = await self.result(again.id, timeout_s)
+        except BaseException as error:
+            await self._withdraw(error, [again.id])
+            raise
+        await self.forget(again.id)
+        return splitting.as_downgraded(result, job.id, mixed)
+
     @overload
     async def status(self, job_id: str) -> jobs.JobStatus: ...
     @overload
@@ -221,13 +302,23 @@ class AsyncRerankClient:
     async def status(self, job_id: str | None = None) -> jobs.JobStatus | jobs.QueueStatus:
         """See `RerankClient.status`."""
         if job_id is not None:
-            return await self._do(self._records.status(job_id))
+            found = await self._do(self._records.find(job_id))
+            if not isinstance(found, jobs.Split):
+                return found
+            of_parts = [await self._do(self._records.status(each)) for each in found.part_ids]
+            return splitting.status(found, of_parts)
         return await self._do(overview.status(self._records, await self.workers()))
 
     async def cancel(self, job_id: str) -> bool:
         """See `RerankClient.cancel`."""
-        status = await self._do(self._records.status(job_id))
-        return await self._do(self._records.finish(jobs.cancellation(status, prepare.CANCELLED)))
+        found = await self._do(self._records.find(job_id))
+        if isinstance(found, jobs.Split):
+            cancelled = False
+            for part_id in found.part_ids:
+                with suppress(JobNotFound):  # not submitted yet
+                    cancelled |= await self.cancel(part_id)
+            return cancelled
+        return await self._do(self._records.finish(jobs.cancellation(found, prepare.CANCELLED)))
 
     async def workers(self, timeout_s: float = 1.0, at_most: int | None = None) -> tuple[str, ...]:
         """See `RerankClient.workers`."""
@@ -236,7 +327,9 @@ class AsyncRerankClient:
 
     async def forget(self, job_id: str) -> None:
         """See `RerankClient.forget`."""
-        await self._do(self._records.forget(job_id))
+        how = await self._do(self._records.forget(job_id))
+        for part_id in how.part_ids if how else ():
+            await self._do(self._records.forget(part_id))
 
     async def aclose(self) -> None:
         """Close the connections; what still waits is cancelled."""

@@ -11,12 +11,19 @@ from typing import Any, Self, overload
 
 import redis
 
-from contract import jobs, names, overview
-from contract.errors import JobNotFound, RedisUnavailable, ResultTimeout
+from contract import dead_letters, jobs, names, overview
+from contract.errors import (
+    JobNotFound,
+    JobSplit,
+    MixedModels,
+    RedisUnavailable,
+    RerankError,
+    ResultTimeout,
+)
 from contract.records import Records
 from contract.settings import Settings
 from contract.store import JobStore, connect, connect_subscribers, translate
-from producer import prepare
+from producer import prepare, splitting
 from producer.letters import DeadLetters
 from producer.publish import Publisher
 
@@ -55,6 +62,10 @@ class RerankClient:
         `priority` is 0 (first) to 9. Without `allow_downgrade`, no smaller model takes its place.
         With a `job_id` of the caller's choice, submitting again is harmless: a job is not scored
         again while its result can be read (RERANKQ_RESULT_TTL_S).
+
+        A query of more candidates, or more bytes, than a job may have is queued as several jobs,
+        whose ids begin with the one returned. That id stands for all of them: `result` merges them
+        to what one job would have given, `status`, `cancel` and `forget` are of all.
 
         Raises `InvalidInput` before anything is sent, `Overloaded`, or `RedisUnavailable`. The last
         may come after the job was queued: its id is then in the error's `submitted`, and
@@ -101,14 +112,30 @@ class RerankClient:
     def submit_job(self, job: jobs.Job, *, priority: int = names.PRIORITY_BULK) -> str:
         """Queue a job that `prepare.job` made; return its id. Raises as `submit`."""
         prepare.check_priority(priority)
+        how = splitting.split(job, self.settings)
         try:
-            if not self._store.do(self._records.accept(job, priority)).sent:
-                self._publisher.send(job, priority)
-                self._store.do(self._records.mark_sent(job.id))
+            if how is not None:
+                how = self._store.do(self._records.accept_split(job, how))
+            if how is None:
+                how = self._send(job, priority)
+            for part in splitting.parts(job, how) if how else ():
+                self._send(part, priority)
         except RedisUnavailable as error:
             error.submitted = (job.id,)
             raise
+        except RerankError as error:
+            if how is not None:
+                self._withdraw(error, [job.id])
+            raise
         return job.id
+
+    def _send(self, job: jobs.Job, priority: int) -> jobs.Split | None:
+        """Queue a job as it is, unless others stand for it: return which."""
+        accepted = self._store.do(self._records.accept(job, priority))
+        if not accepted.sent and accepted.split is None:
+            self._publisher.send(job, priority)
+            self._store.do(self._records.mark_sent(job.id))
+        return accepted.split
 
     def _withdraw(self, error: BaseException, job_ids: Sequence[str]) -> None:
         """Cancel and forget jobs; put the ids of those for which that fails into the error."""
@@ -127,13 +154,41 @@ class RerankClient:
         """Return the job's result, waiting up to `timeout` seconds for it (None: for ever).
 
         Raises `JobFailed` if the job ended in a failure, `ResultTimeout`, `JobNotFound` (of which
-        `ResultExpired` is one kind) or `RedisUnavailable`.
+        `ResultExpired` is one kind) or `RedisUnavailable`; of a query that was split, `MixedModels`
+        if a smaller model scored some of it only. (`rerank` has it score all, then.)
         """
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
         with self.watch() as watch:
             outcome = watch.any_of([job_id], timeout).get(job_id)
+            if isinstance(outcome, JobSplit):
+                outcome = self._of_parts(watch, outcome.how, deadline)
         if outcome is None:
             raise timed_out(self.status(job_id), timeout)
         return jobs.result_of(outcome)
+
+    def _of_parts(self, watch: Watch, how: jobs.Split, deadline: float) -> jobs.Ended | None:
+        """Return the outcome of a job that others stand for; None if it has none in time."""
+        results: dict[str, jobs.JobResult] = {}
+        while waiting := [each for each in how.part_ids if each not in results]:
+            left = max(0.0, deadline - time.monotonic())
+            found = watch.any_of(waiting, None if left == math.inf else left)
+            if not found:
+                return None
+            for part_id, ended in found.items():
+                if not isinstance(ended, jobs.JobResult):
+                    self._give_up(how)
+                    if isinstance(ended, RerankError):
+                        return ended
+                    return splitting.failure(how, part_id, ended)
+                results[part_id] = ended
+        return splitting.merge(how, [results[each] for each in how.part_ids])
+
+    def _give_up(self, how: jobs.Split) -> None:
+        """Cancel all parts of a job of which one has failed; none can be retried by itself."""
+        for part_id in how.part_ids:
+            with suppress(JobNotFound):
+                self.cancel(part_id)
+            self._store.do(dead_letters.drop(self._records, part_id))
 
     def rerank(
         self,
@@ -155,7 +210,12 @@ class RerankClient:
         job = prepare.single(query, documents, self.settings, top_k, model, job_id, allow_downgrade)
         try:
             self.submit_job(job, priority=priority)
-            return self.result(job.id, timeout)
+            began = time.monotonic()
+            try:
+                return self.result(job.id, timeout)
+            except MixedModels as error:
+                left = None if timeout is None else timeout + began - time.monotonic()
+                return self._downgraded(job, error, priority, left)
         except ResultTimeout as error:
             self._withdraw(error, [job.id])
             raise
@@ -165,6 +225,20 @@ class RerankClient:
         except RedisUnavailable as error:
             error.submitted = (job.id,)
             raise
+
+    def _downgraded(
+        self, job: jobs.Job, mixed: MixedModels, priority: int, timeout: float | None
+    ) -> jobs.JobResult:
+        """Have all of a job scored by the model that scored some of its parts."""
+        again = splitting.downgraded(job, mixed, self.settings, jobs.new_job_id())
+        try:
+            self.submit_job(again, priority=priority)
+            result = self.result(again.id, timeout)
+        except BaseException as error:
+            self._withdraw(error, [again.id])
+            raise
+        self.forget(again.id)
+        return splitting.as_downgraded(result, job.id, mixed)
 
     @overload
     def status(self, job_id: str) -> jobs.JobStatus: ...
@@ -176,7 +250,11 @@ class RerankClient:
         Raises `JobNotFound` or `RedisUnavailable`.
         """
         if job_id is not None:
-            return self._store.do(self._records.status(job_id))
+            found = self._store.do(self._records.find(job_id))
+            if not isinstance(found, jobs.Split):
+                return found
+            of_parts = [self._store.do(self._records.status(each)) for each in found.part_ids]
+            return splitting.status(found, of_parts)
         return self._store.do(overview.status(self._records, self.workers()))
 
     def cancel(self, job_id: str) -> bool:
@@ -185,8 +263,14 @@ class RerankClient:
         A waiting job is never scored; the scores of a running one are thrown away. Raises
         `JobNotFound` or `RedisUnavailable`.
         """
-        status = self._store.do(self._records.status(job_id))
-        return self._store.do(self._records.finish(jobs.cancellation(status, prepare.CANCELLED)))
+        found = self._store.do(self._records.find(job_id))
+        if isinstance(found, jobs.Split):
+            cancelled = False
+            for part_id in found.part_ids:
+                with suppress(JobNotFound):  # not submitted yet
+                    cancelled |= self.cancel(part_id)
+            return cancelled
+        return self._store.do(self._records.finish(jobs.cancellation(found, prepare.CANCELLED)))
 
     def workers(self, timeout_s: float = 1.0, at_most: int | None = None) -> tuple[str, ...]:
         """Return the names of the workers that answer within `timeout_s`.
@@ -198,7 +282,9 @@ class RerankClient:
 
     def forget(self, job_id: str) -> None:
         """Remove the outcome of an ended job from Redis before it expires."""
-        self._store.do(self._records.forget(job_id))
+        how = self._store.do(self._records.forget(job_id))
+        for part_id in how.part_ids if how else ():
+            self._store.do(self._records.forget(part_id))
 
     def dead_letters(self, at_most: int | None = 1_000) -> list[jobs.DeadLetter]:
         """Return failed jobs that can be tried again, the last first; None returns all.

@@ -72,6 +72,11 @@ GAUGES = (
         "What Redis may use; 0 for no limit",
         lambda status: status.redis_max_memory_bytes,
     ),
+    Gauge(
+        "warnings",
+        "Settings of Redis and clocks that endanger jobs; `rerankq status` names them",
+        lambda status: len(status.warnings),
+    ),
 )
 
 

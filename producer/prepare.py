@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import cast
 
 from contract import jobs, limits
-from contract.errors import InvalidInput, LimitExceeded
+from contract.errors import InvalidInput
 from contract.settings import Settings
+from producer import splitting
 
 #: A text alone (its place becomes its id), `{"text": ..., "id": ...}`, or a `Candidate`.
 Document = str | Mapping[str, object] | jobs.Candidate
@@ -51,7 +52,10 @@ def job(
     job_id: str | None = None,
     allow_downgrade: bool = True,
 ) -> jobs.Job:
-    """Make a job that the limits allow. Raises `InvalidInput` or one of its kinds."""
+    """Make a job that the limits allow, or that can be split: see `producer.splitting`.
+
+    Raises `InvalidInput` or one of its kinds.
+    """
     made = jobs.parse(
         jobs.Job,
         {
@@ -61,7 +65,8 @@ def job(
             "allow_downgrade": allow_downgrade,
         },
     )
-    limits.check(made, settings)
+    limits.check(made, settings, may_split=True)
+    splitting.split(made, settings)  # raises if it cannot be
     return made
 
 
@@ -70,19 +75,13 @@ def pack(
 ) -> Iterator[list[jobs.Request]]:
     """Cut a stream of requests into groups of at most `max_pairs` pairs and about `max_bytes`.
 
-    A request is never split: one with more pairs is a group of its own. Raises `LimitExceeded` for
-    one with more bytes.
+    A request is never split here: one with more pairs or bytes is a group of its own.
     """
     group: list[jobs.Request] = []
     pairs = size = 0
     max_bytes -= ENVELOPE_BYTES
     for request in requests:
         request_pairs, request_size = len(request.candidates), _size_bytes(request)
-        if request_size > max_bytes:
-            raise LimitExceeded(
-                f"query {request.query_id or request.query!r} is {request_size:,} bytes with its"
-                f" documents, a job may have {max_bytes:,} (RERANKQ_MAX_BYTES_PER_JOB)"
-            )
         if group and (pairs + request_pairs > max_pairs or size + request_size > max_bytes):
             yield group
             group, pairs, size = [], 0, 0

@@ -13,7 +13,7 @@ from typing import Any, Self
 from contract import jobs
 from contract.errors import InvalidInput
 from contract.settings import Settings
-from producer import formats, loading, manifest, scored
+from producer import formats, loading, manifest, prepare, scored
 from producer.shown import quoted, shown
 
 _SCHEMA = """
@@ -197,30 +197,35 @@ class Staging(scored.Scored):
         )
         if not self.counts().queries:
             raise InvalidInput(f"{source}: nothing is left to score")
-        limit = self._settings.max_pairs_per_job
-        query_id, largest = self._database.execute(
-            "SELECT query_id, count(*) AS n FROM candidates GROUP BY query_id ORDER BY n DESC"
-        ).fetchone()
-        if self._depth >= 0:
-            largest = min(largest, self._depth)
-        if largest > limit:
-            raise InvalidInput(
-                f"{source}: query {quoted(query_id)} has {largest:,} candidates, a job may have"
-                f" {limit:,} pairs (RERANKQ_MAX_PAIRS_PER_JOB): use --depth, or raise the limit"
-            )
         self._check_bytes(source)
 
     def _check_bytes(self, source: str) -> None:
-        limit = self._settings.max_bytes_per_job
-        query_id, size = self._database.execute(
-            "SELECT c.query_id, sum(length(CAST(coalesce(c.text, d.text) AS BLOB))) AS size"
-            " FROM candidates c LEFT JOIN documents d ON d.id = c.document_id"
-            " GROUP BY c.query_id ORDER BY size DESC"
+        """Raise `InvalidInput` if a document is too large for a job of its own.
+
+        A query of too many candidates is split: see `producer.splitting`.
+        """
+        limit = self._settings.max_bytes_per_job - prepare.ENVELOPE_BYTES
+        size = (
+            "length(CAST(json_quote(coalesce(c.text, d.text)) AS BLOB))"
+            " + length(CAST(c.document_id AS BLOB)) + coalesce(length(c.metadata), 0)"
+            " + length(CAST(json_quote(q.text) AS BLOB))"
+        )
+        found = self._database.execute(
+            f"SELECT c.query_id, c.document_id, {size} AS size"
+            " FROM candidates c JOIN queries q ON q.id = c.query_id"
+            " LEFT JOIN documents d ON d.id = c.document_id"
+            # As JSON, a character is no more than 6 bytes: most documents need not be quoted.
+            " WHERE 6 * (length(coalesce(c.text, d.text)) + length(q.text)"
+            "  + length(coalesce(c.metadata, ''))) + length(c.document_id) > ?1 AND size > ?1"
+            " ORDER BY size DESC LIMIT 1",
+            (limit,),
         ).fetchone()
-        if size > limit:
+        if found is not None:
+            query_id, document_id, largest = found
             raise InvalidInput(
-                f"{source}: the documents of query {quoted(query_id)} are {size:,} bytes, a job may"
-                f" have {limit:,} (RERANKQ_MAX_BYTES_PER_JOB)"
+                f"{source}: document {quoted(document_id)} of query {quoted(query_id)} is"
+                f" {largest:,} bytes, a job may have {self._settings.max_bytes_per_job:,}"
+                " (RERANKQ_MAX_BYTES_PER_JOB)"
             )
 
     def _transaction(self) -> sqlite3.Connection:

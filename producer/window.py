@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from contract import jobs
 from contract.errors import (
     JobNotFound,
+    MixedModels,
     Overloaded,
     PayloadMissing,
     RedisUnavailable,
@@ -18,6 +20,7 @@ from contract.errors import (
     ResultExpired,
     ResultTimeout,
 )
+from producer import splitting
 from producer.client import RerankClient, Watch
 from producer.journal import Journal
 from producer.tally import Tally
@@ -35,6 +38,35 @@ RESENDS = 3
 _LOST = {jobs.CANCELLED, JobNotFound.code, ResultExpired.code, PayloadMissing.code}
 
 
+class _Whole:
+    """A query that is too large for a job, and what is known of its parts."""
+
+    def __init__(
+        self, job: jobs.Job, how: jobs.Split, before: _Whole | None, mixed: MixedModels | None
+    ) -> None:
+        self.job = job
+        self.how = how
+        #: Why a smaller model is to score it than the one asked for, if so.
+        self.mixed = mixed
+        #: Results by the ids of the parts.
+        self.results: dict[str, jobs.JobResult] = {}
+        #: Ids of the jobs that can be forgotten when it has ended.
+        self.sent_ids: list[str] = list(before.sent_ids) if before else []
+        self.has_ended = False
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all parts have results."""
+        return len(self.results) == len(self.how.part_ids)
+
+    def merged(self) -> jobs.JobResult:
+        """Return the result of the whole. Raises `MixedModels`."""
+        result = splitting.merge(self.how, [self.results[each] for each in self.how.part_ids])
+        if self.mixed is None:
+            return result
+        return splitting.as_downgraded(result, self.job.id, self.mixed)
+
+
 @dataclass(frozen=True)
 class _Sending:
     """A job under one of its ids."""
@@ -42,6 +74,8 @@ class _Sending:
     job: jobs.Job
     #: From 1; from 2 on, it stands in the id.
     number: int = 1
+    #: Of what the job is a part.
+    whole: _Whole | None = None
 
     @property
     def id(self) -> str:
@@ -49,7 +83,7 @@ class _Sending:
 
     def again(self) -> _Sending:
         """The same job under its next id: what has ended once cannot be sent again."""
-        return _Sending(self.job, self.number + 1)
+        return _Sending(self.job, self.number + 1, self.whole)
 
 
 class Window:
@@ -73,12 +107,16 @@ class Window:
         #: Since the last job was accepted, or ended.
         self._idle = Wait(options.max_wait_s, say)
         self._in_flight: dict[str, _Sending] = {}
+        #: To be sent again, or as parts of what has to be scored by another model.
         self._lost: deque[_Sending] = deque()
+        #: Jobs whose results are not in the journal, because other parts have none yet.
+        self._held: set[str] = set()
         self._watch: Watch | None = None
 
     def add(self, job: jobs.Job) -> None:
-        """Send a job as soon as there is room for it, after those that have to be sent again."""
-        self._send(_Sending(job))
+        """Send a job, or its parts, as soon as there is room; those to be sent again follow."""
+        for sending in self._sendings(job):
+            self._send(sending)
         while self._lost:
             self._send(self._lost.popleft())
 
@@ -93,7 +131,7 @@ class Window:
     def cancel_all(self) -> None:
         """Cancel what is in flight, as far as Redis still answers."""
         with suppress(RerankError):
-            for job_id in self._in_flight:
+            for job_id in (*self._in_flight, *self._held):
                 with suppress(JobNotFound):
                     self._client.cancel(job_id)
                 self._client.forget(job_id)
@@ -104,8 +142,19 @@ class Window:
             self._watch.__exit__()
             self._watch = None
 
+    def _sendings(
+        self, job: jobs.Job, before: _Whole | None = None, mixed: MixedModels | None = None
+    ) -> list[_Sending]:
+        how = splitting.split(job, self._client.settings)
+        if how is None:
+            return [_Sending(job)]
+        whole = _Whole(job, how, before, mixed)
+        return [_Sending(part, whole=whole) for part in splitting.parts(job, how)]
+
     def _send(self, sending: _Sending) -> None:
         while True:
+            if sending.whole is not None and sending.whole.has_ended:
+                return
             if len(self._in_flight) < self._options.window:
                 refusal = self._offer(sending)
                 if refusal is None:
@@ -142,9 +191,10 @@ class Window:
             self._explain_silence()
             self._progress(self.tally)
         for job_id, outcome in ended.items():
-            self._take(self._in_flight[job_id], outcome)
-            # Only now: until it is in the journal, Redis is where it is safe.
-            self._patiently(lambda job_id=job_id: self._client.forget(job_id))  # type: ignore[misc]
+            # Only what is in the journal is forgotten: until then, Redis is where it is safe.
+            for done in self._take(self._in_flight[job_id], outcome):
+                self._patiently(partial(self._client.forget, done))
+                self._held.discard(done)
             del self._in_flight[job_id]
         self._idle.restart()
         self._progress(self.tally)
@@ -173,20 +223,70 @@ class Window:
     def _require_worker(self) -> None:
         require_worker(self._client, self._options.worker_wait_s, self._say)
 
-    def _take(self, sending: _Sending, ended: jobs.Ended) -> None:
-        job = sending.job
+    def _take(self, sending: _Sending, ended: jobs.Ended) -> Sequence[str]:
+        """Take in an outcome; return the ids of jobs that are needed no longer."""
+        if isinstance(ended, RerankError):
+            ended = jobs.Failure.of(sending.job.id, ended, attempts=0)
+        whole = sending.whole
+        if whole is not None and whole.has_ended:
+            return [sending.id]
+        if isinstance(ended, jobs.Failure) and self._is_lost(sending, ended):
+            self._lost.append(sending.again())
+            return [sending.id]
+        if whole is None:
+            self._record(sending.job, ended)
+            return [sending.id]
+        return self._take_part(whole, sending, ended)
+
+    def _is_lost(self, sending: _Sending, failure: jobs.Failure) -> bool:
+        return self._journal.resumable and failure.code in _LOST and sending.number <= RESENDS
+
+    def _take_part(
+        self, whole: _Whole, sending: _Sending, ended: jobs.JobResult | jobs.Failure
+    ) -> Sequence[str]:
+        whole.sent_ids.append(sending.id)
+        if isinstance(ended, jobs.Failure):
+            self._record(whole.job, splitting.failure(whole.how, sending.job.id, ended))
+        else:
+            whole.results[sending.job.id] = ended
+            if not whole.is_complete:
+                self._held.add(sending.id)
+                return []
+            if not self._record_whole(whole):
+                self._held.add(sending.id)
+                return []
+        whole.has_ended = True
+        for job_id, other in self._in_flight.items():
+            if other.whole is whole and other is not sending:
+                with suppress(JobNotFound):
+                    self._patiently(partial(self._client.cancel, job_id))
+        return whole.sent_ids
+
+    def _record_whole(self, whole: _Whole) -> bool:
+        """Record what all parts have come to; False if a smaller model is to score all of them."""
+        try:
+            self._record(whole.job, whole.merged())
+        except MixedModels as mixed:
+            try:
+                again = splitting.downgraded(
+                    whole.job, mixed, self._client.settings, f"{whole.job.id}.all"
+                )
+            except MixedModels:
+                self._record(whole.job, jobs.Failure.of(whole.job.id, mixed, attempts=0))
+            else:
+                # The parts are kept until then, for a run that is taken up.
+                self._lost.extend(self._sendings(again, whole, mixed))
+                return False
+        return True
+
+    def _record(self, job: jobs.Job, ended: jobs.Outcome) -> None:
         if isinstance(ended, jobs.JobResult):
             self._check_model(ended)
             self._journal.add_result(ended)
             self._count(job, ended)
-            return
-        if isinstance(ended, RerankError):
-            ended = jobs.Failure.of(job.id, ended, attempts=0)
-        if self._journal.resumable and ended.code in _LOST and sending.number <= RESENDS:
-            self._lost.append(sending.again())
-            return
-        self._journal.add_failure([each.query_id or "" for each in job.requests], ended)
-        self._count_failed(job, ended)
+        else:
+            self._journal.add_failure([each.query_id or "" for each in job.requests], ended)
+            self._count_failed(job, ended)
 
     def _check_model(self, result: jobs.JobResult) -> None:
         """Raise `RerankError` for a result that another model, or other settings, have scored."""

@@ -93,6 +93,7 @@ def _overview(now: Look, before: Look | None) -> list[tuple[str, str]]:
         ("killed", f"{killed:,.0f} of {attempts:,.0f} attempts"),
         ("dead letters", f"{status.dead_letters:,}"),
         ("Redis memory", _memory(status)),
+        *(("warning", each) for each in status.warnings),
     ]
 
 

@@ -94,7 +94,7 @@ def test_a_job_id_that_cannot_stand_in_a_key_is_refused(job_id: str) -> None:
 
 def test_a_job_that_the_limits_refuse_is_not_made() -> None:
     with pytest.raises(LimitExceeded):
-        prepare.job([request("a", "b")], load(max_pairs_per_job=1))
+        prepare.job([request("a"), request("b")], load(max_pairs_per_job=1))
     with pytest.raises(ModelNotAllowed):
         prepare.job([request()], load(), model="unheard/of")
     with pytest.raises(InvalidInput):

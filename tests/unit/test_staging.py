@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -344,22 +344,24 @@ def test_a_wrong_request_line_is_refused_or_skipped(files: Files, wrong: str, sa
         assert bad.count == 1
 
 
-def test_a_query_with_more_candidates_than_a_job_may_have_is_refused_unless_cut(
-    files: Files,
-) -> None:
-    load_it: list[Callable[[Staging], None]] = [
-        lambda made: load(made, files),
-        lambda made: made.load_requests(files("in", line("q2", "d1", "d2"))),
-    ]
-    for each in load_it:
-        with (
-            staging(max_pairs_per_job=1) as (made, _),
-            pytest.raises(InvalidInput, match=r"query 'q2' has 2 candidates, .*--depth"),
-        ):
-            each(made)
-        with staging(max_pairs_per_job=1, depth=1) as (made, _):
-            each(made)
-            assert ids(made)["q2"] == ["d1"]
+def test_a_query_may_have_more_candidates_than_a_job(files: Files) -> None:
+    """It is split when it is sent."""
+    with staging(max_pairs_per_job=1) as (made, _):
+        load(made, files)
+        assert len(ids(made)["q2"]) > 1
+
+
+@pytest.mark.parametrize("text", ["x" * 3_000, "\u0001" * 600, "語" * 1_000])
+def test_a_document_that_no_job_can_hold_is_named(files: Files, text: str) -> None:
+    candidates = [{"id": "small", "text": "t"}, {"id": "large", "text": text}]
+    source = json.dumps({"query_id": "q1", "query": "q", "candidates": candidates})
+    with (
+        staging(max_bytes_per_job=3_500) as (made, _),
+        pytest.raises(InvalidInput, match=r"'large' of query 'q1' is .*MAX_BYTES_PER_JOB"),
+    ):
+        made.load_requests(files("in", source))
+    with staging(max_bytes_per_job=5_000) as (made, _):
+        made.load_requests(files("in", source))
 
 
 def test_judgments_are_read_by_query(files: Files) -> None:
