@@ -15,7 +15,8 @@ ENV PATH=/opt/rerankq/bin:$PATH \
 RUN groupadd --gid 10001 rerankq \
     && useradd --uid 10001 --gid 10001 --create-home --shell /usr/sbin/nologin rerankq \
     && install --directory --owner rerankq --group rerankq --mode 700 \
-        /var/lib/rerankq/models /var/lib/rerankq/flower
+        /var/lib/rerankq/models /var/lib/rerankq/flower \
+    && install --directory --owner rerankq --group rerankq /opt/models
 
 
 # Without the code, so that a change of the code does not fetch all dependencies again.
@@ -24,10 +25,10 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
     PIP_CONSTRAINT=/source/constraints.txt
 WORKDIR /source
-COPY pyproject.toml constraints.txt deploy/requirements.py ./
+COPY pyproject.toml constraints.txt deploy/requirements.py deploy/slim.py ./
 RUN python -m venv /opt/rerankq \
     && python requirements.py monitor > producer.txt \
-    && pip install --requirement producer.txt
+    && pip install --no-compile --requirement producer.txt
 
 FROM producer-dependencies AS code
 COPY README.md ./
@@ -39,7 +40,11 @@ RUN pip wheel --no-deps --wheel-dir /wheel .
 
 FROM producer-dependencies AS producer-installed
 COPY --from=code /wheel /wheel
-RUN pip install --no-deps /wheel/*.whl
+# The imports write the bytecode that is used; the file system is read-only when the image runs.
+RUN pip install --no-compile --no-deps /wheel/*.whl \
+    && python slim.py /opt/rerankq \
+    && python -c 'import producer.aclient, producer.cli, producer.metrics' \
+    && python -c 'import flower.command, worker.health'
 
 FROM base AS producer
 COPY --from=producer-installed /opt/rerankq /opt/rerankq
@@ -54,12 +59,15 @@ ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 # Torch alone from its own index: all else, also what torch needs, is on PyPI.
 RUN python requirements.py worker > worker.txt \
     && grep ^torch worker.txt > torch.txt \
-    && pip install --no-deps --index-url "$TORCH_INDEX" --requirement torch.txt \
-    && pip install --requirement worker.txt
+    && pip install --no-compile --no-deps --index-url "$TORCH_INDEX" --requirement torch.txt \
+    && pip install --no-compile --requirement worker.txt
 
 FROM worker-dependencies AS worker-installed
 COPY --from=code /wheel /wheel
-RUN pip install --no-deps /wheel/*.whl
+RUN pip install --no-compile --no-deps /wheel/*.whl \
+    && python slim.py /opt/rerankq \
+    && python -c 'from worker.scorer import Scorer; Scorer("bundled", "cpu", 1, None, None)' \
+    && python -c 'import worker.health, worker.restart, worker.tasks, worker.children'
 
 FROM base AS worker
 COPY --from=worker-installed /opt/rerankq /opt/rerankq
@@ -68,7 +76,10 @@ WORKDIR /home/rerankq
 ARG MODELS=""
 # As the worker loads them: what is fetched is what it will look for, and is seen to be a reranker.
 RUN for model in $MODELS; do \
+        HF_HOME=/opt/models \
         python -c 'import sys; from worker.models import load; load(sys.argv[1], "cpu")' "$model" \
         || exit 1; \
     done
+COPY deploy/with-models.sh /usr/local/bin/with-models
+ENTRYPOINT ["with-models"]
 CMD ["celery", "-A", "worker", "worker", "--loglevel", "INFO"]

@@ -65,6 +65,15 @@ def _check(**_: object) -> None:
     flower_options.check(options, may_be_open=WorkerSettings.load().flower_open)
     # No variable can hold a function.
     options.format_task = format_task
+    if options.persistent:
+        _correct_state(options.db)
+
+
+def _correct_state(db: str) -> None:
+    # Here and not above: they import the app, which imports this module.
+    from worker import connection, flower_state
+
+    flower_state.correct(db, connection.store(connection.MAIN_TIMEOUT_S))
 
 
 def format_task(task: Any) -> Any:

@@ -84,7 +84,6 @@ NOT_THE_WORKERS = {
 #: Of either of theirs: Flower looks, and asks the workers.
 NOT_FLOWERS = {
     "read a payload": ("GET", KEYS.payload("j")),
-    "read a job": ("HGETALL", KEYS.job("j")),
     "change a job": ("HSET", KEYS.job("j"), "state", "done"),
     "submit a job": ("SET", KEYS.payload("j"), "x"),
     "read a result": ("GET", KEYS.outcome("j")),
