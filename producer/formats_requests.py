@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 from contract import jobs
 from contract.describing import kind_of
 from producer import values
-from producer.formats_texts import first_key, join_title
+from producer.formats_texts import first_key, join_title, listed
 from producer.hints import DOCUMENT_KEYS, ID_KEYS, TEXT_KEYS, Content
 from producer.reading import BadLines, items
-from producer.shown import quoted, shown
+from producer.shown import quoted
 
 #: Fields of other rerankers' requests that do not change the order of the documents.
 _WITHOUT_EFFECT = {
@@ -91,26 +91,36 @@ def _pair(line: str) -> Pair:
 
 
 def _request(number: int, line: str) -> jobs.Request:
+    if not line.lstrip().startswith(("{", "[")):
+        raise ValueError(
+            'not JSON ({"query", "candidates": [{"id", "text"}]}), nor the four columns of MS'
+            " MARCO's top1000"
+        )
     data = values.json_object(line)
     for key in _FOR_THE_WHOLE_RUN:
         if key in data:
             raise ValueError(f'"{key}" is for the whole run: use --top-k')
     list_key = next((key for key in ("candidates", *DOCUMENT_KEYS) if key in data), None)
-    entries = data.get(list_key) if list_key else None
+    if "query" not in data or list_key is None:
+        raise ValueError(
+            f'a request needs "query" and "candidates": its keys are {listed(data)}; candidates may'
+            f" also stand under {', '.join(DOCUMENT_KEYS)}"
+        )
+    entries = data[list_key]
     if isinstance(entries, list):
         nested = isinstance(data.get("query"), dict)
         most = len(entries)
         ids = ("docid" if nested else "id", most)
-        values.check_keys(line, ("query", 1), (str(list_key), 1), ids, ("text", most + nested))
+        values.check_keys(line, ("query", 1), (list_key, 1), ids, ("text", most + nested))
     if list_key in DOCUMENT_KEYS:
-        data = _from_reranker(data, str(list_key))
+        data = _from_reranker(data, list_key)
     elif isinstance(data.get("query"), dict):
         data = _from_rank_llm(data)
     given = data.get("query_id")
     data["query_id"] = str(number) if given is None else values.identifier(given)
     entries = data.get("candidates")
     if isinstance(entries, list):
-        data["candidates"] = [_with_string_id(entry) for entry in entries]
+        data["candidates"] = [_candidate(place, entry) for place, entry in enumerate(entries)]
         if "NaN" in line or "Infinity" in line:
             data["candidates"] = [_without_nan(entry) for entry in data["candidates"]]
     return jobs.parse(jobs.Request, data)
@@ -118,7 +128,7 @@ def _request(number: int, line: str) -> jobs.Request:
 
 def _from_reranker(data: dict[str, Any], list_key: str) -> dict[str, Any]:
     """Return our request for one of Cohere's, TEI's or NVIDIA's shape."""
-    query, entries = data.get("query"), data[list_key]
+    query, entries = data["query"], data[list_key]
     if not isinstance(entries, list):
         raise ValueError(f'"{list_key}" must be a list, not {kind_of(entries)}')
     made = {key: value for key, value in data.items() if key not in (list_key, *_WITHOUT_EFFECT)}
@@ -167,7 +177,7 @@ def _text_of(name: str, document: Mapping[str, Any]) -> str:
     title = document.get("title")
     if not isinstance(text, str):
         raise ValueError(
-            f"{name} has no text: its keys are {', '.join(map(shown, document)) or 'none'}; a text"
+            f"{name} has no text: its keys are {listed(document)}; a text"
             f" is looked for in {', '.join(TEXT_KEYS)}"
         )
     if title is not None and not isinstance(title, str):
@@ -175,10 +185,26 @@ def _text_of(name: str, document: Mapping[str, Any]) -> str:
     return join_title(title, text)
 
 
-def _with_string_id(entry: Any) -> Any:
-    if isinstance(entry, dict) and "id" in entry:
-        return {**entry, "id": values.identifier(entry["id"])}
-    return entry
+def _candidate(place: int, entry: Any) -> Any:
+    """Return a candidate of our shape, its id a string; what is wrong with it is found later."""
+    if not isinstance(entry, dict):
+        return entry
+    if "id" not in entry or "text" not in entry:
+        entry = _with_our_keys(f"candidates[{place}]", entry)
+    return {**entry, "id": values.identifier(entry["id"])} if "id" in entry else entry
+
+
+def _with_our_keys(name: str, entry: dict[str, Any]) -> dict[str, Any]:
+    """Return the entry with "id" and "text" for the keys that collections have in their place."""
+    if "doc" in entry:
+        return _rank_llm_candidate(entry)
+    id_key, text_key = first_key(entry, ID_KEYS), first_key(entry, TEXT_KEYS)
+    made = {key: value for key, value in entry.items() if key not in (id_key, text_key, "title")}
+    if id_key:
+        made["id"] = entry[id_key]
+    if text_key:
+        made["text"] = _text_of(name, entry)
+    return made
 
 
 def _without_nan(entry: Any) -> Any:

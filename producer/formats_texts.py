@@ -61,7 +61,7 @@ def _json_text(line: str) -> Text:
     text_key = first_key(data, TEXT_KEYS)
     if id_key is None or text_key is None:
         raise ValueError(
-            f"a line needs an id and a text: its keys are {_listed(data)}; an id is looked for in"
+            f"a line needs an id and a text: its keys are {listed(data)}; an id is looked for in"
             f" {', '.join(ID_KEYS)}; a text in {', '.join(TEXT_KEYS)}"
         )
     values.check_keys(line, (id_key, 1), (text_key, 1), ("title", 1))
@@ -83,7 +83,8 @@ def first_key(data: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:
     return null
 
 
-def _listed(data: Mapping[str, Any]) -> str:
+def listed(data: Mapping[str, Any]) -> str:
+    """Return the first keys, for a message."""
     more = f", ... ({len(data):,} keys)" if len(data) > _KEYS_SHOWN else ""
     return (", ".join(map(shown, list(data)[:_KEYS_SHOWN])) or "none") + more
 
@@ -125,7 +126,7 @@ def _named_columns(line: str, header: dict[str, int]) -> Text:
     text_key = next((key for key in TEXT_KEYS if key in named), None)
     if text_key is None:
         raise ValueError(
-            f"the header names no text: its columns are {_listed(header)}; a text is looked for in"
+            f"the header names no text: its columns are {listed(header)}; a text is looked for in"
             f" {', '.join(TEXT_KEYS)}"
         )
     return Text(values.identifier(named[id_key]), join_title(named.get("title"), named[text_key]))

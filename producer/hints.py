@@ -42,16 +42,17 @@ class Content(Enum):
     ARRAY = "one JSON array: write a record a line with jq -c '.[]'"
     OBJECT = "one JSON object over several lines: write a record a line with jq -c ."
     COMMAS = "comma-separated values: write JSONL, or tabs between the columns"
+    JSON = "JSON, where columns are looked for"
     DOCUMENTS = "texts"
 
 
 #: Besides itself, what a reader of each takes.
 _ALSO = {
-    Content.REQUESTS: {Content.PAIRS},
+    Content.REQUESTS: {Content.PAIRS, Content.JSON},
     Content.QRELS: {Content.THREE_COLUMNS},
-    Content.DOCUMENTS: {Content.TEXTS, Content.COMMAS},
+    Content.DOCUMENTS: {Content.TEXTS, Content.COMMAS, Content.JSON},
     # A request has an id and a query, which is all that is asked of --queries.
-    Content.TEXTS: {Content.REQUESTS},
+    Content.TEXTS: {Content.REQUESTS, Content.JSON},
 }
 
 
@@ -85,7 +86,7 @@ def _of_json(line: str) -> Content | None:
         return Content.REQUESTS
     if not keys.isdisjoint(ID_KEYS) and not keys.isdisjoint(TEXT_KEYS):
         return Content.TEXTS
-    return None
+    return Content.JSON
 
 
 def _of_columns(line: str) -> Content | None:

@@ -20,6 +20,10 @@ _JUDGMENT = "INTO qrels VALUES (?, ?, ?)"
 
 #: Of unknown ids, in a message.
 _IDS_SHOWN = 5
+#: Of a corpus, in search of one that looks like an unknown one: a second or two.
+_LOOKED_AT = 1_000_000
+#: Of ids that a file has in their place.
+_EXAMPLES = 2
 #: Of ids that are not in the run, to tell what file they are of.
 _OTHERS_KEPT = 1_000
 
@@ -124,7 +128,7 @@ class Loader:
         listed = ", ".join(map(shown, names)) + (", ..." if ids > len(names) else "")
         self._bad.add(
             f"{shown(run)}: {ids:,} {table if ids > 1 else what} not in {shown(source)}: {listed}"
-            f"{self._why_unknown(what, table, names)}",
+            f"{self._why_unknown(what, names)}",
             lines=lines,
         )
         self._database.execute(f"DELETE FROM candidates WHERE {missing}")
@@ -224,18 +228,22 @@ class Loader:
         self._bad.add(f"{message} (--skip-invalid counts the last, as BEIR's loader does)")
         self._database.execute(f"REPLACE {sql}", row)
 
-    def _why_unknown(self, what: str, table: str, names: list[str]) -> str:
-        """Return a hint at ids that look the same, or at files that were swapped, if it is that."""
+    def _why_unknown(self, what: str, names: list[str]) -> str:
+        """Return a hint at ids that look alike, at files that were swapped, or at other ids."""
         others: Iterable[str] = self._other_ids
         if what == "document":
-            others = (name for (name,) in self._database.execute("SELECT id FROM documents"))
+            rows = self._database.execute("SELECT id FROM documents LIMIT ?", (_LOOKED_AT,))
+            others = (name for (name,) in rows)
         elif self._are_documents(self._other_ids):
             return "; its ids are those of documents: are --queries and --corpus swapped?"
         looks = {plain(name): name for name in names}
-        like = next((other for other in others if plain(other) in looks), None)
-        if like is None:
-            return ""
-        return f"; it has {quoted(like)}, where the run has {quoted(looks[plain(like)])}"
+        examples: list[str] = []
+        for other in others:
+            if plain(other) in looks:
+                return f"; it has {quoted(other)}, where the run has {quoted(looks[plain(other)])}"
+            if len(examples) < _EXAMPLES:
+                examples.append(other)
+        return f"; its ids are such as {', '.join(map(quoted, examples))}" if examples else ""
 
     def _are_documents(self, ids: list[str]) -> bool:
         marks = ", ".join("?" * len(ids))

@@ -13,6 +13,7 @@ import lzma
 import os
 import sys
 import tarfile
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -30,6 +31,8 @@ STDIN = "-"
 #: Longer than the longest line that can be sent: bounds memory when a file has no lines at all.
 MOST_LINE_BYTES = 2**28
 _BUFFER_BYTES = 2**17
+#: How long a named pipe may be without a writer.
+WRITER_WAIT_S = 5.0
 #: A packed file may be in a packed file.
 _MOST_LAYERS = 3
 
@@ -90,6 +93,10 @@ def _opened(path: str) -> Iterator[_Readline]:
             raise _Refused(" standard input is closed")
         yield _readline(sys.stdin.buffer)
         return
+    if Path(path).is_fifo():
+        with _pipe(path) as pipe:
+            yield _readline(pipe)
+        return
     with _file(path) as file:
         before = os.fstat(file.fileno())
         yield _readline(file)
@@ -109,6 +116,20 @@ def _file(path: str) -> io.BufferedReader:
         raise _Refused(f" {error.strerror}; make it readable for this user") from error
     except OSError as error:
         raise _Refused(f" {error.strerror}; name a file that can be read") from error
+
+
+@contextmanager
+def _pipe(path: str) -> Iterator[io.BufferedReader]:
+    """Open a named pipe; one that nobody writes to is not waited for without end."""
+    with io.FileIO(os.open(path, os.O_RDONLY | os.O_NONBLOCK)) as file:
+        deadline = time.monotonic() + WRITER_WAIT_S
+        # Without a writer, a read gives no bytes; with one that has not written yet, None.
+        while (head := file.read(magic.HEAD_BYTES)) == b"":
+            if time.monotonic() > deadline:
+                raise _Refused(f" nobody writes to this pipe (waited {WRITER_WAIT_S:.0f} s)")
+            time.sleep(0.05)
+        os.set_blocking(file.fileno(), True)
+        yield _buffered(_Joined(io.BytesIO(head or b""), file))
 
 
 def _nearby(path: str) -> str:
@@ -155,7 +176,7 @@ def _buffered(raw: Any) -> io.BufferedReader:
 class _Joined(io.RawIOBase):
     """Some streams, one after another."""
 
-    def __init__(self, *streams: BinaryIO | io.BufferedReader) -> None:
+    def __init__(self, *streams: BinaryIO | io.BufferedIOBase | io.RawIOBase) -> None:
         self._streams = list(streams)
 
     def readable(self) -> bool:

@@ -21,9 +21,11 @@ def quoted(name: str) -> str:
 
 
 def plain(name: str) -> str:
-    """Return what two names have in common that look the same: case and the invisible are gone."""
+    """Return what two names have in common that look alike: without case, quotes, the invisible."""
     folded = unicodedata.normalize("NFKC", name).casefold()
-    return "".join(char for char in folded if _visible(char) and not char.isspace())
+    return "".join(
+        char for char in folded if _visible(char) and not char.isspace() and char not in "\"'"
+    )
 
 
 def _visible(char: str) -> bool:

@@ -37,6 +37,8 @@ def json_object(line: str) -> dict[str, Any]:
 
 
 def _cut(error: json.JSONDecodeError) -> str:
+    if error.doc[error.pos :].strip() == ",":
+        return ": no comma stands between the lines"
     if error.msg == "Extra data":
         return ": a record stands in a line of its own"
     if error.msg.startswith("Unterminated") or error.pos >= len(error.doc.rstrip()):

@@ -279,6 +279,20 @@ BAD_FILES: dict[str, tuple[str, str | bytes, str, str]] = {
         "--results",
     ),
     "top1000 as corpus": ("corpus", "12\t7\tquery\tpassage\n", "corpus:1: ", "for --input"),
+    "JSON as run": ("run", '{"q1": {"d1": 0.5}}\n', "run:1: a TREC run has 6", "looks like JSON"),
+    "comma between lines": (
+        "corpus",
+        CORPUS.replace("\n", ",\n"),
+        "corpus:1: not JSON",
+        "no comma stands between",
+    ),
+    "ids of another collection": (
+        "corpus",
+        "1\tone\n2\ttwo\n",
+        "run: 2 documents not in corpus: d1, d2",
+        "its ids are such as '1', '2'",
+    ),
+    "quotes in ids": ("corpus", '"d1"\tone\nd2\ttwo\n', "run: 1 document not", """it has '"d1"'"""),
     "commas": ("corpus", "id,text\nd1,one\n", "corpus:1: neither JSON", "comma-separated"),
     "qrels of another run": (
         "qrels",

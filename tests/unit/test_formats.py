@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import random
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -194,6 +196,24 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None
         file.write('{"_id": "d3", "text": "three"}\n')
     with pytest.raises(InvalidInput, match="corpus: the file changed while it was read"):
         list(read_)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_named_pipe_is_read(tmp_path: Path, packed: bool) -> None:
+    path, content = tmp_path / "pipe", RUN.encode() * 5_000
+    os.mkfifo(path)
+    writer = threading.Thread(
+        target=path.write_bytes, args=(gzip.compress(content) if packed else content,)
+    )
+    writer.start()
+    assert len(list(formats.run(str(path), BadLines()))) == 10_000
+    writer.join()
+
+
+def test_a_named_pipe_that_nobody_writes_to_is_not_waited_for_without_end(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InvalidInput, match="pipe: nobody writes to this pipe"):
+        list(formats.run(str(tmp_path / "pipe"), BadLines()))
 
 
 @pytest.mark.parametrize("archive", ["zip", "tar"])
@@ -514,6 +534,20 @@ def test_requests_of_other_rerankers_are_read_and_places_are_ids(tmp_path: Path,
     assert [(each.id, each.text) for each in made.candidates] == [("0", "one"), ("1", "two")]
 
 
+@pytest.mark.parametrize(
+    "candidate",
+    [
+        '{"docid": "d1", "contents": "one", "score": 2}',
+        '{"docid": "d1", "doc": {"segment": "one"}, "score": 2}',
+        '{"_id": "d1", "title": "", "text": "one", "score": 2}',
+    ],
+)
+def test_candidates_may_have_the_keys_of_corpora(tmp_path: Path, candidate: str) -> None:
+    line = f'{{"query": "q", "candidates": [{candidate}]}}\n'
+    (made,) = read(formats.requests, tmp_path / "in", line)
+    assert made.candidates == (jobs.Candidate(id="d1", text="one", score=2),)
+
+
 def test_ms_marcos_top1000_is_read(tmp_path: Path) -> None:
     content = "12\t7\tquery\tpassage one\n12\t8\tquery\tpassage two\n"
     assert read(formats.requests, tmp_path / "in", content) == [
@@ -567,8 +601,11 @@ def test_a_document_of_rank_llm_may_have_any_of_its_shapes(
     ("line", "said"),
     [
         ("not json", "not JSON"),
+        ("query\tone\ttwo", "nor the four columns of MS MARCO's top1000"),
+        ('{"text_1": "q", "text_2": ["a"]}', "its keys are text_1, text_2"),
+        ('{"question": "q", "ctxs": []}', "its keys are question, ctxs"),
         ("[1]", "not a JSON object"),
-        ('"text"', "not a JSON object"),
+        ('"text"', "not JSON"),
         (request_line(candidates=[]), "candidates"),
         (request_line(candidates=None), "candidates"),
         (request_line(candidates={"id": "d1"}), "candidates"),
@@ -609,7 +646,7 @@ def test_a_document_of_rank_llm_may_have_any_of_its_shapes(
         (rank_llm_line("text"), '"docid"'),
         (rank_llm_line({"docid": "d1", "doc": "a"}, qid="a b"), "white space"),
         (rank_llm_line({"docid": "d1", "doc": "a"}, text=" "), "the query is empty"),
-        ('{"query": {"qid": 1, "text": "q"}}', '"candidates" must be a list'),
+        ('{"query": {"qid": 1, "text": "q"}}', 'a request needs "query" and "candidates"'),
     ],
 )
 def test_a_wrong_request_line_is_named_by_its_number(tmp_path: Path, line: str, said: str) -> None:

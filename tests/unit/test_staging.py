@@ -168,7 +168,7 @@ def test_of_many_unknown_documents_the_first_five_are_named(files: Files) -> Non
     with staging() as (made, _), pytest.raises(InvalidInput) as caught:
         load(made, files, run)
     assert "1,200 documents not in" in str(caught.value)
-    assert str(caught.value).endswith(": x0, x1, x2, x3, x4, ...")
+    assert str(caught.value).endswith(": x0, x1, x2, x3, x4, ...; its ids are such as 'd1', 'd2'")
 
 
 def test_records_of_no_use_to_the_run_are_counted(files: Files) -> None:
