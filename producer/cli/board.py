@@ -86,7 +86,7 @@ def _overview(now: Look, before: Look | None) -> list[tuple[str, str]]:
         ("workers", _workers(status.workers)),
         ("queue depth", _queue(status)),
         ("in flight", f"{status.in_flight:,}"),
-        ("unacked", f"{status.unacked:,}"),
+        ("unacked", _unacked(status)),
         ("jobs", ended + _per_second(now.rate(before, counters.JOBS_ENDED, "done"), "done")),
         ("failures", _by_label(status, counters.FAILURES)),
         ("downgrades", _by_label(status, counters.DOWNGRADES)),
@@ -112,6 +112,18 @@ def _queue(status: jobs.QueueStatus) -> str:
     if status.oldest_queued_s is None:
         return depth
     return f"{depth}, the oldest for {status.oldest_queued_s:.1f} s"
+
+
+def _unacked(status: jobs.QueueStatus) -> str:
+    """Count the messages that workers hold, and explain those that no running job accounts for."""
+    others = status.unacked - status.in_flight
+    if others <= 0:
+        return f"{status.unacked:,}"
+    return (
+        f"{status.unacked:,}, of which {others:,} for no running job: taken next, or to be tried"
+        " again, or left by a worker that died. The latter stay for up to"
+        " RERANKQ_VISIBILITY_TIMEOUT_S; their jobs do not wait for it"
+    )
 
 
 def _by_label(status: jobs.QueueStatus, counter: Counter) -> str:

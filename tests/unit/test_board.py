@@ -66,6 +66,15 @@ def test_what_waits_is_shown_by_priority_with_the_age_of_the_oldest() -> None:
     assert lines["queue depth"] == expected
 
 
+def test_messages_that_no_running_job_accounts_for_are_explained() -> None:
+    assert shown(look(unacked=2, in_flight=2))["unacked"] == "2"
+
+    said = shown(look(unacked=3, in_flight=1))["unacked"]
+
+    assert said.startswith("3, of which 2 for no running job: taken next, or")
+    assert "left by a worker that died" in said
+
+
 def test_rates_are_those_since_the_look_before() -> None:
     pairs, done = counters.PAIRS.of("a/model"), counters.JOBS_ENDED.of("done")
     before = look(10.0, {pairs: 100, done: 1})
