@@ -10,6 +10,7 @@ import ast
 import os
 import re
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ import click
 from celery import signals, states
 
 from contract import names
-from worker import flower_options
+from contract.store import JobStore
+from worker import flower_options, flower_state
 from worker.settings import WorkerSettings
 
 
@@ -64,16 +66,27 @@ def _check(**_: object) -> None:
 
     flower_options.check(options, may_be_open=WorkerSettings.load().flower_open)
     # No variable can hold a function.
-    options.format_task = format_task
+    options.format_task = _looked_up
     if options.persistent:
-        _correct_state(options.db)
+        flower_state.correct(options.db, _store())
 
 
-def _correct_state(db: str) -> None:
-    # Here and not above: they import the app, which imports this module.
-    from worker import connection, flower_state
+def _store() -> JobStore:
+    # Here and not above: it imports the app, which imports this module.
+    from worker import connection
 
-    flower_state.correct(db, connection.store(connection.MAIN_TIMEOUT_S))
+    return connection.store(connection.MAIN_TIMEOUT_S)
+
+
+@cache
+def _lookup() -> flower_state.Lookup:
+    return flower_state.Lookup(_store())
+
+
+def _looked_up(task: Any) -> Any:
+    """Return the task as Flower shows it, with its end if Flower missed that."""
+    _lookup().correct(task)
+    return format_task(task)
 
 
 def format_task(task: Any) -> Any:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+from celery.events.state import Task
 
-from contract import jobs
+from contract import jobs, names
 from contract.records import Records
 from contract.settings import Settings
 from contract.store import JobStore
 from producer import RerankClient
+from producer.stack import free_port
 from tests.acceptance.watching.parts import Flower
 from tests.processes import wait_until
+from worker import flower_state
 
 SAVING_OFTEN = {"FLOWER_STATE_SAVE_INTERVAL": "200"}
 
@@ -74,11 +78,48 @@ def test_a_job_that_ended_meanwhile_has_its_end_from_the_record(
         with Flower(settings, tmp_path, **SAVING_OFTEN) as flower:
             shown: dict[str, dict[str, Any]] = flower.tasks()
             assert shown[done]["state"] == "SUCCESS"
-            assert "ended while Flower was away" in shown[done]["result"]
+            assert "ended while Flower did not hear of it" in shown[done]["result"]
             assert shown[failed]["state"] == "FAILURE"
-            assert shown[failed]["exception"] == "bad_scores: ended while Flower was away"
+            assert shown[failed]["exception"] == "bad_scores: ended while Flower did not hear of it"
             assert shown[cancelled]["state"] == "REVOKED"
             assert shown[forgotten]["state"] == "UNKNOWN"
             assert shown[waiting]["state"] == "PENDING"
             page = flower.get(f"/task/{done}")
-            assert "ended while Flower was away" in page
+            assert "ended while Flower did not hear of it" in page
+
+
+def test_a_task_of_which_nothing_was_heard_is_looked_up_when_it_is_shown(
+    settings: Settings, redis_url: str
+) -> None:
+    with redis.Redis.from_url(redis_url) as connection, RerankClient(settings) as client:
+        store = JobStore(connection, Records(settings))
+        lookup = flower_state.Lookup(store)
+        job_id = client.submit("query", ["a document"])
+        quiet, recent = (
+            Task(uuid=job_id, name=names.SCORE_TASK, state="STARTED", timestamp=time.time() - ago_s)
+            for ago_s in (flower_state.QUIET_S + 1, 0)
+        )
+
+        # Given a job that has not ended, then nothing is changed
+        lookup.correct(quiet)
+        assert quiet.state == "STARTED"
+
+        # When it has, then the task of which nothing was heard for a while has its end
+        store.do(store.records.finish(result(job_id)))
+        lookup.correct(quiet)
+        lookup.correct(recent)
+        assert (quiet.state, recent.state) == ("SUCCESS", "STARTED")
+
+
+def test_a_lookup_without_redis_is_not_tried_for_each_task() -> None:
+    # Given a Redis that is not there
+    settings = Settings.load(redis_url=f"redis://127.0.0.1:{free_port()}/0")
+    with redis.Redis.from_url(settings.redis_url.get_secret_value()) as connection:
+        lookup = flower_state.Lookup(JobStore(connection, Records(settings)))
+        tasks = [Task(uuid=str(n), name=names.SCORE_TASK, state="STARTED") for n in range(3)]
+
+        # When many tasks are shown, then they are shown as they were, and one was looked up
+        for task in tasks:
+            lookup.correct(task)
+        assert {task.state for task in tasks} == {"STARTED"}
+        assert lookup.pauses
