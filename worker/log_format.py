@@ -6,6 +6,7 @@ print, warnings, and errors with their tracebacks.
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import sys
@@ -16,6 +17,7 @@ from celery import signals
 from celery.apps import worker as program
 from celery.utils.log import get_multiprocessing_logger
 
+from contract.visible import visible
 from worker.settings import LogFormat
 
 STDERR = 2
@@ -79,10 +81,36 @@ def _is_json() -> bool:
 
 
 def _format(logger: logging.Logger) -> None:
-    if _is_json():
-        formatter = json_formatter()
-        for handler in logger.handlers:
-            handler.setFormatter(formatter)
+    for handler in logger.handlers:
+        if _is_json():
+            handler.setFormatter(json_formatter())
+        elif not isinstance(handler.formatter, TextFormatter):
+            handler.setFormatter(TextFormatter(handler.formatter or logging.Formatter()))
+
+
+class TextFormatter(logging.Formatter):
+    """Makes lines as another formatter does, of which none can be forged.
+
+    What others wrote, such as a job's texts in an error, is shown without control characters, and
+    lines after the first one of a record are indented.
+    """
+
+    def __init__(self, inner: logging.Formatter) -> None:
+        super().__init__()
+        self._inner = inner
+
+    def format(self, record: logging.LogRecord) -> str:
+        # Other handlers have the record as it is.
+        shown = copy.copy(record)
+        shown.msg, shown.args = _one_entry(record.getMessage()), None
+        if record.exc_info:
+            traceback = self._inner.formatException(record.exc_info)
+            shown.exc_text = f"    {_one_entry(traceback)}"
+        return self._inner.format(shown)
+
+
+def _one_entry(text: str) -> str:
+    return visible(text, keep="\n\t").replace("\n", "\n    ")
 
 
 def json_formatter() -> logging.Formatter:

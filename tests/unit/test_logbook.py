@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from worker import logbook
-from worker.log_format import json_formatter
+from worker.log_format import TextFormatter, json_formatter
 from worker.logbook import Event, Facts
 
 FACTS: Facts = {"pairs": 4_000, "model": "cross-encoder/tiny", "attempts": 2}
@@ -115,3 +115,23 @@ def test_json_of_an_error_is_one_line_that_holds_its_traceback() -> None:
     assert said["time"].endswith("+00:00")
     assert (said["level"], said["logger"], said["message"]) == ("ERROR", "a.b", "x ü")
     assert said["exc_info"].endswith("ValueError: of two\nlines")
+
+
+def test_what_others_wrote_forges_no_line_of_the_log() -> None:
+    line = "[2026-01-01 00:00:00,000: INFO/Main] Job two done"
+    try:
+        raise ValueError(f"\x1b[31m\n{line}")
+    except ValueError:
+        record = logging.LogRecord(
+            "a.b", logging.ERROR, "", 0, "Job %s failed", (f"one\r\n{line}\u202e",), sys.exc_info()
+        )
+    made = TextFormatter(logging.Formatter("[%(levelname)s] %(message)s")).format(record)
+
+    assert [shown for shown in made.splitlines() if not shown.startswith("    ")] == [
+        "[ERROR] Job one\\r"
+    ]
+    assert made.replace("\n", "").isprintable()
+    assert made.endswith(f"    ValueError: \\x1b[31m\n    {line}")
+    # And other handlers have it as it was
+    assert record.exc_text is None
+    assert record.args
