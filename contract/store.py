@@ -96,7 +96,10 @@ def translate(error: redis.RedisError, settings: Settings) -> RedisUnavailable:
     if isinstance(error, redis.exceptions.OutOfMemoryError):
         return RedisUnavailable(f"Redis at {location} is full (maxmemory): try again later")
     if isinstance(error, redis.exceptions.AuthenticationError):
-        return RedisUnavailable(f"Redis at {location} refuses the login: {error}")
+        return RedisUnavailable(
+            f"Redis at {location} refuses the login ({error}): check user and password of"
+            " RERANKQ_REDIS_URL, in which all but letters and digits are percent-encoded"
+        )
     if (failure := tls.failure(error)) is not None:
         return RedisUnavailable(f"TLS with Redis at {location} fails: {_tls_advice(failure)}")
     if isinstance(error, (redis.ConnectionError, redis.TimeoutError)):

@@ -5,6 +5,7 @@ Prints one line. The exit code is 0 if all children of the worker have their mod
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any
 
@@ -25,6 +26,12 @@ def _node_name(_: click.Context, __: click.Parameter, value: str | None) -> str:
     return name
 
 
+def _number(_: click.Context, __: click.Parameter, value: float) -> float:
+    if math.isnan(value):
+        raise click.BadParameter("nan is not a number of seconds.")
+    return value
+
+
 @click.command(help=__doc__)
 @click.option(
     *("-d", "--destination"),
@@ -33,7 +40,8 @@ def _node_name(_: click.Context, __: click.Parameter, value: str | None) -> str:
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=click.FloatRange(min=0, min_open=True, max=3600),
+    callback=_number,
     default=5.0,
     show_default=True,
     help="Seconds to wait for its answer.",

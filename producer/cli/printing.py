@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TextIO
+from dataclasses import dataclass, replace
+from typing import Literal, TextIO
 
 import click
 from rich.cells import cell_len
@@ -28,28 +28,33 @@ LEAST_TEXT = 16
 
 def line(text: object) -> None:
     """Print a line to standard output."""
-    click.echo(visible(text))
+    _echo(visible(text))
 
 
 def say(text: object) -> None:
     """Print a line to standard error: standard output is for what the command makes."""
-    click.echo(visible(text), err=True)
+    _echo(visible(text), err=True)
 
 
 def error(problem: object) -> None:
     """Print an error to standard error; further lines of it cannot be taken for others."""
-    click.echo("Error: " + visible(problem, keep="\n").replace("\n", "\n    "), err=True)
+    _echo("Error: " + visible(problem, keep="\n").replace("\n", "\n    "), err=True)
+
+
+def _echo(text: str, *, err: bool = False) -> None:
+    # Named, because click takes a stream that is ASCII for a mistake, and writes UTF-8 to it.
+    click.echo(text, sys.stderr if err else sys.stdout)
 
 
 def json(document: str) -> None:
     """Print a JSON document as a line, in ASCII where standard output is not UTF-8."""
     encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "")
-    click.echo(visible_json(document, ascii_only=encoding != "utf8"))
+    _echo(visible_json(document, ascii_only=encoding != "utf8"))
 
 
 def data(text: str) -> None:
     """Print what a program reads, as it is; to a terminal, made visible."""
-    click.echo(visible(text, keep="\n") if is_terminal(sys.stdout) else text, nl=False)
+    click.echo(visible(text, keep="\n") if is_terminal(sys.stdout) else text, sys.stdout, nl=False)
 
 
 def render(content: RenderableType, *, err: bool = False) -> None:
@@ -95,37 +100,39 @@ class Rows:
     def __init__(
         self, columns: Sequence[Column], rows: Sequence[Sequence[str]], title: str = ""
     ) -> None:
-        self._columns = columns
+        self._columns = [replace(column, name=visible(column.name)) for column in columns]
         self._rows = [[visible(value) for value in row] for row in rows]
         self._title = visible(title)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if self._title:
             yield Text(self._title, overflow="fold")
-        fits = self._needed() <= options.max_width
-        yield from (self._table(),) if fits else self._stacked(options.max_width)
-
-    def _needed(self) -> int:
-        widths = 0
+        widths = [self._width(place) for place in range(len(self._columns))]
+        whole = sum(widths) + 2 * len(widths)  # a space on either side
         for place, column in enumerate(self._columns):
-            cells = (cell_len(text) for text in (column.name, *(row[place] for row in self._rows)))
-            # A space on either side.
-            widths += 2 + (min(LEAST_TEXT, max(cells)) if column.cut else max(cells))
-        return widths
+            if column.cut and whole > options.max_width:
+                cut = max(min(LEAST_TEXT, widths[place]), widths[place] - whole + options.max_width)
+                whole += cut - widths[place]
+                widths[place] = cut
+        fits = whole <= options.max_width
+        yield from (self._table(widths),) if fits else self._stacked(options.max_width)
 
-    def _table(self) -> Table:
+    def _width(self, place: int) -> int:
+        texts = (self._columns[place].name, *(row[place] for row in self._rows))
+        return max(map(cell_len, texts))
+
+    def _table(self, widths: Sequence[int]) -> Table:
         table = Table(box=None, show_header=any(column.name for column in self._columns))
-        for column in self._columns:
-            table.add_column(
-                Text(column.name), justify="right" if column.right else "left", no_wrap=True
-            )
+        for column, width in zip(self._columns, widths, strict=True):
+            side: Literal["left", "right"] = "right" if column.right else "left"
+            table.add_column(Text(column.name), justify=side, no_wrap=True, width=width)
         for row in self._rows:
             table.add_row(*map(Text, row))
         return table
 
     def _stacked(self, width: int) -> Iterator[Text]:
         for row in self._rows:
-            yield Text(row[0], overflow="fold")
+            yield Text(f"{self._columns[0].name} {row[0]}".strip(), overflow="fold")
             packed = ""
             for column, value in zip(self._columns[1:], row[1:], strict=True):
                 part = f"{column.name} {value}".strip()

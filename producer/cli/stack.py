@@ -65,7 +65,10 @@ def demo(ctx: click.Context, keep: str | None) -> None:
     sample = _sample()
     with tempfile.TemporaryDirectory(prefix="rerankq-") as scratch:
         folder = Path(keep) if keep else Path(scratch)
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise errors.InvalidInput(f"--keep {keep}: {error.strerror}") from error
         with LocalStack(
             Settings.load(),
             Path(scratch),
@@ -88,7 +91,8 @@ def demo(ctx: click.Context, keep: str | None) -> None:
             )
             _show_examples(sample, results)
             if not keep:
-                printing.line("\nThe files were temporary: --keep FOLDER keeps them.")
+                printing.line("")
+                printing.line("The files were temporary: --keep FOLDER keeps them.")
             printing.line("stopping")
 
 
@@ -125,7 +129,8 @@ def _show_examples(sample: Path, results: Path, queries: int = 4, documents: int
     with results.open() as lines:
         for line, _ in zip(lines, range(queries), strict=False):
             ranking = json.loads(line)
-            printing.line(f"\n{questions[ranking['query_id']]}")
+            printing.line("")
+            printing.line(f"{questions[ranking['query_id']]}")
             for document in ranking["documents"][:documents]:
                 name, was = document["id"], document["index"] + 1
                 mark = "*" if (ranking["query_id"], name) in answers else " "

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -177,3 +181,39 @@ def test_a_setting_that_does_not_parse_is_named() -> None:
 
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "RERANKQ_MAX_PAIRS_PER_JOB" in done.stderr
+
+
+def test_ctrl_c_ends_a_wait_with_a_line(lonely: dict[str, str], documents: str) -> None:
+    command = [*("submit", *QUERY, "--documents", documents, "--wait", "60")]
+    with subprocess.Popen(
+        [sys.executable, "-m", "producer", *command],
+        env=os.environ | lonely,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("job ")
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == "Interrupted."
+    assert "Traceback" not in said
+
+
+def test_documents_and_ids_cannot_move_the_cursor(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    file = tmp_path / "documents.jsonl"
+    harmful = "\x1b[2J\x9b31m\u202egpj\a"
+    file.write_text(json.dumps({"id": "d1", "text": f"{harmful}a title"}, ensure_ascii=False))
+
+    done = rerankq(
+        *("submit", "--query", harmful, "--documents", str(file), "--wait", "60"),
+        environment=environment,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "a title" in done.stdout
+    assert "\\x1b[2J" in done.stdout
+    assert (done.stdout + done.stderr).replace("\n", "").isprintable()

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import subprocess
+import sys
+from contextlib import suppress
 
 import pytest
 
@@ -39,6 +43,37 @@ def test_a_dead_letter_says_why_and_how_often(environment: dict[str, str], dead:
     assert ABSENT in letter["message"]
     assert dead in run(environment, "list").stdout
     assert "model_unavailable" in shown.stdout
+
+
+def test_a_list_is_whole_in_a_pipe_and_at_a_narrow_terminal(
+    environment: dict[str, str], dead: str
+) -> None:
+    listed = run(environment, "list", "--json").stdout.splitlines()
+    (letter,) = [each for each in map(json.loads, listed) if each["job_id"] == dead]
+
+    # In a pipe, a letter is a line
+    (line,) = [
+        line for line in run(environment, "list").stdout.splitlines() if line.startswith(f" {dead}")
+    ]
+    for value in (dead, "model_unavailable", letter["message"]):
+        assert value in line
+
+    # At a terminal of 80 columns, it is a few
+    ours, terminal = pty.openpty()
+    command = [sys.executable, "-m", "producer", "dead", "list", "--limit", "1"]
+    with subprocess.Popen(
+        command, env=os.environ | environment | {"COLUMNS": "80"}, stdout=terminal
+    ) as process:
+        os.close(terminal)
+        shown = b""
+        # Linux says so when the other side is closed.
+        with suppress(OSError):
+            while part := os.read(ours, 4096):
+                shown += part
+    os.close(ours)
+    assert process.returncode == 0
+    assert dead in shown.decode()
+    assert "".join(letter["message"].split()) in "".join(shown.decode().split())
 
 
 def test_a_dead_letter_is_done_with_another_model(

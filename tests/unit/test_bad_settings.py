@@ -8,6 +8,7 @@ from contract.errors import InvalidInput
 from contract.settings import Settings
 from contract.variables import COMMANDS
 from producer.cli import main
+from worker import connection
 from worker.settings import WorkerSettings
 
 URL, PASSWORD = "RERANKQ_REDIS_URL", "hunter2"
@@ -238,3 +239,17 @@ def test_every_variable_of_a_worker_is_known_to_the_command_line(
 
 def test_every_command_is_known_to_workers() -> None:
     assert {name.upper() for name in main.commands} == set(COMMANDS)
+
+
+def test_a_worker_warns_of_variables_that_nobody_knows(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RERANKQ_THREAD", "RERANKQ_RESCORE_WINDOW", "RERANKQ_THREADS", "RERANKQ_RESCOR"):
+        monkeypatch.setenv(name, "1")
+
+    connection._warn_of_unknown_variables()
+
+    assert [message.partition(" ")[0] for message in caplog.messages] == [
+        *("RERANKQ_RESCOR", "RERANKQ_THREAD")
+    ]
+    assert caplog.messages[1].endswith("did you mean RERANKQ_THREADS?")
