@@ -20,8 +20,6 @@ from producer.rescore import LEAST_PAIRS, MOST_PAIRS, Options
 from producer.staging import Counts, Staging
 from producer.tally import Tally
 
-say = printing.say
-
 #: Off a terminal, a line at most this often.
 LINE_EVERY_S = 10.0
 
