@@ -172,8 +172,10 @@ def _check_tokenizer(encoder: CrossEncoder) -> None:
             "it has no tokenizer: tokenizer.json is missing, or holds no words",
             "put the tokenizer's files beside the weights",
         )
-    largest = max(tokenizer.get_vocab().values())
-    rows = encoder.model.get_input_embeddings().num_embeddings
+    weight = getattr(encoder.model.get_input_embeddings(), "weight", None)
+    if weight is None:  # a model that reads characters
+        return
+    largest, rows = max(tokenizer.get_vocab().values()), len(weight)
     if largest >= rows:
         raise Unfit(
             f"its tokenizer has ids up to {largest:,}, and its weights embed {rows:,}",

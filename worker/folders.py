@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,11 @@ LFS_POINTER = b"version https://git-lfs"
 #: In errors of transformers and sentence-transformers about a model that has code of its own, and
 #: in torch's about a pickle that holds more than tensors.
 REMOTE_CODE, PICKLE = "remote_code", "weights_only"
+#: Loggers that warn of an activation function that is not torch's.
+_ADVISERS = (
+    "sentence_transformers.cross_encoder.model",
+    "sentence_transformers.base.modules.dense",
+)
 FETCH_AGAIN = "fetch the model's files again"
 
 
@@ -33,6 +41,29 @@ def complaint(folder: Path | None, error: Exception) -> Unfit | None:
             "use its weights in the safetensors format",
         )
     return None
+
+
+@contextmanager
+def in_our_words() -> Iterator[None]:
+    """Keep warnings of sentence-transformers from advising to trust a model's code."""
+    loggers = [logging.getLogger(name) for name in _ADVISERS]
+    for each in loggers:
+        each.addFilter(_reword)
+    try:
+        yield
+    finally:
+        for each in loggers:
+            each.removeFilter(_reword)
+
+
+def _reword(record: logging.LogRecord) -> bool:
+    if REMOTE_CODE in record.getMessage():
+        record.msg = (
+            "The model names an activation function of its own, and rerankq runs no code of a"
+            " model: its scores are without that function"
+        )
+        record.args = ()
+    return True
 
 
 def _files(folder: Path) -> Unfit | None:
@@ -53,11 +84,12 @@ def _config(folder: Path) -> Unfit | None:
                 "merge it into its base model, and save that",
             )
         return Unfit("it has no config.json: it is no model of transformers")
-    try:
-        config = json.loads(path.read_bytes())
-    except ValueError as error:
-        return Unfit(f"its config.json is not JSON ({error})", FETCH_AGAIN)
-    return _architecture(config)
+    for each in sorted(folder.glob("*.json")):
+        try:
+            json.loads(each.read_bytes())
+        except ValueError as error:
+            return Unfit(f"its {each.name} is not JSON ({error})", FETCH_AGAIN)
+    return _architecture(json.loads(path.read_bytes()))
 
 
 def _architecture(config: Any) -> Unfit | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import textwrap
 import time
 from pathlib import Path
 
@@ -20,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 #: The small model that ships with this package, by the name a job asks for it.
 BUNDLED = "bundled"
+#: Of a foreign error in a message: some list all architectures there are.
+REASON_CHARS = 400
 BUNDLED_PATH = Path(__file__).parent / "rerank-tiny-en"
 
 
@@ -107,7 +110,7 @@ def _ask_hub(model: str) -> None:
 
 
 def _read(source: str, device: str, dtype: torch.dtype, *, local_files_only: bool) -> CrossEncoder:
-    with fitness.quiet_transformers():
+    with fitness.quiet_transformers(), folders.in_our_words():
         return CrossEncoder(
             source,
             device=device,
@@ -126,6 +129,8 @@ def _unavailable(model: str, error: Exception) -> str:
     name = model.removesuffix(INT8)
     if found := folders.complaint(_folder(name), error):
         return unusable(model, found)
+    if is_path(name) and _folder(name):
+        return unusable(model, error)
     reason = _one_line(error)
     if not is_path(model) and "@" in name:
         reason = f"no revision can be named; {reason}"
@@ -153,4 +158,4 @@ def _folder(name: str) -> Path | None:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return textwrap.shorten(str(error), REASON_CHARS, placeholder=" ...") or type(error).__name__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -299,6 +300,57 @@ def config_is_not_json(folder: Path) -> str:
 def config_is_a_list(folder: Path) -> str:
     path = tiny_models.bert(folder)
     (folder / "config.json").write_text("[]")
+    return path
+
+
+def tokenizer_is_not_json(folder: Path) -> str:
+    path = tiny_models.bert(folder)
+    (folder / "tokenizer.json").write_text("{oops")
+    return path
+
+
+def changed(**config: object) -> Callable[[Path], str]:
+    """Return how to make a BERT whose config.json says something else."""
+
+    def make(folder: Path) -> str:
+        path = tiny_models.bert(folder)
+        tiny_models.edit_json(folder / "config.json", **config)
+        return path
+
+    return make
+
+
+of_images = changed(model_type="vit", architectures=["ViTForImageClassification"])
+quantized = changed(quantization_config={"quant_method": "gptq", "bits": 4})
+unknown_activation = changed(sentence_transformers={"activation_fn": "torch.nn.Nope"})
+
+
+def one_token_type(folder: Path) -> str:
+    return tiny_models.bert(folder, type_vocab_size=1)
+
+
+def negative_length(folder: Path) -> str:
+    path = tiny_models.bert(folder)
+    tiny_models.edit_json(folder / "tokenizer_config.json", model_max_length=-1)
+    return path
+
+
+def no_pickle(folder: Path) -> str:
+    path = no_weights(folder)
+    (folder / "pytorch_model.bin").write_bytes(b"PK\x03\x04 and no archive")
+    return path
+
+
+class Runs:
+    """Unpickling it would end the process."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os._exit, (1,)
+
+
+def running_pickle(folder: Path) -> str:
+    path = no_weights(folder)
+    torch.save({"weight": Runs()}, folder / "pytorch_model.bin")
     return path
 
 

@@ -76,6 +76,14 @@ BAD: dict[str, tuple[Callable[[Path], str], str]] = {
     "no config.json": (odd_models.no_config, "config.json"),
     "config.json is not JSON": (odd_models.config_is_not_json, "config.json"),
     "config.json is a list": (odd_models.config_is_a_list, "config.json"),
+    "tokenizer.json is not JSON": (odd_models.tokenizer_is_not_json, "tokenizer.json is not JSON"),
+    "a model of images": (odd_models.of_images, "AutoModelForSequenceClassification"),
+    "another number of token types": (odd_models.one_token_type, "index out of range"),
+    "a pickle that runs code": (odd_models.running_pickle, "hold more than tensors"),
+    "a pickle that is none": (odd_models.no_pickle, "PytorchStreamReader failed"),
+    "quantized": (odd_models.quantized, "optimum"),
+    "activation unknown to torch": (odd_models.unknown_activation, "Nope"),
+    "maximum length below zero": (odd_models.negative_length, "it reads -1 tokens"),
     "architecture unknown": (odd_models.unknown_type, "never-heard-of"),
     "code of its own": (odd_models.remote_code, "rerankq runs no code of a model"),
     "weights empty": (odd_models.empty_weights, "model.safetensors"),
@@ -137,6 +145,19 @@ def test_nothing_but_the_error_says_what_is_wrong(
         Scorer(path)
     assert caplog.messages == []
     assert "LOAD REPORT" not in capfd.readouterr().err
+
+
+def test_an_activation_function_that_is_code_of_the_models_is_left_out_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tiny_models.bert(tmp_path)
+    expected = Scorer(path, threads=1, max_batch_tokens=512).score(PAIRS)
+    theirs = {"activation_fn": "theirs.Activation"}
+    tiny_models.edit_json(tmp_path / "config.json", sentence_transformers=theirs)
+    with caplog.at_level(logging.WARNING):
+        assert Scorer(path, threads=1, max_batch_tokens=512).score(PAIRS) == expected
+    assert "rerankq runs no code of a model" in caplog.text
+    assert "trust_remote_code" not in caplog.text
 
 
 # Sound models
