@@ -11,28 +11,60 @@ from contract.records import Exchange, Records
 #: Clocks that differ by less do no harm: timeouts are longer.
 SKEW_S = 5.0
 
+#: The first version that has all commands which kombu uses.
+OLDEST_VERSION = (6, 2)
+
 
 def look(records: Records) -> Exchange[tuple[str, ...]]:
     """Return what is wrong with Redis' settings and the clocks, as far as Redis tells."""
 
     def send(pipe: Any) -> None:
         pipe.time()
-        pipe.info("memory")
-        pipe.info("persistence")
+        pipe.info()
         pipe.zrange(records.keys.unacked_index, 0, 0, desc=True, withscores=True)
 
     def read(replies: list[Any]) -> tuple[str, ...]:
-        (seconds, micros), memory, persistence, held = replies
+        (seconds, micros), info, held = replies
         now = seconds + micros / 1e6
         return (
-            *_of_memory(memory),
-            *_of_persistence(persistence),
+            *of_server(info),
+            *_of_memory(info),
+            *_of_persistence(info),
             *_of_clock("this machine", time.time() - now),
             # A worker that takes a message notes when, by its own clock.
             *_of_clock("a worker", max(0.0, held[0][1] - now) if held else 0.0),
         )
 
     return Exchange(send, read)
+
+
+def clock() -> Exchange[tuple[str, ...]]:
+    """Return whether the clock of this machine differs from that of Redis."""
+
+    def read(replies: list[Any]) -> tuple[str, ...]:
+        seconds, micros = replies[0]
+        return tuple(_of_clock("this machine", time.time() - seconds - micros / 1e6))
+
+    return Exchange(lambda pipe: pipe.time(), read)
+
+
+def of_server(info: Mapping[str, Any]) -> Iterator[str]:
+    """Return what makes a server unfit, whatever its settings."""
+    version = str(info.get("redis_version", ""))
+    if (numbers := _numbers(version)) and numbers < OLDEST_VERSION:
+        needed = ".".join(map(str, OLDEST_VERSION))
+        yield f"Redis {version} is too old: {needed} or newer is needed"
+    if info.get("redis_mode") == "cluster" or info.get("cluster_enabled") == 1:
+        yield "Redis runs in cluster mode, which is not supported: use a single server"
+    if info.get("role") == "slave":
+        yield "this Redis is a replica, which accepts no jobs: name its primary in RERANKQ_REDIS_URL"
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    try:
+        return tuple(map(int, version.split(".")))
+    except ValueError:
+        return ()
 
 
 def _of_memory(info: Mapping[str, Any]) -> Iterator[str]:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import Any
 
 from celery import signals
 from celery.worker.control import Panel
+
+from contract import mistakes
+from contract.errors import RerankError
+from worker.connection import MAIN_TIMEOUT_S, records, store
+
+logger = logging.getLogger(__name__)
 
 #: Commands of remote control that let a worker do what its settings do not say: keep other time
 #: limits than those that its leases and timeouts fit, read other queues, or run other code.
@@ -30,3 +37,12 @@ def _restart_as_started(**_: Any) -> None:
     It executes `sys.argv`, which for `python -m celery` is the path of a file that cannot be run.
     """
     sys.argv = sys.orig_argv[1:]
+
+
+@signals.celeryd_after_setup.connect
+def _warn_of_server(**_: Any) -> None:
+    try:
+        for warning in store(MAIN_TIMEOUT_S).do(mistakes.look(records)):
+            logger.warning("Warning: %s", warning)
+    except RerankError as error:
+        logger.warning("The settings of Redis cannot be checked: %s", error)

@@ -20,7 +20,7 @@ import redis
 from celery import bootsteps
 from kombu.exceptions import OperationalError
 
-from contract import names
+from contract import mistakes, names
 from contract.errors import RedisUnavailable
 from contract.records import Exchange, Records
 from contract.store import JobStore
@@ -87,6 +87,7 @@ class Sweeper(bootsteps.StartStopStep):
 
     def __init__(self, consumer: Any, **_: Any) -> None:
         self._entry: Any = None
+        self._clock_is_off = False
 
     def start(self, consumer: Any) -> None:
         self._entry = consumer.timer.call_repeatedly(settings.sweep_every_s, self._sweep)
@@ -99,11 +100,19 @@ class Sweeper(bootsteps.StartStopStep):
     def _sweep(self) -> None:
         began = time.monotonic()
         try:
+            self._check_clock()
             sweep(store(MAIN_TIMEOUT_S), send_again)
         except (RedisUnavailable, OperationalError, redis.RedisError) as error:
             logger.warning("Lost jobs were not looked for: %s", error)
         if (took_s := time.monotonic() - began) > 1:
             logger.warning("Looking for lost jobs took %.1f s", took_s)
+
+    def _check_clock(self) -> None:
+        """Warn when the clock of this machine has been moved, and not at every sweep after that."""
+        warnings = store(MAIN_TIMEOUT_S).do(mistakes.clock())
+        for warning in warnings if not self._clock_is_off else ():
+            logger.warning("Warning: %s", warning)
+        self._clock_is_off = bool(warnings)
 
 
 app.steps["consumer"].add(Sweeper)

@@ -79,7 +79,7 @@ NOT_THE_WORKERS = {
     "drop a dead letter": ("ZREM", KEYS.dead, "j"),
     "wait for results": ("SUBSCRIBE", KEYS.done),
     "empty the queue": ("DEL", QUEUE),
-    "ask for memory": ("INFO", "memory"),
+    "ask for settings": ("CONFIG", "GET", "maxmemory"),
 }
 #: Of either of theirs: Flower looks, and asks the workers.
 NOT_FLOWERS = {
