@@ -57,7 +57,7 @@ def of_server(info: Mapping[str, Any]) -> Iterator[str]:
     if info.get("redis_mode") == "cluster" or info.get("cluster_enabled") == 1:
         yield "Redis runs in cluster mode, which is not supported: use a single server"
     if info.get("role") == "slave":
-        yield "this Redis is a replica, which accepts no jobs: name its primary in RERANKQ_REDIS_URL"
+        yield "this Redis is a replica and accepts no jobs: RERANKQ_REDIS_URL must name its primary"
 
 
 def _numbers(version: str) -> tuple[int, ...]:
