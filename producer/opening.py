@@ -53,7 +53,8 @@ def lines(path: str) -> Iterator[tuple[int, bytes]]:
         with _opened(path) as readline:
             while raw := readline(MOST_LINE_BYTES):
                 number += 1
-                _check(raw, number)
+                if number == 1 or b"\0" in raw or len(raw) >= MOST_LINE_BYTES:
+                    _check(raw, number)
                 yield number, raw
     except _Refused as error:
         raise InvalidInput(f"{shown(path)}:{error}") from error

@@ -368,6 +368,38 @@ def test_a_directory_a_missing_and_a_closed_file_are_named(tmp_path: Path) -> No
         assert refusal(done, tmp_path) == said.replace("{folder}/", "")
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "docs: the file is empty"),
+        (b"\x28\xb5\x2f\xfd", "docs: this is a zstd file; unpack it first: zstd -d"),
+        (b"one\ncaf\xe9\n", "docs:2: byte 0xe9 in column 4 is not UTF-8"),
+        (RUN, "docs:1: this looks like a TREC run, which is for --run"),
+        (REQUEST, "docs:1: this looks like queries with their documents, which are for --input"),
+        ('{"id": "d1", "text": "a"}\n{"id": "d1", "text": "b"}\n', "docs:2: document id 'd1'"),
+        ('{"id": "d1", "text": "a"}\n{"id": "d2"}\n', "docs:2: text: is missing"),
+        ('{\n  "id": "d1",\n  "text": "a"\n}\n', "docs:1: not JSON"),
+    ],
+)
+def test_bad_documents_to_submit_are_one_line(
+    tmp_path: Path, content: str | bytes, said: str
+) -> None:
+    docs = write(tmp_path / "docs", content)
+    command = ["submit", "--query", "q", "--documents", str(docs)]
+    done = CliRunner().invoke(main, command, env=NOWHERE)
+    assert refusal(done, tmp_path).startswith(said)
+
+
+def test_compare_names_a_bad_file_in_the_same_way(tmp_path: Path) -> None:
+    for each, text in GOOD.items():
+        write(tmp_path / each, text)
+    write(tmp_path / "run", RUN.replace("tag\nq1", "tagq1"))
+    files = [part for each in GOOD for part in (f"--{each}", str(tmp_path / each))]
+    command = ["compare", *files, "--model", "a", "--model", "b"]
+    done = CliRunner().invoke(main, command, env=NOWHERE)
+    assert refusal(done, tmp_path).startswith("run:1: a second record in the line, from 'tagq1'")
+
+
 LINES = [name for name, (_, _, start, _) in BAD_FILES.items() if start.split(":")[1].isdigit()]
 
 

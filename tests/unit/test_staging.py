@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -169,6 +169,25 @@ def test_of_many_unknown_documents_the_first_five_are_named(files: Files) -> Non
         load(made, files, run)
     assert "1,200 documents not in" in str(caught.value)
     assert str(caught.value).endswith(": x0, x1, x2, x3, x4, ...; its ids are such as 'd1', 'd2'")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_line_of_a_run_is_staged_or_counted(files: Files, seed: int) -> None:
+    random_ = random.Random(seed)
+    kinds: list[Callable[[], str]] = [
+        lambda: f"q{random_.randint(1, 3)} Q0 d{random_.randint(1, 3)} 1 {random_.random()} t",
+        lambda: f"q1 Q0 d7{random_.randint(1, 3)} 1 {random_.random()} t",
+        lambda: f"q9{random_.randint(1, 3)} Q0 d1 1 {random_.random()} t",
+        lambda: "q1 Q0 d1 1 nan t",
+        lambda: "q1 Q0 d1 1 2.5 tq1 Q0 d2 1 2.5 t",
+        lambda: "q1\tQ0\td 1\t1\t2.5\tt",
+        lambda: "nonsense",
+        lambda: "q1 Q0 d\u00a01 1 2.5 t",
+    ]
+    run = ["q1 Q0 d1 1 5 t", *(random_.choice(kinds)() for _ in range(200))]
+    with staging(skip=True) as (made, bad):
+        load(made, files, "\n".join(run), queries=f"{QUERIES}q3\tthree\n")
+        assert made.counts().pairs + bad.count == len(run)
 
 
 def test_records_of_no_use_to_the_run_are_counted(files: Files) -> None:
