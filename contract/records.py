@@ -228,15 +228,9 @@ class Records:
         the error that says so.
         """
 
-        def send(pipe: Any) -> None:
-            for job_id in job_ids:
-                pipe.get(self.keys.outcome(job_id))
-                pipe.hmget(self.keys.job(job_id), ("state", "split"))
-
         def read(replies: list[Any]) -> dict[str, jobs.Ended]:
             found: dict[str, jobs.Ended] = {}
-            for job_id, body, fields in zip(job_ids, replies[::2], replies[1::2], strict=True):
-                state, split = fields
+            for job_id, (body, state, split) in zip(job_ids, replies[0], strict=True):
                 if body is not None:
                     found[job_id] = _read_outcome(job_id, body)
                 elif split is not None:
@@ -247,7 +241,8 @@ class Records:
                     found[job_id] = _expired(job_id, state.decode())
             return found
 
-        return Exchange(send, read)
+        keys = [key for each in job_ids for key in (self.keys.outcome(each), self.keys.job(each))]
+        return self.script(scripts.OUTCOMES, keys, (), read)
 
     def status(self, job_id: str) -> Exchange[jobs.JobStatus]:
         """Return the state of a job that none stand for. Raises `JobNotFound` when read."""

@@ -267,6 +267,22 @@ return 1
 """
 )
 
+#: KEYS the outcome and the job of each id. Returns for each the outcome, or '' if its key holds
+#: something else, the state, and how the job is split, if several others stand for it.
+OUTCOMES = """
+local function field(key, name)
+  local value = redis.pcall('HGET', key, name)
+  return type(value) == 'string' and value
+end
+local found = {}
+for place = 1, #KEYS, 2 do
+  local outcome = redis.pcall('GET', KEYS[place])
+  if type(outcome) == 'table' then outcome = '' end
+  found[#found + 1] = {outcome, field(KEYS[place + 1], 'state'), field(KEYS[place + 1], 'split')}
+end
+return found
+"""
+
 #: KEYS job outcome payload dead; ARGV id, ttl of what stays. A dead letter is none afterwards:
 #: without its payload it could not be tried again. A job that others stand for is removed: returns
 #: how it was split.

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 #: With no news for this long, the workers are asked whether they are there.
 QUIET_S = 10.0
+#: After so many refusals, what is in flight is left to expire.
+MOST_REFUSALS = 3
 #: How often a job that was lost, not scored, is sent again.
 RESENDS = 3
 #: Codes of failures that say so: of a run that is taken up, somebody gave up its jobs meanwhile, or
@@ -130,11 +132,17 @@ class Window:
 
     def cancel_all(self) -> None:
         """Cancel what is in flight, as far as Redis still answers."""
-        with suppress(RerankError):
-            for job_id in (*self._in_flight, *self._held):
+        refusals = 0
+        for job_id in (*self._in_flight, *self._held):
+            try:
                 with suppress(JobNotFound):
                     self._client.cancel(job_id)
                 self._client.forget(job_id)
+            except RerankError:
+                # One may be refused for its own sake; if all are, Redis is away.
+                refusals += 1
+                if refusals == MOST_REFUSALS:
+                    return
 
     def close(self) -> None:
         """End the subscription."""

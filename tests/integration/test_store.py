@@ -595,6 +595,25 @@ def test_an_outcome_that_cannot_be_read_is_an_error_and_spares_the_others(
     assert found["good"] == result_of("good")
 
 
+@pytest.mark.parametrize("spoilt", ["outcome", "job"])
+def test_a_key_that_holds_something_else_spares_the_other_outcomes(
+    do: Do, records: Records, client: redis.Redis, spoilt: str
+) -> None:
+    for name in ("j", "good"):
+        do(records.accept(job(name)))
+        do(records.finish(result_of(name)))
+    keys = [records.keys.outcome("j"), records.keys.job("j")]
+    client.delete(*keys)
+    client.lpush(keys[spoilt == "job"], "something else")
+    client.expire(keys[spoilt == "job"], 60)
+
+    found = do(records.outcomes(["j", "good"]))
+
+    kind = PayloadInvalid if spoilt == "outcome" else JobNotFound
+    assert isinstance(found["j"], kind)
+    assert found["good"] == result_of("good")
+
+
 def test_an_unknown_job_has_no_status(do: Do, records: Records) -> None:
     with pytest.raises(JobNotFound, match="never-was"):
         do(records.status("never-was"))
