@@ -9,21 +9,27 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from contract.names import Keys
 from tests.acceptance.faults.parts import Server
 from tests.processes import children_of
+from tests.soak.clocks import Clock
 
 
 class Worker:
     """A worker that is started again whenever it has ended, as a supervisor would."""
 
-    def __init__(self, name: str, environment: Mapping[str, str], folder: Path) -> None:
+    def __init__(
+        self, name: str, environment: Mapping[str, str], folder: Path, clock: Clock | None = None
+    ) -> None:
         self.name = name
-        self._environment = os.environ | environment
+        #: Its own, if clocks can be moved here.
+        self.clock = clock
+        self._environment = {**os.environ, **environment, **(clock.environment if clock else {})}
         self._log = (folder / f"{name}.log").open("wb")
         self.process = self._start()
         self.starts = 1
@@ -76,6 +82,9 @@ class Faults:
         self._workers = workers
         self._keys = keys
         self._rng = rng
+        #: Ids of jobs whose callers have had them forgotten.
+        self.forgotten: Collection[str] = ()
+        self._seen: list[tuple[str, bytes]] = []
         self.weights: dict[Callable[[], object], int] = {
             self.kill_a_child: 6,
             self.kill_a_worker: 1,
@@ -88,7 +97,11 @@ class Faults:
             self.deliver_a_message_twice: 3,
             self.put_garbage_on_the_queue: 3,
             self.take_memory_from_a_child: 3,
+            self.deliver_an_old_message: 5,
+            self.expire_a_forgotten_job: 2,
         }
+        if any(worker.clock for worker in workers):
+            self.weights[self.step_a_clock] = 4
 
     def strike(self) -> str:
         """Have one of them happen; gives its name."""
@@ -134,8 +147,31 @@ class Faults:
         for name in self._keys.queue_lists:
             message = self._server.admin.lindex(name, -1)
             if isinstance(message, bytes):
+                self._seen.append((name, message))
                 self._server.admin.rpush(name, message)
                 return
+
+    def deliver_an_old_message(self) -> None:
+        """As a message is that a worker took long ago; its job may be done and forgotten."""
+        self._remember_messages()
+        for name, message in self._rng.sample(self._seen, min(3, len(self._seen))):
+            self._server.admin.rpush(name, message)
+
+    def _remember_messages(self) -> None:
+        for name in self._keys.queue_lists:
+            messages: Any = self._server.admin.lrange(name, -20, -1)
+            self._seen += [(name, message) for message in messages]
+
+    def expire_a_forgotten_job(self) -> None:
+        """Its small state goes, while copies of its message may be about."""
+        self._remember_messages()
+        for job_id in list(self.forgotten)[-5:]:
+            self._server.admin.delete(self._keys.job(job_id))
+
+    def step_a_clock(self) -> None:
+        """Of a worker, by more than the visibility timeout and the leases."""
+        if clock := self._worker().clock:
+            clock.put(self._rng.choice((-7_200, -100, -10, 0, 10, 100, 7_200)))
 
     def put_garbage_on_the_queue(self) -> None:
         garbage = (b"garbage", b"\xff\xfe", b"[]", b"{}", b'{"properties": {}}', b"null")

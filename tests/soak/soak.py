@@ -1,19 +1,21 @@
-"""Many jobs, two workers, a fault every two seconds; at the end the books must balance.
+"""Many jobs, fifty callers, two workers, a fault every two seconds; at the end the books balance.
 
     python -m tests.soak.soak --jobs 1000 --seed 7
 
 Every job that was accepted has ended in exactly one result or failure (lost = 0), which never
 changed (doubled = 0) and has the scores of the model it names, to the last bit (mixed = 0). What
-`rerankq metrics` tells of them is the same (miscounted = 0).
+`rerankq metrics` tells of them is the same (miscounted = 0). Meanwhile callers forget results whose
+messages are still about, somebody retries and drops dead letters, and clocks are put forward and
+back.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import shutil
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -28,6 +30,8 @@ from contract.names import Keys
 from contract.settings import Settings
 from producer.client import RerankClient
 from tests.acceptance.faults.parts import Server
+from tests.soak import clocks
+from tests.soak.callers import Callers, Operator
 from tests.soak.faults import Faults, Worker
 from tests.soak.jobs import Expected, made, smaller_model
 
@@ -63,6 +67,10 @@ class Books:
     #: Jobs by the number of their attempts.
     executions: Counter[int] = field(default_factory=Counter)
     refusals: int = 0
+    forgotten: int = 0
+    #: Commands about dead letters, and what was wrong with those who gave them or called.
+    commands: Counter[str] = field(default_factory=Counter)
+    errors: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
     mixed: list[str] = field(default_factory=list)
@@ -72,7 +80,7 @@ class Books:
     def balanced(self) -> bool:
         """Nothing lost, nothing doubled, nothing mixed, and every job is accounted for."""
         accounted = self.results.total() + self.failures.total() + len(self.lost)
-        return not any(self._wrong) and accounted == self.jobs
+        return not any(self._wrong) and not self.errors and accounted == self.jobs
 
     @property
     def _wrong(self) -> tuple[list[str], ...]:
@@ -85,13 +93,14 @@ class Books:
         return "\n".join(
             (
                 f"jobs         {self.jobs} in {self.seconds:.0f} s",
-                f"results      {of(self.results)}",
+                f"results      {of(self.results)}; forgotten by their callers {self.forgotten}",
                 f"failures     {of(self.failures)}; dead letters {self.dead_letters}",
                 f"faults       {self.faults.total()}: {of(self.faults)}",
                 f"worker       starts {self.worker_starts}; refused submissions {self.refusals}",
+                f"dead ...     {of(self.commands)}",
                 f"executions   of one job: {of(self.executions)}",
                 "lost {}, doubled {}, mixed {}, miscounted {}".format(*map(len, self._wrong)),
-                *(f"  {each}" for wrong in self._wrong for each in wrong),
+                *(f"  {each}" for wrong in (*self._wrong, self.errors) for each in wrong),
             )
         )
 
@@ -120,37 +129,60 @@ class Soak:
                 "RERANKQ_DOWNGRADE_MODEL": str(smaller),
                 "RERANKQ_THREADS": "1",
             }
-            workers = [Worker(name, environment, self._folder) for name in ("one", "two")]
+            library = clocks.built(self._folder)
+            if library is None:
+                self._say("no clock is moved: there is no C compiler (cc)")
+            workers = [
+                Worker(
+                    *(name, environment, self._folder),
+                    clocks.Clock(library, self._folder / f"{name}.clock") if library else None,
+                )
+                for name in ("one", "two")
+            ]
             for worker in workers:
                 stack.callback(worker.end)
             client = stack.enter_context(RerankClient(settings))
             _insist(lambda: client.workers(0.5), lambda found: len(found) == len(workers))
-            self._go(
-                client, Faults(server, workers, Keys("soak"), self._rng), workers, fault_every_s
-            )
+            callers = Callers(client, self._jobs, random.Random(self._rng.random()))
+            faults = Faults(server, workers, Keys("soak"), self._rng)
+            faults.forgotten = callers.forgotten
+            operator = Operator(client, os.environ | environment, random.Random(self._rng.random()))
+            operator.start()
+            try:
+                self._go(client, faults, workers, callers, operator, fault_every_s)
+            finally:
+                operator.end()
+                callers.end()
             self.books.worker_starts = sum(worker.starts for worker in workers)
-            self._count(client, Expected(["bundled", str(smaller)], self._jobs))
+            expected = Expected(["bundled", str(smaller)], self._jobs)
+            self._count(client, expected, callers, operator)
         return self.books
 
     def _go(
-        self, client: RerankClient, faults: Faults, workers: list[Worker], fault_every_s: float
+        self,
+        client: RerankClient,
+        faults: Faults,
+        workers: list[Worker],
+        callers: Callers,
+        operator: Operator,
+        fault_every_s: float,
     ) -> None:
-        began = time.monotonic()
-        submitting = threading.Thread(target=self._submit, args=(client,))
-        submitting.start()
-        due = began
-        while not self._all_ended(client) or submitting.is_alive():
+        began = due = time.monotonic()
+        callers.start()
+        while callers.busy or not self._all_ended(client):
             for worker in workers:
                 worker.see_to_it()
             time.sleep(max(0.0, due - time.monotonic()))
             due = time.monotonic() + fault_every_s
             fault = faults.strike()
             self.books.faults[fault] += 1
+            self._all_ended(client)
             took_s = time.monotonic() - began
             self._say(f"{took_s:6.1f} s  {self._done:4} done, {self._live:2} live  {fault}")
             if time.monotonic() - began > PATIENCE_S + len(self._jobs):
                 break
         self.books.seconds = time.monotonic() - began
+        operator.end()
         deadline = time.monotonic() + PATIENCE_S
         while not self._all_ended(client) and time.monotonic() < deadline:
             for worker in workers:
@@ -163,60 +195,53 @@ class Soak:
         self._done = status.jobs[jobs.JobState.DONE] + status.jobs[jobs.JobState.FAILED]
         return not self._live
 
-    def _submit(self, client: RerankClient) -> None:
-        """At most some dozens at a time, so that faults meet jobs in every state."""
-        for job in self._jobs:
-            while self._live > 60:
-                time.sleep(0.1)
-            while True:
-                try:
-                    client.submit_job(job, priority=self._priority(job))
-                    self._live += 1
-                    break
-                except RerankError as error:
-                    if not error.retryable:
-                        raise
-                    self.books.refusals += 1
-                    time.sleep(0.3)
-
-    def _priority(self, job: jobs.Job) -> int:
-        return (0, 3, 6)[len(job.requests) % 3]
-
-    def _count(self, client: RerankClient, expected: Expected) -> None:
+    def _count(
+        self, client: RerankClient, expected: Expected, callers: Callers, operator: Operator
+    ) -> None:
         books = self.books
+        books.refusals, books.forgotten = callers.refusals, len(callers.forgotten)
+        books.commands = operator.commands
+        books.errors += callers.errors + operator.errors
         letters = {letter.job_id for letter in client.dead_letters(len(self._jobs))}
         books.dead_letters = len(letters)
-        amounts: Counter[str] = Counter()
+        amounts = Counter(operator.counted)
         with client.watch() as watch:
             for job in self._jobs:
-                ended = watch.any_of([job.id], 0).get(job.id)
-                books.executions[client.status(job.id).attempts] += 1
+                ended = callers.forgotten.get(job.id) or watch.any_of([job.id], 0).get(job.id)
                 if isinstance(ended, jobs.Outcome):
                     amounts.update(counters.of_outcome(ended))
+                    made = ended.provenance if isinstance(ended, jobs.JobResult) else ended
+                    books.executions[made.attempts] += 1
                 if isinstance(ended, jobs.JobResult):
-                    role = "downgraded" if ended.provenance.downgraded else "full"
-                    books.results[role] += 1
-                    if not (expected.is_of_one_model(job, ended) and expected.is_whole(job, ended)):
-                        books.mixed.append(job.id)
-                    if ended.provenance.downgraded and not job.allow_downgrade:
-                        books.mixed.append(f"{job.id} must not be downgraded")
+                    self._check(job, ended, expected)
                     if job.id in letters:
                         books.doubled.append(f"{job.id} has a result and is a dead letter")
                 elif isinstance(ended, jobs.Failure):
                     books.failures[ended.code] += 1
-                    if job.id not in letters:
+                    if job.id not in letters | operator.dropped:
                         books.lost.append(f"{job.id} failed ({ended.code}) and is no dead letter")
                 else:
                     books.lost.append(f"{job.id}: {ended!r}")
-        amounts[counters.JOBS_ACCEPTED.of()] = len(self._jobs)
-        amounts[counters.ATTEMPTS.of()] = sum(books.executions.elements())
-        status = client.status()
+        self._compare(client.status(), amounts)
+
+    def _check(self, job: jobs.Job, result: jobs.JobResult, expected: Expected) -> None:
+        downgraded = result.provenance.downgraded
+        self.books.results["downgraded" if downgraded else "full"] += 1
+        if not (expected.is_of_one_model(job, result) and expected.is_whole(job, result)):
+            self.books.mixed.append(job.id)
+        if downgraded and not job.allow_downgrade:
+            self.books.mixed.append(f"{job.id} must not be downgraded")
+
+    def _compare(self, status: jobs.QueueStatus, amounts: Counter[str]) -> None:
+        """What the service has counted, with what there is."""
+        books = self.books
+        amounts[counters.JOBS_ACCEPTED.of()] += len(self._jobs)
+        amounts[counters.ATTEMPTS.of()] += sum(books.executions.elements())
         for what, amount in amounts.items():
             name, _, label = what.partition(" ")
             if (told := status.counters[name].get(label, 0)) != amount:
                 books.miscounted.append(f"{what}: {told:,.0f} instead of {amount:,.0f}")
-        totals = status.jobs
-        ended_in_all = totals[jobs.JobState.DONE] + totals[jobs.JobState.FAILED]
+        ended_in_all = status.jobs[jobs.JobState.DONE] + status.jobs[jobs.JobState.FAILED]
         if ended_in_all != len(self._jobs):
             books.doubled.append(f"{ended_in_all} ends were recorded of {len(self._jobs)} jobs")
 
