@@ -12,7 +12,7 @@ from kombu.transport import TRANSPORT_ALIASES
 
 from contract import names
 from contract.errors import InvalidInput
-from worker import flower, log_format
+from worker import flower, log_format, pools  # noqa: F401 (pools checks --pool)
 from worker.exits import give_up
 from worker.settings import WorkerSettings
 

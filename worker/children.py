@@ -21,7 +21,7 @@ from celery.worker.control import inspect_command
 
 from contract import overview
 from contract.errors import RerankError
-from worker import counts, restart, stage, verdict
+from worker import counts, pools, restart, stage, verdict
 from worker.celery import settings
 from worker.connection import in_passing, records
 
@@ -39,8 +39,9 @@ _children = 1
 def _prepare_parent(sender: Any, **_: Any) -> None:
     global _main_pid, _threads, _children
     _main_pid = os.getpid()
-    _children = sender.concurrency
-    _threads = settings.threads_among(sender.concurrency)
+    pool = pools.kind_of(sender.pool_cls)
+    _children = pools.processes(pool, sender.concurrency)
+    _threads = settings.threads_among(_children)
     # A log is no terminal.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     # Torch is imported before the fork, so that the children share its memory; but nothing is
@@ -50,6 +51,8 @@ def _prepare_parent(sender: Any, **_: Any) -> None:
     # What the collector looks at, it writes to: each child would have a copy of its own.
     gc.collect()
     gc.freeze()
+    if pools.never_says_that_it_starts(pool):
+        _load_models()
 
 
 @signals.worker_process_init.connect
@@ -87,9 +90,10 @@ def readiness(state: Any, **_: Any) -> dict[str, Any]:
     """The children that this worker is to have, and those that live and have their models."""
     # Not those that the pool knows: it may notice the death of one some seconds later. A pool
     # without children scores in the main process.
+    pool = state.consumer.pool
     alive = {os.getpid(), *(child.pid for child in billiard.active_children())}
     return {
-        "children": state.consumer.pool.num_processes,
+        "children": pools.processes(type(pool), pool.num_processes),
         "ready": len(alive & verdict.ready()),
         "model": settings.cross_encoder_model,
         "stage": stage.said(),

@@ -93,7 +93,8 @@ def patiently(exchange: Exchange[T]) -> T:
                     raise
                 logger.warning("Waiting for Redis: %s", error)
                 # After a failover, an open connection may still lead to what is a replica now.
-                store(CHILD_TIMEOUT_S).client.connection_pool.disconnect()
+                # Not those that other threads are using.
+                store(CHILD_TIMEOUT_S).client.connection_pool.disconnect(inuse_connections=False)
                 time.sleep(PAUSE_S)
 
 

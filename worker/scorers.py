@@ -30,6 +30,8 @@ def get(
     nothing says which of them to rank by.
     """
     wanted = (model, device, dtype, max_length)
+    if wanted in _scorers:  # whoever has a loaded model need not wait for another to load
+        return _scorers[wanted]
     with _loading:
         if wanted not in _scorers:
             scorer = Scorer(model, device, threads, max_batch_tokens, dtype, max_length)

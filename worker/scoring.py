@@ -105,11 +105,9 @@ def job_of(job_id: str, started: Started) -> jobs.Job:
 def result(job: jobs.Job, how: Plan, started: Started, lease: Lease) -> jobs.JobResult:
     """Score the job. Raises `ScoringError`, `OutOfMemory`, `TimeLimitExceeded` or `Superseded`."""
     scorer = scorer_of(how.model)
-    scores = scorer.score_counted(
-        [(each.query, candidate.text) for each in job.requests for candidate in each.candidates],
-        lease.check,
-        careful=how.careful,
-    )
+    pairs = [(each.query, candidate.text) for each in job.requests for candidate in each.candidates]
+    with lease.turn():
+        scores = scorer.score_counted(pairs, lease.check, careful=how.careful)
     rankings = _rankings(job, scores)
     return jobs.JobResult(
         job_id=job.id,

@@ -22,7 +22,8 @@ from contract.store import JobStore
 from tests.integration.parts import environment, job, keys_of
 
 DRIVER = """
-import json, os, sys
+import json, os, sys, threading
+from concurrent.futures import ThreadPoolExecutor
 from contract import attempts, jobs
 from contract.errors import TimeLimitExceeded
 from tests.processes import wait_until
@@ -106,11 +107,44 @@ class OutOfMemoryOnce(leases.Lease):
     def job_id(self, _):
         pass
 
-keeper = leases._keeper(os.getpid())
-keeper.lease = failing = OutOfMemoryOnce("kept", token)
+held = leases._keeper(os.getpid()).leases
+held[token] = failing = OutOfMemoryOnce("kept", token)
 wait_until(lambda: failing.looked > 1, "the failure")
 seen["renewed after a failure"] = renewed("kept")
-keeper.lease = None
+del held[token]
+
+# As in a pool of threads
+many = [f"many-{place}" for place in range(20)]
+def attempt(job_id):
+    with leases.kept(job_id, begin(job_id)) as lease:
+        together.wait(30)
+        seen_renewed = renewed(job_id)
+        with lease.turn():
+            alone.append(job_id)
+            assert alone == [job_id]
+            lease.check()
+            alone.remove(job_id)
+    return seen_renewed
+
+alone, together = [], threading.Barrier(len(many))
+with ThreadPoolExecutor(len(many)) as threads:
+    seen["all renewed"] = list(threads.map(attempt, many))
+
+# Waits for its turn while another scores, and is cancelled meanwhile
+with leases.kept("first", begin("first")) as first, leases.kept("next", begin("next")) as waiting:
+    with first.turn(), ThreadPoolExecutor(1) as threads:
+        def wait_in_vain():
+            with waiting.turn():
+                return "scored"
+        turn = threads.submit(wait_in_vain)
+        do(records.finish(failure.model_copy(update={"job_id": "next"})))
+        seen["cancelled while it waits"] = str(turn.exception(30))
+
+slow = leases.Lease("slow", "token")
+slow.began -= settings.soft_time_limit_s + 1
+with slow.turn():
+    slow.check()
+seen["waiting is not scoring"] = slow.seconds < 30
 
 late = leases.Lease("late", "token")
 late.began -= settings.soft_time_limit_s + 1
@@ -131,7 +165,8 @@ def seen(redis_url: str) -> Any:
     )
     with redis.Redis.from_url(redis_url) as client:
         store = JobStore(client, Records(settings))
-        for name in ("kept", "cancelled", "taken"):
+        many = [f"many-{place}" for place in range(20)]
+        for name in ("kept", "cancelled", "taken", "first", "next", *many):
             store.do(store.records.accept(job(name)))
         process = subprocess.run(
             [sys.executable, "-c", DRIVER],
@@ -178,6 +213,20 @@ def test_an_attempt_learns_that_another_has_taken_its_place_and_leaves_it_its_le
 
 def test_a_failure_to_renew_is_not_the_end_of_renewals(seen: Any) -> None:
     assert seen["renewed after a failure"]
+
+
+def test_the_leases_of_all_attempts_of_a_process_are_renewed_and_their_turns_do_not_overlap(
+    seen: Any,
+) -> None:
+    assert seen["all renewed"] == [True] * 20
+
+
+def test_an_attempt_that_waits_for_its_turn_learns_that_its_job_has_ended(seen: Any) -> None:
+    assert seen["cancelled while it waits"] == "job next has ended meanwhile"
+
+
+def test_the_time_limit_begins_with_the_turn(seen: Any) -> None:
+    assert seen["waiting is not scoring"]
 
 
 def test_an_attempt_learns_that_it_takes_too_long(seen: Any) -> None:
