@@ -24,7 +24,7 @@ from contract.settings import Settings
 
 T = TypeVar("T")
 
-#: Connections that the calls of one blocking client share.
+#: Connections that the calls of one client share.
 MAX_CONNECTIONS = 32
 #: A thread waits this long for one of them to become free.
 POOL_WAIT_S = 10.0
@@ -198,31 +198,47 @@ class JobStore:
 
 
 class AsyncJobStore:
-    """Carries exchanges over an asyncio connection; `threads` take the replies apart.
+    """Carries exchanges over asyncio connections; `threads` take the replies apart.
 
-    Unpacking a large result takes long enough for the event loop's others to notice.
+    Unpacking a large result takes long enough for the event loop's others to notice. At most
+    `MAX_CONNECTIONS` exchanges are under way.
     """
 
     def __init__(self, client: Any, records: Records, threads: Executor) -> None:
         self.client = client
         self.records = records
         self.threads = threads
+        self._free = asyncio.Semaphore(MAX_CONNECTIONS)
         self._under_way: set[asyncio.Future[Any]] = set()
 
     async def do(self, exchange: Exchange[T]) -> T:
         """Make the exchange in one transaction. Raises `RedisUnavailable`, and what it reads."""
         pipe = self.client.pipeline(transaction=True)
         exchange.send(pipe)
+        await self._free.acquire()
+        # A caller that is cancelled must not tear the exchange apart in the middle of a reply. It
+        # counts, and its connection is in use, until it has come to its end.
+        execution = asyncio.ensure_future(pipe.execute())
+        self._under_way.add(execution)
+        execution.add_done_callback(self._ended)
         try:
-            # A caller that is cancelled must not tear the exchange apart in the middle of a reply.
-            execution = asyncio.ensure_future(pipe.execute())
-            self._under_way.add(execution)
-            execution.add_done_callback(self._under_way.discard)
             replies = await asyncio.shield(execution)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if execution.cancelled() and task and not task.cancelling():
+                # By somebody who cancels all tasks of the loop, but not this caller.
+                raise RedisUnavailable(
+                    "the exchange with Redis was cancelled: try again"
+                ) from error
+            raise
         except redis.RedisError as error:
             raise translate(error, self.records.settings) from error
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self.threads, exchange.read, replies)
+
+    def _ended(self, execution: asyncio.Future[Any]) -> None:
+        self._under_way.discard(execution)
+        self._free.release()
 
     async def aclose(self) -> None:
         """Let the exchanges under way come to their ends, and close the connection."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import math
+import os
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import chain
 from typing import Any, Self, TypeVar, overload
 
@@ -16,6 +16,7 @@ import redis.asyncio
 
 from contract import dead_letters, jobs, names, overview
 from contract.errors import (
+    ClientUnusable,
     JobNotFound,
     JobSplit,
     MixedModels,
@@ -25,21 +26,15 @@ from contract.errors import (
 )
 from contract.records import Exchange, Records
 from contract.settings import Settings
-from contract.store import AsyncJobStore, connection_options, translate
+from contract.store import AsyncJobStore, closed, connection_options, translate
 from producer import prepare, splitting
 from producer.client import POLL_S, tell, timed_out
 from producer.publish import Publisher
 
 T = TypeVar("T")
 
-# The collector's pauses are the event loop's. What has been imported lives as long as the process:
-# out of the collector's sight, it no longer makes each pause longer.
-gc.collect()
-gc.freeze()
-
-#: Calls at once: a thousand coroutines must not open a thousand connections, nor all run in one
-#: turn of the event loop.
-MAX_CALLS = 32
+#: Submissions at once: a thousand coroutines must not all run in one turn of the event loop.
+MAX_SUBMISSIONS = 32
 #: For what blocks or computes: publishing, packing, unpacking. Few, because each thread that
 #: computes takes its turn with the event loop's.
 THREADS = 2
@@ -50,8 +45,9 @@ READ_AT_ONCE = 20
 class AsyncRerankClient:
     """Submits jobs and awaits their results without blocking the event loop.
 
-    Belongs to the loop in which it is first used. `settings` are read from the environment unless
-    given; `redis_url` replaces theirs.
+    Belongs to the event loop, and to the process, in which it is first used; elsewhere, its methods
+    raise `ClientUnusable`. `settings` are read from the environment unless given; `redis_url`
+    replaces theirs.
     """
 
     def __init__(self, settings: Settings | None = None, *, redis_url: str | None = None) -> None:
@@ -62,12 +58,16 @@ class AsyncRerankClient:
             **connection_options(self.settings, asynchronous=True),
         )
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="rerankq")
+        #: Asking the workers takes a second, and must not keep others from being served.
+        self._asking = ThreadPoolExecutor(1, thread_name_prefix="rerankq-ask")
+        self._questions: dict[Any, asyncio.Task[tuple[str, ...]]] = {}
         self._store = AsyncJobStore(self._redis, self._records, self._threads)
-        self._submissions = asyncio.Semaphore(MAX_CALLS)
-        self._exchanges = asyncio.Semaphore(MAX_CALLS)
+        self._submissions = asyncio.Semaphore(MAX_SUBMISSIONS)
         self._publisher = Publisher(self.settings)
         self._waits = _Waits(self._redis, self._do, self._records)
         self._background: set[asyncio.Task[None]] = set()
+        self._home: tuple[asyncio.AbstractEventLoop, int] | None = None
+        self._closed = False
 
     async def submit(
         self,
@@ -81,6 +81,7 @@ class AsyncRerankClient:
         priority: int = names.PRIORITY_SINGLE,
     ) -> str:
         """See `RerankClient.submit`; here, to be interrupted is to be cancelled."""
+        self._check_home()
         job = await self._single(query, documents, top_k, model, job_id, allow_downgrade)
         await self._queue([job], priority, () if job_id else asyncio.CancelledError)
         return job.id
@@ -95,6 +96,7 @@ class AsyncRerankClient:
         pairs_per_job: int | None = None,
     ) -> list[str]:
         """See `RerankClient.submit_many`; here, to be interrupted is to be cancelled."""
+        self._check_home()
         prepare.check_priority(priority)
         made = await self._in_thread(
             prepare.many, requests, self.settings, model, pairs_per_job, allow_downgrade
@@ -104,6 +106,7 @@ class AsyncRerankClient:
 
     async def submit_job(self, job: jobs.Job, *, priority: int = names.PRIORITY_BULK) -> str:
         """See `RerankClient.submit_job`."""
+        self._check_home()
         async with self._submissions:
             prepare.check_priority(priority)
             how = await self._in_thread(splitting.split, job, self.settings)
@@ -183,8 +186,8 @@ class AsyncRerankClient:
             try:
                 while left:
                     with suppress(JobNotFound):
-                        await self.cancel(left[0])
-                        await self.forget(left[0])
+                        await self._cancel(left[0])
+                        await self._forget(left[0])
                     del left[0]
             except RedisUnavailable:
                 pass  # the error tells
@@ -206,6 +209,7 @@ class AsyncRerankClient:
 
     async def result(self, job_id: str, timeout: float | None = 300.0) -> jobs.JobResult:  # noqa: ASYNC109
         """See `RerankClient.result`."""
+        self._check_home()
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         ended = await self._waits.outcome(job_id, timeout)
         if isinstance(ended, JobSplit):
@@ -245,7 +249,7 @@ class AsyncRerankClient:
         """See `RerankClient._give_up`."""
         for part_id in how.part_ids:
             with suppress(JobNotFound):
-                await self.cancel(part_id)
+                await self._cancel(part_id)
             await self._do(dead_letters.drop(self._records, part_id))
 
     async def rerank(
@@ -261,6 +265,7 @@ class AsyncRerankClient:
         timeout: float | None = 300.0,  # noqa: ASYNC109
     ) -> jobs.JobResult:
         """See `RerankClient.rerank`; here, to be interrupted is to be cancelled."""
+        self._check_home()
         job = await self._single(query, documents, top_k, model, job_id, allow_downgrade)
         await self._queue([job], priority, () if job_id else asyncio.CancelledError)
         began = time.monotonic()
@@ -301,6 +306,7 @@ class AsyncRerankClient:
     async def status(self, job_id: None = None) -> jobs.QueueStatus: ...
     async def status(self, job_id: str | None = None) -> jobs.JobStatus | jobs.QueueStatus:
         """See `RerankClient.status`."""
+        self._check_home()
         if job_id is not None:
             found = await self._do(self._records.find(job_id))
             if not isinstance(found, jobs.Split):
@@ -311,33 +317,70 @@ class AsyncRerankClient:
 
     async def cancel(self, job_id: str) -> bool:
         """See `RerankClient.cancel`."""
+        self._check_home()
+        return await self._cancel(job_id)
+
+    async def _cancel(self, job_id: str) -> bool:
         found = await self._do(self._records.find(job_id))
         if isinstance(found, jobs.Split):
             cancelled = False
             for part_id in found.part_ids:
                 with suppress(JobNotFound):  # not submitted yet
-                    cancelled |= await self.cancel(part_id)
+                    cancelled |= await self._cancel(part_id)
             return cancelled
         return await self._do(self._records.finish(jobs.cancellation(found, prepare.CANCELLED)))
 
     async def workers(self, timeout_s: float = 1.0, at_most: int | None = None) -> tuple[str, ...]:
-        """See `RerankClient.workers`."""
+        """See `RerankClient.workers`. Tasks that ask at the same time share one answer."""
+        self._check_home()
+        key = timeout_s, at_most
+        question = self._questions.get(key)
+        if question is None:
+            question = asyncio.ensure_future(self._ask(timeout_s, at_most))
+            self._questions[key] = question
+            question.add_done_callback(lambda _: self._questions.pop(key))
+        return await asyncio.shield(question)
+
+    async def _ask(self, timeout_s: float, at_most: int | None) -> tuple[str, ...]:
         await self._do(self._records.ping())
-        return await self._in_thread(self._publisher.workers, timeout_s, at_most)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._asking, self._publisher.workers, timeout_s, at_most)
 
     async def forget(self, job_id: str) -> None:
         """See `RerankClient.forget`."""
+        self._check_home()
+        await self._forget(job_id)
+
+    async def _forget(self, job_id: str) -> None:
         how = await self._do(self._records.forget(job_id))
         for part_id in how.part_ids if how else ():
             await self._do(self._records.forget(part_id))
 
     async def aclose(self) -> None:
-        """Close the connections; what still waits is cancelled."""
-        await self._waits.aclose()
-        await asyncio.gather(*self._background, return_exceptions=True)
-        await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
+        """Close the connections. Calls that are under way raise `ClientUnusable`.
+
+        May be called more than once. After the event loop of the client has ended, its threads end,
+        and Python closes its connections with a `ResourceWarning`.
+        """
+        self._closed = True
+        if self._home not in (None, _here()):
+            self._shut_down()
+            return
+        try:
+            await self._waits.aclose(closed())
+            while self._background:  # submissions under way end, and what is to be is withdrawn
+                await asyncio.gather(*self._background, return_exceptions=True)
+        finally:
+            self._shut_down()
+            await asyncio.gather(*self._questions.values(), return_exceptions=True)
+            for pool in (self._threads, self._asking):
+                await asyncio.to_thread(pool.shutdown)
+            await self._store.aclose()
+
+    def _shut_down(self) -> None:
+        for pool in (self._threads, self._asking):
+            pool.shutdown(wait=False, cancel_futures=True)
         self._publisher.close()
-        await self._store.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -346,11 +389,45 @@ class AsyncRerankClient:
         await self.aclose()
 
     async def _do(self, exchange: Exchange[T]) -> T:
-        async with self._exchanges:
+        with self._closing_explained():
             return await self._store.do(exchange)
 
     async def _in_thread(self, call: Callable[..., T], *arguments: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
+        with self._closing_explained():
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._threads, call, *arguments)
+
+    @contextmanager
+    def _closing_explained(self) -> Iterator[None]:
+        """Turn what a client that is closed meanwhile makes of a call into our error."""
+        try:
+            yield
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if self._closed and task and not task.cancelling():
+                raise closed() from error
+            raise
+        except RuntimeError as error:  # of an executor that was shut down
+            if self._closed:
+                raise closed() from error
+            raise
+
+    def _check_home(self) -> None:
+        """Raise `ClientUnusable` if the client is closed, or belongs to another loop or process."""
+        if self._closed:
+            raise closed()
+        here = _here()
+        self._home = self._home or here
+        if self._home != here:
+            other = "process" if self._home[1] != here[1] else "event loop"
+            raise ClientUnusable(
+                f"this client was first used in another {other}: create one in each {other}, and"
+                " close it there"
+            )
+
+
+def _here() -> tuple[asyncio.AbstractEventLoop, int]:
+    return asyncio.get_running_loop(), os.getpid()
 
 
 class _Waits:
@@ -368,19 +445,24 @@ class _Waits:
         #: Those who wait, by job. Kept small: a thousand waits are not to weigh on the collector,
         #: whose pauses are the event loop's.
         self._futures: dict[str, list[asyncio.Future[jobs.Ended | None]]] = {}
-        self._listener: asyncio.Task[None] | None = None
-        #: Done when the subscription stands.
+        #: The task that listens, and former ones that have not quite ended.
+        self._listeners: set[asyncio.Task[None]] = set()
+        #: Done when the subscription stands; None if there is none.
         self._subscribed: asyncio.Future[None] | None = None
-        self._closed = False
+        #: What ends the waits, once the client is closed.
+        self._closed: ClientUnusable | None = None
 
     async def outcome(self, job_id: str, timeout_s: float | None) -> jobs.Ended | None:
-        """Wait for the job to end; None if it has not in time. Raises `RedisUnavailable`."""
-        await self._listen()
+        """Wait for the job to end; None if it has not in time.
+
+        Raises `RedisUnavailable`, or `ClientUnusable` if the client is closed meanwhile.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[jobs.Ended | None] = loop.create_future()
         self._futures.setdefault(job_id, []).append(future)
         timer = None
         try:
+            await self._listen()
             # The job may have ended before the subscription stood.
             await self._read([job_id])
             if timeout_s is not None:
@@ -394,12 +476,17 @@ class _Waits:
                 del self._futures[job_id]
 
     async def _listen(self) -> None:
-        if self._subscribed is None or self._listener is None or self._listener.done():
-            self._subscribed = asyncio.get_running_loop().create_future()
-            self._listener = asyncio.create_task(self._run(self._subscribed))
-        if not self._subscribed.done():
-            await asyncio.shield(self._subscribed)
-        self._subscribed.result()
+        if self._closed is not None:
+            raise self._closed
+        subscribed = self._subscribed
+        if subscribed is None:
+            self._subscribed = subscribed = asyncio.get_running_loop().create_future()
+            listener = asyncio.create_task(self._run(subscribed))
+            self._listeners.add(listener)
+            listener.add_done_callback(self._listeners.discard)
+        if not subscribed.done():
+            await asyncio.shield(subscribed)
+        subscribed.result()
 
     async def _run(self, subscribed: asyncio.Future[None]) -> None:
         pubsub: Any = self._redis.pubsub(ignore_subscribe_messages=True)
@@ -408,7 +495,7 @@ class _Waits:
             subscribed.set_result(None)
             read_all_at = time.monotonic() + POLL_S
             # A cancellation that meets redis-py's own timeout is lost: hence the flag.
-            while not self._closed:
+            while self._closed is None:
                 now = time.monotonic()
                 if now >= read_all_at:
                     await self._read(list(self._futures))
@@ -418,8 +505,12 @@ class _Waits:
                 job_id = message["data"].decode(errors="replace") if message else None
                 if job_id in self._futures:
                     await self._read([job_id])
-        except (redis.RedisError, RerankError) as error:
+            raise self._closed
+        # Whatever ends it, nobody must wait for what will not come.
+        except BaseException as error:
             self._fail(error, subscribed)
+            if not isinstance(error, Exception):
+                raise
         finally:
             await pubsub.aclose()
 
@@ -430,10 +521,18 @@ class _Waits:
                 for future in self._futures.get(job_id, ()):
                     _settle(future, ended)
 
-    def _fail(self, error: Exception, subscribed: asyncio.Future[None]) -> None:
-        ours: Exception = error
-        if isinstance(error, redis.RedisError):
+    def _fail(self, error: BaseException, subscribed: asyncio.Future[None]) -> None:
+        """End all waits with an error; the next one begins to listen anew."""
+        self._subscribed = None
+        if self._closed is not None:
+            ours: Exception = self._closed
+        elif isinstance(error, redis.RedisError):
             ours = translate(error, self._records.settings)
+        elif isinstance(error, Exception):
+            ours = error
+        else:
+            ours = RedisUnavailable("the task that listens for results was cancelled: try again")
+        if ours is not error and isinstance(error, Exception):
             ours.__cause__ = error
         waiting: list[asyncio.Future[Any]] = [subscribed, *chain(*self._futures.values())]
         for future in waiting:
@@ -441,14 +540,13 @@ class _Waits:
                 future.set_exception(ours)
                 future.exception()  # whoever still waits sees it; nobody has to
 
-    async def aclose(self) -> None:
-        self._closed = True
-        if self._listener is not None:
-            self._listener.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._listener
-        for future in chain(*self._futures.values()):
-            future.cancel()
+    async def aclose(self, error: ClientUnusable) -> None:
+        """End all waits with `error`."""
+        self._closed = error
+        for listener in self._listeners:
+            listener.cancel()
+        if self._listeners:
+            await asyncio.wait(self._listeners)
 
 
 def _settle(future: asyncio.Future[T], result: T) -> None:

@@ -12,6 +12,7 @@ import redis
 
 from contract import jobs, names
 from contract.errors import (
+    ClientUnusable,
     InvalidInput,
     JobConflict,
     JobFailed,
@@ -629,7 +630,9 @@ def test_a_client_can_be_closed_at_any_moment(settings: Settings, store: JobStor
         assert asyncio.run(closed_after(moment)), f"not ended when closed after {moment}"
 
 
-def test_closing_cancels_what_still_waits(settings: Settings, client: redis.Redis) -> None:
+def test_closing_ends_what_still_waits_with_an_error(
+    settings: Settings, client: redis.Redis
+) -> None:
     async def scenario(reranker: AsyncRerankClient) -> asyncio.Task[jobs.JobResult]:
         await reranker.submit(QUERY, DOCUMENTS, job_id="mine")
         return await waiting_for(reranker, "mine", client, settings)
@@ -637,7 +640,7 @@ def test_closing_cancels_what_still_waits(settings: Settings, client: redis.Redi
     async def close_while_waiting() -> None:
         async with AsyncRerankClient(settings) as reranker:
             wait = await scenario(reranker)
-        with pytest.raises(asyncio.CancelledError):
+        with pytest.raises(ClientUnusable, match="was closed"):
             await wait
 
     asyncio.run(close_while_waiting())
