@@ -171,13 +171,15 @@ def test_a_closed_client_says_so(
 def test_a_client_of_another_event_loop_says_so(
     call: Callable[[AsyncRerankClient], Awaitable[object]], settings: Settings, ended: str
 ) -> None:
-    reranker = AsyncRerankClient(settings)
-    asyncio.run(reranker.status(ended))
+    def scenario() -> None:
+        reranker = AsyncRerankClient(settings)
+        asyncio.run(reranker.status(ended))
+        with pytest.raises(ClientUnusable, match="another event loop"):
+            asyncio.run(call(reranker))  # type: ignore[arg-type]
+        asyncio.run(reranker.aclose())
 
-    with pytest.raises(ClientUnusable, match="another event loop"):
-        asyncio.run(call(reranker))  # type: ignore[arg-type]
-    asyncio.run(reranker.aclose())
-    gc.collect()
+    scenario()
+    gc.collect()  # its connections, which nobody could close
 
 
 def test_waits_end_when_somebody_cancels_all_tasks_of_the_loop_and_later_ones_work(
@@ -290,10 +292,10 @@ def test_an_async_client_that_was_not_used_before_works_in_a_fork(
 def test_an_async_client_that_was_used_before_says_so_in_a_fork(
     settings: Settings, ended: str
 ) -> None:
-    reranker = AsyncRerankClient(settings)
-    asyncio.run(reranker.status(ended))
+    def scenario() -> str:
+        reranker = AsyncRerankClient(settings)
+        asyncio.run(reranker.status(ended))
+        return in_fork(lambda: str(asyncio.run(reranker.status(ended))))
 
-    said = in_fork(lambda: str(asyncio.run(reranker.status(ended))))
-
-    assert said.startswith("ClientUnusable: this client was first used in another process")
-    gc.collect()
+    assert scenario().startswith("ClientUnusable: this client was first used in another process")
+    gc.collect()  # its connections, which nobody could close
