@@ -52,7 +52,11 @@ def _prepare_parent(sender: Any, **_: Any) -> None:
     gc.collect()
     gc.freeze()
     if pools.never_says_that_it_starts(pool):
-        _load_models()
+        try:
+            _load_models()
+        except SystemExit:
+            verdict.say(sender)  # there is nothing yet that could shut down
+            raise
 
 
 @signals.worker_process_init.connect

@@ -123,7 +123,8 @@ def _weight_bytes(model: str) -> int:
 
 
 @signals.worker_shutdown.connect
-def _say(sender: Any, **_: Any) -> None:
+def say(sender: Any, **_: Any) -> None:
+    """Log why the worker stops, and have it exit with that code, if there is a verdict."""
     code = _verdict[0]
     if not code:
         return
