@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from enum import Enum
+from typing import NamedTuple
 
 from producer import values
 
@@ -56,12 +57,27 @@ _ALSO = {
 }
 
 
-def other_than(wanted: Content, line: str) -> str | None:
-    """Return "this looks like ..." if the line is something else than `wanted`."""
+#: What a line may look like that is read as something else, and is that.
+_UNCERTAIN = (Content.TEXTS, Content.COMMAS, Content.JSON)
+
+
+class Hint(NamedTuple):
+    """What the first line of a file looks like, if that is not what is looked for."""
+
+    words: str
+    #: Whether to refuse the line though it can be read.
+    certain: bool
+
+
+def other_than(wanted: Content, line: str) -> Hint | None:
+    """Return what the line is, if it looks like something else than `wanted`."""
     found = _content(line.strip())
     if found is None or found is wanted or found in _ALSO.get(wanted, ()):
         return None
-    return f"this looks like {found.value}"
+    certain = found not in _UNCERTAIN
+    if wanted is Content.DOCUMENTS and not line.lstrip().startswith(("{", "[")):
+        certain = line.split()[1:2] == ["Q0"]  # any other line may be a text
+    return Hint(f"this looks like {found.value}", certain)
 
 
 def _content(line: str) -> Content | None:
@@ -92,11 +108,14 @@ def _of_json(line: str) -> Content | None:
 def _of_columns(line: str) -> Content | None:
     words, columns = line.split(), line.split("\t")
     numbers = [values.looks_like_a_number(word) for word in words[:6]]
-    if len(words) >= 5 and words[1] in ("Q0", "q0", "0") and all(numbers[3:5]):
+    # A text may begin with these words as well, but stands behind one tab then.
+    in_columns = len(columns) in (1, len(words))
+    is_run = len(words) >= 5 and in_columns and all(numbers[3:5])
+    if is_run and (words[1] in ("Q0", "q0") or (words[1] == "0" and len(words) == 6)):
         return Content.RUN
     if len(columns) == 4 and all(each.isdigit() for each in columns[:2]) and not numbers[-1]:
         return Content.PAIRS
-    if len(words) == 4 and words[1] in ("Q0", "q0", "0") and numbers[3]:
+    if len(words) == 4 and in_columns and words[1] in ("Q0", "q0", "0") and numbers[3]:
         return Content.QRELS
     if len(words) == len(columns) == 3:
         if numbers[2]:

@@ -61,10 +61,10 @@ def items(
             item = parse(number, line)
         except ValueError as error:  # InvalidInput is one
             empty = False
-            bad.add(f"{shown(path)}:{number}: {error}{f'; {hint}' if hint else ''}")
+            bad.add(f"{shown(path)}:{number}: {error}{f'; {hint.words}' if hint else ''}")
             continue
-        if hint:  # it would be read, as something else than it is
-            raise InvalidInput(f"{shown(path)}:{number}: {hint}")
+        if hint and hint.certain:  # it would be read, as something else than it is
+            raise InvalidInput(f"{shown(path)}:{number}: {hint.words}")
         yield number, item
     if empty:
         raise InvalidInput(f"{shown(path)}: the file is empty")

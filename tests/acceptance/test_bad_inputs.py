@@ -375,6 +375,8 @@ def test_a_directory_a_missing_and_a_closed_file_are_named(tmp_path: Path) -> No
         (b"\x28\xb5\x2f\xfd", "docs: this is a zstd file; unpack it first: zstd -d"),
         (b"one\ncaf\xe9\n", "docs:2: byte 0xe9 in column 4 is not UTF-8"),
         (RUN, "docs:1: this looks like a TREC run, which is for --run"),
+        ('[{"id": "d1", "text": "a"}]', "docs:1: this looks like one JSON array: write a record"),
+        ('[\n{"id": "d1", "text": "a"}\n]', "docs:1: this looks like one JSON array"),
         (REQUEST, "docs:1: this looks like queries with their documents, which are for --input"),
         ('{"id": "d1", "text": "a"}\n{"id": "d1", "text": "b"}\n', "docs:2: document id 'd1'"),
         ('{"id": "d1", "text": "a"}\n{"id": "d2"}\n', "docs:2: text: is missing"),

@@ -318,6 +318,29 @@ def test_a_header_names_the_columns(tmp_path: Path, content: str, text: str) -> 
     assert read(texts, tmp_path / "file", content) == [Text("d1", text)]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0 of 3 4 apples",
+        "0 degrees 3",
+        "Q0 is 3 4",
+        "one, two",
+        "3",
+        "a\tb",
+        "7\tb c\td",
+        "[1] a",
+        "",
+    ],
+)
+def test_a_text_is_not_taken_for_another_kind_of_line(tmp_path: Path, text: str) -> None:
+    assert read(texts, tmp_path / "file", f"d1\t{text}\n") == [Text("d1", text)]
+
+
+@pytest.mark.parametrize("text", ["Got 0 of 3 4 apples", "a 0 b 3 4 5 6", "one,two", "[1] a", "7"])
+def test_a_document_is_not_taken_for_another_kind_of_line(tmp_path: Path, text: str) -> None:
+    assert formats.documents(write(tmp_path / "docs", f"{text}\n")) == [text]
+
+
 def test_a_byte_order_mark_between_joined_files_is_no_part_of_an_id(tmp_path: Path) -> None:
     made = read(texts, tmp_path / "file", "\ufeffd1\tone\n\ufeffd2\ttwo\n")
     assert made == [Text("d1", "one"), Text("d2", "two")]
