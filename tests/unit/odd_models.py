@@ -162,10 +162,14 @@ def qwen3(folder: Path, tokenizer: PreTrainedTokenizerBase | None = None, **conf
     )
 
 
-def tied_head(folder: Path) -> str:
-    """A BERT whose weights lack what no score depends on: position ids, as older files do."""
+def older_file(folder: Path) -> str:
+    """A BERT whose weights hold more than the model has, as files of older versions do."""
     path = tiny_models.bert(folder)
-    edit_weights(folder, lambda weights: weights.pop("bert.embeddings.position_ids", None))
+    more = {
+        "bert.embeddings.position_ids": torch.arange(512)[None],
+        "cls.predictions.bias": torch.zeros(8),
+    }
+    edit_weights(folder, lambda weights: weights.update(more))
     return path
 
 

@@ -170,7 +170,7 @@ SOUND = [
     odd_models.modernbert,
     odd_models.t5,
     odd_models.qwen3,
-    odd_models.tied_head,
+    odd_models.older_file,
     tiny_models.roberta,
 ]
 
