@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import SecretStr
 
+from contract import describing
 from contract.visible import visible
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ def wrong(settings: type[BaseSettings], error: ErrorDetails) -> str:
         known = [variable(each) for each in settings.model_fields]
         return f"{variable(name)}: is no setting{_nearest(variable(name), known)}"
     if error["type"] != "value_error":
-        said = f"must be {_allowed(field, error)}"
+        allowed = _allowed(field, error)
+        said = f"must be {allowed}" if allowed else describing.reason(error)
     if field.annotation is not SecretStr:
         said += f" (it is {_shown(error['input'])})"
     return f"{variable(name)}: {said}"
@@ -81,7 +83,7 @@ def _field(settings: type[BaseSettings], name: str) -> FieldInfo | None:
     return None
 
 
-def _allowed(field: FieldInfo, error: ErrorDetails) -> str:
+def _allowed(field: FieldInfo, error: ErrorDetails) -> str | None:
     if field.description:
         return field.description
     kinds = get_args(field.annotation) or (field.annotation,)
@@ -93,7 +95,7 @@ def _allowed(field: FieldInfo, error: ErrorDetails) -> str:
         return f"a whole number{_bounds(field.metadata)}"
     if float in kinds:
         return f"a number{_bounds(field.metadata)}"
-    return error["msg"]
+    return None
 
 
 def _bounds(metadata: Iterable[Any]) -> str:

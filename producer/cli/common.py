@@ -94,7 +94,8 @@ class Group(click.Group):
             )
             code = EXIT_FAILED
         except OSError as error:  # a disk that is full, above all
-            printing.error(": ".join(filter(None, (error.filename, error.strerror or str(error)))))
+            place = f"{error.filename}: " if error.filename else ""
+            printing.error(f"{place}{error.strerror or error}")
             code = EXIT_FAILED
         sys.exit(code or 0)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from contract.errors import InvalidInput
@@ -121,6 +123,21 @@ def test_a_word_that_is_none_is_named_with_what_is_allowed(
     said = refused()
     assert said.startswith(f"setting {variable}: must be ")
     assert allowed in said
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"redis_url": 5}, "RERANKQ_REDIS_URL: must be a string"),
+        ({"allowed_models": 5}, "RERANKQ_ALLOWED_MODELS: must be a list"),
+        ({"threads": [1]}, "RERANKQ_THREADS: must be a whole number"),
+        ({"thread": 1}, "RERANKQ_THREAD: is no setting: did you mean RERANKQ_THREADS?"),
+    ],
+)
+def test_an_argument_that_is_wrong_is_told_likewise(given: dict[str, object], said: str) -> None:
+    with pytest.raises(InvalidInput, match=f"^setting {re.escape(said)}") as caught:
+        WorkerSettings.load(**given)
+    assert "Input should" not in str(caught.value)
 
 
 def test_time_limits_that_do_not_fit_together_are_told_with_their_values(
