@@ -226,10 +226,8 @@ def _read_vitals(job_id: str, values: list[bytes | None], leased: bool) -> Vital
 
 
 def _state(raw: bytes | None) -> JobState | None:
-    try:
-        return JobState((raw or b"").decode())
-    except ValueError:
-        return None
+    found = (raw or b"").decode(errors="replace")
+    return JobState(found) if found in list(JobState) else None
 
 
 def _number(raw: bytes | None) -> float | None:
@@ -298,9 +296,5 @@ def _id_in(raw: bytes, *place: int) -> str:
 
 def _strike_off(records: Records, ids: Sequence[str]) -> Exchange[None]:
     """Jobs whose records have expired neither wait nor run."""
-
-    def send(pipe: Any) -> None:
-        pipe.zrem(records.keys.queued, *ids)
-        pipe.zrem(records.keys.running, *ids)
-
-    return Exchange(send, lambda _: None)
+    keys = (records.keys.queued, records.keys.running)
+    return Exchange(lambda pipe: [pipe.zrem(key, *ids) for key in keys], lambda _: None)
