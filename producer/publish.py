@@ -201,17 +201,22 @@ class _Loader(AppLoader):  # type: ignore[misc]  # Celery is untyped
         return {}
 
 
-def _app(settings: Settings) -> Celery:
-    """Return a Celery app that knows nothing of another one in this process.
+class _App(Celery):  # type: ignore[misc]
+    """Stores no results, whatever CELERY_RESULT_BACKEND says.
 
-    It has no result backend: with one, publishing would subscribe to each result, and block for
-    about twenty seconds when Redis is away.
+    With a result backend, publishing would subscribe to each result, and block for about twenty
+    seconds when Redis is away.
     """
+
+    backend_cls = "disabled"
+
+
+def _app(settings: Settings) -> Celery:
+    """Return a Celery app that knows nothing of another one in this process."""
     keys = names.Keys(settings.namespace)
-    app = Celery(
+    app = _App(
         "rerankq.producer",
         set_as_current=False,
-        backend="disabled://",
         loader=_Loader,
         fixups=(),  # Django's would read its settings, and put the working directory on sys.path
     )
