@@ -167,3 +167,10 @@ def test_a_client_inside_a_program_with_a_celery_app_of_its_own_uses_ours_alone(
         "children": 0,
     }
     assert [each.id for each in messages(client, settings)] == ["from-host"]
+
+
+def test_importing_the_in_process_reranker_changes_no_more_than_its_libraries_do() -> None:
+    libraries = "import torch, sentence_transformers\n"
+    ours = "import worker.reranker, worker.engines, worker.pipeline\n"
+
+    assert told(LOOK + libraries + ours + TELL) == told(LOOK + libraries + TELL)
