@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from typing import Any
 
@@ -16,9 +17,23 @@ from worker import flower, log_format, pools  # noqa: F401 (pools checks --pool)
 from worker.exits import give_up
 from worker.settings import WorkerSettings
 
+#: Variables that Celery puts before an app's own settings; its options `-b`, `--result-backend`,
+#: `--config` and `--loader` set them too.
+FOREIGN = (
+    *("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"),
+    *("CELERY_RESULT_BACKEND", "CELERY_CONFIG_MODULE", "CELERY_LOADER"),
+)
+
 
 def _load() -> WorkerSettings:
     # Programs import this module to be a worker, or to ask one.
+    for name in FOREIGN:
+        if os.environ.get(name):
+            give_up(
+                f"Error: {name} is set, by the environment or an option of celery: Celery would use"
+                " it in place of this service's settings. Unset it; the address of Redis is"
+                " RERANKQ_REDIS_URL"
+            )
     try:
         return WorkerSettings.load()
     except InvalidInput as error:

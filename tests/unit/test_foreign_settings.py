@@ -1,0 +1,38 @@
+"""Settings of Celery that would take the place of this service's are refused, not followed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+ELSEWHERE = "redis://127.0.0.1:1/0"
+
+
+@pytest.mark.parametrize(
+    ("variables", "options", "named"),
+    [
+        ({"CELERY_BROKER_URL": ELSEWHERE}, [], "CELERY_BROKER_URL"),
+        ({"CELERY_RESULT_BACKEND": ELSEWHERE}, [], "CELERY_RESULT_BACKEND"),
+        ({"CELERY_CONFIG_MODULE": "some.module"}, [], "CELERY_CONFIG_MODULE"),
+        ({}, ["--broker", ELSEWHERE], "CELERY_BROKER_URL"),
+    ],
+)
+@pytest.mark.parametrize("command", ["worker", "flower"])
+def test_an_address_of_redis_that_only_celery_knows_ends_the_process_with_a_line(
+    variables: dict[str, str], options: list[str], named: str, command: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "celery", "-A", "worker", *options, command],
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert (done.returncode, done.stderr.count("\n")) == (78, 1), done.stderr
+    assert done.stderr.startswith(f"Error: {named} is set")
+    assert "RERANKQ_REDIS_URL" in done.stderr
