@@ -10,10 +10,12 @@ What is left out or done otherwise than in the textbook, and changes nothing but
   the weighted sum of the x. So K and V are applied once a pair instead of once a token. (The key's
   bias adds the same to all of a pair's attention scores, which the softmax ignores.)
 
-A pair's logit is the same to the last bit whatever else is in its batch (in float32 on a CPU, with
-a hidden size that is a multiple of 4, as any trained BERT's is): no product's number of rows is one
-for which a library takes another kernel, which would add up the same numbers in another order. So a
-job that is scored again, in other batches, gives the same.
+A pair's logit is the same to the last bit whatever else is in its batch, so a job that is scored
+again in other batches gives the same scores. That holds in float32 on an x86 CPU with packed linear
+layers (see `worker.linear`) and a hidden size that is a multiple of 4, as every trained BERT has.
+Libraries choose kernels by the number of rows, and kernels differ in the order of summation. The
+packed layers of oneDNN sum in the same order for every multiple of 16 rows, and MKL sums all rows
+of exactly 16 in the same order; every product has such a number of rows, or a single pair's shape.
 
 Letters in shapes: T rows (tokens) of a batch, n pairs of a group, L tokens of each of them, N pairs
 of a batch (N' with what fills them up), h hidden size, H heads, d = h / H, i intermediate size.
@@ -33,9 +35,9 @@ from transformers import BertForSequenceClassification
 from worker.batches import Batch, Group
 from worker.linear import Linear
 
-#: The last layer's rows are filled up to a multiple of this: for fewer than four, and in the
-#: classifier's product for odd numbers of them, MKL takes other kernels.
-ROUND_PAIRS_TO = 8
+#: The last layer's rows, one a pair, are filled up to a multiple of this. Its products by head are
+#: computed for this many rows at a time, because MKL's order of summation depends on the number.
+PAIRS_AT_ONCE = 16
 
 
 def supports(encoder: CrossEncoder) -> bool:
@@ -70,11 +72,13 @@ class Bert:
         self._norm = _Norm(embeddings.LayerNorm)
         *layers, last = model.bert.encoder.layer
         heads = model.config.num_attention_heads
+        exact = linear if linear.exact else Linear
         self._layers = [_Layer(layer, heads, linear) for layer in layers]
-        self._last = _LastLayer(last, heads)
+        self._last = _LastLayer(last, heads, exact)
         pooler: Any = model.bert.pooler
-        self._pooler = _plain(pooler.dense)
-        self._classifier = _plain(model.classifier)
+        self._pooler = _linear(pooler.dense, exact)
+        self._classifier = model.classifier.weight.detach()[0].float()  # [h]
+        self._classifier_bias = model.classifier.bias.detach().float()  # [1]
 
     @torch.inference_mode()
     def __call__(self, batch: Batch) -> Tensor:
@@ -87,9 +91,9 @@ class Bert:
         for layer in self._layers:
             x = layer(x, batch.groups, masks)
         cls = self._last(x, batch.groups, masks)  # [N', h]
-        pooled = torch.tanh(self._pooler(cls))
-        logits: Tensor = self._classifier(pooled)  # [N', 1]
-        return logits[: batch.pairs, 0].float().cpu()
+        pooled = torch.tanh(self._pooler(cls)).float()  # [N', h]
+        logits = (pooled * self._classifier).sum(-1) + self._classifier_bias  # [N']
+        return logits[: batch.pairs].cpu()
 
 
 class _Norm:
@@ -143,23 +147,23 @@ class _Layer:
 
 
 class _LastLayer:
-    """The last layer, for [CLS] only. Small: in torch's own linear layers."""
+    """The last layer, for [CLS] only: too little work to gain from layers that are not exact."""
 
-    def __init__(self, layer: Any, heads: int) -> None:
+    def __init__(self, layer: Any, heads: int, linear: type[Linear]) -> None:
         attention = layer.attention
         own = attention.self
         hidden = own.query.in_features
         by_head = (heads, hidden // heads, hidden)
         self._heads = heads
         self._scale = (hidden // heads) ** -0.5
-        self._query = _plain(own.query)
+        self._query = _linear(own.query, linear)
         self._key = own.key.weight.detach().view(by_head).clone()  # [H, d, h]
         self._value = own.value.weight.detach().view(by_head).transpose(1, 2).clone()  # [H, h, d]
         self._value_bias: Tensor = own.value.bias.detach().clone()  # [h]
-        self._output = _plain(attention.output.dense)
+        self._output = _linear(attention.output.dense, linear)
         self._norm = _Norm(attention.output.LayerNorm)
-        self._up = _plain(layer.intermediate.dense)
-        self._down = _plain(layer.output.dense)
+        self._up = _linear(layer.intermediate.dense, linear)
+        self._down = _linear(layer.output.dense, linear)
         self._end_norm = _Norm(layer.output.LayerNorm)
 
     def __call__(
@@ -175,7 +179,7 @@ class _LastLayer:
     ) -> Tensor:
         pairs, hidden = cls.shape
         q = self._query(cls).view(pairs, self._heads, -1) * self._scale  # [N', H, d]
-        q = torch.bmm(q.transpose(0, 1), self._key).transpose(0, 1)  # Kt q: [N', H, h]
+        q = _by_head(q, self._key)  # Kt q: [N', H, h]
         sums = torch.zeros_like(q)  # of the x, weighted: [N', H, h]
         first = 0
         for group, mask in zip(groups, masks, strict=True):
@@ -186,9 +190,8 @@ class _LastLayer:
                 scores += mask[:, 0]
             sums[own] = torch.bmm(scores.softmax(-1), states)
             first = own.stop
-        values = torch.bmm(sums.transpose(0, 1), self._value)  # V of each sum: [H, N', d]
-        context: Tensor = values.transpose(0, 1).reshape(pairs, hidden)
-        return context + self._value_bias
+        values = _by_head(sums, self._value)  # V of each sum: [N', H, d]
+        return values.reshape(pairs, hidden) + self._value_bias
 
 
 def _mask(group: Group, like: Tensor) -> Tensor | None:
@@ -204,11 +207,15 @@ def _mask(group: Group, like: Tensor) -> Tensor | None:
 def _rounded(parts: Sequence[Tensor]) -> Tensor:
     """The parts in one, with rows of zeros up to the next full number."""
     rows = sum(map(len, parts))
-    return torch.cat([*parts, parts[0].new_zeros(-rows % ROUND_PAIRS_TO, parts[0].shape[1])])
+    return torch.cat([*parts, parts[0].new_zeros(-rows % PAIRS_AT_ONCE, parts[0].shape[1])])
 
 
-def _plain(layer: nn.Linear) -> Linear:
-    return _linear(layer, Linear)
+def _by_head(x: Tensor, weights: Tensor) -> Tensor:
+    """Return the product of x [N', H, in] and each head's weights [H, in, out]: [N', H, out]."""
+    x = x.transpose(0, 1)  # [H, N', in]
+    at_once = PAIRS_AT_ONCE if x.device.type == "cpu" else x.shape[1]
+    parts = [torch.bmm(part, weights) for part in x.split(at_once, dim=1)]
+    return torch.cat(parts, dim=1).transpose(0, 1)
 
 
 def _linear(layer: nn.Linear, kind: type[Linear]) -> Linear:

@@ -126,6 +126,30 @@ def test_logits_do_not_depend_on_the_batch(
     assert farthest(bert(lay_out(pairs, special, slack)), alone) < TOLERANCE
 
 
+#: With the widths of real models: MKL takes other kernels for these than for tiny ones.
+WIDTHS = [
+    (2, 128, 2, 512),
+    (2, 384, 12, 1_536),
+    (2, 312, 12, 1_200),
+    (2, 100, 4, 300),
+    (2, 36, 3, 65),
+]
+
+
+@pytest.mark.parametrize("shape", WIDTHS, ids=lambda shape: f"h{shape[1]}")
+def test_logits_are_the_same_bits_in_any_batch(
+    special: SpecialIds, shape: tuple[int, int, int, int]
+) -> None:
+    bert = Bert(tiny(*shape), PackedLinear)
+    chance = random.Random(2)
+    pairs = made([(chance.randrange(9), chance.randrange(3, 80)) for _ in range(40)] + [(4, 9)] * 9)
+    alone = torch.cat([bert(lay_out([pair], special)) for pair in pairs])
+    for number in (2, 7, 16, 17, 31, 33, 49):
+        places = sorted(chance.sample(range(len(pairs)), number))
+        logits = bert(lay_out([pairs[place] for place in places], special))
+        assert torch.equal(logits, alone[places])
+
+
 def test_logits_of_random_pairs_differ_far_more_than_the_tolerance(special: SpecialIds) -> None:
     for shape in SHAPES:
         logits = Bert(tiny(*shape), Linear)(lay_out(made(BATCHES["mixed"]), special))

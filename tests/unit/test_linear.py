@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from worker.linear import Int8Linear, Linear, PackedLinear
+from worker.linear import (
+    INT8_TOLERANCE,
+    Int8Linear,
+    Linear,
+    PackedLinear,
+    error_of_int8,
+    seven_bits,
+)
 
 #: Tokens, features in, features out.
 SHAPES = [
@@ -130,3 +140,44 @@ def test_packing_eight_bits_leaves_torchs_choice_of_kernels_as_it_was() -> None:
     before = torch.backends.quantized.engine
     Int8Linear(weight, bias)
     assert torch.backends.quantized.engine == before
+
+
+@pytest.mark.parametrize("bits", [7, 8])
+@pytest.mark.parametrize(("wide", "out"), [(2, 3), (33, 11), (128, 512), (1_536, 384)])
+@pytest.mark.parametrize("rows", [1, 3, 16, 100, 1_024])
+def test_in_eight_bits_sums_at_their_extremes_are_exact(
+    rows: int, wide: int, out: int, bits: int
+) -> None:
+    # Given weights at both ends of 8 bits, and activations that are whole numbers of 7 or 8 bits
+    weight = torch.tensor([127.0, -127.0]).repeat(out)[:out, None].repeat(1, wide)
+    x = torch.full((rows, wide), 2.0**bits - 1)
+    # Then no sum overflows: activations of 7 bits are exact, those of 8 rounded to 7 at the most
+    layer = Int8Linear(weight, torch.zeros(out))
+    assert percent_off(layer(x), x @ weight.T) < 1e-3
+    x[:, ::2] = -x[:, ::2]
+    assert percent_off(layer(x[:, ::2].repeat(1, 2)[:, :wide]), -x.abs() @ weight.T) < 1e-3
+
+
+def test_where_seven_bits_are_needed_is_found_by_trying() -> None:
+    needed = error_of_int8(64, 64, seven_bits=False) > INT8_TOLERANCE
+    assert seven_bits(64, 64) == needed
+    assert error_of_int8(64, 64, seven_bits=True) <= INT8_TOLERANCE
+
+
+def test_an_engine_that_torch_lacks_is_a_refusal_with_its_reason() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_ENGINE], capture_output=True, text=True, check=False
+    )
+    assert "has no int8 product here: " in done.stdout, done.stderr
+
+
+#: As on a machine whose torch has no such operators at all.
+WITHOUT_ENGINE = """
+import torch
+from worker.linear import seven_bits
+del torch.quantize_per_channel
+try:
+    seven_bits(8, 8)
+except ValueError as error:
+    print(error)
+"""
