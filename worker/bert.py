@@ -214,7 +214,7 @@ def _by_head(x: Tensor, weights: Tensor) -> Tensor:
     """Return the product of x [N', H, in] and each head's weights [H, in, out]: [N', H, out]."""
     x = x.transpose(0, 1)  # [H, N', in]
     at_once = PAIRS_AT_ONCE if x.device.type == "cpu" else x.shape[1]
-    parts = [torch.bmm(part, weights) for part in x.split(at_once, dim=1)]
+    parts = [torch.bmm(part, weights) for part in torch.split(x, at_once, dim=1)]
     return torch.cat(parts, dim=1).transpose(0, 1)
 
 

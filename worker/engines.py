@@ -125,19 +125,45 @@ def choose(
     if not (supports(encoder) and gives_logits(encoder)):
         logger.info("No fast path for this %s: scoring by predict", type(encoder.model).__name__)
         return _exact(predict, int8)
-    fast = BertEngine(encoder, linear_for(encoder), threads or cores())
-    tolerance = TOLERANCES[fast.dtype]
-    apart = float(np.max(np.abs(fast.run(PROBES).scores - predict.run(PROBES).scores)))
-    if not apart <= tolerance:
-        logger.warning("The fast path is off by %.1e (more than %g): not used", apart, tolerance)
+    fast = _proven(encoder, predict, threads or cores())
+    if fast is None:
         return _exact(predict, int8)
-    logger.info("The fast path gives the scores of predict, within %.1e", apart)
-    if int8 and not hasattr(torch, "quantize_per_channel"):
-        raise ValueError(f"torch {torch.__version__} has no int8 operators for a CPU")
     if int8:
+        if not _packable(encoder):
+            raise ValueError("8-bit weights are made of float32 weights on a CPU only")
         fast = BertEngine(encoder, Int8Linear, fast.threads)
     fast.tune(threads, max_batch_tokens)
     return fast
+
+
+def _proven(encoder: CrossEncoder, predict: PredictEngine, threads: int) -> BertEngine | None:
+    """Return the fastest of our engines that gives the scores of `predict`, or None.
+
+    Packed layers use private operators of torch, which another version may lack or refuse: what
+    they raise is a reason to take plain layers.
+    """
+    expected = predict.run(PROBES).scores
+    reasons = []
+    for linear in linears_for(encoder):
+        try:
+            fast = BertEngine(encoder, linear, threads)
+            apart = float(np.max(np.abs(fast.run(PROBES).scores - expected)))
+        except Exception as error:
+            if linear is Linear and memory.ran_out(error):
+                raise
+            reason = " ".join(str(error).split()) or type(error).__name__
+            reasons.append(f"it fails with {linear.__name__} ({reason})")
+            continue
+        if apart <= TOLERANCES[fast.dtype]:
+            for reason in reasons:
+                logger.warning("The fast path uses plain layers, which are slower: %s", reason)
+            logger.info("The fast path gives the scores of predict, within %.1e", apart)
+            return fast
+        reasons.append(
+            f"off by {apart:.1e} with {linear.__name__} (more than {TOLERANCES[fast.dtype]:g})"
+        )
+    logger.warning("The fast path is not used: %s", "; ".join(reasons))
+    return None
 
 
 def _exact(predict: PredictEngine, int8: bool) -> PredictEngine:
@@ -147,11 +173,14 @@ def _exact(predict: PredictEngine, int8: bool) -> PredictEngine:
     return predict
 
 
-def linear_for(encoder: CrossEncoder) -> type[Linear]:
-    """The fastest exact kind of linear layer for the model's device and precision."""
-    on_cpu = encoder.model.device.type == "cpu" and encoder.model.dtype == torch.float32
-    packed = on_cpu and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return PackedLinear if packed else Linear
+def linears_for(encoder: CrossEncoder) -> tuple[type[Linear], ...]:
+    """Return the exact kinds of linear layers for the model's device and precision, best first."""
+    packed = _packable(encoder) and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return (PackedLinear, Linear) if packed else (Linear,)
+
+
+def _packable(encoder: CrossEncoder) -> bool:
+    return bool(encoder.model.device.type == "cpu" and encoder.model.dtype == torch.float32)
 
 
 class BertEngine:

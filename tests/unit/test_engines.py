@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,7 +32,7 @@ from worker.engines import (
     Pair,
     PredictEngine,
     choose,
-    linear_for,
+    linears_for,
 )
 from worker.ladder import Budget
 from worker.linear import Linear, PackedLinear
@@ -66,7 +68,7 @@ def chosen(encoder: CrossEncoder, *, int8: bool = False) -> Engine:
 
 
 def fast(encoder: CrossEncoder, threads: int = 1) -> BertEngine:
-    return BertEngine(encoder, linear_for(encoder), threads)
+    return BertEngine(encoder, linears_for(encoder)[0], threads)
 
 
 @lru_cache(maxsize=2)
@@ -240,7 +242,7 @@ def test_a_tokenizer_that_lays_pairs_out_otherwise_is_found_out(
     assert apart(engine.run(PAIRS).scores, logits(path)) < TOLERANCE
     warnings = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
     assert len(warnings) == 1
-    assert warnings[0].startswith("The fast path is off by ")
+    assert warnings[0].startswith("The fast path is not used: off by ")
 
 
 def test_a_tokenizer_that_lays_pairs_out_as_berts_does_is_not(tmp_path: Path) -> None:
@@ -290,6 +292,43 @@ def test_scores_that_are_no_numbers_prove_nothing(tmp_path: Path) -> None:
     assert chosen(load(path)).backend == "sentence-transformers"
 
 
+#: A torch whose packed layers are missing, refuse, or compute something else.
+OTHER_TORCHES = {
+    "missing": "",
+    "refuse": "def _reorder_linear_weight(*given): raise RuntimeError('not on this CPU')",
+    "no primitive": "def _reorder_linear_weight(*given):"
+    " raise RuntimeError('could not create a primitive descriptor')",
+    "wrong": "_reorder_linear_weight = lambda weight, rows: weight\n"
+    "_linear_pointwise = lambda x, w, b, *rest: torch.nn.functional.linear(x, w)\n"
+    "_linear_pointwise.binary = lambda x, residual, w, b, how: residual",
+}
+CHOOSE = """
+import logging, sys, types, torch
+other = types.SimpleNamespace()
+names = {"torch": torch}
+exec(sys.argv[1], names)
+vars(other).update(names)
+torch.ops.mkldnn = other
+logging.basicConfig(level="INFO", stream=sys.stdout)
+from worker import engines, models
+engine = engines.choose(
+    models.load("bundled", "cpu"), int8=False, threads=1, max_batch_tokens=512
+)
+print("backend", engine.backend)
+"""
+
+
+@pytest.mark.parametrize("source", OTHER_TORCHES.values(), ids=OTHER_TORCHES)
+def test_without_packed_layers_plain_ones_are_taken_and_the_log_says_so(source: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CHOOSE, source], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "The fast path uses plain layers, which are slower: " in done.stdout
+    assert "gives the scores of predict, within" in done.stdout
+    assert "backend rerankq" in done.stdout
+
+
 # Activations and labels
 
 
@@ -337,8 +376,8 @@ def test_several_scores_a_pair_are_rows(tmp_path: Path) -> None:
 
 def test_weights_are_packed_for_single_precision_on_a_cpu_only(tmp_path: Path) -> None:
     path = tiny_models.bert(tmp_path)
-    assert linear_for(load(path)) is PackedLinear
-    assert linear_for(load(path, "bfloat16")) is Linear
+    assert linears_for(load(path)) == (PackedLinear, Linear)
+    assert linears_for(load(path, "bfloat16")) == (Linear,)
 
 
 def test_half_precision_is_near_single_precision(bundled_logits: Any) -> None:
@@ -469,7 +508,7 @@ class Failing(BertEngine):
     inside = 0
 
     def __init__(self, encoder: CrossEncoder) -> None:
-        super().__init__(encoder, linear_for(encoder), threads=2)
+        super().__init__(encoder, linears_for(encoder)[0], threads=2)
         self._together = threading.Barrier(2)
         self._counting = threading.Lock()
 

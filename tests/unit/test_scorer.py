@@ -39,7 +39,7 @@ from worker.engines import (
     Engine,
     Pair,
     Scored,
-    linear_for,
+    linears_for,
     nothing,
 )
 from worker.scorer import Scorer
@@ -484,7 +484,7 @@ class LosesOne(BertEngine):
 def test_a_batch_that_loses_a_score_is_a_failure_that_names_the_model() -> None:
     scorer = small()
     encoder = models.load("bundled", "cpu")
-    scorer._engine = engine = LosesOne(encoder, linear_for(encoder), 1)
+    scorer._engine = engine = LosesOne(encoder, linears_for(encoder)[0], 1)
     engine.losing = True
     with pytest.raises(
         BadScores, match=r"^Reranking failed for model bundled: 3 scores for 4 pairs$"
@@ -588,7 +588,7 @@ def test_the_time_limit_frees_the_turn_also_while_two_threads_score(
     # Given two threads that are amid a batch each
     scorer = small(threads=2)
     encoder = models.load("bundled", "cpu")
-    scorer._engine = engine = RunsOutOfTimeInThreads(encoder, linear_for(encoder), threads=2)
+    scorer._engine = engine = RunsOutOfTimeInThreads(encoder, linears_for(encoder)[0], threads=2)
     engine.together = threading.Barrier(2)
     engine.late = True
     # When the time limit strikes
