@@ -16,8 +16,6 @@ PIP    := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/
 # without VNNI (on a machine without AVX-512 that is AVX2 again), and neither.
 INSTRUCTION_SETS := ATEN_CPU_CAPABILITY=avx2,ONEDNN_MAX_CPU_ISA=AVX2,MKL_ENABLE_INSTRUCTIONS=AVX2 \
 	ONEDNN_MAX_CPU_ISA=AVX512_CORE ATEN_CPU_CAPABILITY=default,ONEDNN_MAX_CPU_ISA=SSE41
-ARITHMETIC := -q tests/unit/test_linear.py tests/unit/test_bert.py tests/unit/test_engines.py \
-	-k "test_linear or same_bits or last_bit or logits_are or eight_bits or bundled"
 
 .PHONY: demo test soak bench up lint format clean
 .DEFAULT_GOAL := test
@@ -56,9 +54,8 @@ test: lint
 	@$(BIN)/pytest tests/unit > $(VENV)/unit.log 2>&1 & unit=$$!; \
 	$(BIN)/pytest --ignore tests/unit; others=$$?; \
 	wait $$unit; unit=$$?; cat $(VENV)/unit.log; exit $$((unit | others))
-	@set -e; for set in $(INSTRUCTION_SETS); do \
-		echo "Arithmetic under $$(echo $$set | tr , ' ')"; \
-		env $$(echo $$set | tr , ' ') $(BIN)/pytest $(ARITHMETIC); done
+	@set -e; for set in $(INSTRUCTION_SETS); do set=$$(echo $$set | tr , ' '); \
+		echo "Arithmetic with $$set"; env $$set $(BIN)/pytest -q -m arithmetic tests/unit; done
 
 soak: $(READY)
 	$(BIN)/pytest -m slow

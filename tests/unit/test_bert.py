@@ -21,6 +21,8 @@ from worker.linear import Linear, PackedLinear
 from worker.threads import torch_threads
 from worker.tokens import PairTokens, SpecialIds
 
+pytestmark = pytest.mark.arithmetic
+
 #: Layers, hidden size, heads, intermediate size.
 SHAPES = [(1, 32, 1, 64), (1, 24, 4, 50), (2, 30, 2, 37), (2, 33, 3, 65), (3, 64, 4, 96)]
 VOCABULARY, POSITIONS = 200, 96

@@ -146,6 +146,7 @@ def test_a_model_is_scored_as_by_predict_in_the_fastest_way_there_is(
     assert scored.scores.std() > 100 * TOLERANCE
 
 
+@pytest.mark.arithmetic
 def test_the_bundled_model_is_scored_the_fast_way(
     bundled: CrossEncoder, bundled_logits: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -397,6 +398,7 @@ CLEAR: list[Pair] = [
 ]
 
 
+@pytest.mark.arithmetic
 def test_in_eight_bits_scores_are_near_and_in_the_same_order(bundled: CrossEncoder) -> None:
     exact = chosen(bundled).run(CLEAR).scores
     engine = chosen(bundled, int8=True)
@@ -450,6 +452,7 @@ SHAPES: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"h{shape['hidden_size']}")
 def test_scores_are_the_same_to_the_last_bit_in_any_batch_and_thread(
     tmp_path: Path, shape: dict[str, Any]

