@@ -21,7 +21,7 @@ def visible(text: object, keep: str = "") -> str:
     if given.isprintable():
         return given
     return "".join(
-        each if each in keep or unicodedata.category(each) not in _INVISIBLE else _escaped(each)
+        each if each in keep or unicodedata.category(each) not in _INVISIBLE else escaped(each)
         for each in given
     )
 
@@ -42,7 +42,8 @@ def visible_json(text: str, *, ascii_only: bool = False) -> str:
 _NOT_ASCII = re.compile(r"[^\x00-\x7e]")
 
 
-def _escaped(character: str) -> str:
+def escaped(character: str) -> str:
+    """Return the character as Python writes it in a string, such as `\\x1b`."""
     return character.encode("unicode_escape").decode()
 
 

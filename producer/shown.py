@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import unicodedata
 
+from contract.visible import escaped
+
 #: Letters and marks to Unicode, yet without a shape of their own.
 _BLANK_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 
@@ -12,7 +14,7 @@ def shown(name: str) -> str:
     """Return `name` with line breaks and everything invisible as Python escapes."""
     if name.isascii() and name.isprintable():
         return name
-    return "".join(char if _visible(char) else _escaped(char) for char in name)
+    return "".join(char if _visible(char) else escaped(char) for char in name)
 
 
 def quoted(name: str) -> str:
@@ -32,7 +34,3 @@ def _visible(char: str) -> bool:
     if char == " ":
         return True
     return char.isprintable() and char not in _BLANK_LETTERS and not unicodedata.combining(char)
-
-
-def _escaped(char: str) -> str:
-    return char.encode("unicode_escape").decode()
