@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import kombu.pools
 import pytest
@@ -22,6 +23,13 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 #: Run the tests against another server than the embedded one.
 GIVEN_REDIS = os.environ.get("RERANKQ_REDIS_URL")
 
+#: Names of the connections of producers.
+PRODUCERS = ("rerankq-client", "rerankq-producer")
+LeftOpen = Callable[[], list[Any]]
+
+#: How variables begin that would change what a test does.
+FOREIGN = ("RERANKQ_", "CROSS_ENCODER_", "RERANKER_", "VECTOR_TOP_K", "FLOWER_", "CELERY_")
+
 
 def pytest_configure() -> None:
     """Children are to heed Ctrl-C: in a shell's background it is ignored, and they inherit that."""
@@ -32,7 +40,7 @@ def pytest_configure() -> None:
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the machine reaches a test."""
     for name in list(os.environ):
-        if name.startswith(("RERANKQ_", "CROSS_ENCODER_", "RERANKER_", "VECTOR_TOP_K", "FLOWER_")):
+        if name.startswith(FOREIGN):
             monkeypatch.delenv(name)
 
 
@@ -69,3 +77,19 @@ def client(settings: Settings) -> Iterator[redis.Redis]:
 @pytest.fixture
 def store(settings: Settings, client: redis.Redis) -> JobStore:
     return JobStore(client, Records(settings))
+
+
+@pytest.fixture
+def left_open(client: redis.Redis) -> LeftOpen:
+    """Return the connections of producers that the server has open since the test began.
+
+    Other tests of the session have a worker and clients on the same server.
+    """
+    listed: Any = client.client_list()
+    before = {each["id"] for each in listed}
+
+    def opened() -> list[Any]:
+        found: Any = client.client_list()
+        return [each for each in found if each["id"] not in before and each["name"] in PRODUCERS]
+
+    return opened

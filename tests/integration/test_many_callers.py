@@ -22,6 +22,7 @@ from contract.store import JobStore, connect
 from producer import publish
 from producer.client import RerankClient
 from producer.sharing import Shared
+from tests.conftest import LeftOpen
 from tests.integration.parts import (
     DOCUMENTS,
     QUERY,
@@ -58,18 +59,13 @@ def at_once(call: Callable[[], object], callers: int = CALLERS) -> list[object]:
         return list(threads.map(one, range(callers), timeout=90))
 
 
-def connections(client: redis.Redis) -> list[Any]:
-    """Connections of rerankq's clients that the server has open."""
-    found: Any = client.client_list()
-    return [each for each in found if each["name"].startswith("rerankq-")]
-
-
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
 def test_two_hundred_threads_make_a_call_and_later_clients_still_work(
     call: Callable[[RerankClient], object],
     settings: Settings,
     store: JobStore,
     client: redis.Redis,
+    left_open: LeftOpen,
 ) -> None:
     store.do(store.records.accept(job("ended")))
     store.do(store.records.finish(result_of("ended")))
@@ -81,7 +77,7 @@ def test_two_hundred_threads_make_a_call_and_later_clients_still_work(
         assert later.submit(QUERY, DOCUMENTS, job_id="later-client")
 
     assert {"same-client", "later-client"} <= {each.id for each in messages(client, settings)}
-    wait_until(lambda: connections(client) == [], "all connections are closed")
+    wait_until(lambda: left_open() == [], "all connections are closed")
 
 
 def test_two_hundred_threads_rerank_while_others_ask_for_the_workers(
@@ -203,7 +199,7 @@ def test_an_interrupted_call_leaves_no_reply_behind_for_the_next(store: JobStore
 
 
 def test_closing_ends_the_waits_of_other_threads_with_an_error(
-    settings: Settings, client: redis.Redis
+    settings: Settings, client: redis.Redis, left_open: LeftOpen
 ) -> None:
     shared = RerankClient(settings)
     ids = [shared.submit(QUERY, DOCUMENTS) for _ in range(20)]
@@ -214,11 +210,11 @@ def test_closing_ends_the_waits_of_other_threads_with_an_error(
         for wait in waits:
             with pytest.raises(ClientUnusable, match="was closed"):
                 wait.result(30)
-    wait_until(lambda: connections(client) == [], "all connections are closed")
+    wait_until(lambda: left_open() == [], "all connections are closed")
 
 
 def test_closing_while_others_submit_ends_in_ids_or_that_error_and_leaks_nothing(
-    settings: Settings, client: redis.Redis
+    settings: Settings, client: redis.Redis, left_open: LeftOpen
 ) -> None:
     shared = RerankClient(settings)
 
@@ -234,7 +230,7 @@ def test_closing_while_others_submit_ends_in_ids_or_that_error_and_leaks_nothing
         wait_until(lambda: len(messages(client, settings)) > 20, "all submit")
         shared.close()
         assert {call.result(60) for call in calls} == {"the client was closed: create another one"}
-    wait_until(lambda: connections(client) == [], "all connections are closed")
+    wait_until(lambda: left_open() == [], "all connections are closed")
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())

@@ -20,8 +20,8 @@ from contract.settings import Settings
 from contract.store import JobStore
 from producer.aclient import AsyncRerankClient
 from producer.client import RerankClient
+from tests.conftest import LeftOpen
 from tests.integration.parts import DOCUMENTS, QUERY, await_subscribers, job, result_of
-from tests.integration.test_many_callers import connections
 from tests.processes import wait_until
 
 T = TypeVar("T")
@@ -66,17 +66,18 @@ def test_two_hundred_tasks_make_a_call_and_leave_nothing_behind(
     settings: Settings,
     client: redis.Redis,
     ended: str,
+    left_open: LeftOpen,
 ) -> None:
     async def scenario() -> list[object]:
         async with AsyncRerankClient(settings) as reranker:
             return await asyncio.gather(*(call(reranker) for _ in range(TASKS)))
 
     assert len(run(scenario)) == TASKS
-    wait_until(lambda: connections(client) == [], "all connections are closed")
+    wait_until(lambda: left_open() == [], "all connections are closed")
 
 
 def test_a_thousand_calls_of_all_kinds_are_all_answered(
-    settings: Settings, client: redis.Redis, ended: str
+    settings: Settings, client: redis.Redis, ended: str, left_open: LeftOpen
 ) -> None:
     async def scenario() -> list[object]:
         async with AsyncRerankClient(settings) as reranker:
@@ -84,7 +85,7 @@ def test_a_thousand_calls_of_all_kinds_are_all_answered(
             return await asyncio.gather(*(call(reranker) for call in calls))
 
     assert len(run(scenario)) == 1_000
-    wait_until(lambda: connections(client) == [], "all connections are closed")
+    wait_until(lambda: left_open() == [], "all connections are closed")
 
 
 def test_asking_for_the_workers_does_not_keep_others_from_submitting(settings: Settings) -> None:
@@ -104,7 +105,7 @@ def test_asking_for_the_workers_does_not_keep_others_from_submitting(settings: S
 
 @pytest.mark.parametrize("way", ["cancel", "wait_for", "timeout"])
 def test_waits_that_are_given_up_spare_the_others(
-    way: str, settings: Settings, store: JobStore, client: redis.Redis
+    way: str, settings: Settings, store: JobStore, client: redis.Redis, left_open: LeftOpen
 ) -> None:
     async def give_up(reranker: AsyncRerankClient, job_id: str) -> None:
         if way == "cancel":
@@ -129,11 +130,11 @@ def test_waits_that_are_given_up_spare_the_others(
             assert {each.job_id for each in await asyncio.gather(*patient)} == {"mine"}
 
     run(scenario)
-    wait_until(lambda: connections(client) == [], "all connections are closed")
+    wait_until(lambda: left_open() == [], "all connections are closed")
 
 
 def test_closing_ends_every_call_that_is_under_way_with_an_error_and_leaks_nothing(
-    settings: Settings, client: redis.Redis
+    settings: Settings, client: redis.Redis, left_open: LeftOpen
 ) -> None:
     async def scenario() -> list[object]:
         reranker = AsyncRerankClient(settings)
@@ -150,7 +151,7 @@ def test_closing_ends_every_call_that_is_under_way_with_an_error_and_leaks_nothi
     outcomes = run(scenario)
     assert {type(each) for each in outcomes} <= {ClientUnusable, tuple}
     assert {str(each) for each in outcomes[:40]} == {"the client was closed: create another one"}
-    wait_until(lambda: connections(client) == [], "all connections are closed")
+    wait_until(lambda: left_open() == [], "all connections are closed")
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
