@@ -28,6 +28,9 @@ from contract.settings import Settings
 
 T = TypeVar("T")
 
+#: A result holds the ids and metadata of its job, and about a hundred bytes for each document.
+OUTCOME_ROOM_BYTES = 64 * 1024 * 1024
+
 
 @dataclass(frozen=True)
 class Exchange(Generic[T]):
@@ -227,12 +230,13 @@ class Records:
         In place of an outcome that is nowhere, cannot be read, or is that of several others, stands
         the error that says so.
         """
+        limit_bytes = OUTCOME_ROOM_BYTES + 4 * self.settings.max_bytes_per_job
 
         def read(replies: list[Any]) -> dict[str, jobs.Ended]:
             found: dict[str, jobs.Ended] = {}
             for job_id, (body, state, split) in zip(job_ids, replies[0], strict=True):
                 if body is not None:
-                    found[job_id] = _read_outcome(job_id, body)
+                    found[job_id] = _read_outcome(job_id, body, limit_bytes)
                 elif split is not None:
                     found[job_id] = _stands_for_others(jobs.Split.model_validate_json(split))
                 elif state is None:
@@ -345,10 +349,10 @@ def _expired(job_id: str, state: str) -> ResultExpired:
     )
 
 
-def _read_outcome(job_id: str, body: bytes) -> jobs.Ended:
+def _read_outcome(job_id: str, packed: bytes, limit_bytes: int) -> jobs.Ended:
     try:
         # A newer worker may say more than we know of: a caller need not be upgraded before.
-        return jobs.OUTCOME.validate_json(zlib.decompress(body), extra="ignore")
+        return jobs.OUTCOME.validate_json(decompress(packed, limit_bytes), extra="ignore")
     except zlib.error as error:
         return PayloadInvalid(f"the outcome of job {job_id} cannot be unpacked: {error}")
     except ValidationError as error:

@@ -578,8 +578,9 @@ def test_an_outcome_of_a_newer_worker_is_read_for_what_is_known_of_it(
         b"garbage",
         zlib.compress(b"{}"),
         zlib.compress(result_of("j").model_dump_json().encode())[:-9],
+        zlib.compress(result_of("j").model_dump_json().encode() + b" " * (400 * 2**20), 1),
     ],
-    ids=["garbage", "wrong schema", "truncated"],
+    ids=["garbage", "wrong schema", "truncated", "far too large when unpacked"],
 )
 def test_an_outcome_that_cannot_be_read_is_an_error_and_spares_the_others(
     do: Do, records: Records, client: redis.Redis, stored: bytes
