@@ -43,7 +43,7 @@ COPY --from=code /wheel /wheel
 # The imports write the bytecode that is used; the file system is read-only when the image runs.
 RUN pip install --no-compile --no-deps /wheel/*.whl \
     && python slim.py /opt/rerankq \
-    && python -c 'import producer.aclient, producer.cli, producer.metrics' \
+    && python -c 'import producer.client.asynchronous, producer.cli, producer.monitoring.prometheus' \
     && python -c 'import flower.command, worker.health'
 
 FROM base AS producer
@@ -66,8 +66,8 @@ FROM worker-dependencies AS worker-installed
 COPY --from=code /wheel /wheel
 RUN pip install --no-compile --no-deps /wheel/*.whl \
     && python slim.py /opt/rerankq \
-    && python -c 'from worker.scorer import Scorer; Scorer("bundled", "cpu", 1, None, None)' \
-    && python -c 'import worker.health, worker.restart, worker.tasks, worker.children'
+    && python -c 'from worker.engine.scorer import Scorer; Scorer("bundled", "cpu", 1, None, None)' \
+    && python -c 'import worker.health, worker.restart, worker.jobs.tasks, worker.runtime.pool'
 
 FROM base AS worker
 COPY --from=worker-installed /opt/rerankq /opt/rerankq
@@ -77,7 +77,7 @@ ARG MODELS=""
 # As the worker loads them: what is fetched is what it will look for, and is seen to be a reranker.
 RUN for model in $MODELS; do \
         HF_HOME=/opt/models \
-        python -c 'import sys; from worker.models import load; load(sys.argv[1], "cpu")' "$model" \
+        python -c 'import sys; from worker.engine.loading import load; load(sys.argv[1], "cpu")' "$model" \
         || exit 1; \
     done
 COPY deploy/with-models.sh /usr/local/bin/with-models

@@ -32,8 +32,8 @@ from benchmarks.options import RESULTS
 from benchmarks.runner import ROOT, Child, last_line
 from benchmarks.service import Service
 from benchmarks.work import CANDIDATES, KINDS, SAMPLE, Collection, Pair, Query
-from producer.rescore import job_size
-from worker.models import BUNDLED, BUNDLED_PATH
+from producer.rescore.runner import job_size
+from worker.engine.loading import BUNDLED, BUNDLED_PATH
 
 CHILDREN = 2
 #: The engine alone is measured on no more: its speed is the same for all that follow.

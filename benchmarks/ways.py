@@ -39,14 +39,14 @@ class Way:
 
 def load_rerankq(folder: Path, threads: int) -> Score:
     """This repository's engine."""
-    from worker.scorer import Scorer
+    from worker.engine.scorer import Scorer
 
     return Scorer(str(folder), device="cpu", threads=threads).score
 
 
 def load_rerankq_int8(folder: Path, threads: int) -> Score:
     """The same with its linear maps in int8."""
-    from worker.scorer import Scorer
+    from worker.engine.scorer import Scorer
 
     return Scorer(f"{folder}@int8", device="cpu", threads=threads).score
 

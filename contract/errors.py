@@ -25,9 +25,10 @@
   x TimeLimitExceeded          the job took longer than the time limit
   x AttemptsExhausted          the job ended its workers time after time
 
-Foreign errors become one of these at a single seam each: those of redis-py in `contract.store`,
-those of Celery's publishing in `producer.publish`, those of pydantic in `contract.jobs` (in the
-words of `contract.describing`), those of the model in `worker.scorer`.
+Foreign errors become one of these at a single seam each: those of redis-py in
+`contract.store.connection`, those of Celery's publishing in `producer.client.publishing`, those of
+pydantic in `contract.jobs` (in the words of `contract.validation`), those of the model in
+`worker.engine.scorer`.
 """
 
 from __future__ import annotations

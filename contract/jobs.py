@@ -24,8 +24,8 @@ from pydantic import (
 )
 from pydantic_core import from_json
 
-from contract.describing import describe as describe
 from contract.errors import InvalidInput, JobFailed, RerankError
+from contract.validation import describe as describe
 
 #: Stands in Redis keys, in Flower's addresses and on command lines.
 JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
@@ -343,9 +343,9 @@ class QueueStatus(Record):
     #: What Redis uses in all, and what it may use: 0 for no limit.
     redis_memory_bytes: int
     redis_max_memory_bytes: int
-    #: By counter and label (or "" if it has none): see `contract.counters`.
+    #: By counter and label (or "" if it has none): see `contract.metrics`.
     counters: dict[str, dict[str, float]]
-    #: What endangers jobs: see `contract.mistakes`.
+    #: What endangers jobs: see `contract.store.server_checks`.
     warnings: tuple[str, ...] = ()
 
 

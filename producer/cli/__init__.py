@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import click
 
-from contract import variables
+from contract import environment
 from contract.settings import Settings
-from producer.cli import common, compare, dead, jobs, printing, rescore, stack, status
+from producer.cli import common, compare, dead, jobs, local, rescore, status, terminal
 
 
 @click.group(
@@ -39,9 +39,9 @@ def main(ctx: click.Context, redis_url: str | None, namespace: str | None) -> No
     Re-score a TREC run:       rerankq rescore --corpus corpus.jsonl --queries queries.jsonl \\
                                    --run first.trec --output reranked.trec
     """
-    known = map(variables.variable, Settings.model_fields)
-    for warning in variables.unknown(os.environ, (*known, *_variables(main, variables.PREFIX))):
-        printing.say(f"Warning: {warning}")
+    known = map(environment.variable, Settings.model_fields)
+    for warning in environment.unknown(os.environ, (*known, *_variables(main, environment.PREFIX))):
+        terminal.say(f"Warning: {warning}")
     ctx.obj = Settings.load(redis_url=redis_url, namespace=namespace)
 
 
@@ -63,7 +63,7 @@ for command in (
     dead.dead,
     rescore.rescore,
     compare.compare,
-    stack.up,
-    stack.demo,
+    local.up,
+    local.demo,
 ):
     main.add_command(command)

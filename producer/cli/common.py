@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from contract import errors
-from producer.cli import printing
+from producer.cli import terminal
 
 #: An option whose help names its environment variable.
 option = partial(click.option, show_envvar=True)
@@ -73,29 +73,29 @@ class Group(click.Group):
 
     def main(self, *args: Any, **extra: Any) -> NoReturn:
         """Run the command line and end the process."""
-        printing.tolerate_encodings()
+        terminal.tolerate_encodings()
         try:
             code = super().main(*args, **extra | {"standalone_mode": False})
         except (KeyboardInterrupt, click.Abort):
-            printing.say("Interrupted.")
+            terminal.say("Interrupted.")
             code = EXIT_INTERRUPTED
         except click.exceptions.NoArgsIsHelpError as help_:
             help_.show()
             code = help_.exit_code
         except click.ClickException as error:
-            printing.error(_usage(error))
+            terminal.error(_usage(error))
             code = error.exit_code
         except errors.RerankError as error:
-            printing.error(error)
+            terminal.error(error)
             code = exit_code(error)
         except sqlite3.Error as error:
-            printing.error(
+            terminal.error(
                 f"{tempfile.gettempdir()}: {error}, in a temporary file (TMPDIR moves it)"
             )
             code = EXIT_FAILED
         except OSError as error:  # a disk that is full, above all
             place = f"{error.filename}: " if error.filename else ""
-            printing.error(f"{place}{error.strerror or error}")
+            terminal.error(f"{place}{error.strerror or error}")
             code = EXIT_FAILED
         sys.exit(code or 0)
 

@@ -14,18 +14,21 @@ import click
 
 from contract import errors
 from contract.settings import Settings
-from producer import apart, formats, measures, waiting
-from producer import compare as comparing
-from producer import rescore as rescoring
-from producer.cli import common, printing, runs
-from producer.client import RerankClient
-from producer.compare import Collection, Summary
-from producer.journal import Journal
-from producer.tally import Tally
+from producer.cli import common, run_options, terminal
+from producer.client import waiting
+from producer.client.blocking import RerankClient
+from producer.files import conflicts
+from producer.formats import readers
+from producer.rescore import comparison as comparing
+from producer.rescore import evaluation
+from producer.rescore import runner as rescoring
+from producer.rescore.comparison import Collection, Summary
+from producer.rescore.journal import Journal
+from producer.rescore.progress import Tally
 
 
 @click.command(epilog=common.EPILOG)
-@runs.file_options
+@run_options.file_options
 @common.option("--qrels", metavar="FILE", help="Judgments (BEIR or TREC): measure both models.")
 @common.option(
     "--model",
@@ -34,8 +37,8 @@ from producer.tally import Tally
     multiple=True,
     help="Twice: the model to compare against, then the other one.",
 )
-@runs.depth_option
-@runs.work_options
+@run_options.depth_option
+@run_options.work_options
 @common.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def compare(
@@ -61,12 +64,12 @@ def compare(
     form of the first, MODEL@int8.
     """
     asked = comparing.check_models(models)
-    files = runs.check_files(corpus, queries, run, requests, qrels)
-    reads = runs.reads(corpus, queries, run, requests, qrels)
-    apart.check(reads, [apart.Use("standard output", "", 1)])
-    bad = formats.BadLines(skip=skip_invalid)
+    files = run_options.check_files(corpus, queries, run, requests, qrels)
+    reads = run_options.reads(corpus, queries, run, requests, qrels)
+    conflicts.check(reads, [conflicts.Use("standard output", "", 1)])
+    bad = readers.BadLines(skip=skip_invalid)
     with Collection(settings, bad, depth) as collection:
-        pairs = runs.load(collection, files, qrels, bad).pairs
+        pairs = run_options.load(collection, files, qrels, bad).pairs
         size = pairs_per_job or rescoring.job_size(pairs)
         options = [
             rescoring.Options(
@@ -106,7 +109,7 @@ class _Report:
     passes: tuple[_Pass, _Pass]
     summary: Summary
     #: Of each model, if there are judgments.
-    measured: tuple[measures.Measured, measures.Measured] | None
+    measured: tuple[evaluation.Measured, evaluation.Measured] | None
 
     @property
     def speedup(self) -> float:
@@ -138,7 +141,7 @@ def _compare(
         return _Report(
             passes=(first, second),
             summary=summary,
-            measured=(measures.measure(collection, a), measures.measure(collection, b))
+            measured=(evaluation.measure(collection, a), evaluation.measure(collection, b))
             if measured
             else None,
         )
@@ -146,10 +149,10 @@ def _compare(
 
 def _prepare(client: RerankClient, folder: Path, options: list[rescoring.Options]) -> None:
     """Load both models before either scores: an hour of the first is not lost on the second."""
-    waiting.require_worker(client, options[0].worker_wait_s, printing.say)
+    waiting.require_worker(client, options[0].worker_wait_s, terminal.say)
     for each in options:
-        printing.say(f"loading {each.model}")
-        comparing.warm_up(client, each, folder, printing.say)
+        terminal.say(f"loading {each.model}")
+        comparing.warm_up(client, each, folder, terminal.say)
 
 
 def _score(
@@ -162,14 +165,14 @@ def _score(
     """Score everything with one model; ends the command if there is nothing to compare."""
     model = str(options.model)
     began = time.monotonic()
-    with runs.progress(printing.console(err=True), pairs, model) as report:
-        tally = rescoring.rescore(client, collection, journal, options, report, printing.say)
+    with run_options.progress(terminal.console(err=True), pairs, model) as report:
+        tally = rescoring.rescore(client, collection, journal, options, report, terminal.say)
     seconds = time.monotonic() - began
-    runs.report_scored(tally, seconds)
+    run_options.report_scored(tally, seconds)
     if not tally.queries:
         raise SystemExit(common.EXIT_FAILED)
     if another := comparing.other_model(journal, model):
-        printing.say(f"the comparison is void: {another}")
+        terminal.say(f"the comparison is void: {another}")
         raise SystemExit(common.EXIT_PARTIAL)
     return _Pass(model, tally, seconds)
 
@@ -177,7 +180,7 @@ def _score(
 def _report_failed(summary: Summary) -> None:
     if summary.failed:
         more = ", ..." if summary.failed > len(summary.failed_ids) else ""
-        printing.say(
+        terminal.say(
             f"{summary.failed:,} queries that failed with either model are left out:"
             f" {', '.join(summary.failed_ids)}{more}"
         )
@@ -187,22 +190,22 @@ def _report_failed(summary: Summary) -> None:
 
 def _print_tables(report: _Report, collection: Collection) -> None:
     for letter, each in zip("AB", report.passes, strict=True):
-        printing.line(f"{letter}  {each.model}")
-    printing.line(f"{report.summary.queries:,} queries, {report.summary.pairs:,} pairs")
-    printing.line("")
-    printing.render(_changes(report.summary))
-    printing.line("")
-    printing.render(_qualities(report))
+        terminal.line(f"{letter}  {each.model}")
+    terminal.line(f"{report.summary.queries:,} queries, {report.summary.pairs:,} pairs")
+    terminal.line("")
+    terminal.render(_changes(report.summary))
+    terminal.line("")
+    terminal.render(_qualities(report))
     if report.measured:
         judged, ranked = report.measured[0].judged, report.measured[0].ranked
-        printing.line(f"{judged:,} judged queries, {ranked:,} of them compared")
+        terminal.line(f"{judged:,} judged queries, {ranked:,} of them compared")
     if report.summary.changed:
-        printing.line("")
-        printing.line("changed most")
-        printing.render(_examples(report.summary, collection))
+        terminal.line("")
+        terminal.line("changed most")
+        terminal.render(_examples(report.summary, collection))
 
 
-def _changes(summary: Summary) -> printing.Rows:
+def _changes(summary: Summary) -> terminal.Rows:
     rows = [("top 10 of A in top 10 of B, mean", f"{summary.mean_overlap:.2%}")]
     if summary.short:
         rows.append(("  have no more than 10 documents", f"{summary.short:,} queries"))
@@ -215,35 +218,35 @@ def _changes(summary: Summary) -> printing.Rows:
         rows.append(("Kendall's tau, mean", f"{summary.mean_tau:.4f}"))
     rows.append(("score difference, mean", f"{summary.mean_difference:.2g}"))
     rows.append(("score difference, largest", f"{summary.largest_difference:.2g}"))
-    return printing.Rows([printing.Column(), printing.Column(right=True)], rows)
+    return terminal.Rows([terminal.Column(), terminal.Column(right=True)], rows)
 
 
-def _qualities(report: _Report) -> printing.Rows:
+def _qualities(report: _Report) -> terminal.Rows:
     """How good the rankings are, if that was measured, and how fast they were made."""
-    columns = [printing.Column()]
+    columns = [terminal.Column()]
     rows = [["A"], ["B"], ["change"]]
     if report.measured:
         a, b = report.measured
         rows.insert(0, ["first stage"])
         for name, change in comparing.difference(a.after, b.after).items():
-            columns.append(printing.Column(name, right=True))
+            columns.append(terminal.Column(name, right=True))
             values = [f"{each[name]:.4f}" for each in (a.before, a.after, b.after)]
             for row, value in zip(rows, [*values, f"{change:+.4f}"], strict=True):
                 row.append(value)
         rows[0].append("")
-    columns.append(printing.Column("pairs/s", right=True))
+    columns.append(terminal.Column("pairs/s", right=True))
     rates = [f"{each.rate:,.0f}" for each in report.passes]
     for row, value in zip(rows[-3:], [*rates, f"x {report.speedup:.2f}"], strict=True):
         row.append(value)
-    return printing.Rows(columns, rows)
+    return terminal.Rows(columns, rows)
 
 
-def _examples(summary: Summary, collection: Collection) -> printing.Rows:
+def _examples(summary: Summary, collection: Collection) -> terminal.Rows:
     columns = [
-        printing.Column("query"),
-        printing.Column("in both", right=True),
-        printing.Column("tau", right=True),
-        printing.Column("text", cut=True),
+        terminal.Column("query"),
+        terminal.Column("in both", right=True),
+        terminal.Column("tau", right=True),
+        terminal.Column("text", cut=True),
     ]
     rows = [
         (
@@ -254,7 +257,7 @@ def _examples(summary: Summary, collection: Collection) -> printing.Rows:
         )
         for each in summary.changed
     ]
-    return printing.Rows(columns, rows)
+    return terminal.Rows(columns, rows)
 
 
 def _print_json(report: _Report, collection: Collection) -> None:
@@ -284,7 +287,7 @@ def _print_json(report: _Report, collection: Collection) -> None:
             for each in summary.changed
         ],
     }
-    printing.json(json.dumps(data, ensure_ascii=False))
+    terminal.json(json.dumps(data, ensure_ascii=False))
 
 
 def _pass_data(scored: _Pass) -> dict[str, Any]:

@@ -11,9 +11,9 @@ import click
 
 from contract import errors, jobs, limits
 from contract.settings import Settings
-from producer.cli import common, printing
-from producer.client import RerankClient
-from producer.waiting import SAY_EVERY_S
+from producer.cli import common, terminal
+from producer.client.blocking import RerankClient
+from producer.client.waiting import SAY_EVERY_S
 
 
 @click.group(epilog=common.EPILOG)
@@ -31,15 +31,15 @@ def list_letters(settings: Settings, as_json: bool, limit: int) -> None:
         letters = client.dead_letters(limit)
         more = max(0, client.count_dead_letters() - len(letters)) if len(letters) == limit else 0
     if more:
-        printing.say(f"{more:,} more dead letters: --limit N lists the last N")
+        terminal.say(f"{more:,} more dead letters: --limit N lists the last N")
     if as_json:
         for letter in letters:
-            printing.json(letter.model_dump_json())
+            terminal.json(letter.model_dump_json())
         return
     if not letters:
-        printing.say("no dead letters")
+        terminal.say("no dead letters")
         return
-    printing.render(printing.Rows(_COLUMNS, [_row(letter) for letter in letters]))
+    terminal.render(terminal.Rows(_COLUMNS, [_row(letter) for letter in letters]))
 
 
 @dead.command(epilog=common.EPILOG)
@@ -51,7 +51,7 @@ def show(settings: Settings, job_id: str, as_json: bool) -> None:
     with RerankClient(settings) as client:
         letter = client.dead_letter(job_id)
     if as_json:
-        printing.json(letter.model_dump_json())
+        terminal.json(letter.model_dump_json())
         return
     pairs = [
         ("job", letter.job_id),
@@ -64,7 +64,7 @@ def show(settings: Settings, job_id: str, as_json: bool) -> None:
         ("failed", _when(letter.ended_at)),
         ("payload", "kept" if letter.payload_kept else "expired: it cannot be retried"),
     ]
-    printing.render(printing.named(pairs))
+    terminal.render(terminal.named(pairs))
 
 
 @dead.command(epilog=common.EPILOG)
@@ -107,7 +107,7 @@ def _each(
         raise errors.InvalidInput("give the ids of dead letters, or --all")
     total = client.count_dead_letters() if all_of_them else len(job_ids)
     if not total:
-        printing.say("no dead letters")
+        terminal.say("no dead letters")
     chosen = (letter.job_id for letter in client.each_dead_letter()) if all_of_them else job_ids
     batch = _Batch(total, done)
     try:
@@ -139,15 +139,15 @@ class _Batch:
         except (errors.RedisUnavailable, errors.Overloaded) as error:
             if job_id not in error.submitted:
                 raise
-            printing.say(f"Warning: {error}")
+            terminal.say(f"Warning: {error}")
         except errors.RerankError as error:
             self.failed += 1
             self.first_error = self.first_error or error
             if self._total > 1:
-                printing.say(f"{job_id}: {error}")
+                terminal.say(f"{job_id}: {error}")
             return
         self.done += 1
-        printing.line(job_id)
+        terminal.line(job_id)
         if time.monotonic() - self._said_at >= SAY_EVERY_S:
             self.report()
 
@@ -155,17 +155,17 @@ class _Batch:
         """Say how many are done."""
         self._said_at = time.monotonic()
         failed = f", {self.failed:,} could not be" if self.failed else ""
-        printing.say(f"{self.done:,} of {self._total:,} dead letters {self._what}{failed}")
+        terminal.say(f"{self.done:,} of {self._total:,} dead letters {self._what}{failed}")
 
 
 _COLUMNS = (
-    printing.Column("job"),
-    printing.Column("failed"),
-    printing.Column("code"),
-    printing.Column("attempts", right=True),
-    printing.Column("killed", right=True),
-    printing.Column("pairs", right=True),
-    printing.Column("message"),
+    terminal.Column("job"),
+    terminal.Column("failed"),
+    terminal.Column("code"),
+    terminal.Column("attempts", right=True),
+    terminal.Column("killed", right=True),
+    terminal.Column("pairs", right=True),
+    terminal.Column("message"),
 )
 
 

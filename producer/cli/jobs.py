@@ -8,10 +8,11 @@ import click
 
 from contract import errors, jobs, names
 from contract.settings import Settings
-from producer import apart, formats
-from producer.cli import common, printing
-from producer.client import RerankClient
-from producer.waiting import SAY_EVERY_S, Wait
+from producer.cli import common, terminal
+from producer.client.blocking import RerankClient
+from producer.client.waiting import SAY_EVERY_S, Wait
+from producer.files import conflicts
+from producer.formats import readers
 
 #: A wait this short needs no explanation.
 QUIET_S = 1.0
@@ -48,8 +49,10 @@ def submit(
     as_json: bool,
 ) -> None:
     """Queue one query with its documents, and print the job's id (with --wait, the ranking)."""
-    apart.check([*apart.reading("--documents", documents)], [apart.Use("standard output", "", 1)])
-    given = formats.documents(documents)
+    conflicts.check(
+        [*conflicts.reading("--documents", documents)], [conflicts.Use("standard output", "", 1)]
+    )
+    given = readers.documents(documents)
     with RerankClient(settings) as client:
         job_id = client.submit(
             query,
@@ -67,12 +70,12 @@ def submit(
                 )
                 for place, each in enumerate(given)
             }
-            printing.say(f"job {job_id}")  # whatever ends the wait, the job can be found
+            terminal.say(f"job {job_id}")  # whatever ends the wait, the job can be found
             _show_result(client, job_id, wait, as_json, texts)
         elif as_json:
-            printing.json(json.dumps({"job_id": job_id}))
+            terminal.json(json.dumps({"job_id": job_id}))
         else:
-            printing.line(job_id)
+            terminal.line(job_id)
 
 
 @click.command(epilog=common.EPILOG)
@@ -95,12 +98,12 @@ def cancel(settings: Settings, job_id: str) -> None:
         if not client.cancel(job_id):
             state = client.status(job_id).state
             raise errors.InvalidInput(f"job {job_id} has ended already ({state})")
-    printing.line(f"cancelled {job_id}")
+    terminal.line(f"cancelled {job_id}")
 
 
 def _await(client: RerankClient, job_id: str, wait_s: float) -> jobs.JobResult:
     """Return the job's result. Raises as `RerankClient.result`."""
-    wait = Wait(wait_s, printing.say)
+    wait = Wait(wait_s, terminal.say)
     quiet_s = QUIET_S
     while True:
         try:
@@ -122,21 +125,21 @@ def _show_result(
         found = _await(client, job_id, wait)
     except errors.JobFailed as error:
         if as_json:
-            printing.json(error.failure.model_dump_json())
+            terminal.json(error.failure.model_dump_json())
         raise
     except errors.ResultTimeout as error:
         if not client.workers():
             raise errors.NoWorker(f"{error}, and no worker answers: is one running?") from error
         raise
     if as_json:
-        printing.json(found.model_dump_json())
+        terminal.json(found.model_dump_json())
         return
     columns = [
-        printing.Column("rank", right=True),
-        printing.Column("score", right=True),
-        printing.Column("relevance", right=True),
-        printing.Column("document"),
-        *([printing.Column("text", cut=True)] if texts else []),
+        terminal.Column("rank", right=True),
+        terminal.Column("score", right=True),
+        terminal.Column("relevance", right=True),
+        terminal.Column("document"),
+        *([terminal.Column("text", cut=True)] if texts else []),
     ]
     for ranking in found.rankings:
         rows = [
@@ -144,8 +147,8 @@ def _show_result(
             + ((texts.get(each.id, ""),) if texts else ())
             for each in ranking.documents
         ]
-        printing.render(printing.Rows(columns, rows, title=ranking.query_id or ""))
+        terminal.render(terminal.Rows(columns, rows, title=ranking.query_id or ""))
     made = found.provenance
     downgraded = f", downgraded ({made.reason})" if made.downgraded else ""
     cut = f", {made.truncated} cut to {made.max_length} tokens" if made.truncated else ""
-    printing.say(f"{made.pairs} pairs in {made.seconds:.3f} s by {made.model}{downgraded}{cut}")
+    terminal.say(f"{made.pairs} pairs in {made.seconds:.3f} s by {made.model}{downgraded}{cut}")

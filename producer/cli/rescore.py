@@ -11,22 +11,25 @@ import click
 
 from contract import errors
 from contract.settings import Settings
-from producer import apart, formats, measures, waiting
-from producer import rescore as rescoring
-from producer.cli import common, printing, runs
-from producer.client import RerankClient
-from producer.journal import Journal, journal_path
-from producer.manifest import Asked, Manifest
-from producer.outputs import Output, check_writable, private_mode
-from producer.resume import ResumableJournal, manifest_path
-from producer.scored import Redo
-from producer.staging import Counts, Staging
-from producer.streams import is_stream
-from producer.tally import Tally
+from producer.cli import common, run_options, terminal
+from producer.client import waiting
+from producer.client.blocking import RerankClient
+from producer.files import conflicts
+from producer.files.outputs import Output, check_writable, private_mode
+from producer.files.streams import is_stream
+from producer.formats import readers
+from producer.rescore import evaluation
+from producer.rescore import runner as rescoring
+from producer.rescore.journal import Journal, journal_path
+from producer.rescore.manifest import Asked, Manifest
+from producer.rescore.progress import Tally
+from producer.rescore.resume import ResumableJournal, manifest_path
+from producer.rescore.scored_queries import Redo
+from producer.rescore.staging import Counts, Staging
 
 
 @click.command(epilog=common.EPILOG)
-@runs.file_options
+@run_options.file_options
 @common.option("--output", metavar="FILE", help="The reranked run, in TREC format.")
 @common.option("--results", metavar="FILE", help="Also as JSONL, with scores and provenance.")
 @common.option(
@@ -34,9 +37,9 @@ from producer.tally import Tally
 )
 @common.option("--model", metavar="M", help="Another model than the worker's own.")
 @common.downgrade_option
-@runs.depth_option
+@run_options.depth_option
 @common.option("--top-k", type=common.Count(), metavar="K", help="Write the best K. [default: all]")
-@runs.work_options
+@run_options.work_options
 @common.option("--restart", is_flag=True, help="Forget an earlier run to OUTPUT; begin anew.")
 @common.option("--retry-failed", is_flag=True, help="Of a finished run, score what failed again.")
 @common.option(
@@ -73,13 +76,15 @@ def rescore(
     them is found before anything is sent. Results are appended to OUTPUT.partial.jsonl as they
     arrive; OUTPUT appears when all is done. Interrupted, the same command continues.
     """
-    files = runs.check_files(corpus, queries, run, requests, qrels)
-    _check_outputs(output, results, dry_run, runs.reads(corpus, queries, run, requests, qrels))
+    files = run_options.check_files(corpus, queries, run, requests, qrels)
+    _check_outputs(
+        output, results, dry_run, run_options.reads(corpus, queries, run, requests, qrels)
+    )
     redo = _redo(retry_failed, rescore_downgraded)
     _check_resumption(output, restart, redo)
-    bad = formats.BadLines(skip=skip_invalid)
+    bad = readers.BadLines(skip=skip_invalid)
     with Staging(settings, bad, depth) as staging:
-        counts = runs.load(staging, files, qrels, bad)
+        counts = run_options.load(staging, files, qrels, bad)
         if dry_run or output is None:
             return
         options = rescoring.Options(
@@ -100,10 +105,10 @@ def rescore(
                     tally = _rescore(settings, staging, counts, journal, options, redo)
                     _write(journal, tally, *files_made)
             except BaseException:
-                journal.keep(printing.say)
+                journal.keep(terminal.say)
                 raise
             if qrels and tally.queries:
-                _show_measures(measures.measure(staging, journal))
+                _show_measures(evaluation.measure(staging, journal))
             _finish(journal, tally)
     if tally.failed_queries:
         raise SystemExit(common.EXIT_PARTIAL if tally.queries else common.EXIT_FAILED)
@@ -143,18 +148,18 @@ def _rescore(
         options = dataclasses.replace(options, pairs_per_job=journal.manifest.pairs_per_job)
     if journal.resumed:
         done = counts.queries - journal.pending
-        printing.say(f"continuing: {done:,} of {counts.queries:,} queries are done")
+        terminal.say(f"continuing: {done:,} of {counts.queries:,} queries are done")
     began, scored_pairs = time.monotonic(), 0
-    console = printing.console(err=True)
+    console = terminal.console(err=True)
     tally = journal.tally()
     with RerankClient(settings) as client:
         for _ in journal.rounds(redo):
-            waiting.require_worker(client, options.worker_wait_s, printing.say)
+            waiting.require_worker(client, options.worker_wait_s, terminal.say)
             earlier = journal.tally()
-            with runs.progress(console, counts.pairs, earlier=earlier) as report:
-                tally = rescoring.rescore(client, staging, journal, options, report, printing.say)
+            with run_options.progress(console, counts.pairs, earlier=earlier) as report:
+                tally = rescoring.rescore(client, staging, journal, options, report, terminal.say)
             scored_pairs += tally.pairs - earlier.pairs
-    runs.report_scored(tally, time.monotonic() - began, tally.pairs - scored_pairs)
+    run_options.report_scored(tally, time.monotonic() - began, tally.pairs - scored_pairs)
     return tally
 
 
@@ -175,20 +180,20 @@ def _check_resumption(output: str | None, restart: bool, redo: tuple[Redo, ...])
 
 
 def _check_outputs(
-    output: str | None, results: str | None, dry_run: bool, reads: Sequence[apart.Use]
+    output: str | None, results: str | None, dry_run: bool, reads: Sequence[conflicts.Use]
 ) -> None:
     if not output and not dry_run:
         raise errors.InvalidInput("give --output")
     for each in filter(None, (output, results)):
         check_writable(each)
-    writes = [*apart.writing("--output", output), *apart.writing("--results", results)]
+    writes = [*conflicts.writing("--output", output), *conflicts.writing("--results", results)]
     if output and not is_stream(output):
         manifest = str(manifest_path(output))
         writes += [
-            apart.Use("the journal of --output", str(journal_path(output))),
-            *apart.writing("the manifest of --output", manifest),
+            conflicts.Use("the journal of --output", str(journal_path(output))),
+            *conflicts.writing("the manifest of --output", manifest),
         ]
-    apart.check(reads, writes)
+    conflicts.check(reads, writes)
 
 
 def _write(journal: Journal, tally: Tally, output: Output, results: Output | None = None) -> None:
@@ -198,7 +203,7 @@ def _write(journal: Journal, tally: Tally, output: Output, results: Output | Non
     if results:
         journal.write_results(results)
     if tally.queries:
-        printing.say(f"wrote {output.name}" + (f" and {results.name}" if results else ""))
+        terminal.say(f"wrote {output.name}" + (f" and {results.name}" if results else ""))
 
 
 def _finish(journal: Journal, tally: Tally) -> None:
@@ -212,14 +217,14 @@ def _finish(journal: Journal, tally: Tally) -> None:
         return
     for count, what, option in redoable:
         if count:
-            printing.say(f"{count:,} queries {what}: the same command with {option} redoes them")
+            terminal.say(f"{count:,} queries {what}: the same command with {option} redoes them")
 
 
-def _show_measures(measured: measures.Measured) -> None:
-    columns = [printing.Column(), *(printing.Column(name, right=True) for name in measured.before)]
+def _show_measures(measured: evaluation.Measured) -> None:
+    columns = [terminal.Column(), *(terminal.Column(name, right=True) for name in measured.before)]
     rows = [
         (when, *(f"{value:.4f}" for value in values.values()))
         for when, values in (("first stage", measured.before), ("reranked", measured.after))
     ]
-    printing.render(printing.Rows(columns, rows), err=True)
-    printing.say(f"{measured.judged:,} judged queries, {measured.ranked:,} of them in the run")
+    terminal.render(terminal.Rows(columns, rows), err=True)
+    terminal.say(f"{measured.judged:,} judged queries, {measured.ranked:,} of them in the run")

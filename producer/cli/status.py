@@ -11,8 +11,8 @@ from rich.live import Live
 
 from contract import errors
 from contract.settings import Settings
-from producer.cli import board, common, printing
-from producer.client import RerankClient
+from producer.cli import common, rendering, terminal
+from producer.client.blocking import RerankClient
 
 
 @click.command(epilog=common.EPILOG)
@@ -44,11 +44,11 @@ def status(
             return
         if as_json:
             found = client.status(job_id) if job_id else client.status()
-            printing.json(found.model_dump_json())
+            terminal.json(found.model_dump_json())
         elif job_id:
-            printing.render(board.job(client.status(job_id)))
+            terminal.render(rendering.job(client.status(job_id)))
         else:
-            printing.render(board.service(_look(client)))
+            terminal.render(rendering.service(_look(client)))
 
 
 @click.command(epilog=common.EPILOG)
@@ -64,11 +64,11 @@ def metrics(settings: Settings, serve: bool, address: str, port: int) -> None:
     They tell of all workers, and stand beside those of Flower (at its own /metrics).
     """
     # Here and not above: prometheus-client comes with the extra `monitor`.
-    from producer import metrics as prometheus
+    from producer.monitoring import prometheus as prometheus
 
     with RerankClient(settings) as client:
         if not serve:
-            printing.data(prometheus.text(client.status))
+            terminal.data(prometheus.text(client.status))
             return
         try:
             _, thread = prometheus.serve(client.status, address, port)
@@ -76,33 +76,33 @@ def metrics(settings: Settings, serve: bool, address: str, port: int) -> None:
             raise errors.RerankError(
                 f"cannot listen on {address}:{port} ({error.strerror}): choose another --port"
             ) from error
-        printing.say(f"metrics at http://{address}:{port}/metrics")
+        terminal.say(f"metrics at http://{address}:{port}/metrics")
         with suppress(KeyboardInterrupt):
             thread.join()
 
 
-def _look(client: RerankClient) -> board.Look:
-    return board.Look(client.status(), time.monotonic())
+def _look(client: RerankClient) -> rendering.Look:
+    return rendering.Look(client.status(), time.monotonic())
 
 
 def _watch(client: RerankClient, interval_s: float, as_json: bool) -> None:
-    console = printing.console()
+    console = terminal.console()
     if as_json or not console.is_terminal:
         for now, before, trouble in _looks(client, interval_s):
             if trouble:
-                printing.say(trouble)
+                terminal.say(trouble)
             elif as_json:
-                printing.json(now.status.model_dump_json())
+                terminal.json(now.status.model_dump_json())
             else:
-                console.print(board.service(now, before))
+                console.print(rendering.service(now, before))
     with Live(console=console, auto_refresh=False) as live:
         for now, before, trouble in _looks(client, interval_s):
-            live.update(board.service(now, before, trouble), refresh=True)
+            live.update(rendering.service(now, before, trouble), refresh=True)
 
 
 def _looks(
     client: RerankClient, interval_s: float
-) -> Iterator[tuple[board.Look, board.Look | None, str]]:
+) -> Iterator[tuple[rendering.Look, rendering.Look | None, str]]:
     """A look each interval, with the one before; or the last one, and why there is no other.
 
     Without an end. Raises `RedisUnavailable` if there is not even a first one.

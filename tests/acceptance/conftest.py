@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from contract.settings import Settings
-from producer.client import RerankClient
+from producer.client.blocking import RerankClient
 from tests.processes import celery, wait_until
 
 SAMPLE = Path(__file__).parents[2] / "examples" / "packages"

@@ -21,13 +21,13 @@ import redis
 from contract import names
 from contract.errors import JobFailed, JobNotFound
 from contract.jobs import JobState
-from contract.records import Records
 from contract.settings import Settings
-from contract.store import JobStore
-from producer import prepare
-from producer.aclient import AsyncRerankClient
-from producer.client import RerankClient
-from producer.stack import free_port
+from contract.store.connection import JobStore
+from contract.store.records import Records
+from producer.cli.local_stack import free_port
+from producer.client import preparing
+from producer.client.asynchronous import AsyncRerankClient
+from producer.client.blocking import RerankClient
 from tests import acl
 from tests.acceptance.conftest import SAMPLE, environment_of
 from tests.processes import celery, children_of, flower_page, rerankq, wait_until
@@ -163,7 +163,7 @@ def test_a_worker_whose_child_is_killed_downgrades_the_job(
 
 
 def test_a_worker_sends_lost_jobs_again(client: RerankClient, producer: Settings) -> None:
-    job = prepare.job([prepare.request(QUERY, DOCUMENTS, top_k=None)], producer)
+    job = preparing.job([preparing.request(QUERY, DOCUMENTS, top_k=None)], producer)
     records = Records(producer)
 
     with redis.Redis.from_url(producer.redis_url.get_secret_value()) as connection:

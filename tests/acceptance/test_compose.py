@@ -15,11 +15,11 @@ import pytest
 import yaml
 from flower.events import get_prometheus_metrics
 
-from contract import counters
+from contract import metrics as counters
 from contract.settings import Settings
-from producer import metrics
+from producer.monitoring import prometheus
 from tests import processes
-from worker.settings import WorkerSettings
+from worker.runtime.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -299,7 +299,7 @@ def rules() -> list[str]:
 
 def ours() -> set[str]:
     """Names of the samples of `rerankq metrics`."""
-    gauges = {f"rerankq_{gauge.name}" for gauge in metrics.GAUGES}
+    gauges = {f"rerankq_{gauge.name}" for gauge in prometheus.GAUGES}
     return gauges | {f"rerankq_{each.name}_total" for each in counters.ALL} | {"rerankq_redis_up"}
 
 

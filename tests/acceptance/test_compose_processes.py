@@ -16,7 +16,7 @@ import pytest
 import redis
 import yaml
 
-from producer.stack import free_port
+from producer.cli.local_stack import free_port
 from tests import processes
 from tests.acceptance.faults.parts import linux_only
 from tests.processes import wait_until

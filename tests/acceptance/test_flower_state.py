@@ -12,14 +12,14 @@ import redis
 from celery.events.state import Task
 
 from contract import jobs, names
-from contract.records import Records
 from contract.settings import Settings
-from contract.store import JobStore
+from contract.store.connection import JobStore
+from contract.store.records import Records
 from producer import RerankClient
-from producer.stack import free_port
+from producer.cli.local_stack import free_port
 from tests.acceptance.watching.parts import Flower
 from tests.processes import wait_until
-from worker import flower_state
+from worker.monitoring import flower_state
 
 SAVING_OFTEN = {"FLOWER_STATE_SAVE_INTERVAL": "200"}
 

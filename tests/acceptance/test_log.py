@@ -17,8 +17,8 @@ from celery import Celery
 from contract import names
 from contract.errors import JobFailed
 from contract.settings import Settings
-from producer import prepare
-from producer.publish import Publisher
+from producer.client import preparing
+from producer.client.publishing import Publisher
 from tests.acceptance.conftest import environment_of
 from tests.acceptance.faults.parts import QUERY, SHORT, Ledger, long_documents
 from tests.processes import celery, end, wait_until
@@ -81,7 +81,7 @@ def _have_all_done(ledger: Ledger, settings: Settings) -> None:
     ledger.submit(job_id="good")
     ledger.result("good")
 
-    empty = prepare.job([prepare.request(QUERY, SHORT, top_k=None)], settings, job_id="empty")
+    empty = preparing.job([preparing.request(QUERY, SHORT, top_k=None)], settings, job_id="empty")
     ledger.store.do(ledger.store.records.accept(empty))
     ledger.store.client.delete(ledger.store.records.keys.payload("empty"))
     good = empty.model_copy(update={"id": "good"})

@@ -9,7 +9,7 @@ import pytest
 
 from contract.errors import JobFailed
 from contract.settings import Settings
-from producer.client import RerankClient
+from producer.client.blocking import RerankClient
 from tests.acceptance.conftest import environment_of
 from tests.processes import celery, end, wait_until
 from tests.unit import odd_models, tiny_models

@@ -11,10 +11,10 @@ import pytest
 from sentence_transformers import CrossEncoder
 
 from contract.settings import Settings
-from producer.client import RerankClient
+from producer.client.blocking import RerankClient
 from tests.acceptance.conftest import SAMPLE, environment_of
 from tests.processes import celery, rerankq, wait_until
-from worker.models import BUNDLED_PATH
+from worker.engine.loading import BUNDLED_PATH
 
 PACKAGES = (
     *("--corpus", str(SAMPLE / "corpus.jsonl")),

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from contract.settings import Settings
-from producer.client import RerankClient
+from producer.client.blocking import RerankClient
 from tests.acceptance.conftest import environment_of
 from tests.processes import celery, children_of, rerankq, wait_until
 

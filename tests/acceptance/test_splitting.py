@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from contract.settings import Settings
-from producer.client import RerankClient
+from producer.client.blocking import RerankClient
 from tests.processes import rerankq
 
 CORPUS = Path(__file__).parents[2] / "examples" / "packages" / "corpus.jsonl"

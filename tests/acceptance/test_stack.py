@@ -12,8 +12,8 @@ from contextlib import closing
 from pathlib import Path
 
 from contract.settings import Settings
-from producer.client import RerankClient
-from producer.stack import free_port
+from producer.cli.local_stack import free_port
+from producer.client.blocking import RerankClient
 from tests.acceptance.watching.parts import fetch, refusal
 from tests.processes import children_of, rerankq, wait_until
 

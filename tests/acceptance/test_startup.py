@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from producer.client import RerankClient
+from producer.client.blocking import RerankClient
 from tests.acceptance.conftest import environment_of
 from tests.acceptance.faults.parts import Server
 from tests.processes import end, wait_until

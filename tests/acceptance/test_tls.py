@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from contract.settings import Settings
-from producer.aclient import AsyncRerankClient
-from producer.client import RerankClient
-from producer.stack import free_port
+from producer.cli.local_stack import free_port
+from producer.client.asynchronous import AsyncRerankClient
+from producer.client.blocking import RerankClient
 from tests.acceptance.conftest import environment_of
 from tests.processes import celery, flower_page, rerankq, wait_until
 from tests.redis_server import TlsServer, tls_server

@@ -11,13 +11,13 @@ import redis
 
 from contract import jobs
 from contract.errors import JobFailed
-from contract.records import Records
 from contract.settings import Settings
-from contract.store import JobStore
-from producer import prepare
-from producer.aclient import AsyncRerankClient
-from producer.client import RerankClient
-from producer.publish import Publisher
+from contract.store.connection import JobStore
+from contract.store.records import Records
+from producer.client import preparing
+from producer.client.asynchronous import AsyncRerankClient
+from producer.client.blocking import RerankClient
+from producer.client.publishing import Publisher
 from tests.acceptance.conftest import environment_of
 from tests.processes import celery, end, wait_until
 
@@ -54,7 +54,7 @@ def test_many_queries_in_one_job_come_back_in_their_order(client: RerankClient) 
         jobs.Request(
             query_id=f"q{number}",
             query=f"number {number}",
-            candidates=prepare.candidates([f"this is number {number}", "something else"]),
+            candidates=preparing.candidates([f"this is number {number}", "something else"]),
         )
         for number in range(20)
     ]
@@ -103,7 +103,7 @@ def test_a_payload_that_is_no_job_is_a_failure_for_good(
     """Never a retry, never a dead worker (the `service` fixture sees to the last)."""
     # Given a job whose payload was replaced after it was accepted
     store = _store(service)
-    job = prepare.job([prepare.request(QUERY, DOCUMENTS, top_k=None)], service)
+    job = preparing.job([preparing.request(QUERY, DOCUMENTS, top_k=None)], service)
     store.do(store.records.accept(job))
     store.client.delete(store.records.keys.payload(job.id))
     if payload is not None:

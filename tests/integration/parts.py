@@ -15,10 +15,11 @@ from typing import Any
 import redis
 from celery import Celery
 
-from contract import attempts, jobs, names
-from contract.records import Exchange, Records
+from contract import jobs, names
 from contract.settings import Settings
-from contract.store import JobStore
+from contract.store import attempts
+from contract.store.connection import JobStore
+from contract.store.records import Exchange, Records
 from tests.processes import wait_until
 
 #: Long enough for a busy machine; a test that passes does not wait so long.

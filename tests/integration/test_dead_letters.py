@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 import redis
 
-from contract import attempts, dead_letters, jobs, overview
+from contract import jobs
 from contract.errors import JobConflict, JobNotFound, LimitExceeded, PayloadMissing
 from contract.jobs import JobState
-from contract.records import Records
 from contract.settings import Settings
-from contract.store import JobStore
+from contract.store import attempts, dead_letters, overview
+from contract.store.connection import JobStore
+from contract.store.records import Records
 from tests.integration.parts import begin, failure_of, job, keys_of, payload, result_of
 
 

@@ -12,12 +12,12 @@ from click.testing import CliRunner
 from contract import jobs
 from contract.errors import ResultExpired
 from contract.jobs import JobState
-from contract.records import Records
 from contract.settings import Settings
-from contract.store import JobStore
-from producer.aclient import AsyncRerankClient
+from contract.store.connection import JobStore
+from contract.store.records import Records
 from producer.cli import common, main
-from producer.client import RerankClient
+from producer.client.asynchronous import AsyncRerankClient
+from producer.client.blocking import RerankClient
 from tests.integration.parts import DOCUMENTS, QUERY, begin, failure_of, job, messages, payload
 from tests.integration.parts import result_of as some_result
 from tests.integration.test_rescore import Worker, result_of

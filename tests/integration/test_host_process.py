@@ -87,7 +87,7 @@ def told(code: str, settings: Settings | None = None, **variables: str) -> Any:
     [
         "import producer",
         "from producer import AsyncRerankClient, RerankClient",
-        "import producer.metrics, producer.cli",
+        "import producer.monitoring.prometheus, producer.cli",
     ],
 )
 def test_importing_the_producer_changes_nothing_in_its_process(code: str) -> None:
@@ -171,6 +171,6 @@ def test_a_client_inside_a_program_with_a_celery_app_of_its_own_uses_ours_alone(
 
 def test_importing_the_in_process_reranker_changes_no_more_than_its_libraries_do() -> None:
     libraries = "import torch, sentence_transformers\n"
-    ours = "import worker.reranker, worker.engines, worker.pipeline\n"
+    ours = "import worker.reranker, worker.engine.engines, worker.pipeline\n"
 
     assert told(LOOK + libraries + ours + TELL) == told(LOOK + libraries + TELL)

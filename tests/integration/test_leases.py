@@ -16,20 +16,21 @@ from typing import Any
 import pytest
 import redis
 
-from contract.records import Records
 from contract.settings import Settings
-from contract.store import JobStore
+from contract.store.connection import JobStore
+from contract.store.records import Records
 from tests.integration.parts import environment, job, keys_of
 
 DRIVER = """
 import json, os, sys, threading
 from concurrent.futures import ThreadPoolExecutor
-from contract import attempts, jobs
+from contract import jobs
 from contract.errors import TimeLimitExceeded
+from contract.store import attempts
 from tests.processes import wait_until
-from worker import leases
-from worker.celery import settings
-from worker.connection import CHILD_TIMEOUT_S, records, store
+from worker.jobs import leases
+from worker.runtime.app import settings
+from worker.runtime.connection import CHILD_TIMEOUT_S, records, store
 
 do, client = store(CHILD_TIMEOUT_S).do, store(CHILD_TIMEOUT_S).client
 seen = {}

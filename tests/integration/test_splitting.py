@@ -15,22 +15,22 @@ from contract import jobs
 from contract.errors import JobConflict, JobFailed, MixedModels, Overloaded, ResultExpired
 from contract.jobs import JobState
 from contract.settings import Settings
-from contract.store import JobStore
-from producer import rescore
-from producer.aclient import AsyncRerankClient
-from producer.client import RerankClient
-from producer.formats import BadLines
-from producer.manifest import Asked, Manifest
-from producer.resume import ResumableJournal
-from producer.staging import Staging
+from contract.store.connection import JobStore
+from producer.client.asynchronous import AsyncRerankClient
+from producer.client.blocking import RerankClient
+from producer.formats.readers import BadLines
+from producer.rescore import runner
+from producer.rescore.manifest import Asked, Manifest
+from producer.rescore.resume import ResumableJournal
+from producer.rescore.staging import Staging
 from tests.integration.parts import failure_of
 from tests.integration.parts import result_of as some_result
 from tests.integration.test_rescore import Worker
-from worker import ranking
+from worker.engine import ranking
 
 DOCUMENTS = [f"document {number}" for number in range(20)]
 SMALLER = "cross-encoder/ms-marco-TinyBERT-L-2-v2"
-OPTIONS = rescore.Options(window=2, pairs_per_job=10)
+OPTIONS = runner.Options(window=2, pairs_per_job=10)
 
 
 def scored(made: jobs.Job, **provenance: object) -> jobs.JobResult:
@@ -332,7 +332,7 @@ def session(
         staging.load_requests(str(source))
         wanted = Manifest.new(staging.inputs(), asked, OPTIONS.pairs_per_job)
         with ResumableJournal(str(output), staging, wanted) as journal:
-            rescore.rescore(client, staging, journal, OPTIONS, progress)
+            runner.rescore(client, staging, journal, OPTIONS, progress)
             journal.write_run(str(output))
             journal.write_results(f"{output}.jsonl")
     return output.read_bytes() + Path(f"{output}.jsonl").read_bytes()

@@ -13,7 +13,7 @@ import pytest
 import redis
 import redis.asyncio
 
-from contract import attempts, counters, dead_letters, jobs, names, overview
+from contract import jobs, metrics, names
 from contract.errors import (
     InvalidInput,
     JobConflict,
@@ -24,9 +24,10 @@ from contract.errors import (
     RedisUnavailable,
 )
 from contract.jobs import JobState
-from contract.records import Exchange, Records, compress
 from contract.settings import Settings
-from contract.store import AsyncJobStore, JobStore
+from contract.store import attempts, dead_letters, overview
+from contract.store.connection import AsyncJobStore, JobStore
+from contract.store.records import Exchange, Records, compress
 from tests.integration.parts import (
     LEASE_S,
     begin,
@@ -79,11 +80,11 @@ def lives(client: redis.Redis, records: Records) -> tuple[set[str], set[str]]:
     return found[0], found[1]
 
 
-def counted(records: Records) -> Exchange[tuple[dict[JobState, int], counters.Totals]]:
+def counted(records: Records) -> Exchange[tuple[dict[JobState, int], metrics.Totals]]:
     """What is counted of all jobs."""
     status = overview.status(records, [])
 
-    def read(replies: list[Any]) -> tuple[dict[JobState, int], counters.Totals]:
+    def read(replies: list[Any]) -> tuple[dict[JobState, int], metrics.Totals]:
         found = status.read(replies)
         return found.jobs, found.counters
 

@@ -14,8 +14,8 @@ from contract import jobs
 from contract.errors import InvalidInput, Overloaded, RedisUnavailable, RerankError
 from contract.jobs import JobState
 from contract.settings import Settings
-from producer.aclient import AsyncRerankClient
-from producer.client import RerankClient
+from producer.client.asynchronous import AsyncRerankClient
+from producer.client.blocking import RerankClient
 from tests.integration.parts import DOCUMENTS, QUERY, messages, request
 
 #: Each of them is a job of its own.

@@ -18,12 +18,13 @@ from typing import Any
 import pytest
 import redis
 
-from contract import attempts, dead_letters, jobs, names, overview
+from contract import jobs, names
 from contract.jobs import JobState
-from contract.records import Records
 from contract.settings import Settings
-from contract.store import JobStore
-from producer.publish import Publisher
+from contract.store import attempts, dead_letters, overview
+from contract.store.connection import JobStore
+from contract.store.records import Records
+from producer.client.publishing import Publisher
 from tests.integration.parts import (
     begin,
     environment,
@@ -37,10 +38,10 @@ from tests.integration.parts import (
 DRIVER = """
 import json, sys
 from contract.errors import RedisUnavailable
-from contract.records import Records
-from contract.store import JobStore
-from worker.connection import MAIN_TIMEOUT_S, store
-from worker.sweeper import send_again, settings, sweep
+from contract.store.records import Records
+from contract.store.connection import JobStore
+from worker.runtime.connection import MAIN_TIMEOUT_S, store
+from worker.jobs.sweeper import send_again, settings, sweep
 
 def refuse(job):
     raise RedisUnavailable("no message can be sent")

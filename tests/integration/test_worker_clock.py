@@ -19,8 +19,8 @@ from tests.soak import clocks
 #: Takes the message that is on the queue, and then looks for those of dead workers.
 TAKE_AND_RESTORE = """
 import os
-from worker.celery import app
-from worker.transport import Message
+from worker.runtime.app import app
+from worker.runtime.transport import Message
 
 channel = app.connection_for_read().default_channel
 channel.task_queue = app.conf.task_default_queue

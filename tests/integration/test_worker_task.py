@@ -18,12 +18,13 @@ from typing import Any
 import pytest
 import redis
 
-from contract import attempts, dead_letters, jobs, overview
+from contract import jobs
 from contract.errors import JobNotFound, RerankError
 from contract.jobs import JobState
-from contract.records import Records, compress
 from contract.settings import KNOWN_MODELS, Settings
-from contract.store import JobStore
+from contract.store import attempts, dead_letters, overview
+from contract.store.connection import JobStore
+from contract.store.records import Records, compress
 from tests.integration.parts import (
     begin,
     environment,
@@ -37,8 +38,8 @@ from tests.integration.parts import (
 #: Runs the task for each id, as a worker's child would, and then scores with the library itself.
 DRIVER = """
 import json, sys
-from worker.models import BUNDLED_PATH
-from worker.tasks import score
+from worker.engine.loading import BUNDLED_PATH
+from worker.jobs.tasks import score
 
 asked = json.load(sys.stdin)
 ended = {}

@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
-from contract import counters, jobs
+from contract import jobs, metrics
 from contract.errors import JobFailed, JobNotFound, RerankError
-from producer.client import RerankClient
+from producer.client.blocking import RerankClient
 
 T = TypeVar("T")
 
@@ -136,10 +136,10 @@ class Operator(threading.Thread):
             if command == "drop":
                 self.dropped.add(letter["job_id"])
             else:
-                self.counted[counters.JOBS_ACCEPTED.of()] += 1
-                self.counted[counters.JOBS_ENDED.of(jobs.JobState.FAILED)] += 1
-                self.counted[counters.FAILURES.of(letter["code"])] += 1
-                self.counted[counters.ATTEMPTS.of()] += letter["attempts"]
+                self.counted[metrics.JOBS_ACCEPTED.of()] += 1
+                self.counted[metrics.JOBS_ENDED.of(jobs.JobState.FAILED)] += 1
+                self.counted[metrics.FAILURES.of(letter["code"])] += 1
+                self.counted[metrics.ATTEMPTS.of()] += letter["attempts"]
 
     def _is_still_there(self, letter: dict[str, object]) -> bool:
         deadline = time.monotonic() + 120

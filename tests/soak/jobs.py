@@ -11,8 +11,8 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 
 from contract import jobs
-from worker.models import BUNDLED_PATH
-from worker.scorer import Scorer
+from worker.engine.loading import BUNDLED_PATH
+from worker.engine.scorer import Scorer
 
 SAMPLE = Path(__file__).parents[2] / "examples" / "packages"
 

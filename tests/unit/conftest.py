@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from worker.threads import torch_threads
+from worker.engine.threads import torch_threads
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,12 @@ import re
 
 import pytest
 
+from contract.environment import COMMANDS
 from contract.errors import InvalidInput
 from contract.settings import Settings
-from contract.variables import COMMANDS
 from producer.cli import main
-from worker import connection
-from worker.settings import WorkerSettings
+from worker.runtime import connection
+from worker.runtime.settings import WorkerSettings
 
 URL, PASSWORD = "RERANKQ_REDIS_URL", "hunter2"
 ENCODE = "percent-encode"

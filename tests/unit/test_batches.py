@@ -9,8 +9,8 @@ import pytest
 
 from contract.errors import BadScores
 from tests.unit import tiny_models
-from worker.batches import ROUND_ROWS_TO, Group, Scores, cut, grouped, in_order, lay_out
-from worker.tokens import PairTokens, SpecialIds
+from worker.engine.batches import ROUND_ROWS_TO, Group, Scores, cut, grouped, in_order, lay_out
+from worker.engine.tokens import PairTokens, SpecialIds
 
 PADDING, BEGIN, END = 0, 101, 102
 

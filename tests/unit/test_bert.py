@@ -14,12 +14,12 @@ from sentence_transformers import CrossEncoder
 from transformers import BertConfig, BertForSequenceClassification
 
 from tests.unit import tiny_models
-from worker import models
-from worker.batches import lay_out
-from worker.bert import Bert, supports
-from worker.linear import Linear, PackedLinear
-from worker.threads import torch_threads
-from worker.tokens import PairTokens, SpecialIds
+from worker.engine import loading
+from worker.engine.batches import lay_out
+from worker.engine.bert import Bert, supports
+from worker.engine.linear import Linear, PackedLinear
+from worker.engine.threads import torch_threads
+from worker.engine.tokens import PairTokens, SpecialIds
 
 pytestmark = pytest.mark.arithmetic
 
@@ -182,7 +182,7 @@ def test_the_given_model_is_left_as_it_was(special: SpecialIds) -> None:
 
 
 def test_the_bundled_model_is_supported() -> None:
-    assert supports(CrossEncoder(str(models.BUNDLED_PATH), device="cpu"))
+    assert supports(CrossEncoder(str(loading.BUNDLED_PATH), device="cpu"))
 
 
 @pytest.mark.parametrize("positions", [64, 512, 1_024])

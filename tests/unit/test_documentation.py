@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from contract import counters
-from producer import metrics
-from worker.settings import WorkerSettings
+from contract import metrics as counters
+from producer.monitoring import prometheus
+from worker.runtime.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[2]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
@@ -30,7 +30,7 @@ def test_every_setting_is_explained() -> None:
 
 def test_every_metric_is_explained() -> None:
     counted = [f"rerankq_{counter.name}_total" for counter in counters.ALL]
-    gauges = [f"rerankq_{gauge.name}" for gauge in metrics.GAUGES]
+    gauges = [f"rerankq_{gauge.name}" for gauge in prometheus.GAUGES]
     for name in (*counted, *gauges, "rerankq_redis_up"):
         assert f"`{name}`" in OPERATIONS
 

@@ -21,9 +21,9 @@ from transformers import BertForSequenceClassification, BertJapaneseTokenizer
 
 from contract.errors import ModelUnavailable
 from tests.unit import tiny_models
-from worker import batches, models
-from worker.counts import Work
-from worker.engines import (
+from worker.engine import batches, loading
+from worker.engine.backoff import Budget
+from worker.engine.engines import (
     CPU_BUDGETS,
     PAIRS_AHEAD,
     PROBES,
@@ -34,12 +34,12 @@ from worker.engines import (
     choose,
     linears_for,
 )
-from worker.ladder import Budget
-from worker.linear import Linear, PackedLinear
-from worker.scorer import Scorer
-from worker.settings import cores
-from worker.threads import torch_threads
-from worker.tokens import PairTokens
+from worker.engine.linear import Linear, PackedLinear
+from worker.engine.scorer import Scorer
+from worker.engine.threads import torch_threads
+from worker.engine.tokens import PairTokens
+from worker.runtime.counters import Work
+from worker.runtime.settings import cores
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -59,7 +59,7 @@ PAIRS: list[Pair] = [(QUERY, document) for document in DOCUMENTS]
 
 
 def load(path: str, dtype: str | None = None) -> CrossEncoder:
-    return models.load(path, "cpu", dtype)
+    return loading.load(path, "cpu", dtype)
 
 
 def chosen(encoder: CrossEncoder, *, int8: bool = False) -> Engine:
@@ -107,7 +107,7 @@ def bundled() -> CrossEncoder:
 
 @pytest.fixture(scope="module")
 def bundled_logits() -> Any:
-    return logits(str(models.BUNDLED_PATH))
+    return logits(str(loading.BUNDLED_PATH))
 
 
 # The choice
@@ -150,7 +150,7 @@ def test_a_model_is_scored_as_by_predict_in_the_fastest_way_there_is(
 def test_the_bundled_model_is_scored_the_fast_way(
     bundled: CrossEncoder, bundled_logits: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.INFO, "worker.engines"):
+    with caplog.at_level(logging.INFO, "worker.engine.engines"):
         engine = chosen(bundled)
     assert engine.backend == "rerankq"
     assert "gives the scores of predict, within" in caplog.text
@@ -311,9 +311,9 @@ exec(sys.argv[1], names)
 vars(other).update(names)
 torch.ops.mkldnn = other
 logging.basicConfig(level="INFO", stream=sys.stdout)
-from worker import engines, models
+from worker.engine import engines, loading
 engine = engines.choose(
-    models.load("bundled", "cpu"), int8=False, threads=1, max_batch_tokens=512
+    loading.load("bundled", "cpu"), int8=False, threads=1, max_batch_tokens=512
 )
 print("backend", engine.backend)
 """

@@ -9,8 +9,8 @@ import pytest
 from celery import states
 
 from contract.errors import OutOfMemory
-from worker import flower
-from worker.settings import WorkerSettings
+from worker.monitoring import flower
+from worker.runtime.settings import WorkerSettings
 
 SUMMARY = {
     "model": "cross-encoder/ms-marco-MiniLM-L-6-v2",

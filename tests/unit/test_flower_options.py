@@ -11,7 +11,7 @@ from pathlib import Path
 import flower.command  # noqa: F401 - once, for all forks
 import pytest
 
-from worker import flower_options
+from worker.monitoring import flower_options
 
 PASSWORD = "hunter2"  # noqa: S105
 

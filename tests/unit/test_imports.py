@@ -25,12 +25,12 @@ def modules_after(code: str) -> set[str]:
 def test_importing_the_producer_loads_no_model_and_no_client() -> None:
     loaded = modules_after("import producer")
     assert "producer" in loaded
-    assert loaded & (MODEL_SIDE | {"celery", "redis", "producer.client"}) == set()
+    assert loaded & (MODEL_SIDE | {"celery", "redis", "producer.client.blocking"}) == set()
 
 
 def test_importing_both_clients_loads_no_model() -> None:
     loaded = modules_after("from producer import RerankClient, AsyncRerankClient")
-    assert {"producer.client", "producer.aclient"} <= loaded
+    assert {"producer.client.blocking", "producer.client.asynchronous"} <= loaded
     assert loaded & MODEL_SIDE == set()
 
 
@@ -41,7 +41,13 @@ def test_the_command_line_loads_no_model() -> None:
 
 def test_the_workers_main_modules_load_no_model() -> None:
     """Flower imports them, on machines that have no torch."""
-    names = ("worker.celery", "worker.tasks", "worker.request", "worker.sweeper", "worker.children")
+    names = (
+        "worker.celery",
+        "worker.jobs.tasks",
+        "worker.jobs.request",
+        "worker.jobs.sweeper",
+        "worker.runtime.pool",
+    )
     loaded = modules_after(f"import {', '.join(names)}")
     assert set(names) <= loaded
     assert loaded & (MODEL_SIDE - {"worker"} | {"pythonjsonlogger"}) == set()
@@ -50,7 +56,9 @@ def test_the_workers_main_modules_load_no_model() -> None:
 def test_the_health_check_loads_no_model_and_no_task() -> None:
     loaded = modules_after("import worker.health")
     assert "worker.health" in loaded
-    assert loaded & (MODEL_SIDE - {"worker"} | {"worker.tasks", "worker.children"}) == set()
+    assert (
+        loaded & (MODEL_SIDE - {"worker"} | {"worker.jobs.tasks", "worker.runtime.pool"}) == set()
+    )
 
 
 def test_every_public_name_can_be_imported_and_no_other() -> None:

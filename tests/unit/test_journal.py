@@ -14,10 +14,10 @@ import pytest
 from contract import jobs
 from contract.errors import InvalidInput
 from contract.settings import Settings
-from producer import journal as journals
-from producer.formats import BadLines
-from producer.journal import Journal
-from producer.staging import Staging
+from producer.formats.readers import BadLines
+from producer.rescore import journal as journals
+from producer.rescore.journal import Journal
+from producer.rescore.staging import Staging
 
 FAILURE = jobs.Failure(
     job_id="j2", code="bad_scores", message="NaN: ü", retryable=False, attempts=1

@@ -13,8 +13,8 @@ from sentence_transformers import CrossEncoder
 
 from contract.errors import ModelUnavailable
 from tests.unit import odd_models, tiny_models
-from worker import models, scorers
-from worker.scorer import Scorer
+from worker.engine import loading, registry
+from worker.engine.scorer import Scorer
 
 LONG = ("the cat", "sat " * 3_000)
 SEP = "[SEP]"
@@ -90,10 +90,10 @@ def test_more_tokens_than_the_tokenizer_says_are_read_on_demand(tmp_path: Path) 
 
 def test_a_model_with_fewer_positions_reads_what_it_can(tmp_path: Path) -> None:
     path = tiny_models.bert(tmp_path / "model", max_position_embeddings=128)
-    scorer = scorers.get(path, "cpu", 1, 512, max_length=512)
+    scorer = registry.get(path, "cpu", 1, 512, max_length=512)
     assert scorer.max_length == 128
     with pytest.raises(ModelUnavailable) as caught:
-        scorers.require_length(scorer, 512)
+        registry.require_length(scorer, 512)
     assert str(caught.value) == (
         f"model {path!r} reads at most 128 tokens, and RERANKQ_MAX_LENGTH asks for 512: lower it,"
         " or choose another model in CROSS_ENCODER_MODEL"
@@ -102,7 +102,7 @@ def test_a_model_with_fewer_positions_reads_what_it_can(tmp_path: Path) -> None:
 
 def test_models_of_two_lengths_are_two_scorers(tmp_path: Path) -> None:
     path = tiny_models.bert(tmp_path / "model")
-    one, other = (scorers.get(path, "cpu", 1, 512, max_length=tokens) for tokens in (64, 32))
+    one, other = (registry.get(path, "cpu", 1, 512, max_length=tokens) for tokens in (64, 32))
     assert (one.max_length, other.max_length) == (64, 32)
 
 
@@ -145,7 +145,7 @@ def test_a_default_prompt_is_counted(tmp_path: Path, make: Callable[..., str]) -
 
 def test_a_default_prompt_reaches_the_model(tmp_path: Path) -> None:
     path = with_prompt(tmp_path / "model", odd_models.electra)
-    encoder = models.load(path, "cpu")
+    encoder = loading.load(path, "cpu")
     expected = encoder.predict([SHORT], activation_fn=lambda logits: logits)
     assert np.allclose(small(path).score([SHORT]), expected, atol=1e-5)
     assert not np.allclose(
@@ -171,7 +171,7 @@ def test_a_decoder_whose_texts_end_with_the_padding_scores_pairs_one_at_a_time(
     tokenizer = odd_models.tokenizer_without(pad_token=None, eos_token=SEP)
     path = odd_models.qwen3(tmp_path / "model", tokenizer)
     # When its model is loaded
-    with caplog.at_level(logging.WARNING, "worker.engines"):
+    with caplog.at_level(logging.WARNING, "worker.engine.engines"):
         scorer = small(path)
     # Then its batches are found out
     assert "pairs are scored one at a time, which is slower" in caplog.text

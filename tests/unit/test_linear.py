@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from worker.linear import (
+from worker.engine.linear import (
     INT8_TOLERANCE,
     Int8Linear,
     Linear,
@@ -176,7 +176,7 @@ def test_an_engine_that_torch_lacks_is_a_refusal_with_its_reason() -> None:
 #: As on a machine whose torch has no such operators at all.
 WITHOUT_ENGINE = """
 import torch
-from worker.linear import seven_bits
+from worker.engine.linear import seven_bits
 del torch.quantize_per_channel
 try:
     seven_bits(8, 8)

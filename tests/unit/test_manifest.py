@@ -11,9 +11,9 @@ import pytest
 from contract.errors import InvalidInput
 from contract.jobs import JOB_ID
 from contract.settings import Settings
-from producer.formats import BadLines
-from producer.manifest import Asked, Inputs, Manifest, Round
-from producer.staging import Staging
+from producer.formats.readers import BadLines
+from producer.rescore.manifest import Asked, Inputs, Manifest, Round
+from producer.rescore.staging import Staging
 
 ASKED: dict[str, Any] = {"model": None, "depth": None, "top_k": None, "allow_downgrade": True}
 INPUTS = Inputs(queries="q", candidates="c", documents="d")

@@ -16,7 +16,7 @@ import torch
 from billiard.exceptions import SoftTimeLimitExceeded
 
 from contract.errors import BadScores
-from worker import memory
+from worker.engine import memory
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
 

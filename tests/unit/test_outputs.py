@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from contract.errors import InvalidInput, RerankError
-from producer import outputs
+from producer.files import outputs
 
 
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt(), SystemExit(1)])
@@ -278,7 +278,7 @@ def test_an_output_is_one_process_s_under_any_name(
 
 def test_an_output_of_a_killed_process_is_free(tmp_path: Path) -> None:
     script = (
-        "import os; from producer import outputs\n"
+        "import os; from producer.files import outputs\n"
         f"held = outputs.Output({str(tmp_path / 'out')!r}); os.kill(os.getpid(), 9)"
     )
     killed = subprocess.run([sys.executable, "-c", script], check=False)
@@ -347,7 +347,7 @@ def test_a_full_disk_is_an_error_that_names_the_output() -> None:
 def test_a_terminal_is_not_given_escape_sequences_of_others() -> None:
     main_end, terminal = os.openpty()
     script = (
-        "from producer import outputs\n"
+        "from producer.files import outputs\n"
         "with outputs.whole_file('-') as file: file.write('q Q0 d\\x1b[31m 1\\n'.encode())"
     )
     subprocess.run([sys.executable, "-c", script], stdout=terminal, check=True)

@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from contract.jobs import Candidate, Request
-from worker import ranking
+from worker.engine import ranking
 
 
 def request(count: int, top_k: int | None = None) -> Request:

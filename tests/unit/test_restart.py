@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from tests.processes import children_of, wait_until
-from worker import restart
+from worker.runtime import restart
 
 KEEPER = """
 import sys
-from worker.restart import Keeper
+from worker.runtime.restart import Keeper
 sys.exit(Keeper(sys.argv[2:], map(float, sys.argv[1].split(","))).run())
 """
 #: Notes each run in a file, and ends with the codes that it is given, one after the other.

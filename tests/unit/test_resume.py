@@ -13,11 +13,11 @@ import pytest
 from contract import jobs
 from contract.errors import InvalidInput
 from contract.settings import Settings
-from producer.formats import BadLines
-from producer.manifest import Asked, Manifest, Round
-from producer.resume import ResumableJournal
-from producer.scored import Redo
-from producer.staging import Staging
+from producer.formats.readers import BadLines
+from producer.rescore.manifest import Asked, Manifest, Round
+from producer.rescore.resume import ResumableJournal
+from producer.rescore.scored_queries import Redo
+from producer.rescore.staging import Staging
 from tests.unit.test_journal import FAILURE, ranking, result
 
 QUERIES = 5

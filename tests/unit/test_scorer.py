@@ -31,9 +31,8 @@ from contract.errors import (
     TimeLimitExceeded,
 )
 from tests.unit import tiny_models
-from worker import batches, models
-from worker.counts import Work
-from worker.engines import (
+from worker.engine import batches, loading
+from worker.engine.engines import (
     BeforeBatch,
     BertEngine,
     Engine,
@@ -42,9 +41,10 @@ from worker.engines import (
     linears_for,
     nothing,
 )
-from worker.scorer import Scorer
-from worker.threads import torch_threads
-from worker.tokens import TEXTS_AT_ONCE, PairTokens
+from worker.engine.scorer import Scorer
+from worker.engine.threads import torch_threads
+from worker.engine.tokens import TEXTS_AT_ONCE, PairTokens
+from worker.runtime.counters import Work
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -96,7 +96,7 @@ def small(model: str = "bundled", **given: Any) -> Scorer:
 @pytest.fixture(scope="module")
 def expected() -> list[float]:
     """What sentence-transformers itself gives for `PAIRS`."""
-    return predicted(str(models.BUNDLED_PATH), PAIRS)
+    return predicted(str(loading.BUNDLED_PATH), PAIRS)
 
 
 def predicted(path: str, pairs: Sequence[Pair]) -> list[float]:
@@ -154,11 +154,11 @@ def test_a_query_that_is_longer_than_the_model_reads_leaves_room_for_the_documen
 ) -> None:
     # Both are cut, and the longer one has one token more.
     pairs = [("open a pdf " * (longer // 3), "a pdf viewer " * (shorter // 3))]
-    assert scorer.score(pairs) == close(predicted(str(models.BUNDLED_PATH), pairs))
+    assert scorer.score(pairs) == close(predicted(str(loading.BUNDLED_PATH), pairs))
 
 
 def test_the_bundled_model_is_read_without_an_activation() -> None:
-    encoder = CrossEncoder(str(models.BUNDLED_PATH), device="cpu")
+    encoder = CrossEncoder(str(loading.BUNDLED_PATH), device="cpu")
     assert isinstance(encoder.activation_fn, torch.nn.Identity)
 
 
@@ -290,7 +290,7 @@ def test_a_pair_is_truncated_from_the_first_token_too_many(
 
 
 def test_tokens_are_counted_for_unique_pairs_after_cutting(scorer: Scorer) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(models.BUNDLED_PATH)
+    tokenizer = AutoTokenizer.from_pretrained(loading.BUNDLED_PATH)
     queries, documents = zip(*PAIRS, strict=True)
     by_hand = sum(
         len(ids)
@@ -489,7 +489,7 @@ class LosesOne(BertEngine):
 
 def test_a_batch_that_loses_a_score_is_a_failure_that_names_the_model() -> None:
     scorer = small()
-    encoder = models.load("bundled", "cpu")
+    encoder = loading.load("bundled", "cpu")
     scorer._engine = engine = LosesOne(encoder, linears_for(encoder)[0], 1)
     engine.losing = True
     with pytest.raises(
@@ -593,7 +593,7 @@ def test_the_time_limit_frees_the_turn_also_while_two_threads_score(
 ) -> None:
     # Given two threads that are amid a batch each
     scorer = small(threads=2)
-    encoder = models.load("bundled", "cpu")
+    encoder = loading.load("bundled", "cpu")
     scorer._engine = engine = RunsOutOfTimeInThreads(encoder, linears_for(encoder)[0], threads=2)
     engine.together = threading.Barrier(2)
     engine.late = True
@@ -631,7 +631,7 @@ def test_with_memory_for_a_part_of_the_batch_scores_are_the_same_bits(
     expected = scorer.score(LONG_PAIRS)
     assert budget.tokens == budget.full
     # When there is half of that, or less
-    with memory_left(128 * 2**20), caplog.at_level("WARNING", "worker.ladder"):
+    with memory_left(128 * 2**20), caplog.at_level("WARNING", "worker.engine.backoff"):
         scores = scorer.score(LONG_PAIRS)
     # Then batches are halved until they fit, and scores are what they were
     assert "Out of memory with " in caplog.text
@@ -694,7 +694,7 @@ def test_a_scorer_works_on_after_memory_ran_out_at_a_new_size(expected: list[flo
         scores, others = thread.submit(score_twice).result()
     # Then scores are right
     assert scores == close(expected)
-    assert others == close(predicted(str(models.BUNDLED_PATH), pairs))
+    assert others == close(predicted(str(loading.BUNDLED_PATH), pairs))
 
 
 @pytest.mark.arithmetic

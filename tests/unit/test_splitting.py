@@ -8,11 +8,11 @@ import pytest
 
 from contract import jobs
 from contract.errors import InvalidInput, LimitExceeded, MixedModels
-from contract.records import Records
 from contract.settings import Settings
-from producer import splitting
+from contract.store.records import Records
+from producer.client import splitting
 from tests.integration.parts import result_of
-from worker import ranking
+from worker.engine import ranking
 
 MANY = 10_000
 

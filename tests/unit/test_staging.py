@@ -14,8 +14,8 @@ import pytest
 from contract import jobs
 from contract.errors import InvalidInput
 from contract.settings import Settings
-from producer.formats import BadLines
-from producer.staging import Counts, Staging
+from producer.formats.readers import BadLines
+from producer.rescore.staging import Counts, Staging
 
 RUN = "q2 Q0 d1 1 5 t\nq2 Q0 d2 2 4 t\nq1 Q0 d3 1 1 t\n"
 QUERIES = "q1\tquery one\nq2\tquery two\nq9\tnot in the run\n"

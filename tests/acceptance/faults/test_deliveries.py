@@ -17,8 +17,8 @@ import pytest
 
 from contract import names
 from contract.errors import JobConflict
-from producer import prepare
-from producer.client import RerankClient
+from producer.client import preparing
+from producer.client.blocking import RerankClient
 from tests.acceptance.faults.conftest import PAIRS_A_SECOND, Service
 from tests.acceptance.faults.parts import QUERY, SHORT, Ledger, long_documents
 from tests.processes import wait_until
@@ -230,7 +230,7 @@ def test_instructions_in_a_message_are_not_followed(
 ) -> None:
     # Given a job, and a message about it that asks for what our producers never ask for
     said = log_of(service)
-    job = prepare.job([prepare.request(QUERY, SHORT, top_k=None)], service.settings)
+    job = preparing.job([preparing.request(QUERY, SHORT, top_k=None)], service.settings)
     ledger.store.do(ledger.store.records.accept(job))
     ledger.submitted.append(job.id)
     ledger.store.do(ledger.store.records.mark_sent(job.id))
@@ -276,7 +276,7 @@ def test_a_message_about_a_job_that_nobody_submitted_leaves_no_record(
 
 def test_a_job_whose_message_was_spoilt_is_sent_again(ledger: Ledger, service: Service) -> None:
     # Given a job that is on record, with a message that nobody can decode
-    job = prepare.job([prepare.request(QUERY, SHORT, top_k=None)], service.settings)
+    job = preparing.job([preparing.request(QUERY, SHORT, top_k=None)], service.settings)
     records = ledger.store.records
     ledger.store.do(records.accept(job))
     ledger.submitted.append(job.id)
@@ -290,7 +290,7 @@ def test_a_job_whose_message_was_spoilt_is_sent_again(ledger: Ledger, service: S
 
 def test_a_job_whose_message_was_lost_is_sent_again(ledger: Ledger, service: Service) -> None:
     """Its producer was killed between putting it on record and sending it."""
-    job = prepare.job([prepare.request(QUERY, SHORT, top_k=None)], service.settings)
+    job = preparing.job([preparing.request(QUERY, SHORT, top_k=None)], service.settings)
     ledger.store.do(ledger.store.records.accept(job))
     ledger.submitted.append(job.id)
 

@@ -15,7 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from contract.settings import Settings
-from producer.stack import free_port
+from producer.cli.local_stack import free_port
 from tests.processes import celery, wait_until
 
 LOGIN = "someone:a password"

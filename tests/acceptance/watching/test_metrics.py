@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from contract import counters, jobs
-from contract.counters import Counter
-from producer.stack import free_port
+from contract import jobs, metrics
+from contract.metrics import Counter
+from producer.cli.local_stack import free_port
 from tests.acceptance.faults.parts import linux_only
 from tests.acceptance.watching.conftest import Watched
 from tests.acceptance.watching.parts import fetch, nonzero, samples
@@ -55,34 +55,34 @@ def text(watched: Watched) -> str:
 def test_each_job_is_counted_by_how_it_ended(watched: Watched, text: str) -> None:
     done = len(provenances(watched))
 
-    assert of(text, counters.JOBS_ENDED) == {"done": done, "failed": 1, "cancelled": 2}
-    assert of(text, counters.FAILURES) == {"out_of_memory": 1}
-    assert of(text, counters.DOWNGRADES) == {"out_of_memory": 1, jobs.WORKER_DIED: 1}
+    assert of(text, metrics.JOBS_ENDED) == {"done": done, "failed": 1, "cancelled": 2}
+    assert of(text, metrics.FAILURES) == {"out_of_memory": 1}
+    assert of(text, metrics.DOWNGRADES) == {"out_of_memory": 1, jobs.WORKER_DIED: 1}
     submitted = len(watched.ledger.submitted)
     assert samples(text, "rerankq_jobs_accepted_total") == {(): submitted}
     assert done + 1 + 2 == submitted
 
 
 def test_what_was_scored_is_counted_in_pairs_of_each_model(watched: Watched, text: str) -> None:
-    assert of(text, counters.PAIRS) == by_model(watched, "pairs")
-    assert of(text, counters.TOKENS) == by_model(watched, "tokens")
-    assert of(text, counters.TRUNCATED) == by_model(watched, "truncated")
+    assert of(text, metrics.PAIRS) == by_model(watched, "pairs")
+    assert of(text, metrics.TOKENS) == by_model(watched, "tokens")
+    assert of(text, metrics.TRUNCATED) == by_model(watched, "truncated")
     saved = sum(made.pairs - made.unique_pairs for made in provenances(watched))
-    assert of(text, counters.DUPLICATES) == {watched.models.large: saved}
+    assert of(text, metrics.DUPLICATES) == {watched.models.large: saved}
     assert saved == 1
 
 
 def test_work_and_trouble_are_counted_by_model(watched: Watched, text: str) -> None:
     large, small = watched.models.large, watched.models.small
 
-    assert set(of(text, counters.BATCHES)) == {large, small}
-    assert set(of(text, counters.SCORING_S)) == {large, small}
+    assert set(of(text, metrics.BATCHES)) == {large, small}
+    assert set(of(text, metrics.SCORING_S)) == {large, small}
     # One job was scored in parts, and two found no memory for a single pair of the large model
-    assert set(of(text, counters.SHORTAGES)) == {large}
-    assert 1 <= of(text, counters.HALVINGS)[large] < of(text, counters.SHORTAGES)[large]
+    assert set(of(text, metrics.SHORTAGES)) == {large}
+    assert 1 <= of(text, metrics.HALVINGS)[large] < of(text, metrics.SHORTAGES)[large]
     # Both models were loaded by the first child, and by the one that replaced it
-    assert of(text, counters.LOADS) == {large: 2, small: 2}
-    assert set(of(text, counters.LOADING_S)) == {large, small}
+    assert of(text, metrics.LOADS) == {large: 2, small: 2}
+    assert set(of(text, metrics.LOADING_S)) == {large, small}
 
 
 def test_attempts_are_counted_and_those_that_were_killed(watched: Watched, text: str) -> None:
@@ -110,7 +110,7 @@ def test_what_there_is_now_is_told_too(watched: Watched, text: str) -> None:
 def test_every_metric_says_what_it_is(text: str) -> None:
     told = {line.split()[2] for line in text.splitlines() if line.startswith("# HELP ")}
 
-    assert {f"rerankq_{counter.name}_total" for counter in counters.ALL} <= told
+    assert {f"rerankq_{counter.name}_total" for counter in metrics.ALL} <= told
     assert all(name.startswith("rerankq_") for name in told)
 
 

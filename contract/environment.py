@@ -1,0 +1,114 @@
+"""Environment variables: what is wrong with one, in one line, and those that nobody knows."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, get_args
+
+from pydantic import SecretStr
+
+from contract import validation
+from contract.printable import visible
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+    from pydantic_core import ErrorDetails
+    from pydantic_settings import BaseSettings
+
+PREFIX = "RERANKQ_"
+#: Of a value, in a message.
+SHOWN_CHARS = 60
+#: Settings of workers and variables of commands: each side meets those of the other, where one file
+#: serves both.
+OF_WORKERS = (
+    *("DEVICE", "THREADS", "MAX_BATCH_TOKENS", "MAX_LENGTH", "DTYPE", "DOWNGRADE_MODEL"),
+    *(
+        "SOFT_TIME_LIMIT_S",
+        "TIME_LIMIT_S",
+        "MAX_ATTEMPTS",
+        "LEASE_S",
+        "SWEEP_EVERY_S",
+        "RESEND_AFTER_S",
+    ),
+    *("FLOWER_OPEN", "MODEL_LOAD_TIMEOUT_S", "LOG_FORMAT"),
+)
+COMMANDS = (
+    *("SUBMIT", "RESULT", "STATUS", "METRICS", "CANCEL", "DEAD", "RESCORE", "COMPARE", "UP"),
+    "DEMO",
+)
+
+
+def variable(name: str) -> str:
+    """Return the variable of a setting."""
+    return name if name.isupper() else f"{PREFIX}{name.upper()}"
+
+
+def wrong(settings: type[BaseSettings], error: ErrorDetails) -> str:
+    """Return in one line what is wrong with a setting: its variable, what is allowed, its value."""
+    said = error["msg"].removeprefix("Value error, ")
+    if not error["loc"]:
+        return said
+    name = str(error["loc"][0])
+    field = _field(settings, name)
+    if field is None:
+        known = [variable(each) for each in settings.model_fields]
+        return f"{variable(name)}: is no setting{_nearest(variable(name), known)}"
+    if error["type"] != "value_error":
+        allowed = _allowed(field, error)
+        said = f"must be {allowed}" if allowed else validation.reason(error)
+    if field.annotation is not SecretStr:
+        said += f" (it is {_shown(error['input'])})"
+    return f"{variable(name)}: {said}"
+
+
+def unknown(environment: Iterable[str], known: Iterable[str]) -> Iterator[str]:
+    """Yield a line for each variable that begins like ours and is none of `known`."""
+    names = {*known, *(f"{PREFIX}{each}" for each in OF_WORKERS)}
+    for name in sorted(environment):
+        if name.startswith(PREFIX) and name not in names:
+            yield f"{visible(name)} is set, and no setting has this name{_nearest(name, names)}"
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    endings = {each.removeprefix(PREFIX): each for each in known}
+    found = difflib.get_close_matches(name.removeprefix(PREFIX), endings, n=1, cutoff=0.5)
+    return f": did you mean {endings[found[0]]}?" if found else ""
+
+
+def _field(settings: type[BaseSettings], name: str) -> FieldInfo | None:
+    for field_name, field in settings.model_fields.items():
+        if name in (field_name, field.validation_alias):
+            return field
+    return None
+
+
+def _allowed(field: FieldInfo, error: ErrorDetails) -> str | None:
+    if field.description:
+        return field.description
+    kinds = get_args(field.annotation) or (field.annotation,)
+    if error["type"] == "literal_error":
+        return str(error["ctx"]["expected"])
+    if bool in kinds:
+        return "true or false"
+    if int in kinds:
+        return f"a whole number{_bounds(field.metadata)}"
+    if float in kinds:
+        return f"a number{_bounds(field.metadata)}"
+    return None
+
+
+def _bounds(metadata: Iterable[Any]) -> str:
+    bounds: dict[str, Any] = {}
+    for each in metadata:
+        bounds |= {name: getattr(each, name) for name in _BOUNDS if hasattr(each, name)}
+    words = [f"{_BOUNDS[name]} {bounds[name]:,}" for name in _BOUNDS if name in bounds]
+    return f", {' and '.join(words)}" if words else ""
+
+
+_BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+
+
+def _shown(value: object) -> str:
+    text = visible(repr(value))
+    return text if len(text) <= SHOWN_CHARS else f"{text[: SHOWN_CHARS - 3]}..."

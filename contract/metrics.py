@@ -1,0 +1,116 @@
+"""What is counted, by all workers and producers together, in one hash of Redis.
+
+Counts of a job's outcome travel with the state change that makes it (see `contract.store.scripts`):
+each is there exactly once if the change is, whatever is delivered or tried twice. They only ever
+grow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from contract import errors, jobs
+
+#: How much more of each field of the hash: a counter's name, with its label's value behind a space.
+Counts = Mapping[str, float]
+#: Of each counter by its name: a number by each value of its label, or one under "".
+Totals = dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Counter:
+    """Something that is counted, alone or by each value of a label."""
+
+    #: Says the unit, if it is no number of things.
+    name: str
+    help: str
+    label: str | None = None
+    #: Values of the label that are known beforehand. They begin at zero: to Prometheus, a series
+    #: that begins at one has not grown.
+    values: tuple[str, ...] = ()
+
+    def of(self, value: str = "") -> str:
+        """Its field for a value of the label."""
+        return f"{self.name} {value}" if self.label else self.name
+
+
+#: How a job can end, ...
+ENDS = (jobs.JobState.DONE, jobs.JobState.FAILED, jobs.JobState.CANCELLED)
+#: ... the codes of failures that a worker puts on record, and why another model scored it.
+CODES = tuple(
+    error.code
+    for error in (
+        *(errors.PayloadMissing, errors.PayloadInvalid, errors.LimitExceeded),
+        *(errors.ModelNotAllowed, errors.ModelUnavailable, errors.ScoringError, errors.BadScores),
+        *(errors.OutOfMemory, errors.TimeLimitExceeded, errors.AttemptsExhausted),
+    )
+)
+REASONS = (errors.OutOfMemory.code, errors.TimeLimitExceeded.code, jobs.WORKER_DIED)
+
+JOBS_ACCEPTED = Counter("jobs_accepted", "Jobs put on the queue, dead letters tried again included")
+JOBS_ENDED = Counter("jobs_ended", "Jobs that came to an end", "state", ENDS)
+FAILURES = Counter("failures", "Jobs that failed, by the code of their failure", "code", CODES)
+DOWNGRADES = Counter("downgrades", "Jobs scored by the downgrade model, by why", "reason", REASONS)
+ATTEMPTS = Counter("attempts", "Times that a worker began a job")
+DEATHS = Counter("attempt_deaths", "Attempts whose process was killed")
+QUERIES = Counter("queries", "Queries whose candidates were ranked", "model")
+PAIRS = Counter("pairs", "Pairs of query and document in results", "model")
+DUPLICATES = Counter("duplicate_pairs", "Of those, pairs that an equal one saved scoring", "model")
+TRUNCATED = Counter("truncated_documents", "Of those, pairs cut to what the model reads", "model")
+TOKENS = Counter("tokens", "Tokens of the pairs that were scored for results", "model")
+PADDING = Counter("padding_tokens", "Tokens computed beside those, to fill up batches", "model")
+BATCHES = Counter("batches", "Batches that the model scored", "model")
+SHORTAGES = Counter("out_of_memory", "Times that memory ran out while scoring", "model")
+HALVINGS = Counter("budget_halvings", "Times that batches were halved for it", "model")
+SCORING_S = Counter(
+    "scoring_seconds", "Seconds of tokenising and scoring, over all children", "model"
+)
+LOADING_S = Counter("loading_seconds", "Seconds that children loaded and warmed models", "model")
+LOADS = Counter("model_loads", "Times that a model was loaded", "model")
+
+ALL = (
+    *(JOBS_ACCEPTED, JOBS_ENDED, FAILURES, DOWNGRADES, ATTEMPTS, DEATHS),
+    *(QUERIES, PAIRS, DUPLICATES, TRUNCATED, TOKENS, PADDING, BATCHES),
+    *(SHORTAGES, HALVINGS, SCORING_S, LOADING_S, LOADS),
+)
+
+
+def of_outcome(outcome: jobs.Outcome) -> Counts:
+    """What a job's end adds."""
+    state = jobs.JobState.after(outcome)
+    counts: dict[str, float] = {JOBS_ENDED.of(state): 1}
+    if isinstance(outcome, jobs.Failure):
+        return counts | ({FAILURES.of(outcome.code): 1} if state is jobs.JobState.FAILED else {})
+    made = outcome.provenance
+    if made.downgraded:
+        counts[DOWNGRADES.of(made.reason or "")] = 1
+    return counts | {
+        QUERIES.of(made.model): len(outcome.rankings),
+        PAIRS.of(made.model): made.pairs,
+        DUPLICATES.of(made.model): made.pairs - made.unique_pairs,
+        TRUNCATED.of(made.model): made.truncated,
+        TOKENS.of(made.model): made.tokens,
+    }
+
+
+def arguments(counts: Counts) -> list[str | bytes | int]:
+    """Counts as the last arguments of a script."""
+    grown = {field: more for field, more in counts.items() if more}
+    return [text for field, more in grown.items() for text in (field, f"{more:.6f}")]
+
+
+def totals(reply: Mapping[Any, Any]) -> Totals:
+    """What the hash holds, and a zero for what could have been counted and never was."""
+    found: Totals = {
+        counter.name: dict.fromkeys(map(str, counter.values) if counter.label else ("",), 0.0)
+        for counter in ALL
+    }
+    of_models = [counter.name for counter in ALL if counter.label == "model"]
+    for field, amount in reply.items():
+        name, _, value = field.decode().partition(" ")
+        for each in of_models if name in of_models else ():
+            found[each].setdefault(value, 0.0)
+        found.setdefault(name, {})[value] = float(amount)
+    return found

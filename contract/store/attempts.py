@@ -1,0 +1,136 @@
+"""What is asked of Redis about an attempt at a job: to begin it, to keep it, to give it up.
+
+At most one attempt is under way, as long as its process renews a lease. See
+`contract.store.scripts`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from contract import metrics
+from contract.jobs import JobState
+from contract.store import scripts
+from contract.store.records import Exchange, Records
+
+
+class Verdict(StrEnum):
+    """What became of the wish to begin an attempt."""
+
+    STARTED = "started"
+    #: What stands under the job's key is no record of a job.
+    UNREADABLE = "unreadable"
+    #: There is no record of the job: it was forgotten, has expired, or never was.
+    UNKNOWN = "unknown"
+    #: The job has ended already.
+    ENDED = "ended"
+    #: Another attempt is under way ...
+    HELD = "held"
+    #: ... or was, and has not been heard of: ask again after the grace.
+    SILENT = "silent"
+    #: There have been as many attempts as are allowed.
+    EXHAUSTED = "exhausted"
+
+
+@dataclass(frozen=True)
+class Started:
+    """An attempt at a job, or why there is none."""
+
+    verdict: Verdict
+    #: How many there have been, this one included.
+    attempts: int
+    #: How many of those before ended without a word: their processes were killed.
+    deaths: int
+    #: The code of the error for which another model is to do the job, if there was one.
+    downgrade: str | None
+    #: See `Records.job`.
+    payload: bytes | None
+    #: How the job has ended, if it has.
+    ended: JobState | None
+
+
+def start(
+    records: Records, job_id: str, token: str, *, max_attempts: int, lease_s: float
+) -> Exchange[Started]:
+    """Begin an attempt, if there is to be one: count it, lease the job, load what is to do.
+
+    After a third of the lease without a renewal, an attempt counts as dead.
+    """
+
+    def read(replies: list[Any]) -> Started:
+        verdict, attempts, deaths, reason, payload, *state = replies[0]
+        return Started(
+            verdict=Verdict(verdict.decode()),
+            attempts=attempts,
+            deaths=deaths,
+            downgrade=reason.decode() or None,
+            payload=payload,
+            ended=JobState(state[0].decode()) if state else None,
+        )
+
+    return records.script(
+        scripts.START,
+        (
+            records.keys.job(job_id),
+            records.keys.queued,
+            records.keys.running,
+            records.keys.payload(job_id),
+            records.keys.lease(job_id),
+            records.keys.counters,
+        ),
+        (
+            job_id,
+            records.state_ttl_s,
+            token,
+            round(1000 * lease_s),
+            f"{lease_s / 3:.3f}",
+            max_attempts,
+        ),
+        read,
+    )
+
+
+def renew(records: Records, job_id: str, token: str, lease_s: float) -> Exchange[bool]:
+    """Keep the lease; False if the attempt no longer counts, because the job has ended."""
+    return records.script(
+        scripts.RENEW,
+        (records.keys.job(job_id), records.keys.lease(job_id)),
+        (token, round(1000 * lease_s)),
+        lambda replies: bool(replies[0]),
+    )
+
+
+def release(
+    records: Records,
+    job_id: str,
+    token: str,
+    *,
+    downgrade: str = "",
+    died: bool = False,
+    counts: metrics.Counts | None = None,
+) -> Exchange[bool]:
+    """End an attempt that is to be followed by another; `token` may be its beginning only.
+
+    False if it was not that attempt which is under way.
+    """
+    return records.script(
+        scripts.RELEASE,
+        (
+            records.keys.job(job_id),
+            records.keys.lease(job_id),
+            records.keys.queued,
+            records.keys.running,
+            records.keys.counters,
+        ),
+        (
+            job_id,
+            token,
+            downgrade,
+            int(died),
+            records.state_ttl_s,
+            *metrics.arguments(counts or {}),
+        ),
+        lambda replies: bool(replies[0]),
+    )

@@ -1,0 +1,192 @@
+"""What is asked of Redis about dead letters: jobs that failed, and whose payload is kept.
+
+Kept are those that another model, more memory or a repaired worker may still do; see
+`RerankError.dead_letter`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from contract import jobs
+from contract.errors import JobNotFound
+from contract.store import scripts
+from contract.store.records import Exchange, Records, compress, digest_of
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some ids of dead letters, the last first, and the place in the list behind them."""
+
+    ids: tuple[str, ...] = ()
+    #: When the last of them died, in seconds since the epoch ...
+    died_at: float = math.inf
+    #: ... and all that were listed so far and died at that time.
+    alike: frozenset[str] = frozenset()
+
+
+def page(records: Records, before: Page, at_most: int) -> Exchange[Page]:
+    """Return up to `at_most` ids of those that died before; none if there are no more.
+
+    Letters that come or go between two pages neither hide others nor repeat them.
+    """
+
+    def send(pipe: Any) -> None:
+        pipe.zrevrangebyscore(
+            *(records.keys.dead, before.died_at, "-inf"),
+            *(0, at_most + len(before.alike)),
+            withscores=True,
+        )
+
+    def read(replies: list[Any]) -> Page:
+        found = [(name.decode(), died_at) for name, died_at in replies[0]]
+        new = [each for each in found if each[0] not in before.alike][:at_most]
+        if not new:
+            return Page((), before.died_at, before.alike)
+        last = new[-1][1]
+        alike = {name for name, died_at in new if died_at == last}
+        return Page(
+            tuple(name for name, _ in new),
+            last,
+            frozenset(alike | before.alike if last == before.died_at else alike),
+        )
+
+    return Exchange(send, read)
+
+
+def count(records: Records) -> Exchange[int]:
+    """Return the number of dead letters."""
+    return records.script(
+        scripts.COUNT_LETTERS,
+        (records.keys.dead,),
+        (records.state_ttl_s,),
+        lambda replies: int(replies[0]),
+    )
+
+
+def not_found(job_id: str) -> JobNotFound:
+    """The error of a job that is no dead letter."""
+    return JobNotFound(f"job {job_id} is no dead letter: see `rerankq dead list`")
+
+
+def letters(records: Records, job_ids: Sequence[str]) -> Exchange[list[jobs.DeadLetter]]:
+    """Those of `job_ids` that are dead letters; see `DeadLetter.readable`."""
+    keys = records.keys
+    pairs = [(keys.job(job_id), keys.payload(job_id)) for job_id in job_ids]
+
+    def read(replies: list[Any]) -> list[jobs.DeadLetter]:
+        return [
+            _letter(job_id, float(died_at), reason.decode(), fields, bool(kept))
+            for job_id, (died_at, reason, fields, kept) in zip(job_ids, replies[0], strict=True)
+            if died_at is not None and (reason or b"message" in fields[::2])
+        ]
+
+    return records.script(
+        scripts.LETTERS, (keys.dead, *(key for pair in pairs for key in pair)), job_ids, read
+    )
+
+
+def _letter(
+    job_id: str, died_at: float, reason: str, raw: list[bytes], payload_kept: bool
+) -> jobs.DeadLetter:
+    try:
+        if reason:
+            raise ValueError(reason)
+        fields = dict(zip(*[(each.decode() for each in raw)] * 2, strict=True))
+        return jobs.DeadLetter(
+            job_id=job_id,
+            code=fields["code"],
+            message=fields["message"],
+            attempts=int(fields.get("attempts", 0)),
+            deaths=int(fields.get("deaths", 0)),
+            requests=int(fields.get("requests", 0)),
+            pairs=int(fields.get("pairs", 0)),
+            submitted_at=float(fields.get("submitted_at", 0)),
+            ended_at=float(fields["ended_at"]),
+            priority=int(fields.get("priority", 0)),
+            payload_kept=payload_kept,
+        )
+    except (ValueError, KeyError) as error:
+        return jobs.DeadLetter(
+            job_id=job_id,
+            code=jobs.UNREADABLE,
+            message=f"its record cannot be read ({error}): `rerankq dead drop` removes it",
+            attempts=0,
+            deaths=0,
+            requests=0,
+            pairs=0,
+            submitted_at=died_at,
+            ended_at=died_at,
+            priority=0,
+            payload_kept=payload_kept,
+        )
+
+
+def payload(records: Records, job_id: str) -> Exchange[jobs.Job]:
+    """The job of a dead letter. Raises `JobNotFound`, `PayloadMissing` or `PayloadInvalid`."""
+
+    def send(pipe: Any) -> None:
+        pipe.zscore(records.keys.dead, job_id)
+        pipe.eval(scripts.PAYLOAD, 1, records.keys.payload(job_id))
+
+    def read(replies: list[Any]) -> jobs.Job:
+        died_at, body = replies
+        if died_at is None:
+            raise not_found(job_id)
+        return records.job(job_id, body)
+
+    return Exchange(send, read)
+
+
+def revive(records: Records, job: jobs.Job) -> Exchange[bool]:
+    """Put a dead letter back on record as a new job; False if it is none any more.
+
+    Its outcome is removed. Raises `LimitExceeded`, and, when read, `Overloaded`: then it is still a
+    dead letter.
+    """
+    body = records.encode(job)
+    keys = records.keys
+
+    def read(replies: list[Any]) -> bool:
+        revived, refused, amount = replies[0]
+        if refused:
+            raise records.overloaded(refused.decode(), amount)
+        return bool(revived)
+
+    return records.script(
+        scripts.REVIVE,
+        (
+            keys.job(job.id),
+            keys.outcome(job.id),
+            keys.payload(job.id),
+            keys.queued,
+            keys.totals,
+            keys.dead,
+            keys.counters,
+            *keys.queue_lists,
+        ),
+        (
+            job.id,
+            digest_of(body),
+            compress(body),
+            records.settings.payload_ttl_s,
+            records.state_ttl_s,
+            records.settings.max_queue_length,
+            records.settings.max_redis_memory_percent,
+        ),
+        read,
+    )
+
+
+def drop(records: Records, job_id: str) -> Exchange[bool]:
+    """Give up a dead letter and its payload; False if it is none. What failed stays failed."""
+    keys = records.keys
+    return records.script(
+        scripts.DROP,
+        (keys.job(job_id), keys.payload(job_id), keys.dead),
+        (job_id,),
+        lambda replies: bool(replies[0]),
+    )

@@ -1,0 +1,83 @@
+"""What is asked of Redis about the service as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from contract import jobs, metrics, names
+from contract.store import scripts, server_checks
+from contract.store.records import Exchange, Records
+
+
+def status(records: Records, workers: Sequence[str]) -> Exchange[jobs.QueueStatus]:
+    """The service at a glance; `workers` goes into the answer as it is."""
+    keys = records.keys
+    look = server_checks.look(records)
+
+    def send(pipe: Any) -> None:
+        pipe.time()
+        for step in names.PRIORITY_STEPS:
+            first = step * names.STEP_SPAN_S
+            pipe.zrange(
+                *(keys.queued, first, f"({first + names.STEP_SPAN_S}"),
+                byscore=True,
+                offset=0,
+                num=1,
+                withscores=True,
+            )
+        pipe.zcard(keys.queued)
+        pipe.zcard(keys.running)
+        pipe.hgetall(keys.totals)
+        pipe.hlen(keys.unacked)
+        pipe.zcard(keys.dead)
+        pipe.info("memory")
+        pipe.hgetall(keys.counters)
+        for name in keys.queue_lists:
+            pipe.llen(name)
+        look.send(pipe)
+
+    def read(replies: list[Any]) -> jobs.QueueStatus:
+        now, *replies = replies
+        oldest = [
+            first[0][1] - step * names.STEP_SPAN_S
+            for step, first in zip(names.PRIORITY_STEPS, replies, strict=False)
+            if first
+        ]
+        rest = replies[len(names.PRIORITY_STEPS) :]
+        queued, running, totals, unacked, dead, memory, counted, *others = rest
+        waiting, looked_at = others[: len(keys.queue_lists)], others[len(keys.queue_lists) :]
+        lengths = dict(zip(names.PRIORITY_STEPS, waiting, strict=True))
+        counts = {jobs.JobState(key.decode()): int(value) for key, value in totals.items()}
+        counts |= {jobs.JobState.QUEUED: queued, jobs.JobState.RUNNING: running}
+        return jobs.QueueStatus(
+            workers=tuple(workers),
+            queue_depth=sum(lengths.values()),
+            queue_lengths=lengths,
+            oldest_queued_s=_since(min(oldest), now) if oldest else None,
+            in_flight=running,
+            unacked=unacked,
+            jobs={state: counts.get(state, 0) for state in jobs.JobState},
+            dead_letters=dead,
+            redis_memory_bytes=memory["used_memory"],
+            redis_max_memory_bytes=memory["maxmemory"],
+            counters=metrics.totals(counted),
+            warnings=look.read(looked_at),
+        )
+
+    return Exchange(send, read)
+
+
+def _since(then: float, now: tuple[int, int]) -> float:
+    """Seconds from a time to one in seconds and microseconds, both by the server's clock."""
+    return max(0.0, now[0] + now[1] / 1e6 - then)
+
+
+def count(records: Records, counts: metrics.Counts) -> Exchange[None]:
+    """Count what belongs to no job."""
+    return records.script(
+        scripts.ADD,
+        (records.keys.counters,),
+        (records.state_ttl_s, *metrics.arguments(counts)),
+        lambda _: None,
+    )

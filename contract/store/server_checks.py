@@ -1,0 +1,96 @@
+"""What an operator can get wrong about Redis and the clocks, each in one line with the way out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from contract.store.records import Exchange, Records
+
+#: Clocks that differ by less do no harm: timeouts are longer.
+SKEW_S = 5.0
+
+#: The first version that has all commands which kombu uses.
+OLDEST_VERSION = (6, 2)
+
+
+def look(records: Records) -> Exchange[tuple[str, ...]]:
+    """Return what is wrong with Redis' settings and the clocks, as far as Redis tells."""
+
+    def send(pipe: Any) -> None:
+        pipe.time()
+        pipe.info()
+        pipe.zrange(records.keys.unacked_index, 0, 0, desc=True, withscores=True)
+
+    def read(replies: list[Any]) -> tuple[str, ...]:
+        (seconds, micros), info, held = replies
+        now = seconds + micros / 1e6
+        return (
+            *of_server(info),
+            *_of_memory(info),
+            *_of_persistence(info),
+            *_of_clock("this machine", time.time() - now),
+            # A worker that takes a message notes when, by its own clock.
+            *_of_clock("a worker", max(0.0, held[0][1] - now) if held else 0.0),
+        )
+
+    return Exchange(send, read)
+
+
+def clock() -> Exchange[tuple[str, ...]]:
+    """Return whether the clock of this machine differs from that of Redis."""
+
+    def read(replies: list[Any]) -> tuple[str, ...]:
+        seconds, micros = replies[0]
+        return tuple(_of_clock("this machine", time.time() - seconds - micros / 1e6))
+
+    return Exchange(lambda pipe: pipe.time(), read)
+
+
+def of_server(info: Mapping[str, Any]) -> Iterator[str]:
+    """Return what makes a server unfit, whatever its settings."""
+    version = str(info.get("redis_version", ""))
+    if (numbers := _numbers(version)) and numbers < OLDEST_VERSION:
+        needed = ".".join(map(str, OLDEST_VERSION))
+        yield f"Redis {version} is too old: {needed} or newer is needed"
+    if info.get("redis_mode") == "cluster" or info.get("cluster_enabled") == 1:
+        yield "Redis runs in cluster mode, which is not supported: use a single server"
+    if info.get("role") == "slave":
+        yield "this Redis is a replica and accepts no jobs: RERANKQ_REDIS_URL must name its primary"
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    try:
+        return tuple(map(int, version.split(".")))
+    except ValueError:
+        return ()
+
+
+def _of_memory(info: Mapping[str, Any]) -> Iterator[str]:
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        yield (
+            f"Redis may remove jobs and results when memory is full (maxmemory-policy {policy}):"
+            " set maxmemory-policy noeviction"
+        )
+
+
+def _of_persistence(info: Mapping[str, Any]) -> Iterator[str]:
+    if not info.get("aof_enabled"):
+        yield (
+            "Redis keeps no append-only file: when it stops, jobs and results since its last"
+            " snapshot are lost: set appendonly yes"
+        )
+    for name in ("aof_last_write_status", "aof_last_bgrewrite_status", "rdb_last_bgsave_status"):
+        if info.get(name, "ok") != "ok":
+            yield f"Redis could not write to its disk ({name} is {info[name]}): see its log"
+
+
+def _of_clock(whose: str, ahead_s: float) -> Iterator[str]:
+    if abs(ahead_s) > SKEW_S:
+        direction = "ahead of" if ahead_s > 0 else "behind"
+        yield (
+            f"the clock of {whose} is {abs(ahead_s):,.0f} s {direction} that of Redis: have both"
+            " set by NTP"
+        )

@@ -1,0 +1,145 @@
+"""`rerankq up` and `rerankq demo`: the whole service on this machine, without Docker."""
+
+from __future__ import annotations
+
+import json
+import signal
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from contract import errors
+from contract.settings import Settings
+from producer.cli import common, terminal
+from producer.cli.local_stack import LocalStack, free_port
+from producer.cli.rescore import rescore
+from producer.formats import readers
+
+
+@click.command(epilog=common.EPILOG)
+@common.option("--model", metavar="M", help="The worker's model. [default: CROSS_ENCODER_MODEL]")
+@common.option(
+    "--concurrency", type=common.Count(most=1_024), help="Worker children. [default: auto]"
+)
+@common.option("--redis-port", type=common.Count(most=65_535), default=6379, help="On 127.0.0.1.")
+@common.option("--flower-port", type=common.Count(most=65_535), default=5555, help="On 127.0.0.1.")
+@click.pass_obj
+def up(
+    settings: Settings,
+    model: str | None,
+    concurrency: int | None,
+    redis_port: int,
+    flower_port: int,
+) -> None:
+    """Run Redis, a worker and Flower in the foreground, until Ctrl-C.
+
+    Redis is embedded, keeps nothing, and listens on 127.0.0.1 only.
+    """
+    _sigterm_is_ctrl_c()
+    with (
+        tempfile.TemporaryDirectory(prefix="rerankq-") as logs,
+        LocalStack(
+            settings, Path(logs), model, concurrency, redis_port, flower_port, say=terminal.line
+        ) as stack,
+    ):
+        terminal.line('Try: rerankq submit --query "a query" --documents FILE --wait 10')
+        terminal.line("Ctrl-C ends all.")
+        _until_told(stack)
+        terminal.line("stopping")
+
+
+@click.command(epilog=common.EPILOG)
+@common.option(
+    "--keep", metavar="FOLDER", help="Keep the reranked run and the results in this folder."
+)
+@click.pass_context
+def demo(ctx: click.Context, keep: str | None) -> None:
+    """Re-score the sample collection on this machine, and show what changed.
+
+    Starts an embedded Redis, a worker with the bundled model, and Flower; stops them at the end.
+    """
+    _sigterm_is_ctrl_c()
+    sample = _sample()
+    with tempfile.TemporaryDirectory(prefix="rerankq-") as scratch:
+        folder = Path(keep) if keep else Path(scratch)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise errors.InvalidInput(f"--keep {keep}: {error.strerror}") from error
+        with LocalStack(
+            Settings.load(),
+            Path(scratch),
+            model="bundled",
+            concurrency=None,
+            redis_port=free_port(),
+            flower_port=free_port(),
+            say=terminal.line,
+        ) as stack:
+            ctx.obj = stack.settings
+            results = folder / "results.jsonl"
+            ctx.invoke(
+                rescore,
+                corpus=str(sample / "corpus.jsonl"),
+                queries=str(sample / "queries.jsonl"),
+                run=str(sample / "bm25.trec"),
+                qrels=str(sample / "qrels.tsv"),
+                output=str(folder / "reranked.trec"),
+                results=str(results),
+            )
+            _show_examples(sample, results)
+            if not keep:
+                terminal.line("")
+                terminal.line("The files were temporary: --keep FOLDER keeps them.")
+            terminal.line("stopping")
+
+
+def _until_told(stack: LocalStack) -> None:
+    """Return at Ctrl-C or SIGTERM; raise if a service ends by itself."""
+    with suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(1.0)
+            stack.check()
+
+
+def _sigterm_is_ctrl_c() -> None:
+    """Whoever ends us, the services are stopped first."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A shell's background process starts with Ctrl-C ignored; `kill -INT` means it all the same.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _sample() -> Path:
+    """The sample collection: in the checkout, or as it was installed."""
+    package = Path(__file__).parents[1]
+    for folder in (package.parent / "examples" / "packages", package / "sample"):
+        if (folder / "corpus.jsonl").is_file():
+            return folder
+    raise errors.InvalidInput(f"the sample collection is not in {package}: reinstall rerankq")
+
+
+def _show_examples(sample: Path, results: Path, queries: int = 4, documents: int = 3) -> None:
+    """The best documents of a few queries, with the beginning of their texts; * marks an answer."""
+    texts = _texts(sample / "corpus.jsonl")
+    judged = readers.qrels(str(sample / "qrels.tsv"), readers.BadLines())
+    answers = {(line.query_id, line.document_id) for _, line in judged}
+    questions = _texts(sample / "queries.jsonl")
+    with results.open() as lines:
+        for line, _ in zip(lines, range(queries), strict=False):
+            ranking = json.loads(line)
+            terminal.line("")
+            terminal.line(f"{questions[ranking['query_id']]}")
+            for document in ranking["documents"][:documents]:
+                name, was = document["id"], document["index"] + 1
+                mark = "*" if (ranking["query_id"], name) in answers else " "
+                terminal.line(
+                    f" {mark}{document['rank']}. (was {was:2}) {document['score']:6.2f}"
+                    f"  {name}: {texts[name][:60]}"
+                )
+
+
+def _texts(path: Path) -> dict[str, str]:
+    with path.open() as lines:
+        return {data["_id"]: data["text"] for data in map(json.loads, lines)}

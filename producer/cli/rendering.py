@@ -1,0 +1,173 @@
+"""How the service and its jobs look in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from contract import jobs, metrics, names
+from contract.metrics import Counter
+from contract.printable import visible
+from producer.cli import terminal
+
+#: What is shown of each model.
+_OF_MODELS: tuple[tuple[str, Counter], ...] = (
+    ("queries", metrics.QUERIES),
+    ("pairs", metrics.PAIRS),
+    ("... equal to another", metrics.DUPLICATES),
+    ("... cut", metrics.TRUNCATED),
+    ("tokens", metrics.TOKENS),
+    ("batches", metrics.BATCHES),
+    ("out of memory", metrics.SHORTAGES),
+    ("... batches halved", metrics.HALVINGS),
+)
+
+
+#: Of workers, where there are many.
+NAMES_SHOWN = 6
+
+
+@dataclass(frozen=True)
+class Look:
+    """The service at a moment of this machine's monotonic clock, in seconds."""
+
+    status: jobs.QueueStatus
+    at_s: float
+
+    def rate(self, before: Look | None, counter: Counter, label: str = "") -> float | None:
+        """How much was counted a second since `before`."""
+        if before is None:
+            return None
+        now, then = (each.counted(counter, label) for each in (self, before))
+        # Less than before: the counters have expired, or Redis has lost them.
+        return max(0.0, now - then) / (self.at_s - before.at_s)
+
+    def counted(self, counter: Counter, label: str = "") -> float:
+        return self.status.counters.get(counter.name, {}).get(label, 0.0)
+
+
+def service(now: Look, before: Look | None = None, trouble: str = "") -> RenderableType:
+    """The whole service; rates are those since `before`, and trouble is why there is no later."""
+    parts: list[RenderableType] = [terminal.named(_overview(now, before))]
+    if trouble:
+        parts.insert(0, Text(visible(trouble), style="red", overflow="fold"))
+    if now.status.counters[metrics.PAIRS.name]:
+        parts += [Text(), _models(now, before)]
+    return Group(*parts)
+
+
+def job(status: jobs.JobStatus) -> RenderableType:
+    """One job."""
+    rows = [("job", status.job_id), ("state", status.state.value)]
+    if status.code:
+        rows.append(("code", status.code))
+    rows += [
+        ("queries", f"{status.requests:,}"),
+        ("pairs", f"{status.pairs:,}"),
+        ("attempts", f"{status.attempts:,}"),
+    ]
+    if status.ended_at and not status.outcome_kept:
+        rows.append(("result", "expired or forgotten: submitting the job again scores it again"))
+    if status.started_at and status.submitted_at:
+        rows.append(("queued", f"{status.started_at - status.submitted_at:.3f} s"))
+    if status.started_at and status.ended_at:
+        rows.append(("ran", f"{status.ended_at - status.started_at:.3f} s"))
+    return terminal.named(rows)
+
+
+def _overview(now: Look, before: Look | None) -> list[tuple[str, str]]:
+    status = now.status
+    ended = ", ".join(f"{status.jobs[state]:,} {state}" for state in metrics.ENDS)
+    killed, attempts = now.counted(metrics.DEATHS), now.counted(metrics.ATTEMPTS)
+    return [
+        ("workers", _workers(status.workers)),
+        ("queue depth", _queue(status)),
+        ("in flight", f"{status.in_flight:,}"),
+        ("unacked", _unacked(status)),
+        ("jobs", ended + _per_second(now.rate(before, metrics.JOBS_ENDED, "done"), "done")),
+        ("failures", _by_label(status, metrics.FAILURES)),
+        ("downgrades", _by_label(status, metrics.DOWNGRADES)),
+        ("killed", f"{killed:,.0f} of {attempts:,.0f} attempts"),
+        ("dead letters", f"{status.dead_letters:,}"),
+        ("Redis memory", _memory(status)),
+        *(("warning", each) for each in status.warnings),
+    ]
+
+
+def _workers(answer: Sequence[str]) -> str:
+    if not answer:
+        return "none answers"
+    more = ", ..." if len(answer) > NAMES_SHOWN else ""
+    return f"{len(answer)} ({', '.join(answer[:NAMES_SHOWN])}{more})"
+
+
+def _queue(status: jobs.QueueStatus) -> str:
+    waiting = [
+        f"{length:,} of priority {step}" for step, length in status.queue_lengths.items() if length
+    ]
+    depth = f"{status.queue_depth:,}" + (f" ({', '.join(waiting)})" if waiting else "")
+    if status.oldest_queued_s is None:
+        return depth
+    return f"{depth}, the oldest for {status.oldest_queued_s:.1f} s"
+
+
+def _unacked(status: jobs.QueueStatus) -> str:
+    """Count the messages that workers hold, and explain those that no running job accounts for."""
+    others = status.unacked - status.in_flight
+    if others <= 0:
+        return f"{status.unacked:,}"
+    return (
+        f"{status.unacked:,}, of which {others:,} for no running job: taken next, or to be tried"
+        " again, or left by a worker that died. The latter stay for up to"
+        " RERANKQ_VISIBILITY_TIMEOUT_S; their jobs do not wait for it"
+    )
+
+
+def _by_label(status: jobs.QueueStatus, counter: Counter) -> str:
+    counted = sorted(status.counters.get(counter.name, {}).items())
+    return ", ".join(f"{amount:,.0f} {label}" for label, amount in counted if amount) or "0"
+
+
+def _memory(status: jobs.QueueStatus) -> str:
+    used = f"{status.redis_memory_bytes / 2**20:,.1f} MiB"
+    most = status.redis_max_memory_bytes
+    if not most:
+        return f"{used}, no limit"
+    return f"{used} of {most / 2**20:,.0f} MiB ({100 * status.redis_memory_bytes / most:.0f} %)"
+
+
+def _per_second(rate: float | None, what: str = "") -> str:
+    return "" if rate is None else f", {rate:,.1f} {what}/s"
+
+
+def _models(now: Look, before: Look | None) -> terminal.Rows:
+    """A column a model, a row a counter."""
+    models = sorted(now.status.counters[metrics.PAIRS.name])
+    columns = [
+        terminal.Column(),
+        *(terminal.Column(names.short_name(each), right=True) for each in models),
+    ]
+    rows = []
+    for heading, counter in _OF_MODELS:
+        rows.append((heading, *(f"{now.counted(counter, model):,.0f}" for model in models)))
+        if counter in (metrics.PAIRS, metrics.TOKENS):
+            speeds = (_speed(now, before, counter, model) for model in models)
+            rows.append((f"{heading}/s", *(f"{speed:,.0f}" for speed in speeds)))
+    rows.append(("padding", *(f"{_padding_percent(now, model):.1f} %" for model in models)))
+    return terminal.Rows(columns, rows)
+
+
+def _speed(now: Look, before: Look | None, counter: Counter, model: str) -> float:
+    """Since the look before; without one, of one child while it scores."""
+    rate = now.rate(before, counter, model)
+    if rate is not None:
+        return rate
+    return now.counted(counter, model) / (now.counted(metrics.SCORING_S, model) or 1)
+
+
+def _padding_percent(now: Look, model: str) -> float:
+    tokens, padding = now.counted(metrics.TOKENS, model), now.counted(metrics.PADDING, model)
+    return 100 * padding / (tokens + padding or 1)

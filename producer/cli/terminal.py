@@ -1,0 +1,157 @@
+"""The one way from here to standard output and standard error.
+
+Texts, ids, names and messages of others are made visible: no control character of theirs reaches a
+terminal. What is piped is whole, whatever the width of a terminal would be; at a terminal, only the
+text of a query or document is cut to it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TextIO
+
+import click
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from contract.printable import visible, visible_json
+
+#: Of a console that is no terminal: lines are as long as they are.
+NO_WIDTH = 1_000_000
+#: A text that can be cut has at least so many columns beside what cannot.
+LEAST_TEXT = 16
+
+
+def line(text: object) -> None:
+    """Print a line to standard output."""
+    _echo(visible(text))
+
+
+def say(text: object) -> None:
+    """Print a line to standard error: standard output is for what the command makes."""
+    _echo(visible(text), err=True)
+
+
+def error(problem: object) -> None:
+    """Print an error to standard error; further lines of it cannot be taken for others."""
+    _echo("Error: " + visible(problem, keep="\n").replace("\n", "\n    "), err=True)
+
+
+def _echo(text: str, *, err: bool = False) -> None:
+    # Named, because click takes a stream that is ASCII for a mistake, and writes UTF-8 to it.
+    click.echo(text, sys.stderr if err else sys.stdout)
+
+
+def json(document: str) -> None:
+    """Print a JSON document as a line, in ASCII where standard output is not UTF-8."""
+    encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "")
+    _echo(visible_json(document, ascii_only=encoding != "utf8"))
+
+
+def data(text: str) -> None:
+    """Print what a program reads, as it is; to a terminal, made visible."""
+    click.echo(visible(text, keep="\n") if is_terminal(sys.stdout) else text, sys.stdout, nl=False)
+
+
+def render(content: RenderableType, *, err: bool = False) -> None:
+    """Print a table, or several."""
+    console(err=err).print(content)
+
+
+def console(*, err: bool = False) -> Console:
+    """Return a console of standard output or standard error."""
+    if is_terminal(sys.stderr if err else sys.stdout):
+        return Console(stderr=err, highlight=False)
+    # Also where a variable such as FORCE_COLOR or COLUMNS says that this is a terminal.
+    return Console(
+        stderr=err, highlight=False, force_terminal=False, width=NO_WIDTH, color_system=None
+    )
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Return whether somebody watches."""
+    return stream is not None and not stream.closed and stream.isatty()
+
+
+def tolerate_encodings() -> None:
+    """Print characters that a stream's encoding lacks as their escape sequences."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table."""
+
+    name: str = ""
+    right: bool = False
+    #: Whether its values are texts that may be cut to a terminal's width.
+    cut: bool = False
+
+
+class Rows:
+    """A table; where a terminal is too narrow for it, each row becomes a few lines."""
+
+    def __init__(
+        self, columns: Sequence[Column], rows: Sequence[Sequence[str]], title: str = ""
+    ) -> None:
+        self._columns = [replace(column, name=visible(column.name)) for column in columns]
+        self._rows = [[visible(value) for value in row] for row in rows]
+        self._title = visible(title)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if self._title:
+            yield Text(self._title, overflow="fold")
+        widths = [self._width(place) for place in range(len(self._columns))]
+        whole = sum(widths) + 2 * len(widths)  # a space on either side
+        for place, column in enumerate(self._columns):
+            if column.cut and whole > options.max_width:
+                cut = max(min(LEAST_TEXT, widths[place]), widths[place] - whole + options.max_width)
+                whole += cut - widths[place]
+                widths[place] = cut
+        fits = whole <= options.max_width
+        yield from (self._table(widths),) if fits else self._stacked(options.max_width)
+
+    def _width(self, place: int) -> int:
+        texts = (self._columns[place].name, *(row[place] for row in self._rows))
+        return max(map(cell_len, texts))
+
+    def _table(self, widths: Sequence[int]) -> Table:
+        table = Table(box=None, show_header=any(column.name for column in self._columns))
+        for column, width in zip(self._columns, widths, strict=True):
+            side: Literal["left", "right"] = "right" if column.right else "left"
+            table.add_column(Text(column.name), justify=side, no_wrap=True, width=width)
+        for row in self._rows:
+            table.add_row(*map(Text, row))
+        return table
+
+    def _stacked(self, width: int) -> Iterator[Text]:
+        for row in self._rows:
+            yield Text(f"{self._columns[0].name} {row[0]}".strip(), overflow="fold")
+            packed = ""
+            for column, value in zip(self._columns[1:], row[1:], strict=True):
+                part = f"{column.name} {value}".strip()
+                if packed and (column.cut or cell_len(f"  {packed}, {part}") > width):
+                    yield Text(f"  {packed}", overflow="fold")
+                    packed = ""
+                if column.cut:
+                    yield Text(f"  {part}", no_wrap=True, overflow="ellipsis")
+                else:
+                    packed = f"{packed}, {part}" if packed else part
+            if packed:
+                yield Text(f"  {packed}", overflow="fold")
+
+
+def named(pairs: Sequence[tuple[str, str]]) -> Table:
+    """Return names and values, as a table whose values are folded rather than cut."""
+    table = Table(show_header=False, box=None)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in pairs:
+        table.add_row(Text(name), Text(visible(value)))
+    return table

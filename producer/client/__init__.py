@@ -1,0 +1,1 @@
+"""The clients: submit jobs, await their results, manage dead letters."""

@@ -1,0 +1,149 @@
+"""From what a caller holds (strings, dicts, records) to jobs that are allowed to be sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import cast
+
+from contract import jobs, limits
+from contract.errors import InvalidInput
+from contract.settings import Settings
+from producer.client import splitting
+
+#: A text alone (its place becomes its id), `{"text": ..., "id": ...}`, or a `Candidate`.
+Document = str | Mapping[str, object] | jobs.Candidate
+
+#: What a cancelled job's outcome says.
+CANCELLED = "cancelled by its caller"
+
+#: What a job's JSON has around its requests, generously: its id and the name of a model.
+ENVELOPE_BYTES = 512
+
+
+def candidates(documents: Iterable[Document]) -> tuple[jobs.Candidate, ...]:
+    """Make candidates; a document without an id gets its place (from 0) as id.
+
+    Raises `InvalidInput` naming the document's place.
+    """
+    if isinstance(documents, str | Mapping):
+        raise InvalidInput("documents are given as a list: this is a single one")
+    return tuple(_candidate(place, document) for place, document in enumerate(documents))
+
+
+def _candidate(place: int, document: Document) -> jobs.Candidate:
+    if isinstance(document, jobs.Candidate):
+        return document
+    data: object = document
+    if isinstance(document, str):
+        data = {"id": str(place), "text": document}
+    elif isinstance(document, Mapping):
+        data = {"id": str(place), **document}
+    try:
+        return jobs.parse(jobs.Candidate, data)
+    except InvalidInput as error:
+        raise InvalidInput(f"document {place}: {error}") from error
+
+
+def job(
+    requests: Sequence[jobs.Request],
+    settings: Settings,
+    *,
+    model: str | None = None,
+    job_id: str | None = None,
+    allow_downgrade: bool = True,
+) -> jobs.Job:
+    """Make a job that the limits allow, or that can be split: see `producer.client.splitting`.
+
+    Raises `InvalidInput` or one of its kinds.
+    """
+    made = jobs.parse(
+        jobs.Job,
+        {
+            "id": jobs.new_job_id() if job_id is None else job_id,
+            "requests": tuple(requests),
+            "model": model,
+            "allow_downgrade": allow_downgrade,
+        },
+    )
+    limits.check(made, settings, may_split=True)
+    splitting.split(made, settings)  # raises if it cannot be
+    return made
+
+
+def pack(
+    requests: Iterable[jobs.Request], *, max_pairs: int, max_bytes: int
+) -> Iterator[list[jobs.Request]]:
+    """Cut a stream of requests into groups of at most `max_pairs` pairs and about `max_bytes`.
+
+    A request is never split here: one with more pairs or bytes is a group of its own.
+    """
+    group: list[jobs.Request] = []
+    pairs = size = 0
+    max_bytes -= ENVELOPE_BYTES
+    for request in requests:
+        request_pairs, request_size = len(request.candidates), _size_bytes(request)
+        if group and (pairs + request_pairs > max_pairs or size + request_size > max_bytes):
+            yield group
+            group, pairs, size = [], 0, 0
+        group.append(request)
+        pairs += request_pairs
+        size += request_size
+    if group:
+        yield group
+
+
+def _size_bytes(request: jobs.Request) -> int:
+    return len(request.model_dump_json().encode()) + 1  # and a comma
+
+
+def request(query: str, documents: Iterable[Document], *, top_k: int | None) -> jobs.Request:
+    """Make a request. Raises `InvalidInput`."""
+    return jobs.parse(
+        jobs.Request, {"query": query, "candidates": candidates(documents), "top_k": top_k}
+    )
+
+
+def single(
+    query: str,
+    documents: Iterable[Document],
+    settings: Settings,
+    top_k: int | None,
+    model: str | None,
+    job_id: str | None,
+    allow_downgrade: bool = True,
+) -> jobs.Job:
+    """Make a job of one query with its documents. Raises `InvalidInput`."""
+    made = request(query, documents, top_k=top_k)
+    return job([made], settings, model=model, job_id=job_id, allow_downgrade=allow_downgrade)
+
+
+def many(
+    requests: Iterable[jobs.Request | Mapping[str, object]],
+    settings: Settings,
+    model: str | None,
+    pairs_per_job: int | None,
+    allow_downgrade: bool = True,
+) -> list[jobs.Job]:
+    """Make jobs of many requests. Raises `InvalidInput` naming the request's place."""
+    made = []
+    for place, data in enumerate(requests):
+        try:
+            made.append(_request(data))
+        except InvalidInput as error:
+            raise InvalidInput(f"request {place}: {error}") from error
+    max_pairs = min(pairs_per_job or settings.max_pairs_per_job, settings.max_pairs_per_job)
+    groups = pack(made, max_pairs=max_pairs, max_bytes=settings.max_bytes_per_job)
+    return [job(group, settings, model=model, allow_downgrade=allow_downgrade) for group in groups]
+
+
+def _request(data: jobs.Request | Mapping[str, object]) -> jobs.Request:
+    if isinstance(data, Mapping) and isinstance(data.get("candidates"), list | tuple):
+        documents = cast(list[Document], data["candidates"])
+        data = {**data, "candidates": candidates(documents)}
+    return jobs.parse(jobs.Request, data)
+
+
+def check_priority(priority: int) -> None:
+    """Raise `InvalidInput` unless `priority` is 0 to 9."""
+    if priority not in range(10):
+        raise InvalidInput(f"priority {priority} is not 0 (first) to 9 (last)")

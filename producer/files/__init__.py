@@ -1,0 +1,1 @@
+"""Open, write and replace files, whatever they contain."""

@@ -1,0 +1,115 @@
+"""Whether a command would write what it reads, or two outputs are one: by file, not by name."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations, product
+from pathlib import Path
+
+from contract.errors import InvalidInput
+from producer.files import outputs
+from producer.files.opening import STDIN
+from producer.files.streams import STDOUT, is_stream
+
+
+@dataclass(frozen=True)
+class Use:
+    """A file that a command reads or writes."""
+
+    #: Why, such as `--output`.
+    what: str
+    #: As it was given.
+    name: str
+    #: Of an open file.
+    descriptor: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.name}".strip()
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a file is to be made."""
+
+    folder: tuple[int, int]
+    name: str
+
+
+def reading(option: str, name: str | None) -> Iterator[Use]:
+    """Yield the file that an option names, if it is given."""
+    if name:
+        yield Use(option, name, 0 if name == STDIN else None)
+
+
+def writing(option: str, name: str | None) -> Iterator[Use]:
+    """Yield what is written for an option, if it is given: the output and its unfinished form."""
+    if not name:
+        return
+    yield Use(option, name, 1 if name == STDOUT else None)
+    if not is_stream(name):
+        yield Use(f"the unfinished {option}", str(outputs.unfinished(name)))
+
+
+def check(reads: Sequence[Use], writes: Sequence[Use]) -> None:
+    """Raise `InvalidInput` that names two uses of one file of which one is a writing."""
+    for read, written in product(reads, writes):
+        if _same(read, written, _matters_to_readers):
+            raise InvalidInput(f"{written} and {read} are the same file: it would be overwritten")
+    for one, other in combinations(writes, 2):
+        if _same(one, other, _matters_to_writers):
+            raise InvalidInput(f"{one} and {other} are the same file: give another name")
+
+
+def _same(one: Use, other: Use, matters: Callable[[os.stat_result], bool]) -> bool:
+    first, second = _found(one), _found(other)
+    if isinstance(first, os.stat_result) and isinstance(second, os.stat_result):
+        return os.path.samestat(first, second) and matters(first)
+    if isinstance(first, _Place) and isinstance(second, _Place) and first.folder == second.folder:
+        return first.name == second.name or (
+            _folded(first.name) == _folded(second.name) and _ignores_case(other)
+        )
+    return False
+
+
+def _matters_to_readers(found: os.stat_result) -> bool:
+    """Return whether writing changes what is read: not so with a terminal, or /dev/null."""
+    return not stat.S_ISCHR(found.st_mode) and not stat.S_ISSOCK(found.st_mode)
+
+
+def _matters_to_writers(found: os.stat_result) -> bool:
+    return not stat.S_ISCHR(found.st_mode) or found.st_rdev != Path(os.devnull).stat().st_rdev
+
+
+def _found(use: Use) -> os.stat_result | _Place | None:
+    """Return the file, or where it would be made; None if it is nowhere."""
+    try:
+        if use.descriptor is not None:
+            return os.fstat(use.descriptor)
+        try:
+            return Path(use.name).stat()
+        except FileNotFoundError:
+            path = outputs.real(use.name)
+            folder = path.parent.stat()
+            return _Place((folder.st_dev, folder.st_ino), path.name)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if use.descriptor is not None:  # it is closed
+            return None
+        raise InvalidInput(f"{use.name}: {error.strerror}") from error
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _ignores_case(use: Use) -> bool:
+    """Return whether names that differ in case alone are one file there, by making one."""
+    folder = outputs.real(use.name).parent
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".Rerankq-") as probe:
+        return (folder / Path(probe.name).name.swapcase()).exists()

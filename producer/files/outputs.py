@@ -1,0 +1,201 @@
+"""Files that a command makes: whole or not at all, and by one process at a time.
+
+An output that exists is replaced in one step. It keeps its mode, its owner and its access control
+list; a link stays, and what it points to is replaced.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Self
+
+from contract.errors import InvalidInput, RerankError
+from producer.files.streams import descriptor_of, is_stream, open_stream
+
+#: Mode of a new file, before the process's umask.
+NEW = 0o666
+
+
+def check_writable(output: str) -> None:
+    """Raise `InvalidInput` unless a file of that name can be made, or replaced."""
+    if is_stream(output):
+        return
+    path = real(output)
+    shown = output
+    try:
+        if Path(output).is_symlink():
+            shown += f" -> {path}"
+        if path.is_dir() or output.endswith("/"):
+            raise InvalidInput(f"{shown}: this is a directory, not a file")
+        if not path.parent.is_dir():
+            raise InvalidInput(f"{shown}: the folder does not exist")
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            raise InvalidInput(f"{shown}: the folder cannot be written to")
+        if path.exists() and not os.access(path, os.W_OK):
+            raise InvalidInput(f"{shown}: the file is write-protected")
+    except OSError as error:
+        raise InvalidInput(f"{shown}: {error.strerror}") from error
+
+
+def real(output: str) -> Path:
+    """Return the file that the name leads to, over any links. Raises `InvalidInput`."""
+    try:
+        return Path(output).resolve()
+    except (OSError, RuntimeError) as error:
+        raise InvalidInput(f"{output}: its links lead nowhere ({error})") from error
+
+
+def beside(output: str, ending: str) -> Path:
+    """Return the file next to an output, which all processes find that write to it.
+
+    It stands beside what a link points to.
+    """
+    return Path(f"{real(output) if Path(output).is_symlink() else output}{ending}")
+
+
+def unfinished(output: str) -> Path:
+    """Return where an output is written before it takes its name."""
+    path = real(output)
+    # One name for all attempts: what a killed one left is overwritten by the next.
+    return path.with_name(f".{path.name}.unfinished")
+
+
+def private_mode(*outputs: str | None) -> int:
+    """Return the mode of a file that holds the same: closed to whom one of these is closed."""
+    mode = NEW
+    for output in outputs:
+        if output and not is_stream(output) and real(output).exists():
+            mode &= real(output).stat().st_mode
+    return mode
+
+
+def open_locked(path: Path, mode: int = NEW, flags: int = 0, name: str = "") -> IO[bytes]:
+    """Open a file for reading and writing, or make it; nobody else can until it is closed.
+
+    What it holds is left as it is; nobody has more rights to it than `mode` gives. Raises
+    `InvalidInput` if another process has it, calling it `name`, or `OSError`.
+    """
+    while True:
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | flags, mode), "r+b")
+        try:
+            found = os.fstat(file.fileno()).st_mode
+            if not stat.S_ISREG(found):
+                raise InvalidInput(f"{path}: this is not a regular file")
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _still_named(file, path):
+                if found & NEW & ~mode:
+                    os.fchmod(file.fileno(), found & mode)
+                return file
+        except BlockingIOError:
+            file.close()
+            raise InvalidInput(
+                f"{name or path}: another rerankq is writing it: wait for its end, or choose"
+                " another name"
+            ) from None
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+
+
+def _still_named(file: IO[bytes], path: Path) -> bool:
+    """Return whether nobody has removed or renamed it between its opening and its locking."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+class Output:
+    """An output that no other process can write while this is open. Use it in a `with` block.
+
+    Raises `InvalidInput` if another process has it, or if it cannot be opened.
+    """
+
+    def __init__(self, name: str, mode: int = NEW) -> None:
+        self.name = name
+        self._mode = mode
+        self._path: Path | None = None
+        try:
+            if is_stream(name):
+                self._file = open_stream(name)
+                return
+            self._path = real(name)
+            self._mode &= private_mode(name)
+            # No link: what somebody else made there is not to be overwritten.
+            self._file = open_locked(unfinished(name), self._mode, os.O_NOFOLLOW, name)
+        except OSError as error:
+            raise InvalidInput(f"{name}: cannot be written ({error.strerror})") from error
+
+    @contextmanager
+    def whole(self) -> Iterator[IO[bytes]]:
+        """Give a file that takes the output's name at the end of the block, on disk.
+
+        Raises `OSError` that names the output if the disk is full.
+        """
+        try:
+            if self._path is None:
+                yield self._file
+                self._file.flush()
+                return
+            self._file.seek(0)
+            self._file.truncate()
+            if self._path.exists():
+                _take_rights(self._path, unfinished(self.name), self._file.fileno(), self._mode)
+            yield self._file
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            unfinished(self.name).replace(self._path)
+        except BrokenPipeError as error:
+            if descriptor_of(self.name) is not None:
+                raise
+            raise RerankError(f"{self.name}: whoever read from it has ended") from error
+        except OSError as error:
+            if error.filename is not None:
+                raise
+            raise OSError(error.errno, error.strerror, self.name) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is getattr(sys.stdout, "buffer", None):
+            return
+        left = unfinished(self.name) if self._path is not None else None
+        if left is not None and _still_named(self._file, left):
+            left.unlink()
+        # What a full disk or a pipe without a reader has refused is refused again.
+        with suppress(OSError):
+            self._file.close()
+
+
+@contextmanager
+def whole_file(output: str | Output, mode: int = NEW) -> Iterator[IO[bytes]]:
+    """Give a file that has its name only once it is whole, and on disk."""
+    if isinstance(output, Output):
+        with output.whole() as file:
+            yield file
+        return
+    with Output(output, mode) as made, made.whole() as file:
+        yield file
+
+
+def _take_rights(existing: Path, made: Path, descriptor: int, mode: int) -> None:
+    """Give a new file the owner, mode and access control list of the one that it replaces."""
+    old, new = existing.stat(), os.fstat(descriptor)
+    if (old.st_uid, old.st_gid) != (new.st_uid, new.st_gid):
+        for owner in ((old.st_uid, old.st_gid), (-1, old.st_gid)):
+            with suppress(PermissionError):
+                os.fchown(descriptor, *owner)
+                break
+    shutil.copystat(existing, made)
+    if os.fstat(descriptor).st_gid != old.st_gid:
+        mode &= ~stat.S_IRWXG  # they were another group's rights
+    os.fchmod(descriptor, old.st_mode & (mode | 0o111) & 0o777)

@@ -1,0 +1,36 @@
+"""Names in messages: what cannot be seen is escaped, so that names that differ look different."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from contract.printable import escaped
+
+#: Letters and marks to Unicode, yet without a shape of their own.
+_BLANK_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+
+
+def shown(name: str) -> str:
+    """Return `name` with line breaks and everything invisible as Python escapes."""
+    if name.isascii() and name.isprintable():
+        return name
+    return "".join(char if _visible(char) else escaped(char) for char in name)
+
+
+def quoted(name: str) -> str:
+    """Return `name` as `shown`, in quotes."""
+    return f"'{shown(name)}'"
+
+
+def plain(name: str) -> str:
+    """Return what two names have in common that look alike: without case, quotes, the invisible."""
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    return "".join(
+        char for char in folded if _visible(char) and not char.isspace() and char not in "\"'"
+    )
+
+
+def _visible(char: str) -> bool:
+    if char == " ":
+        return True
+    return char.isprintable() and char not in _BLANK_LETTERS and not unicodedata.combining(char)

@@ -1,0 +1,1 @@
+"""Read corpora, queries, runs, qrels and request lines."""

@@ -1,0 +1,118 @@
+"""What stands in a line: JSON objects, ids, numbers. A `ValueError` says what is wrong with one."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from contract.validation import kind_of
+from producer.files.quoting import quoted
+
+#: Made once: `json.loads` with an argument makes a decoder for each call.
+_DECODER = json.JSONDecoder()
+
+
+def is_json(line: str) -> bool:
+    """Return whether a line is meant as a JSON object."""
+    return line.lstrip().startswith("{")
+
+
+def json_object(line: str) -> dict[str, Any]:
+    """Return the object that stands in a line."""
+    try:
+        data = _DECODER.decode(line)
+    except json.JSONDecodeError as error:
+        problem = error.msg.removesuffix(" at")
+        raise ValueError(f"not JSON: {problem} at column {error.colno}{_cut(error)}") from error
+    except RecursionError as error:
+        raise ValueError("not JSON: nested too deeply") from error
+    except ValueError as error:  # Python's limit for the digits of an integer
+        raise ValueError("not JSON: a number with thousands of digits") from error
+    if not isinstance(data, dict):
+        raise ValueError(f'not a JSON object ({{"name": value}}) but {kind_of(data)}')
+    if "\\ud" in line or "\\uD" in line:
+        _check_unicode(data)
+    return data
+
+
+def _cut(error: json.JSONDecodeError) -> str:
+    if error.doc[error.pos :].strip() == ",":
+        return ": no comma stands between the lines"
+    if error.msg == "Extra data":
+        return ": a record stands in a line of its own"
+    if error.msg.startswith("Unterminated") or error.pos >= len(error.doc.rstrip()):
+        return ": the line ends too early; a record stands in one line (jq -c . makes it so)"
+    return ""
+
+
+def _check_unicode(data: dict[str, Any]) -> None:
+    try:
+        json.dumps(data, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("half a surrogate pair, which is not Unicode") from error
+
+
+def check_keys(line: str, *counts: tuple[str, int]) -> None:
+    """Refuse a line in which a key stands twice in one object, if a key is there too often.
+
+    `counts` are keys with how often each may be in the line: only then is it decoded once more.
+    """
+    if any(line.count(f'"{key}"') > most for key, most in counts):
+        json.loads(line, object_pairs_hook=_check_pairs)
+
+
+def _check_pairs(pairs: list[tuple[str, Any]]) -> None:
+    seen = set()
+    for key, _ in pairs:
+        if key in seen:
+            raise ValueError(f'the key "{key}" stands twice in one object')
+        seen.add(key)
+
+
+def identifier(value: Any) -> str:
+    """Return an id as a string; one with white space would not survive a TREC run."""
+    if type(value) is not str:
+        if isinstance(value, bool) or not isinstance(value, int):
+            given = repr(value) if isinstance(value, float) else kind_of(value)
+            raise ValueError(f"an id must be a string or a whole number, not {given}")
+        return str(value)
+    # One call each, because this runs for every record: split() cuts at any white space.
+    if value.split() != [value] or "\0" in value:
+        raise ValueError(
+            f"an id must not be empty or hold white space, here {quoted(value)}: a TREC run could"
+            " not hold it"
+        )
+    return value
+
+
+def looks_like_a_number(text: str) -> bool:
+    """Return whether Python reads `text` as a number, NaN included."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def number(text: str, what: str) -> float:
+    """Return a number that can be ranked."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = None
+    if value is None or "_" in text:
+        raise ValueError(f"the {what} {quoted(text)} is not a number")
+    if not math.isfinite(value):
+        raise ValueError(f"the {what} is {text}, which cannot be ranked")
+    return value
+
+
+def whole_number(text: str, what: str) -> int:
+    """Return a whole number that a database holds."""
+    if len(text) < 10 and text.isdecimal():  # most are, and this runs for every line of a run
+        return int(text)
+    value = number(text, what)
+    if not value.is_integer() or abs(value) >= 2**31:
+        raise ValueError(f"the {what} {quoted(text)} is not a whole number, or too large")
+    return int(value)

@@ -1,0 +1,87 @@
+"""Gives one item a line of an input file. What is wrong with a line stops it, or is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from contract.errors import InvalidInput
+from producer.files import opening
+from producer.files.quoting import shown
+from producer.formats import recognition
+
+T = TypeVar("T")
+
+_BYTE_ORDER_MARK = "\ufeff"
+
+
+@dataclass
+class BadLines:
+    """What to do with a line that is wrong: stop, or skip and count."""
+
+    skip: bool = False
+    count: int = 0
+    #: The first few, for the report.
+    examples: list[str] = field(default_factory=list)
+
+    def add(self, message: str, *, lines: int = 1) -> None:
+        """Note a wrong line. Raises `InvalidInput` unless they are skipped."""
+        if not self.skip:
+            raise InvalidInput(message)
+        self.count += lines
+        if len(self.examples) < 5:
+            self.examples.append(message)
+
+
+def items(
+    path: str,
+    parse: Callable[[int, str], T],
+    bad: BadLines,
+    wanted: recognition.Content,
+    is_header: Callable[[str], bool] = lambda _: False,
+) -> Iterator[tuple[int, T]]:
+    """Yield what `parse` makes of each line that is not blank, with the line's number from 1.
+
+    A `ValueError` of `parse` says what is wrong with its line. Raises `InvalidInput` as
+    `file:line: what`, or notes it in `bad` if wrong lines are skipped.
+    """
+    empty = first = True
+    for number, raw in opening.lines(path):
+        hint = None
+        try:
+            line = decoded(raw)
+            if not line or line.isspace():
+                continue
+            empty = False
+            if first:
+                first = False
+                hint = recognition.other_than(wanted, line)
+                if not hint and is_header(line):
+                    continue
+            item = parse(number, line)
+        except ValueError as error:  # InvalidInput is one
+            empty = False
+            bad.add(f"{shown(path)}:{number}: {error}{f'; {hint.words}' if hint else ''}")
+            continue
+        if hint and hint.certain:  # it would be read, as something else than it is
+            raise InvalidInput(f"{shown(path)}:{number}: {hint.words}")
+        yield number, item
+    if empty:
+        raise InvalidInput(f"{shown(path)}: the file is empty")
+
+
+def decoded(raw: bytes) -> str:
+    """Return a line without its end and without a byte order mark.
+
+    Files that were joined have such marks in between.
+    """
+    try:
+        line = raw.decode().strip("\r\n")
+    except UnicodeDecodeError as error:
+        column = len(raw[: error.start].decode()) + 1
+        raise ValueError(
+            f"byte 0x{raw[error.start]:02x} in column {column} is not UTF-8; if the text is West"
+            " European, convert the file: iconv -f WINDOWS-1252 -t UTF-8"
+        ) from error
+    return line.lstrip(_BYTE_ORDER_MARK) if line.startswith(_BYTE_ORDER_MARK) else line

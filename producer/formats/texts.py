@@ -1,0 +1,144 @@
+"""Corpora and queries: JSONL with the keys that collections use, or tab-separated columns."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from contract.validation import kind_of
+from producer.files.quoting import quoted, shown
+from producer.formats import fields
+from producer.formats.lines import BadLines, items
+from producer.formats.recognition import ID_KEYS, TEXT_KEYS, Content
+
+#: Of the keys of a line, in a message.
+_KEYS_SHOWN = 8
+
+
+class Text(NamedTuple):
+    """A query or a document."""
+
+    id: str
+    text: str
+
+
+def texts(path: str, bad: BadLines, max_chars: int) -> Iterator[tuple[int, Text]]:
+    """Yield the texts of a corpus or of queries. Raises `InvalidInput`.
+
+    Lines are JSON objects, whose title and text are joined as BEIR does; or `id<TAB>text`; or the
+    four columns of MS MARCO's documents; or the columns that a header names.
+    """
+    header: dict[str, int] = {}
+
+    def is_header(line: str) -> bool:
+        header.update(_header(line))
+        return bool(header)
+
+    def parse(_: int, line: str) -> Text:
+        if fields.is_json(line):
+            text = _json_text(line)
+        else:
+            text = _named_columns(line, header) if len(header) > 2 else _two_columns(line, header)
+        if len(text.text) > max_chars:
+            raise ValueError(
+                f"the text of {quoted(text.id)} has {len(text.text):,} characters, the limit is"
+                f" {max_chars:,} (RERANKQ_MAX_TEXT_CHARS)"
+            )
+        return text
+
+    return items(path, parse, bad, Content.TEXTS, is_header)
+
+
+def join_title(title: str | None, text: str | None) -> str:
+    """Return one text for a document's two, as BEIR's models read them."""
+    return f"{title or ''} {text or ''}".strip()
+
+
+def _json_text(line: str) -> Text:
+    data = fields.json_object(line)
+    id_key = first_key(data, ID_KEYS)
+    text_key = first_key(data, TEXT_KEYS)
+    if id_key is None or text_key is None:
+        raise ValueError(
+            f"a line needs an id and a text: its keys are {listed(data)}; an id is looked for in"
+            f" {', '.join(ID_KEYS)}; a text in {', '.join(TEXT_KEYS)}"
+        )
+    fields.check_keys(line, (id_key, 1), (text_key, 1), ("title", 1))
+    title, text = data.get("title"), data[text_key]
+    for key, part in (("title", title), (text_key, text)):
+        if part is not None and not isinstance(part, str):
+            raise ValueError(f'"{key}" must be a string, not {kind_of(part)}')
+    return Text(fields.identifier(data[id_key]), join_title(title, text))
+
+
+def first_key(data: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:
+    """Return the first of `keys` that has a value in `data`; null counts if there is no other."""
+    null = None
+    for key in keys:
+        if key in data:
+            if data[key] is not None:
+                return key
+            null = null or key
+    return null
+
+
+def listed(data: Mapping[str, Any]) -> str:
+    """Return the first keys, for a message."""
+    more = f", ... ({len(data):,} keys)" if len(data) > _KEYS_SHOWN else ""
+    return (", ".join(map(shown, list(data)[:_KEYS_SHOWN])) or "none") + more
+
+
+def _header(line: str) -> dict[str, int]:
+    """Return the columns that a header names, by their places; nothing for any other line."""
+    names = [name.strip().strip('"').lower().replace("-", "_") for name in line.split("\t")]
+    named = names[0] in _ID_COLUMNS or (len(names) > 2 and _names_both(names))
+    return {name: place for place, name in enumerate(names)} if named and len(names) > 1 else {}
+
+
+_ID_COLUMNS = frozenset(key.replace("-", "_") for key in ID_KEYS)
+
+
+def _names_both(names: list[str]) -> bool:
+    return not _ID_COLUMNS.isdisjoint(names) and not set(TEXT_KEYS).isdisjoint(names)
+
+
+def _two_columns(line: str, header: dict[str, int]) -> Text:
+    identifier, tab, text = line.partition("\t")
+    if not tab:
+        raise ValueError('neither JSON ({"_id", "text"}) nor an id and a text with a tab between')
+    if "\r" in text and "\t" in text.partition("\r")[2]:
+        raise ValueError("a second record behind a carriage return: records end in a line feed")
+    if header:
+        text = _unquoted(text)
+    elif text.startswith(("http://", "https://")) and text.count("\t") == 2:
+        # MS MARCO's documents: the address is not read.
+        text = join_title(*map(str.strip, text.split("\t")[1:]))
+    return Text(fields.identifier(identifier.strip()), text.strip())
+
+
+def _named_columns(line: str, header: dict[str, int]) -> Text:
+    columns = line.split("\t")
+    if len(columns) != len(header):
+        raise ValueError(f"the header names {len(header)} columns, here are {len(columns)}")
+    named = {name: _unquoted(columns[place].strip()) for name, place in header.items()}
+    id_key = next((key.replace("-", "_") for key in ID_KEYS if key.replace("-", "_") in named), "")
+    text_key = next((key for key in TEXT_KEYS if key in named), None)
+    if text_key is None:
+        raise ValueError(
+            f"the header names no text: its columns are {listed(header)}; a text is looked for in"
+            f" {', '.join(TEXT_KEYS)}"
+        )
+    return Text(fields.identifier(named[id_key]), join_title(named.get("title"), named[text_key]))
+
+
+def _unquoted(field: str) -> str:
+    """Return a column of a table with a header: such tables are written with csv's quotes."""
+    if not field.startswith('"'):
+        return field
+    inner = field[1:-1] if field.endswith('"') and len(field) > 1 else None
+    if inner is not None and inner.count('""') * 2 == inner.count('"'):
+        return next(csv.reader([field], delimiter="\t"))[0]
+    if field.count('"') % 2:
+        raise ValueError("a quoted column goes on in the next line: write JSONL instead")
+    return field

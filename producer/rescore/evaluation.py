@@ -1,0 +1,105 @@
+"""How good a run is, before and after: nDCG@10, MRR@10 and MAP.
+
+The values are those that ir-measures computes from the two files, without its dependencies (numpy
+and scipy). That includes the order of equal scores: nDCG@10 and MAP follow trec_eval, which
+compares scores in single precision and puts the greater id first; MRR@10 follows MS MARCO's
+script, which puts the smaller id first.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+from math import log2
+
+from producer.rescore.journal import Journal
+from producer.rescore.staging import Staging
+
+#: Ranks that nDCG@10 and MRR@10 look at.
+CUTOFF = 10
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Mean values over all judged queries; a judged query without a ranking counts as 0."""
+
+    judged: int
+    #: Judged queries with a ranking.
+    ranked: int
+    #: By the measure's usual name.
+    before: dict[str, float]
+    after: dict[str, float]
+
+
+def measure(staging: Staging, journal: Journal) -> Measured:
+    """Compare the first stage with what the journal holds, for the queries that are in it."""
+    sums = {"before": dict.fromkeys(MEASURES, 0.0), "after": dict.fromkeys(MEASURES, 0.0)}
+    ranked = 0
+    for query_id, judged, scores in _judged(staging, journal):
+        ranked += 1
+        runs = {"before": dict(staging.first_stage(query_id)), "after": scores}
+        for when, run in runs.items():
+            for name, value in MEASURES.items():
+                sums[when][name] += value(judged, run)
+    queries = staging.judged_queries()
+    means = {
+        when: {name: total / queries for name, total in totals.items()}
+        for when, totals in sums.items()
+    }
+    return Measured(judged=queries, ranked=ranked, before=means["before"], after=means["after"])
+
+
+def ndcg(relevance: Relevance, scores: Scores) -> float:
+    """Return nDCG@10 of one query, with the relevance as gain; 0 if no document is relevant."""
+    gains = _in_trec_order(relevance, scores)
+    ideal = _dcg(sorted((max(0, each) for each in relevance.values()), reverse=True))
+    return _dcg(gains) / ideal if ideal else 0.0
+
+
+def reciprocal_rank(relevance: Relevance, scores: Scores) -> float:
+    """Return 1 / the rank of the first relevant document among the first ten, or 0."""
+    ranked = sorted(scores, key=lambda document: (-scores[document], document))
+    for rank, document in enumerate(ranked[:CUTOFF], start=1):
+        if relevance.get(document, 0) > 0:
+            return 1 / rank
+    return 0.0
+
+
+def average_precision(relevance: Relevance, scores: Scores) -> float:
+    """Return the mean precision at the relevant documents; those not ranked count as 0."""
+    relevant = sum(each > 0 for each in relevance.values())
+    hits = [gain > 0 for gain in _in_trec_order(relevance, scores)]
+    precisions = (
+        found / rank
+        for rank, (hit, found) in enumerate(zip(hits, accumulate(hits), strict=True), start=1)
+        if hit
+    )
+    return sum(precisions) / relevant if relevant else 0.0
+
+
+def _in_trec_order(relevance: Relevance, scores: Scores) -> list[int]:
+    """Return the gains of the ranked documents, best score first; none is below zero."""
+    ranked = sorted(scores, key=lambda each: (array("f", [scores[each]])[0], each), reverse=True)
+    return [max(0, relevance.get(document, 0)) for document in ranked]
+
+
+def _dcg(gains: list[int]) -> float:
+    return sum(gain / log2(rank + 1) for rank, gain in enumerate(gains[:CUTOFF], start=1))
+
+
+#: What is judged and what is ranked of one query, by document id.
+Relevance = dict[str, int]
+Scores = dict[str, float]
+
+MEASURES = {"nDCG@10": ndcg, "MRR@10": reciprocal_rank, "MAP": average_precision}
+
+
+def _judged(staging: Staging, journal: Journal) -> Iterator[tuple[str, Relevance, Scores]]:
+    """Yield the judged queries in the journal with their judgments and reranked scores."""
+    for _, line in journal.lines():
+        judged = staging.judgments(line["query_id"])
+        if judged and "documents" in line:
+            scores = {each["id"]: each["score"] for each in line["documents"]}
+            yield line["query_id"], judged, scores

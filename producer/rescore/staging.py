@@ -1,0 +1,241 @@
+"""Puts a run and its texts in order, in a temporary SQLite database on disk: memory stays flat
+however large the collection, and what does not fit together is found before anything is sent.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+from contract import jobs
+from contract.errors import InvalidInput
+from contract.settings import Settings
+from producer.client import preparing
+from producer.files.quoting import quoted, shown
+from producer.formats import readers
+from producer.rescore import loading, manifest, scored_queries
+
+_SCHEMA = """
+CREATE TABLE queries (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, text TEXT);
+CREATE TABLE documents (id TEXT NOT NULL UNIQUE, text TEXT NOT NULL);
+CREATE TABLE candidates (
+  query_id TEXT NOT NULL, document_id TEXT NOT NULL, score REAL, place INTEGER NOT NULL,
+  text TEXT, metadata TEXT, UNIQUE (query_id, document_id)
+);
+CREATE TABLE qrels (
+  query_id TEXT NOT NULL, document_id TEXT NOT NULL, relevance INTEGER NOT NULL,
+  UNIQUE (query_id, document_id)
+);
+PRAGMA journal_mode = OFF;
+PRAGMA synchronous = OFF;
+PRAGMA cache_size = -32768;
+"""
+
+#: The best first, as a first stage means it: by score, then by its own rank, then as written.
+_BY_SCORE = "c.score DESC, c.place, c.rowid"
+#: As the line has them.
+_AS_GIVEN = "c.place"
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What is to be scored."""
+
+    queries: int
+    pairs: int
+    documents: int
+
+
+class Staging(scored_queries.Scored):
+    """A collection on disk, in the order in which it is to be scored. Use it in a `with` block.
+
+    `depth` keeps that many candidates of each query. The file lies where SQLite puts temporary
+    files (SQLITE_TMPDIR, else /var/tmp) and is gone afterwards, however the process ends.
+    """
+
+    def __init__(self, settings: Settings, bad: readers.BadLines, depth: int | None = None) -> None:
+        self._settings = settings
+        self._bad = bad
+        self._depth = -1 if depth is None else depth  # SQL: no limit
+        self._order = _BY_SCORE
+        # An empty name is a private database in a file that SQLite has unlinked already.
+        self._database = sqlite3.connect("", isolation_level=None)
+        self._database.executescript(_SCHEMA + scored_queries.SCHEMA)
+        self._loader = loading.Loader(self._database, settings, bad)
+
+    @property
+    def found(self) -> loading.Found:
+        """What the files held, besides what is to be scored."""
+        return self._loader.found
+
+    def load_run(self, run: str, queries: str, corpus: str) -> None:
+        """Load a TREC run with its queries and its corpus. Raises `InvalidInput`."""
+        with self._transaction():
+            self._loader.run(run)
+            self._loader.queries(queries)
+            self._loader.corpus(corpus)
+        self._loader.drop_unknown("query", "queries", run, queries)
+        self._loader.drop_unknown("document", "documents", run, corpus)
+        self._check_sizes(shown(run))
+
+    def load_requests(self, path: str) -> None:
+        """Load self-contained lines. Raises `InvalidInput`."""
+        self._order = _AS_GIVEN
+        with self._transaction():
+            self._loader.requests(path)
+        self._check_sizes(shown(path))
+
+    def load_qrels(self, path: str) -> None:
+        """Load judgments of what is loaded already. Raises `InvalidInput`."""
+        with self._transaction():
+            self._loader.qrels(path)
+
+    def counts(self) -> Counts:
+        """What is to be scored, the depth considered."""
+        queries, pairs = self._database.execute(
+            "SELECT count(*), coalesce(sum(n), 0) FROM"
+            " (SELECT CASE WHEN ?1 < 0 THEN count(*) ELSE min(count(*), ?1) END AS n"
+            "  FROM candidates GROUP BY query_id)",
+            (self._depth,),
+        ).fetchone()
+        documents = self._database.execute(
+            f"SELECT count(DISTINCT document_id) FROM {self._best()}"
+        ).fetchone()[0]
+        return Counts(queries=queries, pairs=pairs, documents=documents)
+
+    def inputs(self) -> manifest.Inputs:
+        """What tells this collection from any other that would be scored in another way."""
+        return manifest.Inputs(
+            queries=manifest.digest(
+                self._database.execute("SELECT id, text FROM queries ORDER BY seq")
+            ),
+            candidates=manifest.digest(
+                (query_id, self._candidates(query_id, "document_id, score, text, metadata"))
+                for (query_id,) in self._database.execute("SELECT id FROM queries ORDER BY seq")
+            ),
+            documents=manifest.digest(
+                self._database.execute(
+                    "SELECT id, text FROM documents"
+                    f" WHERE id IN (SELECT document_id FROM {self._best()}) ORDER BY id"
+                )
+            ),
+        )
+
+    def _candidates(self, query_id: str, columns: str) -> list[tuple[Any, ...]]:
+        """Those of a query that are to be scored, the best first."""
+        return self._database.execute(
+            f"SELECT {columns} FROM candidates c WHERE query_id = ? ORDER BY {self._order} LIMIT ?",
+            (query_id, self._depth),
+        ).fetchall()
+
+    def _best(self) -> str:
+        """SQL: the candidates of all queries that are to be scored."""
+        if self._depth < 0:
+            return "candidates"
+        return (
+            "(SELECT * FROM (SELECT c.*, row_number() OVER"
+            f" (PARTITION BY query_id ORDER BY {self._order}) AS n FROM candidates c)"
+            f" WHERE n <= {self._depth})"
+        )
+
+    def requests(self, top_k: int | None, *, redo: bool = False) -> Iterator[jobs.Request]:
+        """All that is to be scored, or redone, one query at a time."""
+        which = "WHERE id IN (SELECT query_id FROM redo)" if redo else ""
+        rows = self._database.execute(f"SELECT id, text FROM queries {which} ORDER BY seq")
+        for query_id, text in rows:
+            candidates = self._database.execute(
+                "SELECT c.document_id AS id, coalesce(c.text, d.text) AS text, c.score, c.metadata"
+                " FROM candidates c LEFT JOIN documents d ON d.id = c.document_id"
+                f" WHERE c.query_id = ? ORDER BY {self._order} LIMIT ?",
+                (query_id, self._depth),
+            )
+            yield jobs.parse(
+                jobs.Request,
+                {
+                    "query_id": query_id,
+                    "query": text,
+                    "top_k": top_k,
+                    "candidates": [
+                        {
+                            "id": document_id,
+                            "text": document,
+                            "score": score,
+                            "metadata": None if metadata is None else json.loads(metadata),
+                        }
+                        for document_id, document, score, metadata in candidates
+                    ],
+                },
+            )
+
+    def first_stage(self, query_id: str) -> list[tuple[str, float]]:
+        """Document ids and scores of a query's first stage, best first, cut to the depth."""
+        rows = self._candidates(query_id, "document_id, score")
+        if self._order == _BY_SCORE:
+            return rows
+        # Request lines need not have scores: their order is what the first stage says.
+        return [(document_id, float(-place)) for place, (document_id, _) in enumerate(rows)]
+
+    def judgments(self, query_id: str) -> dict[str, int]:
+        """Relevance of a query's judged documents."""
+        return dict(
+            self._database.execute(
+                "SELECT document_id, relevance FROM qrels WHERE query_id = ?", (query_id,)
+            )
+        )
+
+    def judged_queries(self) -> int:
+        """Number of queries that have judgments."""
+        count: int = self._database.execute(
+            "SELECT count(DISTINCT query_id) FROM qrels"
+        ).fetchone()[0]
+        return count
+
+    def _check_sizes(self, source: str) -> None:
+        self._database.execute(
+            "DELETE FROM queries WHERE id NOT IN (SELECT query_id FROM candidates)"
+        )
+        if not self.counts().queries:
+            raise InvalidInput(f"{source}: nothing is left to score")
+        self._check_bytes(source)
+
+    def _check_bytes(self, source: str) -> None:
+        """Raise `InvalidInput` if a document is too large for a job of its own.
+
+        A query of too many candidates is split: see `producer.client.splitting`.
+        """
+        limit = self._settings.max_bytes_per_job - preparing.ENVELOPE_BYTES
+        size = (
+            "length(CAST(json_quote(coalesce(c.text, d.text)) AS BLOB))"
+            " + length(CAST(c.document_id AS BLOB)) + coalesce(length(c.metadata), 0)"
+            " + length(CAST(json_quote(q.text) AS BLOB))"
+        )
+        found = self._database.execute(
+            f"SELECT c.query_id, c.document_id, {size} AS size"
+            " FROM candidates c JOIN queries q ON q.id = c.query_id"
+            " LEFT JOIN documents d ON d.id = c.document_id"
+            # As JSON, a character is no more than 6 bytes: most documents need not be quoted.
+            " WHERE 6 * (length(coalesce(c.text, d.text)) + length(q.text)"
+            "  + length(coalesce(c.metadata, ''))) + length(c.document_id) > ?1 AND size > ?1"
+            " ORDER BY size DESC LIMIT 1",
+            (limit,),
+        ).fetchone()
+        if found is not None:
+            query_id, document_id, largest = found
+            raise InvalidInput(
+                f"{source}: document {quoted(document_id)} of query {quoted(query_id)} is"
+                f" {largest:,} bytes, a job may have {self._settings.max_bytes_per_job:,}"
+                " (RERANKQ_MAX_BYTES_PER_JOB)"
+            )
+
+    def _transaction(self) -> sqlite3.Connection:
+        self._database.execute("BEGIN")
+        return self._database  # as a context manager it commits, or rolls back
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._database.close()

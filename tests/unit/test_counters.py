@@ -1,0 +1,105 @@
+"""What scoring counts: all that was done for pairs, and nothing that was done to warm up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from contract import metrics
+from contract.errors import ScoringError
+from contract.metrics import Counter
+from worker.engine import backoff, batches
+from worker.engine.backoff import Budget
+from worker.engine.scorer import Scorer
+from worker.runtime import counters as counts
+
+PAIRS = [("a query", f"document number {place} " + "word " * place) for place in range(40)]
+MODEL = "bundled"
+
+
+@pytest.fixture(scope="module")
+def scorer() -> Scorer:
+    return Scorer(MODEL, threads=2, max_batch_tokens=256)
+
+
+@pytest.fixture(autouse=True)
+def told() -> Iterator[None]:
+    """What others have counted, is theirs."""
+    counts.take()
+    yield
+    counts.take()
+
+
+def taken(counter: Counter) -> float:
+    return counts.take().get(counter.of(MODEL), 0)
+
+
+def test_what_was_taken_is_not_taken_again() -> None:
+    counts.add({"this": 1, "that": 2})
+    counts.add({"this": 0.5})
+
+    assert counts.take() == {"this": 1.5, "that": 2}
+    assert counts.take() == {}
+
+
+def test_loading_is_counted_and_warming_up_is_no_scoring() -> None:
+    Scorer(MODEL, threads=1, max_batch_tokens=256)
+
+    counted = counts.take()
+    assert set(counted) == {metrics.LOADS.of(MODEL), metrics.LOADING_S.of(MODEL)}
+    assert counted[metrics.LOADS.of(MODEL)] == 1
+    assert counted[metrics.LOADING_S.of(MODEL)] > 0
+
+
+def test_batches_and_their_padding_are_counted(scorer: Scorer) -> None:
+    tokens = scorer.score_counted(PAIRS).tokens
+
+    counted = counts.take()
+    batches, padding = counted[metrics.BATCHES.of(MODEL)], counted[metrics.PADDING.of(MODEL)]
+    # Rows of a batch are filled up to sixteen, and a batch holds at most 256 tokens
+    assert tokens / 256 <= batches
+    assert 0 <= padding <= 15 * batches
+    assert (tokens + padding) % 16 == 0
+    assert counted[metrics.SCORING_S.of(MODEL)] > 0
+    assert counted[metrics.SHORTAGES.of(MODEL)] == 0
+
+
+def test_padding_of_predict_is_up_to_the_longest_of_a_batch() -> None:
+    work = counts.Work(batch_tokens=[20, 30])
+    work.count("m", tokens=41, seconds=0.1)
+
+    assert counts.take()[metrics.PADDING.of("m")] == 9
+
+
+def test_lack_of_memory_is_counted_also_if_nothing_comes_of_it(scorer: Scorer) -> None:
+    with pytest.raises(ScoringError):
+        scorer.score([("a query", "half a surrogate pair: \ud800")])
+    assert taken(metrics.BATCHES) == 0
+
+    work = counts.Work(batch_tokens=[64], shortages=3, halvings=2)
+    work.count(MODEL, tokens=0, seconds=0.5)
+    counted = counts.take()
+    assert counted[metrics.SHORTAGES.of(MODEL)] == 3
+    assert counted[metrics.HALVINGS.of(MODEL)] == 2
+    assert counted[metrics.SCORING_S.of(MODEL)] == 0.5
+    assert counted[metrics.BATCHES.of(MODEL)] == counted[metrics.PADDING.of(MODEL)] == 0
+
+
+def test_each_time_that_batches_are_halved_is_counted() -> None:
+    # Given memory for batches of two pairs
+    def try_all(made: backoff.Batches, _: bool) -> list[backoff.Tried]:
+        return [
+            np.zeros(len(batch), np.float32) if len(batch) <= 2 else MemoryError() for batch in made
+        ]
+
+    # When eight are tried at once
+    work = counts.Work()
+    cut = batches.cut
+    backoff.score(
+        [8] * 8, Budget(64), lambda lengths, most: list(cut(lengths, most)), try_all, work
+    )
+
+    # Then memory ran out for eight, and for four
+    assert (work.shortages, work.halvings) == (2, 2)

@@ -1,0 +1,318 @@
+"""A model is found where it was said to be, or the error says where else it may come from."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+
+from contract import names
+from contract.errors import ModelUnavailable
+from tests.unit import tiny_models
+from worker.engine import loading as models
+from worker.engine import registry
+from worker.engine.scorer import Scorer
+
+WAYS_OUT = ("CROSS_ENCODER_MODEL", "'bundled'", "SENTENCE_TRANSFORMERS_HOME", "reach the hub")
+
+
+def refused(model: str) -> ModelUnavailable:
+    """The error of loading `model`."""
+    with pytest.raises(ModelUnavailable) as caught:
+        Scorer(model)
+    return caught.value
+
+
+def marker_code(marker: Path) -> str:
+    """Python that leaves a trace of having been run."""
+    return (
+        f"import pathlib\npathlib.Path({str(marker)!r}).touch()\n"
+        "from transformers import BertConfig, BertForSequenceClassification\n"
+        "class Config(BertConfig):\n    model_type = 'strange'\n"
+        "class Model(BertForSequenceClassification):\n    config_class = Config\n"
+    )
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    ("model", "short"),
+    [
+        ("cross-encoder/ms-marco-MiniLM-L-6-v2", "ms-marco-MiniLM-L-6-v2"),
+        ("bundled", "bundled"),
+        ("/models/mine", "mine"),
+        ("/models/mine/", "mine"),
+        ("./mine//", "mine"),
+        ("/", "/"),
+    ],
+)
+def test_the_short_name_is_without_owner_or_folder(model: str, short: str) -> None:
+    assert names.short_name(model) == short
+
+
+def test_the_bundled_model_is_the_one_of_the_package_wherever_the_process_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bundled").mkdir()
+    monkeypatch.chdir(tmp_path)
+    encoder = models.load("bundled", "cpu")
+    assert encoder.num_labels == 1
+    assert encoder.model.config.hidden_size == 128
+
+
+def test_a_relative_path_is_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_models.bert(tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    assert models.load("mine", "cpu").model.config.hidden_size == 32
+
+
+def test_a_filled_cache_is_used_without_asking_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a cache as the hub's client lays it out
+    stored = tmp_path / "models--nobody--never-published"
+    snapshot = stored / "snapshots" / ("0" * 40)
+    tiny_models.bert(snapshot)
+    (stored / "refs").mkdir()
+    (stored / "refs" / "main").write_text("0" * 40)
+    monkeypatch.setenv("SENTENCE_TRANSFORMERS_HOME", str(tmp_path))
+    # When a model is asked for that is nowhere else
+    encoder = models.load("nobody/never-published", "cpu")
+    # Then it is the cached one
+    assert encoder.model.config.hidden_size == 32
+
+
+def test_loading_is_logged_in_two_lines(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "worker.engine.loading"):
+        models.load("bundled", "cpu")
+    loading, loaded = (
+        record.getMessage() for record in caplog.records if record.name == "worker.engine.loading"
+    )
+    assert loading == "Loading cross-encoder model: bundled"
+    assert re.fullmatch(r"Cross-encoder loaded successfully in \d+\.\d{3}s", loaded)
+
+
+# What cannot be loaded
+
+
+def test_a_missing_path_is_named_with_the_ways_out() -> None:
+    error = refused("/nowhere/at-all")
+    assert "'/nowhere/at-all'" in str(error)
+    assert "there is no such folder" in str(error)
+    assert all(way in str(error) for way in WAYS_OUT)
+    assert isinstance(error.__cause__, FileNotFoundError)
+
+
+def test_an_empty_folder_is_named_with_the_ways_out(tmp_path: Path) -> None:
+    error = refused(str(tmp_path))
+    assert repr(str(tmp_path)) in str(error)
+    assert "it has no config.json" in str(error)
+    assert "'bundled'" in str(error)
+    assert error.__cause__ is not None
+
+
+def cut_in_half(weights: Path) -> None:
+    content = weights.read_bytes()
+    weights.write_bytes(content[: len(content) // 2])
+
+
+def overwrite(weights: Path) -> None:
+    weights.write_bytes(b"no tensors here, but long enough to have a header")
+
+
+@pytest.mark.parametrize("spoil", [cut_in_half, overwrite, Path.unlink])
+def test_a_folder_with_spoilt_weights_is_named(
+    tmp_path: Path, spoil: Callable[[Path], object]
+) -> None:
+    path = tiny_models.bert(tmp_path)
+    spoil(tmp_path / "model.safetensors")
+    error = refused(path)
+    assert repr(path) in str(error)
+    assert error.__cause__ is not None
+
+
+def test_a_model_without_a_trained_head_is_refused(tmp_path: Path) -> None:
+    # Such is every embedding model; its head would be random, and so would the ranking.
+    path = tiny_models.bert(tmp_path, headless=True)
+    assert path in str(refused(path))
+
+
+def test_a_model_with_several_scores_a_pair_is_no_reranker(tmp_path: Path) -> None:
+    path = tiny_models.bert(tmp_path / "three", num_labels=3)
+    with pytest.raises(
+        ModelUnavailable, match=r"three' cannot be used: it gives 3 scores a pair; a"
+    ):
+        registry.get(path, "cpu", 1, 512)
+
+
+@pytest.mark.parametrize(
+    "missing", [("tokenizer.json",), ("tokenizer.json", "tokenizer_config.json")]
+)
+def test_a_folder_without_the_models_words_is_refused(
+    tmp_path: Path, missing: tuple[str, ...]
+) -> None:
+    # Every text would become unknown tokens, and every ranking would mean nothing.
+    path = tiny_models.bert(tmp_path)
+    for name in missing:
+        (tmp_path / name).unlink()
+    assert path in str(refused(path))
+
+
+def test_the_error_names_the_cache_that_was_looked_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SENTENCE_TRANSFORMERS_HOME", str(tmp_path / "cache"))
+    assert f"in {tmp_path / 'cache'}," in str(refused("nobody/never-published"))
+
+
+def test_the_error_is_one_line(tmp_path: Path) -> None:
+    path = tiny_models.bert(tmp_path)
+    (tmp_path / "config.json").write_text("{\n\nnot json")
+    assert "\n" not in str(refused(path))
+
+
+#: The hub's client reads its environment when it is imported: this needs a process of its own.
+LOAD_UNKNOWN = """
+from contract import names
+from contract.errors import ModelUnavailable
+from worker.engine import loading
+try:
+    loading.load("nobody/never-published", "cpu")
+except ModelUnavailable as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        pytest.param({"HF_HUB_OFFLINE": "1"}, id="told to be offline"),
+        pytest.param(
+            {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9"}, id="no way to the hub"
+        ),
+    ],
+)
+def test_an_unknown_model_without_a_hub_is_named_with_the_ways_out(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    loading = subprocess.run(
+        [sys.executable, "-c", LOAD_UNKNOWN],
+        env=os.environ | {"HF_HOME": str(tmp_path)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert "'nobody/never-published'" in loading.stdout, loading.stderr
+    assert "in the Hugging Face cache, and on the Hugging Face hub" in loading.stdout
+    assert all(way in loading.stdout for way in WAYS_OUT)
+
+
+# Code that comes with a model
+
+
+@pytest.mark.parametrize("model_type", ["bert", "strange"])
+def test_code_named_in_a_models_config_is_never_run(tmp_path: Path, model_type: str) -> None:
+    path = tiny_models.bert(tmp_path / "model")
+    marker = tmp_path / "was-run"
+    (tmp_path / "model" / "theirs.py").write_text(marker_code(marker))
+    tiny_models.edit_json(
+        tmp_path / "model" / "config.json",
+        model_type=model_type,
+        auto_map={
+            "AutoConfig": "theirs.Config",
+            "AutoModelForSequenceClassification": "theirs.Model",
+        },
+    )
+    if model_type == "bert":  # which transformers has code of its own for
+        assert len(Scorer(path).score([("a", "b")])) == 1
+    else:
+        error = str(refused(path))
+        assert "rerankq runs no code of a model" in error
+        assert "trust_remote_code" not in error
+    assert not marker.exists()
+
+
+def test_code_named_in_a_list_of_modules_is_never_run(tmp_path: Path) -> None:
+    path = tiny_models.bert(tmp_path / "model")
+    marker = tmp_path / "was-run"
+    (tmp_path / "model" / "theirs.py").write_text(marker_code(marker))
+    (tmp_path / "model" / "modules.json").write_text(
+        json.dumps([{"idx": 0, "name": "0", "path": "", "type": "theirs.Model"}])
+    )
+    (tmp_path / "model" / "config_sentence_transformers.json").write_text(
+        json.dumps({"model_type": "CrossEncoder"})
+    )
+    error = str(refused(path))
+    assert "rerankq runs no code of a model" in error
+    assert "trust_remote_code" not in error
+    assert not marker.exists()
+
+
+class LeavesTrace:
+    """Unpickling it would run `touch`."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.marker,)
+
+
+def test_code_in_pickled_weights_is_never_run(tmp_path: Path) -> None:
+    path = tiny_models.bert(tmp_path / "model")
+    marker = tmp_path / "was-run"
+    (tmp_path / "model" / "model.safetensors").unlink()
+    torch.save({"weight": LeavesTrace(marker)}, tmp_path / "model" / "pytorch_model.bin")
+    assert path in str(refused(path))
+    assert not marker.exists()
+
+
+# Once a process
+
+
+def loadings(caplog: pytest.LogCaptureFixture) -> int:
+    return sum("Loading cross-encoder" in record.getMessage() for record in caplog.records)
+
+
+def test_a_model_is_loaded_once_however_many_threads_ask(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tiny_models.bert(tmp_path)
+    together = threading.Barrier(8)
+
+    def get(_: int) -> Scorer:
+        together.wait()
+        return registry.get(path, "cpu", 1, 512)
+
+    with caplog.at_level(logging.INFO), ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(get, range(8)))
+    assert all(scorer is found[0] for scorer in found)
+    assert loadings(caplog) == 1
+
+
+def test_each_name_has_its_own_model(tmp_path: Path) -> None:
+    one = registry.get(tiny_models.bert(tmp_path / "one"), "cpu", 1, 512)
+    other = registry.get(tiny_models.bert(tmp_path / "other", hidden_size=48), "cpu", 1, 512)
+    assert one is not other
+    assert one.score([("a", "b")]) != other.score([("a", "b")])
+
+
+def test_a_model_that_did_not_load_is_tried_again(tmp_path: Path) -> None:
+    path = str(tmp_path / "late")
+    with pytest.raises(ModelUnavailable):
+        registry.get(path, "cpu", 1, 512)
+    shutil.copytree(models.BUNDLED_PATH, path)
+    assert registry.get(path, "cpu", 1, 512).model == path

@@ -1,0 +1,27 @@
+"""A server that is unfit for jobs is named, with the way out."""
+
+from __future__ import annotations
+
+import pytest
+
+from contract.store import server_checks
+
+UNFIT = {
+    "too old": ({"redis_version": "6.0.16"}, "too old: 6.2"),
+    "cluster": ({"redis_mode": "cluster"}, "cluster mode"),
+    "cluster of another kind": ({"cluster_enabled": 1}, "cluster mode"),
+    "replica": ({"role": "slave"}, "replica"),
+}
+
+
+@pytest.mark.parametrize(("info", "says"), UNFIT.values(), ids=UNFIT.keys())
+def test_a_server_that_is_unfit_is_named(info: dict[str, object], says: str) -> None:
+    (warning,) = server_checks.of_server(info)
+    assert says in warning
+
+
+@pytest.mark.parametrize(
+    "info", [{}, {"redis_version": "7.2.4", "role": "master"}, {"redis_version": "unstable"}]
+)
+def test_a_server_that_is_fit_needs_no_warning(info: dict[str, object]) -> None:
+    assert list(server_checks.of_server(info)) == []

@@ -1,0 +1,136 @@
+"""What is piped is whole; what is at a terminal is whole too, but for texts of documents."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from producer.cli import terminal
+from producer.cli.terminal import Column, Rows
+
+ID, MODEL, TEXT = "9f2c1d7e-5a9b-4c3f-8d21-0123456789ab", "cross-encoder/some-model" * 2, "語 " * 50
+COLUMNS = [Column("job"), Column("pairs", right=True), Column("model"), Column("text", cut=True)]
+ROWS = [(ID, "1,234,567", MODEL, TEXT), ("short", "7", "m", "")]
+
+
+def at_terminal(content: Rows, width: int) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    console.print(content)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 120, 200, 1_000])
+def test_a_terminal_of_any_width_shows_all_but_a_text_whole(width: int) -> None:
+    lines = at_terminal(Rows(COLUMNS, ROWS), width)
+
+    said = "".join("".join(lines).split())
+    for value in (ID, "1,234,567", MODEL):
+        assert value in said
+    assert all(cell_len(line) <= width for line in lines)
+    assert (said.count("語") == TEXT.count("語")) == (width == 1_000)
+
+
+def test_a_wide_terminal_has_a_row_a_line() -> None:
+    header, first, second = at_terminal(Rows(COLUMNS, ROWS), 200)
+
+    assert header.split() == ["job", "pairs", "model", "text"]
+    assert first.split()[:3] == [ID, "1,234,567", MODEL]
+    assert second.split() == ["short", "7", "m"]
+
+
+def test_a_narrow_terminal_has_the_names_beside_the_values() -> None:
+    lines = at_terminal(
+        Rows([Column("job"), Column("pairs"), Column("code")], [(ID, "7", "x")]), 40
+    )
+
+    assert [line.rstrip() for line in lines] == [
+        f"job {ID}",
+        "  pairs 7, code x",
+    ]
+
+
+def test_what_others_wrote_is_visible_in_a_table() -> None:
+    harmful = "\x1b[31m\u202e\n[bold]"
+    for content in (Rows([Column(harmful), Column()], [(harmful, harmful)], title=harmful),):
+        for width in (20, 200):
+            lines = at_terminal(content, width)
+            assert "".join(lines).isprintable()
+            assert "[bold]" in "".join(lines)
+
+
+# As a process
+
+
+def printed(
+    script: str, environment: Mapping[str, str] | None = None, **options: object
+) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(  # type: ignore[call-overload, no-any-return]
+        [sys.executable, "-c", f"from producer.cli import terminal\n{script}"],
+        env=os.environ | (environment or {}),
+        **{"capture_output": True, "check": False} | options,
+    )
+
+
+TABLE = f"""
+columns = [terminal.Column('job'), terminal.Column('model'), terminal.Column('text', cut=True)]
+terminal.render(terminal.Rows(columns, [({ID!r}, {MODEL!r}, {TEXT!r})]))
+"""
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"COLUMNS": "40"},
+        {"FORCE_COLOR": "1"},
+        {"FORCE_COLOR": "1", "COLUMNS": "40"},
+        {"NO_COLOR": "1"},
+        {"TERM": "dumb"},
+        {"TTY_COMPATIBLE": "1"},
+    ],
+)
+def test_what_is_piped_is_whole_and_plain(environment: dict[str, str]) -> None:
+    header, line = printed(TABLE, environment | {"PYTHONUTF8": "1"}).stdout.decode().splitlines()
+
+    assert header.split() == ["job", "model", "text"]
+    assert line.split() == [ID, MODEL, *TEXT.split()]
+    assert line.isprintable()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_an_encoding_that_lacks_a_character_has_its_escape_sequence(encoding: str) -> None:
+    text = "naïve 語 😀"
+    script = (
+        f"terminal.tolerate_encodings(); terminal.line({text!r}); terminal.say({text!r})\n"
+        f'terminal.json(\'{{"id": "{text}"}}\')'
+    )
+    done = printed(script, {"PYTHONIOENCODING": encoding})
+
+    line, data = done.stdout.splitlines()
+    assert done.returncode == 0
+    assert line == text.encode(encoding, "backslashreplace")
+    assert json.loads(data.decode(encoding)) == {"id": text}
+    assert done.stderr == text.encode(encoding, "backslashreplace") + b"\n"
+
+
+def test_a_closed_standard_output_is_no_traceback() -> None:
+    done = printed("import sys\nsys.stdout = None\nterminal.line('x')\n" + TABLE)
+
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_an_error_of_many_lines_cannot_be_taken_for_several(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    terminal.error("one\nError: two\x1b")
+
+    assert capsys.readouterr().err == "Error: one\n    Error: two\\x1b\n"

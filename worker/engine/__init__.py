@@ -1,0 +1,1 @@
+"""Pairs of texts in, scores out. Knows neither Celery nor Redis nor settings."""

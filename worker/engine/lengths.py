@@ -1,0 +1,109 @@
+"""How many tokens of a pair a model reads, and how many a pair has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sentence_transformers import CrossEncoder
+from torch import nn
+
+from worker.engine.checkpoint_checks import Unfit
+
+#: Tokens of a pair, for a model that states no limit anywhere (T5 has relative positions).
+DEFAULT_MAX_LENGTH = 512
+#: Tokenizers state "no limit" as 1e30; no model reads this many tokens.
+NO_LIMIT = 10**9
+
+#: Overrides for `CrossEncoder.preprocess`: lists of token ids, neither cut nor padded.
+_WHOLE: dict[str, dict[str, object]] = {
+    "common": {"return_tensors": None},
+    "text": {"truncation": False, "padding": False, "verbose": False},
+}
+
+
+def settle(encoder: CrossEncoder, at_most: int | None = None) -> None:
+    """Set how many tokens of a pair the model reads: all that it allows, or `at_most`.
+
+    Raises `Unfit` if the model has no room for a pair.
+    """
+    tokenizer = encoder.tokenizer
+    positions = position_limit(encoder)
+    own = _own_limit(encoder)
+    if at_most is not None:
+        limit = min(at_most, positions or at_most)
+    else:
+        limit = min((each for each in (own, positions) if each), default=DEFAULT_MAX_LENGTH)
+    # Truncation to a `max_length` in the model's own settings comes on top.
+    limit = min(limit, _configured_limit(encoder) or limit)
+    least = whole_lengths(encoder, [("a", "b")])[0]
+    if limit < least:
+        raise Unfit(
+            f"it reads {limit} tokens, and the shortest pair has {least}",
+            "correct model_max_length in tokenizer_config.json, or raise RERANKQ_MAX_LENGTH",
+        )
+    tokenizer.model_max_length = limit
+    _check_cut(encoder, limit)
+
+
+def position_limit(encoder: CrossEncoder) -> int | None:
+    """Return the number of tokens that the model has positions for, None if that is not limited."""
+    limits = []
+    stated = getattr(encoder.model.config.get_text_config(), "max_position_embeddings", None)
+    if isinstance(stated, int) and stated > 0:  # XLNet says -1 for "no limit"
+        limits.append(stated)
+    for name, module in encoder.model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            # RoBERTa and its relatives number positions from the padding's id + 1.
+            unused = 0 if module.padding_idx is None else module.padding_idx + 1
+            limits.append(module.num_embeddings - unused)
+    return min(limits, default=None)
+
+
+def whole_lengths(encoder: CrossEncoder, pairs: Sequence[tuple[str, str]]) -> list[int]:
+    """Return the number of tokens of each pair before cutting, as the model would read it.
+
+    A default prompt, a chat template and special tokens are included.
+    """
+    encoded = encoder.preprocess(
+        list(pairs), prompt=default_prompt(encoder), processing_kwargs=_WHOLE
+    )
+    return [len(ids) for ids in encoded["input_ids"]]
+
+
+def default_prompt(encoder: CrossEncoder) -> str | None:
+    """Return the text that the model puts before each query."""
+    name = encoder.default_prompt_name
+    return None if name is None else encoder.prompts.get(name)
+
+
+def _own_limit(encoder: CrossEncoder) -> int | None:
+    """Return what the tokenizer says that the model reads, None if it says nothing."""
+    stated = encoder.tokenizer.model_max_length
+    return int(stated) if stated is not None and stated < NO_LIMIT else None
+
+
+def _configured_limit(encoder: CrossEncoder) -> int | None:
+    """Return the `max_length` of `processing_kwargs`, which the model was saved with."""
+    settings: dict[str, Any] = getattr(encoder[0], "processing_kwargs", {})
+    stated = [settings.get(part, {}).get("max_length") for part in ("text", "common")]
+    return min((each for each in stated if isinstance(each, int)), default=None)
+
+
+def _check_cut(encoder: CrossEncoder, limit: int) -> None:
+    """Raise `Unfit` unless a pair that is too long is cut to the limit."""
+    too_long = [("a", " a" * (limit + 8))]
+    encoded = encoder.preprocess(
+        too_long,
+        prompt=default_prompt(encoder),
+        processing_kwargs={
+            "common": {"return_tensors": None},
+            "text": {"padding": False},
+        },
+    )
+    read = len(encoded["input_ids"][0])
+    if read > limit:
+        raise Unfit(
+            f"it reads {limit} tokens, but a longer pair is cut to {read}",
+            "correct the truncation in the model's sentence_bert_config.json",
+        )

@@ -1,0 +1,121 @@
+"""What is wrong with the files of a model that does not load, in words that name them."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import transformers
+from safetensors import SafetensorError, safe_open
+from transformers import CONFIG_MAPPING
+
+from worker.engine.checkpoint_checks import CODE, Unfit
+
+LFS_POINTER = b"version https://git-lfs"
+#: In errors of transformers and sentence-transformers about a model that has code of its own, and
+#: in torch's about a pickle that holds more than tensors.
+REMOTE_CODE, PICKLE = "remote_code", "weights_only"
+#: Loggers that warn of an activation function that is not torch's.
+_ADVISERS = (
+    "sentence_transformers.cross_encoder.model",
+    "sentence_transformers.base.modules.dense",
+)
+FETCH_AGAIN = "fetch the model's files again"
+
+
+def complaint(folder: Path | None, error: Exception) -> Unfit | None:
+    """Return what is wrong, None if nothing is found; `folder` is None if there is no copy."""
+    if folder is not None:
+        for look in (_files, _config, _weights):
+            if found := look(folder):
+                return found
+    if REMOTE_CODE in str(error):
+        return CODE
+    if PICKLE in str(error):
+        return Unfit(
+            "its pickled weights hold more than tensors, and rerankq runs no code of a model",
+            "use its weights in the safetensors format",
+        )
+    return None
+
+
+@contextmanager
+def in_our_words() -> Iterator[None]:
+    """Keep warnings of sentence-transformers from advising to trust a model's code."""
+    loggers = [logging.getLogger(name) for name in _ADVISERS]
+    for each in loggers:
+        each.addFilter(_reword)
+    try:
+        yield
+    finally:
+        for each in loggers:
+            each.removeFilter(_reword)
+
+
+def _reword(record: logging.LogRecord) -> bool:
+    if REMOTE_CODE in record.getMessage():
+        record.msg = (
+            "The model names an activation function of its own, and rerankq runs no code of a"
+            " model: its scores are without that function"
+        )
+        record.args = ()
+    return True
+
+
+def _files(folder: Path) -> Unfit | None:
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and _begins_with(path, LFS_POINTER):
+            return Unfit(
+                f"{path.name} is a pointer of Git LFS, without its content", "run git lfs pull"
+            )
+    return None
+
+
+def _config(folder: Path) -> Unfit | None:
+    path = folder / "config.json"
+    if not path.is_file():
+        if (folder / "adapter_config.json").is_file():
+            return Unfit(
+                "it is an adapter (peft) without its base model",
+                "merge it into its base model, and save that",
+            )
+        return Unfit("it has no config.json: it is no model of transformers")
+    for each in sorted(folder.glob("*.json")):
+        try:
+            json.loads(each.read_bytes())
+        except ValueError as error:
+            return Unfit(f"its {each.name} is not JSON ({error})", FETCH_AGAIN)
+    return _architecture(json.loads(path.read_bytes()))
+
+
+def _architecture(config: Any) -> Unfit | None:
+    model_type = config.get("model_type") if isinstance(config, dict) else None
+    if model_type is None:
+        return Unfit("its config.json names no model_type: it is no model of transformers")
+    if model_type in CONFIG_MAPPING:
+        return None
+    if config.get("auto_map"):
+        return CODE
+    return Unfit(
+        f"transformers {transformers.__version__} knows no architecture {model_type!r}, which its"
+        " config.json names"
+    )
+
+
+def _weights(folder: Path) -> Unfit | None:
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            return Unfit(f"{path.name} is damaged, or not whole ({error})", FETCH_AGAIN)
+    return None
+
+
+def _begins_with(path: Path, start: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(start)) == start

@@ -1,0 +1,62 @@
+"""Batches need padding, and a pair's score must not depend on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+from sentence_transformers import CrossEncoder
+
+from worker.engine import memory
+from worker.engine.checkpoint_checks import Unfit
+
+
+def settle(encoder: CrossEncoder) -> None:
+    """Give a tokenizer without a padding token one: its end-of-text token.
+
+    Raises `Unfit` if it has neither.
+    """
+    tokenizer = encoder.tokenizer
+    if tokenizer is None:
+        raise Unfit("it reads no text: it has no tokenizer")
+    if tokenizer.pad_token_id is not None:
+        return
+    if tokenizer.eos_token_id is None:
+        raise Unfit(
+            "its tokenizer has neither a padding token nor an end-of-text token",
+            "name a pad_token in tokenizer_config.json",
+        )
+    tokenizer.pad_token = tokenizer.eos_token
+
+
+def depends(
+    encoder: CrossEncoder,
+    pairs: list[tuple[str, str]],
+    score: Callable[[list[tuple[str, str]]], npt.NDArray[np.float32]],
+    tolerance: float,
+) -> str | None:
+    """Return how scores of pairs of unequal lengths in one batch differ from those of each alone.
+
+    None if they agree. Classifiers made from decoders look for a pair's last token, which is the
+    one before the padding, by the padding token in their configuration: it is set to the
+    tokenizer's, and back if the scores do not agree then.
+    """
+    # Alone first: without a padding token in the configuration the last token is simply the last.
+    alone = np.concatenate([score([pair]) for pair in pairs])
+    config = encoder.model.config.get_text_config()
+    before = config.pad_token_id
+    config.pad_token_id = encoder.tokenizer.pad_token_id
+    try:
+        together = score(pairs)
+    except Exception as error:
+        if memory.ran_out(error):
+            raise
+        why = " ".join(str(error).split())
+    else:
+        apart = float(np.max(np.abs(together - alone)))
+        if apart <= tolerance * max(1.0, float(np.max(np.abs(alone)))):
+            return None
+        why = f"scores change by {apart:.1e}"
+    config.pad_token_id = before
+    return why

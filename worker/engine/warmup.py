@@ -1,0 +1,60 @@
+"""The first passes of a model: what fails in a job should fail here, and soon."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+
+from worker.engine import load_progress
+
+logger = logging.getLogger(__name__)
+
+#: Tokens of the first pairs whose time is taken.
+FIRST_LENGTH = 128
+#: A pass is left out if the model's warm-up would then take longer than this.
+LIMIT_S = 30.0
+#: A pass that is hardly longer than the one before proves nothing more.
+LEAST_GROWTH = 1.25
+
+
+def grow(
+    model: str,
+    max_length: int,
+    score: Callable[[int], object],
+    limit_s: float = LIMIT_S,
+    clock: Callable[[], float] = time.perf_counter,
+) -> int:
+    """Score pairs of growing lengths, up to `max_length` tokens as far as time allows.
+
+    `score` is called with a number of tokens. A pass is taken to need four times as long for pairs
+    twice as long, as attention does. Returns the number of tokens reached.
+    """
+    began = clock()
+    length = min(FIRST_LENGTH, max_length)
+    while True:
+        load_progress.say(
+            f"warming up model {model!r} with pairs of {length:,} of {max_length:,} tokens"
+        )
+        start = clock()
+        score(length)
+        took = max(clock() - start, 1e-6)
+        if length == max_length:
+            return length
+        left = limit_s - (clock() - began)
+        longest = int(length * math.sqrt(max(left, 0.0) / took))
+        if longest < max_length and longest < LEAST_GROWTH * length:
+            break
+        length = min(longest, max_length)
+    logger.warning(
+        "Warm-up of model %s stopped at pairs of %s of %s tokens after %.0f s: the longest may take"
+        " about %.0f s each here, and whether memory suffices for them will show in a job."
+        " RERANKQ_MAX_LENGTH sets how many tokens are read",
+        model,
+        f"{length:,}",
+        f"{max_length:,}",
+        clock() - began,
+        took * (max_length / length) ** 2,
+    )
+    return length

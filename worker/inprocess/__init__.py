@@ -1,0 +1,1 @@
+"""The reranker in the caller's own process, without a queue."""

@@ -1,0 +1,46 @@
+"""The reranking step of a retrieval pipeline, with its settings.
+
+Over-fetch `vector_top_k` results from the retriever, then keep `reranker_top_k` of them:
+
+    settings = PipelineSettings()
+    results = retriever.search(query, limit=settings.vector_top_k)
+    best = await rerank_step(query, results, settings)
+"""
+
+from __future__ import annotations
+
+import os
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from contract.settings import DEFAULT_MODEL
+from worker.inprocess.reranker import CrossEncoderReranker, QueryResult
+
+
+class PipelineSettings(BaseSettings):
+    """Read from the environment: RERANKER_ENABLED, RERANKER_MODEL, RERANKER_TOP_K, VECTOR_TOP_K."""
+
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
+
+    reranker_enabled: bool = True
+    reranker_model: str = Field(
+        default_factory=lambda: os.environ.get("CROSS_ENCODER_MODEL") or DEFAULT_MODEL
+    )
+    #: Results to keep.
+    reranker_top_k: int = Field(10, ge=0)
+    #: Results to fetch from the first stage.
+    vector_top_k: int = Field(100, ge=1)
+
+
+async def rerank_step(
+    query: str, results: list[QueryResult], settings: PipelineSettings
+) -> list[QueryResult]:
+    """The best `reranker_top_k` results; if disabled, the first ones as they came.
+
+    Raises as `CrossEncoderReranker.rerank`: falling back to the first stage is the caller's choice.
+    """
+    if not settings.reranker_enabled:
+        return results[: settings.reranker_top_k]
+    reranker = CrossEncoderReranker(settings.reranker_model)
+    return await reranker.rerank_async(query, results, top_k=settings.reranker_top_k)

@@ -1,0 +1,183 @@
+"""Keeps the leases of this process's attempts, and tells an attempt when it no longer counts.
+
+One thread renews the leases of all attempts: in a pool of threads there are several at a time.
+Nobody else scores their jobs meanwhile; once the renewals end, because the process was killed,
+somebody else may.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+from contract.errors import RerankError, TimeLimitExceeded
+from contract.store import attempts
+from contract.store.records import Exchange
+from worker.runtime.app import settings
+from worker.runtime.connection import MAIN_TIMEOUT_S, records, store
+
+logger = logging.getLogger(__name__)
+
+#: EX_SOFTWARE of sysexits.h: a job did not stop scoring at its time limit, and had to be stopped.
+EXIT_STUCK = 70
+
+#: A process has one model, for one attempt at a time.
+_turn = threading.Lock()
+#: Between two looks, while an attempt waits for its turn, at whether it still counts.
+TURN_POLL_S = 0.5
+
+#: Renewals in the time of a lease: an attempt that missed some is given a third of the lease more.
+RENEWALS = 6
+
+
+class Superseded(RerankError):
+    """The attempt no longer counts: the job was cancelled, or another attempt has ended it."""
+
+    code = "superseded"
+
+
+class Lease:
+    """Of one attempt at one job."""
+
+    def __init__(self, job_id: str, token: str) -> None:
+        self.job_id = job_id
+        self.token = token
+        self.lost = False
+        #: Whether it is this attempt's turn to score.
+        self.scoring = False
+        self.began = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Since the attempt began, or since its turn to score."""
+        return time.monotonic() - self.began
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait until no other attempt of this process scores; the time limit begins then.
+
+        Raises `Superseded`.
+        """
+        while not _turn.acquire(timeout=TURN_POLL_S):
+            self._check_counts()
+        try:
+            self.began = time.monotonic()
+            self.scoring = True
+            yield
+        finally:
+            self.scoring = False
+            _turn.release()
+
+    def check(self) -> None:
+        """Raise `Superseded` or `TimeLimitExceeded`; called before each batch.
+
+        Celery's own time limit is not kept while Redis is away, nor in threads.
+        """
+        self._check_counts()
+        if self.seconds > settings.soft_time_limit_s:
+            raise time_limit()
+
+    def _check_counts(self) -> None:
+        if self.lost:
+            raise Superseded(f"job {self.job_id} has ended meanwhile")
+
+
+def time_limit() -> TimeLimitExceeded:
+    """The error of a job that takes too long."""
+    return TimeLimitExceeded(
+        f"not done after {settings.soft_time_limit_s} s (RERANKQ_SOFT_TIME_LIMIT_S):"
+        " send fewer pairs in a job"
+    )
+
+
+def owner(worker: str, pid: int) -> str:
+    """How the tokens of one process begin."""
+    return f"{worker}:{pid}:"
+
+
+def new_token(worker: str) -> str:
+    """A token for an attempt in this process."""
+    return owner(worker, os.getpid()) + uuid.uuid4().hex
+
+
+@contextmanager
+def kept(job_id: str, token: str) -> Iterator[Lease]:
+    """A lease that is renewed until the end of the block."""
+    lease = Lease(job_id, token)
+    held = _keeper(os.getpid()).leases
+    held[token] = lease
+    try:
+        yield lease
+    finally:
+        del held[token]
+
+
+class _Keeper(threading.Thread):
+    """Renews the leases of the attempts under way."""
+
+    def __init__(self) -> None:
+        super().__init__(name="leases", daemon=True)
+        #: By their tokens.
+        self.leases: dict[str, Lease] = {}
+        self.start()
+
+    def run(self) -> None:
+        while True:
+            time.sleep(settings.lease_s / RENEWALS)
+            leases = list(self.leases.values())
+            if leases:
+                self._end_if_stuck(leases)
+                self._renew(leases)
+
+    def _renew(self, leases: list[Lease]) -> None:
+        try:
+            still = store(MAIN_TIMEOUT_S).do(_renewals(leases))
+            for lease, counts in zip(leases, still, strict=True):
+                lease.lost = not counts
+        # Memory that runs out may do so here; with this thread, all leases to come would end.
+        except Exception as error:  # noqa: BLE001
+            logger.warning("%d leases were not renewed: %r", len(leases), error)
+
+    def _end_if_stuck(self, leases: list[Lease]) -> None:
+        """End a process that nobody else can end: in a pool without children, its job never stops.
+
+        Another worker finds the jobs without their leases. A child is ended by its parent.
+        """
+        for lease in leases:
+            if lease.scoring and lease.seconds > settings.time_limit_s + settings.lease_s:
+                logger.critical(
+                    "This process ends: job %s has scored for %.0f s and does not stop"
+                    " (RERANKQ_TIME_LIMIT_S is %d)",
+                    *(lease.job_id, lease.seconds, settings.time_limit_s),
+                )
+                logging.shutdown()
+                os._exit(EXIT_STUCK)
+
+
+def _renewals(leases: Sequence[Lease]) -> Exchange[list[bool]]:
+    """Renew all leases in one exchange; a slow one must not keep the others from it."""
+    each = [
+        attempts.renew(records, lease.job_id, lease.token, settings.lease_s) for lease in leases
+    ]
+
+    def send(pipe: Any) -> None:
+        for renewal in each:
+            renewal.send(pipe)
+
+    def read(replies: list[Any]) -> list[bool]:
+        return [renewal.read([reply]) for renewal, reply in zip(each, replies, strict=True)]
+
+    return Exchange(send, read)
+
+
+@cache
+def _keeper(pid: int) -> _Keeper:
+    """This process's: a thread does not survive a fork."""
+    return _Keeper()

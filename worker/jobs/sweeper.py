@@ -1,0 +1,120 @@
+"""Looks for jobs that nobody will do, and sends their messages again.
+
+Celery on Redis may lose a message: a worker that is killed between taking it from the queue and
+noting that it holds it, a producer that is killed between putting the job on record and sending it.
+And a job whose worker was killed as a whole would wait for the visibility timeout. Sending one time
+too many is harmless: a job that has ended, or is leased, is not begun again.
+
+One worker at a time looks, in its main process, for some milliseconds.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import redis
+from celery import bootsteps
+from kombu.exceptions import OperationalError
+
+from contract import names
+from contract.errors import RedisUnavailable
+from contract.store import server_checks
+from contract.store.connection import JobStore
+from contract.store.records import Exchange, Records
+from worker.jobs import lost_jobs
+from worker.jobs.lost_jobs import Vitals
+from worker.monitoring import job_log
+from worker.monitoring.job_log import Event
+from worker.runtime.app import app, settings
+from worker.runtime.connection import MAIN_TIMEOUT_S, records, store
+
+logger = logging.getLogger(__name__)
+
+#: Seconds for sending in one sweep, during which the main process looks after nothing else.
+SENDING_S = 1.0
+
+
+def sweep(store: JobStore, send: Callable[[Vitals], object]) -> list[str]:
+    """Send the messages of lost jobs with `send(vitals)`; gives their ids.
+
+    What there is no time for is left to the next sweep. Raises `RedisUnavailable`.
+    """
+    records = store.records
+    if not store.do(_take_turn(records)):
+        return []
+    found = lost_jobs.find(store)
+    began = time.monotonic()
+    sent: list[str] = []
+    for each in found.lost:
+        if time.monotonic() - began > SENDING_S:
+            logger.warning("%d lost jobs are left to the next sweep", len(found.lost) - len(sent))
+            return sent
+        send(each)
+        store.do(records.mark_sent(each.job_id))
+        sent.append(each.job_id)
+    store.do(lost_jobs.remember(records, found.places))
+    return sent
+
+
+def _take_turn(records: Records) -> Exchange[bool]:
+    hold_ms = round(900 * settings.sweep_every_s)
+    return Exchange(
+        lambda pipe: pipe.set(records.keys.sweeper, os.getpid(), nx=True, px=hold_ms),
+        lambda replies: bool(replies[0]),
+    )
+
+
+def send_again(job: Vitals) -> None:
+    """Put a job's message on the queue, as its producer did."""
+    app.send_task(
+        names.SCORE_TASK,
+        args=(job.job_id,),
+        kwargs={"requests": job.requests, "pairs": job.pairs},
+        task_id=job.job_id,
+        queue=records.keys.queue,
+        priority=job.priority,
+    )
+    reason = "it had no message, or its worker died"
+    job_log.say(Event.RESENT, job.job_id, {"pairs": job.pairs}, reason=reason)
+
+
+class Sweeper(bootsteps.StartStopStep):
+    """Has the worker sweep as long as it has a connection."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, consumer: Any, **_: Any) -> None:
+        self._entry: Any = None
+        self._clock_is_off = False
+
+    def start(self, consumer: Any) -> None:
+        self._entry = consumer.timer.call_repeatedly(settings.sweep_every_s, self._sweep)
+
+    def stop(self, consumer: Any) -> None:
+        if self._entry is not None:
+            self._entry.cancel()
+            self._entry = None
+
+    def _sweep(self) -> None:
+        began = time.monotonic()
+        try:
+            self._check_clock()
+            sweep(store(MAIN_TIMEOUT_S), send_again)
+        except (RedisUnavailable, OperationalError, redis.RedisError) as error:
+            logger.warning("Lost jobs were not looked for: %s", error)
+        if (took_s := time.monotonic() - began) > 1:
+            logger.warning("Looking for lost jobs took %.1f s", took_s)
+
+    def _check_clock(self) -> None:
+        """Warn when the clock of this machine has been moved, and not at every sweep after that."""
+        warnings = store(MAIN_TIMEOUT_S).do(server_checks.clock())
+        for warning in warnings if not self._clock_is_off else ():
+            logger.warning("Warning: %s", warning)
+        self._clock_is_off = bool(warnings)
+
+
+app.steps["consumer"].add(Sweeper)

@@ -1,0 +1,1 @@
+"""What a worker reports: Flower, events, job log and log format."""

@@ -1,0 +1,208 @@
+"""Flower's own options: what it would fail on is refused before it starts, in one line."""
+
+from __future__ import annotations
+
+import dbm
+import importlib
+import math
+import os
+import re
+import ssl
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+from contract.printable import visible
+from worker.runtime.exits import give_up
+
+PREFIX = "FLOWER_"
+OPEN_MESSAGE = (
+    "Flower does not start: everybody who reaches it could read all, and stop workers. Set"
+    " FLOWER_BASIC_AUTH=USER:PASSWORD, or RERANKQ_FLOWER_OPEN=true if that is meant."
+)
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def read(*, may_be_open: bool) -> None:
+    """Read variables, configuration file and command line as Flower will, and end if they are bad.
+
+    For a process that is to be Flower; it reads them again.
+    """
+    from flower.command import apply_env_options, apply_options, is_flower_option
+    from flower.utils import strtobool
+    from tornado.options import Error, options
+
+    for option in _defined(options):
+        variable = _variable(option.name)
+        value = os.environ.get(variable)
+        if value is None:
+            continue
+        convert: Callable[[str], object] = strtobool if option.type is bool else option.type
+        try:
+            for part in value.split(",") if option.multiple else [value]:
+                convert(part)
+        except ValueError:
+            kind = _KINDS.get(option.type, f"of type {option.type.__name__}")
+            _refuse(option.name, f"must be {kind} (it is {value!r})")
+    apply_env_options()
+    arguments = sys.argv[sys.argv.index("flower") + 1 :]
+    if "--help" in arguments:
+        return
+    for argument in filter(is_flower_option, arguments):
+        try:
+            options.parse_command_line([sys.argv[0], argument], final=False)
+        except (Error, ValueError) as error:
+            give_up(f"Error: Flower's option {visible(argument.partition('=')[0])}: {error}")
+    try:
+        apply_options(sys.argv[0], arguments)
+    except FileNotFoundError as error:
+        _refuse("conf", f"{error.filename} does not exist")
+    except Exception as error:  # noqa: BLE001 - a configuration file is a program
+        give_up(f"Error: Flower's options: {visible(error)}")
+    check(options, may_be_open=may_be_open)
+
+
+def check(options: Any, *, may_be_open: bool) -> None:
+    """End with what is wrong with Flower's options, once they are complete."""
+    if not (options.basic_auth or options.auth or may_be_open):
+        give_up(OPEN_MESSAGE)
+    for name, problem in _problems(options):
+        _refuse(name, problem)
+
+
+def _problems(options: Any) -> Iterator[tuple[str, str]]:
+    if options.basic_auth:
+        yield from _bad_logins(options.basic_auth)
+    if options.auth:
+        yield from _bad_provider(options)
+    for name, least in _LEAST.items():
+        value = getattr(options, name)
+        if value is not None and not least <= value < math.inf:
+            yield name, f"must be a number, at least {least:g} (it is {value})"
+    buckets = options.task_runtime_metric_buckets
+    if buckets != sorted(set(buckets)) or any(math.isnan(each) for each in buckets):
+        yield "task_runtime_metric_buckets", "must be numbers in ascending order"
+    if not re.fullmatch(r"[\w.~/-]*", options.url_prefix or "", re.ASCII):
+        yield "url_prefix", f"must be letters, digits and . _ ~ - / (it is {options.url_prefix!r})"
+    yield from _unknown_columns(options.tasks_columns)
+    if options.certfile or options.keyfile:
+        yield from _bad_certificate(options)
+    if options.persistent:
+        yield from _bad_state_file(Path(options.db).absolute())
+    yield from _cannot_listen(options)
+
+
+#: Seconds, milliseconds, or how many.
+_LEAST = {
+    "inspect_timeout": 1,
+    "max_workers": 1,
+    "max_tasks": 1,
+    "state_save_interval": 0,
+    "purge_offline_workers": 0,
+}
+
+
+def _bad_logins(logins: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with each, but not the login: it is a secret."""
+    for place, login in enumerate(logins, start=1):
+        user, colon, password = login.partition(":")
+        which = f"login {place} of {len(logins)}"
+        shape = "it must be USER:PASSWORD, and several are separated by commas"
+        if not colon:
+            yield "basic_auth", f"{which} has no colon: {shape}, so no password holds a comma"
+        elif not user or not password:
+            yield "basic_auth", f"{which} has no {'password' if user else 'user'}: {shape}"
+        elif user != user.strip() or password != password.strip():
+            yield "basic_auth", f"{which} has white space around a user or password: {shape}"
+        elif not login.isascii() or not login.isprintable():
+            yield "basic_auth", f"{which} has characters outside ASCII, which Flower cannot compare"
+
+
+def _bad_provider(options: Any) -> Iterator[tuple[str, str]]:
+    # Flower reads these two ways.
+    for name in ("oauth2_key", "oauth2_secret", "oauth2_redirect_uri"):
+        if not (getattr(options, name) or os.environ.get(_variable(name))):
+            yield name, "must be set too, because FLOWER_AUTH is"
+    module, _, name = (options.auth_provider or "").rpartition(".")
+    try:
+        getattr(importlib.import_module(module), name)
+    except (ImportError, ValueError, AttributeError):
+        yield (
+            "auth_provider",
+            "must be the login handler of FLOWER_AUTH, as flower.views.auth.GithubLoginHandler is",
+        )
+
+
+def _unknown_columns(columns: str) -> Iterator[tuple[str, str]]:
+    from flower.views.tasks import TASK_COLUMNS
+
+    for column in map(str.strip, columns.split(",")):
+        if column not in TASK_COLUMNS:
+            yield "tasks_columns", f"has no column {column!r}: there are {', '.join(TASK_COLUMNS)}"
+
+
+def _bad_certificate(options: Any) -> Iterator[tuple[str, str]]:
+    if not (options.certfile and options.keyfile):
+        yield "certfile", "and FLOWER_KEYFILE are of use together only"
+        return
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        # Without a passphrase OpenSSL would ask for one on the terminal.
+        context.load_cert_chain(options.certfile, options.keyfile, password="")
+        if options.ca_certs:
+            context.load_verify_locations(options.ca_certs)
+    except (OSError, ValueError) as error:
+        yield "certfile", f"and FLOWER_KEYFILE cannot be used ({error})"
+
+
+def _bad_state_file(path: Path) -> Iterator[tuple[str, str]]:
+    way_out = "give a file that it may write, or set FLOWER_PERSISTENT=false"
+    try:
+        # Flower reads it back with pickle: it is for its user alone.
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        yield "db", f"Flower has no place for its state ({error}): {way_out}"
+        return
+    if path.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
+        yield "db", f"{path} cannot be written: {way_out}"
+    elif _is_foreign(path):
+        yield "db", f"{path} is no state file of Flower, which would move it away: {way_out}"
+
+
+def _is_foreign(path: Path) -> bool:
+    # The other kinds of database have no file of exactly this name, but some beside it.
+    ours = ("dbm.gnu", "dbm.sqlite3")
+    return path.exists() and path.stat().st_size > 0 and dbm.whichdb(str(path)) not in ours
+
+
+def _cannot_listen(options: Any) -> Iterator[tuple[str, str]]:
+    from tornado.netutil import bind_sockets
+
+    if options.unix_socket:
+        folder = Path(options.unix_socket).absolute().parent
+        if not os.access(folder, os.W_OK | os.X_OK):
+            yield "unix_socket", f"the folder {folder} cannot be written to, or does not exist"
+        return
+    if not 0 <= options.port <= 65535:  # other numbers would be taken modulo 65,536
+        yield "port", f"must be a whole number from 0 to 65535 (it is {options.port})"
+        return
+    try:
+        for listening in bind_sockets(options.port, address=options.address):
+            listening.close()
+    except (OSError, UnicodeError) as error:
+        place = f"{options.address}:{options.port}"
+        yield "port", f"Flower cannot listen on {place} ({error}): set FLOWER_PORT, FLOWER_ADDRESS"
+
+
+def _refuse(name: str, problem: str) -> NoReturn:
+    give_up(f"Error: setting {_variable(name)}: {visible(problem)}")
+
+
+def _variable(name: str) -> str:
+    return f"{PREFIX}{name.replace('-', '_').upper()}"
+
+
+def _defined(options: Any) -> list[Any]:
+    """Return Flower's options with their types, which Flower reads from a private name too."""
+    return list(getattr(options, "_options", {}).values())

@@ -1,0 +1,1 @@
+"""The worker process: Celery app, settings, process pool, transport, Redis connection, health."""

@@ -1,0 +1,168 @@
+"""What a message on the queue must be before kombu and Celery see it.
+
+Whoever can write to Redis can put anything on the queue. Celery would unpack what claims to be
+compressed, run its own tasks (`celery.map` runs ours past its checks), publish what a message asks
+for when its task ends, keep the time limits that a message brings along, and hold a message until
+a time in the far future. Our producers use none of this, so nothing of it is accepted: a message
+is read as the few things that it may say, and written anew.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, ValidationError, field_validator
+
+from contract import jobs, names
+from contract.printable import visible
+
+#: Bytes of a message; ours take less than two thousand.
+MAX_BYTES = 64 * 1024
+
+#: Header: seconds that a message which is tried again has to wait after it was received. Celery's
+#: own header is a time by the clock of the machine that sent it.
+DELAY = "delay_s"
+
+
+class NotAMessage(ValueError):
+    """What was taken from the queue is not one of our messages."""
+
+
+class _Headers(BaseModel):
+    id: jobs.JobId
+    task: str
+    retries: int = Field(0, ge=0, le=10**6)
+    delay_s: float = Field(0.0, ge=0, allow_inf_nan=False)
+    shadow: str | None = Field(None, max_length=300)
+    origin: str | None = Field(None, max_length=300)
+    redelivered: bool = False
+    compression: None = None
+
+
+class _DeliveryInfo(BaseModel):
+    redelivered: bool = False
+
+
+class _Properties(BaseModel):
+    delivery_tag: str = Field(min_length=1, max_length=200)
+    body_encoding: Literal["base64"]
+    delivery_info: _DeliveryInfo
+    priority: int = Field(0, ge=0, le=9)
+
+
+class _Envelope(BaseModel):
+    content_type: Literal["application/json"] = Field(alias="content-type")
+    content_encoding: Literal["utf-8"] = Field(alias="content-encoding")
+    headers: _Headers
+    properties: _Properties
+    body: str
+
+
+class _Counts(BaseModel):
+    requests: int = Field(0, ge=0)
+    pairs: int = Field(0, ge=0)
+
+
+class _Embedded(BaseModel):
+    """What is to be published when the task ends: nothing."""
+
+    callbacks: None = None
+    errbacks: None = None
+    chain: None = None
+    chord: None = None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _nothing(cls, value: object) -> object:
+        return None if value == [] else value
+
+
+class _Body(BaseModel):
+    content: tuple[tuple[jobs.JobId], _Counts, _Embedded]
+
+
+def checked(payload: Any, queue: str, max_delay_s: float) -> dict[str, Any]:
+    """Return the message `payload` as one of our producers would have sent it to `queue`.
+
+    A message that is tried again waits at most `max_delay_s` from now on. Raises `NotAMessage`.
+    """
+    _check_task(payload)
+    try:
+        envelope = _Envelope.model_validate(payload)
+        body = _Body.model_validate_json(b'{"content":%b}' % _decoded(envelope.body)).content
+    except ValidationError as error:
+        raise NotAMessage(f"{jobs.describe(error)}{_whose(payload)}") from error
+    (job_id,), counts, _ = body
+    if job_id != envelope.headers.id:
+        raise NotAMessage(f"message {envelope.headers.id} is about job {job_id}")
+    return _anew(envelope.headers, envelope.properties, counts, queue, max_delay_s)
+
+
+def _check_task(payload: Any) -> None:
+    try:
+        task = payload["headers"]["task"]
+    except (LookupError, TypeError) as error:
+        raise NotAMessage("it names no task") from error
+    if task != names.SCORE_TASK:
+        raise NotAMessage(
+            f"it is for task {visible(repr(task)[:100])}, and this worker runs"
+            f" {names.SCORE_TASK} only{_whose(payload)}"
+        )
+
+
+def _decoded(body: str) -> bytes:
+    try:
+        return base64.b64decode(body, validate=True)
+    except binascii.Error as error:
+        raise NotAMessage(f"body: {error}") from error
+
+
+def _whose(payload: Any) -> str:
+    """Say which job the message claims to be about, if its id is one."""
+    try:
+        job_id = payload["headers"]["id"]
+        return f" (job {job_id})" if jobs.JOB_ID.fullmatch(job_id) else ""
+    except (LookupError, TypeError):
+        return ""
+
+
+def _anew(
+    headers: _Headers, properties: _Properties, counts: _Counts, queue: str, max_delay_s: float
+) -> dict[str, Any]:
+    job_id, sizes = headers.id, counts.model_dump()
+    nothing = dict.fromkeys(_Embedded.model_fields)
+    shadow = headers.shadow if (headers.shadow or "").startswith(names.SCORE_TASK) else None
+    delay_s = min(headers.delay_s, max_delay_s) if headers.retries else 0.0
+    due = datetime.now(UTC) + timedelta(seconds=delay_s)
+    again = headers.redelivered or properties.delivery_info.redelivered
+    return {
+        "body": base64.b64encode(json.dumps([[job_id], sizes, nothing]).encode()).decode(),
+        "content-type": "application/json",
+        "content-encoding": "utf-8",
+        "headers": {
+            "lang": "py",
+            "task": headers.task,
+            "id": job_id,
+            "root_id": job_id,
+            "retries": headers.retries,
+            DELAY: delay_s,
+            "eta": due.isoformat() if delay_s else None,
+            "shadow": shadow,
+            "argsrepr": repr((job_id,)),
+            "kwargsrepr": repr(sizes),
+            "origin": headers.origin,
+            "redelivered": again,
+        },
+        "properties": {
+            "correlation_id": job_id,
+            "delivery_mode": 2,
+            "delivery_tag": properties.delivery_tag,
+            "delivery_info": {"exchange": "", "routing_key": queue, "redelivered": again},
+            "priority": properties.priority,
+            "body_encoding": "base64",
+        },
+    }

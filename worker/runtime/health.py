@@ -1,0 +1,84 @@
+"""Whether a worker can score, for health checks: `python -m worker.health`.
+
+Prints one line. The exit code is 0 if all children of the worker have their models, else 1.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import Any
+
+import click
+import redis
+from celery.utils.nodenames import default_nodename, host_format
+from kombu.exceptions import OperationalError
+
+from contract.errors import NoWorker, RerankError
+from contract.store.connection import translate
+from worker.runtime.app import app, settings
+from worker.runtime.connection import records, store
+
+
+def _node_name(_: click.Context, __: click.Parameter, value: str | None) -> str:
+    """The name that a worker has which was started with `-n value`."""
+    name: str = host_format(default_nodename(value))
+    return name
+
+
+def _number(_: click.Context, __: click.Parameter, value: float) -> float:
+    if math.isnan(value):
+        raise click.BadParameter("nan is not a number of seconds.")
+    return value
+
+
+@click.command(help=__doc__)
+@click.option(
+    *("-d", "--destination"),
+    callback=_node_name,
+    help="Name of the worker, if it has one (-n); celery@HOSTNAME if not.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True, max=3600),
+    callback=_number,
+    default=5.0,
+    show_default=True,
+    help="Seconds to wait for its answer.",
+)
+def main(destination: str, timeout: float) -> None:
+    try:
+        found = ask(destination, timeout)
+    except RerankError as error:
+        click.echo(f"{destination}: {error}", err=True)
+        sys.exit(1)
+    ready, children = found["ready"], found["children"]
+    line = f"{destination}: {ready} of {children} children ready, model {found['model']}"
+    if ready < children and found["stage"]:
+        line += f": {found['stage']}"
+    click.echo(line, err=ready < children)
+    sys.exit(ready < children)
+
+
+def ask(worker: str, timeout_s: float) -> dict[str, Any]:
+    """What the worker of this name says of its readiness: see `worker.runtime.pool`.
+
+    Raises `NoWorker` or `RedisUnavailable`.
+    """
+    # Celery would try for ever to connect.
+    store(timeout_s).do(records.ping())
+    try:
+        replies = app.control.broadcast(
+            "readiness", destination=[worker], reply=True, timeout=timeout_s, limit=1
+        )
+    except redis.RedisError as error:
+        raise translate(error, settings) from error
+    except OperationalError as error:
+        raise NoWorker(f"could not be asked ({error})") from error
+    if not replies:
+        raise NoWorker(
+            f"no answer in {timeout_s:g} s: it is not running, or stands still, or has no"
+            " connection to Redis, or another name (--destination)"
+        )
+    answer: dict[str, Any] = replies[0][worker]
+    return answer

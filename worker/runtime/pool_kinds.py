@@ -1,0 +1,46 @@
+"""Which of Celery's pools a worker can run in.
+
+In a pool of processes each child has its model. In a pool without children (`threads`, `solo`) the
+main process has the one model, and jobs take turns (see `worker.jobs.leases`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import concurrency, signals
+from celery.concurrency import prefork, solo, thread
+
+from worker.runtime.exits import give_up
+
+_KINDS = (prefork.TaskPool, thread.TaskPool, solo.TaskPool)
+
+
+def kind_of(pool: Any) -> type:
+    """Return the class of a pool, given that or its name."""
+    kind: type = concurrency.get_implementation(pool)
+    return kind
+
+
+@signals.celeryd_init.connect
+def _check(options: dict[str, Any], conf: Any, **_: Any) -> None:
+    """End the process with a line if it cannot score in the pool that was asked for."""
+    kind = kind_of(options.get("pool") or options.get("pool_cls") or conf.worker_pool)
+    if not issubclass(kind, _KINDS):
+        give_up(
+            f"Error: --pool {kind.__module__.rpartition('.')[2]} cannot be used: a model that"
+            " scores would hold up everything else in the process, its lease on the job included."
+            " Use prefork (the default), threads or solo"
+        )
+    if options.get("autoscale") and not issubclass(kind, prefork.TaskPool):
+        give_up("Error: --autoscale needs --pool prefork: this pool has no children to add")
+
+
+def processes(kind: type, concurrency: int) -> int:
+    """Return the number of processes with a model in a pool of so many children or threads."""
+    return concurrency if issubclass(kind, prefork.TaskPool) else 1
+
+
+def never_says_that_it_starts(kind: type) -> bool:
+    """Whether Celery sends no `worker_process_init` for this pool."""
+    return issubclass(kind, thread.TaskPool)

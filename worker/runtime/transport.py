@@ -1,0 +1,191 @@
+"""Kombu's transport for Redis, made to outlive whatever lies on the queue.
+
+Kombu and Celery parse what they take from the queue in the worker's main loop. What is not JSON, is
+not shaped like kombu's envelope, or does not hold what our producers send, would end the worker
+with an error from deep inside, or cost it its memory; and a message goes back to the queue when a
+worker ends. The times at which workers took their messages are those of Redis: they are compared
+by other machines.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty
+from typing import Any
+
+from kombu.transport import redis, virtual
+from kombu.utils.json import dumps
+from redis import Redis
+from redis.client import PubSub
+from redis.exceptions import ResponseError
+
+from worker.runtime import envelope
+from worker.runtime.app import settings
+from worker.runtime.envelope import NotAMessage
+
+logger = logging.getLogger(__name__)
+
+
+#: What comes of taking for granted that data has a certain shape.
+MALFORMED = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+
+#: Bytes of a message of remote control or an event. Answers name every task a worker has.
+MAX_BROADCAST_BYTES = 4 * 1024 * 1024
+
+#: Messages of dead workers that go back to the queue at one look.
+RESTORED_AT_ONCE = 100
+
+#: Note that a worker has a message. KEYS index, messages; ARGV tag, message.
+_HOLD = """
+local time = redis.call('TIME')
+redis.call('ZADD', KEYS[1], string.format('%d.%06d', time[1], time[2]), ARGV[1])
+redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
+"""
+
+
+class Message(virtual.Message):
+    """An envelope that has all that kombu and Celery count on; a task's message is one of ours."""
+
+    def __init__(self, payload: Any, channel: Any = None, **kwargs: Any) -> None:
+        queue = getattr(channel, "task_queue", None)
+        if queue is not None:
+            payload = envelope.checked(payload, queue, settings.lease_s)
+        try:
+            # Kombu would unpack it before anybody looks at it, to whatever size.
+            if payload["headers"].get("compression") is not None:
+                raise NotAMessage("it is compressed, which ours are not")
+            super().__init__(payload, channel=channel, **kwargs)
+            _ = self.delivery_info["exchange"], self.delivery_info["routing_key"]
+            # Kombu files it under the one, and notes in the other that it is delivered again.
+            sound = isinstance(self.delivery_tag, str) and isinstance(payload["headers"], dict)
+        except MALFORMED as error:
+            raise NotAMessage(repr(error)) from error
+        if not sound:
+            raise NotAMessage("its delivery tag is no string, or its headers are no object")
+
+
+class QoS(redis.QoS):
+    """Notes by the clock of Redis which messages a worker has.
+
+    Kombu uses the clock of each machine: a worker whose clock is ahead would put all messages that
+    others hold back on the queue, again and again.
+    """
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        info = message.delivery_info
+        held = dumps([message._raw, info["exchange"], info["routing_key"]])
+        with self.channel.conn_or_acquire() as client:
+            client.eval(_HOLD, 2, self.unacked_index_key, self.unacked_key, delivery_tag, held)
+        virtual.QoS.append(self, message, delivery_tag)
+
+    def restore_visible(
+        self, start: int = 0, num: int | None = RESTORED_AT_ONCE, interval: int = 1
+    ) -> None:
+        """Put the messages back on the queue that were taken before the visibility timeout."""
+        with self.channel.conn_or_acquire() as client, suppress(redis.MutexHeld):
+            taken_before = client.time()[0] - self.visibility_timeout
+            with redis.Mutex(client, self.unacked_mutex_key, self.unacked_mutex_expire):
+                tags = client.zrange(
+                    *(self.unacked_index_key, 0, taken_before),
+                    byscore=True,
+                    offset=start,
+                    num=num or RESTORED_AT_ONCE,
+                )
+                for tag in tags:
+                    self.restore_by_tag(tag, client)
+
+
+class _PubSub(PubSub):
+    """A subscription that refuses what is too large to be parsed."""
+
+    def parse_response(self, *args: Any, **kwargs: Any) -> Any:
+        response = super().parse_response(*args, **kwargs)  # type: ignore[no-untyped-call]
+        data = response[-1] if response else None
+        if isinstance(data, bytes) and len(data) > MAX_BROADCAST_BYTES:
+            raise NotAMessage(f"it has more than {MAX_BROADCAST_BYTES:,} bytes")
+        return response
+
+
+class _Client(Redis):
+    """A client that refuses entries of the queue that are too large to be parsed."""
+
+    def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
+        response = super().parse_response(connection, command_name, **options)  # type: ignore[no-untyped-call]
+        if command_name == "BRPOP" and response and len(response[1]) > envelope.MAX_BYTES:
+            raise NotAMessage(f"it has {len(response[1]):,} bytes, ours less than 2,000")
+        return response
+
+    def pubsub(self, **options: Any) -> _PubSub:
+        return _PubSub(self.connection_pool, **options)
+
+
+class Channel(redis.Channel):
+    """Throws away what is no message, or none of Celery's, and says so."""
+
+    Message = Message
+    QoS = QoS
+
+    #: Whose messages it takes and has to acknowledge; None for remote control and events.
+    task_queue: str | None = None
+
+    def basic_consume(
+        self, queue: str, no_ack: bool, callback: Callable[[Any], object], *args: Any, **kwargs: Any
+    ) -> Any:
+        """As kombu's, with a callback that may fail for one message alone."""
+
+        def surviving(message: Any) -> None:
+            try:
+                callback(message)
+            except MALFORMED:
+                logger.exception("Thrown away, because Celery could not handle it: %r", message)
+                if not (no_ack or message.acknowledged):
+                    message.reject()
+
+        if not no_ack:
+            self.task_queue = queue
+        return super().basic_consume(queue, no_ack, surviving, *args, **kwargs)
+
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)
+        except (ValueError, RecursionError) as error:
+            logger.error("Thrown away, being no message: an entry of the queue: %s", error)
+            raise Empty from error
+
+    def _receive_one(self, c: Any) -> Any:
+        try:
+            return super()._receive_one(c)
+        except MALFORMED as error:
+            logger.error("Ignored, being no message: what was broadcast (%r)", error)
+            raise Empty from error
+
+    def _get_client(self) -> Any:
+        return _Client
+
+
+class Poller(redis.MultiChannelPoller):
+    """Gives back to the queue what dead workers held, in workers only.
+
+    Kombu would do so wherever anything is awaited. Flower, and who asks the workers something, have
+    no right to the messages that workers hold.
+    """
+
+    def maybe_restore_messages(self) -> None:
+        if not any(channel.task_queue is not None for channel in self._channels):
+            return
+        try:
+            super().maybe_restore_messages()
+        except ResponseError as error:
+            logger.warning("Messages of dead workers were not put back: %s", error)
+
+
+class Transport(redis.Transport):
+    """Stands in the place of kombu's own: see `worker.celery`."""
+
+    Channel = Channel
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.cycle = Poller()
