@@ -41,7 +41,7 @@ def main(ctx: click.Context, redis_url: str | None, namespace: str | None) -> No
     """
     known = map(environment.variable, Settings.model_fields)
     for warning in environment.unknown(os.environ, (*known, *_variables(main, environment.PREFIX))):
-        terminal.say(f"Warning: {warning}")
+        terminal.print_notice(f"Warning: {warning}")
     ctx.obj = Settings.load(redis_url=redis_url, namespace=namespace)
 
 

@@ -23,8 +23,8 @@ downgrade_option = option(
 )
 
 #: More than any file has lines, and less than what a database can count.
-MOST = 10**9
-MOST_SECONDS = 365 * 24 * 3600
+MAX_COUNT = 10**9
+MAX_SECONDS = 365 * 24 * 3600
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
@@ -77,25 +77,25 @@ class Group(click.Group):
         try:
             code = super().main(*args, **extra | {"standalone_mode": False})
         except (KeyboardInterrupt, click.Abort):
-            terminal.say("Interrupted.")
+            terminal.print_notice("Interrupted.")
             code = EXIT_INTERRUPTED
         except click.exceptions.NoArgsIsHelpError as help_:
             help_.show()
             code = help_.exit_code
         except click.ClickException as error:
-            terminal.error(_usage(error))
+            terminal.print_error(_usage(error))
             code = error.exit_code
         except errors.RerankError as error:
-            terminal.error(error)
+            terminal.print_error(error)
             code = exit_code(error)
         except sqlite3.Error as error:
-            terminal.error(
+            terminal.print_error(
                 f"{tempfile.gettempdir()}: {error}, in a temporary file (TMPDIR moves it)"
             )
             code = EXIT_FAILED
         except OSError as error:  # a disk that is full, above all
             place = f"{error.filename}: " if error.filename else ""
-            terminal.error(f"{place}{error.strerror or error}")
+            terminal.print_error(f"{place}{error.strerror or error}")
             code = EXIT_FAILED
         sys.exit(code or 0)
 
@@ -133,8 +133,8 @@ class Count(click.IntRange):
 
     name = "whole number"
 
-    def __init__(self, least: int = 1, most: int = MOST) -> None:
-        super().__init__(least, most)
+    def __init__(self, minimum: int = 1, maximum: int = MAX_COUNT) -> None:
+        super().__init__(minimum, maximum)
 
 
 class Seconds(click.FloatRange):
@@ -142,8 +142,8 @@ class Seconds(click.FloatRange):
 
     name = "number of seconds"
 
-    def __init__(self, least: float = 0) -> None:
-        super().__init__(min=least, max=MOST_SECONDS)
+    def __init__(self, minimum: float = 0) -> None:
+        super().__init__(min=minimum, max=MAX_SECONDS)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         seconds = super().convert(value, param, ctx)

@@ -149,10 +149,10 @@ def _compare(
 
 def _prepare(client: RerankClient, folder: Path, options: list[rescoring.Options]) -> None:
     """Load both models before either scores: an hour of the first is not lost on the second."""
-    waiting.require_worker(client, options[0].worker_wait_s, terminal.say)
+    waiting.require_worker(client, options[0].worker_wait_s, terminal.print_notice)
     for each in options:
-        terminal.say(f"loading {each.model}")
-        comparing.warm_up(client, each, folder, terminal.say)
+        terminal.print_notice(f"loading {each.model}")
+        comparing.warm_up(client, each, folder, terminal.print_notice)
 
 
 def _score(
@@ -166,13 +166,15 @@ def _score(
     model = str(options.model)
     began = time.monotonic()
     with run_options.progress(terminal.console(err=True), pairs, model) as report:
-        tally = rescoring.rescore(client, collection, journal, options, report, terminal.say)
+        tally = rescoring.rescore(
+            client, collection, journal, options, report, terminal.print_notice
+        )
     seconds = time.monotonic() - began
     run_options.report_scored(tally, seconds)
     if not tally.queries:
         raise SystemExit(common.EXIT_FAILED)
     if another := comparing.other_model(journal, model):
-        terminal.say(f"the comparison is void: {another}")
+        terminal.print_notice(f"the comparison is void: {another}")
         raise SystemExit(common.EXIT_PARTIAL)
     return _Pass(model, tally, seconds)
 
@@ -180,7 +182,7 @@ def _score(
 def _report_failed(summary: Summary) -> None:
     if summary.failed:
         more = ", ..." if summary.failed > len(summary.failed_ids) else ""
-        terminal.say(
+        terminal.print_notice(
             f"{summary.failed:,} queries that failed with either model are left out:"
             f" {', '.join(summary.failed_ids)}{more}"
         )
@@ -190,22 +192,22 @@ def _report_failed(summary: Summary) -> None:
 
 def _print_tables(report: _Report, collection: Collection) -> None:
     for letter, each in zip("AB", report.passes, strict=True):
-        terminal.line(f"{letter}  {each.model}")
-    terminal.line(f"{report.summary.queries:,} queries, {report.summary.pairs:,} pairs")
-    terminal.line("")
+        terminal.print_line(f"{letter}  {each.model}")
+    terminal.print_line(f"{report.summary.queries:,} queries, {report.summary.pairs:,} pairs")
+    terminal.print_line("")
     terminal.render(_changes(report.summary))
-    terminal.line("")
+    terminal.print_line("")
     terminal.render(_qualities(report))
     if report.measured:
         judged, ranked = report.measured[0].judged, report.measured[0].ranked
-        terminal.line(f"{judged:,} judged queries, {ranked:,} of them compared")
+        terminal.print_line(f"{judged:,} judged queries, {ranked:,} of them compared")
     if report.summary.changed:
-        terminal.line("")
-        terminal.line("changed most")
+        terminal.print_line("")
+        terminal.print_line("changed most")
         terminal.render(_examples(report.summary, collection))
 
 
-def _changes(summary: Summary) -> terminal.Rows:
+def _changes(summary: Summary) -> terminal.DataTable:
     rows = [("top 10 of A in top 10 of B, mean", f"{summary.mean_overlap:.2%}")]
     if summary.short:
         rows.append(("  have no more than 10 documents", f"{summary.short:,} queries"))
@@ -218,10 +220,10 @@ def _changes(summary: Summary) -> terminal.Rows:
         rows.append(("Kendall's tau, mean", f"{summary.mean_tau:.4f}"))
     rows.append(("score difference, mean", f"{summary.mean_difference:.2g}"))
     rows.append(("score difference, largest", f"{summary.largest_difference:.2g}"))
-    return terminal.Rows([terminal.Column(), terminal.Column(right=True)], rows)
+    return terminal.DataTable([terminal.Column(), terminal.Column(right=True)], rows)
 
 
-def _qualities(report: _Report) -> terminal.Rows:
+def _qualities(report: _Report) -> terminal.DataTable:
     """How good the rankings are, if that was measured, and how fast they were made."""
     columns = [terminal.Column()]
     rows = [["A"], ["B"], ["change"]]
@@ -238,15 +240,15 @@ def _qualities(report: _Report) -> terminal.Rows:
     rates = [f"{each.rate:,.0f}" for each in report.passes]
     for row, value in zip(rows[-3:], [*rates, f"x {report.speedup:.2f}"], strict=True):
         row.append(value)
-    return terminal.Rows(columns, rows)
+    return terminal.DataTable(columns, rows)
 
 
-def _examples(summary: Summary, collection: Collection) -> terminal.Rows:
+def _examples(summary: Summary, collection: Collection) -> terminal.DataTable:
     columns = [
         terminal.Column("query"),
         terminal.Column("in both", right=True),
         terminal.Column("tau", right=True),
-        terminal.Column("text", cut=True),
+        terminal.Column("text", truncate=True),
     ]
     rows = [
         (
@@ -257,7 +259,7 @@ def _examples(summary: Summary, collection: Collection) -> terminal.Rows:
         )
         for each in summary.changed
     ]
-    return terminal.Rows(columns, rows)
+    return terminal.DataTable(columns, rows)
 
 
 def _print_json(report: _Report, collection: Collection) -> None:
@@ -287,7 +289,7 @@ def _print_json(report: _Report, collection: Collection) -> None:
             for each in summary.changed
         ],
     }
-    terminal.json(json.dumps(data, ensure_ascii=False))
+    terminal.print_json(json.dumps(data, ensure_ascii=False))
 
 
 def _pass_data(scored: _Pass) -> dict[str, Any]:

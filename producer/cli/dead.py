@@ -31,15 +31,15 @@ def list_letters(settings: Settings, as_json: bool, limit: int) -> None:
         letters = client.dead_letters(limit)
         more = max(0, client.count_dead_letters() - len(letters)) if len(letters) == limit else 0
     if more:
-        terminal.say(f"{more:,} more dead letters: --limit N lists the last N")
+        terminal.print_notice(f"{more:,} more dead letters: --limit N lists the last N")
     if as_json:
         for letter in letters:
-            terminal.json(letter.model_dump_json())
+            terminal.print_json(letter.model_dump_json())
         return
     if not letters:
-        terminal.say("no dead letters")
+        terminal.print_notice("no dead letters")
         return
-    terminal.render(terminal.Rows(_COLUMNS, [_row(letter) for letter in letters]))
+    terminal.render(terminal.DataTable(_COLUMNS, [_row(letter) for letter in letters]))
 
 
 @dead.command(epilog=common.EPILOG)
@@ -51,7 +51,7 @@ def show(settings: Settings, job_id: str, as_json: bool) -> None:
     with RerankClient(settings) as client:
         letter = client.dead_letter(job_id)
     if as_json:
-        terminal.json(letter.model_dump_json())
+        terminal.print_json(letter.model_dump_json())
         return
     pairs = [
         ("job", letter.job_id),
@@ -64,7 +64,7 @@ def show(settings: Settings, job_id: str, as_json: bool) -> None:
         ("failed", _when(letter.ended_at)),
         ("payload", "kept" if letter.payload_kept else "expired: it cannot be retried"),
     ]
-    terminal.render(terminal.named(pairs))
+    terminal.render(terminal.name_value_table(pairs))
 
 
 @dead.command(epilog=common.EPILOG)
@@ -107,7 +107,7 @@ def _each(
         raise errors.InvalidInput("give the ids of dead letters, or --all")
     total = client.count_dead_letters() if all_of_them else len(job_ids)
     if not total:
-        terminal.say("no dead letters")
+        terminal.print_notice("no dead letters")
     chosen = (letter.job_id for letter in client.each_dead_letter()) if all_of_them else job_ids
     batch = _Batch(total, done)
     try:
@@ -139,15 +139,15 @@ class _Batch:
         except (errors.RedisUnavailable, errors.Overloaded) as error:
             if job_id not in error.submitted:
                 raise
-            terminal.say(f"Warning: {error}")
+            terminal.print_notice(f"Warning: {error}")
         except errors.RerankError as error:
             self.failed += 1
             self.first_error = self.first_error or error
             if self._total > 1:
-                terminal.say(f"{job_id}: {error}")
+                terminal.print_notice(f"{job_id}: {error}")
             return
         self.done += 1
-        terminal.line(job_id)
+        terminal.print_line(job_id)
         if time.monotonic() - self._said_at >= SAY_EVERY_S:
             self.report()
 
@@ -155,7 +155,7 @@ class _Batch:
         """Say how many are done."""
         self._said_at = time.monotonic()
         failed = f", {self.failed:,} could not be" if self.failed else ""
-        terminal.say(f"{self.done:,} of {self._total:,} dead letters {self._what}{failed}")
+        terminal.print_notice(f"{self.done:,} of {self._total:,} dead letters {self._what}{failed}")
 
 
 _COLUMNS = (

@@ -70,12 +70,12 @@ def submit(
                 )
                 for place, each in enumerate(given)
             }
-            terminal.say(f"job {job_id}")  # whatever ends the wait, the job can be found
+            terminal.print_notice(f"job {job_id}")  # whatever ends the wait, the job can be found
             _show_result(client, job_id, wait, as_json, texts)
         elif as_json:
-            terminal.json(json.dumps({"job_id": job_id}))
+            terminal.print_json(json.dumps({"job_id": job_id}))
         else:
-            terminal.line(job_id)
+            terminal.print_line(job_id)
 
 
 @click.command(epilog=common.EPILOG)
@@ -98,12 +98,12 @@ def cancel(settings: Settings, job_id: str) -> None:
         if not client.cancel(job_id):
             state = client.status(job_id).state
             raise errors.InvalidInput(f"job {job_id} has ended already ({state})")
-    terminal.line(f"cancelled {job_id}")
+    terminal.print_line(f"cancelled {job_id}")
 
 
 def _await(client: RerankClient, job_id: str, wait_s: float) -> jobs.JobResult:
     """Return the job's result. Raises as `RerankClient.result`."""
-    wait = Wait(wait_s, terminal.say)
+    wait = Wait(wait_s, terminal.print_notice)
     quiet_s = QUIET_S
     while True:
         try:
@@ -125,21 +125,21 @@ def _show_result(
         found = _await(client, job_id, wait)
     except errors.JobFailed as error:
         if as_json:
-            terminal.json(error.failure.model_dump_json())
+            terminal.print_json(error.failure.model_dump_json())
         raise
     except errors.ResultTimeout as error:
         if not client.workers():
             raise errors.NoWorker(f"{error}, and no worker answers: is one running?") from error
         raise
     if as_json:
-        terminal.json(found.model_dump_json())
+        terminal.print_json(found.model_dump_json())
         return
     columns = [
         terminal.Column("rank", right=True),
         terminal.Column("score", right=True),
         terminal.Column("relevance", right=True),
         terminal.Column("document"),
-        *([terminal.Column("text", cut=True)] if texts else []),
+        *([terminal.Column("text", truncate=True)] if texts else []),
     ]
     for ranking in found.rankings:
         rows = [
@@ -147,8 +147,10 @@ def _show_result(
             + ((texts.get(each.id, ""),) if texts else ())
             for each in ranking.documents
         ]
-        terminal.render(terminal.Rows(columns, rows, title=ranking.query_id or ""))
+        terminal.render(terminal.DataTable(columns, rows, title=ranking.query_id or ""))
     made = found.provenance
     downgraded = f", downgraded ({made.reason})" if made.downgraded else ""
     cut = f", {made.truncated} cut to {made.max_length} tokens" if made.truncated else ""
-    terminal.say(f"{made.pairs} pairs in {made.seconds:.3f} s by {made.model}{downgraded}{cut}")
+    terminal.print_notice(
+        f"{made.pairs} pairs in {made.seconds:.3f} s by {made.model}{downgraded}{cut}"
+    )

@@ -22,10 +22,14 @@ from producer.formats import readers
 @click.command(epilog=common.EPILOG)
 @common.option("--model", metavar="M", help="The worker's model. [default: CROSS_ENCODER_MODEL]")
 @common.option(
-    "--concurrency", type=common.Count(most=1_024), help="Worker children. [default: auto]"
+    "--concurrency", type=common.Count(maximum=1_024), help="Worker children. [default: auto]"
 )
-@common.option("--redis-port", type=common.Count(most=65_535), default=6379, help="On 127.0.0.1.")
-@common.option("--flower-port", type=common.Count(most=65_535), default=5555, help="On 127.0.0.1.")
+@common.option(
+    "--redis-port", type=common.Count(maximum=65_535), default=6379, help="On 127.0.0.1."
+)
+@common.option(
+    "--flower-port", type=common.Count(maximum=65_535), default=5555, help="On 127.0.0.1."
+)
 @click.pass_obj
 def up(
     settings: Settings,
@@ -42,13 +46,19 @@ def up(
     with (
         tempfile.TemporaryDirectory(prefix="rerankq-") as logs,
         LocalStack(
-            settings, Path(logs), model, concurrency, redis_port, flower_port, say=terminal.line
+            settings,
+            Path(logs),
+            model,
+            concurrency,
+            redis_port,
+            flower_port,
+            say=terminal.print_line,
         ) as stack,
     ):
-        terminal.line('Try: rerankq submit --query "a query" --documents FILE --wait 10')
-        terminal.line("Ctrl-C ends all.")
+        terminal.print_line('Try: rerankq submit --query "a query" --documents FILE --wait 10')
+        terminal.print_line("Ctrl-C ends all.")
         _until_told(stack)
-        terminal.line("stopping")
+        terminal.print_line("stopping")
 
 
 @click.command(epilog=common.EPILOG)
@@ -76,7 +86,7 @@ def demo(ctx: click.Context, keep: str | None) -> None:
             concurrency=None,
             redis_port=free_port(),
             flower_port=free_port(),
-            say=terminal.line,
+            say=terminal.print_line,
         ) as stack:
             ctx.obj = stack.settings
             results = folder / "results.jsonl"
@@ -91,9 +101,9 @@ def demo(ctx: click.Context, keep: str | None) -> None:
             )
             _show_examples(sample, results)
             if not keep:
-                terminal.line("")
-                terminal.line("The files were temporary: --keep FOLDER keeps them.")
-            terminal.line("stopping")
+                terminal.print_line("")
+                terminal.print_line("The files were temporary: --keep FOLDER keeps them.")
+            terminal.print_line("stopping")
 
 
 def _until_told(stack: LocalStack) -> None:
@@ -129,12 +139,12 @@ def _show_examples(sample: Path, results: Path, queries: int = 4, documents: int
     with results.open() as lines:
         for line, _ in zip(lines, range(queries), strict=False):
             ranking = json.loads(line)
-            terminal.line("")
-            terminal.line(f"{questions[ranking['query_id']]}")
+            terminal.print_line("")
+            terminal.print_line(f"{questions[ranking['query_id']]}")
             for document in ranking["documents"][:documents]:
                 name, was = document["id"], document["index"] + 1
                 mark = "*" if (ranking["query_id"], name) in answers else " "
-                terminal.line(
+                terminal.print_line(
                     f" {mark}{document['rank']}. (was {was:2}) {document['score']:6.2f}"
                     f"  {name}: {texts[name][:60]}"
                 )

@@ -31,27 +31,27 @@ NAMES_SHOWN = 6
 
 
 @dataclass(frozen=True)
-class Look:
+class Snapshot:
     """The service at a moment of this machine's monotonic clock, in seconds."""
 
     status: jobs.QueueStatus
     at_s: float
 
-    def rate(self, before: Look | None, counter: Counter, label: str = "") -> float | None:
+    def rate(self, before: Snapshot | None, counter: Counter, label: str = "") -> float | None:
         """How much was counted a second since `before`."""
         if before is None:
             return None
-        now, then = (each.counted(counter, label) for each in (self, before))
+        now, then = (each.count(counter, label) for each in (self, before))
         # Less than before: the counters have expired, or Redis has lost them.
         return max(0.0, now - then) / (self.at_s - before.at_s)
 
-    def counted(self, counter: Counter, label: str = "") -> float:
+    def count(self, counter: Counter, label: str = "") -> float:
         return self.status.counters.get(counter.name, {}).get(label, 0.0)
 
 
-def service(now: Look, before: Look | None = None, trouble: str = "") -> RenderableType:
+def service(now: Snapshot, before: Snapshot | None = None, trouble: str = "") -> RenderableType:
     """The whole service; rates are those since `before`, and trouble is why there is no later."""
-    parts: list[RenderableType] = [terminal.named(_overview(now, before))]
+    parts: list[RenderableType] = [terminal.name_value_table(_overview(now, before))]
     if trouble:
         parts.insert(0, Text(visible(trouble), style="red", overflow="fold"))
     if now.status.counters[metrics.PAIRS.name]:
@@ -75,13 +75,13 @@ def job(status: jobs.JobStatus) -> RenderableType:
         rows.append(("queued", f"{status.started_at - status.submitted_at:.3f} s"))
     if status.started_at and status.ended_at:
         rows.append(("ran", f"{status.ended_at - status.started_at:.3f} s"))
-    return terminal.named(rows)
+    return terminal.name_value_table(rows)
 
 
-def _overview(now: Look, before: Look | None) -> list[tuple[str, str]]:
+def _overview(now: Snapshot, before: Snapshot | None) -> list[tuple[str, str]]:
     status = now.status
     ended = ", ".join(f"{status.jobs[state]:,} {state}" for state in metrics.ENDS)
-    killed, attempts = now.counted(metrics.DEATHS), now.counted(metrics.ATTEMPTS)
+    killed, attempts = now.count(metrics.DEATHS), now.count(metrics.ATTEMPTS)
     return [
         ("workers", _workers(status.workers)),
         ("queue depth", _queue(status)),
@@ -143,7 +143,7 @@ def _per_second(rate: float | None, what: str = "") -> str:
     return "" if rate is None else f", {rate:,.1f} {what}/s"
 
 
-def _models(now: Look, before: Look | None) -> terminal.Rows:
+def _models(now: Snapshot, before: Snapshot | None) -> terminal.DataTable:
     """A column a model, a row a counter."""
     models = sorted(now.status.counters[metrics.PAIRS.name])
     columns = [
@@ -152,22 +152,22 @@ def _models(now: Look, before: Look | None) -> terminal.Rows:
     ]
     rows = []
     for heading, counter in _OF_MODELS:
-        rows.append((heading, *(f"{now.counted(counter, model):,.0f}" for model in models)))
+        rows.append((heading, *(f"{now.count(counter, model):,.0f}" for model in models)))
         if counter in (metrics.PAIRS, metrics.TOKENS):
             speeds = (_speed(now, before, counter, model) for model in models)
             rows.append((f"{heading}/s", *(f"{speed:,.0f}" for speed in speeds)))
     rows.append(("padding", *(f"{_padding_percent(now, model):.1f} %" for model in models)))
-    return terminal.Rows(columns, rows)
+    return terminal.DataTable(columns, rows)
 
 
-def _speed(now: Look, before: Look | None, counter: Counter, model: str) -> float:
+def _speed(now: Snapshot, before: Snapshot | None, counter: Counter, model: str) -> float:
     """Since the look before; without one, of one child while it scores."""
     rate = now.rate(before, counter, model)
     if rate is not None:
         return rate
-    return now.counted(counter, model) / (now.counted(metrics.SCORING_S, model) or 1)
+    return now.count(counter, model) / (now.count(metrics.SCORING_S, model) or 1)
 
 
-def _padding_percent(now: Look, model: str) -> float:
-    tokens, padding = now.counted(metrics.TOKENS, model), now.counted(metrics.PADDING, model)
+def _padding_percent(now: Snapshot, model: str) -> float:
+    tokens, padding = now.count(metrics.TOKENS, model), now.count(metrics.PADDING, model)
     return 100 * padding / (tokens + padding or 1)

@@ -105,7 +105,7 @@ def rescore(
                     tally = _rescore(settings, staging, counts, journal, options, redo)
                     _write(journal, tally, *files_made)
             except BaseException:
-                journal.keep(terminal.say)
+                journal.keep(terminal.print_notice)
                 raise
             if qrels and tally.queries:
                 _show_measures(evaluation.measure(staging, journal))
@@ -148,16 +148,18 @@ def _rescore(
         options = dataclasses.replace(options, pairs_per_job=journal.manifest.pairs_per_job)
     if journal.resumed:
         done = counts.queries - journal.pending
-        terminal.say(f"continuing: {done:,} of {counts.queries:,} queries are done")
+        terminal.print_notice(f"continuing: {done:,} of {counts.queries:,} queries are done")
     began, scored_pairs = time.monotonic(), 0
     console = terminal.console(err=True)
     tally = journal.tally()
     with RerankClient(settings) as client:
         for _ in journal.rounds(redo):
-            waiting.require_worker(client, options.worker_wait_s, terminal.say)
+            waiting.require_worker(client, options.worker_wait_s, terminal.print_notice)
             earlier = journal.tally()
             with run_options.progress(console, counts.pairs, earlier=earlier) as report:
-                tally = rescoring.rescore(client, staging, journal, options, report, terminal.say)
+                tally = rescoring.rescore(
+                    client, staging, journal, options, report, terminal.print_notice
+                )
             scored_pairs += tally.pairs - earlier.pairs
     run_options.report_scored(tally, time.monotonic() - began, tally.pairs - scored_pairs)
     return tally
@@ -203,7 +205,7 @@ def _write(journal: Journal, tally: Tally, output: Output, results: Output | Non
     if results:
         journal.write_results(results)
     if tally.queries:
-        terminal.say(f"wrote {output.name}" + (f" and {results.name}" if results else ""))
+        terminal.print_notice(f"wrote {output.name}" + (f" and {results.name}" if results else ""))
 
 
 def _finish(journal: Journal, tally: Tally) -> None:
@@ -217,7 +219,9 @@ def _finish(journal: Journal, tally: Tally) -> None:
         return
     for count, what, option in redoable:
         if count:
-            terminal.say(f"{count:,} queries {what}: the same command with {option} redoes them")
+            terminal.print_notice(
+                f"{count:,} queries {what}: the same command with {option} redoes them"
+            )
 
 
 def _show_measures(measured: evaluation.Measured) -> None:
@@ -226,5 +230,7 @@ def _show_measures(measured: evaluation.Measured) -> None:
         (when, *(f"{value:.4f}" for value in values.values()))
         for when, values in (("first stage", measured.before), ("reranked", measured.after))
     ]
-    terminal.render(terminal.Rows(columns, rows), err=True)
-    terminal.say(f"{measured.judged:,} judged queries, {measured.ranked:,} of them in the run")
+    terminal.render(terminal.DataTable(columns, rows), err=True)
+    terminal.print_notice(
+        f"{measured.judged:,} judged queries, {measured.ranked:,} of them in the run"
+    )

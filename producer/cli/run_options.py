@@ -57,7 +57,7 @@ depth_option = common.option(
 work_options = options(
     common.option(
         "--window",
-        type=common.Count(most=10_000),
+        type=common.Count(maximum=10_000),
         default=8,
         metavar="JOBS",
         help="Jobs in flight.",
@@ -145,24 +145,24 @@ def load(
 
 
 def _report_input(counts: Counts, found: Found, bad: readers.BadLines) -> None:
-    terminal.say(
+    terminal.print_notice(
         f"{counts.queries:,} queries, {counts.pairs:,} pairs, {counts.documents:,} documents"
     )
     unused = max(0, found.documents - counts.documents)
     if unused or found.other_queries:
-        terminal.say(
+        terminal.print_notice(
             f"not needed for them: {found.other_queries:,} queries and {unused:,} documents of the"
             " files"
         )
     if found.contradictions:
-        terminal.say(
+        terminal.print_notice(
             f"the ranks of the run contradict its scores in {found.contradictions:,} lines"
             f" ({found.first_contradiction} is the first): the scores give the order"
         )
     if bad.count:
-        terminal.say(f"skipped {bad.count:,} invalid lines, the first of them:")
+        terminal.print_notice(f"skipped {bad.count:,} invalid lines, the first of them:")
         for example in bad.examples:
-            terminal.say(f"  {example}")
+            terminal.print_notice(f"  {example}")
 
 
 def report_scored(tally: Tally, seconds: float, earlier_pairs: int = 0) -> None:
@@ -171,15 +171,17 @@ def report_scored(tally: Tally, seconds: float, earlier_pairs: int = 0) -> None:
     pairs = tally.pairs - earlier_pairs
     rate = pairs / seconds if seconds else 0.0
     earlier = f", {earlier_pairs:,} pairs earlier," if earlier_pairs else ""
-    terminal.say(
+    terminal.print_notice(
         f"scored {pairs:,} pairs in {seconds:.1f} s ({rate:,.0f} pairs/s){earlier}"
         f" by {models or '-'}"
     )
     if tally.truncated:
-        terminal.say(f"cut, because longer than the model reads: {tally.truncated:,} pairs")
+        terminal.print_notice(
+            f"cut, because longer than the model reads: {tally.truncated:,} pairs"
+        )
     if tally.failed_queries:
         codes = ", ".join(f"{code} ({count:,})" for code, count in tally.codes.items())
-        terminal.say(
+        terminal.print_notice(
             f"{tally.failed_queries:,} queries failed: {codes}. The first: {tally.first_failure}"
         )
 
@@ -235,6 +237,6 @@ class _Lines:
         self._last = now
         rate = (tally.pairs - self._earlier_pairs) / (now - self._began)
         left = f", {(self._pairs - tally.done_pairs) / rate:,.0f} s left" if rate else ""
-        terminal.say(
+        terminal.print_notice(
             f"{self._label}{tally.done_pairs:,}/{self._pairs:,} pairs, {rate:,.0f} pairs/s{left}"
         )

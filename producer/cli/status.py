@@ -44,18 +44,21 @@ def status(
             return
         if as_json:
             found = client.status(job_id) if job_id else client.status()
-            terminal.json(found.model_dump_json())
+            terminal.print_json(found.model_dump_json())
         elif job_id:
             terminal.render(rendering.job(client.status(job_id)))
         else:
-            terminal.render(rendering.service(_look(client)))
+            terminal.render(rendering.service(_snapshot(client)))
 
 
 @click.command(epilog=common.EPILOG)
 @common.option("--serve", is_flag=True, help="Answer scrapes until Ctrl-C, at /metrics.")
 @common.option("--address", default="127.0.0.1", help="With --serve, what to listen on.")
 @common.option(
-    "--port", type=common.Count(most=65_535), default=9808, help="With --serve, what to listen on."
+    "--port",
+    type=common.Count(maximum=65_535),
+    default=9808,
+    help="With --serve, what to listen on.",
 )
 @click.pass_obj
 def metrics(settings: Settings, serve: bool, address: str, port: int) -> None:
@@ -68,7 +71,7 @@ def metrics(settings: Settings, serve: bool, address: str, port: int) -> None:
 
     with RerankClient(settings) as client:
         if not serve:
-            terminal.data(prometheus.text(client.status))
+            terminal.print_data(prometheus.text(client.status))
             return
         try:
             _, thread = prometheus.serve(client.status, address, port)
@@ -76,42 +79,42 @@ def metrics(settings: Settings, serve: bool, address: str, port: int) -> None:
             raise errors.RerankError(
                 f"cannot listen on {address}:{port} ({error.strerror}): choose another --port"
             ) from error
-        terminal.say(f"metrics at http://{address}:{port}/metrics")
+        terminal.print_notice(f"metrics at http://{address}:{port}/metrics")
         with suppress(KeyboardInterrupt):
             thread.join()
 
 
-def _look(client: RerankClient) -> rendering.Look:
-    return rendering.Look(client.status(), time.monotonic())
+def _snapshot(client: RerankClient) -> rendering.Snapshot:
+    return rendering.Snapshot(client.status(), time.monotonic())
 
 
 def _watch(client: RerankClient, interval_s: float, as_json: bool) -> None:
     console = terminal.console()
     if as_json or not console.is_terminal:
-        for now, before, trouble in _looks(client, interval_s):
+        for now, before, trouble in _snapshots(client, interval_s):
             if trouble:
-                terminal.say(trouble)
+                terminal.print_notice(trouble)
             elif as_json:
-                terminal.json(now.status.model_dump_json())
+                terminal.print_json(now.status.model_dump_json())
             else:
                 console.print(rendering.service(now, before))
     with Live(console=console, auto_refresh=False) as live:
-        for now, before, trouble in _looks(client, interval_s):
+        for now, before, trouble in _snapshots(client, interval_s):
             live.update(rendering.service(now, before, trouble), refresh=True)
 
 
-def _looks(
+def _snapshots(
     client: RerankClient, interval_s: float
-) -> Iterator[tuple[rendering.Look, rendering.Look | None, str]]:
+) -> Iterator[tuple[rendering.Snapshot, rendering.Snapshot | None, str]]:
     """A look each interval, with the one before; or the last one, and why there is no other.
 
     Without an end. Raises `RedisUnavailable` if there is not even a first one.
     """
-    now, before, trouble = _look(client), None, ""
+    now, before, trouble = _snapshot(client), None, ""
     while True:
         yield now, before, trouble
         time.sleep(interval_s)
         try:
-            now, before, trouble = _look(client), now, ""
+            now, before, trouble = _snapshot(client), now, ""
         except errors.RedisUnavailable as error:
             trouble = f"Error: {error}"

@@ -21,22 +21,22 @@ from rich.text import Text
 from contract.printable import visible, visible_json
 
 #: Of a console that is no terminal: lines are as long as they are.
-NO_WIDTH = 1_000_000
+UNLIMITED_WIDTH = 1_000_000
 #: A text that can be cut has at least so many columns beside what cannot.
-LEAST_TEXT = 16
+MIN_TEXT_WIDTH = 16
 
 
-def line(text: object) -> None:
+def print_line(text: object) -> None:
     """Print a line to standard output."""
     _echo(visible(text))
 
 
-def say(text: object) -> None:
+def print_notice(text: object) -> None:
     """Print a line to standard error: standard output is for what the command makes."""
     _echo(visible(text), err=True)
 
 
-def error(problem: object) -> None:
+def print_error(problem: object) -> None:
     """Print an error to standard error; further lines of it cannot be taken for others."""
     _echo("Error: " + visible(problem, keep="\n").replace("\n", "\n    "), err=True)
 
@@ -46,13 +46,13 @@ def _echo(text: str, *, err: bool = False) -> None:
     click.echo(text, sys.stderr if err else sys.stdout)
 
 
-def json(document: str) -> None:
+def print_json(document: str) -> None:
     """Print a JSON document as a line, in ASCII where standard output is not UTF-8."""
     encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "")
     _echo(visible_json(document, ascii_only=encoding != "utf8"))
 
 
-def data(text: str) -> None:
+def print_data(text: str) -> None:
     """Print what a program reads, as it is; to a terminal, made visible."""
     click.echo(visible(text, keep="\n") if is_terminal(sys.stdout) else text, sys.stdout, nl=False)
 
@@ -68,7 +68,7 @@ def console(*, err: bool = False) -> Console:
         return Console(stderr=err, highlight=False)
     # Also where a variable such as FORCE_COLOR or COLUMNS says that this is a terminal.
     return Console(
-        stderr=err, highlight=False, force_terminal=False, width=NO_WIDTH, color_system=None
+        stderr=err, highlight=False, force_terminal=False, width=UNLIMITED_WIDTH, color_system=None
     )
 
 
@@ -91,11 +91,11 @@ class Column:
     name: str = ""
     right: bool = False
     #: Whether its values are texts that may be cut to a terminal's width.
-    cut: bool = False
+    truncate: bool = False
 
 
-class Rows:
-    """A table; where a terminal is too narrow for it, each row becomes a few lines."""
+class DataTable:
+    """A table of records; where a terminal is too narrow for it, each row becomes a few lines."""
 
     def __init__(
         self, columns: Sequence[Column], rows: Sequence[Sequence[str]], title: str = ""
@@ -110,8 +110,10 @@ class Rows:
         widths = [self._width(place) for place in range(len(self._columns))]
         whole = sum(widths) + 2 * len(widths)  # a space on either side
         for place, column in enumerate(self._columns):
-            if column.cut and whole > options.max_width:
-                cut = max(min(LEAST_TEXT, widths[place]), widths[place] - whole + options.max_width)
+            if column.truncate and whole > options.max_width:
+                cut = max(
+                    min(MIN_TEXT_WIDTH, widths[place]), widths[place] - whole + options.max_width
+                )
                 whole += cut - widths[place]
                 widths[place] = cut
         fits = whole <= options.max_width
@@ -136,10 +138,10 @@ class Rows:
             packed = ""
             for column, value in zip(self._columns[1:], row[1:], strict=True):
                 part = f"{column.name} {value}".strip()
-                if packed and (column.cut or cell_len(f"  {packed}, {part}") > width):
+                if packed and (column.truncate or cell_len(f"  {packed}, {part}") > width):
                     yield Text(f"  {packed}", overflow="fold")
                     packed = ""
-                if column.cut:
+                if column.truncate:
                     yield Text(f"  {part}", no_wrap=True, overflow="ellipsis")
                 else:
                     packed = f"{packed}, {part}" if packed else part
@@ -147,7 +149,7 @@ class Rows:
                 yield Text(f"  {packed}", overflow="fold")
 
 
-def named(pairs: Sequence[tuple[str, str]]) -> Table:
+def name_value_table(pairs: Sequence[tuple[str, str]]) -> Table:
     """Return names and values, as a table whose values are folded rather than cut."""
     table = Table(show_header=False, box=None)
     table.add_column(no_wrap=True)

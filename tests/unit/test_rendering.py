@@ -16,7 +16,7 @@ from producer.cli import rendering
 
 def look(
     at_s: float = 0.0, counted: Mapping[str, float] | None = None, **fields: Any
-) -> rendering.Look:
+) -> rendering.Snapshot:
     """The service with some counts, by their fields in Redis."""
     reply = {field.encode(): str(amount).encode() for field, amount in (counted or {}).items()}
     status = jobs.QueueStatus(
@@ -35,11 +35,11 @@ def look(
         }
         | fields
     )
-    return rendering.Look(status, at_s)
+    return rendering.Snapshot(status, at_s)
 
 
 def shown(
-    now: rendering.Look, before: rendering.Look | None = None, trouble: str = ""
+    now: rendering.Snapshot, before: rendering.Snapshot | None = None, trouble: str = ""
 ) -> dict[str, str]:
     """The rest of each line, by its first words."""
     console = Console(file=io.StringIO(), width=200, record=True)

@@ -14,14 +14,19 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from producer.cli import terminal
-from producer.cli.terminal import Column, Rows
+from producer.cli.terminal import Column, DataTable
 
 ID, MODEL, TEXT = "9f2c1d7e-5a9b-4c3f-8d21-0123456789ab", "cross-encoder/some-model" * 2, "語 " * 50
-COLUMNS = [Column("job"), Column("pairs", right=True), Column("model"), Column("text", cut=True)]
+COLUMNS = [
+    Column("job"),
+    Column("pairs", right=True),
+    Column("model"),
+    Column("text", truncate=True),
+]
 ROWS = [(ID, "1,234,567", MODEL, TEXT), ("short", "7", "m", "")]
 
 
-def at_terminal(content: Rows, width: int) -> list[str]:
+def at_terminal(content: DataTable, width: int) -> list[str]:
     console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
     console.print(content)
     assert isinstance(console.file, io.StringIO)
@@ -30,7 +35,7 @@ def at_terminal(content: Rows, width: int) -> list[str]:
 
 @pytest.mark.parametrize("width", [20, 40, 80, 120, 200, 1_000])
 def test_a_terminal_of_any_width_shows_all_but_a_text_whole(width: int) -> None:
-    lines = at_terminal(Rows(COLUMNS, ROWS), width)
+    lines = at_terminal(DataTable(COLUMNS, ROWS), width)
 
     said = "".join("".join(lines).split())
     for value in (ID, "1,234,567", MODEL):
@@ -40,7 +45,7 @@ def test_a_terminal_of_any_width_shows_all_but_a_text_whole(width: int) -> None:
 
 
 def test_a_wide_terminal_has_a_row_a_line() -> None:
-    header, first, second = at_terminal(Rows(COLUMNS, ROWS), 200)
+    header, first, second = at_terminal(DataTable(COLUMNS, ROWS), 200)
 
     assert header.split() == ["job", "pairs", "model", "text"]
     assert first.split()[:3] == [ID, "1,234,567", MODEL]
@@ -49,7 +54,7 @@ def test_a_wide_terminal_has_a_row_a_line() -> None:
 
 def test_a_narrow_terminal_has_the_names_beside_the_values() -> None:
     lines = at_terminal(
-        Rows([Column("job"), Column("pairs"), Column("code")], [(ID, "7", "x")]), 40
+        DataTable([Column("job"), Column("pairs"), Column("code")], [(ID, "7", "x")]), 40
     )
 
     assert [line.rstrip() for line in lines] == [
@@ -60,7 +65,7 @@ def test_a_narrow_terminal_has_the_names_beside_the_values() -> None:
 
 def test_what_others_wrote_is_visible_in_a_table() -> None:
     harmful = "\x1b[31m\u202e\n[bold]"
-    for content in (Rows([Column(harmful), Column()], [(harmful, harmful)], title=harmful),):
+    for content in (DataTable([Column(harmful), Column()], [(harmful, harmful)], title=harmful),):
         for width in (20, 200):
             lines = at_terminal(content, width)
             assert "".join(lines).isprintable()
@@ -81,8 +86,8 @@ def printed(
 
 
 TABLE = f"""
-columns = [terminal.Column('job'), terminal.Column('model'), terminal.Column('text', cut=True)]
-terminal.render(terminal.Rows(columns, [({ID!r}, {MODEL!r}, {TEXT!r})]))
+columns = [terminal.Column('job'), terminal.Column('model'), terminal.Column('text', truncate=True)]
+terminal.render(terminal.DataTable(columns, [({ID!r}, {MODEL!r}, {TEXT!r})]))
 """
 
 
@@ -110,8 +115,9 @@ def test_what_is_piped_is_whole_and_plain(environment: dict[str, str]) -> None:
 def test_an_encoding_that_lacks_a_character_has_its_escape_sequence(encoding: str) -> None:
     text = "naïve 語 😀"
     script = (
-        f"terminal.tolerate_encodings(); terminal.line({text!r}); terminal.say({text!r})\n"
-        f'terminal.json(\'{{"id": "{text}"}}\')'
+        f"terminal.tolerate_encodings(); terminal.print_line({text!r})\n"
+        f"terminal.print_notice({text!r})\n"
+        f'terminal.print_json(\'{{"id": "{text}"}}\')'
     )
     done = printed(script, {"PYTHONIOENCODING": encoding})
 
@@ -123,7 +129,7 @@ def test_an_encoding_that_lacks_a_character_has_its_escape_sequence(encoding: st
 
 
 def test_a_closed_standard_output_is_no_traceback() -> None:
-    done = printed("import sys\nsys.stdout = None\nterminal.line('x')\n" + TABLE)
+    done = printed("import sys\nsys.stdout = None\nterminal.print_line('x')\n" + TABLE)
 
     assert (done.returncode, done.stderr) == (0, b"")
 
@@ -131,6 +137,6 @@ def test_a_closed_standard_output_is_no_traceback() -> None:
 def test_an_error_of_many_lines_cannot_be_taken_for_several(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    terminal.error("one\nError: two\x1b")
+    terminal.print_error("one\nError: two\x1b")
 
     assert capsys.readouterr().err == "Error: one\n    Error: two\\x1b\n"
