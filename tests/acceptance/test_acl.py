@@ -30,8 +30,9 @@ from producer.client.asynchronous import AsyncRerankClient
 from producer.client.blocking import RerankClient
 from tests import acl
 from tests.acceptance.conftest import SAMPLE, environment_of
-from tests.processes import celery, children_of, flower_page, rerankq, wait_until
+from tests.processes import celery, children_of, rerankq, wait_until
 from tests.unit import tiny_models
+from tests.web import fetch
 
 QUERY = "edit mp3 tags from the terminal"
 DOCUMENTS = ["a mail client", "a command line editor for ID3 tags of MP3 files", "a chess game"]
@@ -206,7 +207,7 @@ def test_flower_shows_tasks_workers_and_queue(
     environment = environment_of(server.settings("flower")) | {"FLOWER_BASIC_AUTH": LOGIN}
 
     def get(path: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(flower_page(port, path, LOGIN))
+        found: dict[str, Any] = json.loads(fetch(f"http://127.0.0.1:{port}{path}", LOGIN))
         return found
 
     log = tmp_path / "flower.log"

@@ -18,8 +18,7 @@ import yaml
 
 from producer.cli.local_stack import free_port
 from tests import processes
-from tests.acceptance.faults.parts import linux_only
-from tests.processes import wait_until
+from tests.processes import linux_only, wait_until
 
 pytestmark = linux_only
 

@@ -26,7 +26,8 @@ from producer.client.asynchronous import AsyncRerankClient
 from producer.client.blocking import RerankClient
 from producer.client.publishing import Publisher
 from tests.acceptance.conftest import environment_of
-from tests.processes import celery, flower_page, rerankq, wait_until
+from tests.processes import celery, rerankq, wait_until
+from tests.web import fetch
 
 USER, PASSWORD, WRONG = "some-user", "Tr0ub4dor", "c0rrecthorse"
 #: What Flower's own users log in with.
@@ -85,12 +86,13 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
             with published(settings) as messages:
                 job_id = client.rerank(QUERY, DOCUMENTS, timeout=60).job_id
                 wait_until(lambda: "task-succeeded" in "".join(messages()), "events come")
-            task = f"/task/{job_id}"
+            task, flower_url = f"/task/{job_id}", f"http://127.0.0.1:{flower_port}"
             wait_until(
-                lambda: job_id in flower_page(flower_port, "/api/tasks", LOGIN), "Flower has it"
+                lambda: job_id in fetch(f"http://127.0.0.1:{flower_port}/api/tasks", LOGIN),
+                "Flower has it",
             )
             pages = {
-                path: flower_page(flower_port, path, LOGIN)
+                path: fetch(flower_url + path, LOGIN)
                 for path in (
                     *("/api/workers?refresh=1", "/api/tasks", "/api/queues/length", task),
                     *("/", "/workers", "/tasks", "/broker", "/worker/celery@w", "/metrics"),

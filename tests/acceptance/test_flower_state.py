@@ -17,7 +17,7 @@ from contract.store.connection import JobStore
 from contract.store.records import Records
 from producer import RerankClient
 from producer.cli.local_stack import free_port
-from tests.acceptance.watching.parts import Flower
+from tests.flower_process import Flower
 from tests.processes import wait_until
 from worker.monitoring import flower_state
 

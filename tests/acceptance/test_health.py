@@ -15,8 +15,9 @@ import pytest
 
 from contract.settings import Settings
 from tests.acceptance.conftest import environment_of
-from tests.acceptance.faults.parts import Server, Worker, linux_only
-from tests.processes import wait_until
+from tests.embedded_redis import FaultyRedis
+from tests.processes import linux_only, wait_until
+from tests.worker_process import Worker
 
 pytestmark = linux_only
 
@@ -55,13 +56,13 @@ def stopped(pid: int) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with Server() as made:
+def server() -> Iterator[FaultyRedis]:
+    with FaultyRedis() as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def settings(server: Server) -> Settings:
+def settings(server: FaultyRedis) -> Settings:
     return server.settings()
 
 
@@ -115,7 +116,7 @@ def test_a_worker_that_is_not_there_is_not_healthy(settings: Settings) -> None:
 
 
 def test_without_a_redis_the_check_says_so() -> None:
-    with Server() as server:
+    with FaultyRedis() as server:
         settings = server.settings()
         with server.away():
             gone = health(settings, "any")

@@ -20,7 +20,8 @@ from contract.settings import Settings
 from producer.client import preparing
 from producer.client.publishing import Publisher
 from tests.acceptance.conftest import environment_of
-from tests.acceptance.faults.parts import QUERY, SHORT, Ledger, long_documents
+from tests.documents import QUERY, SHORT, long_documents
+from tests.ledger import Ledger
 from tests.processes import celery, end, wait_until
 
 #: More than the bundled model scores in the soft time limit.

@@ -14,8 +14,8 @@ import pytest
 from contract.jobs import JobResult
 from contract.settings import Settings
 from tests.acceptance.conftest import environment_of
-from tests.acceptance.faults.parts import Ledger, linux_only
-from tests.processes import celery, end, wait_until
+from tests.ledger import Ledger
+from tests.processes import celery, end, linux_only, wait_until
 
 #: A lease that ends several times while the jobs below are scored, and two attempts a job.
 HASTY = {

@@ -14,8 +14,8 @@ from pathlib import Path
 from contract.settings import Settings
 from producer.cli.local_stack import free_port
 from producer.client.blocking import RerankClient
-from tests.acceptance.watching.parts import fetch, refusal
 from tests.processes import children_of, rerankq, wait_until
+from tests.web import fetch, refusal
 
 
 def listens(port: int, address: str = "127.0.0.1") -> bool:

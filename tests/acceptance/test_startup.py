@@ -12,7 +12,7 @@ import pytest
 
 from producer.client.blocking import RerankClient
 from tests.acceptance.conftest import environment_of
-from tests.acceptance.faults.parts import Server
+from tests.embedded_redis import FaultyRedis
 from tests.processes import end, wait_until
 
 COMMANDS = {
@@ -25,7 +25,7 @@ COMMANDS = {
 def test_a_worker_warns_at_each_start_and_restarts_at_sighup(
     command: tuple[str, ...], tmp_path: Path
 ) -> None:
-    with Server() as server:
+    with FaultyRedis() as server:
         # Given a server that may throw away keys
         server.admin.config_set("maxmemory-policy", "allkeys-lru")
         settings = server.settings()

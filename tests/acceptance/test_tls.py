@@ -20,8 +20,9 @@ from producer.cli.local_stack import free_port
 from producer.client.asynchronous import AsyncRerankClient
 from producer.client.blocking import RerankClient
 from tests.acceptance.conftest import environment_of
-from tests.processes import celery, flower_page, rerankq, wait_until
+from tests.processes import celery, rerankq, wait_until
 from tests.redis_server import TlsServer, tls_server
+from tests.web import fetch
 
 QUERY, DOCUMENTS = "edit mp3 tags", ["a mail client", "an editor for ID3 tags"]
 PASSWORD = "a-word-for-redis"  # noqa: S105
@@ -88,7 +89,8 @@ def test_the_command_line_has_its_job_scored(service: Service) -> None:
 
 def test_flower_shows_tasks_workers_and_queue(service: Service) -> None:
     def page(path: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(flower_page(service.flower_port, path, LOGIN))
+        text = fetch(f"http://127.0.0.1:{service.flower_port}{path}", LOGIN)
+        found: dict[str, Any] = json.loads(text)
         return found
 
     def shown() -> bool:

@@ -13,8 +13,7 @@ import pytest
 
 from contract.settings import Settings
 from tests.acceptance.conftest import environment_of
-from tests.acceptance.faults.parts import linux_only
-from tests.processes import celery, children_of, end, wait_until
+from tests.processes import celery, children_of, end, linux_only, wait_until
 
 pytestmark = linux_only
 

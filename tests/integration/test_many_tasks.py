@@ -21,6 +21,7 @@ from contract.store.connection import JobStore
 from producer.client.asynchronous import AsyncRerankClient
 from producer.client.blocking import RerankClient
 from tests.conftest import LeftOpen
+from tests.embedded_redis import embedded_redis
 from tests.integration.parts import DOCUMENTS, QUERY, await_subscribers, job, result_of
 from tests.processes import wait_until
 
@@ -205,7 +206,7 @@ def test_waits_end_when_somebody_cancels_all_tasks_of_the_loop_and_later_ones_wo
 
 
 def test_a_redis_that_goes_away_ends_all_waits_and_later_ones_work() -> None:
-    server = ValkeyServer()
+    server = embedded_redis()
     server.start()
     port = server.port
     settings = Settings.load(redis_url=f"redis://127.0.0.1:{port}/0", namespace="test-waits")

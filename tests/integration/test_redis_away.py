@@ -21,6 +21,7 @@ from contract.settings import Settings
 from producer.client.asynchronous import AsyncRerankClient
 from producer.client.blocking import RerankClient
 from producer.client.publishing import Publisher
+from tests.embedded_redis import embedded_redis
 from tests.integration.parts import DOCUMENTS, QUERY, job, messages
 
 #: The bound that a caller is promised is "about 3 seconds"; the rest is for a busy machine.
@@ -107,7 +108,7 @@ def silent() -> Iterator[Settings]:
 @pytest.fixture
 def server() -> Iterator[ValkeyServer]:
     """A server of the test's own, to be ill-treated."""
-    made = ValkeyServer()
+    made = embedded_redis()
     made.start()
     yield made
     with suppress(ValkeyServerNotStartedError):  # some tests have stopped it

@@ -27,6 +27,7 @@ from producer.rescore.progress import Tally
 from producer.rescore.resume import ResumableJournal
 from producer.rescore.scored_queries import Redo
 from producer.rescore.staging import Staging
+from tests.embedded_redis import embedded_redis
 from tests.integration.parts import begin, failure_of
 from tests.integration.parts import result_of as some_result
 
@@ -348,7 +349,7 @@ def test_a_restart_of_redis_is_waited_for(tmp_path: Path, persistent: bool) -> N
     # Given a run on a server that goes away in its middle
     config = {"data_dir": tmp_path / "data", "persist": True} if persistent else {}
     append_only = "yes" if persistent else "no"
-    server = ValkeyServer(appendonly=append_only, **config)
+    server = embedded_redis(appendonly=append_only, **config)
     server.start()
     settings = Settings.load(
         redis_url=f"redis://127.0.0.1:{server.port}/0",
@@ -385,7 +386,7 @@ def test_a_restart_of_redis_is_waited_for(tmp_path: Path, persistent: bool) -> N
 def test_a_redis_that_stays_away_ends_the_run_which_can_be_taken_up(
     reranker: RerankClient, settings: Settings, tmp_path: Path
 ) -> None:
-    server = ValkeyServer()
+    server = embedded_redis()
     server.start()
     other = Settings.load(redis_url=f"redis://127.0.0.1:{server.port}/0", namespace="test-gone")
     impatient = runner.Options(window=3, pairs_per_job=1, redis_wait_s=0.0)

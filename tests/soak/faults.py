@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from contract.names import Keys
-from tests.acceptance.faults.parts import Server
+from tests.embedded_redis import FaultyRedis
 from tests.processes import children_of
 from tests.soak.clocks import Clock
 
@@ -76,7 +76,7 @@ class Faults:
     """All of them, each with how often it comes about in proportion to the others."""
 
     def __init__(
-        self, server: Server, workers: list[Worker], keys: Keys, rng: random.Random
+        self, server: FaultyRedis, workers: list[Worker], keys: Keys, rng: random.Random
     ) -> None:
         self._server = server
         self._workers = workers

@@ -29,7 +29,7 @@ from contract.errors import RerankError
 from contract.names import Keys
 from contract.settings import Settings
 from producer.client.blocking import RerankClient
-from tests.acceptance.faults.parts import Server
+from tests.embedded_redis import FaultyRedis
 from tests.soak import clocks
 from tests.soak.callers import Callers, Operator
 from tests.soak.faults import Faults, Worker
@@ -120,7 +120,7 @@ class Soak:
         """Submit all jobs, have faults happen until all are done, and count."""
         smaller = smaller_model(self._folder)
         with ExitStack() as stack:
-            server = stack.enter_context(Server(appendonly="yes", appendfsync="always"))
+            server = stack.enter_context(FaultyRedis(appendonly="yes", appendfsync="always"))
             settings = Settings.load(redis_url=server.url, namespace="soak")
             environment = TIMES | {
                 "RERANKQ_REDIS_URL": server.url,

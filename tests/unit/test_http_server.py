@@ -14,8 +14,8 @@ import pytest
 from contract.errors import RedisUnavailable
 from contract.jobs import JobState, QueueStatus
 from producer.monitoring import http_server, prometheus
-from tests.acceptance.watching.parts import fetch
 from tests.processes import wait_until
+from tests.web import fetch
 
 STATUS = QueueStatus(
     workers=("a-worker",),

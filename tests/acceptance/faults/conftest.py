@@ -10,15 +10,11 @@ from pathlib import Path
 import pytest
 
 from contract.settings import Settings
-from tests.acceptance.faults.parts import (
-    Ledger,
-    Server,
-    Worker,
-    await_children,
-    await_workers,
-    long_documents,
-)
+from tests.documents import long_documents
+from tests.embedded_redis import FaultyRedis
+from tests.ledger import Ledger
 from tests.unit import tiny_models
+from tests.worker_process import Worker, await_children, await_workers
 
 #: A pair of 512 tokens takes 32 MiB in the large model, and 8 MiB in the small one. Four pairs are
 #: a batch.
@@ -66,8 +62,8 @@ def environment(models: Models) -> dict[str, str]:
 
 
 @pytest.fixture(scope="package")
-def server() -> Iterator[Server]:
-    with Server() as made:
+def server() -> Iterator[FaultyRedis]:
+    with FaultyRedis() as made:
         yield made
 
 
@@ -75,14 +71,14 @@ def server() -> Iterator[Server]:
 class Service:
     """A worker, and what it works on."""
 
-    server: Server
+    server: FaultyRedis
     settings: Settings
     worker: Worker
 
 
 @contextmanager
 def serving(
-    server: Server, environment: dict[str, str], folder: Path, concurrency: int
+    server: FaultyRedis, environment: dict[str, str], folder: Path, concurrency: int
 ) -> Iterator[Service]:
     """A worker whose children have loaded their models. It must outlive all."""
     settings = server.settings()
@@ -95,7 +91,7 @@ def serving(
 
 @pytest.fixture(scope="package")
 def service(
-    server: Server, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    server: FaultyRedis, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
     with serving(server, environment, tmp_path_factory.mktemp("worker"), 2) as made:
         yield made

@@ -9,8 +9,10 @@ import time
 import pytest
 
 from tests.acceptance.faults.conftest import PAIRS_A_SECOND, Models
-from tests.acceptance.faults.parts import Ledger, Worker, linux_only, long_documents
-from tests.processes import wait_until
+from tests.documents import long_documents
+from tests.ledger import Ledger
+from tests.processes import linux_only, wait_until
+from tests.worker_process import Worker
 
 pytestmark = linux_only
 

@@ -20,7 +20,8 @@ from contract.errors import JobConflict
 from producer.client import preparing
 from producer.client.blocking import RerankClient
 from tests.acceptance.faults.conftest import PAIRS_A_SECOND, Service
-from tests.acceptance.faults.parts import QUERY, SHORT, Ledger, long_documents
+from tests.documents import QUERY, SHORT, long_documents
+from tests.ledger import Ledger
 from tests.processes import wait_until
 
 #: Longer than the lease, so that it has to be renewed.

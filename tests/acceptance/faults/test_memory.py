@@ -9,15 +9,11 @@ import pytest
 
 from contract import jobs
 from tests.acceptance.faults.conftest import Models, Service, serving
-from tests.acceptance.faults.parts import (
-    Ledger,
-    Server,
-    Worker,
-    limited_memory,
-    linux_only,
-    long_documents,
-)
-from tests.processes import wait_until
+from tests.documents import long_documents
+from tests.embedded_redis import FaultyRedis
+from tests.ledger import Ledger
+from tests.processes import limited_memory, linux_only, wait_until
+from tests.worker_process import Worker
 
 pytestmark = linux_only
 
@@ -31,7 +27,7 @@ NO_MODEL = 2 * MIB
 
 @pytest.fixture(scope="module")
 def service(
-    server: Server, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    server: FaultyRedis, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
     """A child that has done no large job: malloc keeps what such a job leaves."""
     with serving(server, environment, tmp_path_factory.mktemp("worker"), 1) as made:

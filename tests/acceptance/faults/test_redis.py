@@ -10,14 +10,11 @@ import pytest
 from contract import errors
 from contract.settings import Settings
 from tests.acceptance.faults.conftest import PAIRS_A_SECOND
-from tests.acceptance.faults.parts import (
-    Ledger,
-    Server,
-    Worker,
-    await_workers,
-    linux_only,
-    long_documents,
-)
+from tests.documents import long_documents
+from tests.embedded_redis import FaultyRedis
+from tests.ledger import Ledger
+from tests.processes import linux_only
+from tests.worker_process import Worker, await_workers
 
 pytestmark = linux_only
 
@@ -28,14 +25,14 @@ STILL_S = 11
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyRedis]:
     """One that keeps what it was told, and is stopped and started."""
-    with Server(appendonly="yes", appendfsync="always") as made:
+    with FaultyRedis(appendonly="yes", appendfsync="always") as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def settings(server: Server) -> Settings:
+def settings(server: FaultyRedis) -> Settings:
     return server.settings()
 
 
@@ -57,7 +54,7 @@ def ledger(settings: Settings, worker: Worker) -> Iterator[Ledger]:
         assert worker.alive, worker.log.read_text()
 
 
-def test_a_job_outlives_a_restart_of_redis(ledger: Ledger, server: Server) -> None:
+def test_a_job_outlives_a_restart_of_redis(ledger: Ledger, server: FaultyRedis) -> None:
     # Given jobs under way, and jobs that wait
     running = [ledger.submit(A_WHILE) for _ in range(2)]
     for job_id in running:
@@ -74,7 +71,7 @@ def test_a_job_outlives_a_restart_of_redis(ledger: Ledger, server: Server) -> No
     assert len(ledger.outcomes()) == len(running) + len(waiting)
 
 
-def test_a_job_outlives_a_redis_that_stands_still(ledger: Ledger, server: Server) -> None:
+def test_a_job_outlives_a_redis_that_stands_still(ledger: Ledger, server: FaultyRedis) -> None:
     # Given a job under way
     job_id = ledger.submit(A_WHILE)
     ledger.under_way(job_id)
@@ -93,7 +90,9 @@ def test_a_job_outlives_a_redis_that_stands_still(ledger: Ledger, server: Server
 
 
 @pytest.mark.slow
-def test_an_idle_worker_outlives_a_redis_that_stands_still(ledger: Ledger, server: Server) -> None:
+def test_an_idle_worker_outlives_a_redis_that_stands_still(
+    ledger: Ledger, server: FaultyRedis
+) -> None:
     ledger.result(ledger.submit())
 
     with server.standing_still():
@@ -104,7 +103,7 @@ def test_an_idle_worker_outlives_a_redis_that_stands_still(ledger: Ledger, serve
 
 
 def test_what_was_accepted_before_redis_was_full_is_done_when_it_no_longer_is(
-    ledger: Ledger, server: Server
+    ledger: Ledger, server: FaultyRedis
 ) -> None:
     # Given jobs under way, and jobs that wait
     running = [ledger.submit(A_WHILE) for _ in range(2)]
@@ -128,7 +127,7 @@ def test_what_was_accepted_before_redis_was_full_is_done_when_it_no_longer_is(
 
 
 def test_a_job_does_not_fail_for_an_event_that_cannot_be_published(
-    ledger: Ledger, server: Server, settings: Settings
+    ledger: Ledger, server: FaultyRedis, settings: Settings
 ) -> None:
     # Given a Redis that refuses what is meant for Flower, and nothing else
     ours = settings.namespace
@@ -142,7 +141,7 @@ def test_a_job_does_not_fail_for_an_event_that_cannot_be_published(
 
 
 def test_a_worker_that_is_asked_to_end_while_redis_stands_still_ends(
-    server: Server, settings: Settings, worker: Worker
+    server: FaultyRedis, settings: Settings, worker: Worker
 ) -> None:
     """The last of this file: it takes the worker."""
     with Ledger(settings) as ledger:

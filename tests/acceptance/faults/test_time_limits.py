@@ -9,15 +9,12 @@ from collections.abc import Iterator
 import pytest
 
 from tests.acceptance.faults.conftest import PAIRS_A_SECOND, Models
-from tests.acceptance.faults.parts import (
-    Ledger,
-    Server,
-    Worker,
-    await_workers,
-    linux_only,
-    long_documents,
-)
+from tests.documents import long_documents
+from tests.embedded_redis import FaultyRedis
+from tests.ledger import Ledger
+from tests.processes import linux_only
 from tests.unit import tiny_models
+from tests.worker_process import Worker, await_workers
 
 SOFT_S, HARD_S = 4, 6
 
@@ -33,7 +30,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def ledger(
-    server: Server,
+    server: FaultyRedis,
     environment: dict[str, str],
     quick: str,
     tmp_path_factory: pytest.TempPathFactory,

@@ -11,15 +11,11 @@ import pytest
 
 from contract.settings import Settings
 from tests.acceptance.faults.conftest import PAIRS_A_SECOND, Models
-from tests.acceptance.faults.parts import (
-    Ledger,
-    Server,
-    Worker,
-    await_workers,
-    linux_only,
-    long_documents,
-)
-from tests.processes import wait_until
+from tests.documents import long_documents
+from tests.embedded_redis import FaultyRedis
+from tests.ledger import Ledger
+from tests.processes import linux_only, wait_until
+from tests.worker_process import Worker, await_workers
 
 A_WHILE = long_documents(2 * PAIRS_A_SECOND)
 
@@ -27,7 +23,7 @@ Start = Callable[..., Worker]
 
 
 @pytest.fixture
-def settings(server: Server) -> Settings:
+def settings(server: FaultyRedis) -> Settings:
     return server.settings()
 
 

@@ -17,17 +17,12 @@ from tests.acceptance.faults.conftest import (  # noqa: F401
     models,
     server,
 )
-from tests.acceptance.faults.parts import (
-    SHORT,
-    Ledger,
-    Server,
-    Worker,
-    await_workers,
-    limited_memory,
-    long_documents,
-)
-from tests.acceptance.watching.parts import Flower
-from tests.processes import wait_until
+from tests.documents import SHORT, long_documents
+from tests.embedded_redis import FaultyRedis
+from tests.flower_process import Flower
+from tests.ledger import Ledger
+from tests.processes import limited_memory, wait_until
+from tests.worker_process import Worker, await_workers
 
 #: Room for a few pairs in the large model; and for a pair in the small model alone.
 PART_OF_A_BATCH = 95 * 2**20
@@ -60,7 +55,7 @@ class Watched:
 
 @pytest.fixture(scope="package")
 def watched(
-    server: Server,  # noqa: F811
+    server: FaultyRedis,  # noqa: F811
     environment: dict[str, str],  # noqa: F811
     models: Models,  # noqa: F811
     tmp_path_factory: pytest.TempPathFactory,

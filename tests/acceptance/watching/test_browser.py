@@ -14,10 +14,9 @@ import pytest
 from playwright.sync_api import Browser, Error, Locator, Page, expect, sync_playwright
 
 from contract import names
-from tests.acceptance.faults.parts import linux_only
 from tests.acceptance.watching.conftest import Watched
-from tests.acceptance.watching.parts import LOGIN
-from tests.processes import PATIENCE_S, program
+from tests.flower_process import LOGIN
+from tests.processes import PATIENCE_S, linux_only, program
 
 pytestmark = linux_only
 

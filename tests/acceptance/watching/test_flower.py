@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from contract import errors, jobs, names
-from tests.acceptance.faults.parts import SHORT, linux_only
 from tests.acceptance.watching.conftest import UNSEEN, Watched
-from tests.acceptance.watching.parts import LOGIN, Flower, nonzero, samples
-from tests.processes import wait_until
+from tests.documents import SHORT
+from tests.flower_process import LOGIN, Flower
+from tests.metrics_text import nonzero, samples
+from tests.processes import linux_only, wait_until
 
 pytestmark = linux_only
 

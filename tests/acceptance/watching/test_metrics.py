@@ -17,10 +17,10 @@ import pytest
 from contract import jobs, metrics
 from contract.metrics import Counter
 from producer.cli.local_stack import free_port
-from tests.acceptance.faults.parts import linux_only
 from tests.acceptance.watching.conftest import Watched
-from tests.acceptance.watching.parts import fetch, nonzero, samples
-from tests.processes import end, rerankq
+from tests.metrics_text import nonzero, samples
+from tests.processes import end, linux_only, rerankq
+from tests.web import fetch
 
 pytestmark = linux_only
 

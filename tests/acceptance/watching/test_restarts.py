@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.faults.parts import linux_only
 from tests.acceptance.watching.conftest import Watched
-from tests.acceptance.watching.parts import Flower
-from tests.processes import wait_until
+from tests.flower_process import Flower
+from tests.processes import linux_only, wait_until
 
 pytestmark = linux_only
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.acceptance.faults.parts import Server, linux_only
-from tests.processes import end, rerankq, wait_until
+from tests.embedded_redis import FaultyRedis
+from tests.processes import end, linux_only, rerankq, wait_until
 
 pytestmark = linux_only
 
@@ -46,13 +46,13 @@ class Terminal:
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as made:
+def server() -> Iterator[FaultyRedis]:
+    with FaultyRedis() as made:
         yield made
 
 
 @pytest.fixture
-def terminal(server: Server) -> Iterator[Terminal]:
+def terminal(server: FaultyRedis) -> Iterator[Terminal]:
     command = ("status", "--watch", "--interval", "0.1")
     made = Terminal(*command, environment={"RERANKQ_REDIS_URL": server.url})
     yield made
@@ -60,7 +60,7 @@ def terminal(server: Server) -> Iterator[Terminal]:
 
 
 def test_it_goes_on_while_redis_is_away_and_until_ctrl_c(
-    server: Server, terminal: Terminal
+    server: FaultyRedis, terminal: Terminal
 ) -> None:
     wait_until(lambda: "done/s" in terminal.shown(), "rates are shown")
 
@@ -103,7 +103,7 @@ def test_it_is_for_the_whole_service() -> None:
     assert "--watch" in done.stderr
 
 
-def test_metrics_are_not_served_where_somebody_else_listens(server: Server) -> None:
+def test_metrics_are_not_served_where_somebody_else_listens(server: FaultyRedis) -> None:
     done = rerankq(
         *("metrics", "--serve", "--port", str(server.port)),
         environment={"RERANKQ_REDIS_URL": server.url},

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import urllib.request
-from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
-from urllib.error import HTTPError
-
-import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from contract.settings import Settings
 from producer.cli.local_stack import free_port
+from tests.metrics_text import samples
 from tests.processes import celery, wait_until
+from tests.web import fetch, refusal
 
 LOGIN = "someone:a password"
-
-#: A value of each label, in alphabetical order of the labels.
-Labels = tuple[str, ...]
 
 
 class Flower:
@@ -94,40 +86,3 @@ class Flower:
 
     def __exit__(self, *_: object) -> None:
         self._open.close()
-
-
-def fetch(url: str, login: str | None = None, method: str = "GET") -> str:
-    """What stands at an address; raises `HTTPError`."""
-    request = urllib.request.Request(url, method=method)  # noqa: S310
-    if login:
-        request.add_header("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")
-    with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
-        text: str = response.read().decode()
-    return text
-
-
-def refusal(url: str, login: str | None = None, method: str = "GET") -> int:
-    """The status with which an address refuses; fails if it does not."""
-    with pytest.raises(HTTPError) as refused:
-        fetch(url, login, method)
-    refused.value.close()
-    return refused.value.code
-
-
-def samples(text: str, name: str, *labels: str, **only: str) -> dict[Labels, float]:
-    """The samples of a metric in Prometheus' text format, summed up by some labels.
-
-    Those alone that have the values of `only`.
-    """
-    found: dict[Labels, float] = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            if sample.name == name and only.items() <= sample.labels.items():
-                key = tuple(sample.labels[label] for label in labels)
-                found[key] = found.get(key, 0.0) + sample.value
-    return found
-
-
-def nonzero(amounts: Mapping[Labels, float]) -> dict[str, float]:
-    """Of a metric with one label."""
-    return {label: amount for (label,), amount in amounts.items() if amount}

@@ -1,0 +1,92 @@
+"""A worker as a process, and waiting until it works."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import uuid
+from collections.abc import Iterable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Self
+
+from contract.settings import Settings
+from producer.client import preparing
+from tests.ledger import Ledger, false_while_redis_is_away
+from tests.processes import PATIENCE_S, celery, children_of, wait_until
+
+
+class Worker:
+    """`celery -A worker worker` as a process; `environment` are its settings."""
+
+    def __init__(
+        self, settings: Settings, folder: Path, environment: dict[str, str], concurrency: int = 2
+    ) -> None:
+        self.name = f"worker-{uuid.uuid4().hex[:6]}"
+        self.log = folder / f"{self.name}.log"
+        self._arguments = ("worker", "--loglevel", "INFO", "--concurrency", str(concurrency))
+        self._environment = {
+            "RERANKQ_REDIS_URL": settings.redis_url.get_secret_value(),
+            "RERANKQ_NAMESPACE": settings.namespace,
+            **environment,
+        }
+        self._open = ExitStack()
+        self.process: subprocess.Popen[bytes]
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    @property
+    def children(self) -> set[int]:
+        """Ids of its child processes."""
+        return set(children_of(self.process.pid))
+
+    def kill(self) -> None:
+        """End its main process as the kernel does: without a word."""
+        self.process.kill()
+        self.process.wait()
+
+    def ask_to_end(self) -> None:
+        self.process.terminate()
+
+    def wait(self, within_s: float = PATIENCE_S) -> int:
+        """Its exit code, once it has ended."""
+        return self.process.wait(within_s)
+
+    def __enter__(self) -> Self:
+        # No wait for other workers at the start: there are none, or they do not matter.
+        arguments = (*self._arguments, "--without-mingle", "--without-gossip", "-n", self.name)
+        context = celery(*arguments, log=self.log, environment=self._environment)
+        self.process = self._open.enter_context(context)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # With all its children, and at once: how it ends when it is asked to is a test of its own.
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self._open.close()
+
+
+def await_workers(ledger: Ledger, *workers: Worker) -> None:
+    """Return once all answer; fail if one has ended instead."""
+
+    def all_answer() -> bool:
+        for worker in workers:
+            assert worker.alive, worker.log.read_text()
+        return len(ledger.client.workers(1.0, at_most=len(workers))) == len(workers)
+
+    wait_until(false_while_redis_is_away(all_answer), "the workers answer")
+
+
+def await_children(ledger: Ledger, worker: Worker, documents: Iterable[preparing.Document]) -> None:
+    """Return once each child has had a job, which is when its models are loaded.
+
+    The documents must take a while, so that two jobs are not for one child.
+    """
+    documents = list(documents)
+    seen: set[int] = set()
+    while not worker.children <= seen:
+        seen.add(ledger.under_way(ledger.submit(documents))[1])
+    ledger.balance()
