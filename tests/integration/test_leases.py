@@ -64,18 +64,19 @@ def gone(job_id):
 
 
 token = begin("kept")
-seen["token begins with its owner"] = token.startswith(leases.owner("worker@here", os.getpid()))
-with leases.kept("kept", token) as lease:
+prefix = leases.token_prefix("worker@here", os.getpid())
+seen["token begins with its owner"] = token.startswith(prefix)
+with leases.renewed("kept", token) as lease:
     seen["renewed"] = [renewed("kept") for _ in range(3)]
     seen["not lost"] = not lease.lost
     lease.check()
 seen["gone after the block"] = gone("kept")
 
 # Redis stood still, or the process did, for longer than the lease.
-with leases.kept("kept", token):
+with leases.renewed("kept", token):
     seen["taken again"] = renewed("kept")
 
-with leases.kept("cancelled", begin("cancelled")) as lease:
+with leases.renewed("cancelled", begin("cancelled")) as lease:
     failure = jobs.Failure(
         job_id="cancelled", code=jobs.CANCELLED, message="-", retryable=False, attempts=1
     )
@@ -87,7 +88,7 @@ with leases.kept("cancelled", begin("cancelled")) as lease:
         seen["superseded"] = str(error)
 
 first = begin("taken")
-with leases.kept("taken", first) as lease:
+with leases.renewed("taken", first) as lease:
     do(attempts.release(records, "taken", first))
     second = begin("taken")
     wait_until(lambda: lease.lost, "the attempt learns of the other")
@@ -108,7 +109,7 @@ class OutOfMemoryOnce(leases.Lease):
     def job_id(self, _):
         pass
 
-held = leases._keeper(os.getpid()).leases
+held = leases._renewer(os.getpid()).leases
 held[token] = failing = OutOfMemoryOnce("kept", token)
 wait_until(lambda: failing.looked > 1, "the failure")
 seen["renewed after a failure"] = renewed("kept")
@@ -117,10 +118,10 @@ del held[token]
 # As in a pool of threads
 many = [f"many-{place}" for place in range(20)]
 def attempt(job_id):
-    with leases.kept(job_id, begin(job_id)) as lease:
+    with leases.renewed(job_id, begin(job_id)) as lease:
         together.wait(30)
         seen_renewed = renewed(job_id)
-        with lease.turn():
+        with lease.scoring_slot():
             alone.append(job_id)
             assert alone == [job_id]
             lease.check()
@@ -132,10 +133,11 @@ with ThreadPoolExecutor(len(many)) as threads:
     seen["all renewed"] = list(threads.map(attempt, many))
 
 # Waits for its turn while another scores, and is cancelled meanwhile
-with leases.kept("first", begin("first")) as first, leases.kept("next", begin("next")) as waiting:
-    with first.turn(), ThreadPoolExecutor(1) as threads:
+keep = leases.renewed
+with keep("first", begin("first")) as first, keep("next", begin("next")) as waiting:
+    with first.scoring_slot(), ThreadPoolExecutor(1) as threads:
         def wait_in_vain():
-            with waiting.turn():
+            with waiting.scoring_slot():
                 return "scored"
         turn = threads.submit(wait_in_vain)
         do(records.finish(failure.model_copy(update={"job_id": "next"})))
@@ -143,7 +145,7 @@ with leases.kept("first", begin("first")) as first, leases.kept("next", begin("n
 
 slow = leases.Lease("slow", "token")
 slow.began -= settings.soft_time_limit_s + 1
-with slow.turn():
+with slow.scoring_slot():
     slow.check()
 seen["waiting is not scoring"] = slow.seconds < 30
 
@@ -226,7 +228,7 @@ def test_an_attempt_that_waits_for_its_turn_learns_that_its_job_has_ended(seen: 
     assert seen["cancelled while it waits"] == "job next has ended meanwhile"
 
 
-def test_the_time_limit_begins_with_the_turn(seen: Any) -> None:
+def test_the_time_limit_begins_with_the_scoring_lock(seen: Any) -> None:
     assert seen["waiting is not scoring"]
 
 

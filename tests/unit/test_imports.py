@@ -44,7 +44,7 @@ def test_the_workers_main_modules_load_no_model() -> None:
     names = (
         "worker.celery",
         "worker.jobs.tasks",
-        "worker.jobs.request",
+        "worker.jobs.child_outcomes",
         "worker.jobs.sweeper",
         "worker.runtime.pool",
     )

@@ -9,10 +9,10 @@ import sys
 import pytest
 
 from worker.monitoring import job_log
-from worker.monitoring.job_log import Event, Facts
+from worker.monitoring.job_log import Event, JobFields
 from worker.monitoring.log_format import TextFormatter, json_formatter
 
-FACTS: Facts = {"pairs": 4_000, "model": "cross-encoder/tiny", "attempts": 2}
+FIELDS: JobFields = {"pairs": 4_000, "model": "cross-encoder/tiny", "attempts": 2}
 
 
 @pytest.fixture(autouse=True)
@@ -51,24 +51,24 @@ def everything(caplog: pytest.LogCaptureFixture) -> None:
 def test_a_line_says_all_that_is_known(
     caplog: pytest.LogCaptureFixture,
     event: Event,
-    more: Facts,
+    more: JobFields,
     code: str | None,
     reason: str | None,
     sentence: str,
 ) -> None:
-    job_log.say(event, "one", FACTS | more, code=code, reason=reason)
+    job_log.log(event, "one", FIELDS | more, code=code, reason=reason)
 
     assert caplog.messages == [f"Job one {sentence}"]
 
 
 def test_a_job_of_which_nothing_is_known_has_a_line_too(caplog: pytest.LogCaptureFixture) -> None:
-    job_log.say(Event.SKIPPED, "one")
+    job_log.log(Event.SKIPPED, "one")
 
     assert caplog.messages == ["Job one skipped"]
 
 
 def test_an_error_of_many_lines_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
-    job_log.say(Event.FAILED, "one", reason="this\n  and\nthat")
+    job_log.log(Event.FAILED, "one", reason="this\n  and\nthat")
 
     assert caplog.messages == ["Job one failed: this and that"]
 
@@ -77,7 +77,7 @@ def test_only_what_somebody_may_want_to_look_into_is_a_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     for event in Event:
-        job_log.say(event, "one")
+        job_log.log(event, "one")
 
     warned = {each.getMessage() for each in caplog.records if each.levelno == logging.WARNING}
     assert warned == {
@@ -86,16 +86,16 @@ def test_only_what_somebody_may_want_to_look_into_is_a_warning(
     assert {each.levelno for each in caplog.records} == {logging.INFO, logging.WARNING}
 
 
-def test_json_has_the_facts_as_keys_and_not_what_is_unknown(
+def test_json_has_the_fields_as_keys_and_not_what_is_unknown(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    job_log.say(Event.RUNNING, "one", FACTS, reason="why")
+    job_log.log(Event.RUNNING, "one", FIELDS, reason="why")
 
     said = json.loads(json_formatter().format(caplog.records[0]))
-    assert {key: said[key] for key in ("event", "job_id", *FACTS, "reason")} == {
+    assert {key: said[key] for key in ("event", "job_id", *FIELDS, "reason")} == {
         "event": "running",
         "job_id": "one",
-        **FACTS,
+        **FIELDS,
         "reason": "why",
     }
     assert said.keys().isdisjoint({"code", "seconds"})

@@ -15,10 +15,10 @@ import pytest
 from tests.processes import children_of, wait_until
 from worker.runtime import restart
 
-KEEPER = """
+SUPERVISOR = """
 import sys
-from worker.runtime.restart import Keeper
-sys.exit(Keeper(sys.argv[2:], map(float, sys.argv[1].split(","))).run())
+from worker.runtime.restart import RestartSupervisor
+sys.exit(RestartSupervisor(sys.argv[2:], map(float, sys.argv[1].split(","))).run())
 """
 #: Notes each run in a file, and ends with the codes that it is given, one after the other.
 COMMAND = """
@@ -37,7 +37,7 @@ sys.exit(int(code))
 
 def keep(pauses: str, runs: Path, *codes: str) -> subprocess.Popen[str]:
     command: Sequence[str] = [sys.executable, "-c", COMMAND, str(runs), *codes]
-    return subprocess.Popen([sys.executable, "-c", KEEPER, pauses, *command], text=True)
+    return subprocess.Popen([sys.executable, "-c", SUPERVISOR, pauses, *command], text=True)
 
 
 @pytest.mark.parametrize("code", ["69", "71"])

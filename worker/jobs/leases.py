@@ -29,9 +29,9 @@ logger = logging.getLogger(__name__)
 EXIT_STUCK = 70
 
 #: A process has one model, for one attempt at a time.
-_turn = threading.Lock()
+_scoring_lock = threading.Lock()
 #: Between two looks, while an attempt waits for its turn, at whether it still counts.
-TURN_POLL_S = 0.5
+SLOT_POLL_S = 0.5
 
 #: Renewals in the time of a lease: an attempt that missed some is given a third of the lease more.
 RENEWALS = 6
@@ -60,12 +60,12 @@ class Lease:
         return time.monotonic() - self.began
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
+    def scoring_slot(self) -> Iterator[None]:
         """Wait until no other attempt of this process scores; the time limit begins then.
 
         Raises `Superseded`.
         """
-        while not _turn.acquire(timeout=TURN_POLL_S):
+        while not _scoring_lock.acquire(timeout=SLOT_POLL_S):
             self._check_counts()
         try:
             self.began = time.monotonic()
@@ -73,7 +73,7 @@ class Lease:
             yield
         finally:
             self.scoring = False
-            _turn.release()
+            _scoring_lock.release()
 
     def check(self) -> None:
         """Raise `Superseded` or `TimeLimitExceeded`; called before each batch.
@@ -97,21 +97,21 @@ def time_limit() -> TimeLimitExceeded:
     )
 
 
-def owner(worker: str, pid: int) -> str:
+def token_prefix(worker: str, pid: int) -> str:
     """How the tokens of one process begin."""
     return f"{worker}:{pid}:"
 
 
 def new_token(worker: str) -> str:
     """A token for an attempt in this process."""
-    return owner(worker, os.getpid()) + uuid.uuid4().hex
+    return token_prefix(worker, os.getpid()) + uuid.uuid4().hex
 
 
 @contextmanager
-def kept(job_id: str, token: str) -> Iterator[Lease]:
+def renewed(job_id: str, token: str) -> Iterator[Lease]:
     """A lease that is renewed until the end of the block."""
     lease = Lease(job_id, token)
-    held = _keeper(os.getpid()).leases
+    held = _renewer(os.getpid()).leases
     held[token] = lease
     try:
         yield lease
@@ -119,7 +119,7 @@ def kept(job_id: str, token: str) -> Iterator[Lease]:
         del held[token]
 
 
-class _Keeper(threading.Thread):
+class LeaseRenewer(threading.Thread):
     """Renews the leases of the attempts under way."""
 
     def __init__(self) -> None:
@@ -178,6 +178,6 @@ def _renewals(leases: Sequence[Lease]) -> Exchange[list[bool]]:
 
 
 @cache
-def _keeper(pid: int) -> _Keeper:
+def _renewer(pid: int) -> LeaseRenewer:
     """This process's: a thread does not survive a fork."""
-    return _Keeper()
+    return LeaseRenewer()

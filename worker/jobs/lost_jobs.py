@@ -32,12 +32,12 @@ NEXT_MESSAGES = 50
 PIECE = 250
 #: Messages in workers' hands beyond which nobody can tell which are lost.
 MAX_HELD = 20_000
-#: How long the sweeper's places are remembered.
-PLACES_TTL_S = 3_600
+#: How long the sweeper's positions are remembered.
+POSITIONS_TTL_S = 3_600
 
 
 @dataclass(frozen=True)
-class Vitals:
+class JobSnapshot:
     """What tells of a job whether anybody will do it."""
 
     job_id: str
@@ -56,7 +56,7 @@ class Vitals:
 
 
 @dataclass(frozen=True)
-class Next:
+class QueueHead:
     """The next messages of one of the queue's lists."""
 
     ids: frozenset[str]
@@ -67,27 +67,31 @@ class Next:
 
 
 @dataclass(frozen=True)
-class Found:
+class LostJobs:
     """The lost jobs, and where the next sweep is to go on."""
 
-    lost: list[Vitals]
-    places: dict[str, float]
+    jobs: list[JobSnapshot]
+    positions: dict[str, float]
 
 
-def find(store: JobStore) -> Found:
+def find(store: JobStore) -> LostJobs:
     """Look for lost jobs. Raises `RedisUnavailable`."""
     records = store.records
-    now, places, queue = store.do(_look(records))
+    now, positions, queue = store.do(_read_queue(records))
     upcoming = {job_id for each in queue.values() for job_id in each.ids}
-    known = {each.job_id: each for each in _vitals(store, upcoming)}
-    queue = {step: _dated(step, each, known) for step, each in queue.items()}
-    listed = store.do(_list(records, places, queue))
-    jobs = _vitals(store, dict.fromkeys(job_id for ids in listed.values() for job_id, _ in ids))
+    known = {each.job_id: each for each in _snapshots(store, upcoming)}
+    queue = {step: _with_send_time(step, each, known) for step, each in queue.items()}
+    listed = store.do(_jobs_to_check(records, positions, queue))
+    jobs = _snapshots(store, dict.fromkeys(job_id for ids in listed.values() for job_id, _ in ids))
     if gone := [each.job_id for each in jobs if each.state is None]:
-        store.do(_strike_off(records, gone))
+        store.do(_remove_expired(records, gone))
     suspects = [each for each in jobs if _is_suspect(each, queue[each.step], now)]
-    held = _held(store, now) if any(each.state is JobState.QUEUED for each in suspects) else set()
-    return Found(
+    held = (
+        _held_job_ids(store, now)
+        if any(each.state is JobState.QUEUED for each in suspects)
+        else set()
+    )
+    return LostJobs(
         [
             each
             for each in suspects
@@ -97,20 +101,20 @@ def find(store: JobStore) -> Found:
     )
 
 
-def remember(records: Records, places: dict[str, float]) -> Exchange[None]:
-    """Have the next sweep go on at these places, and begin anew with the other kinds."""
+def save_positions(records: Records, positions: dict[str, float]) -> Exchange[None]:
+    """Have the next sweep go on at these positions, and begin anew with the other kinds."""
     key = records.keys.sweeper_places
 
     def send(pipe: Any) -> None:
         pipe.delete(key)
-        if places:
-            pipe.hset(key, mapping={kind: repr(score) for kind, score in places.items()})
-            pipe.expire(key, PLACES_TTL_S)
+        if positions:
+            pipe.hset(key, mapping={kind: repr(score) for kind, score in positions.items()})
+            pipe.expire(key, POSITIONS_TTL_S)
 
     return Exchange(send, lambda _: None)
 
 
-def _is_suspect(job: Vitals, upcoming: Next, now: float) -> bool:
+def _is_suspect(job: JobSnapshot, upcoming: QueueHead, now: float) -> bool:
     """Whether nobody has the job, unless a worker holds its message."""
     last_sign = max(job.sent_at or 0.0, job.submitted_at)
     # The server's clock may have been put back.
@@ -125,8 +129,8 @@ def _is_suspect(job: Vitals, upcoming: Next, now: float) -> bool:
     return upcoming.sent_at is not None and job.sent_at < upcoming.sent_at
 
 
-def _look(records: Records) -> Exchange[tuple[float, dict[str, float], dict[int, Next]]]:
-    """The server's time, the sweeper's places, and the next messages, at one moment."""
+def _read_queue(records: Records) -> Exchange[tuple[float, dict[str, float], dict[int, QueueHead]]]:
+    """The server's time, the sweeper's positions, and the next messages, at one moment."""
     keys = records.keys
 
     def send(pipe: Any) -> None:
@@ -136,19 +140,19 @@ def _look(records: Records) -> Exchange[tuple[float, dict[str, float], dict[int,
             pipe.llen(name)
             pipe.lrange(name, -NEXT_MESSAGES, -1)
 
-    def read(replies: list[Any]) -> tuple[float, dict[str, float], dict[int, Next]]:
-        (seconds, micros), places, *lists = replies
+    def read(replies: list[Any]) -> tuple[float, dict[str, float], dict[int, QueueHead]]:
+        (seconds, micros), positions, *lists = replies
         queue = {
-            step: Next(frozenset(map(_id_in, raw)) - {""}, length <= NEXT_MESSAGES)
+            step: QueueHead(frozenset(map(_id_in, raw)) - {""}, length <= NEXT_MESSAGES)
             for step, length, raw in zip(names.PRIORITY_STEPS, lists[::2], lists[1::2], strict=True)
         }
-        found = {kind.decode(): _number(score) or 0.0 for kind, score in places.items()}
+        found = {kind.decode(): _number(score) or 0.0 for kind, score in positions.items()}
         return seconds + micros / 1e6, found, queue
 
     return Exchange(send, read)
 
 
-def _dated(step: int, upcoming: Next, known: dict[str, Vitals]) -> Next:
+def _with_send_time(step: int, upcoming: QueueHead, known: dict[str, JobSnapshot]) -> QueueHead:
     """With the time at which the oldest was sent that has not been begun."""
     jobs = (known[job_id] for job_id in upcoming.ids)
     times = [
@@ -156,11 +160,11 @@ def _dated(step: int, upcoming: Next, known: dict[str, Vitals]) -> Next:
         for each in jobs
         if each.state is JobState.QUEUED and each.step == step and each.sent_at is not None
     ]
-    return Next(upcoming.ids, upcoming.whole, min(times, default=None))
+    return QueueHead(upcoming.ids, upcoming.whole, min(times, default=None))
 
 
-def _list(
-    records: Records, places: dict[str, float], queue: dict[int, Next]
+def _jobs_to_check(
+    records: Records, positions: dict[str, float], queue: dict[int, QueueHead]
 ) -> Exchange[dict[str, list[tuple[str, float]]]]:
     """Ids and scores of the jobs of each kind to look at, from the place on where it was left."""
     keys = records.keys
@@ -172,7 +176,7 @@ def _list(
 
     def send(pipe: Any) -> None:
         for kind, key, first, last in kinds:
-            start = max(first, places.get(kind, first))
+            start = max(first, positions.get(kind, first))
             pipe.zrange(
                 *(key, repr(start), f"({last!r}"),
                 byscore=True,
@@ -190,9 +194,9 @@ def _list(
     return Exchange(send, read)
 
 
-def _vitals(store: JobStore, ids: Iterable[str]) -> list[Vitals]:
+def _snapshots(store: JobStore, ids: Iterable[str]) -> list[JobSnapshot]:
     records = store.records
-    found: list[Vitals] = []
+    found: list[JobSnapshot] = []
     for piece in _pieces(ids):
         keys = [key for each in piece for key in (records.keys.job(each), records.keys.lease(each))]
         found += store.do(records.script(scripts.VITALS, keys, (), partial(_read, piece)))
@@ -205,16 +209,16 @@ def _pieces(ids: Iterable[str]) -> Iterator[list[str]]:
         yield rest[start : start + PIECE]
 
 
-def _read(ids: Sequence[str], replies: list[Any]) -> list[Vitals]:
+def _read(ids: Sequence[str], replies: list[Any]) -> list[JobSnapshot]:
     return [
-        _read_vitals(job_id, values or [None] * 6, bool(leased))
+        _read_snapshot(job_id, values or [None] * 6, bool(leased))
         for job_id, (leased, values) in zip(ids, replies[0], strict=True)
     ]
 
 
-def _read_vitals(job_id: str, values: list[bytes | None], leased: bool) -> Vitals:
+def _read_snapshot(job_id: str, values: list[bytes | None], leased: bool) -> JobSnapshot:
     state, sent_at, submitted_at, priority, requests, pairs = values
-    return Vitals(
+    return JobSnapshot(
         job_id=job_id,
         state=_state(state),
         leased=leased,
@@ -238,7 +242,7 @@ def _number(raw: bytes | None) -> float | None:
         return None
 
 
-def _held(store: JobStore, now: float) -> set[str] | None:
+def _held_job_ids(store: JobStore, now: float) -> set[str] | None:
     """Ids of the jobs whose messages workers have taken not long ago; None if they are too many.
 
     A worker that was killed seems to hold its messages until the visibility timeout.
@@ -295,7 +299,7 @@ def _id_in(raw: bytes, *place: int) -> str:
         return ""
 
 
-def _strike_off(records: Records, ids: Sequence[str]) -> Exchange[None]:
+def _remove_expired(records: Records, ids: Sequence[str]) -> Exchange[None]:
     """Jobs whose records have expired neither wait nor run."""
     keys = (records.keys.queued, records.keys.running)
     return Exchange(lambda pipe: [pipe.zrem(key, *ids) for key in keys], lambda _: None)

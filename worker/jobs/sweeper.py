@@ -26,7 +26,7 @@ from contract.store import server_checks
 from contract.store.connection import JobStore
 from contract.store.records import Exchange, Records
 from worker.jobs import lost_jobs
-from worker.jobs.lost_jobs import Vitals
+from worker.jobs.lost_jobs import JobSnapshot
 from worker.monitoring import job_log
 from worker.monitoring.job_log import Event
 from worker.runtime.app import app, settings
@@ -38,29 +38,29 @@ logger = logging.getLogger(__name__)
 SENDING_S = 1.0
 
 
-def sweep(store: JobStore, send: Callable[[Vitals], object]) -> list[str]:
-    """Send the messages of lost jobs with `send(vitals)`; gives their ids.
+def sweep(store: JobStore, send: Callable[[JobSnapshot], object]) -> list[str]:
+    """Send the messages of lost jobs with `send(job)`; gives their ids.
 
     What there is no time for is left to the next sweep. Raises `RedisUnavailable`.
     """
     records = store.records
-    if not store.do(_take_turn(records)):
+    if not store.do(_acquire_lock(records)):
         return []
     found = lost_jobs.find(store)
     began = time.monotonic()
     sent: list[str] = []
-    for each in found.lost:
+    for each in found.jobs:
         if time.monotonic() - began > SENDING_S:
-            logger.warning("%d lost jobs are left to the next sweep", len(found.lost) - len(sent))
+            logger.warning("%d lost jobs are left to the next sweep", len(found.jobs) - len(sent))
             return sent
         send(each)
         store.do(records.mark_sent(each.job_id))
         sent.append(each.job_id)
-    store.do(lost_jobs.remember(records, found.places))
+    store.do(lost_jobs.save_positions(records, found.positions))
     return sent
 
 
-def _take_turn(records: Records) -> Exchange[bool]:
+def _acquire_lock(records: Records) -> Exchange[bool]:
     hold_ms = round(900 * settings.sweep_every_s)
     return Exchange(
         lambda pipe: pipe.set(records.keys.sweeper, os.getpid(), nx=True, px=hold_ms),
@@ -68,7 +68,7 @@ def _take_turn(records: Records) -> Exchange[bool]:
     )
 
 
-def send_again(job: Vitals) -> None:
+def send_again(job: JobSnapshot) -> None:
     """Put a job's message on the queue, as its producer did."""
     app.send_task(
         names.SCORE_TASK,
@@ -79,7 +79,7 @@ def send_again(job: Vitals) -> None:
         priority=job.priority,
     )
     reason = "it had no message, or its worker died"
-    job_log.say(Event.RESENT, job.job_id, {"pairs": job.pairs}, reason=reason)
+    job_log.log(Event.RESENT, job.job_id, {"pairs": job.pairs}, reason=reason)
 
 
 class Sweeper(bootsteps.StartStopStep):

@@ -17,13 +17,13 @@ from celery.exceptions import Ignore
 from contract import errors, jobs, names
 from contract.store import attempts
 from contract.store.attempts import Started, Verdict
-from worker.jobs import leases, scoring
+from worker.jobs import leases, scoring_plan
 from worker.jobs.leases import Lease
 from worker.monitoring import job_log, task_events
-from worker.monitoring.job_log import Event, Facts
+from worker.monitoring.job_log import Event, JobFields
 from worker.runtime import counters, envelope
 from worker.runtime.app import app, settings
-from worker.runtime.connection import in_passing, patiently, records
+from worker.runtime.connection import best_effort, records, retry_until_available
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ ENDED_MEANWHILE = "ended meanwhile"
 @app.task(
     bind=True,
     name=names.SCORE_TASK,
-    Request="worker.jobs.request:ScoreRequest",
+    Request="worker.jobs.child_outcomes:ChildOutcomeRequest",
     max_retries=None,  # attempts are counted with the job, whatever way its message took
     default_retry_delay=2,
     resultrepr_maxsize=512,
@@ -54,7 +54,7 @@ def score(self: Task, job_id: str, **sizes: int) -> dict[str, Any]:
         ours = errors.OutOfMemory(f"job {job_id}: {error}")
         # One that left the task would be the end of the worker.
         with suppress(MemoryError):
-            job_log.say(Event.INTERRUPTED, job_id, code=ours.code, reason=str(error))
+            job_log.log(Event.INTERRUPTED, job_id, code=ours.code, reason=str(error))
         raise ours from None
     except errors.RedisUnavailable as error:
         # Not the job's fault, and no outcome could be recorded: it is to be tried again.
@@ -65,7 +65,7 @@ def score(self: Task, job_id: str, **sizes: int) -> dict[str, Any]:
 def _attempt(task: Task, job_id: str) -> dict[str, Any]:
     """Bring the job to its end, if it has none yet."""
     token = leases.new_token(task.request.hostname)
-    started = patiently(
+    started = retry_until_available(
         attempts.start(
             records,
             job_id,
@@ -82,7 +82,7 @@ def _attempt(task: Task, job_id: str) -> dict[str, Any]:
         case Verdict.UNKNOWN:
             # A late copy of a message, or a forged one. Recording anything would give a job that
             # was forgotten a second end.
-            job_log.say(Event.SKIPPED, job_id, code="unknown", reason="there is no record of it")
+            job_log.log(Event.SKIPPED, job_id, code="unknown", reason="there is no record of it")
             raise Ignore
         case Verdict.ENDED:
             _skip(task, job_id, started.ended)
@@ -94,37 +94,37 @@ def _attempt(task: Task, job_id: str) -> dict[str, Any]:
             raise _deferred(task, job_id, settings.lease_s / 3, "an attempt may have died")
         case Verdict.EXHAUSTED:
             raise fail(task, job_id, _exhausted(started), token, {"attempts": started.attempts})
-    with leases.kept(job_id, token) as lease:
+    with leases.renewed(job_id, token) as lease:
         return _score(task, job_id, started, lease)
 
 
 def _score(task: Task, job_id: str, started: Started, lease: Lease) -> dict[str, Any]:
     how = None
-    facts: Facts = {"attempts": started.attempts}
+    fields: JobFields = {"attempts": started.attempts}
     try:
-        job = scoring.job_of(job_id, started)
-        how = scoring.plan(job, started)
-        facts |= {"pairs": job.pairs, "model": how.model}
-        job_log.say(Event.RUNNING, job_id, facts, code=how.reason)
+        job = scoring_plan.job_of(job_id, started)
+        how = scoring_plan.plan(job, started)
+        fields |= {"pairs": job.pairs, "model": how.model}
+        job_log.log(Event.RUNNING, job_id, fields, code=how.reason)
         if how.reason is not None:
             task_events.downgraded(task, how.model, how.reason)
-        result = scoring.result(job, how, started, lease)
+        result = scoring_plan.result(job, how, started, lease)
     except leases.Superseded:
-        _say_ended(task, job_id, facts | {"seconds": lease.seconds})
+        _say_ended(task, job_id, fields | {"seconds": lease.seconds})
         raise Ignore from None
     # Whatever it is, it is the end of this job only.
     except Exception as error:  # noqa: BLE001
         ours = _explained(error)
-        facts["seconds"] = lease.seconds
-        if how is not None and how.instead and isinstance(ours, scoring.DOWNGRADE_AFTER):
-            raise _downgraded(task, lease, ours, how.instead, facts) from None
-        raise fail(task, job_id, ours, lease.token, facts) from (None if ours is error else error)
+        fields["seconds"] = lease.seconds
+        if how is not None and how.instead and isinstance(ours, scoring_plan.DOWNGRADE_AFTER):
+            raise _downgraded(task, lease, ours, how.instead, fields) from None
+        raise fail(task, job_id, ours, lease.token, fields) from (None if ours is error else error)
     made = result.provenance
-    facts |= {"seconds": made.seconds, "truncated": made.truncated}
-    if patiently(records.finish(result, lease.token, counts=counters.take())):
+    fields |= {"seconds": made.seconds, "truncated": made.truncated}
+    if retry_until_available(records.finish(result, lease.token, counts=counters.take())):
         instead = f"instead of {how.requested}" if made.downgraded else None
-        job_log.say(Event.DONE, job_id, facts, code=made.reason, reason=instead)
-    elif _say_ended(task, job_id, facts) is not jobs.JobState.DONE:
+        job_log.log(Event.DONE, job_id, fields, code=made.reason, reason=instead)
+    elif _say_ended(task, job_id, fields) is not jobs.JobState.DONE:
         raise Ignore
     return summary(made)
 
@@ -136,25 +136,25 @@ def _deferred(
     retry: Exception = task.retry(
         exc=error, countdown=in_s, headers={envelope.DELAY: in_s}, throw=False
     )
-    job_log.say(Event.DEFERRED, job_id, reason=f"{why}; tried again in {in_s:g} s")
+    job_log.log(Event.DEFERRED, job_id, reason=f"{why}; tried again in {in_s:g} s")
     return retry
 
 
-def _say_ended(task: Task, job_id: str, facts: Facts) -> jobs.JobState | None:
+def _say_ended(task: Task, job_id: str, fields: JobFields) -> jobs.JobState | None:
     """Say of a job that it was ended while it was scored; gives how, if that is known."""
-    status = in_passing(records.status(job_id))
+    status = best_effort(records.status(job_id))
     state = status.state if status else None
     if state is jobs.JobState.CANCELLED:
-        job_log.say(Event.CANCELLED, job_id, facts)
+        job_log.log(Event.CANCELLED, job_id, fields)
         task_events.cancelled(task)
     else:
-        job_log.say(Event.SKIPPED, job_id, facts, reason=ENDED_MEANWHILE)
+        job_log.log(Event.SKIPPED, job_id, fields, reason=ENDED_MEANWHILE)
     return state
 
 
 def _skip(task: Task, job_id: str, ended: jobs.JobState | None) -> NoReturn:
     """Leave a job that had ended: how it did is what Flower goes on to show."""
-    job_log.say(Event.SKIPPED, job_id, code=ended, reason="it has ended already")
+    job_log.log(Event.SKIPPED, job_id, code=ended, reason="it has ended already")
     if ended is jobs.JobState.CANCELLED:
         task_events.cancelled(task)
     raise Ignore
@@ -179,15 +179,15 @@ def _exhausted(started: Started) -> errors.AttemptsExhausted:
 
 
 def _downgraded(
-    task: Task, lease: Lease, error: errors.RerankError, model: str, facts: Facts
+    task: Task, lease: Lease, error: errors.RerankError, model: str, fields: JobFields
 ) -> Exception:
     """Hand the job over to another attempt, with another model; gives what to raise."""
     over = attempts.release(
         records, lease.job_id, lease.token, downgrade=error.code, counts=counters.take()
     )
-    patiently(over)
+    retry_until_available(over)
     reason = f"goes to {model}: {error}"
-    job_log.say(Event.DOWNGRADED, lease.job_id, facts, code=error.code, reason=reason)
+    job_log.log(Event.DOWNGRADED, lease.job_id, fields, code=error.code, reason=reason)
     retry: Exception = task.retry(
         exc=error,
         countdown=DOWNGRADE_DELAY_S,
@@ -211,13 +211,13 @@ def summary(provenance: jobs.Provenance) -> dict[str, Any]:
 
 
 def fail(
-    task: Task, job_id: str, error: errors.RerankError, token: str, facts: Facts
+    task: Task, job_id: str, error: errors.RerankError, token: str, fields: JobFields
 ) -> errors.RerankError:
     """Put a failure on record; gives the error. Raises `Ignore` if the job has another end."""
-    failure = jobs.Failure.of(job_id, error, facts["attempts"])
+    failure = jobs.Failure.of(job_id, error, fields["attempts"])
     over = records.finish(failure, token, dead_letter=error.dead_letter, counts=counters.take())
-    if patiently(over):
-        job_log.say(Event.FAILED, job_id, facts, code=error.code, reason=str(error))
-    elif _say_ended(task, job_id, facts) is not jobs.JobState.FAILED:
+    if retry_until_available(over):
+        job_log.log(Event.FAILED, job_id, fields, code=error.code, reason=str(error))
+    elif _say_ended(task, job_id, fields) is not jobs.JobState.FAILED:
         raise Ignore
     return error

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from contract.printable import visible
-from worker.runtime.exits import give_up
+from worker.runtime.exits import exit_misconfigured
 
 PREFIX = "FLOWER_"
 OPEN_MESSAGE = (
@@ -53,20 +53,22 @@ def read(*, may_be_open: bool) -> None:
         try:
             options.parse_command_line([sys.argv[0], argument], final=False)
         except (Error, ValueError) as error:
-            give_up(f"Error: Flower's option {visible(argument.partition('=')[0])}: {error}")
+            exit_misconfigured(
+                f"Error: Flower's option {visible(argument.partition('=')[0])}: {error}"
+            )
     try:
         apply_options(sys.argv[0], arguments)
     except FileNotFoundError as error:
         _refuse("conf", f"{error.filename} does not exist")
     except Exception as error:  # noqa: BLE001 - a configuration file is a program
-        give_up(f"Error: Flower's options: {visible(error)}")
+        exit_misconfigured(f"Error: Flower's options: {visible(error)}")
     check(options, may_be_open=may_be_open)
 
 
 def check(options: Any, *, may_be_open: bool) -> None:
     """End with what is wrong with Flower's options, once they are complete."""
     if not (options.basic_auth or options.auth or may_be_open):
-        give_up(OPEN_MESSAGE)
+        exit_misconfigured(OPEN_MESSAGE)
     for name, problem in _problems(options):
         _refuse(name, problem)
 
@@ -196,7 +198,7 @@ def _cannot_listen(options: Any) -> Iterator[tuple[str, str]]:
 
 
 def _refuse(name: str, problem: str) -> NoReturn:
-    give_up(f"Error: setting {_variable(name)}: {visible(problem)}")
+    exit_misconfigured(f"Error: setting {_variable(name)}: {visible(problem)}")
 
 
 def _variable(name: str) -> str:

@@ -1,7 +1,7 @@
 """What becomes of jobs, as this worker sees it: one line for each change, the same for all.
 
-A line is a sentence for people; its record carries the same facts as fields, which `--log-format
-json` has as keys. A job whose payload is no job fails without having run.
+A line is a sentence for people; its record carries what the sentence says as fields, which
+`--log-format json` writes as keys. A job whose payload is no job fails without having run.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Event(StrEnum):
 _WARNINGS = (Event.FAILED, Event.DOWNGRADED, Event.INTERRUPTED, Event.RESENT)
 
 
-class Facts(TypedDict, total=False):
+class JobFields(TypedDict, total=False):
     """What is known of a job beside its id."""
 
     pairs: int
@@ -51,10 +51,10 @@ class Facts(TypedDict, total=False):
     truncated: int
 
 
-def say(
+def log(
     event: Event,
     job_id: str,
-    facts: Facts | None = None,
+    fields: JobFields | None = None,
     *,
     code: str | None = None,
     reason: str | None = None,
@@ -64,32 +64,31 @@ def say(
     The code is that of an error, of the reason for another model, or the state of a job that has
     ended; the reason is for people.
     """
-    facts = facts or {}
+    fields = fields or {}
     level = logging.WARNING if event in _WARNINGS else logging.INFO
-    said = (
-        _told(event, facts)
+    sentence = (
+        _in_words(event, fields)
         + (f" ({code})" if code else "")
         + (f": {' '.join(reason.split())}" if reason else "")
     )
-    fields = {"event": event.value, "job_id": job_id, **facts, "code": code, "reason": reason}
-    known = {name: value for name, value in fields.items() if value is not None}
-    logger.log(level, "Job %s %s%s", job_id, event, said, extra=known)
+    extra = {"event": event.value, "job_id": job_id, **fields, "code": code, "reason": reason}
+    known = {name: value for name, value in extra.items() if value is not None}
+    logger.log(level, "Job %s %s%s", job_id, event, sentence, extra=known)
 
 
-def _told(event: Event, facts: Facts) -> str:
-    """The facts in words."""
-    truncated, attempts = facts.get("truncated"), facts.get("attempts")
+def _in_words(event: Event, fields: JobFields) -> str:
+    truncated, attempts = fields.get("truncated"), fields.get("attempts")
     parts = (
-        _work(event, facts),
+        _work_in_words(event, fields),
         f"{truncated:,} cut" if truncated else "",
         f"attempt {attempts}" if attempts else "",
     )
-    told = ", ".join(filter(None, parts))
-    return f": {told}" if told else ""
+    words = ", ".join(filter(None, parts))
+    return f": {words}" if words else ""
 
 
-def _work(event: Event, facts: Facts) -> str:
-    pairs, model, seconds = facts.get("pairs"), facts.get("model"), facts.get("seconds")
+def _work_in_words(event: Event, fields: JobFields) -> str:
+    pairs, model, seconds = fields.get("pairs"), fields.get("model"), fields.get("seconds")
     words = []
     if pairs is not None:
         words.append(f"{pairs:,} pairs")

@@ -15,7 +15,7 @@ from contract import names
 from contract.errors import InvalidInput
 from worker.monitoring import flower, log_format
 from worker.runtime import pool_kinds  # noqa: F401 (pools checks --pool)
-from worker.runtime.exits import give_up
+from worker.runtime.exits import exit_misconfigured
 from worker.runtime.settings import WorkerSettings
 
 #: Variables that Celery puts before an app's own settings; its options `-b`, `--result-backend`,
@@ -30,7 +30,7 @@ def _load() -> WorkerSettings:
     # Programs import this module to be a worker, or to ask one.
     for name in FOREIGN:
         if os.environ.get(name):
-            give_up(
+            exit_misconfigured(
                 f"Error: {name} is set, by the environment or an option of celery: Celery would use"
                 " it in place of this service's settings. Unset it; the address of Redis is"
                 " RERANKQ_REDIS_URL"
@@ -38,7 +38,7 @@ def _load() -> WorkerSettings:
     try:
         return WorkerSettings.load()
     except InvalidInput as error:
-        give_up(f"Error: {error}")
+        exit_misconfigured(f"Error: {error}")
 
 
 #: What task and children use, read from the environment once.
@@ -47,7 +47,12 @@ settings = _load()
 app = Celery(
     "rerankq.worker",
     include=[
-        *("worker.jobs.tasks", "worker.runtime.pool", "worker.jobs.request", "worker.jobs.sweeper"),
+        *(
+            "worker.jobs.tasks",
+            "worker.runtime.pool",
+            "worker.jobs.child_outcomes",
+            "worker.jobs.sweeper",
+        ),
         "worker.runtime.startup_checks",
     ],
 )

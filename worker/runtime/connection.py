@@ -76,7 +76,7 @@ def store(timeout_s: float) -> JobStore:
     return JobStore(client, records)
 
 
-def patiently(exchange: Exchange[T]) -> T:
+def retry_until_available(exchange: Exchange[T]) -> T:
     """Make the exchange in a child, however long Redis is away.
 
     Scores that cannot be put on record must not become a failure, nor may the time limit's signal
@@ -100,7 +100,7 @@ def patiently(exchange: Exchange[T]) -> T:
                 time.sleep(PAUSE_S)
 
 
-def in_passing(exchange: Exchange[T]) -> T | None:
+def best_effort(exchange: Exchange[T]) -> T | None:
     """Make the exchange in the main process, or go on without; None then."""
     try:
         return store(MAIN_TIMEOUT_S).do(exchange)

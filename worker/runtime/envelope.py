@@ -28,7 +28,7 @@ MAX_BYTES = 64 * 1024
 DELAY = "delay_s"
 
 
-class NotAMessage(ValueError):
+class InvalidMessage(ValueError):
     """What was taken from the queue is not one of our messages."""
 
 
@@ -88,17 +88,17 @@ class _Body(BaseModel):
 def checked(payload: Any, queue: str, max_delay_s: float) -> dict[str, Any]:
     """Return the message `payload` as one of our producers would have sent it to `queue`.
 
-    A message that is tried again waits at most `max_delay_s` from now on. Raises `NotAMessage`.
+    A message that is tried again waits at most `max_delay_s` from now on. Raises `InvalidMessage`.
     """
     _check_task(payload)
     try:
         envelope = _Envelope.model_validate(payload)
         body = _Body.model_validate_json(b'{"content":%b}' % _decoded(envelope.body)).content
     except ValidationError as error:
-        raise NotAMessage(f"{jobs.describe(error)}{_whose(payload)}") from error
+        raise InvalidMessage(f"{jobs.describe(error)}{_whose(payload)}") from error
     (job_id,), counts, _ = body
     if job_id != envelope.headers.id:
-        raise NotAMessage(f"message {envelope.headers.id} is about job {job_id}")
+        raise InvalidMessage(f"message {envelope.headers.id} is about job {job_id}")
     return _anew(envelope.headers, envelope.properties, counts, queue, max_delay_s)
 
 
@@ -106,9 +106,9 @@ def _check_task(payload: Any) -> None:
     try:
         task = payload["headers"]["task"]
     except (LookupError, TypeError) as error:
-        raise NotAMessage("it names no task") from error
+        raise InvalidMessage("it names no task") from error
     if task != names.SCORE_TASK:
-        raise NotAMessage(
+        raise InvalidMessage(
             f"it is for task {visible(repr(task)[:100])}, and this worker runs"
             f" {names.SCORE_TASK} only{_whose(payload)}"
         )
@@ -118,7 +118,7 @@ def _decoded(body: str) -> bytes:
     try:
         return base64.b64decode(body, validate=True)
     except binascii.Error as error:
-        raise NotAMessage(f"body: {error}") from error
+        raise InvalidMessage(f"body: {error}") from error
 
 
 def _whose(payload: Any) -> str:

@@ -9,7 +9,7 @@ from typing import NoReturn
 EXIT_CONFIG = 78
 
 
-def give_up(message: str) -> NoReturn:
+def exit_misconfigured(message: str) -> NoReturn:
     """End the process with a line on standard error.
 
     An error would not do: Celery puts its traceback before it, or logs it and goes on.

@@ -24,7 +24,7 @@ from contract.store import overview
 from worker.engine import load_progress
 from worker.runtime import counters, exit_reason, pool_kinds, restart
 from worker.runtime.app import settings
-from worker.runtime.connection import in_passing, records
+from worker.runtime.connection import best_effort, records
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def _prepare_parent(sender: Any, **_: Any) -> None:
 def _load_models(**_: Any) -> None:
     # Tokenizers have their own thread pool, which would take every core in each child.
     os.environ.setdefault("RAYON_NUM_THREADS", str(_threads))
-    from worker.jobs import scoring
+    from worker.jobs import scoring_plan
 
     _be_the_first_to_go()
     place = getattr(billiard.current_process(), "index", 0)
@@ -74,8 +74,8 @@ def _load_models(**_: Any) -> None:
     exit_reason.began(place, models, _children)
     exit_reason.end_worker(_main_pid)
     try:
-        scoring.scorer_of(settings.cross_encoder_model)
-        scoring.downgrade_model()
+        scoring_plan.scorer_for(settings.cross_encoder_model)
+        scoring_plan.downgrade_model()
     except RerankError as error:
         exit_reason.failed(error, models, _children)
         exit_reason.end_worker(_main_pid)
@@ -87,7 +87,7 @@ def _load_models(**_: Any) -> None:
     else:
         load_progress.say("")
         exit_reason.loaded(place)
-        in_passing(overview.count(records, counters.take()))
+        best_effort(overview.count(records, counters.take()))
 
 
 @inspect_command()

@@ -11,7 +11,7 @@ from typing import Any
 from celery import concurrency, signals
 from celery.concurrency import prefork, solo, thread
 
-from worker.runtime.exits import give_up
+from worker.runtime.exits import exit_misconfigured
 
 _KINDS = (prefork.TaskPool, thread.TaskPool, solo.TaskPool)
 
@@ -27,13 +27,15 @@ def _check(options: dict[str, Any], conf: Any, **_: Any) -> None:
     """End the process with a line if it cannot score in the pool that was asked for."""
     kind = kind_of(options.get("pool") or options.get("pool_cls") or conf.worker_pool)
     if not issubclass(kind, _KINDS):
-        give_up(
+        exit_misconfigured(
             f"Error: --pool {kind.__module__.rpartition('.')[2]} cannot be used: a model that"
             " scores would hold up everything else in the process, its lease on the job included."
             " Use prefork (the default), threads or solo"
         )
     if options.get("autoscale") and not issubclass(kind, prefork.TaskPool):
-        give_up("Error: --autoscale needs --pool prefork: this pool has no children to add")
+        exit_misconfigured(
+            "Error: --autoscale needs --pool prefork: this pool has no children to add"
+        )
 
 
 def processes(kind: type, concurrency: int) -> int:

@@ -33,7 +33,7 @@ LONGEST_PAUSE_S = 300
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1)
 
 
-class Keeper:
+class RestartSupervisor:
     """Runs the command until it ends well, or for a reason that no pause mends, or is told to."""
 
     def __init__(self, command: Sequence[str], pauses_s: Iterable[float]) -> None:
@@ -94,4 +94,4 @@ def _say_killed(pause_s: float) -> None:
 
 def main() -> int:
     """Run the command that the arguments name; return its exit code."""
-    return Keeper(sys.argv[1:], pauses_s()).run()
+    return RestartSupervisor(sys.argv[1:], pauses_s()).run()

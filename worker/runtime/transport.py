@@ -23,7 +23,7 @@ from redis.exceptions import ResponseError
 
 from worker.runtime import envelope
 from worker.runtime.app import settings
-from worker.runtime.envelope import NotAMessage
+from worker.runtime.envelope import InvalidMessage
 
 logger = logging.getLogger(__name__)
 
@@ -55,15 +55,15 @@ class Message(virtual.Message):
         try:
             # Kombu would unpack it before anybody looks at it, to whatever size.
             if payload["headers"].get("compression") is not None:
-                raise NotAMessage("it is compressed, which ours are not")
+                raise InvalidMessage("it is compressed, which ours are not")
             super().__init__(payload, channel=channel, **kwargs)
             _ = self.delivery_info["exchange"], self.delivery_info["routing_key"]
             # Kombu files it under the one, and notes in the other that it is delivered again.
             sound = isinstance(self.delivery_tag, str) and isinstance(payload["headers"], dict)
         except MALFORMED as error:
-            raise NotAMessage(repr(error)) from error
+            raise InvalidMessage(repr(error)) from error
         if not sound:
-            raise NotAMessage("its delivery tag is no string, or its headers are no object")
+            raise InvalidMessage("its delivery tag is no string, or its headers are no object")
 
 
 class QoS(redis.QoS):
@@ -104,7 +104,7 @@ class _PubSub(PubSub):
         response = super().parse_response(*args, **kwargs)  # type: ignore[no-untyped-call]
         data = response[-1] if response else None
         if isinstance(data, bytes) and len(data) > MAX_BROADCAST_BYTES:
-            raise NotAMessage(f"it has more than {MAX_BROADCAST_BYTES:,} bytes")
+            raise InvalidMessage(f"it has more than {MAX_BROADCAST_BYTES:,} bytes")
         return response
 
 
@@ -114,7 +114,7 @@ class _Client(Redis):
     def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
         response = super().parse_response(connection, command_name, **options)  # type: ignore[no-untyped-call]
         if command_name == "BRPOP" and response and len(response[1]) > envelope.MAX_BYTES:
-            raise NotAMessage(f"it has {len(response[1]):,} bytes, ours less than 2,000")
+            raise InvalidMessage(f"it has {len(response[1]):,} bytes, ours less than 2,000")
         return response
 
     def pubsub(self, **options: Any) -> _PubSub:

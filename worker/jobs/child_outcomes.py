@@ -13,12 +13,12 @@ from contract.errors import TimeLimitExceeded
 from contract.store import attempts
 from worker.jobs import leases
 from worker.monitoring import job_log
-from worker.monitoring.job_log import Event, Facts
+from worker.monitoring.job_log import Event, JobFields
 from worker.runtime.app import settings
-from worker.runtime.connection import in_passing, records
+from worker.runtime.connection import best_effort, records
 
 
-class ScoreRequest(Request):
+class ChildOutcomeRequest(Request):
     """A message that a child works on, or is about to."""
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
@@ -29,11 +29,11 @@ class ScoreRequest(Request):
         error = TimeLimitExceeded(
             f"killed after the hard time limit of {settings.time_limit_s} s (RERANKQ_TIME_LIMIT_S)"
         )
-        status = in_passing(records.status(self.id))
+        status = best_effort(records.status(self.id))
         failure = jobs.Failure.of(self.id, error, status.attempts if status else 0)
-        if in_passing(records.finish(failure, self._owner, dead_letter=error.dead_letter)):
-            facts = _facts(status) | {"seconds": timeout}
-            job_log.say(Event.FAILED, self.id, facts, code=error.code, reason=str(error))
+        if best_effort(records.finish(failure, self._owner, dead_letter=error.dead_letter)):
+            fields = _fields(status) | {"seconds": timeout}
+            job_log.log(Event.FAILED, self.id, fields, code=error.code, reason=str(error))
 
     def on_failure(
         self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False
@@ -41,27 +41,27 @@ class ScoreRequest(Request):
         """The child was killed by another: the next attempt need not wait for its lease to end."""
         error = getattr(exc_info.exception, "exc", exc_info.exception)
         if isinstance(error, WorkerLostError | SystemExit) and self.worker_pid:
-            released = in_passing(attempts.release(records, self.id, self._owner, died=True))
+            released = best_effort(attempts.release(records, self.id, self._owner, died=True))
             # Not of a job that had ended, but also if Redis is away.
             if released is not False:
-                status = in_passing(records.status(self.id)) if released else None
+                status = best_effort(records.status(self.id)) if released else None
                 reason = f"its process {self.worker_pid} was killed"
                 code = jobs.WORKER_DIED
-                job_log.say(Event.INTERRUPTED, self.id, _facts(status), code=code, reason=reason)
+                job_log.log(Event.INTERRUPTED, self.id, _fields(status), code=code, reason=reason)
         return super().on_failure(exc_info, send_failed_event, return_ok)
 
     @property
     def _owner(self) -> str:
-        return leases.owner(self.hostname, self.worker_pid)
+        return leases.token_prefix(self.hostname, self.worker_pid)
 
 
 @signals.task_revoked.connect
 def _record_revoked(request: Any, **_: Any) -> None:
     """A job that was revoked in Flower is cancelled: no worker will take it."""
-    status = in_passing(records.status(request.id))
-    if status is not None and in_passing(records.finish(jobs.cancellation(status, "revoked"))):
-        job_log.say(Event.CANCELLED, request.id, _facts(status), reason="revoked")
+    status = best_effort(records.status(request.id))
+    if status is not None and best_effort(records.finish(jobs.cancellation(status, "revoked"))):
+        job_log.log(Event.CANCELLED, request.id, _fields(status), reason="revoked")
 
 
-def _facts(status: jobs.JobStatus | None) -> Facts:
+def _fields(status: jobs.JobStatus | None) -> JobFields:
     return {"pairs": status.pairs, "attempts": status.attempts} if status else {}

@@ -38,7 +38,7 @@ class Plan:
     instead: str | None
 
 
-def scorer_of(model: str) -> Scorer:
+def scorer_for(model: str) -> Scorer:
     """Return the scorer of `model` in this child, loaded once. Raises `ModelUnavailable`.
 
     The default model has to read as many tokens as `max_length` says; others, up to their own
@@ -70,7 +70,7 @@ def downgrade_model() -> str | None:
     if name is None:
         return None
     try:
-        scorer_of(name)
+        scorer_for(name)
     except errors.ModelUnavailable as error:
         if settings.downgrade_is_chosen:
             raise
@@ -105,9 +105,9 @@ def job_of(job_id: str, started: Started) -> jobs.Job:
 
 def result(job: jobs.Job, how: Plan, started: Started, lease: Lease) -> jobs.JobResult:
     """Score the job. Raises `ScoringError`, `OutOfMemory`, `TimeLimitExceeded` or `Superseded`."""
-    scorer = scorer_of(how.model)
+    scorer = scorer_for(how.model)
     pairs = [(each.query, candidate.text) for each in job.requests for candidate in each.candidates]
-    with lease.turn():
+    with lease.scoring_slot():
         scores = scorer.score_counted(pairs, lease.check, careful=how.careful)
     rankings = _rankings(job, scores)
     return jobs.JobResult(
