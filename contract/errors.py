@@ -131,11 +131,11 @@ class ClientUnusable(RerankError, RuntimeError):
 
 
 class JobSplit(RerankError):
-    """Other jobs stand for the job, which `how` tells; clients merge their results."""
+    """Other jobs stand for the job, which `split` names; clients merge their results."""
 
     code = "job_split"
 
-    how: Split
+    split: Split
 
 
 class MixedModels(RerankError):

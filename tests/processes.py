@@ -32,6 +32,12 @@ def wait_until(condition: Callable[[], bool], what: str, within_s: float = PATIE
         time.sleep(0.05)
 
 
+def environment(**settings: str) -> dict[str, str]:
+    """Return the variables of this process with these settings, and no others of the machine."""
+    ours = ("RERANKQ_", "CROSS_ENCODER_", "SENTENCE_TRANSFORMERS_")
+    return {name: each for name, each in os.environ.items() if not name.startswith(ours)} | settings
+
+
 @contextmanager
 def celery(
     *arguments: str, log: Path, environment: Mapping[str, str]

@@ -336,7 +336,7 @@ def _read_split(split: bytes | None) -> jobs.Split | None:
 
 def _stands_for_others(how: jobs.Split) -> JobSplit:
     error = JobSplit(f"job {how.job_id} stands for {', '.join(how.part_ids)}")
-    error.how = how
+    error.split = how
     return error
 
 

@@ -13,7 +13,7 @@ from contract import errors, jobs, limits
 from contract.settings import Settings
 from producer.cli import common, terminal
 from producer.client.blocking import RerankClient
-from producer.client.waiting import SAY_EVERY_S
+from producer.client.waiting import REPORT_INTERVAL_S
 
 
 @click.group(epilog=common.EPILOG)
@@ -148,7 +148,7 @@ class _Batch:
             return
         self.done += 1
         terminal.print_line(job_id)
-        if time.monotonic() - self._said_at >= SAY_EVERY_S:
+        if time.monotonic() - self._said_at >= REPORT_INTERVAL_S:
             self.report()
 
     def report(self) -> None:

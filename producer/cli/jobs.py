@@ -10,7 +10,7 @@ from contract import errors, jobs, names
 from contract.settings import Settings
 from producer.cli import common, terminal
 from producer.client.blocking import RerankClient
-from producer.client.waiting import SAY_EVERY_S, Wait
+from producer.client.waiting import REPORT_INTERVAL_S, Deadline
 from producer.files import conflicts
 from producer.formats import readers
 
@@ -103,19 +103,19 @@ def cancel(settings: Settings, job_id: str) -> None:
 
 def _await(client: RerankClient, job_id: str, wait_s: float) -> jobs.JobResult:
     """Return the job's result. Raises as `RerankClient.result`."""
-    wait = Wait(wait_s, terminal.print_notice)
+    deadline = Deadline(wait_s, terminal.print_notice)
     quiet_s = QUIET_S
     while True:
         try:
-            return client.result(job_id, timeout=min(wait.left_s, quiet_s))
+            return client.result(job_id, timeout=min(deadline.remaining_s, quiet_s))
         except errors.ResultTimeout:
             state = client.status(job_id).state
-            if wait.is_over:
+            if deadline.expired:
                 raise errors.ResultTimeout(
                     f"job {job_id} is still {state} after {wait_s:g} s"
                 ) from None
-            wait.explain(f"job {job_id} is {state}")
-            quiet_s = SAY_EVERY_S
+            deadline.explain(f"job {job_id} is {state}")
+            quiet_s = REPORT_INTERVAL_S
 
 
 def _show_result(

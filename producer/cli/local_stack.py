@@ -19,7 +19,7 @@ from typing import Self
 from contract.errors import NoWorker, RerankError
 from contract.settings import Settings
 from producer.client.blocking import RerankClient
-from producer.client.waiting import SAY_EVERY_S, Wait
+from producer.client.waiting import REPORT_INTERVAL_S, Deadline
 
 #: A worker imports torch and loads its model in this time, or something is wrong.
 START_S = 180.0
@@ -179,16 +179,16 @@ class LocalStack:
         )
 
     def _wait(self, name: str, ready: Callable[[], bool]) -> None:
-        wait = Wait(START_S, self._say)
+        deadline = Deadline(START_S, self._say)
         while not ready():
             self.check()
-            if wait.is_over:
+            if deadline.expired:
                 raise NoWorker(
                     f"{name} is not ready after {START_S:g} s{self._doing(name)}:\n"
                     f"{self._reason(name)}"
                 )
-            if wait.elapsed_s > SAY_EVERY_S:
-                wait.explain(f"{name} is starting{self._doing(name)}")
+            if deadline.elapsed_s > REPORT_INTERVAL_S:
+                deadline.explain(f"{name} is starting{self._doing(name)}")
             time.sleep(0.1)
 
     def _doing(self, name: str) -> str:
@@ -197,10 +197,10 @@ class LocalStack:
     def _stop(self, name: str, stop_s: float) -> None:
         process = self._processes.pop(name)
         process.terminate()
-        wait = Wait(stop_s, self._say)
-        while process.poll() is None and not wait.is_over:
-            if wait.elapsed_s > SAY_EVERY_S:
-                wait.explain(f"{name} finishes what it is doing")
+        deadline = Deadline(stop_s, self._say)
+        while process.poll() is None and not deadline.expired:
+            if deadline.elapsed_s > REPORT_INTERVAL_S:
+                deadline.explain(f"{name} finishes what it is doing")
             time.sleep(0.1)
         process.kill()  # which does nothing to one that has ended
         process.wait()

@@ -27,7 +27,7 @@ from contract.settings import Settings
 from contract.store import dead_letters, overview
 from contract.store.connection import AsyncJobStore, closed, connection_options
 from contract.store.records import Exchange, Records
-from producer.client import preparing, splitting
+from producer.client import merging, preparing, splitting
 from producer.client.blocking import tell, timed_out
 from producer.client.publishing import Publisher
 from producer.client.subscription import Waits
@@ -212,7 +212,7 @@ class AsyncRerankClient:
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         ended = await self._waits.outcome(job_id, timeout)
         if isinstance(ended, JobSplit):
-            ended = await self._of_parts(ended.how, deadline)
+            ended = await self._of_parts(ended.split, deadline)
         if ended is None:
             raise timed_out(await self.status(job_id), timeout)
         return jobs.result_of(ended)
@@ -236,13 +236,13 @@ class AsyncRerankClient:
                     await self._give_up(how)
                     if isinstance(ended, RerankError):
                         return ended
-                    return splitting.failure(how, part_id, ended)
+                    return merging.merge_failure(how, part_id, ended)
                 results[part_id] = ended
         finally:
             for each in waits:
                 each.cancel()
         in_order = [results[part_id] for part_id in how.part_ids]
-        return await self._in_thread(splitting.merge, how, in_order)
+        return await self._in_thread(merging.merge_results, how, in_order)
 
     async def _give_up(self, how: jobs.Split) -> None:
         """See `RerankClient._give_up`."""
@@ -289,7 +289,7 @@ class AsyncRerankClient:
         self, job: jobs.Job, mixed: MixedModels, priority: int, timeout_s: float | None
     ) -> jobs.JobResult:
         """See `RerankClient._downgraded`."""
-        again = splitting.downgraded(job, mixed, self.settings, jobs.new_job_id())
+        again = merging.with_smaller_model(job, mixed, self.settings, jobs.new_job_id())
         try:
             await self.submit_job(again, priority=priority)
             result = await self.result(again.id, timeout_s)
@@ -297,7 +297,7 @@ class AsyncRerankClient:
             await self._withdraw(error, [again.id])
             raise
         await self.forget(again.id)
-        return splitting.as_downgraded(result, job.id, mixed)
+        return merging.as_downgraded(result, job.id, mixed)
 
     @overload
     async def status(self, job_id: str) -> jobs.JobStatus: ...
@@ -311,7 +311,7 @@ class AsyncRerankClient:
             if not isinstance(found, jobs.Split):
                 return found
             of_parts = [await self._do(self._records.status(each)) for each in found.part_ids]
-            return splitting.status(found, of_parts)
+            return merging.merge_statuses(found, of_parts)
         return await self._do(overview.status(self._records, await self.workers()))
 
     async def cancel(self, job_id: str) -> bool:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import Any, Self, overload
-
-import redis
 
 from contract import jobs, names
 from contract.errors import (
@@ -22,14 +20,12 @@ from contract.errors import (
 )
 from contract.settings import Settings
 from contract.store import dead_letters, overview
-from contract.store.connection import JobStore, connect, connect_subscribers, translate
+from contract.store.connection import JobStore, connect, connect_subscribers
 from contract.store.records import Records
-from producer.client import preparing, splitting
+from producer.client import merging, preparing, splitting
 from producer.client.dead_letters import DeadLetters
 from producer.client.publishing import Publisher
-
-#: Publish/subscribe may lose a message; the outcomes themselves are read this often.
-POLL_S = 2.0
+from producer.client.watch import Watch
 
 
 class RerankClient:
@@ -164,7 +160,7 @@ class RerankClient:
         with self.watch() as watch:
             outcome = watch.any_of([job_id], timeout).get(job_id)
             if isinstance(outcome, JobSplit):
-                outcome = self._of_parts(watch, outcome.how, deadline)
+                outcome = self._of_parts(watch, outcome.split, deadline)
         if outcome is None:
             raise timed_out(self.status(job_id), timeout)
         return jobs.result_of(outcome)
@@ -182,9 +178,9 @@ class RerankClient:
                     self._give_up(how)
                     if isinstance(ended, RerankError):
                         return ended
-                    return splitting.failure(how, part_id, ended)
+                    return merging.merge_failure(how, part_id, ended)
                 results[part_id] = ended
-        return splitting.merge(how, [results[each] for each in how.part_ids])
+        return merging.merge_results(how, [results[each] for each in how.part_ids])
 
     def _give_up(self, how: jobs.Split) -> None:
         """Cancel all parts of a job of which one has failed; none can be retried by itself."""
@@ -235,7 +231,7 @@ class RerankClient:
         self, job: jobs.Job, mixed: MixedModels, priority: int, timeout: float | None
     ) -> jobs.JobResult:
         """Have all of a job scored by the model that scored some of its parts."""
-        again = splitting.downgraded(job, mixed, self.settings, jobs.new_job_id())
+        again = merging.with_smaller_model(job, mixed, self.settings, jobs.new_job_id())
         try:
             self.submit_job(again, priority=priority)
             result = self.result(again.id, timeout)
@@ -243,7 +239,7 @@ class RerankClient:
             self._withdraw(error, [again.id])
             raise
         self.forget(again.id)
-        return splitting.as_downgraded(result, job.id, mixed)
+        return merging.as_downgraded(result, job.id, mixed)
 
     @overload
     def status(self, job_id: str) -> jobs.JobStatus: ...
@@ -259,7 +255,7 @@ class RerankClient:
             if not isinstance(found, jobs.Split):
                 return found
             of_parts = [self._store.do(self._records.status(each)) for each in found.part_ids]
-            return splitting.status(found, of_parts)
+            return merging.merge_statuses(found, of_parts)
         return self._store.do(overview.status(self._records, self.workers()))
 
     def cancel(self, job_id: str) -> bool:
@@ -340,64 +336,6 @@ class RerankClient:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-class Watch:
-    """Waits for jobs to end: subscribe, then read once, then slow reading as the net under it."""
-
-    def __init__(self, client: redis.Redis, store: JobStore) -> None:
-        self._store = store
-        self._pubsub: Any = client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
-        self._read_once: set[str] = set()
-
-    def any_of(self, job_ids: Collection[str], timeout: float | None) -> dict[str, jobs.Ended]:
-        """The outcomes of those of `job_ids` that have ended, as soon as there is one.
-
-        Empty after `timeout` seconds (None: never). Raises `RedisUnavailable`.
-        """
-        deadline = math.inf if timeout is None else time.monotonic() + timeout
-        ask = [job_id for job_id in job_ids if job_id not in self._read_once]
-        read_all_at = time.monotonic() + POLL_S
-        while not (found := self._read(ask)):
-            now = time.monotonic()
-            if now >= deadline:
-                return {}
-            if now >= read_all_at:
-                ask, read_all_at = list(job_ids), now + POLL_S
-                continue
-            ended = self._next_done(min(read_all_at, deadline) - now)
-            ask = [ended] if ended is not None and ended in job_ids else []
-        return found
-
-    def _read(self, job_ids: list[str]) -> dict[str, jobs.Ended]:
-        if not job_ids:
-            return {}
-        found = self._store.do(self._store.records.outcomes(job_ids))
-        self._read_once.update(job_ids)
-        self._read_once.difference_update(found)
-        return found
-
-    def _next_done(self, timeout_s: float) -> str | None:
-        try:
-            message = self._pubsub.get_message(timeout=timeout_s)
-        except redis.RedisError as error:
-            raise self._unavailable(error) from error
-        self._store.check_open()
-        return message["data"].decode(errors="replace") if message else None
-
-    def _unavailable(self, error: redis.RedisError) -> RedisUnavailable:
-        return translate(error, self._store.records.settings)
-
-    def __enter__(self) -> Self:
-        self._store.check_open()
-        try:
-            self._pubsub.subscribe(self._store.records.keys.done)
-        except redis.RedisError as error:
-            raise self._unavailable(error) from error
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pubsub.close()
 
 
 def tell(error: BaseException, submitted: Sequence[str]) -> None:

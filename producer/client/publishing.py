@@ -19,7 +19,7 @@ from contract import jobs, names
 from contract.errors import RedisUnavailable
 from contract.settings import Settings
 from contract.store.connection import POOL_WAIT_S, closed, translate
-from producer.client.single_flight import Shared
+from producer.client.single_flight import SingleFlight
 
 #: Connections that publish. They are busy for a millisecond or two for each message.
 MAX_CONNECTIONS = 10
@@ -91,7 +91,7 @@ class _Sender:
         self._queue = names.Keys(settings.namespace).queue
         self._app = _app(settings)
         self._connections = _Connections(self._connect, settings)
-        self._asked = Shared[tuple[str, ...]](f"workers on {settings.redis_location}")
+        self._asked = SingleFlight[tuple[str, ...]](f"workers on {settings.redis_location}")
 
     def send(self, job: jobs.Job, priority: int) -> None:
         with self._connections.lent() as connection:

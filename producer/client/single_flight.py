@@ -13,7 +13,7 @@ from contract.errors import RedisUnavailable
 T = TypeVar("T")
 
 
-class Shared(Generic[T]):
+class SingleFlight(Generic[T]):
     """Has one of several simultaneous askers ask, and gives its answer to all of them.
 
     An answer, or the error in place of it, is given to later askers too for `fresh_s` seconds.

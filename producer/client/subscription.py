@@ -14,7 +14,7 @@ from contract import jobs
 from contract.errors import ClientUnusable, RedisUnavailable
 from contract.store.connection import translate
 from contract.store.records import Exchange, Records
-from producer.client.blocking import POLL_S
+from producer.client.watch import POLL_S
 
 T = TypeVar("T")
 

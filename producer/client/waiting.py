@@ -1,4 +1,4 @@
-"""Waits of the command line. Each of them has a bound, and says why it goes on while it lasts."""
+"""Bounded waits for Redis, for workers and for progress, which report why they go on."""
 
 from __future__ import annotations
 
@@ -11,84 +11,84 @@ from producer.client.blocking import RerankClient
 
 T = TypeVar("T")
 
-#: Between two attempts.
-PAUSE_S = 1.0
-#: Between two lines about one wait.
-SAY_EVERY_S = 10.0
+#: Seconds between two attempts.
+RETRY_INTERVAL_S = 1.0
+#: Seconds between two reports about one wait.
+REPORT_INTERVAL_S = 10.0
 
 
-class Wait:
-    """A wait of at most `at_most_s` seconds since its start, or since the last `restart`."""
+class Deadline:
+    """Expires `timeout_s` seconds after its start, or after the last `restart`."""
 
-    def __init__(self, at_most_s: float, say: Callable[[str], object]) -> None:
-        self.at_most_s = at_most_s
-        self._say = say
+    def __init__(self, timeout_s: float, report: Callable[[str], object]) -> None:
+        self.timeout_s = timeout_s
+        self._report = report
         self._began = time.monotonic()
-        self._said_at: float | None = None
+        self._reported_at: float | None = None
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds that it has lasted."""
+        """Seconds since the start, or since the last `restart`."""
         return time.monotonic() - self._began
 
     @property
-    def left_s(self) -> float:
-        """Seconds that it may still last, at least 0."""
-        return max(0.0, self.at_most_s - self.elapsed_s)
+    def remaining_s(self) -> float:
+        """Seconds that are left, at least 0."""
+        return max(0.0, self.timeout_s - self.elapsed_s)
 
     @property
-    def is_over(self) -> bool:
-        """Whether the bound is reached."""
-        return self.left_s == 0.0
+    def expired(self) -> bool:
+        """Whether no time is left."""
+        return self.remaining_s == 0.0
 
     def explain(self, why: str) -> None:
-        """Say why it goes on, unless that was said within the last `SAY_EVERY_S` seconds."""
+        """Report why the wait goes on, at most once in `REPORT_INTERVAL_S` seconds."""
         now = time.monotonic()
-        if self._said_at is None or now - self._said_at >= SAY_EVERY_S:
-            self._said_at = now
-            self._say(f"waiting ({self.elapsed_s:.0f} s of at most {self.at_most_s:g} s): {why}")
+        if self._reported_at is None or now - self._reported_at >= REPORT_INTERVAL_S:
+            self._reported_at = now
+            self._report(f"waiting ({self.elapsed_s:.0f} s of at most {self.timeout_s:g} s): {why}")
 
     def restart(self) -> None:
-        """Begin anew, because there was progress."""
+        """Start again from zero, because there was progress."""
         self._began = time.monotonic()
 
 
-class Patience:
-    """Repeats a call for up to `wait_s` seconds while Redis does not answer, or refuses."""
+class RetryWhileUnavailable:
+    """Repeats a call that raises `RedisUnavailable`, for up to `timeout_s` seconds."""
 
-    def __init__(self, wait_s: float, say: Callable[[str], object]) -> None:
-        self._wait_s = wait_s
-        self._say = say
+    def __init__(self, timeout_s: float, report: Callable[[str], object]) -> None:
+        self._timeout_s = timeout_s
+        self._report = report
 
     def __call__(self, call: Callable[[], T]) -> T:
-        """Return what `call` returns. Raises `RedisUnavailable` in the end, and what it raises."""
-        wait: Wait | None = None
+        """Return what `call` returns; raise what it raises, `RedisUnavailable` at the end only."""
+        deadline: Deadline | None = None
         while True:
             try:
                 return call()
             except RedisUnavailable as error:
-                wait = wait or Wait(self._wait_s, self._say)
-                if wait.is_over:
+                deadline = deadline or Deadline(self._timeout_s, self._report)
+                if deadline.expired:
                     raise
-                wait.explain(str(error))
+                deadline.explain(str(error))
             pause()
 
 
 def require_worker(
-    client: RerankClient, wait_s: float, say: Callable[[str], object] = lambda _: None
+    client: RerankClient, timeout_s: float, report: Callable[[str], object] = lambda _: None
 ) -> None:
-    """Raise `NoWorker` unless a worker answers within `wait_s` seconds."""
-    wait = Wait(wait_s, say)
+    """Raise `NoWorker` unless a worker answers within `timeout_s` seconds."""
+    deadline = Deadline(timeout_s, report)
     location = client.settings.redis_location
     while not client.workers(timeout_s=1.0, at_most=1):
-        if wait.is_over:
+        if deadline.expired:
             raise NoWorker(
                 f"no worker answers on {location}: start one with `celery -A worker worker`, or"
                 " check its RERANKQ_REDIS_URL and RERANKQ_NAMESPACE"
             )
-        wait.explain(f"no worker answers on {location}")
+        deadline.explain(f"no worker answers on {location}")
 
 
 def pause() -> None:
-    """Let a while pass before the next attempt."""
-    time.sleep(PAUSE_S)
+    """Sleep until the next attempt is due."""
+    time.sleep(RETRY_INTERVAL_S)

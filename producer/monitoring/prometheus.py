@@ -14,7 +14,7 @@ from typing import Any
 from contract import metrics
 from contract.errors import RerankError
 from contract.jobs import JobState, QueueStatus
-from producer.client.single_flight import Shared
+from producer.client.single_flight import SingleFlight
 from producer.monitoring import http_server
 
 try:
@@ -91,7 +91,7 @@ def serve(read: Callable[[], QueueStatus], address: str, port: int) -> tuple[Any
     Scrapes within `FRESH_S` share one answer. A Redis that is away is no error:
     `rerankq_redis_up` is 0, and the rest is missing. Raises `OSError` if it cannot listen.
     """
-    shared: Shared[QueueStatus] = Shared("metrics", FRESH_S)
+    shared: SingleFlight[QueueStatus] = SingleFlight("metrics", FRESH_S)
     service = _Service(lambda: shared.get(None, read, READ_S), strict=False)
     return http_server.serve(make_wsgi_app(_registry(service)), address, port)
 

@@ -20,9 +20,10 @@ from contract.errors import (
     ResultExpired,
     ResultTimeout,
 )
-from producer.client import splitting
-from producer.client.blocking import RerankClient, Watch
-from producer.client.waiting import Patience, Wait, pause, require_worker
+from producer.client import merging, splitting
+from producer.client.blocking import RerankClient
+from producer.client.waiting import Deadline, RetryWhileUnavailable, pause, require_worker
+from producer.client.watch import Watch
 from producer.rescore.journal import Journal
 from producer.rescore.progress import Tally
 
@@ -63,10 +64,10 @@ class _Whole:
 
     def merged(self) -> jobs.JobResult:
         """Return the result of the whole. Raises `MixedModels`."""
-        result = splitting.merge(self.how, [self.results[each] for each in self.how.part_ids])
+        result = merging.merge_results(self.how, [self.results[each] for each in self.how.part_ids])
         if self.mixed is None:
             return result
-        return splitting.as_downgraded(result, self.job.id, self.mixed)
+        return merging.as_downgraded(result, self.job.id, self.mixed)
 
 
 @dataclass(frozen=True)
@@ -105,9 +106,9 @@ class Window:
         self._options = options
         self._progress = progress
         self._say = say
-        self._patiently = Patience(options.redis_wait_s, say)
+        self._patiently = RetryWhileUnavailable(options.redis_wait_s, say)
         #: Since the last job was accepted, or ended.
-        self._idle = Wait(options.max_wait_s, say)
+        self._idle = Deadline(options.max_wait_s, say)
         self._in_flight: dict[str, _Sending] = {}
         #: To be sent again, or as parts of what has to be scored by another model.
         self._lost: deque[_Sending] = deque()
@@ -185,7 +186,7 @@ class Window:
 
     def _await_room(self, refusal: Overloaded) -> None:
         """Let a while pass: what others have queued gets less as long as there are workers."""
-        if self._idle.is_over:
+        if self._idle.expired:
             raise refusal
         self._idle.explain(str(refusal))
         self._progress(self.tally)
@@ -215,15 +216,15 @@ class Window:
             f" {service.queue_depth:,} messages are on the queue,"
             f" {service.in_flight:,} jobs are being scored"
         )
-        if self._idle.is_over:
-            raise ResultTimeout(f"no result within {self._idle.at_most_s:g} s (--max-wait): {why}")
+        if self._idle.expired:
+            raise ResultTimeout(f"no result within {self._idle.timeout_s:g} s (--max-wait): {why}")
         self._idle.explain(why)
 
     def _any_ended(self) -> dict[str, jobs.Ended]:
         try:
             if self._watch is None:
                 self._watch = self._client.watch().__enter__()
-            return self._watch.any_of(self._in_flight, min(QUIET_S, self._idle.left_s))
+            return self._watch.any_of(self._in_flight, min(QUIET_S, self._idle.remaining_s))
         except RedisUnavailable:
             self.close()  # its connection may be lost, and with it the subscription
             raise
@@ -254,7 +255,7 @@ class Window:
     ) -> Sequence[str]:
         whole.sent_ids.append(sending.id)
         if isinstance(ended, jobs.Failure):
-            self._record(whole.job, splitting.failure(whole.how, sending.job.id, ended))
+            self._record(whole.job, merging.merge_failure(whole.how, sending.job.id, ended))
         else:
             whole.results[sending.job.id] = ended
             if not whole.is_complete:
@@ -276,7 +277,7 @@ class Window:
             self._record(whole.job, whole.merged())
         except MixedModels as mixed:
             try:
-                again = splitting.downgraded(
+                again = merging.with_smaller_model(
                     whole.job, mixed, self._client.settings, f"{whole.job.id}.all"
                 )
             except MixedModels:

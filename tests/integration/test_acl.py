@@ -13,7 +13,7 @@ from contract.errors import Overloaded, RedisUnavailable
 from contract.settings import Settings
 from producer.client.blocking import RerankClient
 from tests import acl
-from tests.integration.parts import DOCUMENTS, QUERY
+from tests.integration.sample_records import DOCUMENTS, QUERY
 
 KEYS = names.Keys("rerankq")
 QUEUE = KEYS.queue_list(names.PRIORITY_SINGLE)

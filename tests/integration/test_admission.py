@@ -16,16 +16,9 @@ from contract.store.connection import JobStore
 from contract.store.records import Records
 from producer.client.blocking import RerankClient
 from tests.embedded_redis import embedded_redis
-from tests.integration.parts import (
-    DOCUMENTS,
-    QUERY,
-    begin,
-    failure_of,
-    job,
-    keys_of,
-    messages,
-    result_of,
-)
+from tests.integration.redis_state import keys_of, messages
+from tests.integration.sample_records import DOCUMENTS, QUERY, failure_of, job, result_of
+from tests.integration.stand_ins import begin
 
 
 def changed(store: JobStore, **limits: int) -> Records:

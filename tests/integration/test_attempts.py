@@ -13,7 +13,8 @@ from contract.store import attempts
 from contract.store.attempts import Started, Verdict
 from contract.store.connection import JobStore
 from contract.store.records import Records
-from tests.integration.parts import PATIENCE_S, failure_of, job, keys_of, result_of
+from tests.integration.redis_state import PATIENCE_S, keys_of
+from tests.integration.sample_records import failure_of, job, result_of
 from tests.processes import wait_until
 
 #: A lease that is there for as long as a test takes, and one that is soon gone.

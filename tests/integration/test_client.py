@@ -25,24 +25,16 @@ from contract.settings import Settings
 from contract.store.connection import JobStore
 from producer.client import preparing
 from producer.client.blocking import RerankClient
-from tests.integration.parts import (
-    DOCUMENTS,
+from tests.integration.redis_state import (
     PATIENCE_S,
-    QUERY,
     await_subscribers,
-    begin,
-    busy_channel,
-    failure_of,
-    job,
     keys_of,
     messages,
     payload,
-    play_worker,
-    request,
-    result_of,
     subscribers,
-    unheard,
 )
+from tests.integration.sample_records import DOCUMENTS, QUERY, failure_of, job, request, result_of
+from tests.integration.stand_ins import begin, busy_channel, play_worker, unheard
 from tests.processes import wait_until
 
 

@@ -14,7 +14,9 @@ from contract.settings import Settings
 from contract.store import attempts, dead_letters, overview
 from contract.store.connection import JobStore
 from contract.store.records import Records
-from tests.integration.parts import begin, failure_of, job, keys_of, payload, result_of
+from tests.integration.redis_state import keys_of, payload
+from tests.integration.sample_records import failure_of, job, result_of
+from tests.integration.stand_ins import begin
 
 
 @pytest.fixture

@@ -18,8 +18,10 @@ from contract.store.records import Records
 from producer.cli import common, main
 from producer.client.asynchronous import AsyncRerankClient
 from producer.client.blocking import RerankClient
-from tests.integration.parts import DOCUMENTS, QUERY, begin, failure_of, job, messages, payload
-from tests.integration.parts import result_of as some_result
+from tests.integration.redis_state import messages, payload
+from tests.integration.sample_records import DOCUMENTS, QUERY, failure_of, job
+from tests.integration.sample_records import result_of as some_result
+from tests.integration.stand_ins import begin
 from tests.integration.test_rescore import Worker, result_of
 
 SAID = (

@@ -12,7 +12,8 @@ import pytest
 import redis
 
 from contract.settings import Settings
-from tests.integration.parts import environment, messages
+from tests.integration.redis_state import messages
+from tests.processes import environment
 
 LOOK = """
 import gc, json, locale, logging, multiprocessing, os, signal, socket, sys, threading, warnings

@@ -19,7 +19,9 @@ import redis
 from contract.settings import Settings
 from contract.store.connection import JobStore
 from contract.store.records import Records
-from tests.integration.parts import environment, job, keys_of
+from tests.integration.redis_state import keys_of
+from tests.integration.sample_records import job
+from tests.processes import environment
 
 DRIVER = """
 import json, os, sys, threading

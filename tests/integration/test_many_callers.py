@@ -21,17 +21,11 @@ from contract.store.connection import JobStore, connect
 from contract.store.records import Exchange, Records
 from producer.client import publishing
 from producer.client.blocking import RerankClient
-from producer.client.single_flight import Shared
+from producer.client.single_flight import SingleFlight
 from tests.conftest import LeftOpen
-from tests.integration.parts import (
-    DOCUMENTS,
-    QUERY,
-    await_subscribers,
-    begin,
-    job,
-    messages,
-    result_of,
-)
+from tests.integration.redis_state import await_subscribers, messages
+from tests.integration.sample_records import DOCUMENTS, QUERY, job, result_of
+from tests.integration.stand_ins import begin
 from tests.processes import wait_until
 
 CALLERS = 200
@@ -247,7 +241,7 @@ def test_a_closed_client_says_so(
 
 def test_an_interrupted_asker_leaves_the_question_to_another() -> None:
     asked, go_on = threading.Event(), threading.Event()
-    shared: Shared[str] = Shared("something")
+    shared: SingleFlight[str] = SingleFlight("something")
 
     def interrupted() -> str:
         asked.set()
@@ -267,7 +261,7 @@ def test_an_interrupted_asker_leaves_the_question_to_another() -> None:
 
 def test_a_wait_for_anothers_answer_is_bounded_and_says_for_what() -> None:
     asked, go_on = threading.Event(), threading.Event()
-    shared: Shared[str] = Shared("workers of a test")
+    shared: SingleFlight[str] = SingleFlight("workers of a test")
 
     def slow() -> str:
         asked.set()

@@ -22,7 +22,8 @@ from producer.client.asynchronous import AsyncRerankClient
 from producer.client.blocking import RerankClient
 from tests.conftest import LeftOpen
 from tests.embedded_redis import embedded_redis
-from tests.integration.parts import DOCUMENTS, QUERY, await_subscribers, job, result_of
+from tests.integration.redis_state import await_subscribers
+from tests.integration.sample_records import DOCUMENTS, QUERY, job, result_of
 from tests.processes import wait_until
 
 T = TypeVar("T")

@@ -13,7 +13,8 @@ from contract.store import attempts, dead_letters, overview
 from contract.store.attempts import Verdict
 from contract.store.connection import JobStore
 from contract.store.records import Records
-from tests.integration.parts import begin, failure_of, job, result_of
+from tests.integration.sample_records import failure_of, job, result_of
+from tests.integration.stand_ins import begin
 from tests.processes import wait_until
 
 WORK = {metrics.SCORING_S.of("m"): 0.25, metrics.BATCHES.of("m"): 2}

@@ -22,7 +22,8 @@ from producer.client.asynchronous import AsyncRerankClient
 from producer.client.blocking import RerankClient
 from producer.client.publishing import Publisher
 from tests.embedded_redis import embedded_redis
-from tests.integration.parts import DOCUMENTS, QUERY, job, messages
+from tests.integration.redis_state import messages
+from tests.integration.sample_records import DOCUMENTS, QUERY, job
 
 #: The bound that a caller is promised is "about 3 seconds"; the rest is for a busy machine.
 CLEARLY_WITHIN_S = 4.0

@@ -15,7 +15,7 @@ from contract.settings import Settings
 from producer.client.asynchronous import AsyncRerankClient
 from producer.client.blocking import RerankClient
 from producer.client.publishing import Publisher
-from tests.integration.parts import DOCUMENTS, QUERY, job
+from tests.integration.sample_records import DOCUMENTS, QUERY, job
 from tests.redis_server import TlsServer, tls_server
 
 

@@ -28,8 +28,9 @@ from producer.rescore.resume import ResumableJournal
 from producer.rescore.scored_queries import Redo
 from producer.rescore.staging import Staging
 from tests.embedded_redis import embedded_redis
-from tests.integration.parts import begin, failure_of
-from tests.integration.parts import result_of as some_result
+from tests.integration.sample_records import failure_of
+from tests.integration.sample_records import result_of as some_result
+from tests.integration.stand_ins import begin
 
 #: Each of them is a job of its own.
 QUERIES = 12

@@ -23,8 +23,8 @@ from producer.rescore import runner
 from producer.rescore.manifest import Asked, Manifest
 from producer.rescore.resume import ResumableJournal
 from producer.rescore.staging import Staging
-from tests.integration.parts import failure_of
-from tests.integration.parts import result_of as some_result
+from tests.integration.sample_records import failure_of
+from tests.integration.sample_records import result_of as some_result
 from tests.integration.test_rescore import Worker
 from worker.engine import ranking
 

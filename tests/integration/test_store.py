@@ -28,16 +28,9 @@ from contract.settings import Settings
 from contract.store import attempts, dead_letters, overview
 from contract.store.connection import AsyncJobStore, JobStore
 from contract.store.records import Exchange, Records, compress
-from tests.integration.parts import (
-    LEASE_S,
-    begin,
-    failure_of,
-    job,
-    keys_of,
-    messages,
-    payload,
-    result_of,
-)
+from tests.integration.redis_state import keys_of, messages, payload
+from tests.integration.sample_records import failure_of, job, result_of
+from tests.integration.stand_ins import LEASE_S, begin
 
 T = TypeVar("T")
 

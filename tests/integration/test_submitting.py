@@ -16,7 +16,8 @@ from contract.settings import Settings
 from producer.client.asynchronous import AsyncRerankClient
 from producer.client.blocking import RerankClient
 from tests.embedded_redis import embedded_redis
-from tests.integration.parts import DOCUMENTS, QUERY, messages, request
+from tests.integration.redis_state import messages
+from tests.integration.sample_records import DOCUMENTS, QUERY, request
 
 #: Each of them is a job of its own.
 REQUESTS = [request(query_id=f"q{number}") for number in range(6)]

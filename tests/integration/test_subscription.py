@@ -13,7 +13,8 @@ from contract.settings import Settings
 from producer.cli import common
 from producer.client.blocking import RerankClient
 from tests.embedded_redis import embedded_redis
-from tests.integration.parts import DOCUMENTS, QUERY, answering_worker
+from tests.integration.sample_records import DOCUMENTS, QUERY
+from tests.integration.stand_ins import answering_worker
 from tests.integration.test_rescore import Worker, result_of
 from tests.processes import rerankq
 

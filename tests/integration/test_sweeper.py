@@ -25,15 +25,10 @@ from contract.store import attempts, dead_letters, overview
 from contract.store.connection import JobStore
 from contract.store.records import Records
 from producer.client.publishing import Publisher
-from tests.integration.parts import (
-    begin,
-    environment,
-    failure_of,
-    job,
-    keys_of,
-    messages,
-    result_of,
-)
+from tests.integration.redis_state import keys_of, messages
+from tests.integration.sample_records import failure_of, job, result_of
+from tests.integration.stand_ins import begin
+from tests.processes import environment
 
 DRIVER = """
 import json, sys

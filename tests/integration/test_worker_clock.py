@@ -13,7 +13,7 @@ import redis
 
 from contract import names
 from contract.settings import Settings
-from tests.integration.parts import environment
+from tests.processes import environment
 from tests.soak import clocks
 
 #: Takes the message that is on the queue, and then looks for those of dead workers.

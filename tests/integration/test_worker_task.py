@@ -25,15 +25,10 @@ from contract.settings import KNOWN_MODELS, Settings
 from contract.store import attempts, dead_letters, overview
 from contract.store.connection import JobStore
 from contract.store.records import Records, compress
-from tests.integration.parts import (
-    begin,
-    environment,
-    failure_of,
-    job,
-    keys_of,
-    request,
-    result_of,
-)
+from tests.integration.redis_state import keys_of
+from tests.integration.sample_records import failure_of, job, request, result_of
+from tests.integration.stand_ins import begin
+from tests.processes import environment
 
 #: Runs the task for each id, as a worker's child would, and then scores with the library itself.
 DRIVER = """

@@ -10,8 +10,8 @@ from contract import jobs
 from contract.errors import InvalidInput, LimitExceeded, MixedModels
 from contract.settings import Settings
 from contract.store.records import Records
-from producer.client import splitting
-from tests.integration.parts import result_of
+from producer.client import merging, splitting
+from tests.integration.sample_records import result_of
 from worker.engine import ranking
 
 MANY = 10_000
@@ -57,7 +57,7 @@ def test_merged_parts_are_the_ranking_of_the_whole(seed: int) -> None:
     how = splitting.split(made, load(max_pairs_per_job=random_.randint(1, number - 1)))
     assert how is not None
     parts = splitting.parts(made, how)
-    merged = splitting.merge(how, [scored(part, scores) for part in parts])
+    merged = merging.merge_results(how, [scored(part, scores) for part in parts])
     # Then the ranking is the one of the whole
     whole = scored(made, scores)
     assert merged.job_id == made.id
@@ -120,5 +120,5 @@ def test_parts_of_different_models_are_not_merged(other: dict[str, object]) -> N
     first, second = splitting.parts(made, how)
     scores = dict.fromkeys(("d0", "d1", "d2", "d3"), 1.0)
     with pytest.raises(MixedModels) as raised:
-        splitting.merge(how, [scored(first, scores), scored(second, scores, **other)])
+        merging.merge_results(how, [scored(first, scores), scored(second, scores, **other)])
     assert (raised.value.downgrade is not None) == ("downgraded" in other)

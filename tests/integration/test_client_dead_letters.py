@@ -21,7 +21,8 @@ from contract.store.records import Records
 from producer.cli import common, main
 from producer.client.blocking import RerankClient
 from tests.embedded_redis import embedded_redis
-from tests.integration.parts import failure_of, job, messages
+from tests.integration.redis_state import messages
+from tests.integration.sample_records import failure_of, job
 from tests.integration.test_rescore import Worker, session
 
 #: More than were ever looked at in one go.

@@ -1,0 +1,75 @@
+"""Waits of the blocking client: one subscription for several jobs."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Collection
+from typing import Any, Self
+
+import redis
+
+from contract import jobs
+from contract.errors import RedisUnavailable
+from contract.store.connection import JobStore, translate
+
+#: Publish/subscribe may lose a message; the outcomes themselves are read this often.
+POLL_S = 2.0
+
+
+class Watch:
+    """Waits for jobs to end: subscribe, then read once, then slow reading as the net under it."""
+
+    def __init__(self, client: redis.Redis, store: JobStore) -> None:
+        self._store = store
+        self._pubsub: Any = client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+        self._read_once: set[str] = set()
+
+    def any_of(self, job_ids: Collection[str], timeout: float | None) -> dict[str, jobs.Ended]:
+        """The outcomes of those of `job_ids` that have ended, as soon as there is one.
+
+        Empty after `timeout` seconds (None: never). Raises `RedisUnavailable`.
+        """
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        ask = [job_id for job_id in job_ids if job_id not in self._read_once]
+        read_all_at = time.monotonic() + POLL_S
+        while not (found := self._read(ask)):
+            now = time.monotonic()
+            if now >= deadline:
+                return {}
+            if now >= read_all_at:
+                ask, read_all_at = list(job_ids), now + POLL_S
+                continue
+            ended = self._next_done(min(read_all_at, deadline) - now)
+            ask = [ended] if ended is not None and ended in job_ids else []
+        return found
+
+    def _read(self, job_ids: list[str]) -> dict[str, jobs.Ended]:
+        if not job_ids:
+            return {}
+        found = self._store.do(self._store.records.outcomes(job_ids))
+        self._read_once.update(job_ids)
+        self._read_once.difference_update(found)
+        return found
+
+    def _next_done(self, timeout_s: float) -> str | None:
+        try:
+            message = self._pubsub.get_message(timeout=timeout_s)
+        except redis.RedisError as error:
+            raise self._unavailable(error) from error
+        self._store.check_open()
+        return message["data"].decode(errors="replace") if message else None
+
+    def _unavailable(self, error: redis.RedisError) -> RedisUnavailable:
+        return translate(error, self._store.records.settings)
+
+    def __enter__(self) -> Self:
+        self._store.check_open()
+        try:
+            self._pubsub.subscribe(self._store.records.keys.done)
+        except redis.RedisError as error:
+            raise self._unavailable(error) from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pubsub.close()

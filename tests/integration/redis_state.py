@@ -1,0 +1,87 @@
+"""What stands in Redis: messages on the queue, keys, payloads, subscribers."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from contract import jobs, names
+from contract.settings import Settings
+from contract.store.records import Exchange, Records
+from tests.processes import wait_until
+
+#: Long enough for a busy machine; a test that passes does not wait so long.
+PATIENCE_S = 30.0
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message on the queue, as a worker would read it."""
+
+    #: The priority step of the list it lies on.
+    step: int
+    id: str
+    task: str
+    arguments: list[Any]
+    counts: dict[str, Any]
+    #: All that is readable in it.
+    text: str
+
+
+def messages(client: redis.Redis, settings: Settings) -> list[Message]:
+    """All messages on the queue, list by list, in each the first submitted first."""
+    keys = names.Keys(settings.namespace)
+    found = []
+    for step, name in zip(names.PRIORITY_STEPS, keys.queue_lists, strict=True):
+        raw: Any = client.lrange(name, 0, -1)
+        found += [_message(step, each) for each in reversed(raw)]
+    return found
+
+
+def _message(step: int, raw: bytes) -> Message:
+    envelope = json.loads(raw)
+    body = base64.b64decode(envelope["body"]).decode()
+    arguments, counts, _ = json.loads(body)
+    headers = envelope["headers"]
+    return Message(
+        step=step,
+        id=headers["id"],
+        task=headers["task"],
+        arguments=arguments,
+        counts=counts,
+        text=raw.decode() + body,
+    )
+
+
+def keys_of(client: redis.Redis, settings: Settings) -> list[str]:
+    """All keys of the namespace: records, queue, and counts."""
+    found: Any = client.scan_iter(f"*{settings.namespace}*")
+    return sorted(key.decode() for key in found)
+
+
+def payload(records: Records, job_id: str) -> Exchange[jobs.Job]:
+    """Load a job as a worker would, without counting an attempt."""
+    return Exchange(
+        lambda pipe: pipe.get(records.keys.payload(job_id)),
+        lambda replies: records.job(job_id, replies[0]),
+    )
+
+
+def subscribers(client: redis.Redis, settings: Settings) -> int:
+    """Number of connections that listen for jobs to end."""
+    channel = names.Keys(settings.namespace).done
+    replies: Any = client.pubsub_numsub(channel)
+    return int(dict(replies)[channel.encode()])
+
+
+def await_subscribers(client: redis.Redis, settings: Settings, number: int) -> None:
+    """Return once exactly so many listen."""
+    wait_until(
+        lambda: subscribers(client, settings) == number,
+        f"{number} subscribers",
+        PATIENCE_S,
+    )

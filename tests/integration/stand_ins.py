@@ -1,0 +1,106 @@
+"""Stand-ins for a worker and for other callers, which speak to a real Redis."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import redis
+from celery import Celery
+
+from contract import jobs, names
+from contract.settings import Settings
+from contract.store import attempts
+from contract.store.connection import JobStore
+from contract.store.records import Exchange, Records
+from tests.integration.redis_state import PATIENCE_S, subscribers
+from tests.processes import wait_until
+
+#: Of a job that was begun: longer than any test.
+LEASE_S = 30
+
+
+def begin(records: Records, job_id: str, token: str | None = None) -> Exchange[attempts.Started]:
+    """Begin an attempt as a worker would."""
+    return attempts.start(
+        records, job_id, token or uuid.uuid4().hex, max_attempts=4, lease_s=LEASE_S
+    )
+
+
+@dataclass(frozen=True)
+class _OtherChannel(names.Keys):
+    @property
+    def done(self) -> str:
+        return f"{self.namespace}:nobody-listens"
+
+
+def unheard(settings: Settings) -> Records:
+    """Records whose done-messages do not reach those who wait."""
+    records = Records(settings)
+    records.keys = _OtherChannel(settings.namespace)
+    return records
+
+
+def play_worker(store: JobStore, outcome: jobs.Outcome) -> Callable[[], bool]:
+    """A function that records `outcome` as soon as somebody listens for it."""
+    records = store.records
+
+    def work() -> bool:
+        wait_until(
+            lambda: subscribers(store.client, records.settings) > 0,
+            "somebody waits for a job",
+            PATIENCE_S,
+        )
+        store.do(begin(records, outcome.job_id))
+        return store.do(records.finish(outcome))
+
+    return work
+
+
+@contextmanager
+def busy_channel(client: redis.Redis, settings: Settings) -> Iterator[None]:
+    """Ten jobs of others end each second."""
+    channel, over = names.Keys(settings.namespace).done, threading.Event()
+
+    def publish() -> None:
+        while not over.wait(0.1):
+            client.publish(channel, "job-of-another")
+
+    thread = threading.Thread(target=publish)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@contextmanager
+def answering_worker(settings: Settings) -> Iterator[None]:
+    """A worker that answers when the workers are asked who is there, and scores nothing."""
+    app = Celery("answering", set_as_current=False, backend="disabled://")
+    app.conf.update(names.celery_options(settings))
+    over = threading.Event()
+    connection = app.connection_for_read()
+    node = app.control.mailbox.Node(
+        "played@test", handlers={"ping": lambda _: {"ok": "pong"}}, channel=connection.channel()
+    )
+
+    def answer() -> None:
+        node.listen(callback=node.handle_message)
+        while not over.is_set():
+            with suppress(TimeoutError):
+                connection.drain_events(timeout=0.1)
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        connection.release()
+        app.close()
