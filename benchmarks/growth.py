@@ -32,7 +32,7 @@ from benchmarks.options import RESULTS
 from benchmarks.runner import ROOT, Child, last_line
 from benchmarks.service import Service
 from benchmarks.work import CANDIDATES, KINDS, SAMPLE, Collection, Pair, Query
-from producer.rescore.runner import job_size
+from producer.rescore.options import job_size
 from worker.engine.loading import BUNDLED, BUNDLED_PATH
 
 CHILDREN = 2

@@ -18,13 +18,14 @@ from producer.cli import common, run_options, terminal
 from producer.client import waiting
 from producer.client.blocking import RerankClient
 from producer.files import conflicts
-from producer.formats import readers
+from producer.formats.records import InvalidLines
 from producer.rescore import comparison as comparing
 from producer.rescore import evaluation
 from producer.rescore import runner as rescoring
-from producer.rescore.comparison import Collection, Summary
+from producer.rescore.comparison import Collection, ComparisonSummary
 from producer.rescore.journal import Journal
-from producer.rescore.progress import Tally
+from producer.rescore.options import Options, job_size
+from producer.rescore.progress import Progress
 
 
 @click.command(epilog=common.EPILOG)
@@ -66,13 +67,13 @@ def compare(
     asked = comparing.check_models(models)
     files = run_options.check_files(corpus, queries, run, requests, qrels)
     reads = run_options.reads(corpus, queries, run, requests, qrels)
-    conflicts.check(reads, [conflicts.Use("standard output", "", 1)])
-    bad = readers.BadLines(skip=skip_invalid)
+    conflicts.check(reads, [conflicts.FileUse("standard output", "", 1)])
+    bad = InvalidLines(skip=skip_invalid)
     with Collection(settings, bad, depth) as collection:
         pairs = run_options.load(collection, files, qrels, bad).pairs
-        size = pairs_per_job or rescoring.job_size(pairs)
+        size = pairs_per_job or job_size(pairs)
         options = [
-            rescoring.Options(
+            Options(
                 model=model,
                 allow_downgrade=False,
                 window=window,
@@ -93,13 +94,13 @@ class _Pass:
     """One model's scoring of everything."""
 
     model: str
-    tally: Tally
+    progress: Progress
     seconds: float
 
     @property
     def rate(self) -> float:
         """Pairs a second."""
-        return self.tally.pairs / self.seconds
+        return self.progress.pairs / self.seconds
 
 
 @dataclass(frozen=True)
@@ -107,9 +108,9 @@ class _Report:
     """All that is printed."""
 
     passes: tuple[_Pass, _Pass]
-    summary: Summary
+    summary: ComparisonSummary
     #: Of each model, if there are judgments.
-    measured: tuple[evaluation.Measured, evaluation.Measured] | None
+    measured: tuple[evaluation.Evaluation, evaluation.Evaluation] | None
 
     @property
     def speedup(self) -> float:
@@ -121,7 +122,7 @@ def _compare(
     settings: Settings,
     collection: Collection,
     pairs: int,
-    options: list[rescoring.Options],
+    options: list[Options],
     *,
     measured: bool,
 ) -> _Report:
@@ -141,13 +142,13 @@ def _compare(
         return _Report(
             passes=(first, second),
             summary=summary,
-            measured=(evaluation.measure(collection, a), evaluation.measure(collection, b))
+            measured=(evaluation.evaluate(collection, a), evaluation.evaluate(collection, b))
             if measured
             else None,
         )
 
 
-def _prepare(client: RerankClient, folder: Path, options: list[rescoring.Options]) -> None:
+def _prepare(client: RerankClient, folder: Path, options: list[Options]) -> None:
     """Load both models before either scores: an hour of the first is not lost on the second."""
     waiting.require_worker(client, options[0].worker_wait_s, terminal.print_notice)
     for each in options:
@@ -159,27 +160,27 @@ def _score(
     client: RerankClient,
     collection: Collection,
     journal: Journal,
-    options: rescoring.Options,
+    options: Options,
     pairs: int,
 ) -> _Pass:
     """Score everything with one model; ends the command if there is nothing to compare."""
     model = str(options.model)
     began = time.monotonic()
-    with run_options.progress(terminal.console(err=True), pairs, model) as report:
-        tally = rescoring.rescore(
+    with run_options.show_progress(terminal.console(err=True), pairs, model) as report:
+        progress = rescoring.rescore(
             client, collection, journal, options, report, terminal.print_notice
         )
     seconds = time.monotonic() - began
-    run_options.report_scored(tally, seconds)
-    if not tally.queries:
+    run_options.report_scored(progress, seconds)
+    if not progress.queries:
         raise SystemExit(common.EXIT_FAILED)
-    if another := comparing.other_model(journal, model):
+    if another := comparing.find_other_model(journal, model):
         terminal.print_notice(f"the comparison is void: {another}")
         raise SystemExit(common.EXIT_PARTIAL)
-    return _Pass(model, tally, seconds)
+    return _Pass(model, progress, seconds)
 
 
-def _report_failed(summary: Summary) -> None:
+def _report_failed(summary: ComparisonSummary) -> None:
     if summary.failed:
         more = ", ..." if summary.failed > len(summary.failed_ids) else ""
         terminal.print_notice(
@@ -207,7 +208,7 @@ def _print_tables(report: _Report, collection: Collection) -> None:
         terminal.render(_examples(report.summary, collection))
 
 
-def _changes(summary: Summary) -> terminal.DataTable:
+def _changes(summary: ComparisonSummary) -> terminal.DataTable:
     rows = [("top 10 of A in top 10 of B, mean", f"{summary.mean_overlap:.2%}")]
     if summary.short:
         rows.append(("  have no more than 10 documents", f"{summary.short:,} queries"))
@@ -243,7 +244,7 @@ def _qualities(report: _Report) -> terminal.DataTable:
     return terminal.DataTable(columns, rows)
 
 
-def _examples(summary: Summary, collection: Collection) -> terminal.DataTable:
+def _examples(summary: ComparisonSummary, collection: Collection) -> terminal.DataTable:
     columns = [
         terminal.Column("query"),
         terminal.Column("in both", right=True),
@@ -295,7 +296,7 @@ def _print_json(report: _Report, collection: Collection) -> None:
 def _pass_data(scored: _Pass) -> dict[str, Any]:
     return {
         "model": scored.model,
-        "pairs": scored.tally.pairs,
+        "pairs": scored.progress.pairs,
         "seconds": scored.seconds,
         "pairs_per_s": scored.rate,
     }

@@ -12,7 +12,7 @@ from producer.cli import common, terminal
 from producer.client.blocking import RerankClient
 from producer.client.waiting import REPORT_INTERVAL_S, Deadline
 from producer.files import conflicts
-from producer.formats import readers
+from producer.formats.documents import read_documents
 
 #: A wait this short needs no explanation.
 QUIET_S = 1.0
@@ -50,9 +50,10 @@ def submit(
 ) -> None:
     """Queue one query with its documents, and print the job's id (with --wait, the ranking)."""
     conflicts.check(
-        [*conflicts.reading("--documents", documents)], [conflicts.Use("standard output", "", 1)]
+        [*conflicts.input_uses("--documents", documents)],
+        [conflicts.FileUse("standard output", "", 1)],
     )
-    given = readers.documents(documents)
+    given = read_documents(documents)
     with RerankClient(settings) as client:
         job_id = client.submit(
             query,

@@ -16,7 +16,8 @@ from contract.settings import Settings
 from producer.cli import common, terminal
 from producer.cli.local_stack import LocalStack, free_port
 from producer.cli.rescore import rescore
-from producer.formats import readers
+from producer.formats.qrels import read_qrels
+from producer.formats.records import InvalidLines
 
 
 @click.command(epilog=common.EPILOG)
@@ -133,7 +134,7 @@ def _sample() -> Path:
 def _show_examples(sample: Path, results: Path, queries: int = 4, documents: int = 3) -> None:
     """The best documents of a few queries, with the beginning of their texts; * marks an answer."""
     texts = _texts(sample / "corpus.jsonl")
-    judged = readers.qrels(str(sample / "qrels.tsv"), readers.BadLines())
+    judged = read_qrels(str(sample / "qrels.tsv"), InvalidLines())
     answers = {(line.query_id, line.document_id) for _, line in judged}
     questions = _texts(sample / "queries.jsonl")
     with results.open() as lines:

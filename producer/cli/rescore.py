@@ -15,16 +15,17 @@ from producer.cli import common, run_options, terminal
 from producer.client import waiting
 from producer.client.blocking import RerankClient
 from producer.files import conflicts
-from producer.files.outputs import Output, check_writable, private_mode
+from producer.files.outputs import OutputFile, check_writable, private_mode
 from producer.files.streams import is_stream
-from producer.formats import readers
+from producer.formats.records import InvalidLines
 from producer.rescore import evaluation
 from producer.rescore import runner as rescoring
 from producer.rescore.journal import Journal, journal_path
-from producer.rescore.manifest import Asked, Manifest
-from producer.rescore.progress import Tally
+from producer.rescore.journal_index import RetryKind
+from producer.rescore.manifest import Manifest, ScoringSettings
+from producer.rescore.options import Options, job_size
+from producer.rescore.progress import Progress
 from producer.rescore.resume import ResumableJournal, manifest_path
-from producer.rescore.scored_queries import Redo
 from producer.rescore.staging import Counts, Staging
 
 
@@ -82,17 +83,17 @@ def rescore(
     )
     redo = _redo(retry_failed, rescore_downgraded)
     _check_resumption(output, restart, redo)
-    bad = readers.BadLines(skip=skip_invalid)
+    bad = InvalidLines(skip=skip_invalid)
     with Staging(settings, bad, depth) as staging:
         counts = run_options.load(staging, files, qrels, bad)
         if dry_run or output is None:
             return
-        options = rescoring.Options(
+        options = Options(
             model=model,
             top_k=top_k,
             allow_downgrade=not no_downgrade,
             window=window,
-            pairs_per_job=pairs_per_job or rescoring.job_size(counts.pairs),
+            pairs_per_job=pairs_per_job or job_size(counts.pairs),
             worker_wait_s=worker_wait,
             max_wait_s=max_wait,
         )
@@ -101,23 +102,23 @@ def rescore(
             try:
                 with ExitStack() as stack:
                     names = filter(None, (output, results))
-                    files_made = [stack.enter_context(Output(name)) for name in names]
-                    tally = _rescore(settings, staging, counts, journal, options, redo)
-                    _write(journal, tally, *files_made)
+                    files_made = [stack.enter_context(OutputFile(name)) for name in names]
+                    progress = _rescore(settings, staging, counts, journal, options, redo)
+                    _write(journal, progress, *files_made)
             except BaseException:
                 journal.keep(terminal.print_notice)
                 raise
-            if qrels and tally.queries:
-                _show_measures(evaluation.measure(staging, journal))
-            _finish(journal, tally)
-    if tally.failed_queries:
-        raise SystemExit(common.EXIT_PARTIAL if tally.queries else common.EXIT_FAILED)
+            if qrels and progress.queries:
+                _show_measures(evaluation.evaluate(staging, journal))
+            _finish(journal, progress)
+    if progress.failed_queries:
+        raise SystemExit(common.EXIT_PARTIAL if progress.queries else common.EXIT_FAILED)
 
 
 def _journal(
     output: str,
     staging: Staging,
-    options: rescoring.Options,
+    options: Options,
     depth: int | None,
     restart: bool,
     mode: int,
@@ -125,7 +126,7 @@ def _journal(
     """The journal of this run, taken up where an earlier one of the same command has ended."""
     if is_stream(output):
         return Journal(output, staging, mode)
-    asked = Asked(
+    asked = ScoringSettings(
         model=options.model,
         depth=depth,
         top_k=options.top_k,
@@ -140,9 +141,9 @@ def _rescore(
     staging: Staging,
     counts: Counts,
     journal: Journal,
-    options: rescoring.Options,
-    redo: tuple[Redo, ...],
-) -> Tally:
+    options: Options,
+    redo: tuple[RetryKind, ...],
+) -> Progress:
     """Score what is to be scored, and say how that went."""
     if isinstance(journal, ResumableJournal):
         options = dataclasses.replace(options, pairs_per_job=journal.manifest.pairs_per_job)
@@ -151,27 +152,27 @@ def _rescore(
         terminal.print_notice(f"continuing: {done:,} of {counts.queries:,} queries are done")
     began, scored_pairs = time.monotonic(), 0
     console = terminal.console(err=True)
-    tally = journal.tally()
+    progress = journal.progress()
     with RerankClient(settings) as client:
         for _ in journal.rounds(redo):
             waiting.require_worker(client, options.worker_wait_s, terminal.print_notice)
-            earlier = journal.tally()
-            with run_options.progress(console, counts.pairs, earlier=earlier) as report:
-                tally = rescoring.rescore(
+            earlier = journal.progress()
+            with run_options.show_progress(console, counts.pairs, earlier=earlier) as report:
+                progress = rescoring.rescore(
                     client, staging, journal, options, report, terminal.print_notice
                 )
-            scored_pairs += tally.pairs - earlier.pairs
-    run_options.report_scored(tally, time.monotonic() - began, tally.pairs - scored_pairs)
-    return tally
+            scored_pairs += progress.pairs - earlier.pairs
+    run_options.report_scored(progress, time.monotonic() - began, progress.pairs - scored_pairs)
+    return progress
 
 
-def _redo(retry_failed: bool, rescore_downgraded: bool) -> tuple[Redo, ...]:
-    failed: tuple[Redo, ...] = ("failed",) if retry_failed else ()
-    downgraded: tuple[Redo, ...] = ("downgraded",) if rescore_downgraded else ()
+def _redo(retry_failed: bool, rescore_downgraded: bool) -> tuple[RetryKind, ...]:
+    failed: tuple[RetryKind, ...] = ("failed",) if retry_failed else ()
+    downgraded: tuple[RetryKind, ...] = ("downgraded",) if rescore_downgraded else ()
     return failed + downgraded
 
 
-def _check_resumption(output: str | None, restart: bool, redo: tuple[Redo, ...]) -> None:
+def _check_resumption(output: str | None, restart: bool, redo: tuple[RetryKind, ...]) -> None:
     if restart and redo:
         raise errors.InvalidInput("--restart forgets the run of which something is to be redone")
     if (restart or redo) and output and is_stream(output):
@@ -182,37 +183,42 @@ def _check_resumption(output: str | None, restart: bool, redo: tuple[Redo, ...])
 
 
 def _check_outputs(
-    output: str | None, results: str | None, dry_run: bool, reads: Sequence[conflicts.Use]
+    output: str | None, results: str | None, dry_run: bool, reads: Sequence[conflicts.FileUse]
 ) -> None:
     if not output and not dry_run:
         raise errors.InvalidInput("give --output")
     for each in filter(None, (output, results)):
         check_writable(each)
-    writes = [*conflicts.writing("--output", output), *conflicts.writing("--results", results)]
+    writes = [
+        *conflicts.output_uses("--output", output),
+        *conflicts.output_uses("--results", results),
+    ]
     if output and not is_stream(output):
         manifest = str(manifest_path(output))
         writes += [
-            conflicts.Use("the journal of --output", str(journal_path(output))),
-            *conflicts.writing("the manifest of --output", manifest),
+            conflicts.FileUse("the journal of --output", str(journal_path(output))),
+            *conflicts.output_uses("the manifest of --output", manifest),
         ]
     conflicts.check(reads, writes)
 
 
-def _write(journal: Journal, tally: Tally, output: Output, results: Output | None = None) -> None:
+def _write(
+    journal: Journal, progress: Progress, output: OutputFile, results: OutputFile | None = None
+) -> None:
     """Write the files."""
-    if tally.queries:
+    if progress.queries:
         journal.write_run(output)
     if results:
         journal.write_results(results)
-    if tally.queries:
+    if progress.queries:
         terminal.print_notice(f"wrote {output.name}" + (f" and {results.name}" if results else ""))
 
 
-def _finish(journal: Journal, tally: Tally) -> None:
+def _finish(journal: Journal, progress: Progress) -> None:
     """Remove what is needed no longer; if something could be redone, say how."""
     redoable = (
-        (tally.failed_queries, "failed", "--retry-failed"),
-        (tally.downgraded_queries, "were downgraded", "--rescore-downgraded"),
+        (progress.failed_queries, "failed", "--retry-failed"),
+        (progress.downgraded_queries, "were downgraded", "--rescore-downgraded"),
     )
     if not journal.resumable or not any(count for count, _, _ in redoable):
         journal.remove()
@@ -224,7 +230,7 @@ def _finish(journal: Journal, tally: Tally) -> None:
             )
 
 
-def _show_measures(measured: evaluation.Measured) -> None:
+def _show_measures(measured: evaluation.Evaluation) -> None:
     columns = [terminal.Column(), *(terminal.Column(name, right=True) for name in measured.before)]
     rows = [
         (when, *(f"{value:.4f}" for value in values.values()))

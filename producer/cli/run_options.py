@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from rich import progress as rich_progress
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from contract import errors
 from contract.printable import visible
 from producer.cli import common, terminal
-from producer.files import conflicts
-from producer.formats import readers
-from producer.rescore.loading import Found
-from producer.rescore.progress import Tally
-from producer.rescore.runner import LEAST_PAIRS, MOST_PAIRS, Options
+from producer.files import conflicts, reading
+from producer.formats.records import InvalidLines
+from producer.rescore.loading import LoadReport
+from producer.rescore.options import LEAST_PAIRS, MOST_PAIRS, Options
+from producer.rescore.progress import Progress
 from producer.rescore.staging import Counts, Staging
 
 #: Off a terminal, a line at most this often.
@@ -103,7 +103,7 @@ def check_files(
         raise errors.InvalidInput("give --corpus, --queries and --run, or --input")
     inputs = (requests,) if requests else (run, queries, corpus)
     given = tuple(each for each in inputs if each is not None)
-    if (*given, qrels).count(readers.STDIN) > 1:
+    if (*given, qrels).count(reading.STDIN) > 1:
         raise errors.InvalidInput("only one file can be standard input (-)")
     return given
 
@@ -114,7 +114,7 @@ def reads(
     run: str | None,
     requests: str | None,
     qrels: str | None,
-) -> list[conflicts.Use]:
+) -> list[conflicts.FileUse]:
     """Return what is read; raise `InvalidInput` if what is printed would go there."""
     options = {
         "--corpus": corpus,
@@ -123,14 +123,12 @@ def reads(
         "--input": requests,
         "--qrels": qrels,
     }
-    uses = [use for option, name in options.items() for use in conflicts.reading(option, name)]
-    conflicts.check(uses, [conflicts.Use("standard error", "", 2)])
+    uses = [use for option, name in options.items() for use in conflicts.input_uses(option, name)]
+    conflicts.check(uses, [conflicts.FileUse("standard error", "", 2)])
     return uses
 
 
-def load(
-    staging: Staging, files: tuple[str, ...], qrels: str | None, bad: readers.BadLines
-) -> Counts:
+def load(staging: Staging, files: tuple[str, ...], qrels: str | None, bad: InvalidLines) -> Counts:
     """Load the files, and say what is in them. Raises `InvalidInput`."""
     if len(files) == 1:
         staging.load_requests(files[0])
@@ -140,11 +138,11 @@ def load(
     if qrels:
         staging.load_qrels(qrels)
     counts = staging.counts()
-    _report_input(counts, staging.found, bad)
+    _report_input(counts, staging.load_report, bad)
     return counts
 
 
-def _report_input(counts: Counts, found: Found, bad: readers.BadLines) -> None:
+def _report_input(counts: Counts, found: LoadReport, bad: InvalidLines) -> None:
     terminal.print_notice(
         f"{counts.queries:,} queries, {counts.pairs:,} pairs, {counts.documents:,} documents"
     )
@@ -165,47 +163,48 @@ def _report_input(counts: Counts, found: Found, bad: readers.BadLines) -> None:
             terminal.print_notice(f"  {example}")
 
 
-def report_scored(tally: Tally, seconds: float, earlier_pairs: int = 0) -> None:
+def report_scored(progress: Progress, seconds: float, earlier_pairs: int = 0) -> None:
     """Say what was scored, by which model, how fast, and what was cut or failed."""
-    models = ", ".join(f"{model} ({count:,} queries)" for model, count in tally.models.items())
-    pairs = tally.pairs - earlier_pairs
+    models = ", ".join(f"{model} ({count:,} queries)" for model, count in progress.models.items())
+    pairs = progress.pairs - earlier_pairs
     rate = pairs / seconds if seconds else 0.0
     earlier = f", {earlier_pairs:,} pairs earlier," if earlier_pairs else ""
     terminal.print_notice(
         f"scored {pairs:,} pairs in {seconds:.1f} s ({rate:,.0f} pairs/s){earlier}"
         f" by {models or '-'}"
     )
-    if tally.truncated:
+    if progress.truncated:
         terminal.print_notice(
-            f"cut, because longer than the model reads: {tally.truncated:,} pairs"
+            f"cut, because longer than the model reads: {progress.truncated:,} pairs"
         )
-    if tally.failed_queries:
-        codes = ", ".join(f"{code} ({count:,})" for code, count in tally.codes.items())
+    if progress.failed_queries:
+        codes = ", ".join(f"{code} ({count:,})" for code, count in progress.codes.items())
         terminal.print_notice(
-            f"{tally.failed_queries:,} queries failed: {codes}. The first: {tally.first_failure}"
+            f"{progress.failed_queries:,} queries failed: {codes}. The first:"
+            f" {progress.first_failure}"
         )
 
 
 @contextmanager
-def progress(
-    console: Console, pairs: int, label: str | None = None, earlier: Tally | None = None
-) -> Iterator[Callable[[Tally], None]]:
+def show_progress(
+    console: Console, pairs: int, label: str | None = None, earlier: Progress | None = None
+) -> Iterator[Callable[[Progress], None]]:
     """A bar on a terminal, a plain line now and then elsewhere; `label` tells it from others.
 
     What was done `earlier` counts as done, and not as speed.
     """
-    earlier = earlier or Tally()
+    earlier = earlier or Progress()
     if not terminal.is_terminal(sys.stderr):
         yield _Lines(pairs, label, earlier.pairs).report
         return
-    bar = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.completed:,.0f}/{task.total:,.0f} pairs"),
-        TextColumn("{task.fields[rate]:,.0f} pairs/s"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+    bar = rich_progress.Progress(
+        rich_progress.TextColumn("{task.description}", markup=False),
+        rich_progress.BarColumn(),
+        rich_progress.TextColumn("{task.completed:,.0f}/{task.total:,.0f} pairs"),
+        rich_progress.TextColumn("{task.fields[rate]:,.0f} pairs/s"),
+        rich_progress.TimeElapsedColumn(),
+        rich_progress.TextColumn("left"),
+        rich_progress.TimeRemainingColumn(),
         console=console,
     )
     began = time.monotonic()
@@ -214,9 +213,9 @@ def progress(
             visible(label or "re-scoring"), total=pairs, completed=earlier.done_pairs, rate=0.0
         )
 
-        def report(tally: Tally) -> None:
-            rate = (tally.pairs - earlier.pairs) / (time.monotonic() - began)
-            bar.update(task, completed=tally.done_pairs, rate=rate)
+        def report(progress: Progress) -> None:
+            rate = (progress.pairs - earlier.pairs) / (time.monotonic() - began)
+            bar.update(task, completed=progress.done_pairs, rate=rate)
 
         yield report
 
@@ -230,13 +229,13 @@ class _Lines:
         self._label = f"{label}: " if label else ""
         self._began = self._last = time.monotonic()
 
-    def report(self, tally: Tally) -> None:
+    def report(self, progress: Progress) -> None:
         now = time.monotonic()
         if now - self._last < LINE_EVERY_S:
             return
         self._last = now
-        rate = (tally.pairs - self._earlier_pairs) / (now - self._began)
-        left = f", {(self._pairs - tally.done_pairs) / rate:,.0f} s left" if rate else ""
+        rate = (progress.pairs - self._earlier_pairs) / (now - self._began)
+        left = f", {(self._pairs - progress.done_pairs) / rate:,.0f} s left" if rate else ""
         terminal.print_notice(
-            f"{self._label}{tally.done_pairs:,}/{self._pairs:,} pairs, {rate:,.0f} pairs/s{left}"
+            f"{self._label}{progress.done_pairs:,}/{self._pairs:,} pairs, {rate:,.0f} pairs/s{left}"
         )

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from contract.errors import InvalidInput
 from producer.files import outputs
-from producer.files.opening import STDIN
+from producer.files.reading import STDIN
 from producer.files.streams import STDOUT, is_stream
 
 
 @dataclass(frozen=True)
-class Use:
+class FileUse:
     """A file that a command reads or writes."""
 
     #: Why, such as `--output`.
@@ -33,29 +33,29 @@ class Use:
 
 
 @dataclass(frozen=True)
-class _Place:
+class _NewFile:
     """Where a file is to be made."""
 
     folder: tuple[int, int]
     name: str
 
 
-def reading(option: str, name: str | None) -> Iterator[Use]:
+def input_uses(option: str, name: str | None) -> Iterator[FileUse]:
     """Yield the file that an option names, if it is given."""
     if name:
-        yield Use(option, name, 0 if name == STDIN else None)
+        yield FileUse(option, name, 0 if name == STDIN else None)
 
 
-def writing(option: str, name: str | None) -> Iterator[Use]:
+def output_uses(option: str, name: str | None) -> Iterator[FileUse]:
     """Yield what is written for an option, if it is given: the output and its unfinished form."""
     if not name:
         return
-    yield Use(option, name, 1 if name == STDOUT else None)
+    yield FileUse(option, name, 1 if name == STDOUT else None)
     if not is_stream(name):
-        yield Use(f"the unfinished {option}", str(outputs.unfinished(name)))
+        yield FileUse(f"the unfinished {option}", str(outputs.unfinished_path(name)))
 
 
-def check(reads: Sequence[Use], writes: Sequence[Use]) -> None:
+def check(reads: Sequence[FileUse], writes: Sequence[FileUse]) -> None:
     """Raise `InvalidInput` that names two uses of one file of which one is a writing."""
     for read, written in product(reads, writes):
         if _same(read, written, _matters_to_readers):
@@ -65,13 +65,17 @@ def check(reads: Sequence[Use], writes: Sequence[Use]) -> None:
             raise InvalidInput(f"{one} and {other} are the same file: give another name")
 
 
-def _same(one: Use, other: Use, matters: Callable[[os.stat_result], bool]) -> bool:
-    first, second = _found(one), _found(other)
+def _same(one: FileUse, other: FileUse, matters: Callable[[os.stat_result], bool]) -> bool:
+    first, second = _locate(one), _locate(other)
     if isinstance(first, os.stat_result) and isinstance(second, os.stat_result):
         return os.path.samestat(first, second) and matters(first)
-    if isinstance(first, _Place) and isinstance(second, _Place) and first.folder == second.folder:
+    if (
+        isinstance(first, _NewFile)
+        and isinstance(second, _NewFile)
+        and first.folder == second.folder
+    ):
         return first.name == second.name or (
-            _folded(first.name) == _folded(second.name) and _ignores_case(other)
+            _normalized(first.name) == _normalized(second.name) and _ignores_case(other)
         )
     return False
 
@@ -85,7 +89,7 @@ def _matters_to_writers(found: os.stat_result) -> bool:
     return not stat.S_ISCHR(found.st_mode) or found.st_rdev != Path(os.devnull).stat().st_rdev
 
 
-def _found(use: Use) -> os.stat_result | _Place | None:
+def _locate(use: FileUse) -> os.stat_result | _NewFile | None:
     """Return the file, or where it would be made; None if it is nowhere."""
     try:
         if use.descriptor is not None:
@@ -93,9 +97,9 @@ def _found(use: Use) -> os.stat_result | _Place | None:
         try:
             return Path(use.name).stat()
         except FileNotFoundError:
-            path = outputs.real(use.name)
+            path = outputs.resolve(use.name)
             folder = path.parent.stat()
-            return _Place((folder.st_dev, folder.st_ino), path.name)
+            return _NewFile((folder.st_dev, folder.st_ino), path.name)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -104,12 +108,12 @@ def _found(use: Use) -> os.stat_result | _Place | None:
         raise InvalidInput(f"{use.name}: {error.strerror}") from error
 
 
-def _folded(name: str) -> str:
+def _normalized(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _ignores_case(use: Use) -> bool:
+def _ignores_case(use: FileUse) -> bool:
     """Return whether names that differ in case alone are one file there, by making one."""
-    folder = outputs.real(use.name).parent
+    folder = outputs.resolve(use.name).parent
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".Rerankq-") as probe:
         return (folder / Path(probe.name).name.swapcase()).exists()

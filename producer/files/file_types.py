@@ -5,11 +5,11 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
-#: As many bytes as `packing`, `encoding` and `foreign` look at.
+#: As many bytes as `compression`, `encoding` and `unsupported` look at.
 HEAD_BYTES = 1024
 
 
-class Packing(Enum):
+class Compression(Enum):
     """What the standard library unpacks."""
 
     GZIP = "gzip"
@@ -19,21 +19,21 @@ class Packing(Enum):
     TAR = "tar"
 
 
-class Foreign(NamedTuple):
+class UnsupportedFile(NamedTuple):
     """A kind of file that holds no lines of text, and what to do with it."""
 
-    what: str
-    way_out: str
+    name: str
+    hint: str
 
 
-_PACKINGS = (
-    (b"\x1f\x8b", Packing.GZIP),
-    *((b"BZh%d1AY&SY" % level, Packing.BZIP2) for level in range(1, 10)),
-    *((b"BZh%d\x17rE8P\x90" % level, Packing.BZIP2) for level in range(1, 10)),  # an empty one
-    (b"\xfd7zXZ\0", Packing.XZ),
-    (b"\x5d\0\0", Packing.XZ),  # its predecessor, .lzma
-    (b"PK\3\4", Packing.ZIP),
-    (b"PK\5\6", Packing.ZIP),  # an empty one
+_COMPRESSIONS = (
+    (b"\x1f\x8b", Compression.GZIP),
+    *((b"BZh%d1AY&SY" % level, Compression.BZIP2) for level in range(1, 10)),
+    *((b"BZh%d\x17rE8P\x90" % level, Compression.BZIP2) for level in range(1, 10)),  # an empty one
+    (b"\xfd7zXZ\0", Compression.XZ),
+    (b"\x5d\0\0", Compression.XZ),  # its predecessor, .lzma
+    (b"PK\3\4", Compression.ZIP),
+    (b"PK\5\6", Compression.ZIP),  # an empty one
 )
 
 #: The longer mark first: that of UTF-32 begins with that of UTF-16.
@@ -47,7 +47,7 @@ _ENCODINGS = (
 _TABLE = "export the table as JSONL or as tab-separated text"
 _UNPACK = "unpack it first"
 
-_FOREIGN = (
+_UNSUPPORTED = (
     (b"\x28\xb5\x2f\xfd", "a zstd file", "unpack it first: zstd -d"),
     (b"\x04\x22\x4d\x18", "an lz4 file", "unpack it first: lz4 -d"),
     (b"\x1f\x9d", "a file of compress(1)", "unpack it first: gzip -d"),
@@ -76,7 +76,7 @@ _FOREIGN = (
 )
 
 #: Marks that a text may begin with too: they count if control characters follow.
-_FOREIGN_IF_BINARY = (
+_UNSUPPORTED_IF_BINARY = (
     (b"PAR1", "a Parquet file", f"{_TABLE} (pandas: read_parquet, to_json with lines=True)"),
     (b"ARROW1", "an Arrow file", _TABLE),
     (b"FEA1", "a Feather file", _TABLE),
@@ -94,39 +94,39 @@ _MARKUP = (
 )
 
 
-def packing(head: bytes) -> Packing | None:
+def detect_compression(head: bytes) -> Compression | None:
     """Return how a file that begins so is packed, None if it is not."""
     if head[257:262] == b"ustar":
-        return Packing.TAR
-    return next((kind for mark, kind in _PACKINGS if head.startswith(mark)), None)
+        return Compression.TAR
+    return next((kind for mark, kind in _COMPRESSIONS if head.startswith(mark)), None)
 
 
-def encoding(head: bytes) -> str | None:
+def detect_encoding(head: bytes) -> str | None:
     """Return the encoding that a byte order mark names, None for UTF-8."""
     return next((name for mark, name in _ENCODINGS if head.startswith(mark)), None)
 
 
-def foreign(head: bytes) -> Foreign | None:
+def detect_unsupported(head: bytes) -> UnsupportedFile | None:
     """Return what a file that begins so is, None if it may be text."""
     binary = any(byte < 8 for byte in head)
-    for mark, what, way_out in (*_FOREIGN, *(_FOREIGN_IF_BINARY if binary else ())):
+    for mark, what, hint in (*_UNSUPPORTED, *(_UNSUPPORTED_IF_BINARY if binary else ())):
         if head.startswith(mark):
-            return Foreign(what, way_out)
+            return UnsupportedFile(what, hint)
     if head[8:12] == b"DUCK":
-        return Foreign("a DuckDB database", _TABLE)
+        return UnsupportedFile("a DuckDB database", _TABLE)
     plain = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    for mark, what, way_out in _MARKUP:
+    for mark, what, hint in _MARKUP:
         if plain.startswith(mark):
-            return Foreign(what, way_out)
+            return UnsupportedFile(what, hint)
     return _unmarked_utf_16(head)
 
 
-def _unmarked_utf_16(head: bytes) -> Foreign | None:
+def _unmarked_utf_16(head: bytes) -> UnsupportedFile | None:
     """Return a name for text in two bytes a character that has no byte order mark."""
     even, odd = head[:64:2], head[1:64:2]
     for name, zeros, letters in (("UTF-16LE", odd, even), ("UTF-16BE", even, odd)):
         if len(zeros) > 3 and not any(zeros) and all(letters):
-            return Foreign(
+            return UnsupportedFile(
                 f"{name} without a byte order mark", f"convert it: iconv -f {name} -t UTF-8"
             )
     return None

@@ -20,14 +20,14 @@ from contract.errors import InvalidInput, RerankError
 from producer.files.streams import descriptor_of, is_stream, open_stream
 
 #: Mode of a new file, before the process's umask.
-NEW = 0o666
+NEW_FILE_MODE = 0o666
 
 
 def check_writable(output: str) -> None:
     """Raise `InvalidInput` unless a file of that name can be made, or replaced."""
     if is_stream(output):
         return
-    path = real(output)
+    path = resolve(output)
     shown = output
     try:
         if Path(output).is_symlink():
@@ -44,7 +44,7 @@ def check_writable(output: str) -> None:
         raise InvalidInput(f"{shown}: {error.strerror}") from error
 
 
-def real(output: str) -> Path:
+def resolve(output: str) -> Path:
     """Return the file that the name leads to, over any links. Raises `InvalidInput`."""
     try:
         return Path(output).resolve()
@@ -52,31 +52,31 @@ def real(output: str) -> Path:
         raise InvalidInput(f"{output}: its links lead nowhere ({error})") from error
 
 
-def beside(output: str, ending: str) -> Path:
+def sibling_path(output: str, ending: str) -> Path:
     """Return the file next to an output, which all processes find that write to it.
 
     It stands beside what a link points to.
     """
-    return Path(f"{real(output) if Path(output).is_symlink() else output}{ending}")
+    return Path(f"{resolve(output) if Path(output).is_symlink() else output}{ending}")
 
 
-def unfinished(output: str) -> Path:
+def unfinished_path(output: str) -> Path:
     """Return where an output is written before it takes its name."""
-    path = real(output)
+    path = resolve(output)
     # One name for all attempts: what a killed one left is overwritten by the next.
     return path.with_name(f".{path.name}.unfinished")
 
 
 def private_mode(*outputs: str | None) -> int:
     """Return the mode of a file that holds the same: closed to whom one of these is closed."""
-    mode = NEW
+    mode = NEW_FILE_MODE
     for output in outputs:
-        if output and not is_stream(output) and real(output).exists():
-            mode &= real(output).stat().st_mode
+        if output and not is_stream(output) and resolve(output).exists():
+            mode &= resolve(output).stat().st_mode
     return mode
 
 
-def open_locked(path: Path, mode: int = NEW, flags: int = 0, name: str = "") -> IO[bytes]:
+def open_locked(path: Path, mode: int = NEW_FILE_MODE, flags: int = 0, name: str = "") -> IO[bytes]:
     """Open a file for reading and writing, or make it; nobody else can until it is closed.
 
     What it holds is left as it is; nobody has more rights to it than `mode` gives. Raises
@@ -90,7 +90,7 @@ def open_locked(path: Path, mode: int = NEW, flags: int = 0, name: str = "") -> 
                 raise InvalidInput(f"{path}: this is not a regular file")
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _still_named(file, path):
-                if found & NEW & ~mode:
+                if found & NEW_FILE_MODE & ~mode:
                     os.fchmod(file.fileno(), found & mode)
                 return file
         except BlockingIOError:
@@ -113,13 +113,13 @@ def _still_named(file: IO[bytes], path: Path) -> bool:
         return False
 
 
-class Output:
+class OutputFile:
     """An output that no other process can write while this is open. Use it in a `with` block.
 
     Raises `InvalidInput` if another process has it, or if it cannot be opened.
     """
 
-    def __init__(self, name: str, mode: int = NEW) -> None:
+    def __init__(self, name: str, mode: int = NEW_FILE_MODE) -> None:
         self.name = name
         self._mode = mode
         self._path: Path | None = None
@@ -127,15 +127,15 @@ class Output:
             if is_stream(name):
                 self._file = open_stream(name)
                 return
-            self._path = real(name)
+            self._path = resolve(name)
             self._mode &= private_mode(name)
             # No link: what somebody else made there is not to be overwritten.
-            self._file = open_locked(unfinished(name), self._mode, os.O_NOFOLLOW, name)
+            self._file = open_locked(unfinished_path(name), self._mode, os.O_NOFOLLOW, name)
         except OSError as error:
             raise InvalidInput(f"{name}: cannot be written ({error.strerror})") from error
 
     @contextmanager
-    def whole(self) -> Iterator[IO[bytes]]:
+    def atomic(self) -> Iterator[IO[bytes]]:
         """Give a file that takes the output's name at the end of the block, on disk.
 
         Raises `OSError` that names the output if the disk is full.
@@ -148,11 +148,13 @@ class Output:
             self._file.seek(0)
             self._file.truncate()
             if self._path.exists():
-                _take_rights(self._path, unfinished(self.name), self._file.fileno(), self._mode)
+                _take_rights(
+                    self._path, unfinished_path(self.name), self._file.fileno(), self._mode
+                )
             yield self._file
             self._file.flush()
             os.fsync(self._file.fileno())
-            unfinished(self.name).replace(self._path)
+            unfinished_path(self.name).replace(self._path)
         except BrokenPipeError as error:
             if descriptor_of(self.name) is not None:
                 raise
@@ -168,7 +170,7 @@ class Output:
     def __exit__(self, *_: object) -> None:
         if self._file is getattr(sys.stdout, "buffer", None):
             return
-        left = unfinished(self.name) if self._path is not None else None
+        left = unfinished_path(self.name) if self._path is not None else None
         if left is not None and _still_named(self._file, left):
             left.unlink()
         # What a full disk or a pipe without a reader has refused is refused again.
@@ -177,13 +179,13 @@ class Output:
 
 
 @contextmanager
-def whole_file(output: str | Output, mode: int = NEW) -> Iterator[IO[bytes]]:
+def atomic_file(output: str | OutputFile, mode: int = NEW_FILE_MODE) -> Iterator[IO[bytes]]:
     """Give a file that has its name only once it is whole, and on disk."""
-    if isinstance(output, Output):
-        with output.whole() as file:
+    if isinstance(output, OutputFile):
+        with output.atomic() as file:
             yield file
         return
-    with Output(output, mode) as made, made.whole() as file:
+    with OutputFile(output, mode) as made, made.atomic() as file:
         yield file
 
 

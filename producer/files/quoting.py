@@ -22,7 +22,7 @@ def quoted(name: str) -> str:
     return f"'{shown(name)}'"
 
 
-def plain(name: str) -> str:
+def normalized(name: str) -> str:
     """Return what two names have in common that look alike: without case, quotes, the invisible."""
     folded = unicodedata.normalize("NFKC", name).casefold()
     return "".join(

@@ -11,7 +11,7 @@ from typing import IO, cast
 
 from contract.errors import InvalidInput
 from contract.printable import visible
-from producer.files.opening import STDIN
+from producer.files.reading import STDIN
 
 #: Standard output, in place of a file.
 STDOUT = STDIN

@@ -17,9 +17,10 @@ from typing import Any
 from contract.errors import InvalidInput, RerankError
 from contract.settings import Settings
 from producer.client.blocking import RerankClient
-from producer.formats import readers
+from producer.formats.records import InvalidLines
 from producer.rescore import runner
 from producer.rescore.journal import Journal
+from producer.rescore.options import Options
 from producer.rescore.staging import Staging
 
 #: The places that users look at.
@@ -27,8 +28,8 @@ TOP = 10
 #: Queries to show: those that changed most, and those that failed.
 EXAMPLES = 5
 
-#: Scores of a query's documents by their ids, best first.
-Scores = dict[str, float]
+#: DocumentScores of a query's documents by their ids, best first.
+DocumentScores = dict[str, float]
 
 
 def check_models(models: Sequence[str]) -> tuple[str, str]:
@@ -71,13 +72,13 @@ def kendall_tau(a: Sequence[str], b: Sequence[str]) -> float | None:
     return 1 - 2 * swapped / pairs if pairs else None
 
 
-def score_differences(a: Scores, b: Scores) -> list[float]:
+def score_differences(a: DocumentScores, b: DocumentScores) -> list[float]:
     """How far the two scores of each document are apart: logits, never negative."""
     return [abs(score - b[document]) for document, score in a.items()]
 
 
 @dataclass(frozen=True)
-class Change:
+class QueryComparison:
     """What changed for one query."""
 
     query_id: str
@@ -96,11 +97,11 @@ class Change:
         return self.overlap, 1.0 if self.tau is None else self.tau
 
 
-def change(query_id: str, a: Scores, b: Scores) -> Change:
+def compare_query(query_id: str, a: DocumentScores, b: DocumentScores) -> QueryComparison:
     """Compare two rankings of the same documents."""
     first, second = list(a), list(b)
     differences = score_differences(a, b)
-    return Change(
+    return QueryComparison(
         query_id=query_id,
         documents=len(first),
         overlap=overlap(first, second),
@@ -113,7 +114,7 @@ def change(query_id: str, a: Scores, b: Scores) -> Change:
 
 
 @dataclass
-class Summary:
+class ComparisonSummary:
     """What changed over all queries that both models have scored."""
 
     queries: int = 0
@@ -128,13 +129,13 @@ class Summary:
     #: Ids of the first of them.
     failed_ids: list[str] = field(default_factory=list)
     #: The greatest changes of a top ten, the greatest first.
-    changed: list[Change] = field(default_factory=list)
+    changed: list[QueryComparison] = field(default_factory=list)
     _overlaps: float = 0.0
     _differences: float = 0.0
     _taus: float = 0.0
     _with_tau: int = 0
 
-    def add(self, each: Change) -> None:
+    def add(self, each: QueryComparison) -> None:
         """Count a query."""
         self.queries += 1
         self.pairs += each.documents
@@ -175,7 +176,7 @@ class Summary:
 class Collection(Staging):
     """A staged collection that several journals can stand on, each with an `index` of its own."""
 
-    def __init__(self, settings: Settings, bad: readers.BadLines, depth: int | None = None) -> None:
+    def __init__(self, settings: Settings, bad: InvalidLines, depth: int | None = None) -> None:
         super().__init__(settings, bad, depth)
         self._database.execute("CREATE TABLE left_out (query_id TEXT NOT NULL UNIQUE)")
 
@@ -207,7 +208,7 @@ class Index(Staging):
     """Where the lines of one journal begin: a staging itself has room for those of one only."""
 
     def __init__(self, settings: Settings, collection: Collection) -> None:
-        super().__init__(settings, readers.BadLines())
+        super().__init__(settings, InvalidLines())
         self._collection = collection
 
     def scored(self) -> Iterator[tuple[str, int]]:
@@ -220,28 +221,28 @@ class Index(Staging):
                 yield query_id, row[0]
 
 
-def compare(collection: Collection, a: Journal, b: Journal) -> Summary:
+def compare(collection: Collection, a: Journal, b: Journal) -> ComparisonSummary:
     """Compare what two journals of the whole collection hold.
 
     Queries that either has as failed are counted, and left out of the collection: what is measured
     of the journals afterwards is then of the same queries.
     """
-    summary = Summary()
+    summary = ComparisonSummary()
     for (_, one), (_, other) in zip(a.lines(), b.lines(), strict=True):
         query_id: str = one["query_id"]
         if "documents" in one and "documents" in other:
-            summary.add(change(query_id, _scores(one), _scores(other)))
+            summary.add(compare_query(query_id, _scores(one), _scores(other)))
         else:
             summary.add_failed(query_id)
             collection.leave_out(query_id)
     return summary
 
 
-def _scores(line: dict[str, Any]) -> Scores:
+def _scores(line: dict[str, Any]) -> DocumentScores:
     return {each["id"]: each["score"] for each in line["documents"]}
 
 
-def other_model(journal: Journal, model: str) -> str | None:
+def find_other_model(journal: Journal, model: str) -> str | None:
     """Say which other model than `model` made scores of the journal, and why; None if none did."""
     for _, line in journal.lines():
         source = line.get("provenance")
@@ -253,9 +254,9 @@ def other_model(journal: Journal, model: str) -> str | None:
 
 def warm_up(
     client: RerankClient,
-    asked: runner.Options,
+    asked: Options,
     folder: Path,
-    say: Callable[[str], object],
+    notify: Callable[[str], object],
 ) -> None:
     """Have as many of the workers' children load the model as there are jobs in flight.
 
@@ -270,14 +271,14 @@ def warm_up(
     )
     source.write_text("\n".join(lines))
     options = dataclasses.replace(asked, pairs_per_job=1)
-    with Staging(client.settings, readers.BadLines()) as staging:
+    with Staging(client.settings, InvalidLines()) as staging:
         staging.load_requests(str(source))
         with Journal(str(folder / "warm-up"), staging) as journal:
-            tally = runner.rescore(client, staging, journal, options, lambda _: None, say)
-    if tally.first_failure is not None:
-        code = next(iter(tally.codes))
+            progress = runner.rescore(client, staging, journal, options, lambda _: None, notify)
+    if progress.first_failure is not None:
+        code = next(iter(progress.codes))
         raise RerankError(
-            f"a worker cannot score with {asked.model!r} ({code}): {tally.first_failure}"
+            f"a worker cannot score with {asked.model!r} ({code}): {progress.first_failure}"
         )
 
 

@@ -22,7 +22,7 @@ CUTOFF = 10
 
 
 @dataclass(frozen=True)
-class Measured:
+class Evaluation:
     """Mean values over all judged queries; a judged query without a ranking counts as 0."""
 
     judged: int
@@ -33,7 +33,7 @@ class Measured:
     after: dict[str, float]
 
 
-def measure(staging: Staging, journal: Journal) -> Measured:
+def evaluate(staging: Staging, journal: Journal) -> Evaluation:
     """Compare the first stage with what the journal holds, for the queries that are in it."""
     sums = {"before": dict.fromkeys(MEASURES, 0.0), "after": dict.fromkeys(MEASURES, 0.0)}
     ranked = 0
@@ -48,17 +48,17 @@ def measure(staging: Staging, journal: Journal) -> Measured:
         when: {name: total / queries for name, total in totals.items()}
         for when, totals in sums.items()
     }
-    return Measured(judged=queries, ranked=ranked, before=means["before"], after=means["after"])
+    return Evaluation(judged=queries, ranked=ranked, before=means["before"], after=means["after"])
 
 
-def ndcg(relevance: Relevance, scores: Scores) -> float:
+def ndcg(relevance: Relevance, scores: DocumentScores) -> float:
     """Return nDCG@10 of one query, with the relevance as gain; 0 if no document is relevant."""
     gains = _in_trec_order(relevance, scores)
     ideal = _dcg(sorted((max(0, each) for each in relevance.values()), reverse=True))
     return _dcg(gains) / ideal if ideal else 0.0
 
 
-def reciprocal_rank(relevance: Relevance, scores: Scores) -> float:
+def reciprocal_rank(relevance: Relevance, scores: DocumentScores) -> float:
     """Return 1 / the rank of the first relevant document among the first ten, or 0."""
     ranked = sorted(scores, key=lambda document: (-scores[document], document))
     for rank, document in enumerate(ranked[:CUTOFF], start=1):
@@ -67,7 +67,7 @@ def reciprocal_rank(relevance: Relevance, scores: Scores) -> float:
     return 0.0
 
 
-def average_precision(relevance: Relevance, scores: Scores) -> float:
+def average_precision(relevance: Relevance, scores: DocumentScores) -> float:
     """Return the mean precision at the relevant documents; those not ranked count as 0."""
     relevant = sum(each > 0 for each in relevance.values())
     hits = [gain > 0 for gain in _in_trec_order(relevance, scores)]
@@ -79,7 +79,7 @@ def average_precision(relevance: Relevance, scores: Scores) -> float:
     return sum(precisions) / relevant if relevant else 0.0
 
 
-def _in_trec_order(relevance: Relevance, scores: Scores) -> list[int]:
+def _in_trec_order(relevance: Relevance, scores: DocumentScores) -> list[int]:
     """Return the gains of the ranked documents, best score first; none is below zero."""
     ranked = sorted(scores, key=lambda each: (array("f", [scores[each]])[0], each), reverse=True)
     return [max(0, relevance.get(document, 0)) for document in ranked]
@@ -91,12 +91,12 @@ def _dcg(gains: list[int]) -> float:
 
 #: What is judged and what is ranked of one query, by document id.
 Relevance = dict[str, int]
-Scores = dict[str, float]
+DocumentScores = dict[str, float]
 
 MEASURES = {"nDCG@10": ndcg, "MRR@10": reciprocal_rank, "MAP": average_precision}
 
 
-def _judged(staging: Staging, journal: Journal) -> Iterator[tuple[str, Relevance, Scores]]:
+def _judged(staging: Staging, journal: Journal) -> Iterator[tuple[str, Relevance, DocumentScores]]:
     """Yield the judged queries in the journal with their judgments and reranked scores."""
     for _, line in journal.lines():
         judged = staging.judgments(line["query_id"])

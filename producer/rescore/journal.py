@@ -15,10 +15,10 @@ from typing import IO, Any, Self
 
 from contract import jobs, names
 from contract.errors import InvalidInput
-from producer.files.outputs import NEW, Output, beside, whole_file
+from producer.files.outputs import NEW_FILE_MODE, OutputFile, atomic_file, sibling_path
 from producer.files.streams import is_stream
-from producer.rescore.progress import Tally
-from producer.rescore.scored_queries import Redo
+from producer.rescore.journal_index import RetryKind
+from producer.rescore.progress import Progress
 from producer.rescore.staging import Staging
 
 
@@ -33,7 +33,7 @@ class Journal:
     #: Whether it has been taken up.
     resumed = False
 
-    def __init__(self, output: str, staging: Staging, mode: int = NEW) -> None:
+    def __init__(self, output: str, staging: Staging, mode: int = NEW_FILE_MODE) -> None:
         self._staging = staging
         self.path = None if is_stream(output) else journal_path(output)
         #: Of its files, which are as private as the outputs.
@@ -52,16 +52,16 @@ class Journal:
         return tempfile.TemporaryFile() if self.path is None else self.path.open("w+b")
 
     @property
-    def redoes(self) -> bool:
+    def is_retry(self) -> bool:
         """Whether only some queries are to be scored, once more."""
         return False
 
     @property
     def pending(self) -> int:
         """Number of queries that are still to be scored."""
-        return self._staging.pending(redo=self.redoes)
+        return self._staging.pending(redo=self.is_retry)
 
-    def rounds(self, redo: Collection[Redo]) -> Iterator[None]:
+    def rounds(self, redo: Collection[RetryKind]) -> Iterator[None]:
         """Once for each time that something is to be scored."""
         yield
 
@@ -72,13 +72,13 @@ class Journal:
         """The id of the job of these queries."""
         return jobs.new_job_id()
 
-    def have_ended(self, query_ids: Sequence[str]) -> bool:
+    def are_done(self, query_ids: Sequence[str]) -> bool:
         """Whether nothing is to be done for these queries."""
-        return self._staging.have_ended(query_ids)
+        return self._staging.are_done(query_ids)
 
-    def tally(self) -> Tally:
+    def progress(self) -> Progress:
         """What it holds."""
-        return self._staging.tally()
+        return self._staging.progress()
 
     def add_result(self, result: jobs.JobResult) -> None:
         """Append a line for each query of a job."""
@@ -138,24 +138,24 @@ class Journal:
             raw = self._file.readline()
             yield raw, json.loads(raw)
 
-    def write_run(self, output: str | Output) -> None:
+    def write_run(self, output: str | OutputFile) -> None:
         """Write the TREC run: ranks from 1, scores as the model gave them, the model as tag."""
-        with whole_file(output) as file:
+        with atomic_file(output) as file:
             for _, line in self.lines():
                 file.writelines(_trec_lines(line))
 
-    def write_results(self, output: str | Output) -> None:
+    def write_results(self, output: str | OutputFile) -> None:
         """Write the lines themselves."""
-        with whole_file(output) as file:
+        with atomic_file(output) as file:
             for raw, _ in self.lines():
                 file.write(raw)
 
-    def keep(self, say: Callable[[str], object]) -> None:
+    def keep(self, notify: Callable[[str], object]) -> None:
         """Say where the lines so far are; an empty file is removed."""
         if self.path is None:
             return
         if self.path.stat().st_size:
-            say(f"what was scored so far is in {self.path}")
+            notify(f"what was scored so far is in {self.path}")
         else:
             self.remove()
 
@@ -173,7 +173,7 @@ class Journal:
 
 def journal_path(output: str) -> Path:
     """Return the journal of an output."""
-    return beside(output, ".partial.jsonl")
+    return sibling_path(output, ".partial.jsonl")
 
 
 #: What of a job's provenance holds for each of its queries, whatever became of its workers.

@@ -10,8 +10,12 @@ from dataclasses import dataclass
 from contract import jobs
 from contract.errors import InvalidInput
 from contract.settings import Settings
-from producer.files.quoting import plain, quoted, shown
-from producer.formats import readers
+from producer.files.quoting import normalized, quoted, shown
+from producer.formats.corpus import read_texts
+from producer.formats.qrels import read_qrels
+from producer.formats.records import InvalidLines
+from producer.formats.requests import Pair, read_requests
+from producer.formats.trec_run import RunLine, read_run
 
 _RUN_LINE = "INTO candidates (query_id, document_id, place, score) VALUES (?, ?, ?, ?)"
 _PAIR = "INTO candidates (query_id, document_id, place, text) VALUES (?, ?, ?, ?)"
@@ -29,7 +33,7 @@ _OTHERS_KEPT = 1_000
 
 
 @dataclass
-class Found:
+class LoadReport:
     """What a report says of the files, besides what is to be scored."""
 
     #: All documents of the corpus.
@@ -47,18 +51,16 @@ class Loader:
     Its methods are called in this order, within a transaction, and raise `InvalidInput`.
     """
 
-    def __init__(
-        self, database: sqlite3.Connection, settings: Settings, bad: readers.BadLines
-    ) -> None:
+    def __init__(self, database: sqlite3.Connection, settings: Settings, bad: InvalidLines) -> None:
         self._database, self._settings, self._bad = database, settings, bad
-        self.found = Found()
+        self.report = LoadReport()
         #: Ids of the first queries that the run does not have.
         self._other_ids: list[str] = []
 
     def run(self, path: str) -> None:
         """Load a TREC run."""
         source, before = shown(path), None
-        for number, line in readers.run(path, self._bad):
+        for number, line in read_run(path, self._bad):
             self._database.execute(
                 "INSERT OR IGNORE INTO queries (id) VALUES (?)", (line.query_id,)
             )
@@ -70,21 +72,21 @@ class Loader:
                     f" for query {quoted(line.query_id)}",
                 )
             if before is not None and _contradict(before, line):
-                self.found.contradictions += 1
-                self.found.first_contradiction = (
-                    self.found.first_contradiction or f"{source}:{number}"
+                self.report.contradictions += 1
+                self.report.first_contradiction = (
+                    self.report.first_contradiction or f"{source}:{number}"
                 )
             before = line
 
     def queries(self, path: str) -> None:
         """Load the texts of the run's queries."""
         source = shown(path)
-        for number, query in readers.texts(path, self._bad, self._settings.max_text_chars):
+        for number, query in read_texts(path, self._bad, self._settings.max_text_chars):
             known = self._database.execute(
                 "SELECT text FROM queries WHERE id = ?", (query.id,)
             ).fetchone()
             if known is None:  # a query that the run does not have
-                self.found.other_queries += 1
+                self.report.other_queries += 1
                 if len(self._other_ids) < _OTHERS_KEPT:
                     self._other_ids.append(query.id)
                 continue
@@ -100,9 +102,9 @@ class Loader:
     def corpus(self, path: str) -> None:
         """Load documents, those that the run does not have too."""
         source = shown(path)
-        for number, document in readers.texts(path, self._bad, self._settings.max_text_chars):
+        for number, document in read_texts(path, self._bad, self._settings.max_text_chars):
             if self._insert(_DOCUMENT, document):
-                self.found.documents += 1
+                self.report.documents += 1
             else:
                 self._replace(
                     _DOCUMENT,
@@ -136,9 +138,9 @@ class Loader:
     def requests(self, path: str) -> None:
         """Load self-contained lines, in place of all the above."""
         source = shown(path)
-        for number, request in readers.requests(path, self._bad):
+        for number, request in read_requests(path, self._bad):
             where = f"{source}:{number}"
-            if isinstance(request, readers.Pair):
+            if isinstance(request, Pair):
                 self._add_pair(where, number, request)
             else:
                 self._add_request(where, request)
@@ -146,7 +148,7 @@ class Loader:
     def qrels(self, path: str) -> None:
         """Load judgments of what has been loaded."""
         source = shown(path)
-        for number, judgment in readers.qrels(path, self._bad):
+        for number, judgment in read_qrels(path, self._bad):
             if not self._insert(_JUDGMENT, judgment):
                 self._replace(
                     _JUDGMENT,
@@ -182,7 +184,7 @@ class Loader:
             ),
         )
 
-    def _add_pair(self, where: str, number: int, pair: readers.Pair) -> None:
+    def _add_pair(self, where: str, number: int, pair: Pair) -> None:
         if self._is_too_long(where, max(len(pair.query), len(pair.text))):
             return
         known = self._database.execute(
@@ -236,11 +238,12 @@ class Loader:
             others = (name for (name,) in rows)
         elif self._are_documents(self._other_ids):
             return "; its ids are those of documents: are --queries and --corpus swapped?"
-        looks = {plain(name): name for name in names}
+        looks = {normalized(name): name for name in names}
         examples: list[str] = []
         for other in others:
-            if plain(other) in looks:
-                return f"; it has {quoted(other)}, where the run has {quoted(looks[plain(other)])}"
+            if normalized(other) in looks:
+                named = looks[normalized(other)]
+                return f"; it has {quoted(other)}, where the run has {quoted(named)}"
             if len(examples) < _EXAMPLES:
                 examples.append(other)
         return f"; its ids are such as {', '.join(map(quoted, examples))}" if examples else ""
@@ -267,7 +270,7 @@ class Loader:
             )
 
 
-def _contradict(one: readers.RunLine, other: readers.RunLine) -> bool:
+def _contradict(one: RunLine, other: RunLine) -> bool:
     """Return whether the better score has the worse rank."""
     if one.query_id != other.query_id:
         return False

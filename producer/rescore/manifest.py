@@ -15,14 +15,14 @@ from pydantic import Field, ValidationError
 
 from contract.errors import InvalidInput
 from contract.jobs import Record, describe
-from producer.files.outputs import NEW, whole_file
-from producer.rescore.scored_queries import Redo
+from producer.files.outputs import NEW_FILE_MODE, atomic_file
+from producer.rescore.journal_index import RetryKind
 
 #: What a user can do about a run that cannot be taken up.
 WAYS_OUT = "--restart forgets it and begins anew; another --output leaves it as it is"
 
 
-class Inputs(Record):
+class InputDigests(Record):
     """SHA-256 of what is to be scored, as far as it reaches a job."""
 
     queries: str
@@ -31,7 +31,7 @@ class Inputs(Record):
     documents: str
 
 
-class Asked(Record):
+class ScoringSettings(Record):
     """The settings that scores, or the lines of the output, depend on."""
 
     model: str | None
@@ -46,7 +46,7 @@ class Round(Record):
     #: Where in the journal its lines begin.
     begins_at: int = 0
     #: Empty for the first.
-    redo: tuple[Redo, ...] = ()
+    redo: tuple[RetryKind, ...] = ()
 
 
 class Manifest(Record):
@@ -55,8 +55,8 @@ class Manifest(Record):
     version: Literal[1] = 1
     #: Begins the ids of its jobs.
     run_id: str
-    inputs: Inputs
-    asked: Asked
+    inputs: InputDigests
+    asked: ScoringSettings
     #: Another number would make other jobs, not other scores: the one of the beginning is kept.
     pairs_per_job: int
     round: Round = Round()
@@ -64,7 +64,7 @@ class Manifest(Record):
     max_lengths: dict[str, int] = Field(default_factory=dict)
 
     @classmethod
-    def new(cls, inputs: Inputs, asked: Asked, pairs_per_job: int) -> Self:
+    def new(cls, inputs: InputDigests, asked: ScoringSettings, pairs_per_job: int) -> Self:
         """The manifest of a run that begins."""
         return cls(
             run_id=secrets.token_hex(6), inputs=inputs, asked=asked, pairs_per_job=pairs_per_job
@@ -82,9 +82,9 @@ class Manifest(Record):
                 f"{path}: not a manifest of this version ({describe(error)}): {WAYS_OUT}"
             ) from error
 
-    def save(self, path: Path, mode: int = NEW) -> None:
+    def save(self, path: Path, mode: int = NEW_FILE_MODE) -> None:
         """Put it at `path`, in place of what was there, whole. Raises `OSError`."""
-        with whole_file(str(path), mode) as file:
+        with atomic_file(str(path), mode) as file:
             file.write(self.model_dump_json(indent=2).encode() + b"\n")
 
     def check_same(self, other: Manifest, path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class Tally:
+class Progress:
     """What has been done so far."""
 
     pairs: int = 0

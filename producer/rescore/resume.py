@@ -14,10 +14,10 @@ from typing import IO, Any
 
 from contract import jobs
 from contract.errors import InvalidInput
-from producer.files.outputs import NEW, beside, open_locked
+from producer.files.outputs import NEW_FILE_MODE, open_locked, sibling_path
 from producer.rescore.journal import Journal, journal_path
+from producer.rescore.journal_index import RetryKind
 from producer.rescore.manifest import WAYS_OUT, Manifest, Round
-from producer.rescore.scored_queries import Redo
 from producer.rescore.staging import Staging
 
 
@@ -37,7 +37,7 @@ class ResumableJournal(Journal):
         wanted: Manifest,
         *,
         restart: bool = False,
-        mode: int = NEW,
+        mode: int = NEW_FILE_MODE,
     ) -> None:
         self.path: Path = journal_path(output)
         self._manifest_path = manifest_path(output)
@@ -59,7 +59,7 @@ class ResumableJournal(Journal):
         return self._manifest_path.exists()
 
     @property
-    def redoes(self) -> bool:
+    def is_retry(self) -> bool:
         """Whether only some queries are to be scored, once more."""
         return bool(self.manifest.round.redo)
 
@@ -70,7 +70,7 @@ class ResumableJournal(Journal):
             self._restart = False
         self.manifest.save(self._manifest_path, self._mode)
 
-    def rounds(self, redo: Collection[Redo]) -> Iterator[None]:
+    def rounds(self, redo: Collection[RetryKind]) -> Iterator[None]:
         """What is to be scored now: what was begun and has not ended, then what is to be redone.
 
         Raises `InvalidInput` if there is nothing that could be redone.
@@ -103,10 +103,10 @@ class ResumableJournal(Journal):
         """The id of the job of these queries: the same whenever the round is taken up."""
         return self.manifest.job_id(query_ids)
 
-    def keep(self, say: Callable[[str], object]) -> None:
+    def keep(self, notify: Callable[[str], object]) -> None:
         """Say where the lines so far are; if nothing was sent, no file is left."""
         if self.was_begun:
-            say(f"what was scored so far is in {self.path}: {self._same_command}")
+            notify(f"what was scored so far is in {self.path}: {self._same_command}")
         else:
             self.remove()
 
@@ -115,7 +115,7 @@ class ResumableJournal(Journal):
 
         Wherever this is interrupted, what is left can be taken up, to the same end.
         """
-        if self.redoes and self.was_begun:
+        if self.is_retry and self.was_begun:
             self.manifest.model_copy(update={"round": Round()}).save(
                 self._manifest_path, self._mode
             )
@@ -174,4 +174,4 @@ class ResumableJournal(Journal):
 
 def manifest_path(output: str) -> Path:
     """Return the manifest of an output."""
-    return beside(output, ".manifest.json")
+    return sibling_path(output, ".manifest.json")

@@ -15,8 +15,8 @@ from contract.errors import InvalidInput
 from contract.settings import Settings
 from producer.client import preparing
 from producer.files.quoting import quoted, shown
-from producer.formats import readers
-from producer.rescore import loading, manifest, scored_queries
+from producer.formats.records import InvalidLines
+from producer.rescore import journal_index, loading, manifest
 
 _SCHEMA = """
 CREATE TABLE queries (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, text TEXT);
@@ -49,27 +49,27 @@ class Counts:
     documents: int
 
 
-class Staging(scored_queries.Scored):
+class Staging(journal_index.Scored):
     """A collection on disk, in the order in which it is to be scored. Use it in a `with` block.
 
     `depth` keeps that many candidates of each query. The file lies where SQLite puts temporary
     files (SQLITE_TMPDIR, else /var/tmp) and is gone afterwards, however the process ends.
     """
 
-    def __init__(self, settings: Settings, bad: readers.BadLines, depth: int | None = None) -> None:
+    def __init__(self, settings: Settings, bad: InvalidLines, depth: int | None = None) -> None:
         self._settings = settings
         self._bad = bad
         self._depth = -1 if depth is None else depth  # SQL: no limit
         self._order = _BY_SCORE
         # An empty name is a private database in a file that SQLite has unlinked already.
         self._database = sqlite3.connect("", isolation_level=None)
-        self._database.executescript(_SCHEMA + scored_queries.SCHEMA)
+        self._database.executescript(_SCHEMA + journal_index.SCHEMA)
         self._loader = loading.Loader(self._database, settings, bad)
 
     @property
-    def found(self) -> loading.Found:
+    def load_report(self) -> loading.LoadReport:
         """What the files held, besides what is to be scored."""
-        return self._loader.found
+        return self._loader.report
 
     def load_run(self, run: str, queries: str, corpus: str) -> None:
         """Load a TREC run with its queries and its corpus. Raises `InvalidInput`."""
@@ -106,9 +106,9 @@ class Staging(scored_queries.Scored):
         ).fetchone()[0]
         return Counts(queries=queries, pairs=pairs, documents=documents)
 
-    def inputs(self) -> manifest.Inputs:
+    def inputs(self) -> manifest.InputDigests:
         """What tells this collection from any other that would be scored in another way."""
-        return manifest.Inputs(
+        return manifest.InputDigests(
             queries=manifest.digest(
                 self._database.execute("SELECT id, text FROM queries ORDER BY seq")
             ),

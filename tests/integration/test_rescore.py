@@ -19,13 +19,14 @@ from contract.settings import Settings
 from contract.store.connection import JobStore
 from contract.store.records import Records
 from producer.client.blocking import RerankClient
-from producer.formats.readers import BadLines
+from producer.formats.records import InvalidLines
 from producer.rescore import runner
 from producer.rescore.journal import Journal
-from producer.rescore.manifest import Asked, Manifest
-from producer.rescore.progress import Tally
+from producer.rescore.journal_index import RetryKind
+from producer.rescore.manifest import Manifest, ScoringSettings
+from producer.rescore.options import Options
+from producer.rescore.progress import Progress
 from producer.rescore.resume import ResumableJournal
-from producer.rescore.scored_queries import Redo
 from producer.rescore.staging import Staging
 from tests.embedded_redis import embedded_redis
 from tests.integration.sample_records import failure_of
@@ -34,8 +35,8 @@ from tests.integration.stand_ins import begin
 
 #: Each of them is a job of its own.
 QUERIES = 12
-FAILED: tuple[Redo, ...] = ("failed",)
-OPTIONS = runner.Options(window=3, pairs_per_job=1)
+FAILED: tuple[RetryKind, ...] = ("failed",)
+OPTIONS = Options(window=3, pairs_per_job=1)
 
 
 def result_of(job: jobs.Job, model: str = "bundled", score: float = 1.5) -> jobs.JobResult:
@@ -117,7 +118,7 @@ def staged(folder: Path) -> Iterator[Staging]:
         for n in range(QUERIES)
     )
     source.write_text("\n".join(lines))
-    with Staging(Settings.load(), BadLines()) as staging:
+    with Staging(Settings.load(), InvalidLines()) as staging:
         staging.load_requests(str(source))
         yield staging
 
@@ -125,7 +126,7 @@ def staged(folder: Path) -> Iterator[Staging]:
 @contextmanager
 def taken_up(folder: Path) -> Iterator[tuple[Staging, ResumableJournal]]:
     """The journal of a run in `folder`."""
-    asked = Asked(model=None, depth=None, top_k=None, allow_downgrade=True)
+    asked = ScoringSettings(model=None, depth=None, top_k=None, allow_downgrade=True)
     with staged(folder) as staging:
         wanted = Manifest.new(staging.inputs(), asked, OPTIONS.pairs_per_job)
         with ResumableJournal(str(folder / "out"), staging, wanted) as journal:
@@ -135,24 +136,24 @@ def taken_up(folder: Path) -> Iterator[tuple[Staging, ResumableJournal]]:
 def session(
     client: RerankClient,
     folder: Path,
-    progress: Callable[[Tally], object] = lambda _: None,
-    options: runner.Options = OPTIONS,
-    say: Callable[[str], object] = lambda _: None,
-) -> tuple[Tally, list[dict[str, Any]]]:
-    """One start of the command: its tally, and the lines that count."""
+    report_progress: Callable[[Progress], object] = lambda _: None,
+    options: Options = OPTIONS,
+    notify: Callable[[str], object] = lambda _: None,
+) -> tuple[Progress, list[dict[str, Any]]]:
+    """One start of the command: its progress, and the lines that count."""
     with taken_up(folder) as (staging, journal):
-        tally = runner.rescore(client, staging, journal, options, progress, say)
-        return tally, [line for _, line in journal.lines()]
+        progress = runner.rescore(client, staging, journal, options, report_progress, notify)
+        return progress, [line for _, line in journal.lines()]
 
 
-def interrupt_after(queries: int) -> Callable[[Tally], None]:
+def interrupt_after(queries: int) -> Callable[[Progress], None]:
     """Progress that is interrupted once so many queries are scored."""
 
-    def progress(tally: Tally) -> None:
-        if tally.queries >= queries:
+    def report_progress(progress: Progress) -> None:
+        if progress.queries >= queries:
             raise KeyboardInterrupt
 
-    return progress
+    return report_progress
 
 
 def test_what_is_in_flight_is_taken_up_and_nothing_is_scored_twice(
@@ -164,11 +165,11 @@ def test_what_is_in_flight_is_taken_up_and_nothing_is_scored_twice(
             with pytest.raises(KeyboardInterrupt):
                 session(reranker, tmp_path, interrupt_after(queries))
         # When it goes on
-        tally, lines = session(reranker, tmp_path)
+        progress, lines = session(reranker, tmp_path)
 
     # Then it is whole, and no query was scored twice
     assert [line["query_id"] for line in lines] == [f"q{n}" for n in range(QUERIES)]
-    assert (tally.queries, tally.pairs, tally.failed_queries) == (QUERIES, 2 * QUERIES, 0)
+    assert (progress.queries, progress.pairs, progress.failed_queries) == (QUERIES, 2 * QUERIES, 0)
     assert sorted(worker.queries, key=str) == sorted((f"q{n}" for n in range(QUERIES)), key=str)
 
 
@@ -194,8 +195,8 @@ def test_what_was_written_and_not_yet_forgotten_is_not_scored_again(
         with Killed(settings) as killed, pytest.raises(KeyboardInterrupt):
             session(killed, tmp_path)
         with RerankClient(settings) as reranker:
-            tally, _ = session(reranker, tmp_path)
-    assert tally.queries == QUERIES
+            progress, _ = session(reranker, tmp_path)
+    assert progress.queries == QUERIES
     assert len(worker.taken) == QUERIES
 
 
@@ -228,8 +229,8 @@ def test_jobs_that_somebody_cancelled_or_forgot_meanwhile_are_sent_again(
 
     # Then they are sent again: what was forgotten under its own id, the other under a new one
     with Worker(settings, result_of) as worker:
-        tally, _ = session(reranker, tmp_path)
-    assert (tally.queries, tally.failed_queries) == (QUERIES, 0)
+        progress, _ = session(reranker, tmp_path)
+    assert (progress.queries, progress.failed_queries) == (QUERIES, 0)
     again = [job.id for job in worker.taken if job.id.endswith(".2")]
     assert again == [f"{ids[1]}.2"]
     assert ids[0] in [job.id for job in worker.taken]
@@ -243,9 +244,9 @@ def test_a_job_that_is_cancelled_time_after_time_has_failed(
         return failure_of(job.id, jobs.CANCELLED) if unwanted else result_of(job)
 
     with Worker(settings, outcome) as worker:
-        tally, lines = session(reranker, tmp_path)
+        progress, lines = session(reranker, tmp_path)
 
-    assert tally.codes == {jobs.CANCELLED: 1}
+    assert progress.codes == {jobs.CANCELLED: 1}
     assert [line["query_id"] for line in lines if "error" in line] == ["q5"]
     sent = [job.id for job in worker.taken if job.requests[0].query_id == "q5"]
     assert [each.removeprefix(sent[0]) for each in sent] == ["", ".2", ".3", ".4"]
@@ -260,18 +261,18 @@ def test_only_what_failed_is_redone_and_takes_the_place_of_the_failure(
         return failure_of(job.id) if fails else result_of(job)
 
     with Worker(settings, outcome):
-        tally, _ = session(reranker, tmp_path)
-    assert (tally.queries, tally.failed_queries) == (QUERIES - 2, 2)
+        progress, _ = session(reranker, tmp_path)
+    assert (progress.queries, progress.failed_queries) == (QUERIES - 2, 2)
 
     # When they are redone
     with Worker(settings, result_of) as worker, taken_up(tmp_path) as (staging, journal):
         for _ in journal.rounds(FAILED):
-            tally = runner.rescore(reranker, staging, journal, OPTIONS, lambda _: None)
+            progress = runner.rescore(reranker, staging, journal, OPTIONS, lambda _: None)
         lines = [line for _, line in journal.lines()]
 
     # Then nothing else is, and nothing has failed
     assert worker.queries == ["q3", "q7"]
-    assert (tally.queries, tally.failed_queries, tally.pairs) == (QUERIES, 0, 2 * QUERIES)
+    assert (progress.queries, progress.failed_queries, progress.pairs) == (QUERIES, 0, 2 * QUERIES)
     assert all("documents" in line for line in lines)
 
 
@@ -289,8 +290,8 @@ def test_a_run_is_of_one_model(reranker: RerankClient, settings: Settings, tmp_p
 
     # And when the workers are right again, it goes on to its end
     with Worker(settings, result_of):
-        tally, lines = session(reranker, tmp_path)
-    assert tally.queries == QUERIES
+        progress, lines = session(reranker, tmp_path)
+    assert progress.queries == QUERIES
     assert {line["provenance"]["model_requested"] for line in lines} == {"bundled"}
 
 
@@ -322,8 +323,8 @@ def test_a_run_is_of_one_maximum_length(
 
     # And when the workers are right again, it goes on to its end
     with Worker(settings, lambda job: reading(job, 512)):
-        tally, lines = session(reranker, tmp_path)
-    assert tally.queries == QUERIES
+        progress, lines = session(reranker, tmp_path)
+    assert progress.queries == QUERIES
     assert {line["provenance"]["max_length"] for line in lines} == {512}
 
 
@@ -340,8 +341,8 @@ def test_while_too_much_is_waiting_the_run_waits(settings: Settings, tmp_path: P
             return super().submit_job(job, priority=priority)
 
     with Worker(settings, result_of), Full(settings) as full:
-        tally, _ = session(full, tmp_path)
-    assert tally.queries == QUERIES
+        progress, _ = session(full, tmp_path)
+    assert progress.queries == QUERIES
     assert full.offered == 2 * QUERIES - 1
 
 
@@ -360,20 +361,20 @@ def test_a_restart_of_redis_is_waited_for(tmp_path: Path, persistent: bool) -> N
     said: list[str] = []
     successors: list[ValkeyServer] = []
 
-    def say(line: str) -> None:
+    def notify(line: str) -> None:
         # When it comes back once that was noticed
         said.append(line)
         successors.append(ValkeyServer(port=port, appendonly=append_only, **config))
         successors[-1].start()
 
-    def progress(tally: Tally) -> None:
-        if tally.queries >= 4 and not said:
+    def report_progress(progress: Progress) -> None:
+        if progress.queries >= 4 and not said:
             server.stop()
 
     port = server.port
     try:
         with Worker(settings, result_of), RerankClient(settings) as reranker:
-            tally, _ = session(reranker, tmp_path, progress, say=say)
+            progress, _ = session(reranker, tmp_path, report_progress, notify=notify)
     finally:
         for each in successors:
             each.stop()
@@ -381,7 +382,7 @@ def test_a_restart_of_redis_is_waited_for(tmp_path: Path, persistent: bool) -> N
     # Then the run has ended as if nothing had been
     assert len(said) == 1
     assert said[0].startswith("waiting (0 s of at most 60 s): Redis at redis://127.0.0.1:")
-    assert (tally.queries, tally.failed_queries) == (QUERIES, 0)
+    assert (progress.queries, progress.failed_queries) == (QUERIES, 0)
 
 
 def test_a_redis_that_stays_away_ends_the_run_which_can_be_taken_up(
@@ -390,10 +391,10 @@ def test_a_redis_that_stays_away_ends_the_run_which_can_be_taken_up(
     server = embedded_redis()
     server.start()
     other = Settings.load(redis_url=f"redis://127.0.0.1:{server.port}/0", namespace="test-gone")
-    impatient = runner.Options(window=3, pairs_per_job=1, redis_wait_s=0.0)
+    impatient = Options(window=3, pairs_per_job=1, redis_wait_s=0.0)
 
-    def progress(tally: Tally) -> None:
-        if tally.queries >= 4 and server.is_running():
+    def report_progress(progress: Progress) -> None:
+        if progress.queries >= 4 and server.is_running():
             server.stop()
 
     with (
@@ -401,10 +402,10 @@ def test_a_redis_that_stays_away_ends_the_run_which_can_be_taken_up(
         RerankClient(other) as gone,
         pytest.raises(RedisUnavailable),
     ):
-        session(gone, tmp_path, progress, impatient)
+        session(gone, tmp_path, report_progress, impatient)
 
     # It may be another Redis: what was in flight is sent to it
     with Worker(settings, result_of) as worker:
-        tally, _ = session(reranker, tmp_path)
-    assert tally.queries == QUERIES
+        progress, _ = session(reranker, tmp_path)
+    assert progress.queries == QUERIES
     assert len(worker.taken) <= QUERIES - 4

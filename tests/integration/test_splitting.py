@@ -18,9 +18,10 @@ from contract.settings import Settings
 from contract.store.connection import JobStore
 from producer.client.asynchronous import AsyncRerankClient
 from producer.client.blocking import RerankClient
-from producer.formats.readers import BadLines
+from producer.formats.records import InvalidLines
 from producer.rescore import runner
-from producer.rescore.manifest import Asked, Manifest
+from producer.rescore.manifest import Manifest, ScoringSettings
+from producer.rescore.options import Options
 from producer.rescore.resume import ResumableJournal
 from producer.rescore.staging import Staging
 from tests.integration.sample_records import failure_of
@@ -30,7 +31,7 @@ from worker.engine import ranking
 
 DOCUMENTS = [f"document {number}" for number in range(20)]
 SMALLER = "cross-encoder/ms-marco-TinyBERT-L-2-v2"
-OPTIONS = runner.Options(window=2, pairs_per_job=10)
+OPTIONS = Options(window=2, pairs_per_job=10)
 
 
 def scored(made: jobs.Job, **provenance: object) -> jobs.JobResult:
@@ -327,8 +328,8 @@ def session(
     progress: Callable[[Any], object] = lambda _: None,
 ) -> bytes:
     """One start of the command: what it writes."""
-    asked = Asked(model=None, depth=None, top_k=None, allow_downgrade=True)
-    with Staging(settings, BadLines()) as staging, RerankClient(settings) as client:
+    asked = ScoringSettings(model=None, depth=None, top_k=None, allow_downgrade=True)
+    with Staging(settings, InvalidLines()) as staging, RerankClient(settings) as client:
         staging.load_requests(str(source))
         wanted = Manifest.new(staging.inputs(), asked, OPTIONS.pairs_per_job)
         with ResumableJournal(str(output), staging, wanted) as journal:

@@ -13,7 +13,7 @@ import pytest
 from contract import jobs
 from contract.errors import InvalidInput
 from contract.settings import Settings
-from producer.formats.readers import BadLines
+from producer.formats.records import InvalidLines
 from producer.rescore import comparison, evaluation
 from producer.rescore.comparison import Collection
 from producer.rescore.journal import Journal
@@ -37,7 +37,7 @@ def journals(
     every = {each for scores in documents.values() for each in scores}
     (folder / "corpus").write_text("".join(f"{each}\ttext\n" for each in every))
     (folder / "qrels").write_text(qrels)
-    with Collection(Settings.load(), BadLines()) as collection, ExitStack() as stack:
+    with Collection(Settings.load(), InvalidLines()) as collection, ExitStack() as stack:
         collection.load_run(*(str(folder / name) for name in ("run", "queries", "corpus")))
         if qrels:
             collection.load_qrels(str(folder / "qrels"))
@@ -128,7 +128,9 @@ def test_tau_goes_from_the_reverse_to_the_same_and_needs_two_documents() -> None
 
 
 def test_a_change_of_one_query_is_that_of_a_calculation_by_hand() -> None:
-    made = comparison.change("q", {"x": 3.0, "y": 2.0, "z": -1.0}, {"y": 2.5, "x": 2.0, "z": -1.25})
+    made = comparison.compare_query(
+        "q", {"x": 3.0, "y": 2.0, "z": -1.0}, {"y": 2.5, "x": 2.0, "z": -1.25}
+    )
 
     assert (made.query_id, made.documents, made.overlap) == ("q", 3, 1.0)
     assert (made.same_best, made.same_order) == (False, False)
@@ -140,8 +142,8 @@ def test_only_the_ten_best_make_the_same_order() -> None:
     names = ids(0, 12)
     below, above = [*names[:10], "d11", "d10"], ["d01", "d00", *names[2:]]
 
-    assert comparison.change("q", descending(names), descending(below)).same_order
-    assert not comparison.change("q", descending(names), descending(above)).same_order
+    assert comparison.compare_query("q", descending(names), descending(below)).same_order
+    assert not comparison.compare_query("q", descending(names), descending(above)).same_order
 
 
 def test_means_are_of_queries_and_score_differences_of_pairs(tmp_path: Path) -> None:
@@ -208,7 +210,7 @@ def test_both_models_are_measured_on_the_queries_that_both_have_scored(tmp_path:
     with journals(tmp_path, {"q1": right, "q2": right}, {"q1": right}, qrels) as each:
         collection, a, b = each
         comparison.compare(*each)
-        one, other = evaluation.measure(collection, a), evaluation.measure(collection, b)
+        one, other = evaluation.evaluate(collection, a), evaluation.evaluate(collection, b)
 
     # Then the failure is no loss of quality, for b alone
     assert one == other
@@ -223,11 +225,11 @@ def test_both_models_are_measured_on_the_queries_that_both_have_scored(tmp_path:
 def test_scores_of_another_model_are_noticed(tmp_path: Path) -> None:
     scores = {"x": 1.0, "y": 0.0}
     with journals(tmp_path, {"q1": scores}, {"q1": scores}) as (collection, a, _):
-        assert comparison.other_model(a, "a") is None
-        assert comparison.other_model(a, "b") == "query 'q1' was scored by a, not b"
+        assert comparison.find_other_model(a, "a") is None
+        assert comparison.find_other_model(a, "b") == "query 'q1' was scored by a, not b"
         with collection.index() as index, Journal(str(tmp_path / "c"), index) as journal:
             journal.add_result(result("q1", scores, model="a", used="smaller"))
-            said = comparison.other_model(journal, "a")
+            said = comparison.find_other_model(journal, "a")
     assert said == "query 'q1' was scored by smaller, not a: the queue is long"
 
 

@@ -151,9 +151,11 @@ def test_a_terminal_is_no_file(folder: Path) -> None:
     main_end, terminal = os.openpty()
     try:
         name = os.ttyname(terminal)
-        conflicts.check([conflicts.Use("--input", name)], [conflicts.Use("--output", name)])
+        conflicts.check([conflicts.FileUse("--input", name)], [conflicts.FileUse("--output", name)])
         with pytest.raises(InvalidInput, match=r"--output .* and --results .* are the same file"):
-            conflicts.check([], [conflicts.Use("--output", name), conflicts.Use("--results", name)])
+            conflicts.check(
+                [], [conflicts.FileUse("--output", name), conflicts.FileUse("--results", name)]
+            )
     finally:
         os.close(main_end)
         os.close(terminal)

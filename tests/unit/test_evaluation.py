@@ -16,7 +16,7 @@ import pytest
 
 from contract import jobs
 from contract.settings import Settings
-from producer.formats.readers import BadLines
+from producer.formats.records import InvalidLines
 from producer.rescore import evaluation
 from producer.rescore.journal import Journal
 from producer.rescore.staging import Staging
@@ -54,7 +54,7 @@ def scored(
     every = {each for ids in first.values() for each in ids}
     (folder / "corpus").write_text("".join(f"{each}\ttext\n" for each in every))
     (folder / "qrels").write_text(qrels)
-    with Staging(Settings.load(), BadLines(), depth) as staging:
+    with Staging(Settings.load(), InvalidLines(), depth) as staging:
         staging.load_run(*(str(folder / name) for name in ("run", "queries", "corpus")))
         staging.load_qrels(str(folder / "qrels"))
         with Journal(str(folder / "out"), staging) as journal:
@@ -80,7 +80,7 @@ def test_the_numbers_are_those_of_a_calculation_by_hand(tmp_path: Path) -> None:
     qrels = "q1 0 b 1\nq1 0 c 2\nq1 0 a 0\n"
     ideal = 2 / log2(2) + 1 / log2(3)
     with scored(tmp_path, {"q1": ["a", "b", "c"]}, qrels, {"q1": ["c", "a", "b"]}) as both:
-        measured = evaluation.measure(*both)
+        measured = evaluation.evaluate(*both)
     assert measured.before == values(
         (1 / log2(3) + 2 / log2(4)) / ideal, 1 / 2, (1 / 2 + 2 / 3) / 2
     )
@@ -93,7 +93,7 @@ def test_a_judged_query_without_a_ranking_counts_as_nothing_found(tmp_path: Path
     first = {"q1": ["a"], "q2": ["a"], "q7": ["b"]}
     # When q2 was never scored, q3 and q4 are not in the run, and q7 is not judged
     with scored(tmp_path, first, qrels, {"q1": ["a"], "q7": ["b"]}) as both:
-        measured = evaluation.measure(*both)
+        measured = evaluation.evaluate(*both)
     assert (measured.judged, measured.ranked) == (4, 1)
     assert measured.before == measured.after == values(0.25, 0.25, 0.25)
 
@@ -103,7 +103,7 @@ def test_a_failed_query_is_not_ranked(tmp_path: Path) -> None:
     qrels = "q1 0 a 1\nq2 0 a 1\n"
     with scored(tmp_path, {"q1": ["a"], "q2": ["a"]}, qrels, {"q1": ["a"]}) as (staging, journal):
         journal.add_failure(["q2"], failure)
-        measured = evaluation.measure(staging, journal)
+        measured = evaluation.evaluate(staging, journal)
     assert (measured.judged, measured.ranked) == (2, 1)
     assert measured.after == values(0.5, 0.5, 0.5)
 
@@ -112,7 +112,7 @@ def test_ten_places_count_for_ndcg_and_mrr_and_all_of_them_for_map(tmp_path: Pat
     ids = [f"d{place:02}" for place in range(1, 13)]
     moved = [*ids[:9], ids[10], ids[9], ids[11]]
     with scored(tmp_path, {"q1": ids}, "q1 0 d11 1\n", {"q1": moved}) as both:
-        measured = evaluation.measure(*both)
+        measured = evaluation.evaluate(*both)
     assert measured.before == values(0.0, 0.0, 1 / 11)
     assert measured.after == values(1 / log2(11), 1 / 10, 1 / 10)
 
@@ -120,13 +120,13 @@ def test_ten_places_count_for_ndcg_and_mrr_and_all_of_them_for_map(tmp_path: Pat
 def test_documents_below_the_depth_do_not_count_before_either(tmp_path: Path) -> None:
     first = {"q1": ["a", "b", "c"]}
     with scored(tmp_path, first, "q1 0 c 1\n", {"q1": ["b", "a"]}, depth=2) as both:
-        assert evaluation.measure(*both).before == values(0.0, 0.0, 0.0)
+        assert evaluation.evaluate(*both).before == values(0.0, 0.0, 0.0)
 
 
 def test_a_relevance_below_zero_is_not_relevant(tmp_path: Path) -> None:
     qrels = "q1 0 a -2\nq1 0 b 1\n"
     with scored(tmp_path, {"q1": ["a", "b"]}, qrels, {"q1": ["b", "a"]}) as both:
-        measured = evaluation.measure(*both)
+        measured = evaluation.evaluate(*both)
     assert (measured.before["MRR@10"], measured.before["MAP"]) == pytest.approx((0.5, 0.5))
     assert measured.after == values(1.0, 1.0, 1.0)
 
@@ -136,13 +136,13 @@ def test_request_lines_are_measured_in_their_order(tmp_path: Path) -> None:
     line = {"query_id": "q1", "query": "q", "candidates": candidates}
     (tmp_path / "in").write_text(json.dumps(line))
     (tmp_path / "qrels").write_text("q1 0 b 1\n")
-    with Staging(Settings.load(), BadLines()) as staging:
+    with Staging(Settings.load(), InvalidLines()) as staging:
         staging.load_requests(str(tmp_path / "in"))
         staging.load_qrels(str(tmp_path / "qrels"))
         with Journal(str(tmp_path / "out"), staging) as journal:
             rankings = (ranking("q1", ["b", "a"]),)
             journal.add_result(jobs.JobResult(job_id="j", rankings=rankings, provenance=MODEL))
-            measured = evaluation.measure(staging, journal)
+            measured = evaluation.evaluate(staging, journal)
     assert (measured.before["MRR@10"], measured.after["MRR@10"]) == (0.5, 1.0)
 
 

@@ -19,10 +19,14 @@ import pytest
 from contract import jobs
 from contract.errors import InvalidInput
 from producer.client import preparing
-from producer.formats import readers
-from producer.formats.readers import BadLines, Judgment, RunLine, Text
+from producer.formats.corpus import Text, read_texts
+from producer.formats.documents import read_documents
+from producer.formats.qrels import Judgment, read_qrels
+from producer.formats.records import InvalidLines
+from producer.formats.requests import Pair, read_requests
+from producer.formats.trec_run import RunLine, read_run
 
-Reader = Callable[[str, BadLines], Iterator[tuple[int, Any]]]
+Reader = Callable[[str, InvalidLines], Iterator[tuple[int, Any]]]
 
 RUN = "q1 Q0 d1 1 2.5 tag\nq1 Q0 d2 2 1.5 tag\n"
 QRELS = "q1 0 d1 1\nq1 0 d2 0\n"
@@ -33,19 +37,19 @@ REQUESTS = "".join(
 )
 
 
-def texts(path: str, bad: BadLines) -> Iterator[tuple[int, Text]]:
-    return readers.texts(path, bad, max_chars=100)
+def texts(path: str, bad: InvalidLines) -> Iterator[tuple[int, Text]]:
+    return read_texts(path, bad, max_chars=100)
 
 
-def documents(path: str, _: BadLines) -> Iterator[tuple[int, Any]]:
-    return enumerate(readers.documents(path), start=1)
+def documents(path: str, _: InvalidLines) -> Iterator[tuple[int, Any]]:
+    return enumerate(read_documents(path), start=1)
 
 
 READERS: dict[Reader, str] = {
-    readers.run: RUN,
-    readers.qrels: QRELS,
+    read_run: RUN,
+    read_qrels: QRELS,
     texts: TEXTS,
-    readers.requests: REQUESTS,
+    read_requests: REQUESTS,
     documents: TEXTS,
 }
 every_reader = pytest.mark.parametrize(("reader", "content"), READERS.items())
@@ -59,7 +63,7 @@ def write(path: Path, content: str | bytes) -> str:
 
 
 def read(reader: Reader, path: Path, content: str | bytes) -> list[Any]:
-    return [item for _, item in reader(write(path, content), BadLines())]
+    return [item for _, item in reader(write(path, content), InvalidLines())]
 
 
 def refusal(reader: Reader, path: Path, content: str | bytes) -> str:
@@ -109,8 +113,9 @@ def test_the_dress_of_a_file_does_not_matter(
 @pytest.mark.parametrize("packed", [False, True])
 def test_standard_input_may_be_gzipped_too(packed: bool) -> None:
     code = (
-        "from producer.formats.readers import run, BadLines\n"
-        "print([tuple(line) for _, line in run('-', BadLines())])"
+        "from producer.formats.records import InvalidLines\n"
+        "from producer.formats.trec_run import read_run\n"
+        "print([tuple(line) for _, line in read_run('-', InvalidLines())])"
     )
     content = gzip.compress(RUN.encode()) if packed else RUN.encode()
     done = subprocess.run(
@@ -121,7 +126,7 @@ def test_standard_input_may_be_gzipped_too(packed: bool) -> None:
 
 def test_line_numbers_count_blank_lines(tmp_path: Path) -> None:
     path = write(tmp_path / "run", f"\n\n{RUN}")
-    assert [number for number, _ in readers.run(path, BadLines())] == [3, 4]
+    assert [number for number, _ in read_run(path, InvalidLines())] == [3, 4]
 
 
 # Files that are none of ours
@@ -140,9 +145,9 @@ def test_a_directory_and_a_missing_file_are_refused(
     tmp_path: Path, reader: Reader, content: str
 ) -> None:
     with pytest.raises(InvalidInput, match=r": this is a directory"):
-        list(reader(str(tmp_path), BadLines()))
+        list(reader(str(tmp_path), InvalidLines()))
     with pytest.raises(InvalidInput, match=r"missing: No such file"):
-        list(reader(str(tmp_path / "missing"), BadLines()))
+        list(reader(str(tmp_path / "missing"), InvalidLines()))
 
 
 @every_reader
@@ -152,7 +157,7 @@ def test_a_nul_byte_ends_the_reading_with_its_line(
 ) -> None:
     path = write(tmp_path / "file", content.encode() + b"PK\0\0")
     with pytest.raises(InvalidInput, match=r"file:3: this is not text"):
-        list(reader(path, BadLines(skip=skip)))
+        list(reader(path, InvalidLines(skip=skip)))
 
 
 @every_reader
@@ -173,7 +178,7 @@ def packed_run() -> bytes:
 def test_a_gzip_that_is_cut_short_is_refused(tmp_path: Path) -> None:
     packed = packed_run()
     for length in (2, 9, 12, len(packed) // 2, len(packed) - 9, len(packed) - 1):
-        refusal(readers.run, tmp_path / "run", packed[:length])
+        refusal(read_run, tmp_path / "run", packed[:length])
 
 
 def test_a_gzip_with_flipped_bits_is_refused(tmp_path: Path) -> None:
@@ -182,16 +187,16 @@ def test_a_gzip_with_flipped_bits_is_refused(tmp_path: Path) -> None:
         packed = bytearray(packed_run())
         for place in random_.sample(range(10, len(packed)), 50):
             packed[place] ^= 0xFF
-        refusal(readers.run, tmp_path / "run", bytes(packed))
+        refusal(read_run, tmp_path / "run", bytes(packed))
 
 
 def test_rubbish_after_a_gzip_is_refused(tmp_path: Path) -> None:
-    refusal(readers.run, tmp_path / "run", gzip.compress(RUN.encode()) + b"rubbish")
+    refusal(read_run, tmp_path / "run", gzip.compress(RUN.encode()) + b"rubbish")
 
 
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "corpus", TEXTS)
-    read_ = texts(path, BadLines())
+    read_ = texts(path, InvalidLines())
     next(read_)
     with Path(path).open("a") as file:
         file.write('{"_id": "d3", "text": "three"}\n')
@@ -207,21 +212,25 @@ def test_a_named_pipe_is_read(tmp_path: Path, packed: bool) -> None:
         target=path.write_bytes, args=(gzip.compress(content) if packed else content,)
     )
     writer.start()
-    assert len(list(readers.run(str(path), BadLines()))) == 10_000
+    assert len(list(read_run(str(path), InvalidLines()))) == 10_000
     writer.join()
 
 
 def test_a_named_pipe_that_nobody_writes_to_is_not_waited_for_without_end(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(InvalidInput, match="pipe: nobody writes to this pipe"):
-        list(readers.run(str(tmp_path / "pipe"), BadLines()))
+        list(read_run(str(tmp_path / "pipe"), InvalidLines()))
 
 
 @pytest.mark.parametrize("archive", ["zip", "tar"])
 def test_an_archive_in_a_pipe_is_refused_with_the_way_out(tmp_path: Path, archive: str) -> None:
     write(tmp_path / "run", RUN)
     packed = shutil.make_archive(str(tmp_path / "packed"), archive, tmp_path, "run")
-    code = "from producer.formats.readers import run, BadLines\nlist(run('-', BadLines()))"
+    code = (
+        "from producer.formats.records import InvalidLines\n"
+        "from producer.formats.trec_run import read_run\n"
+        "list(read_run('-', InvalidLines()))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         input=Path(packed).read_bytes(),
@@ -242,7 +251,7 @@ def test_a_wrong_line_stops_the_reading_unless_it_is_skipped_and_counted(
     first, second = content.splitlines()
     wrong = "\n".join([first, "{wrong", second, *["[]"] * 6]) + "\n"
     assert refusal(reader, tmp_path / "file", wrong).startswith("2: ")
-    bad = BadLines(skip=True)
+    bad = InvalidLines(skip=True)
     items = list(reader(str(tmp_path / "file"), bad))
     assert [number for number, _ in items] == [1, 3]
     assert bad.count == 7
@@ -339,7 +348,7 @@ def test_a_text_is_not_taken_for_another_kind_of_line(tmp_path: Path, text: str)
 
 @pytest.mark.parametrize("text", ["Got 0 of 3 4 apples", "a 0 b 3 4 5 6", "one,two", "[1] a", "7"])
 def test_a_document_is_not_taken_for_another_kind_of_line(tmp_path: Path, text: str) -> None:
-    assert readers.documents(write(tmp_path / "docs", f"{text}\n")) == [text]
+    assert read_documents(write(tmp_path / "docs", f"{text}\n")) == [text]
 
 
 def test_a_byte_order_mark_between_joined_files_is_no_part_of_an_id(tmp_path: Path) -> None:
@@ -402,12 +411,12 @@ def test_a_wrong_text_is_named_by_its_line(tmp_path: Path, line: str, said: str)
     ],
 )
 def test_a_run_is_split_at_spaces_and_tabs(tmp_path: Path, line: str) -> None:
-    assert read(readers.run, tmp_path / "run", f"{line}\n") == [RunLine("q1", "d1", 3, -2.5)]
+    assert read(read_run, tmp_path / "run", f"{line}\n") == [RunLine("q1", "d1", 3, -2.5)]
 
 
 @pytest.mark.parametrize("score", ["nan", "NaN", "inf", "-Infinity", "1e999", "high", "1,5"])
 def test_a_run_with_a_nan_score_is_refused_with_file_and_line(tmp_path: Path, score: str) -> None:
-    message = refusal(readers.run, tmp_path / "run", f"{RUN}q2 Q0 d1 1 {score} tag\n")
+    message = refusal(read_run, tmp_path / "run", f"{RUN}q2 Q0 d1 1 {score} tag\n")
     assert message.startswith("3: the score ")
 
 
@@ -416,7 +425,7 @@ def test_a_tag_may_be_a_number_where_no_id_can_hold_white_space(
     tmp_path: Path, number: float
 ) -> None:
     line = f"q1\tQ0\td1\t3\t-2\t{number} tag\n"
-    assert read(readers.run, tmp_path / "run", line) == [RunLine("q1", "d1", 3, -2)]
+    assert read(read_run, tmp_path / "run", line) == [RunLine("q1", "d1", 3, -2)]
 
 
 @pytest.mark.parametrize(
@@ -450,19 +459,19 @@ def test_a_tag_may_be_a_number_where_no_id_can_hold_white_space(
     ],
 )
 def test_a_run_line_is_not_read_as_other_columns(tmp_path: Path, line: str, said: str) -> None:
-    message = refusal(readers.run, tmp_path / "run", f"{RUN}{line}\n")
+    message = refusal(read_run, tmp_path / "run", f"{RUN}{line}\n")
     assert message.startswith("3: ")
     assert said in message
 
 
 def test_a_header_of_a_run_is_no_line_of_it(tmp_path: Path) -> None:
     content = f"qid\tQ0\tdocno\trank\tscore\ttag\n{RUN}"
-    assert len(read(readers.run, tmp_path / "run", content)) == 2
+    assert len(read(read_run, tmp_path / "run", content)) == 2
 
 
 @pytest.mark.parametrize("line", ["q1 Q0 d1 1", "q1", "q1 Q0 d1 first 2.5 tag", "q1 Q0 d1 nan 2 t"])
 def test_a_run_line_without_its_columns_is_refused(tmp_path: Path, line: str) -> None:
-    assert refusal(readers.run, tmp_path / "run", f"{RUN}{line}\n").startswith("3: ")
+    assert refusal(read_run, tmp_path / "run", f"{RUN}{line}\n").startswith("3: ")
 
 
 # Judgments
@@ -482,7 +491,7 @@ def test_a_run_line_without_its_columns_is_refused(tmp_path: Path, line: str) ->
     ],
 )
 def test_qrels_may_be_beirs_or_trecs(tmp_path: Path, content: str) -> None:
-    assert read(readers.qrels, tmp_path / "qrels", content) == [
+    assert read(read_qrels, tmp_path / "qrels", content) == [
         Judgment("q1", "d1", 2),
         Judgment("q1", "d2", -1),
     ]
@@ -492,7 +501,7 @@ def test_qrels_may_be_beirs_or_trecs(tmp_path: Path, content: str) -> None:
     "line", ["q1 1", "q1 0 d1 1 1", "q1 0 d1 yes", "q1 0 d1 nan", "q1\td1\tinf", "q1\td1\t"]
 )
 def test_a_wrong_judgment_is_named_by_its_line(tmp_path: Path, line: str) -> None:
-    assert refusal(readers.qrels, tmp_path / "qrels", f"{QRELS}{line}\n").startswith("3: ")
+    assert refusal(read_qrels, tmp_path / "qrels", f"{QRELS}{line}\n").startswith("3: ")
 
 
 @pytest.mark.parametrize(
@@ -509,19 +518,19 @@ def test_a_wrong_judgment_is_named_by_its_line(tmp_path: Path, line: str) -> Non
     ],
 )
 def test_a_judgment_is_not_read_as_other_columns(tmp_path: Path, line: str, said: str) -> None:
-    message = refusal(readers.qrels, tmp_path / "qrels", f"{QRELS}{line}\n")
+    message = refusal(read_qrels, tmp_path / "qrels", f"{QRELS}{line}\n")
     assert message.startswith("3: ")
     assert said in message
 
 
 def test_columns_that_are_empty_between_tabs_count(tmp_path: Path) -> None:
     line = "q1\t\td1\t2\n"
-    assert read(readers.qrels, tmp_path / "qrels", line) == [Judgment("q1", "d1", 2)]
+    assert read(read_qrels, tmp_path / "qrels", line) == [Judgment("q1", "d1", 2)]
 
 
 @pytest.mark.parametrize("line", ["q1 0 d1 nan", "q1\td1\tinf", "q1 0 d1 yes", "q1\td1\thigh"])
 def test_a_wrong_judgment_in_the_first_line_is_no_header(tmp_path: Path, line: str) -> None:
-    assert refusal(readers.qrels, tmp_path / "qrels", f"{line}\n{QRELS}").startswith("1: ")
+    assert refusal(read_qrels, tmp_path / "qrels", f"{line}\n{QRELS}").startswith("1: ")
 
 
 # Request lines
@@ -532,9 +541,7 @@ def test_our_request_lines_are_read_whole(tmp_path: Path) -> None:
         {"id": 7, "text": "one", "score": 1.5, "metadata": {"a": [1]}},
         {"id": "d2", "text": ""},
     ]
-    (made,) = read(
-        readers.requests, tmp_path / "in", request_line(query_id=3, candidates=candidates)
-    )
+    (made,) = read(read_requests, tmp_path / "in", request_line(query_id=3, candidates=candidates))
     assert (made.query_id, made.query) == ("3", "q")
     assert made.candidates == (
         jobs.Candidate(id="7", text="one", score=1.5, metadata={"a": [1]}),
@@ -553,7 +560,7 @@ def test_our_request_lines_are_read_whole(tmp_path: Path) -> None:
     ],
 )
 def test_requests_of_other_rerankers_are_read_and_places_are_ids(tmp_path: Path, line: str) -> None:
-    (made,) = read(readers.requests, tmp_path / "in", f"{line}\n")
+    (made,) = read(read_requests, tmp_path / "in", f"{line}\n")
     assert (made.query_id, made.query) == ("1", "q")
     assert [(each.id, each.text) for each in made.candidates] == [("0", "one"), ("1", "two")]
 
@@ -568,15 +575,15 @@ def test_requests_of_other_rerankers_are_read_and_places_are_ids(tmp_path: Path,
 )
 def test_candidates_may_have_the_keys_of_corpora(tmp_path: Path, candidate: str) -> None:
     line = f'{{"query": "q", "candidates": [{candidate}]}}\n'
-    (made,) = read(readers.requests, tmp_path / "in", line)
+    (made,) = read(read_requests, tmp_path / "in", line)
     assert made.candidates == (jobs.Candidate(id="d1", text="one", score=2),)
 
 
 def test_ms_marcos_top1000_is_read(tmp_path: Path) -> None:
     content = "12\t7\tquery\tpassage one\n12\t8\tquery\tpassage two\n"
-    assert read(readers.requests, tmp_path / "in", content) == [
-        readers.Pair("12", "query", "7", "passage one"),
-        readers.Pair("12", "query", "8", "passage two"),
+    assert read(read_requests, tmp_path / "in", content) == [
+        Pair("12", "query", "7", "passage one"),
+        Pair("12", "query", "8", "passage two"),
     ]
 
 
@@ -584,18 +591,18 @@ def test_nan_is_refused_where_it_is_ranked_and_null_elsewhere(tmp_path: Path) ->
     nan = float("nan")
     metadata = {"year": nan, "list": [1, {"x": float("inf")}]}
     line = request_line(candidates=[{"id": "d1", "text": "one", "metadata": metadata}])
-    (made,) = read(readers.requests, tmp_path / "in", line)
+    (made,) = read(read_requests, tmp_path / "in", line)
     assert made.candidates[0].metadata == {"year": None, "list": [1, {"x": None}]}
     ranked = request_line(candidates=[{"id": "d1", "text": "one", "score": nan}])
     assert "candidates[0].score: must be a finite number" in refusal(
-        readers.requests, tmp_path / "in", ranked
+        read_requests, tmp_path / "in", ranked
     )
 
 
 def test_a_line_without_a_query_id_gets_its_number(tmp_path: Path) -> None:
     ours = '{"query": "q", "candidates": [{"id": "d1", "text": "one"}]}\n'
     rank_llm = '{"query": {"text": "q"}, "candidates": [{"docid": "d1", "doc": "one"}]}\n'
-    made = read(readers.requests, tmp_path / "in", f"{ours}\n{ours}{rank_llm}")
+    made = read(read_requests, tmp_path / "in", f"{ours}\n{ours}{rank_llm}")
     assert [each.query_id for each in made] == ["1", "3", "4"]
 
 
@@ -616,7 +623,7 @@ def test_a_document_of_rank_llm_may_have_any_of_its_shapes(
     tmp_path: Path, doc: Any, text: str
 ) -> None:
     line = rank_llm_line({"docid": 12, "score": 3.5, "doc": doc}, qid=4)
-    (made,) = read(readers.requests, tmp_path / "in", line)
+    (made,) = read(read_requests, tmp_path / "in", line)
     assert (made.query_id, made.query) == ("4", "q")
     assert made.candidates == (jobs.Candidate(id="12", text=text, score=3.5),)
 
@@ -674,7 +681,7 @@ def test_a_document_of_rank_llm_may_have_any_of_its_shapes(
     ],
 )
 def test_a_wrong_request_line_is_named_by_its_number(tmp_path: Path, line: str, said: str) -> None:
-    message = refusal(readers.requests, tmp_path / "in", f"{REQUESTS}{line.rstrip()}\n")
+    message = refusal(read_requests, tmp_path / "in", f"{REQUESTS}{line.rstrip()}\n")
     assert message.startswith("3: ")
     assert said in message
 
@@ -684,7 +691,7 @@ def test_a_wrong_request_line_is_named_by_its_number(tmp_path: Path, line: str, 
 
 def test_documents_may_be_json_or_one_text_a_line(tmp_path: Path) -> None:
     content = 'a text, with "quotes"\n{"id": 7, "text": "one"}\n{"text": "two"}\n tail \n'
-    assert readers.documents(write(tmp_path / "docs", content)) == [
+    assert read_documents(write(tmp_path / "docs", content)) == [
         'a text, with "quotes"',
         {"id": "7", "text": "one"},
         {"text": "two"},
@@ -697,7 +704,7 @@ def test_documents_may_have_the_keys_of_corpora(tmp_path: Path) -> None:
         '{"_id": "d1", "title": "Title", "text": "Text", "metadata": {}}\n'
         '{"docid": 7, "contents": "Text"}\n{"id": "d3", "text": "Text", "score": 1.5}\n'
     )
-    assert readers.documents(write(tmp_path / "docs", content)) == [
+    assert read_documents(write(tmp_path / "docs", content)) == [
         {"id": "d1", "text": "Title Text"},
         {"id": "7", "text": "Text"},
         {"id": "d3", "text": "Text", "score": 1.5},
@@ -728,4 +735,4 @@ def test_a_document_that_is_no_json_is_named_by_its_line(tmp_path: Path) -> None
 def test_an_id_that_is_none_does_not_become_one_on_its_way(tmp_path: Path, identifier: str) -> None:
     path = write(tmp_path / "docs", f'fine\n{{"id": {identifier}, "text": "a"}}\n')
     with pytest.raises(InvalidInput):
-        preparing.candidates(readers.documents(path))
+        preparing.candidates(read_documents(path))

@@ -14,7 +14,7 @@ import pytest
 from contract import jobs
 from contract.errors import InvalidInput
 from contract.settings import Settings
-from producer.formats.readers import BadLines
+from producer.formats.records import InvalidLines
 from producer.rescore import journal as journals
 from producer.rescore.journal import Journal
 from producer.rescore.staging import Staging
@@ -33,7 +33,7 @@ def journal(output: Path | str, folder: Path, queries: int = 3) -> Iterator[Jour
         for n in range(queries)
     )
     source.write_text("\n".join(lines))
-    with Staging(Settings.load(), BadLines()) as staging:
+    with Staging(Settings.load(), InvalidLines()) as staging:
         staging.load_requests(str(source))
         with Journal(str(output), staging) as made:
             yield made

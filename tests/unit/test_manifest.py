@@ -11,12 +11,12 @@ import pytest
 from contract.errors import InvalidInput
 from contract.jobs import JOB_ID
 from contract.settings import Settings
-from producer.formats.readers import BadLines
-from producer.rescore.manifest import Asked, Inputs, Manifest, Round
+from producer.formats.records import InvalidLines
+from producer.rescore.manifest import InputDigests, Manifest, Round, ScoringSettings
 from producer.rescore.staging import Staging
 
 ASKED: dict[str, Any] = {"model": None, "depth": None, "top_k": None, "allow_downgrade": True}
-INPUTS = Inputs(queries="q", candidates="c", documents="d")
+INPUTS = InputDigests(queries="q", candidates="c", documents="d")
 
 FILES = {
     "run": "q2 Q0 d1 1 5 t\nq2 Q0 d2 2 4 t\nq1 Q0 d2 1 1 t\n",
@@ -25,20 +25,22 @@ FILES = {
 }
 
 
-def manifest(inputs: Inputs = INPUTS, **asked: Any) -> Manifest:
-    return Manifest.new(inputs, Asked(**ASKED | asked), pairs_per_job=100)
+def manifest(inputs: InputDigests = INPUTS, **asked: Any) -> Manifest:
+    return Manifest.new(inputs, ScoringSettings(**ASKED | asked), pairs_per_job=100)
 
 
-def inputs(folder: Path, files: dict[str, str] | None = None, depth: int | None = None) -> Inputs:
+def inputs(
+    folder: Path, files: dict[str, str] | None = None, depth: int | None = None
+) -> InputDigests:
     for name, content in (FILES | (files or {})).items():
         (folder / name).write_text(content)
-    with Staging(Settings.load(), BadLines(), depth) as staging:
+    with Staging(Settings.load(), InvalidLines(), depth) as staging:
         staging.load_run(*(str(folder / name) for name in ("run", "queries", "corpus")))
         return staging.inputs()
 
 
-def differing(a: Inputs, b: Inputs) -> set[str]:
-    return {name for name in Inputs.model_fields if getattr(a, name) != getattr(b, name)}
+def differing(a: InputDigests, b: InputDigests) -> set[str]:
+    return {name for name in InputDigests.model_fields if getattr(a, name) != getattr(b, name)}
 
 
 @pytest.mark.parametrize(
@@ -68,10 +70,10 @@ def test_what_lies_below_the_depth_makes_no_difference(tmp_path: Path) -> None:
 
 
 def test_texts_and_metadata_of_request_lines_are_of_the_run(tmp_path: Path) -> None:
-    def of(**candidate: Any) -> Inputs:
+    def of(**candidate: Any) -> InputDigests:
         line = {"query_id": "q", "query": "q", "candidates": [{"id": "d", "text": "t"} | candidate]}
         (tmp_path / "in").write_text(json.dumps(line))
-        with Staging(Settings.load(), BadLines()) as staging:
+        with Staging(Settings.load(), InvalidLines()) as staging:
             staging.load_requests(str(tmp_path / "in"))
             return staging.inputs()
 
@@ -99,13 +101,13 @@ def test_another_setting_is_named_with_both_its_values(asked: dict[str, Any], sa
 
 
 def test_another_input_is_named() -> None:
-    other = Inputs(queries="x", candidates="y", documents="z")
+    other = InputDigests(queries="x", candidates="y", documents="z")
     with pytest.raises(InvalidInput, match="differs: the queries, the run, the documents: "):
         manifest().check_same(manifest(other), Path("m"))
 
 
 def test_what_another_depth_takes_is_not_named_as_well() -> None:
-    other = Inputs(queries="q", candidates="y", documents="z")
+    other = InputDigests(queries="q", candidates="y", documents="z")
     with pytest.raises(InvalidInput, match=r"differs: --depth \(not given -> 1\): "):
         manifest().check_same(manifest(other, depth=1), Path("m"))
 

@@ -21,7 +21,7 @@ def test_a_file_has_its_name_only_once_it_is_whole(tmp_path: Path, error: BaseEx
     output = tmp_path / "out"
 
     def fail_half_way() -> None:
-        with outputs.whole_file(str(output)) as file:
+        with outputs.atomic_file(str(output)) as file:
             file.write(b"half")
             file.flush()
             assert not output.exists()
@@ -30,14 +30,14 @@ def test_a_file_has_its_name_only_once_it_is_whole(tmp_path: Path, error: BaseEx
     with pytest.raises(type(error)):
         fail_half_way()
     assert list(tmp_path.iterdir()) == []
-    with outputs.whole_file(str(output)) as file:
+    with outputs.atomic_file(str(output)) as file:
         file.write(b"whole")
     assert output.read_bytes() == b"whole"
     assert list(tmp_path.iterdir()) == [output]
 
 
 def test_a_finished_file_has_the_rights_of_any_other_new_file(tmp_path: Path) -> None:
-    with outputs.whole_file(str(tmp_path / "out")) as file:
+    with outputs.atomic_file(str(tmp_path / "out")) as file:
         file.write(b"whole")
     (tmp_path / "plain").touch()
     assert (tmp_path / "out").stat().st_mode == (tmp_path / "plain").stat().st_mode
@@ -54,7 +54,7 @@ def test_an_output_that_cannot_be_made_is_refused_at_the_start(tmp_path: Path) -
 
 def test_what_a_killed_process_left_of_a_file_is_overwritten(tmp_path: Path) -> None:
     # Given what a process leaves that is killed while it writes
-    half = outputs.whole_file(str(tmp_path / "out"))
+    half = outputs.atomic_file(str(tmp_path / "out"))
     half.__enter__().write(b"half of a long file")
     (left,) = tmp_path.iterdir()
     copy = left.read_bytes() + b"half of a long file"
@@ -63,7 +63,7 @@ def test_what_a_killed_process_left_of_a_file_is_overwritten(tmp_path: Path) -> 
     left.write_bytes(copy)
 
     # When the next one writes it
-    with outputs.whole_file(str(tmp_path / "out")) as file:
+    with outputs.atomic_file(str(tmp_path / "out")) as file:
         file.write(b"whole")
 
     # Then nothing else is there
@@ -103,7 +103,7 @@ def test_a_file_that_is_replaced_keeps_its_mode(
     output.write_text("old")
     output.chmod(mode)
 
-    with outputs.whole_file(str(output)) as file:
+    with outputs.atomic_file(str(output)) as file:
         file.write(b"new")
         (unfinished,) = tmp_path.glob(".*")
         # Not even while it is written is it open to anybody else.
@@ -118,7 +118,7 @@ def test_a_new_file_obeys_the_umask(
     tmp_path: Path, open_umask: None, umask: int, mode: int
 ) -> None:
     os.umask(umask)
-    with outputs.whole_file(str(tmp_path / "out")) as file:
+    with outputs.atomic_file(str(tmp_path / "out")) as file:
         file.write(b"new")
     assert mode_of(tmp_path / "out") == mode
 
@@ -127,11 +127,11 @@ def test_what_a_killed_process_left_is_no_more_open_than_what_it_becomes(
     tmp_path: Path, open_umask: None
 ) -> None:
     output = tmp_path / "out"
-    outputs.unfinished(str(output)).touch(0o644)
+    outputs.unfinished_path(str(output)).touch(0o644)
     output.touch(0o600)
 
-    with outputs.whole_file(str(output)):
-        assert mode_of(outputs.unfinished(str(output))) == 0o600
+    with outputs.atomic_file(str(output)):
+        assert mode_of(outputs.unfinished_path(str(output))) == 0o600
     assert mode_of(output) == 0o600
 
 
@@ -141,7 +141,7 @@ def test_a_file_that_is_replaced_keeps_its_owner(tmp_path: Path) -> None:
     output.touch(0o640)
     os.chown(output, 65534, 65533)
 
-    with outputs.whole_file(str(output)) as file:
+    with outputs.atomic_file(str(output)) as file:
         file.write(b"new")
 
     found = output.stat()
@@ -182,7 +182,7 @@ def test_rights_of_a_group_that_cannot_be_kept_go_to_no_other(shared: Path) -> N
     os.chown(output, 65534, 65533)
 
     def write() -> None:
-        with outputs.whole_file(str(output)) as file:
+        with outputs.atomic_file(str(output)) as file:
             file.write(b"new")
 
     assert succeeds_as(65534, 65532, write)
@@ -214,7 +214,7 @@ def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("target")
     (tmp_path / "link-to-link").symlink_to(tmp_path / "link")
 
-    with outputs.whole_file(str(tmp_path / "link-to-link")) as file:
+    with outputs.atomic_file(str(tmp_path / "link-to-link")) as file:
         file.write(b"new")
 
     assert (tmp_path / "link").is_symlink()
@@ -225,7 +225,7 @@ def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path: Path) -> None:
 
 def test_a_link_to_what_is_not_there_yet_is_followed(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("target")
-    with outputs.whole_file(str(tmp_path / "link")) as file:
+    with outputs.atomic_file(str(tmp_path / "link")) as file:
         file.write(b"new")
     assert (tmp_path / "target").read_text() == "new"
 
@@ -248,9 +248,9 @@ def test_a_name_that_is_too_long_is_refused(tmp_path: Path) -> None:
 
 def test_what_would_be_written_under_a_link_of_somebody_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "victim").write_text("precious")
-    outputs.unfinished(str(tmp_path / "out")).symlink_to("victim")
+    outputs.unfinished_path(str(tmp_path / "out")).symlink_to("victim")
     with pytest.raises(InvalidInput, match="cannot be written"):
-        outputs.Output(str(tmp_path / "out"))
+        outputs.OutputFile(str(tmp_path / "out"))
     assert (tmp_path / "victim").read_text() == "precious"
 
 
@@ -266,12 +266,12 @@ def test_an_output_is_one_process_s_under_any_name(
     Path("folder-link").symlink_to(".")
 
     with (
-        outputs.Output("out"),
+        outputs.OutputFile("out"),
         pytest.raises(InvalidInput, match=f"^{name}: another rerankq is writing it"),
     ):
-        outputs.Output(name)
+        outputs.OutputFile(name)
 
-    with outputs.Output(name) as again, again.whole() as file:
+    with outputs.OutputFile(name) as again, again.atomic() as file:
         file.write(b"new")
     assert Path("out").read_bytes() == b"new"
 
@@ -279,12 +279,12 @@ def test_an_output_is_one_process_s_under_any_name(
 def test_an_output_of_a_killed_process_is_free(tmp_path: Path) -> None:
     script = (
         "import os; from producer.files import outputs\n"
-        f"held = outputs.Output({str(tmp_path / 'out')!r}); os.kill(os.getpid(), 9)"
+        f"held = outputs.OutputFile({str(tmp_path / 'out')!r}); os.kill(os.getpid(), 9)"
     )
     killed = subprocess.run([sys.executable, "-c", script], check=False)
     assert killed.returncode == -9
 
-    with outputs.Output(str(tmp_path / "out")):
+    with outputs.OutputFile(str(tmp_path / "out")):
         pass
     assert list(tmp_path.iterdir()) == []
 
@@ -296,14 +296,14 @@ def test_a_pipe_without_a_reader_is_refused_rather_than_waited_for(tmp_path: Pat
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with pytest.raises(InvalidInput, match="nobody reads from this pipe"):
-        outputs.Output(str(pipe))
+        outputs.OutputFile(str(pipe))
 
 
 def test_a_pipe_with_a_reader_is_written_to(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    with outputs.whole_file(str(pipe)) as file:
+    with outputs.atomic_file(str(pipe)) as file:
         file.write(b"line")
     assert os.read(reading, 100) == b"line"
     os.close(reading)
@@ -313,10 +313,10 @@ def test_a_reader_that_ends_early_is_an_error_that_names_the_pipe(tmp_path: Path
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    with outputs.Output(str(pipe)) as output:
+    with outputs.OutputFile(str(pipe)) as output:
         os.close(reading)
         with pytest.raises(RerankError, match="pipe: whoever read from it has ended"):  # noqa: SIM117
-            with output.whole() as file:
+            with output.atomic() as file:
                 file.write(b"line")
 
 
@@ -324,7 +324,7 @@ def test_an_open_file_is_written_to_where_it_stands(tmp_path: Path) -> None:
     with (tmp_path / "log").open("wb") as log:
         log.write(b"before\n")
         log.flush()
-        with outputs.whole_file(f"/dev/fd/{log.fileno()}") as file:
+        with outputs.atomic_file(f"/dev/fd/{log.fileno()}") as file:
             file.write(b"line\n")
     assert (tmp_path / "log").read_bytes() == b"before\nline\n"
 
@@ -335,12 +335,12 @@ def test_an_open_file_for_reading_is_refused(tmp_path: Path) -> None:
         (tmp_path / "in").open() as file,
         pytest.raises(InvalidInput, match="not open for writing"),
     ):
-        outputs.Output(f"/dev/fd/{file.fileno()}")
+        outputs.OutputFile(f"/dev/fd/{file.fileno()}")
 
 
 def test_a_full_disk_is_an_error_that_names_the_output() -> None:
     with pytest.raises(OSError, match="No space left on device: '/dev/full'"):  # noqa: SIM117
-        with outputs.whole_file("/dev/full") as file:
+        with outputs.atomic_file("/dev/full") as file:
             file.write(b"line")
 
 
@@ -348,7 +348,7 @@ def test_a_terminal_is_not_given_escape_sequences_of_others() -> None:
     main_end, terminal = os.openpty()
     script = (
         "from producer.files import outputs\n"
-        "with outputs.whole_file('-') as file: file.write('q Q0 d\\x1b[31m 1\\n'.encode())"
+        "with outputs.atomic_file('-') as file: file.write('q Q0 d\\x1b[31m 1\\n'.encode())"
     )
     subprocess.run([sys.executable, "-c", script], stdout=terminal, check=True)
     os.close(terminal)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from producer.rescore.runner import job_size
+from producer.rescore.options import job_size
 
 
 @pytest.mark.parametrize(

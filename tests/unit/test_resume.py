@@ -13,15 +13,15 @@ import pytest
 from contract import jobs
 from contract.errors import InvalidInput
 from contract.settings import Settings
-from producer.formats.readers import BadLines
-from producer.rescore.manifest import Asked, Manifest, Round
+from producer.formats.records import InvalidLines
+from producer.rescore.journal_index import RetryKind
+from producer.rescore.manifest import Manifest, Round, ScoringSettings
 from producer.rescore.resume import ResumableJournal
-from producer.rescore.scored_queries import Redo
 from producer.rescore.staging import Staging
 from tests.unit.test_journal import FAILURE, ranking, result
 
 QUERIES = 5
-FAILED: tuple[Redo, ...] = ("failed",)
+FAILED: tuple[RetryKind, ...] = ("failed",)
 
 
 @pytest.fixture
@@ -43,8 +43,8 @@ def taken_up(
         for n in range(QUERIES)
     )
     source.write_text("\n".join(lines))
-    asked = Asked(model=None, depth=None, top_k=top_k, allow_downgrade=True)
-    with Staging(Settings.load(), BadLines()) as staging:
+    asked = ScoringSettings(model=None, depth=None, top_k=top_k, allow_downgrade=True)
+    with Staging(Settings.load(), InvalidLines()) as staging:
         staging.load_requests(str(source))
         wanted = Manifest.new(staging.inputs(), asked, pairs_per_job)
         with ResumableJournal(str(output), staging, wanted, restart=restart) as journal:
@@ -93,8 +93,8 @@ def test_a_run_goes_on_where_it_was_killed(output: Path) -> None:
     with taken_up(output) as journal:
         assert journal.resumed
         assert journal.pending == 3
-        assert journal.have_ended(["q1", "q3"])
-        assert not journal.have_ended(["q3", "q2"])
+        assert journal.are_done(["q1", "q3"])
+        assert not journal.are_done(["q3", "q2"])
         journal.add_result(scored(0))
         assert counted(journal) == {"q0": 1.0, "q1": "bad_scores", "q3": 1.0}
 
@@ -116,14 +116,14 @@ def test_the_tally_is_that_of_both_sessions(output: Path) -> None:
 
     with taken_up(output) as journal:
         journal.add_result(scored(3))
-        tally = journal.tally()
+        progress = journal.progress()
 
-    assert (tally.queries, tally.pairs) == (3, 6)
-    assert (tally.failed_queries, tally.failed_pairs, tally.done_pairs) == (2, 4, 10)
-    assert (tally.truncated, tally.downgraded_queries) == (2, 1)
-    assert tally.models == {"maker/model": 2, "smaller": 1}
-    assert tally.codes == {"bad_scores": 2}
-    assert tally.first_failure == "NaN: ü"
+    assert (progress.queries, progress.pairs) == (3, 6)
+    assert (progress.failed_queries, progress.failed_pairs, progress.done_pairs) == (2, 4, 10)
+    assert (progress.truncated, progress.downgraded_queries) == (2, 1)
+    assert progress.models == {"maker/model": 2, "smaller": 1}
+    assert progress.codes == {"bad_scores": 2}
+    assert progress.first_failure == "NaN: ü"
 
 
 def test_wherever_a_run_is_killed_each_whole_line_counts_and_no_other(output: Path) -> None:
@@ -168,14 +168,14 @@ def test_a_later_line_takes_the_place_of_an_earlier_one_but_a_failure_of_no_rank
         assert counted(journal) == expected
     with taken_up(output) as journal:
         assert counted(journal) == expected
-        assert (journal.tally().queries, journal.tally().failed_queries) == (2, 1)
+        assert (journal.progress().queries, journal.progress().failed_queries) == (2, 1)
 
 
 def test_a_line_of_a_query_that_is_not_in_the_input_is_passed_over(output: Path) -> None:
     begun(output, scored(0), scored(77))
     with taken_up(output) as journal:
         assert counted(journal) == {"q0": 1.0}
-        assert (journal.pending, journal.tally().queries) == (4, 1)
+        assert (journal.pending, journal.progress().queries) == (4, 1)
 
 
 @pytest.mark.parametrize("damage", [b"\0\0\0\n", b"[]\n", b'{"query_id": 1}\n', b"{}\n"])
@@ -280,16 +280,16 @@ def test_a_finished_run_leaves_neither_journal_nor_manifest(output: Path) -> Non
 
 def staged(journal: ResumableJournal) -> list[str]:
     """The queries of the round, whether they have ended or not."""
-    requests = journal._staging.requests(None, redo=journal.redoes)
+    requests = journal._staging.requests(None, redo=journal.is_retry)
     return [each.query_id or "" for each in requests]
 
 
-def rounds_of(journal: ResumableJournal, redo: tuple[Redo, ...]) -> list[list[str]]:
+def rounds_of(journal: ResumableJournal, redo: tuple[RetryKind, ...]) -> list[list[str]]:
     """What is scored in each round; all of it succeeds."""
     rounds = []
     for _ in journal.rounds(redo):
         journal.begin()
-        rounds.append([each for each in staged(journal) if not journal.have_ended([each])])
+        rounds.append([each for each in staged(journal) if not journal.are_done([each])])
         for each in rounds[-1]:
             journal.add_result(scored(int(each[1:]), score=9.0))
     return rounds
@@ -304,7 +304,7 @@ def rounds_of(journal: ResumableJournal, redo: tuple[Redo, ...]) -> list[list[st
     ],
 )
 def test_just_what_failed_or_was_downgraded_is_redone(
-    output: Path, redo: tuple[Redo, ...], again: list[str]
+    output: Path, redo: tuple[RetryKind, ...], again: list[str]
 ) -> None:
     begun(output, scored(0), scored(3), scored(2, downgraded=True), failed=("q1", "q4"))
     with taken_up(output) as journal:
@@ -312,7 +312,9 @@ def test_just_what_failed_or_was_downgraded_is_redone(
         next(journal.rounds(redo))
         assert (staged(journal), journal.pending) == (again, len(again))
         assert journal.job_id(["q1"]) != first
-        assert journal.tally().queries + journal.tally().failed_queries == QUERIES - len(again)
+        assert journal.progress().queries + journal.progress().failed_queries == QUERIES - len(
+            again
+        )
 
 
 def test_an_interrupted_redo_is_taken_up_with_the_same_jobs_and_not_redone_once_more(
@@ -329,9 +331,9 @@ def test_an_interrupted_redo_is_taken_up_with_the_same_jobs_and_not_redone_once_
     # When the same command goes on
     with taken_up(output) as journal:
         assert [journal.job_id([each]) for each in ("q2", "q3")] == job_ids
-        assert journal.have_ended(["q3"])
+        assert journal.are_done(["q3"])
 
-        # Then it redoes the rest, packed as before
+        # Then it is_retry the rest, packed as before
         assert staged(journal) == ["q2", "q3", "q4"]
         assert rounds_of(journal, FAILED) == [["q2", "q4"]]
         assert counted(journal)["q3"] == "bad_scores"
@@ -347,14 +349,14 @@ def test_what_was_begun_comes_before_what_is_redone(output: Path) -> None:
     begun(output, scored(0), failed=("q1",))
     with taken_up(output) as journal:
         assert rounds_of(journal, FAILED) == [["q2", "q3", "q4"], ["q1"]]
-        assert journal.tally().failed_queries == 0
+        assert journal.progress().failed_queries == 0
 
 
 def test_with_nothing_to_redo_nothing_is_done(output: Path) -> None:
     begun(output, *(scored(n) for n in range(QUERIES)))
     with taken_up(output) as journal:
         assert rounds_of(journal, ("failed", "downgraded")) == []
-        assert journal.tally().queries == QUERIES
+        assert journal.progress().queries == QUERIES
 
 
 def test_without_a_run_there_is_nothing_to_redo(output: Path) -> None:
@@ -389,6 +391,6 @@ def test_a_finish_that_was_killed_is_taken_up(output: Path, killed_before: str) 
     lost = [] if killed_before == "truncate" else [[f"q{n}" for n in range(QUERIES)]]
     with taken_up(output) as journal:
         assert rounds_of(journal, ()) == lost
-        assert journal.tally().queries == QUERIES
+        assert journal.progress().queries == QUERIES
         journal.remove()
     assert names(output) == []

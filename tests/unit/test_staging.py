@@ -14,7 +14,7 @@ import pytest
 from contract import jobs
 from contract.errors import InvalidInput
 from contract.settings import Settings
-from producer.formats.readers import BadLines
+from producer.formats.records import InvalidLines
 from producer.rescore.staging import Counts, Staging
 
 RUN = "q2 Q0 d1 1 5 t\nq2 Q0 d2 2 4 t\nq1 Q0 d3 1 1 t\n"
@@ -42,8 +42,8 @@ def files(tmp_path: Path) -> Files:
 @contextmanager
 def staging(
     *, skip: bool = False, depth: int | None = None, **settings: Any
-) -> Iterator[tuple[Staging, BadLines]]:
-    bad = BadLines(skip=skip)
+) -> Iterator[tuple[Staging, InvalidLines]]:
+    bad = InvalidLines(skip=skip)
     with Staging(Settings.load(**settings), bad, depth) as made:
         yield made, bad
 
@@ -193,8 +193,8 @@ def test_every_line_of_a_run_is_staged_or_counted(files: Files, seed: int) -> No
 def test_records_of_no_use_to_the_run_are_counted(files: Files) -> None:
     with staging() as (made, _):
         load(made, files)
-        assert (made.found.other_queries, made.found.documents) == (1, 4)
-        assert made.found.contradictions == 0
+        assert (made.load_report.other_queries, made.load_report.documents) == (1, 4)
+        assert made.load_report.contradictions == 0
 
 
 def test_ranks_that_contradict_the_scores_are_counted_and_the_scores_rank(files: Files) -> None:
@@ -202,8 +202,8 @@ def test_ranks_that_contradict_the_scores_are_counted_and_the_scores_rank(files:
     with staging() as (made, _):
         load(made, files, run)
         assert ids(made)["q1"] == ["d2", "d1", "d3"]
-        assert made.found.contradictions == 1
-        assert made.found.first_contradiction == f"{files.folder / 'run'}:2"
+        assert made.load_report.contradictions == 1
+        assert made.load_report.first_contradiction == f"{files.folder / 'run'}:2"
 
 
 @pytest.mark.parametrize("name", ["d1\u200b", "d1\ufeff", "d1\u00ad", "D1", "d\u0301\u200b1"])

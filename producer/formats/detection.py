@@ -6,22 +6,8 @@ import json
 from enum import Enum
 from typing import NamedTuple
 
-from producer.formats import fields
-
-#: Under which a document or a query has its id: BEIR's name first, then those of ir_datasets,
-#: Pyserini and other collections. MS MARCO's passages have "pid" and, beside it, the "docid" of the
-#: document that they are from.
-ID_KEYS = (
-    *("_id", "id", "doc_id", "pid", "docid", "docno", "query_id", "qid"),
-    *("passage_id", "document_id", "doc-id", "query-id", "corpus-id", "question_id", "topic_id"),
-)
-#: Under which it has its text, in the order in which rank_llm looks for it.
-TEXT_KEYS = (
-    *("text", "segment", "contents", "content", "body", "passage"),
-    *("document", "query", "question"),
-)
-#: Under which a request has its documents, if they are not "candidates".
-DOCUMENT_KEYS = ("documents", "texts", "passages")
+from producer.formats import values
+from producer.formats.keys import DOCUMENT_KEYS, ID_KEYS, TEXT_KEYS
 
 
 class Content(Enum):
@@ -69,7 +55,7 @@ class Hint(NamedTuple):
     certain: bool
 
 
-def other_than(wanted: Content, line: str) -> Hint | None:
+def mismatch_hint(wanted: Content, line: str) -> Hint | None:
     """Return what the line is, if it looks like something else than `wanted`."""
     found = _content(line.strip())
     if found is None or found is wanted or found in _ALSO.get(wanted, ()):
@@ -107,7 +93,7 @@ def _of_json(line: str) -> Content | None:
 
 def _of_columns(line: str) -> Content | None:
     words, columns = line.split(), line.split("\t")
-    numbers = [fields.looks_like_a_number(word) for word in words[:6]]
+    numbers = [values.looks_like_a_number(word) for word in words[:6]]
     # A text may begin with these words as well, but stands behind one tab then.
     in_columns = len(columns) in (1, len(words))
     is_run = len(words) >= 5 and in_columns and all(numbers[3:5])

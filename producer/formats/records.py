@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from contract.errors import InvalidInput
-from producer.files import opening
+from producer.files import reading
 from producer.files.quoting import shown
-from producer.formats import recognition
+from producer.formats import detection
 
 T = TypeVar("T")
 
@@ -17,7 +17,7 @@ _BYTE_ORDER_MARK = "\ufeff"
 
 
 @dataclass
-class BadLines:
+class InvalidLines:
     """What to do with a line that is wrong: stop, or skip and count."""
 
     skip: bool = False
@@ -34,11 +34,11 @@ class BadLines:
             self.examples.append(message)
 
 
-def items(
+def read_records(
     path: str,
     parse: Callable[[int, str], T],
-    bad: BadLines,
-    wanted: recognition.Content,
+    bad: InvalidLines,
+    wanted: detection.Content,
     is_header: Callable[[str], bool] = lambda _: False,
 ) -> Iterator[tuple[int, T]]:
     """Yield what `parse` makes of each line that is not blank, with the line's number from 1.
@@ -47,16 +47,16 @@ def items(
     `file:line: what`, or notes it in `bad` if wrong lines are skipped.
     """
     empty = first = True
-    for number, raw in opening.lines(path):
+    for number, raw in reading.lines(path):
         hint = None
         try:
-            line = decoded(raw)
+            line = decode_line(raw)
             if not line or line.isspace():
                 continue
             empty = False
             if first:
                 first = False
-                hint = recognition.other_than(wanted, line)
+                hint = detection.mismatch_hint(wanted, line)
                 if not hint and is_header(line):
                     continue
             item = parse(number, line)
@@ -71,7 +71,7 @@ def items(
         raise InvalidInput(f"{shown(path)}: the file is empty")
 
 
-def decoded(raw: bytes) -> str:
+def decode_line(raw: bytes) -> str:
     """Return a line without its end and without a byte order mark.
 
     Files that were joined have such marks in between.

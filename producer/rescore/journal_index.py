@@ -8,10 +8,10 @@ import sqlite3
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Literal
 
-from producer.rescore.progress import Tally
+from producer.rescore.progress import Progress
 
 #: Which queries to score once more: those that failed, those that a smaller model scored.
-Redo = Literal["failed", "downgraded"]
+RetryKind = Literal["failed", "downgraded"]
 
 SCHEMA = """
 CREATE TABLE scored (
@@ -63,7 +63,7 @@ class Scored:
             "SELECT q.id, s.start FROM queries q JOIN scored s ON s.query_id = q.id ORDER BY q.seq"
         )
 
-    def begin_round(self, redo: Collection[Redo]) -> None:
+    def begin_round(self, redo: Collection[RetryKind]) -> None:
         """Begin to score all queries, or those to `redo` as they stand now."""
         self._database.execute("DELETE FROM ended")
         self._database.execute("DELETE FROM redo")
@@ -72,7 +72,7 @@ class Scored:
                 f"INSERT OR IGNORE INTO redo SELECT query_id FROM scored WHERE {_SELECTED[kind]}"
             )
 
-    def have_ended(self, query_ids: Iterable[str]) -> bool:
+    def are_done(self, query_ids: Iterable[str]) -> bool:
         """Whether all of these queries have been scored, or have failed, in this round."""
         return all(
             self._database.execute("SELECT 1 FROM ended WHERE query_id = ?", (each,)).fetchone()
@@ -87,7 +87,7 @@ class Scored:
         ).fetchone()[0]
         return count
 
-    def tally(self) -> Tally:
+    def progress(self) -> Progress:
         """What the journal holds, without what this round has yet to redo."""
         to_redo = "query_id IN (SELECT query_id FROM redo EXCEPT SELECT query_id FROM ended)"
         rows = self._database.execute(
@@ -99,17 +99,17 @@ class Scored:
             f" WHERE NOT {to_redo} GROUP BY model, code ORDER BY min(start)",
             (self._depth,),
         )
-        tally = Tally()
+        progress = Progress()
         for model, code, message, queries, pairs, truncated, downgraded, _ in rows:
-            tally.truncated += truncated
-            tally.downgraded_queries += downgraded
+            progress.truncated += truncated
+            progress.downgraded_queries += downgraded
             if code is None:
-                tally.queries += queries
-                tally.pairs += pairs
-                tally.models[model] += queries
+                progress.queries += queries
+                progress.pairs += pairs
+                progress.models[model] += queries
             else:
-                tally.failed_queries += queries
-                tally.failed_pairs += pairs
-                tally.codes[code] += queries
-                tally.first_failure = tally.first_failure or message
-        return tally
+                progress.failed_queries += queries
+                progress.failed_pairs += pairs
+                progress.codes[code] += queries
+                progress.first_failure = progress.first_failure or message
+        return progress

@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, Protocol, cast
 
 from contract.errors import InvalidInput
 from producer.files import file_types
-from producer.files.file_types import Packing
+from producer.files.file_types import Compression
 from producer.files.quoting import shown
 
 STDIN = "-"
@@ -145,19 +145,19 @@ def _readline(file: BinaryIO) -> _Readline:
     stream = cast(io.BufferedReader, file)
     for _ in range(_MOST_LAYERS):
         head, stream = _head(stream)
-        packing = file_types.packing(head)
-        if packing is None:
+        compression = file_types.detect_compression(head)
+        if compression is None:
             return _text(head, stream)
-        stream = _UNPACKERS[packing](stream)
+        stream = _UNPACKERS[compression](stream)
     raise _Refused(f" it is packed more than {_MOST_LAYERS - 1} times; unpack it first")
 
 
 def _text(head: bytes, stream: io.BufferedReader) -> _Readline:
-    if encoding := file_types.encoding(head):
+    if encoding := file_types.detect_encoding(head):
         text = io.TextIOWrapper(stream, encoding=encoding, newline="\n")
         return lambda size: text.readline(size).encode()
-    if foreign := file_types.foreign(head):
-        raise _Refused(f" this is {foreign.what}; {foreign.way_out}")
+    if unsupported := file_types.detect_unsupported(head):
+        raise _Refused(f" this is {unsupported.name}; {unsupported.hint}")
     return stream.readline
 
 
@@ -271,10 +271,10 @@ def _only(names: list[str], kind: str) -> str:
     )
 
 
-_UNPACKERS: dict[Packing, Callable[[io.BufferedReader], io.BufferedReader]] = {
-    Packing.GZIP: _gunzipped,
-    Packing.BZIP2: lambda stream: _buffered(_Members(stream, bz2.BZ2Decompressor)),
-    Packing.XZ: lambda stream: _buffered(_Members(stream, lzma.LZMADecompressor)),
-    Packing.ZIP: _unzipped,
-    Packing.TAR: _untarred,
+_UNPACKERS: dict[Compression, Callable[[io.BufferedReader], io.BufferedReader]] = {
+    Compression.GZIP: _gunzipped,
+    Compression.BZIP2: lambda stream: _buffered(_Members(stream, bz2.BZ2Decompressor)),
+    Compression.XZ: lambda stream: _buffered(_Members(stream, lzma.LZMADecompressor)),
+    Compression.ZIP: _unzipped,
+    Compression.TAR: _untarred,
 }

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 from contract import jobs
 from contract.errors import (
@@ -25,10 +24,8 @@ from producer.client.blocking import RerankClient
 from producer.client.waiting import Deadline, RetryWhileUnavailable, pause, require_worker
 from producer.client.watch import Watch
 from producer.rescore.journal import Journal
-from producer.rescore.progress import Tally
-
-if TYPE_CHECKING:
-    from producer.rescore.runner import Options
+from producer.rescore.options import Options
+from producer.rescore.progress import Progress
 
 #: With no news for this long, the workers are asked whether they are there.
 QUIET_S = 10.0
@@ -41,11 +38,11 @@ RESENDS = 3
 _LOST = {jobs.CANCELLED, JobNotFound.code, ResultExpired.code, PayloadMissing.code}
 
 
-class _Whole:
+class _SplitQuery:
     """A query that is too large for a job, and what is known of its parts."""
 
     def __init__(
-        self, job: jobs.Job, how: jobs.Split, before: _Whole | None, mixed: MixedModels | None
+        self, job: jobs.Job, how: jobs.Split, before: _SplitQuery | None, mixed: MixedModels | None
     ) -> None:
         self.job = job
         self.how = how
@@ -71,25 +68,25 @@ class _Whole:
 
 
 @dataclass(frozen=True)
-class _Sending:
+class _Submission:
     """A job under one of its ids."""
 
     job: jobs.Job
     #: From 1; from 2 on, it stands in the id.
     number: int = 1
     #: Of what the job is a part.
-    whole: _Whole | None = None
+    whole: _SplitQuery | None = None
 
     @property
     def id(self) -> str:
         return self.job.id if self.number == 1 else f"{self.job.id}.{self.number}"
 
-    def again(self) -> _Sending:
+    def again(self) -> _Submission:
         """The same job under its next id: what has ended once cannot be sent again."""
-        return _Sending(self.job, self.number + 1, self.whole)
+        return _Submission(self.job, self.number + 1, self.whole)
 
 
-class Window:
+class JobsInFlight:
     """Keeps a number of jobs in flight, and takes in their outcomes."""
 
     def __init__(
@@ -97,29 +94,29 @@ class Window:
         client: RerankClient,
         journal: Journal,
         options: Options,
-        progress: Callable[[Tally], object],
-        say: Callable[[str], object],
+        report_progress: Callable[[Progress], object],
+        notify: Callable[[str], object],
     ) -> None:
-        self.tally = journal.tally()
+        self.progress = journal.progress()
         self._client = client
         self._journal = journal
         self._options = options
-        self._progress = progress
-        self._say = say
-        self._patiently = RetryWhileUnavailable(options.redis_wait_s, say)
+        self._report_progress = report_progress
+        self._notify = notify
+        self._patiently = RetryWhileUnavailable(options.redis_wait_s, notify)
         #: Since the last job was accepted, or ended.
-        self._idle = Deadline(options.max_wait_s, say)
-        self._in_flight: dict[str, _Sending] = {}
+        self._idle = Deadline(options.max_wait_s, notify)
+        self._in_flight: dict[str, _Submission] = {}
         #: To be sent again, or as parts of what has to be scored by another model.
-        self._lost: deque[_Sending] = deque()
+        self._lost: deque[_Submission] = deque()
         #: Jobs whose results are not in the journal, because other parts have none yet.
         self._held: set[str] = set()
         self._watch: Watch | None = None
 
     def add(self, job: jobs.Job) -> None:
         """Send a job, or its parts, as soon as there is room; those to be sent again follow."""
-        for sending in self._sendings(job):
-            self._send(sending)
+        for submission in self._submissions(job):
+            self._send(submission)
         while self._lost:
             self._send(self._lost.popleft())
 
@@ -151,33 +148,33 @@ class Window:
             self._watch.__exit__()
             self._watch = None
 
-    def _sendings(
-        self, job: jobs.Job, before: _Whole | None = None, mixed: MixedModels | None = None
-    ) -> list[_Sending]:
+    def _submissions(
+        self, job: jobs.Job, before: _SplitQuery | None = None, mixed: MixedModels | None = None
+    ) -> list[_Submission]:
         how = splitting.split(job, self._client.settings)
         if how is None:
-            return [_Sending(job)]
-        whole = _Whole(job, how, before, mixed)
-        return [_Sending(part, whole=whole) for part in splitting.parts(job, how)]
+            return [_Submission(job)]
+        whole = _SplitQuery(job, how, before, mixed)
+        return [_Submission(part, whole=whole) for part in splitting.parts(job, how)]
 
-    def _send(self, sending: _Sending) -> None:
+    def _send(self, submission: _Submission) -> None:
         while True:
-            if sending.whole is not None and sending.whole.has_ended:
+            if submission.whole is not None and submission.whole.has_ended:
                 return
             if len(self._in_flight) < self._options.window:
-                refusal = self._offer(sending)
+                refusal = self._offer(submission)
                 if refusal is None:
                     break
                 if not self._in_flight:
                     self._await_room(refusal)
                     continue
             self._collect()
-        self._in_flight[sending.id] = sending
+        self._in_flight[submission.id] = submission
         self._idle.restart()
 
-    def _offer(self, sending: _Sending) -> Overloaded | None:
+    def _offer(self, submission: _Submission) -> Overloaded | None:
         """Submit a job; return why it was not accepted."""
-        job = sending.job.model_copy(update={"id": sending.id})
+        job = submission.job.model_copy(update={"id": submission.id})
         try:
             self._patiently(lambda: self._client.submit_job(job, priority=self._options.priority))
         except Overloaded as refusal:
@@ -189,7 +186,7 @@ class Window:
         if self._idle.expired:
             raise refusal
         self._idle.explain(str(refusal))
-        self._progress(self.tally)
+        self._report_progress(self.progress)
         pause()
         self._patiently(self._require_worker)
 
@@ -198,7 +195,7 @@ class Window:
         while not (ended := self._patiently(self._any_ended)):
             self._patiently(self._require_worker)
             self._explain_silence()
-            self._progress(self.tally)
+            self._report_progress(self.progress)
         for job_id, outcome in ended.items():
             # Only what is in the journal is forgotten: until then, Redis is where it is safe.
             for done in self._take(self._in_flight[job_id], outcome):
@@ -206,7 +203,7 @@ class Window:
                 self._held.discard(done)
             del self._in_flight[job_id]
         self._idle.restart()
-        self._progress(self.tally)
+        self._report_progress(self.progress)
 
     def _explain_silence(self) -> None:
         """Say what the jobs in flight wait for. Raises `ResultTimeout` if that took too long."""
@@ -230,48 +227,48 @@ class Window:
             raise
 
     def _require_worker(self) -> None:
-        require_worker(self._client, self._options.worker_wait_s, self._say)
+        require_worker(self._client, self._options.worker_wait_s, self._notify)
 
-    def _take(self, sending: _Sending, ended: jobs.Ended) -> Sequence[str]:
+    def _take(self, submission: _Submission, ended: jobs.Ended) -> Sequence[str]:
         """Take in an outcome; return the ids of jobs that are needed no longer."""
         if isinstance(ended, RerankError):
-            ended = jobs.Failure.of(sending.job.id, ended, attempts=0)
-        whole = sending.whole
+            ended = jobs.Failure.of(submission.job.id, ended, attempts=0)
+        whole = submission.whole
         if whole is not None and whole.has_ended:
-            return [sending.id]
-        if isinstance(ended, jobs.Failure) and self._is_lost(sending, ended):
-            self._lost.append(sending.again())
-            return [sending.id]
+            return [submission.id]
+        if isinstance(ended, jobs.Failure) and self._is_lost(submission, ended):
+            self._lost.append(submission.again())
+            return [submission.id]
         if whole is None:
-            self._record(sending.job, ended)
-            return [sending.id]
-        return self._take_part(whole, sending, ended)
+            self._record(submission.job, ended)
+            return [submission.id]
+        return self._take_part(whole, submission, ended)
 
-    def _is_lost(self, sending: _Sending, failure: jobs.Failure) -> bool:
-        return self._journal.resumable and failure.code in _LOST and sending.number <= RESENDS
+    def _is_lost(self, submission: _Submission, failure: jobs.Failure) -> bool:
+        return self._journal.resumable and failure.code in _LOST and submission.number <= RESENDS
 
     def _take_part(
-        self, whole: _Whole, sending: _Sending, ended: jobs.JobResult | jobs.Failure
+        self, whole: _SplitQuery, submission: _Submission, ended: jobs.JobResult | jobs.Failure
     ) -> Sequence[str]:
-        whole.sent_ids.append(sending.id)
+        whole.sent_ids.append(submission.id)
         if isinstance(ended, jobs.Failure):
-            self._record(whole.job, merging.merge_failure(whole.how, sending.job.id, ended))
+            self._record(whole.job, merging.merge_failure(whole.how, submission.job.id, ended))
         else:
-            whole.results[sending.job.id] = ended
+            whole.results[submission.job.id] = ended
             if not whole.is_complete:
-                self._held.add(sending.id)
+                self._held.add(submission.id)
                 return []
             if not self._record_whole(whole):
-                self._held.add(sending.id)
+                self._held.add(submission.id)
                 return []
         whole.has_ended = True
         for job_id, other in self._in_flight.items():
-            if other.whole is whole and other is not sending:
+            if other.whole is whole and other is not submission:
                 with suppress(JobNotFound):
                     self._patiently(partial(self._client.cancel, job_id))
         return whole.sent_ids
 
-    def _record_whole(self, whole: _Whole) -> bool:
+    def _record_whole(self, whole: _SplitQuery) -> bool:
         """Record what all parts have come to; False if a smaller model is to score all of them."""
         try:
             self._record(whole.job, whole.merged())
@@ -284,7 +281,7 @@ class Window:
                 self._record(whole.job, jobs.Failure.of(whole.job.id, mixed, attempts=0))
             else:
                 # The parts are kept until then, for a run that is taken up.
-                self._lost.extend(self._sendings(again, whole, mixed))
+                self._lost.extend(self._submissions(again, whole, mixed))
                 return False
         return True
 
@@ -321,17 +318,17 @@ class Window:
         )
 
     def _count(self, job: jobs.Job, result: jobs.JobResult) -> None:
-        tally, queries = self.tally, len(job.requests)
-        tally.pairs += job.pairs
-        tally.queries += queries
-        tally.truncated += sum(each.truncated for each in result.rankings)
-        tally.models[result.provenance.model] += queries
+        progress, queries = self.progress, len(job.requests)
+        progress.pairs += job.pairs
+        progress.queries += queries
+        progress.truncated += sum(each.truncated for each in result.rankings)
+        progress.models[result.provenance.model] += queries
         if result.provenance.downgraded:
-            tally.downgraded_queries += queries
+            progress.downgraded_queries += queries
 
     def _count_failed(self, job: jobs.Job, failure: jobs.Failure) -> None:
-        tally, queries = self.tally, len(job.requests)
-        tally.failed_pairs += job.pairs
-        tally.failed_queries += queries
-        tally.codes[failure.code] += queries
-        tally.first_failure = tally.first_failure or failure.message
+        progress, queries = self.progress, len(job.requests)
+        progress.failed_pairs += job.pairs
+        progress.failed_queries += queries
+        progress.codes[failure.code] += queries
+        progress.first_failure = progress.first_failure or failure.message

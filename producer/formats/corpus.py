@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from contract.validation import kind_of
-from producer.files.quoting import quoted, shown
-from producer.formats import fields
-from producer.formats.lines import BadLines, items
-from producer.formats.recognition import ID_KEYS, TEXT_KEYS, Content
-
-#: Of the keys of a line, in a message.
-_KEYS_SHOWN = 8
+from producer.files.quoting import quoted
+from producer.formats import values
+from producer.formats.detection import Content
+from producer.formats.keys import ID_KEYS, TEXT_KEYS, first_key, join_title, list_keys
+from producer.formats.records import InvalidLines, read_records
 
 
 class Text(NamedTuple):
@@ -23,7 +21,7 @@ class Text(NamedTuple):
     text: str
 
 
-def texts(path: str, bad: BadLines, max_chars: int) -> Iterator[tuple[int, Text]]:
+def read_texts(path: str, bad: InvalidLines, max_chars: int) -> Iterator[tuple[int, Text]]:
     """Yield the texts of a corpus or of queries. Raises `InvalidInput`.
 
     Lines are JSON objects, whose title and text are joined as BEIR does; or `id<TAB>text`; or the
@@ -36,7 +34,7 @@ def texts(path: str, bad: BadLines, max_chars: int) -> Iterator[tuple[int, Text]
         return bool(header)
 
     def parse(_: int, line: str) -> Text:
-        if fields.is_json(line):
+        if values.is_json(line):
             text = _json_text(line)
         else:
             text = _named_columns(line, header) if len(header) > 2 else _two_columns(line, header)
@@ -47,46 +45,24 @@ def texts(path: str, bad: BadLines, max_chars: int) -> Iterator[tuple[int, Text]
             )
         return text
 
-    return items(path, parse, bad, Content.TEXTS, is_header)
-
-
-def join_title(title: str | None, text: str | None) -> str:
-    """Return one text for a document's two, as BEIR's models read them."""
-    return f"{title or ''} {text or ''}".strip()
+    return read_records(path, parse, bad, Content.TEXTS, is_header)
 
 
 def _json_text(line: str) -> Text:
-    data = fields.json_object(line)
+    data = values.json_object(line)
     id_key = first_key(data, ID_KEYS)
     text_key = first_key(data, TEXT_KEYS)
     if id_key is None or text_key is None:
         raise ValueError(
-            f"a line needs an id and a text: its keys are {listed(data)}; an id is looked for in"
+            f"a line needs an id and a text: its keys are {list_keys(data)}; an id is looked for in"
             f" {', '.join(ID_KEYS)}; a text in {', '.join(TEXT_KEYS)}"
         )
-    fields.check_keys(line, (id_key, 1), (text_key, 1), ("title", 1))
+    values.check_keys(line, (id_key, 1), (text_key, 1), ("title", 1))
     title, text = data.get("title"), data[text_key]
     for key, part in (("title", title), (text_key, text)):
         if part is not None and not isinstance(part, str):
             raise ValueError(f'"{key}" must be a string, not {kind_of(part)}')
-    return Text(fields.identifier(data[id_key]), join_title(title, text))
-
-
-def first_key(data: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:
-    """Return the first of `keys` that has a value in `data`; null counts if there is no other."""
-    null = None
-    for key in keys:
-        if key in data:
-            if data[key] is not None:
-                return key
-            null = null or key
-    return null
-
-
-def listed(data: Mapping[str, Any]) -> str:
-    """Return the first keys, for a message."""
-    more = f", ... ({len(data):,} keys)" if len(data) > _KEYS_SHOWN else ""
-    return (", ".join(map(shown, list(data)[:_KEYS_SHOWN])) or "none") + more
+    return Text(values.identifier(data[id_key]), join_title(title, text))
 
 
 def _header(line: str) -> dict[str, int]:
@@ -114,7 +90,7 @@ def _two_columns(line: str, header: dict[str, int]) -> Text:
     elif text.startswith(("http://", "https://")) and text.count("\t") == 2:
         # MS MARCO's documents: the address is not read.
         text = join_title(*map(str.strip, text.split("\t")[1:]))
-    return Text(fields.identifier(identifier.strip()), text.strip())
+    return Text(values.identifier(identifier.strip()), text.strip())
 
 
 def _named_columns(line: str, header: dict[str, int]) -> Text:
@@ -126,10 +102,10 @@ def _named_columns(line: str, header: dict[str, int]) -> Text:
     text_key = next((key for key in TEXT_KEYS if key in named), None)
     if text_key is None:
         raise ValueError(
-            f"the header names no text: its columns are {listed(header)}; a text is looked for in"
-            f" {', '.join(TEXT_KEYS)}"
+            f"the header names no text: its columns are {list_keys(header)}; a text is"
+            f" looked for in {', '.join(TEXT_KEYS)}"
         )
-    return Text(fields.identifier(named[id_key]), join_title(named.get("title"), named[text_key]))
+    return Text(values.identifier(named[id_key]), join_title(named.get("title"), named[text_key]))
 
 
 def _unquoted(field: str) -> str:

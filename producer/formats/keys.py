@@ -1,0 +1,64 @@
+"""Keys under which collections keep their ids and texts, and what stands under them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from contract.validation import kind_of
+from producer.files.quoting import shown
+
+#: Under which a document or a query has its id: BEIR's name first, then those of ir_datasets,
+#: Pyserini and other collections. MS MARCO's passages have "pid" and, beside it, the "docid" of the
+#: document that they are from.
+ID_KEYS = (
+    *("_id", "id", "doc_id", "pid", "docid", "docno", "query_id", "qid"),
+    *("passage_id", "document_id", "doc-id", "query-id", "corpus-id", "question_id", "topic_id"),
+)
+#: Under which it has its text, in the order in which rank_llm looks for it.
+TEXT_KEYS = (
+    *("text", "segment", "contents", "content", "body", "passage"),
+    *("document", "query", "question"),
+)
+#: Under which a request has its documents, if they are not "candidates".
+DOCUMENT_KEYS = ("documents", "texts", "passages")
+
+
+#: Of the keys of a line, in a message.
+_KEYS_SHOWN = 8
+
+
+def first_key(data: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:
+    """Return the first of `keys` that has a value in `data`; null counts if there is no other."""
+    null = None
+    for key in keys:
+        if key in data:
+            if data[key] is not None:
+                return key
+            null = null or key
+    return null
+
+
+def list_keys(data: Mapping[str, Any]) -> str:
+    """Return the first keys, for a message."""
+    more = f", ... ({len(data):,} keys)" if len(data) > _KEYS_SHOWN else ""
+    return (", ".join(map(shown, list(data)[:_KEYS_SHOWN])) or "none") + more
+
+
+def join_title(title: str | None, text: str | None) -> str:
+    """Return one text for a document's two, as BEIR's models read them."""
+    return f"{title or ''} {text or ''}".strip()
+
+
+def document_text(name: str, document: Mapping[str, Any]) -> str:
+    key = first_key(document, TEXT_KEYS)
+    text = document[key] if key else None
+    title = document.get("title")
+    if not isinstance(text, str):
+        raise ValueError(
+            f"{name} has no text: its keys are {list_keys(document)}; a text"
+            f" is looked for in {', '.join(TEXT_KEYS)}"
+        )
+    if title is not None and not isinstance(title, str):
+        raise ValueError(f'{name}: "title" must be a string, not {kind_of(title)}')
+    return join_title(title, text)

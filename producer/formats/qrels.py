@@ -1,0 +1,61 @@
+"""Relevance judgments (qrels), in BEIR's or TREC's columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from producer.formats import values
+from producer.formats.columns import split_words
+from producer.formats.detection import Content
+from producer.formats.records import InvalidLines, read_records
+
+#: What stands in the second column of a TREC file, as a rule.
+_ITERATIONS = ("Q0", "q0", "0")
+
+
+class Judgment(NamedTuple):
+    """A line of a qrels file."""
+
+    query_id: str
+    document_id: str
+    relevance: int
+
+
+def read_qrels(path: str, bad: InvalidLines) -> Iterator[tuple[int, Judgment]]:
+    """Yield judgments: BEIR's TSV (`query document relevance`, with a header) or TREC's columns."""
+    return read_records(path, _judgment, bad, Content.QRELS, _is_qrels_header)
+
+
+def _judgment(_: int, line: str) -> Judgment:
+    columns = _qrels_columns(line)
+    if len(columns) not in (3, 4):
+        raise ValueError(
+            f"qrels have 3 columns (query, document, relevance) or TREC's 4, here {len(columns)}"
+        )
+    return Judgment(
+        values.identifier(columns[0]),
+        values.identifier(columns[-2]),
+        values.whole_number(columns[-1], "relevance"),
+    )
+
+
+def _qrels_columns(line: str) -> list[str]:
+    words, columns = split_words(line), line.rstrip().lstrip(" ").split("\t")
+    if len(columns) == 4 or (len(columns) == 3 and not _is_mixed(words)):
+        return [column.strip() for column in columns]
+    return words
+
+
+def _is_mixed(words: list[str]) -> bool:
+    """Return whether these are TREC's four columns, separated by tabs and spaces."""
+    return len(words) == 4 and words[1] in _ITERATIONS
+
+
+def _is_qrels_header(line: str) -> bool:
+    names = [name.strip('"').lower().replace("-", "_") for name in _qrels_columns(line)]
+    return len(names) in (3, 4) and (names[0] in _QUERY_HEADERS or names[-1] in _SCORE_HEADERS)
+
+
+_QUERY_HEADERS = ("query_id", "qid", "q_id", "query", "topic_id", "topic")
+_SCORE_HEADERS = ("score", "relevance", "rel", "label", "grade")

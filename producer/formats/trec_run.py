@@ -1,0 +1,101 @@
+"""First-stage runs in TREC format: `query Q0 document rank score tag`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+from producer.files.quoting import quoted
+from producer.formats import values
+from producer.formats.columns import split_words
+from producer.formats.detection import Content
+from producer.formats.records import InvalidLines, read_records
+
+
+class RunLine(NamedTuple):
+    """A line of a TREC run."""
+
+    query_id: str
+    document_id: str
+    rank: int
+    score: float
+
+
+def read_run(path: str, bad: InvalidLines) -> Iterator[tuple[int, RunLine]]:
+    """Yield the lines of a TREC run: `query Q0 document rank score tag`.
+
+    Columns are separated by tabs if there are five, else by spaces and tabs. The tag may be
+    missing, or have several words.
+    """
+    return read_records(path, _run_line, bad, Content.RUN, _is_run_header)
+
+
+def _run_line(_: int, line: str) -> RunLine:
+    columns, exact = _run_columns(line)
+    if len(columns) < 5:
+        raise ValueError(
+            f"a TREC run has 6 columns (query Q0 document rank score tag), here {len(columns)}"
+        )
+    query_id, _q0, document_id, rank, score = columns[:5]
+    if len(columns) > 6 or (len(columns) == 6 and not _is_one_word(columns[5])):
+        _check_tag(columns, exact)
+    try:
+        return RunLine(
+            values.identifier(query_id),
+            values.identifier(document_id),
+            values.whole_number(rank, "rank"),
+            values.number(score, "score"),
+        )
+    except ValueError as error:
+        if exact or len(columns) <= 6:
+            raise
+        raise ValueError(f"{error}; {_SHIFTED}") from error
+
+
+_SHIFTED = "does an id hold white space? That is refused: a TREC run could not hold it"
+
+
+def _run_columns(line: str) -> tuple[list[str], bool]:
+    """Return the columns of a line, and whether tabs alone separate them."""
+    if "\t" in line:
+        columns = [column.strip() for column in line.split("\t", 5)]
+        if line.count("\t") == 5 or (len(columns) >= 5 and all(columns)):
+            return columns, True
+    return split_words(line), False
+
+
+@lru_cache(maxsize=256)  # it is the same tag in each line
+def _is_one_word(tag: str) -> bool:
+    return len(tag.split()) == 1 and not values.looks_like_a_number(tag)
+
+
+def _check_tag(columns: list[str], exact: bool) -> None:
+    """Refuse a tag that is, or begins with, something else than a tag."""
+    words = " ".join(columns[5:]).split()
+    for place, word in enumerate(words[1:], start=1):
+        ranked = words[place + 2 : place + 4]
+        if word.upper() == "Q0" or (
+            word == columns[1] and len(ranked) == 2 and all(map(_is_number, ranked))
+        ):
+            raise ValueError(
+                f"a second record in the line, from {quoted(words[place - 1])} on: a line break is"
+                " missing before it"
+            )
+    numbers = bool(words) and _is_number(words[0]) and _is_number(columns[3])
+    if exact or not numbers or "." in columns[4]:
+        return
+    # Of a whole "score" and a "tag" that begins with a number, the second may be the score.
+    if len(words) > 1 or "." in words[0]:
+        raise ValueError(
+            f"the columns 4 to 6 are numbers ({' '.join([*columns[3:5], words[0]])}); {_SHIFTED};"
+            " if it does not, separate the columns with tabs"
+        )
+
+
+_is_number = values.looks_like_a_number
+
+
+def _is_run_header(line: str) -> bool:
+    names = [name.lower() for name in _run_columns(line)[0]]
+    return names[3:5] == ["rank", "score"]
