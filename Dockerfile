@@ -56,6 +56,7 @@ ENTRYPOINT ["rerankq"]
 # Below `producer`, because without BuildKit all stages above a target are built.
 FROM producer-dependencies AS worker-dependencies
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+COPY rerankq_bundled_model rerankq_bundled_model
 # Torch alone from its own index: all else, also what torch needs, is on PyPI.
 RUN python requirements.py worker > worker.txt \
     && grep ^torch worker.txt > torch.txt \

@@ -33,7 +33,7 @@ from benchmarks.runner import ROOT, Child, last_line
 from benchmarks.service import Service
 from benchmarks.work import CANDIDATES, KINDS, SAMPLE, Collection, Pair, Query
 from producer.rescore.options import job_size
-from worker.engine.loading import BUNDLED, BUNDLED_PATH
+from worker.engine.loading import BUNDLED, bundled_path
 
 CHILDREN = 2
 #: The engine alone is measured on no more: its speed is the same for all that follow.
@@ -146,7 +146,7 @@ def engines_alone(pairs: int, threads_each: int, scratch: Path) -> float:
     with ExitStack() as started, ThreadPoolExecutor(CHILDREN) as pool:
         engines = []
         for _ in parts:
-            engines.append(Child("rerankq", BUNDLED_PATH, threads_each, scratch))
+            engines.append(Child("rerankq", bundled_path(), threads_each, scratch))
             started.callback(engines[-1].end)
         for engine in engines:
             engine.wait_ready()

@@ -22,7 +22,7 @@ from transformers import BertForSequenceClassification as Bert
 from benchmarks.shapes import SHAPES
 from benchmarks.ways import INPUTS
 from benchmarks.work import CANDIDATES, KINDS, MAX_LENGTH, SAMPLE, Collection, tokenizer_of
-from worker.engine.loading import BUNDLED_PATH
+from worker.engine.loading import bundled_path
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 #: Of 50 pairs each, on which openvino's int8 is calibrated: 300 are what nncf takes unless told.
@@ -36,7 +36,7 @@ def write_weights(folder: Path) -> None:
     anything, so the weights are larger than a fresh model's.
     """
     if folder.name == "bundled":
-        shutil.copytree(BUNDLED_PATH, folder)
+        shutil.copytree(bundled_path(), folder)
         return
     shape = SHAPES[folder.name]
     torch.manual_seed(0)
@@ -54,7 +54,7 @@ def write_weights(folder: Path) -> None:
     torch.nn.init.normal_(model.classifier.weight, std=0.5)
     folder.mkdir()
     for name in TOKENIZER_FILES:
-        shutil.copy(BUNDLED_PATH / name, folder)
+        shutil.copy(bundled_path() / name, folder)
     _centre(model.eval(), folder)
     model.save_pretrained(folder)
 

@@ -13,4 +13,5 @@ project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
 wanted = list(project["dependencies"])
 for extra in sys.argv[1:]:
     wanted += project["optional-dependencies"][extra]
-sys.stdout.write("\n".join(wanted) + "\n")
+root = Path.cwd().as_uri()
+sys.stdout.write("\n".join(wanted).replace("{root:uri}", root) + "\n")

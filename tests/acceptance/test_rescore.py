@@ -14,7 +14,7 @@ from contract.settings import Settings
 from producer.client.blocking import RerankClient
 from tests.acceptance.conftest import SAMPLE, environment_of
 from tests.processes import celery, rerankq, wait_until
-from worker.engine.loading import BUNDLED_PATH
+from worker.engine.loading import bundled_path
 
 PACKAGES = (
     *("--corpus", str(SAMPLE / "corpus.jsonl")),
@@ -89,7 +89,7 @@ def test_the_sample_is_rescored_whole_and_exactly(
     scores = {(query, document): score for query, document, _, score, _ in after}
     queries, documents = texts(SAMPLE / "queries.jsonl"), texts(SAMPLE / "corpus.jsonl")
     pairs = list(scores)
-    expected = CrossEncoder(str(BUNDLED_PATH), device="cpu").predict(
+    expected = CrossEncoder(str(bundled_path()), device="cpu").predict(
         [(queries[query], documents[document]) for query, document in pairs]
     )
     worst = max(abs(scores[pair] - float(each)) for pair, each in zip(pairs, expected, strict=True))

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import redis
 
+import rerankq_bundled_model
 from contract import jobs
 from contract.errors import JobNotFound, RerankError
 from contract.jobs import JobState
@@ -33,7 +34,7 @@ from tests.processes import environment
 #: Runs the task for each id, as a worker's child would, and then scores with the library itself.
 DRIVER = """
 import json, sys
-from worker.engine.loading import BUNDLED_PATH
+from worker.engine.loading import bundled_path
 from worker.jobs.tasks import score
 
 asked = json.load(sys.stdin)
@@ -49,7 +50,7 @@ for job_id in asked["jobs"]:
 from sentence_transformers import CrossEncoder
 from torch.nn import Identity
 
-encoder = CrossEncoder(str(BUNDLED_PATH), device="cpu", local_files_only=True)
+encoder = CrossEncoder(str(bundled_path()), device="cpu", local_files_only=True)
 logits = encoder.predict([tuple(p) for p in asked["pairs"]], activation_fn=Identity())
 json.dump({"ended": ended, "logits": [float(each) for each in logits]}, sys.stdout)
 """
@@ -63,7 +64,7 @@ LIMITS = {
 }
 
 #: The downgrade model: the bundled one, under another name. (Its own downgrade model is itself.)
-SMALLER = str(Path(__file__).parents[2] / "worker" / "rerank-tiny-en")
+SMALLER = str(rerankq_bundled_model.PATH)
 MODELS = {
     "CROSS_ENCODER_MODEL": "bundled",
     "RERANKQ_ALLOWED_MODELS": ",".join((*KNOWN_MODELS, SMALLER)),

@@ -11,7 +11,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 
 from contract import jobs
-from worker.engine.loading import BUNDLED_PATH
+from worker.engine.loading import bundled_path
 from worker.engine.scorer import Scorer
 
 SAMPLE = Path(__file__).parents[2] / "examples" / "packages"
@@ -61,7 +61,7 @@ def _lines(name: str) -> Iterator[dict[str, str]]:
 def smaller_model(folder: Path) -> Path:
     """A model that gives other scores than the bundled one; as large, but who counts."""
     path = folder / "smaller"
-    shutil.copytree(BUNDLED_PATH, path)
+    shutil.copytree(bundled_path(), path)
     weights = load_file(path / "model.safetensors")
     weights["classifier.bias"] += 1
     save_file(weights, path / "model.safetensors", {"format": "pt"})

@@ -182,7 +182,7 @@ def test_the_given_model_is_left_as_it_was(special: SpecialIds) -> None:
 
 
 def test_the_bundled_model_is_supported() -> None:
-    assert supports(CrossEncoder(str(loading.BUNDLED_PATH), device="cpu"))
+    assert supports(CrossEncoder(str(loading.bundled_path()), device="cpu"))
 
 
 @pytest.mark.parametrize("positions", [64, 512, 1_024])

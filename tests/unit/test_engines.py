@@ -107,7 +107,7 @@ def bundled() -> CrossEncoder:
 
 @pytest.fixture(scope="module")
 def bundled_logits() -> Any:
-    return logits(str(loading.BUNDLED_PATH))
+    return logits(str(loading.bundled_path()))
 
 
 # The choice

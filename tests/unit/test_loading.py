@@ -107,6 +107,16 @@ def test_loading_is_logged_in_two_lines(caplog: pytest.LogCaptureFixture) -> Non
 # What cannot be loaded
 
 
+@pytest.mark.parametrize("model", ["bundled", "bundled@int8"])
+def test_where_the_bundled_model_is_not_installed_the_error_says_what_to_install(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "rerankq_bundled_model", None)  # so it cannot be imported
+    error = refused(model)
+    assert repr(model) in str(error)
+    assert "pip install './rerankq_bundled_model'" in str(error)
+
+
 def test_a_missing_path_is_named_with_the_ways_out() -> None:
     error = refused("/nowhere/at-all")
     assert "'/nowhere/at-all'" in str(error)
@@ -314,5 +324,5 @@ def test_a_model_that_did_not_load_is_tried_again(tmp_path: Path) -> None:
     path = str(tmp_path / "late")
     with pytest.raises(ModelUnavailable):
         registry.get(path, "cpu", 1, 512)
-    shutil.copytree(models.BUNDLED_PATH, path)
+    shutil.copytree(models.bundled_path(), path)
     assert registry.get(path, "cpu", 1, 512).model == path

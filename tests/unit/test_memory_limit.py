@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.engine.loading import BUNDLED_PATH
+from worker.engine.loading import bundled_path
 from worker.runtime import memory_limit
 
 UNLIMITED_V1 = "9223372036854771712"
@@ -92,8 +92,8 @@ def test_where_there_is_no_proc_nothing_is_known(tmp_path: Path) -> None:
 
 def test_weights_are_counted_in_float32() -> None:
     # The file has float16, and a header before it
-    size = (BUNDLED_PATH / "model.safetensors").stat().st_size
-    assert 2 * (size - 30_000) < memory_limit.weight_bytes(BUNDLED_PATH) < 2 * size
+    size = (bundled_path() / "model.safetensors").stat().st_size
+    assert 2 * (size - 30_000) < memory_limit.weight_bytes(bundled_path()) < 2 * size
 
 
 def test_a_folder_without_readable_weights_counts_as_its_files(tmp_path: Path) -> None:

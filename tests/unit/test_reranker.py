@@ -102,7 +102,7 @@ class TestInitialisation:
         assert texts(chosen.rerank(QUERY, results(*TEXTS), top_k=1)) == [BEST]
 
     def test_a_local_path_is_a_model_name(self, tmp_path: Path) -> None:
-        path = str(shutil.copytree(loading.BUNDLED_PATH, tmp_path / "copy"))
+        path = str(shutil.copytree(loading.bundled_path(), tmp_path / "copy"))
         local = CrossEncoderReranker(path)
         assert local.model_name == path
         assert texts(local.rerank(QUERY, results(*TEXTS))) == [BEST, GOOD, FAR]
@@ -517,7 +517,7 @@ class TestErrorHandling:
         late = CrossEncoderReranker(str(tmp_path / "late"))
         with pytest.raises(ModelUnavailable):
             late.rerank(QUERY, results(*TEXTS))
-        shutil.copytree(loading.BUNDLED_PATH, tmp_path / "late")
+        shutil.copytree(loading.bundled_path(), tmp_path / "late")
         assert texts(late.rerank(QUERY, results(*TEXTS), top_k=1)) == [BEST]
 
     @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space, as Linux does")

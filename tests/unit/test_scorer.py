@@ -96,7 +96,7 @@ def small(model: str = "bundled", **given: Any) -> Scorer:
 @pytest.fixture(scope="module")
 def expected() -> list[float]:
     """What sentence-transformers itself gives for `PAIRS`."""
-    return predicted(str(loading.BUNDLED_PATH), PAIRS)
+    return predicted(str(loading.bundled_path()), PAIRS)
 
 
 def predicted(path: str, pairs: Sequence[Pair]) -> list[float]:
@@ -154,11 +154,11 @@ def test_a_query_that_is_longer_than_the_model_reads_leaves_room_for_the_documen
 ) -> None:
     # Both are cut, and the longer one has one token more.
     pairs = [("open a pdf " * (longer // 3), "a pdf viewer " * (shorter // 3))]
-    assert scorer.score(pairs) == close(predicted(str(loading.BUNDLED_PATH), pairs))
+    assert scorer.score(pairs) == close(predicted(str(loading.bundled_path()), pairs))
 
 
 def test_the_bundled_model_is_read_without_an_activation() -> None:
-    encoder = CrossEncoder(str(loading.BUNDLED_PATH), device="cpu")
+    encoder = CrossEncoder(str(loading.bundled_path()), device="cpu")
     assert isinstance(encoder.activation_fn, torch.nn.Identity)
 
 
@@ -290,7 +290,7 @@ def test_a_pair_is_truncated_from_the_first_token_too_many(
 
 
 def test_tokens_are_counted_for_unique_pairs_after_cutting(scorer: Scorer) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(loading.BUNDLED_PATH)
+    tokenizer = AutoTokenizer.from_pretrained(loading.bundled_path())
     queries, documents = zip(*PAIRS, strict=True)
     by_hand = sum(
         len(ids)
@@ -694,7 +694,7 @@ def test_a_scorer_works_on_after_memory_ran_out_at_a_new_size(expected: list[flo
         scores, others = thread.submit(score_twice).result()
     # Then scores are right
     assert scores == close(expected)
-    assert others == close(predicted(str(loading.BUNDLED_PATH), pairs))
+    assert others == close(predicted(str(loading.bundled_path()), pairs))
 
 
 @pytest.mark.arithmetic

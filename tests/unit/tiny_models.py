@@ -19,7 +19,7 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from worker.engine.loading import BUNDLED_PATH
+from worker.engine.loading import bundled_path
 
 SHAPE: dict[str, Any] = {
     "hidden_size": 32,
@@ -79,7 +79,7 @@ def roberta(folder: Path) -> str:
 
 def bundled_tokenizer() -> PreTrainedTokenizerBase:
     """A BERT's, of 30,522 words."""
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(BUNDLED_PATH)
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(bundled_path())
     return tokenizer
 
 

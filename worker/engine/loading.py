@@ -19,11 +19,23 @@ from worker.engine.checkpoint_checks import Unfit
 
 logger = logging.getLogger(__name__)
 
-#: The small model that ships with this package, by the name a job asks for it.
+#: The small model that ships with rerankq, by the name a job asks for it.
 BUNDLED = "bundled"
 #: Of a foreign error in a message: some list all architectures there are.
 REASON_CHARS = 400
-BUNDLED_PATH = Path(__file__).parents[1] / "rerank-tiny-en"
+
+
+def bundled_path() -> Path:
+    """Return the bundled model's folder. Raises `Unfit` where it is not installed."""
+    try:
+        import rerankq_bundled_model
+    except ModuleNotFoundError as error:
+        raise Unfit(
+            "the package rerankq-bundled-model is not installed",
+            "pip install './rerankq_bundled_model' in a checkout of rerankq, as the extra `worker`"
+            f" does; or {checkpoint_checks.OTHER_MODEL}",
+        ) from error
+    return rerankq_bundled_model.PATH
 
 
 def is_int8(model: str) -> bool:
@@ -83,7 +95,7 @@ def _precision(device: str, dtype: str | None) -> torch.dtype:
 def _source(model: str) -> str:
     """Return the folder or the hub's name to load from."""
     if model == BUNDLED:
-        return str(BUNDLED_PATH)
+        return str(bundled_path())
     if not is_path(model):
         return model
     path = Path(model).expanduser()

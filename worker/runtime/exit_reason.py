@@ -116,7 +116,7 @@ def _weight_bytes(model: str) -> int:
 
     name = model.removesuffix(INT8)
     if name == loading.BUNDLED:
-        return memory_limit.weight_bytes(loading.BUNDLED_PATH)
+        return memory_limit.weight_bytes(loading.bundled_path())
     if loading.is_path(name):
         return memory_limit.weight_bytes(Path(name).expanduser())
     cached = try_to_load_from_cache(name, "config.json")
