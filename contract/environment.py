@@ -44,7 +44,7 @@ def variable(name: str) -> str:
     return name if name.isupper() else f"{PREFIX}{name.upper()}"
 
 
-def wrong(settings: type[BaseSettings], error: ErrorDetails) -> str:
+def describe_error(settings: type[BaseSettings], error: ErrorDetails) -> str:
     """Return in one line what is wrong with a setting: its variable, what is allowed, its value."""
     said = error["msg"].removeprefix("Value error, ")
     if not error["loc"]:
@@ -62,7 +62,7 @@ def wrong(settings: type[BaseSettings], error: ErrorDetails) -> str:
     return f"{variable(name)}: {said}"
 
 
-def unknown(environment: Iterable[str], known: Iterable[str]) -> Iterator[str]:
+def unknown_variables(environment: Iterable[str], known: Iterable[str]) -> Iterator[str]:
     """Yield a line for each variable that begins like ours and is none of `known`."""
     names = {*known, *(f"{PREFIX}{each}" for each in OF_WORKERS)}
     for name in sorted(environment):

@@ -33,10 +33,11 @@ pydantic in `contract.jobs` (in the words of `contract.validation`), those of th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-if TYPE_CHECKING:
-    from contract.jobs import Failure, Provenance, Split
+from contract.failure import Failure
+from contract.provenance import Provenance
+from contract.split import SplitJob
 
 
 class RerankError(Exception):
@@ -51,6 +52,16 @@ class RerankError(Exception):
     dead_letter: ClassVar[bool] = False
     #: Ids of jobs that are queued, or may be, though this was raised: see `RerankClient`.
     submitted: tuple[str, ...] = ()
+
+    def as_failure(self, job_id: str, attempts: int) -> Failure:
+        """Return the record of a job that ended in this error."""
+        return Failure(
+            job_id=job_id,
+            code=self.code,
+            message=str(self),
+            retryable=self.retryable,
+            attempts=attempts,
+        )
 
 
 class InvalidInput(RerankError, ValueError):
@@ -135,7 +146,12 @@ class JobSplit(RerankError):
 
     code = "job_split"
 
-    split: Split
+    def __init__(self, split: SplitJob) -> None:
+        super().__init__(split)
+        self.split = split
+
+    def __str__(self) -> str:
+        return f"job {self.split.job_id} stands for {', '.join(self.split.part_ids)}"
 
 
 class MixedModels(RerankError):

@@ -31,8 +31,8 @@ class Counter:
     #: that begins at one has not grown.
     values: tuple[str, ...] = ()
 
-    def of(self, value: str = "") -> str:
-        """Its field for a value of the label."""
+    def field(self, value: str = "") -> str:
+        """Return its field for a value of the label."""
         return f"{self.name} {value}" if self.label else self.name
 
 
@@ -77,21 +77,21 @@ ALL = (
 )
 
 
-def of_outcome(outcome: jobs.Outcome) -> Counts:
-    """What a job's end adds."""
+def outcome_counts(outcome: jobs.Outcome) -> Counts:
+    """Return what a job's end adds."""
     state = jobs.JobState.after(outcome)
-    counts: dict[str, float] = {JOBS_ENDED.of(state): 1}
+    counts: dict[str, float] = {JOBS_ENDED.field(state): 1}
     if isinstance(outcome, jobs.Failure):
-        return counts | ({FAILURES.of(outcome.code): 1} if state is jobs.JobState.FAILED else {})
+        return counts | ({FAILURES.field(outcome.code): 1} if state is jobs.JobState.FAILED else {})
     made = outcome.provenance
     if made.downgraded:
-        counts[DOWNGRADES.of(made.reason or "")] = 1
+        counts[DOWNGRADES.field(made.reason or "")] = 1
     return counts | {
-        QUERIES.of(made.model): len(outcome.rankings),
-        PAIRS.of(made.model): made.pairs,
-        DUPLICATES.of(made.model): made.pairs - made.unique_pairs,
-        TRUNCATED.of(made.model): made.truncated,
-        TOKENS.of(made.model): made.tokens,
+        QUERIES.field(made.model): len(outcome.rankings),
+        PAIRS.field(made.model): made.pairs,
+        DUPLICATES.field(made.model): made.pairs - made.unique_pairs,
+        TRUNCATED.field(made.model): made.truncated,
+        TOKENS.field(made.model): made.tokens,
     }
 
 

@@ -74,7 +74,7 @@ def _load(files: dict[str, str]) -> None:
         ) from None
 
 
-def failure(error: BaseException) -> ssl.SSLError | None:
+def find_tls_error(error: BaseException) -> ssl.SSLError | None:
     """What TLS says in the chain of an error's causes, if it does."""
     seen: BaseException | None = error
     while seen is not None:

@@ -62,7 +62,9 @@ class Environment(BaseSettings):
         try:
             return cls(**given)
         except ValidationError as error:
-            raise InvalidInput(f"setting {environment.wrong(cls, error.errors()[0])}") from error
+            raise InvalidInput(
+                f"setting {environment.describe_error(cls, error.errors()[0])}"
+            ) from error
 
 
 class Settings(Environment):
@@ -125,8 +127,8 @@ class Settings(Environment):
             return tuple(name.strip() for name in value.split(",") if name.strip())
         return value
 
-    def on(self, redis_url: str | None) -> Self:
-        """These settings with another Redis, if one is given. Raises `InvalidInput`."""
+    def with_redis_url(self, redis_url: str | None) -> Self:
+        """Return these settings with another Redis, if one is given. Raises `InvalidInput`."""
         if redis_url is None:
             return self
         return self.load(**(self.model_dump() | {"redis_url": redis_url}))

@@ -14,7 +14,7 @@ import redis
 
 from contract.settings import Settings
 from contract.store.connection import JobStore
-from contract.store.records import Records
+from contract.store.schema import Schema
 from tests.embedded_redis import embedded_redis
 
 # Read when huggingface_hub is imported, which is before any fixture.
@@ -76,7 +76,7 @@ def client(settings: Settings) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def store(settings: Settings, client: redis.Redis) -> JobStore:
-    return JobStore(client, Records(settings))
+    return JobStore(client, Schema(settings))
 
 
 @pytest.fixture

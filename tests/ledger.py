@@ -18,9 +18,9 @@ from celery import Celery
 from contract import errors, jobs, names
 from contract.errors import RedisUnavailable
 from contract.settings import Settings
-from contract.store import dead_letters
+from contract.store import dead_letters, outcomes
 from contract.store.connection import JobStore
-from contract.store.records import Records
+from contract.store.schema import Schema
 from producer.client import preparing
 from producer.client.blocking import RerankClient
 from tests.documents import QUERY, SHORT
@@ -37,7 +37,7 @@ class Ledger:
         self.client = RerankClient(settings)
         self.submitted: list[str] = []
         connection = redis.Redis.from_url(settings.redis_url.get_secret_value())
-        self._store = JobStore(connection, Records(settings))
+        self._store = JobStore(connection, Schema(settings))
         self._ended_before = self._totals()
 
     @property
@@ -62,7 +62,7 @@ class Ledger:
 
     def known(self, job_id: str) -> bool:
         """Whether there is any record of the job."""
-        return bool(self._store.client.exists(self._store.records.keys.job(job_id)))
+        return bool(self._store.client.exists(self._store.schema.keys.job(job_id)))
 
     def attempts(self, job_id: str) -> int:
         """How often a worker began the job."""
@@ -70,7 +70,7 @@ class Ledger:
 
     def holder(self, job_id: str) -> tuple[str, int] | None:
         """The worker and the process that have the job under way, if any have."""
-        token: Any = self._store.client.hget(self._store.records.keys.job(job_id), "open")
+        token: Any = self._store.client.hget(self._store.schema.keys.job(job_id), "open")
         if token is None:
             return None
         worker, pid, _ = token.decode().rsplit(":", 2)
@@ -101,9 +101,9 @@ class Ledger:
             self.client.result(job_id, within_s)
         return failed.value.failure
 
-    def outcomes(self) -> dict[str, jobs.Ended]:
+    def outcomes(self) -> dict[str, jobs.OutcomeOrError]:
         """Of all jobs that have one."""
-        return self._store.do(self._store.records.outcomes(self.submitted))
+        return self._store.execute(outcomes.fetch(self._store.schema, self.submitted))
 
     @contextmanager
     def events(self) -> Iterator[Callable[[], list[dict[str, Any]]]]:
@@ -125,8 +125,8 @@ class Ledger:
 
     def dead_letters(self) -> set[str]:
         """Those of our jobs that are kept to be tried again."""
-        letters = dead_letters.letters(self._store.records, self.submitted)
-        return {letter.job_id for letter in self._store.do(letters)}
+        letters = dead_letters.fetch(self._store.schema, self.submitted)
+        return {letter.job_id for letter in self._store.execute(letters)}
 
     def redeliver(self) -> None:
         """Do what a consumer does whose visibility timeout is a fifth of a second."""
@@ -160,7 +160,7 @@ class Ledger:
 
     def left(self) -> dict[str, int]:
         """What there is of messages and of jobs under way."""
-        keys, client = self._store.records.keys, self._store.client
+        keys, client = self._store.schema.keys, self._store.client
         counts: dict[str, Any] = {
             "on the queue": sum(client.llen(name) for name in keys.queue_lists),
             "held by workers": client.hlen(keys.unacked),
@@ -178,7 +178,7 @@ class Ledger:
         return not self.left()
 
     def _totals(self) -> int:
-        totals: Any = self._store.client.hvals(self._store.records.keys.totals)
+        totals: Any = self._store.client.hvals(self._store.schema.keys.totals)
         return sum(map(int, totals))
 
     def __enter__(self) -> Self:

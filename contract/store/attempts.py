@@ -13,7 +13,8 @@ from typing import Any
 from contract import metrics
 from contract.jobs import JobState
 from contract.store import scripts
-from contract.store.records import Exchange, Records
+from contract.store.operation import Operation
+from contract.store.schema import Schema
 
 
 class Verdict(StrEnum):
@@ -45,15 +46,15 @@ class Started:
     deaths: int
     #: The code of the error for which another model is to do the job, if there was one.
     downgrade: str | None
-    #: See `Records.job`.
+    #: See `contract.store.payloads.decode`.
     payload: bytes | None
     #: How the job has ended, if it has.
     ended: JobState | None
 
 
 def start(
-    records: Records, job_id: str, token: str, *, max_attempts: int, lease_s: float
-) -> Exchange[Started]:
+    schema: Schema, job_id: str, token: str, *, max_attempts: int, lease_s: float
+) -> Operation[Started]:
     """Begin an attempt, if there is to be one: count it, lease the job, load what is to do.
 
     After a third of the lease without a renewal, an attempt counts as dead.
@@ -70,19 +71,19 @@ def start(
             ended=JobState(state[0].decode()) if state else None,
         )
 
-    return records.script(
+    return scripts.call(
         scripts.START,
         (
-            records.keys.job(job_id),
-            records.keys.queued,
-            records.keys.running,
-            records.keys.payload(job_id),
-            records.keys.lease(job_id),
-            records.keys.counters,
+            schema.keys.job(job_id),
+            schema.keys.queued,
+            schema.keys.running,
+            schema.keys.payload(job_id),
+            schema.keys.lease(job_id),
+            schema.keys.counters,
         ),
         (
             job_id,
-            records.state_ttl_s,
+            schema.state_ttl_s,
             token,
             round(1000 * lease_s),
             f"{lease_s / 3:.3f}",
@@ -92,44 +93,44 @@ def start(
     )
 
 
-def renew(records: Records, job_id: str, token: str, lease_s: float) -> Exchange[bool]:
+def renew(schema: Schema, job_id: str, token: str, lease_s: float) -> Operation[bool]:
     """Keep the lease; False if the attempt no longer counts, because the job has ended."""
-    return records.script(
+    return scripts.call(
         scripts.RENEW,
-        (records.keys.job(job_id), records.keys.lease(job_id)),
+        (schema.keys.job(job_id), schema.keys.lease(job_id)),
         (token, round(1000 * lease_s)),
         lambda replies: bool(replies[0]),
     )
 
 
 def release(
-    records: Records,
+    schema: Schema,
     job_id: str,
     token: str,
     *,
     downgrade: str = "",
     died: bool = False,
     counts: metrics.Counts | None = None,
-) -> Exchange[bool]:
+) -> Operation[bool]:
     """End an attempt that is to be followed by another; `token` may be its beginning only.
 
     False if it was not that attempt which is under way.
     """
-    return records.script(
+    return scripts.call(
         scripts.RELEASE,
         (
-            records.keys.job(job_id),
-            records.keys.lease(job_id),
-            records.keys.queued,
-            records.keys.running,
-            records.keys.counters,
+            schema.keys.job(job_id),
+            schema.keys.lease(job_id),
+            schema.keys.queued,
+            schema.keys.running,
+            schema.keys.counters,
         ),
         (
             job_id,
             token,
             downgrade,
             int(died),
-            records.state_ttl_s,
+            schema.state_ttl_s,
             *metrics.arguments(counts or {}),
         ),
         lambda replies: bool(replies[0]),

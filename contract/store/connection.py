@@ -1,4 +1,4 @@
-"""Carries the exchanges of `contract.store.records` to Redis, blocking or with asyncio.
+"""Carries the operations of this package to Redis, blocking or with asyncio.
 
 The one seam where redis-py's errors become ours.
 """
@@ -20,7 +20,8 @@ from redis.retry import Retry
 from contract import redis_tls
 from contract.errors import ClientUnusable, RedisRefused, RedisUnavailable
 from contract.settings import Settings
-from contract.store.records import Exchange, Records
+from contract.store.operation import Operation
+from contract.store.schema import Schema
 
 T = TypeVar("T")
 
@@ -80,7 +81,7 @@ def connect_subscribers(settings: Settings) -> redis.Redis:
     )
 
 
-def closed() -> ClientUnusable:
+def closed_error() -> ClientUnusable:
     """The error of a call on a client that was closed."""
     return ClientUnusable("the client was closed: create another one")
 
@@ -100,7 +101,7 @@ def translate(error: redis.RedisError, settings: Settings) -> RedisUnavailable:
             f"Redis at {location} refuses the login ({error}): check user and password of"
             " RERANKQ_REDIS_URL, in which all but letters and digits are percent-encoded"
         )
-    if (failure := redis_tls.failure(error)) is not None:
+    if (failure := redis_tls.find_tls_error(error)) is not None:
         return RedisUnavailable(f"TLS with Redis at {location} fails: {_tls_advice(failure)}")
     if isinstance(error, (redis.ConnectionError, redis.TimeoutError)):
         return RedisUnavailable(
@@ -153,36 +154,36 @@ class Transaction(redis.client.Pipeline):
 
 
 class JobStore:
-    """Carries exchanges over blocking connections. Safe to share between threads."""
+    """Carries operations over blocking connections. Safe to share between threads."""
 
-    def __init__(self, client: redis.Redis, records: Records) -> None:
+    def __init__(self, client: redis.Redis, schema: Schema) -> None:
         self.client = client
-        self.records = records
+        self.schema = schema
         self._closed = False
 
-    def do(self, exchange: Exchange[T]) -> T:
-        """Make the exchange in one transaction.
+    def execute(self, operation: Operation[T]) -> T:
+        """Run the operation in one transaction.
 
-        Raises `RedisUnavailable`, `ClientUnusable` after `close`, and what the exchange reads.
+        Raises `RedisUnavailable`, `ClientUnusable` after `close`, and what the operation reads.
         """
         self.check_open()
         pipe = Transaction(self.client.connection_pool, self.client.response_callbacks, True, None)
-        exchange.send(pipe)
+        operation.send(pipe)
         try:
             replies = pipe.execute()
         except Exception as error:
             self.check_open(error)
             if isinstance(error, redis.RedisError):
-                raise translate(error, self.records.settings) from error
+                raise translate(error, self.schema.settings) from error
             raise
         finally:
             self._close_idle_if_closed()
-        return exchange.read(replies)
+        return operation.read(replies)
 
     def check_open(self, cause: Exception | None = None) -> None:
         """Raise `ClientUnusable` if the client was closed."""
         if self._closed:
-            raise closed() from cause
+            raise closed_error() from cause
 
     def close(self) -> None:
         """Refuse further calls, and close the connections that no thread is using.
@@ -198,23 +199,23 @@ class JobStore:
 
 
 class AsyncJobStore:
-    """Carries exchanges over asyncio connections; `threads` take the replies apart.
+    """Carries operations over asyncio connections; `threads` take the replies apart.
 
     Unpacking a large result takes long enough for the event loop's others to notice. At most
     `MAX_CONNECTIONS` exchanges are under way.
     """
 
-    def __init__(self, client: Any, records: Records, threads: Executor) -> None:
+    def __init__(self, client: Any, schema: Schema, threads: Executor) -> None:
         self.client = client
-        self.records = records
+        self.schema = schema
         self.threads = threads
         self._free = asyncio.Semaphore(MAX_CONNECTIONS)
         self._under_way: set[asyncio.Future[Any]] = set()
 
-    async def do(self, exchange: Exchange[T]) -> T:
-        """Make the exchange in one transaction. Raises `RedisUnavailable`, and what it reads."""
+    async def execute(self, operation: Operation[T]) -> T:
+        """Run the operation in one transaction. Raises `RedisUnavailable`, and what it reads."""
         pipe = self.client.pipeline(transaction=True)
-        exchange.send(pipe)
+        operation.send(pipe)
         await self._free.acquire()
         # A caller that is cancelled must not tear the exchange apart in the middle of a reply. It
         # counts, and its connection is in use, until it has come to its end.
@@ -232,9 +233,9 @@ class AsyncJobStore:
                 ) from error
             raise
         except redis.RedisError as error:
-            raise translate(error, self.records.settings) from error
+            raise translate(error, self.schema.settings) from error
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.threads, exchange.read, replies)
+        return await loop.run_in_executor(self.threads, operation.read, replies)
 
     def _ended(self, execution: asyncio.Future[Any]) -> None:
         self._under_way.discard(execution)

@@ -13,8 +13,11 @@ from typing import Any
 
 from contract import jobs
 from contract.errors import JobNotFound
-from contract.store import scripts
-from contract.store.records import Exchange, Records, compress, digest_of
+from contract.store import payloads, scripts
+from contract.store.compression import compress
+from contract.store.operation import Operation
+from contract.store.schema import Schema
+from contract.store.submissions import overloaded
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Page:
     alike: frozenset[str] = frozenset()
 
 
-def page(records: Records, before: Page, at_most: int) -> Exchange[Page]:
+def page(schema: Schema, before: Page, at_most: int) -> Operation[Page]:
     """Return up to `at_most` ids of those that died before; none if there are no more.
 
     Letters that come or go between two pages neither hide others nor repeat them.
@@ -36,7 +39,7 @@ def page(records: Records, before: Page, at_most: int) -> Exchange[Page]:
 
     def send(pipe: Any) -> None:
         pipe.zrevrangebyscore(
-            *(records.keys.dead, before.died_at, "-inf"),
+            *(schema.keys.dead, before.died_at, "-inf"),
             *(0, at_most + len(before.alike)),
             withscores=True,
         )
@@ -54,15 +57,15 @@ def page(records: Records, before: Page, at_most: int) -> Exchange[Page]:
             frozenset(alike | before.alike if last == before.died_at else alike),
         )
 
-    return Exchange(send, read)
+    return Operation(send, read)
 
 
-def count(records: Records) -> Exchange[int]:
+def count(schema: Schema) -> Operation[int]:
     """Return the number of dead letters."""
-    return records.script(
+    return scripts.call(
         scripts.COUNT_LETTERS,
-        (records.keys.dead,),
-        (records.state_ttl_s,),
+        (schema.keys.dead,),
+        (schema.state_ttl_s,),
         lambda replies: int(replies[0]),
     )
 
@@ -72,9 +75,9 @@ def not_found(job_id: str) -> JobNotFound:
     return JobNotFound(f"job {job_id} is no dead letter: see `rerankq dead list`")
 
 
-def letters(records: Records, job_ids: Sequence[str]) -> Exchange[list[jobs.DeadLetter]]:
-    """Those of `job_ids` that are dead letters; see `DeadLetter.readable`."""
-    keys = records.keys
+def fetch(schema: Schema, job_ids: Sequence[str]) -> Operation[list[jobs.DeadLetter]]:
+    """Return those of `job_ids` that are dead letters; see `DeadLetter.readable`."""
+    keys = schema.keys
     pairs = [(keys.job(job_id), keys.payload(job_id)) for job_id in job_ids]
 
     def read(replies: list[Any]) -> list[jobs.DeadLetter]:
@@ -84,7 +87,7 @@ def letters(records: Records, job_ids: Sequence[str]) -> Exchange[list[jobs.Dead
             if died_at is not None and (reason or b"message" in fields[::2])
         ]
 
-    return records.script(
+    return scripts.call(
         scripts.LETTERS, (keys.dead, *(key for pair in pairs for key in pair)), job_ids, read
     )
 
@@ -125,39 +128,42 @@ def _letter(
         )
 
 
-def payload(records: Records, job_id: str) -> Exchange[jobs.Job]:
-    """The job of a dead letter. Raises `JobNotFound`, `PayloadMissing` or `PayloadInvalid`."""
+def load_job(schema: Schema, job_id: str) -> Operation[jobs.Job]:
+    """Return the job of a dead letter.
+
+    Raises `JobNotFound`, `PayloadMissing` or `PayloadInvalid`.
+    """
 
     def send(pipe: Any) -> None:
-        pipe.zscore(records.keys.dead, job_id)
-        pipe.eval(scripts.PAYLOAD, 1, records.keys.payload(job_id))
+        pipe.zscore(schema.keys.dead, job_id)
+        pipe.eval(scripts.PAYLOAD, 1, schema.keys.payload(job_id))
 
     def read(replies: list[Any]) -> jobs.Job:
         died_at, body = replies
         if died_at is None:
             raise not_found(job_id)
-        return records.job(job_id, body)
+        return payloads.decode(schema.settings, job_id, body)
 
-    return Exchange(send, read)
+    return Operation(send, read)
 
 
-def revive(records: Records, job: jobs.Job) -> Exchange[bool]:
+def requeue(schema: Schema, job: jobs.Job) -> Operation[bool]:
     """Put a dead letter back on record as a new job; False if it is none any more.
 
     Its outcome is removed. Raises `LimitExceeded`, and, when read, `Overloaded`: then it is still a
     dead letter.
     """
-    body = records.encode(job)
-    keys = records.keys
+    body = payloads.encode(schema.settings, job)
+    keys = schema.keys
 
     def read(replies: list[Any]) -> bool:
-        revived, refused, amount = replies[0]
+        requeued, refused, amount = replies[0]
         if refused:
-            raise records.overloaded(refused.decode(), amount)
-        return bool(revived)
+            raise overloaded(schema.settings, refused.decode(), amount)
+        return bool(requeued)
 
-    return records.script(
-        scripts.REVIVE,
+    return scripts.call(
+        scripts.REQUEUE,
         (
             keys.job(job.id),
             keys.outcome(job.id),
@@ -170,21 +176,21 @@ def revive(records: Records, job: jobs.Job) -> Exchange[bool]:
         ),
         (
             job.id,
-            digest_of(body),
+            payloads.digest(body),
             compress(body),
-            records.settings.payload_ttl_s,
-            records.state_ttl_s,
-            records.settings.max_queue_length,
-            records.settings.max_redis_memory_percent,
+            schema.settings.payload_ttl_s,
+            schema.state_ttl_s,
+            schema.settings.max_queue_length,
+            schema.settings.max_redis_memory_percent,
         ),
         read,
     )
 
 
-def drop(records: Records, job_id: str) -> Exchange[bool]:
+def drop(schema: Schema, job_id: str) -> Operation[bool]:
     """Give up a dead letter and its payload; False if it is none. What failed stays failed."""
-    keys = records.keys
-    return records.script(
+    keys = schema.keys
+    return scripts.call(
         scripts.DROP,
         (keys.job(job_id), keys.payload(job_id), keys.dead),
         (job_id,),

@@ -7,13 +7,14 @@ from typing import Any
 
 from contract import jobs, metrics, names
 from contract.store import scripts, server_checks
-from contract.store.records import Exchange, Records
+from contract.store.operation import Operation
+from contract.store.schema import Schema
 
 
-def status(records: Records, workers: Sequence[str]) -> Exchange[jobs.QueueStatus]:
+def status(schema: Schema, workers: Sequence[str]) -> Operation[jobs.QueueStatus]:
     """The service at a glance; `workers` goes into the answer as it is."""
-    keys = records.keys
-    look = server_checks.look(records)
+    keys = schema.keys
+    checks = server_checks.check_all(schema)
 
     def send(pipe: Any) -> None:
         pipe.time()
@@ -35,7 +36,7 @@ def status(records: Records, workers: Sequence[str]) -> Exchange[jobs.QueueStatu
         pipe.hgetall(keys.counters)
         for name in keys.queue_lists:
             pipe.llen(name)
-        look.send(pipe)
+        checks.send(pipe)
 
     def read(replies: list[Any]) -> jobs.QueueStatus:
         now, *replies = replies
@@ -46,7 +47,7 @@ def status(records: Records, workers: Sequence[str]) -> Exchange[jobs.QueueStatu
         ]
         rest = replies[len(names.PRIORITY_STEPS) :]
         queued, running, totals, unacked, dead, memory, counted, *others = rest
-        waiting, looked_at = others[: len(keys.queue_lists)], others[len(keys.queue_lists) :]
+        waiting, of_checks = others[: len(keys.queue_lists)], others[len(keys.queue_lists) :]
         lengths = dict(zip(names.PRIORITY_STEPS, waiting, strict=True))
         counts = {jobs.JobState(key.decode()): int(value) for key, value in totals.items()}
         counts |= {jobs.JobState.QUEUED: queued, jobs.JobState.RUNNING: running}
@@ -62,10 +63,10 @@ def status(records: Records, workers: Sequence[str]) -> Exchange[jobs.QueueStatu
             redis_memory_bytes=memory["used_memory"],
             redis_max_memory_bytes=memory["maxmemory"],
             counters=metrics.totals(counted),
-            warnings=look.read(looked_at),
+            warnings=checks.read(of_checks),
         )
 
-    return Exchange(send, read)
+    return Operation(send, read)
 
 
 def _since(then: float, now: tuple[int, int]) -> float:
@@ -73,11 +74,11 @@ def _since(then: float, now: tuple[int, int]) -> float:
     return max(0.0, now[0] + now[1] / 1e6 - then)
 
 
-def count(records: Records, counts: metrics.Counts) -> Exchange[None]:
+def count(schema: Schema, counts: metrics.Counts) -> Operation[None]:
     """Count what belongs to no job."""
-    return records.script(
+    return scripts.call(
         scripts.ADD,
-        (records.keys.counters,),
-        (records.state_ttl_s, *metrics.arguments(counts)),
+        (schema.keys.counters,),
+        (schema.state_ttl_s, *metrics.arguments(counts)),
         lambda _: None,
     )

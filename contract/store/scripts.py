@@ -9,8 +9,27 @@ both; `open` without a lease is what an attempt leaves behind that died.
 What is counted is counted with the change; a counter that cannot be written does not keep it.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
 from contract.metrics import ATTEMPTS, DEATHS, JOBS_ACCEPTED
 from contract.names import STEP_SPAN_S
+from contract.store.operation import Operation
+
+T = TypeVar("T")
+
+
+def call(
+    source: str,
+    keys: Sequence[str],
+    arguments: Sequence[str | bytes | int],
+    read: Callable[[list[Any]], T],
+) -> Operation[T]:
+    """Return an operation that runs one of the scripts of this module."""
+    return Operation(lambda pipe: pipe.eval(source, len(keys), *keys, *arguments), read)
+
 
 #: Lua: the clock of the server, the one clock that all machines share.
 _NOW = """
@@ -41,7 +60,8 @@ end
 
 #: Lua: adds to a field of the hash of counters, KEYS[place].
 _COUNT = f"""
-local JOBS_ACCEPTED, ATTEMPTS, DEATHS = '{JOBS_ACCEPTED.of()}', '{ATTEMPTS.of()}', '{DEATHS.of()}'
+local JOBS_ACCEPTED = '{JOBS_ACCEPTED.field()}'
+local ATTEMPTS, DEATHS = '{ATTEMPTS.field()}', '{DEATHS.field()}'
 local function count(place, field, more, ttl)
   redis.pcall('HINCRBYFLOAT', KEYS[place], field, more)
   redis.pcall('EXPIRE', KEYS[place], ttl)
@@ -305,7 +325,7 @@ return split
 #: payload_ttl job_ttl max_queue max_memory_percent. Returns 1 if the job is queued again, 0 if it
 #: is no dead letter, and why it is refused: see `full`. One without a message is none any more: its
 #: records have expired before its id, and another job may have taken it.
-REVIVE = (
+REQUEUE = (
     _NOW
     + _ORDER
     + _COUNT
@@ -384,7 +404,7 @@ return redis.call('ZCARD', KEYS[1])
 
 #: KEYS job and lease of each job. Returns of each whether it is leased, and its state, times,
 #: priority and sizes; no values if the key is no record of a job.
-VITALS = """
+JOB_STATES = """
 local found = {}
 for place = 1, #KEYS, 2 do
   local values = redis.pcall('HMGET', KEYS[place], 'state', 'sent_at', 'submitted_at', 'priority',

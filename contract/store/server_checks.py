@@ -6,7 +6,8 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from contract.store.records import Exchange, Records
+from contract.store.operation import Operation
+from contract.store.schema import Schema
 
 #: Clocks that differ by less do no harm: timeouts are longer.
 SKEW_S = 5.0
@@ -15,40 +16,40 @@ SKEW_S = 5.0
 OLDEST_VERSION = (6, 2)
 
 
-def look(records: Records) -> Exchange[tuple[str, ...]]:
+def check_all(schema: Schema) -> Operation[tuple[str, ...]]:
     """Return what is wrong with Redis' settings and the clocks, as far as Redis tells."""
 
     def send(pipe: Any) -> None:
         pipe.time()
         pipe.info()
-        pipe.zrange(records.keys.unacked_index, 0, 0, desc=True, withscores=True)
+        pipe.zrange(schema.keys.unacked_index, 0, 0, desc=True, withscores=True)
 
     def read(replies: list[Any]) -> tuple[str, ...]:
         (seconds, micros), info, held = replies
         now = seconds + micros / 1e6
         return (
-            *of_server(info),
-            *_of_memory(info),
-            *_of_persistence(info),
-            *_of_clock("this machine", time.time() - now),
+            *check_server(info),
+            *_check_memory(info),
+            *_check_persistence(info),
+            *_check_clock("this machine", time.time() - now),
             # A worker that takes a message notes when, by its own clock.
-            *_of_clock("a worker", max(0.0, held[0][1] - now) if held else 0.0),
+            *_check_clock("a worker", max(0.0, held[0][1] - now) if held else 0.0),
         )
 
-    return Exchange(send, read)
+    return Operation(send, read)
 
 
-def clock() -> Exchange[tuple[str, ...]]:
+def check_clock() -> Operation[tuple[str, ...]]:
     """Return whether the clock of this machine differs from that of Redis."""
 
     def read(replies: list[Any]) -> tuple[str, ...]:
         seconds, micros = replies[0]
-        return tuple(_of_clock("this machine", time.time() - seconds - micros / 1e6))
+        return tuple(_check_clock("this machine", time.time() - seconds - micros / 1e6))
 
-    return Exchange(lambda pipe: pipe.time(), read)
+    return Operation(lambda pipe: pipe.time(), read)
 
 
-def of_server(info: Mapping[str, Any]) -> Iterator[str]:
+def check_server(info: Mapping[str, Any]) -> Iterator[str]:
     """Return what makes a server unfit, whatever its settings."""
     version = str(info.get("redis_version", ""))
     if (numbers := _numbers(version)) and numbers < OLDEST_VERSION:
@@ -67,7 +68,7 @@ def _numbers(version: str) -> tuple[int, ...]:
         return ()
 
 
-def _of_memory(info: Mapping[str, Any]) -> Iterator[str]:
+def _check_memory(info: Mapping[str, Any]) -> Iterator[str]:
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         yield (
@@ -76,7 +77,7 @@ def _of_memory(info: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def _of_persistence(info: Mapping[str, Any]) -> Iterator[str]:
+def _check_persistence(info: Mapping[str, Any]) -> Iterator[str]:
     if not info.get("aof_enabled"):
         yield (
             "Redis keeps no append-only file: when it stops, jobs and results since its last"
@@ -87,7 +88,7 @@ def _of_persistence(info: Mapping[str, Any]) -> Iterator[str]:
             yield f"Redis could not write to its disk ({name} is {info[name]}): see its log"
 
 
-def _of_clock(whose: str, ahead_s: float) -> Iterator[str]:
+def _check_clock(whose: str, ahead_s: float) -> Iterator[str]:
     if abs(ahead_s) > SKEW_S:
         direction = "ahead of" if ahead_s > 0 else "behind"
         yield (

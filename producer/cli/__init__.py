@@ -40,7 +40,9 @@ def main(ctx: click.Context, redis_url: str | None, namespace: str | None) -> No
                                    --run first.trec --output reranked.trec
     """
     known = map(environment.variable, Settings.model_fields)
-    for warning in environment.unknown(os.environ, (*known, *_variables(main, environment.PREFIX))):
+    for warning in environment.unknown_variables(
+        os.environ, (*known, *_variables(main, environment.PREFIX))
+    ):
         terminal.print_notice(f"Warning: {warning}")
     ctx.obj = Settings.load(redis_url=redis_url, namespace=namespace)
 

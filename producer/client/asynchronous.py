@@ -24,9 +24,10 @@ from contract.errors import (
     ResultTimeout,
 )
 from contract.settings import Settings
-from contract.store import dead_letters, overview
-from contract.store.connection import AsyncJobStore, closed, connection_options
-from contract.store.records import Exchange, Records
+from contract.store import dead_letters, operation, outcomes, overview, statuses, submissions
+from contract.store.connection import AsyncJobStore, closed_error, connection_options
+from contract.store.operation import Operation
+from contract.store.schema import Schema
 from producer.client import merging, preparing, splitting
 from producer.client.blocking import tell, timed_out
 from producer.client.publishing import Publisher
@@ -50,8 +51,8 @@ class AsyncRerankClient:
     """
 
     def __init__(self, settings: Settings | None = None, *, redis_url: str | None = None) -> None:
-        self.settings = (settings or Settings.load()).on(redis_url)
-        self._records = Records(self.settings)
+        self.settings = (settings or Settings.load()).with_redis_url(redis_url)
+        self._schema = Schema(self.settings)
         self._redis = redis.asyncio.Redis.from_url(
             self.settings.redis_url.get_secret_value(),
             **connection_options(self.settings, asynchronous=True),
@@ -60,10 +61,10 @@ class AsyncRerankClient:
         #: Asking the workers takes a second, and must not keep others from being served.
         self._asking = ThreadPoolExecutor(1, thread_name_prefix="rerankq-ask")
         self._questions: dict[Any, asyncio.Task[tuple[str, ...]]] = {}
-        self._store = AsyncJobStore(self._redis, self._records, self._threads)
+        self._store = AsyncJobStore(self._redis, self._schema, self._threads)
         self._submissions = asyncio.Semaphore(MAX_SUBMISSIONS)
         self._publisher = Publisher(self.settings)
-        self._waits = Waits(self._redis, self._do, self._records)
+        self._waits = Waits(self._redis, self._do, self._schema)
         self._background: set[asyncio.Task[None]] = set()
         self._home: tuple[asyncio.AbstractEventLoop, int] | None = None
         self._closed = False
@@ -111,8 +112,9 @@ class AsyncRerankClient:
             how = await self._in_thread(splitting.split, job, self.settings)
             try:
                 if how is not None:
+                    accept_split = submissions.accept_split
                     how = await self._do(
-                        await self._in_thread(self._records.accept_split, job, how)
+                        await self._in_thread(accept_split, self._schema, job, how)
                     )
                 if how is None:
                     how = await self._send(job, priority)
@@ -127,12 +129,13 @@ class AsyncRerankClient:
                 raise
         return job.id
 
-    async def _send(self, job: jobs.Job, priority: int) -> jobs.Split | None:
+    async def _send(self, job: jobs.Job, priority: int) -> jobs.SplitJob | None:
         """See `RerankClient._send`."""
-        accepted = await self._do(await self._in_thread(self._records.accept, job, priority))
+        accept = await self._in_thread(submissions.accept, self._schema, job, priority)
+        accepted = await self._do(accept)
         if not accepted.sent and accepted.split is None:
             await self._in_thread(self._publisher.send, job, priority)
-            await self._do(self._records.mark_sent(job.id))
+            await self._do(submissions.mark_sent(self._schema, job.id))
         return accepted.split
 
     async def _single(self, *arguments: Any) -> jobs.Job:
@@ -217,12 +220,12 @@ class AsyncRerankClient:
             raise timed_out(await self.status(job_id), timeout)
         return jobs.result_of(ended)
 
-    async def _of_parts(self, how: jobs.Split, deadline: float) -> jobs.Ended | None:
+    async def _of_parts(self, how: jobs.SplitJob, deadline: float) -> jobs.OutcomeOrError | None:
         """See `RerankClient._of_parts`."""
         left = max(0.0, deadline - time.monotonic())
         timeout = None if left == math.inf else left
 
-        async def part(part_id: str) -> tuple[str, jobs.Ended | None]:
+        async def part(part_id: str) -> tuple[str, jobs.OutcomeOrError | None]:
             return part_id, await self._waits.outcome(part_id, timeout)
 
         waits = [asyncio.ensure_future(part(part_id)) for part_id in how.part_ids]
@@ -244,12 +247,12 @@ class AsyncRerankClient:
         in_order = [results[part_id] for part_id in how.part_ids]
         return await self._in_thread(merging.merge_results, how, in_order)
 
-    async def _give_up(self, how: jobs.Split) -> None:
+    async def _give_up(self, how: jobs.SplitJob) -> None:
         """See `RerankClient._give_up`."""
         for part_id in how.part_ids:
             with suppress(JobNotFound):
                 await self._cancel(part_id)
-            await self._do(dead_letters.drop(self._records, part_id))
+            await self._do(dead_letters.drop(self._schema, part_id))
 
     async def rerank(
         self,
@@ -307,12 +310,14 @@ class AsyncRerankClient:
         """See `RerankClient.status`."""
         self._check_home()
         if job_id is not None:
-            found = await self._do(self._records.find(job_id))
-            if not isinstance(found, jobs.Split):
+            found = await self._do(statuses.find(self._schema, job_id))
+            if not isinstance(found, jobs.SplitJob):
                 return found
-            of_parts = [await self._do(self._records.status(each)) for each in found.part_ids]
+            of_parts = [
+                await self._do(statuses.fetch(self._schema, each)) for each in found.part_ids
+            ]
             return merging.merge_statuses(found, of_parts)
-        return await self._do(overview.status(self._records, await self.workers()))
+        return await self._do(overview.status(self._schema, await self.workers()))
 
     async def cancel(self, job_id: str) -> bool:
         """See `RerankClient.cancel`."""
@@ -320,14 +325,16 @@ class AsyncRerankClient:
         return await self._cancel(job_id)
 
     async def _cancel(self, job_id: str) -> bool:
-        found = await self._do(self._records.find(job_id))
-        if isinstance(found, jobs.Split):
+        found = await self._do(statuses.find(self._schema, job_id))
+        if isinstance(found, jobs.SplitJob):
             cancelled = False
             for part_id in found.part_ids:
                 with suppress(JobNotFound):  # not submitted yet
                     cancelled |= await self._cancel(part_id)
             return cancelled
-        return await self._do(self._records.finish(jobs.cancellation(found, preparing.CANCELLED)))
+        return await self._do(
+            outcomes.finish(self._schema, jobs.cancellation(found, preparing.CANCELLED))
+        )
 
     async def workers(self, timeout_s: float = 1.0, at_most: int | None = None) -> tuple[str, ...]:
         """See `RerankClient.workers`. Tasks that ask at the same time share one answer."""
@@ -341,7 +348,7 @@ class AsyncRerankClient:
         return await asyncio.shield(question)
 
     async def _ask(self, timeout_s: float, at_most: int | None) -> tuple[str, ...]:
-        await self._do(self._records.ping())
+        await self._do(operation.ping())
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._asking, self._publisher.workers, timeout_s, at_most)
 
@@ -351,9 +358,9 @@ class AsyncRerankClient:
         await self._forget(job_id)
 
     async def _forget(self, job_id: str) -> None:
-        how = await self._do(self._records.forget(job_id))
+        how = await self._do(outcomes.forget(self._schema, job_id))
         for part_id in how.part_ids if how else ():
-            await self._do(self._records.forget(part_id))
+            await self._do(outcomes.forget(self._schema, part_id))
 
     async def aclose(self) -> None:
         """Close the connections. Calls that are under way raise `ClientUnusable`.
@@ -366,7 +373,7 @@ class AsyncRerankClient:
             self._shut_down()
             return
         try:
-            await self._waits.aclose(closed())
+            await self._waits.aclose(closed_error())
             while self._background:  # submissions under way end, and what is to be is withdrawn
                 await asyncio.gather(*self._background, return_exceptions=True)
         finally:
@@ -387,9 +394,9 @@ class AsyncRerankClient:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def _do(self, exchange: Exchange[T]) -> T:
+    async def _do(self, operation: Operation[T]) -> T:
         with self._closing_explained():
-            return await self._store.do(exchange)
+            return await self._store.execute(operation)
 
     async def _in_thread(self, call: Callable[..., T], *arguments: Any) -> T:
         with self._closing_explained():
@@ -404,17 +411,17 @@ class AsyncRerankClient:
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if self._closed and task and not task.cancelling():
-                raise closed() from error
+                raise closed_error() from error
             raise
         except RuntimeError as error:  # of an executor that was shut down
             if self._closed:
-                raise closed() from error
+                raise closed_error() from error
             raise
 
     def _check_home(self) -> None:
         """Raise `ClientUnusable` if the client is closed, or belongs to another loop or process."""
         if self._closed:
-            raise closed()
+            raise closed_error()
         here = _here()
         self._home = self._home or here
         if self._home != here:

@@ -19,9 +19,9 @@ from contract.errors import (
     ResultTimeout,
 )
 from contract.settings import Settings
-from contract.store import dead_letters, overview
+from contract.store import dead_letters, operation, outcomes, overview, statuses, submissions
 from contract.store.connection import JobStore, connect, connect_subscribers
-from contract.store.records import Records
+from contract.store.schema import Schema
 from producer.client import merging, preparing, splitting
 from producer.client.dead_letters import DeadLetters
 from producer.client.publishing import Publisher
@@ -35,9 +35,9 @@ class RerankClient:
     """
 
     def __init__(self, settings: Settings | None = None, *, redis_url: str | None = None) -> None:
-        self.settings = (settings or Settings.load()).on(redis_url)
-        self._records = Records(self.settings)
-        self._store = JobStore(connect(self.settings), self._records)
+        self.settings = (settings or Settings.load()).with_redis_url(redis_url)
+        self._schema = Schema(self.settings)
+        self._store = JobStore(connect(self.settings), self._schema)
         self._subscriptions = connect_subscribers(self.settings)
         self._publisher = Publisher(self.settings)
         self._letters = DeadLetters(self.settings, self._store, self._publisher)
@@ -114,7 +114,7 @@ class RerankClient:
         how = splitting.split(job, self.settings)
         try:
             if how is not None:
-                how = self._store.do(self._records.accept_split(job, how))
+                how = self._store.execute(submissions.accept_split(self._schema, job, how))
             if how is None:
                 how = self._send(job, priority)
             for part in splitting.parts(job, how) if how else ():
@@ -128,12 +128,12 @@ class RerankClient:
             raise
         return job.id
 
-    def _send(self, job: jobs.Job, priority: int) -> jobs.Split | None:
+    def _send(self, job: jobs.Job, priority: int) -> jobs.SplitJob | None:
         """Queue a job as it is, unless others stand for it: return which."""
-        accepted = self._store.do(self._records.accept(job, priority))
+        accepted = self._store.execute(submissions.accept(self._schema, job, priority))
         if not accepted.sent and accepted.split is None:
             self._publisher.send(job, priority)
-            self._store.do(self._records.mark_sent(job.id))
+            self._store.execute(submissions.mark_sent(self._schema, job.id))
         return accepted.split
 
     def _withdraw(self, error: BaseException, job_ids: Sequence[str]) -> None:
@@ -165,7 +165,9 @@ class RerankClient:
             raise timed_out(self.status(job_id), timeout)
         return jobs.result_of(outcome)
 
-    def _of_parts(self, watch: Watch, how: jobs.Split, deadline: float) -> jobs.Ended | None:
+    def _of_parts(
+        self, watch: Watch, how: jobs.SplitJob, deadline: float
+    ) -> jobs.OutcomeOrError | None:
         """Return the outcome of a job that others stand for; None if it has none in time."""
         results: dict[str, jobs.JobResult] = {}
         while waiting := [each for each in how.part_ids if each not in results]:
@@ -182,12 +184,12 @@ class RerankClient:
                 results[part_id] = ended
         return merging.merge_results(how, [results[each] for each in how.part_ids])
 
-    def _give_up(self, how: jobs.Split) -> None:
+    def _give_up(self, how: jobs.SplitJob) -> None:
         """Cancel all parts of a job of which one has failed; none can be retried by itself."""
         for part_id in how.part_ids:
             with suppress(JobNotFound):
                 self.cancel(part_id)
-            self._store.do(dead_letters.drop(self._records, part_id))
+            self._store.execute(dead_letters.drop(self._schema, part_id))
 
     def rerank(
         self,
@@ -251,12 +253,14 @@ class RerankClient:
         Raises `JobNotFound` or `RedisUnavailable`.
         """
         if job_id is not None:
-            found = self._store.do(self._records.find(job_id))
-            if not isinstance(found, jobs.Split):
+            found = self._store.execute(statuses.find(self._schema, job_id))
+            if not isinstance(found, jobs.SplitJob):
                 return found
-            of_parts = [self._store.do(self._records.status(each)) for each in found.part_ids]
+            of_parts = [
+                self._store.execute(statuses.fetch(self._schema, each)) for each in found.part_ids
+            ]
             return merging.merge_statuses(found, of_parts)
-        return self._store.do(overview.status(self._records, self.workers()))
+        return self._store.execute(overview.status(self._schema, self.workers()))
 
     def cancel(self, job_id: str) -> bool:
         """End a job that has not ended; False if it had.
@@ -264,28 +268,30 @@ class RerankClient:
         A waiting job is never scored; the scores of a running one are thrown away. Raises
         `JobNotFound` or `RedisUnavailable`.
         """
-        found = self._store.do(self._records.find(job_id))
-        if isinstance(found, jobs.Split):
+        found = self._store.execute(statuses.find(self._schema, job_id))
+        if isinstance(found, jobs.SplitJob):
             cancelled = False
             for part_id in found.part_ids:
                 with suppress(JobNotFound):  # not submitted yet
                     cancelled |= self.cancel(part_id)
             return cancelled
-        return self._store.do(self._records.finish(jobs.cancellation(found, preparing.CANCELLED)))
+        return self._store.execute(
+            outcomes.finish(self._schema, jobs.cancellation(found, preparing.CANCELLED))
+        )
 
     def workers(self, timeout_s: float = 1.0, at_most: int | None = None) -> tuple[str, ...]:
         """Return the names of the workers that answer within `timeout_s`.
 
         Threads that ask at the same time share one answer. Raises `RedisUnavailable`.
         """
-        self._store.do(self._records.ping())  # fails sooner than Celery's asking if Redis is away
+        self._store.execute(operation.ping())  # fails sooner than Celery's asking if Redis is away
         return self._publisher.workers(timeout_s, at_most)
 
     def forget(self, job_id: str) -> None:
         """Remove the outcome of an ended job from Redis before it expires."""
-        how = self._store.do(self._records.forget(job_id))
+        how = self._store.execute(outcomes.forget(self._schema, job_id))
         for part_id in how.part_ids if how else ():
-            self._store.do(self._records.forget(part_id))
+            self._store.execute(outcomes.forget(self._schema, part_id))
 
     def dead_letters(self, at_most: int | None = 1_000) -> list[jobs.DeadLetter]:
         """Return failed jobs that can be tried again, the last first; None returns all.

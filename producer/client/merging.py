@@ -13,7 +13,7 @@ from contract.errors import MixedModels
 from contract.settings import Settings
 
 
-def merge_results(how: jobs.Split, results: Sequence[jobs.JobResult]) -> jobs.JobResult:
+def merge_results(how: jobs.SplitJob, results: Sequence[jobs.JobResult]) -> jobs.JobResult:
     """Return the result that one job would have had, given those of the parts in their order.
 
     Raises `MixedModels` if they are not all of one model.
@@ -65,7 +65,7 @@ def _merged(made: Sequence[jobs.Provenance]) -> jobs.Provenance:
 _PLACES = ("backend", "device")
 
 
-def _check_one_model(how: jobs.Split, results: Sequence[jobs.JobResult]) -> None:
+def _check_one_model(how: jobs.SplitJob, results: Sequence[jobs.JobResult]) -> None:
     made = [result.provenance for result in results]
     if len({(each.model_requested, each.model, each.dtype, each.max_length) for each in made}) == 1:
         return
@@ -111,7 +111,7 @@ def as_downgraded(result: jobs.JobResult, job_id: str, mixed: MixedModels) -> jo
     return result.model_copy(update={"job_id": job_id, "provenance": made})
 
 
-def merge_failure(how: jobs.Split, part_id: str, ended: jobs.Failure) -> jobs.Failure:
+def merge_failure(how: jobs.SplitJob, part_id: str, ended: jobs.Failure) -> jobs.Failure:
     """Return the failure of the whole, of which one part has failed."""
     place = how.part_ids.index(part_id)
     begin, end = how.bounds[place : place + 2]
@@ -119,10 +119,10 @@ def merge_failure(how: jobs.Split, part_id: str, ended: jobs.Failure) -> jobs.Fa
     return ended.model_copy(update={"job_id": how.job_id, "message": f"{where}: {ended.message}"})
 
 
-def merge_statuses(how: jobs.Split, of_parts: Sequence[jobs.JobStatus]) -> jobs.JobStatus:
+def merge_statuses(how: jobs.SplitJob, of_parts: Sequence[jobs.JobStatus]) -> jobs.JobStatus:
     """Return the state of the whole."""
     states = {each.state for each in of_parts}
-    ended = states <= set(jobs.ENDED)
+    ended = states <= set(jobs.FINAL_STATES)
     first = next((each for each in _BY_WEIGHT if each in states), jobs.JobState.DONE)
     if not ended and jobs.JobState.DONE in states:
         first = jobs.JobState.RUNNING

@@ -18,7 +18,7 @@ from kombu.pidbox import Mailbox
 from contract import jobs, names
 from contract.errors import RedisUnavailable
 from contract.settings import Settings
-from contract.store.connection import POOL_WAIT_S, closed, translate
+from contract.store.connection import POOL_WAIT_S, closed_error, translate
 from producer.client.single_flight import SingleFlight
 
 #: Connections that publish. They are busy for a millisecond or two for each message.
@@ -62,7 +62,7 @@ class Publisher:
     def _here(self) -> _Sender:
         """Return the sender of this process: a fork inherits locks and sockets, but no threads."""
         if self._closed:
-            raise closed()
+            raise closed_error()
         if self._sender.pid != os.getpid():
             self._sender = _Sender(self._settings)
         return self._sender
@@ -167,7 +167,7 @@ class _Connections:
         whole = False
         try:
             if self._closed:
-                raise closed()
+                raise closed_error()
             if connection is None:
                 connection = self._connect()
             yield connection

@@ -18,7 +18,7 @@ _BYTES_PER_CHAR = 6
 _AROUND_BYTES = 100
 
 
-def split(job: jobs.Job, settings: Settings) -> jobs.Split | None:
+def split(job: jobs.Job, settings: Settings) -> jobs.SplitJob | None:
     """Return how to split a job of one query; None if it fits as it is, or has several queries.
 
     Raises `LimitExceeded` if one candidate alone has too many bytes, `InvalidInput` if the job's id
@@ -26,7 +26,7 @@ def split(job: jobs.Job, settings: Settings) -> jobs.Split | None:
     """
     if len(job.requests) != 1 or _fits(job, settings):
         return None
-    made = jobs.Split(
+    made = jobs.SplitJob(
         job_id=job.id, bounds=tuple(_bounds(job, settings)), top_k=job.requests[0].top_k
     )
     for part_id in made.part_ids:
@@ -74,7 +74,7 @@ def _bounds(job: jobs.Job, settings: Settings) -> Iterator[int]:
     yield len(sizes)
 
 
-def parts(job: jobs.Job, how: jobs.Split) -> list[jobs.Job]:
+def parts(job: jobs.Job, how: jobs.SplitJob) -> list[jobs.Job]:
     """Return the jobs of the parts."""
     (request,) = job.requests
     return [

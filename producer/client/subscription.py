@@ -12,13 +12,15 @@ import redis.asyncio
 
 from contract import jobs
 from contract.errors import ClientUnusable, RedisUnavailable
+from contract.store import outcomes
 from contract.store.connection import translate
-from contract.store.records import Exchange, Records
+from contract.store.operation import Operation
+from contract.store.schema import Schema
 from producer.client.watch import POLL_S
 
 T = TypeVar("T")
 
-#: Outcomes read in one exchange, so that the replies are never long to take apart.
+#: Outcomes read in one operation, so that the replies are never long to take apart.
 READ_AT_ONCE = 20
 
 
@@ -28,15 +30,15 @@ class Waits:
     def __init__(
         self,
         client: redis.asyncio.Redis,
-        do: Callable[[Exchange[Any]], Any],
-        records: Records,
+        do: Callable[[Operation[Any]], Any],
+        schema: Schema,
     ) -> None:
         self._redis = client
         self._do = do
-        self._records = records
+        self._schema = schema
         #: Those who wait, by job. Kept small: a thousand waits are not to weigh on the collector,
         #: whose pauses are the event loop's.
-        self._futures: dict[str, list[asyncio.Future[jobs.Ended | None]]] = {}
+        self._futures: dict[str, list[asyncio.Future[jobs.OutcomeOrError | None]]] = {}
         #: The task that listens, and former ones that have not quite ended.
         self._listeners: set[asyncio.Task[None]] = set()
         #: Done when the subscription stands; None if there is none.
@@ -44,13 +46,13 @@ class Waits:
         #: What ends the waits, once the client is closed.
         self._closed: ClientUnusable | None = None
 
-    async def outcome(self, job_id: str, timeout_s: float | None) -> jobs.Ended | None:
+    async def outcome(self, job_id: str, timeout_s: float | None) -> jobs.OutcomeOrError | None:
         """Wait for the job to end; None if it has not in time.
 
         Raises `RedisUnavailable`, or `ClientUnusable` if the client is closed meanwhile.
         """
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[jobs.Ended | None] = loop.create_future()
+        future: asyncio.Future[jobs.OutcomeOrError | None] = loop.create_future()
         self._futures.setdefault(job_id, []).append(future)
         timer = None
         try:
@@ -83,7 +85,7 @@ class Waits:
     async def _run(self, subscribed: asyncio.Future[None]) -> None:
         pubsub: Any = self._redis.pubsub(ignore_subscribe_messages=True)
         try:
-            await pubsub.subscribe(self._records.keys.done)
+            await pubsub.subscribe(self._schema.keys.done)
             subscribed.set_result(None)
             read_all_at = time.monotonic() + POLL_S
             # A cancellation that meets redis-py's own timeout is lost: hence the flag.
@@ -108,8 +110,8 @@ class Waits:
 
     async def _read(self, job_ids: list[str]) -> None:
         for start in range(0, len(job_ids), READ_AT_ONCE):
-            exchange = self._records.outcomes(job_ids[start : start + READ_AT_ONCE])
-            for job_id, ended in (await self._do(exchange)).items():
+            operation = outcomes.fetch(self._schema, job_ids[start : start + READ_AT_ONCE])
+            for job_id, ended in (await self._do(operation)).items():
                 for future in self._futures.get(job_id, ()):
                     _settle(future, ended)
 
@@ -119,7 +121,7 @@ class Waits:
         if self._closed is not None:
             ours: Exception = self._closed
         elif isinstance(error, redis.RedisError):
-            ours = translate(error, self._records.settings)
+            ours = translate(error, self._schema.settings)
         elif isinstance(error, Exception):
             ours = error
         else:

@@ -11,6 +11,7 @@ import redis
 
 from contract import jobs
 from contract.errors import RedisUnavailable
+from contract.store import outcomes
 from contract.store.connection import JobStore, translate
 
 #: Publish/subscribe may lose a message; the outcomes themselves are read this often.
@@ -25,7 +26,9 @@ class Watch:
         self._pubsub: Any = client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
         self._read_once: set[str] = set()
 
-    def any_of(self, job_ids: Collection[str], timeout: float | None) -> dict[str, jobs.Ended]:
+    def any_of(
+        self, job_ids: Collection[str], timeout: float | None
+    ) -> dict[str, jobs.OutcomeOrError]:
         """The outcomes of those of `job_ids` that have ended, as soon as there is one.
 
         Empty after `timeout` seconds (None: never). Raises `RedisUnavailable`.
@@ -44,10 +47,10 @@ class Watch:
             ask = [ended] if ended is not None and ended in job_ids else []
         return found
 
-    def _read(self, job_ids: list[str]) -> dict[str, jobs.Ended]:
+    def _read(self, job_ids: list[str]) -> dict[str, jobs.OutcomeOrError]:
         if not job_ids:
             return {}
-        found = self._store.do(self._store.records.outcomes(job_ids))
+        found = self._store.execute(outcomes.fetch(self._store.schema, job_ids))
         self._read_once.update(job_ids)
         self._read_once.difference_update(found)
         return found
@@ -61,12 +64,12 @@ class Watch:
         return message["data"].decode(errors="replace") if message else None
 
     def _unavailable(self, error: redis.RedisError) -> RedisUnavailable:
-        return translate(error, self._store.records.settings)
+        return translate(error, self._store.schema.settings)
 
     def __enter__(self) -> Self:
         self._store.check_open()
         try:
-            self._pubsub.subscribe(self._store.records.keys.done)
+            self._pubsub.subscribe(self._store.schema.keys.done)
         except redis.RedisError as error:
             raise self._unavailable(error) from error
         return self

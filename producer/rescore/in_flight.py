@@ -42,7 +42,11 @@ class _SplitQuery:
     """A query that is too large for a job, and what is known of its parts."""
 
     def __init__(
-        self, job: jobs.Job, how: jobs.Split, before: _SplitQuery | None, mixed: MixedModels | None
+        self,
+        job: jobs.Job,
+        how: jobs.SplitJob,
+        before: _SplitQuery | None,
+        mixed: MixedModels | None,
     ) -> None:
         self.job = job
         self.how = how
@@ -217,7 +221,7 @@ class JobsInFlight:
             raise ResultTimeout(f"no result within {self._idle.timeout_s:g} s (--max-wait): {why}")
         self._idle.explain(why)
 
-    def _any_ended(self) -> dict[str, jobs.Ended]:
+    def _any_ended(self) -> dict[str, jobs.OutcomeOrError]:
         try:
             if self._watch is None:
                 self._watch = self._client.watch().__enter__()
@@ -229,10 +233,10 @@ class JobsInFlight:
     def _require_worker(self) -> None:
         require_worker(self._client, self._options.worker_wait_s, self._notify)
 
-    def _take(self, submission: _Submission, ended: jobs.Ended) -> Sequence[str]:
+    def _take(self, submission: _Submission, ended: jobs.OutcomeOrError) -> Sequence[str]:
         """Take in an outcome; return the ids of jobs that are needed no longer."""
         if isinstance(ended, RerankError):
-            ended = jobs.Failure.of(submission.job.id, ended, attempts=0)
+            ended = ended.as_failure(submission.job.id, attempts=0)
         whole = submission.whole
         if whole is not None and whole.has_ended:
             return [submission.id]
@@ -278,7 +282,7 @@ class JobsInFlight:
                     whole.job, mixed, self._client.settings, f"{whole.job.id}.all"
                 )
             except MixedModels:
-                self._record(whole.job, jobs.Failure.of(whole.job.id, mixed, attempts=0))
+                self._record(whole.job, mixed.as_failure(whole.job.id, attempts=0))
             else:
                 # The parts are kept until then, for a run that is taken up.
                 self._lost.extend(self._submissions(again, whole, mixed))

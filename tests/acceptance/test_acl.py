@@ -22,8 +22,9 @@ from contract import names
 from contract.errors import JobFailed, JobNotFound
 from contract.jobs import JobState
 from contract.settings import Settings
+from contract.store import submissions
 from contract.store.connection import JobStore
-from contract.store.records import Records
+from contract.store.schema import Schema
 from producer.cli.local_stack import free_port
 from producer.client import preparing
 from producer.client.asynchronous import AsyncRerankClient
@@ -165,10 +166,10 @@ def test_a_worker_whose_child_is_killed_downgrades_the_job(
 
 def test_a_worker_sends_lost_jobs_again(client: RerankClient, producer: Settings) -> None:
     job = preparing.job([preparing.request(QUERY, DOCUMENTS, top_k=None)], producer)
-    records = Records(producer)
+    schema = Schema(producer)
 
     with redis.Redis.from_url(producer.redis_url.get_secret_value()) as connection:
-        JobStore(connection, records).do(records.accept(job))
+        JobStore(connection, schema).execute(submissions.accept(schema, job))
 
     assert client.result(job.id, 60).provenance.attempts == 1
 

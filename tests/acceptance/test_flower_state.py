@@ -13,8 +13,9 @@ from celery.events.state import Task
 
 from contract import jobs, names
 from contract.settings import Settings
+from contract.store import outcomes
 from contract.store.connection import JobStore
-from contract.store.records import Records
+from contract.store.schema import Schema
 from producer import RerankClient
 from producer.cli.local_stack import free_port
 from tests.flower_process import Flower
@@ -55,7 +56,7 @@ def test_a_job_that_ended_meanwhile_has_its_end_from_the_record(
     settings: Settings, redis_url: str, tmp_path: Path, how: signal.Signals
 ) -> None:
     connection = redis.Redis.from_url(redis_url)
-    store = JobStore(connection, Records(settings))
+    store = JobStore(connection, Schema(settings))
     with connection, RerankClient(settings) as client:
         # Given a Flower that has heard of five jobs
         with Flower(settings, tmp_path, **SAVING_OFTEN) as flower:
@@ -69,10 +70,10 @@ def test_a_job_that_ended_meanwhile_has_its_end_from_the_record(
         done, failed, cancelled, forgotten, waiting = heard
 
         # When four of them end without it, one with its record
-        store.do(store.records.finish(result(done)))
-        store.do(store.records.finish(failure(failed)))
+        store.execute(outcomes.finish(store.schema, result(done)))
+        store.execute(outcomes.finish(store.schema, failure(failed)))
         client.cancel(cancelled)
-        connection.delete(store.records.keys.job(forgotten))
+        connection.delete(store.schema.keys.job(forgotten))
 
         # Then it shows their ends once it is back
         with Flower(settings, tmp_path, **SAVING_OFTEN) as flower:
@@ -92,7 +93,7 @@ def test_a_task_of_which_nothing_was_heard_is_looked_up_when_it_is_shown(
     settings: Settings, redis_url: str
 ) -> None:
     with redis.Redis.from_url(redis_url) as connection, RerankClient(settings) as client:
-        store = JobStore(connection, Records(settings))
+        store = JobStore(connection, Schema(settings))
         lookup = flower_state.Lookup(store)
         job_id = client.submit("query", ["a document"])
         quiet, recent = (
@@ -105,7 +106,7 @@ def test_a_task_of_which_nothing_was_heard_is_looked_up_when_it_is_shown(
         assert quiet.state == "STARTED"
 
         # When it has, then the task of which nothing was heard for a while has its end
-        store.do(store.records.finish(result(job_id)))
+        store.execute(outcomes.finish(store.schema, result(job_id)))
         lookup.correct(quiet)
         lookup.correct(recent)
         assert (quiet.state, recent.state) == ("SUCCESS", "STARTED")
@@ -115,7 +116,7 @@ def test_a_lookup_without_redis_is_not_tried_for_each_task() -> None:
     # Given a Redis that is not there
     settings = Settings.load(redis_url=f"redis://127.0.0.1:{free_port()}/0")
     with redis.Redis.from_url(settings.redis_url.get_secret_value()) as connection:
-        lookup = flower_state.Lookup(JobStore(connection, Records(settings)))
+        lookup = flower_state.Lookup(JobStore(connection, Schema(settings)))
         tasks = [Task(uuid=str(n), name=names.SCORE_TASK, state="STARTED") for n in range(3)]
 
         # When many tasks are shown, then they are shown as they were, and one was looked up

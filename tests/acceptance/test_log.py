@@ -17,6 +17,7 @@ from celery import Celery
 from contract import names
 from contract.errors import JobFailed
 from contract.settings import Settings
+from contract.store import submissions
 from producer.client import preparing
 from producer.client.publishing import Publisher
 from tests.acceptance.conftest import environment_of
@@ -83,8 +84,8 @@ def _have_all_done(ledger: Ledger, settings: Settings) -> None:
     ledger.result("good")
 
     empty = preparing.job([preparing.request(QUERY, SHORT, top_k=None)], settings, job_id="empty")
-    ledger.store.do(ledger.store.records.accept(empty))
-    ledger.store.client.delete(ledger.store.records.keys.payload("empty"))
+    ledger.store.execute(submissions.accept(ledger.store.schema, empty))
+    ledger.store.client.delete(ledger.store.schema.keys.payload("empty"))
     good = empty.model_copy(update={"id": "good"})
     publisher = Publisher(settings)
     for job in (empty, good):

@@ -12,8 +12,9 @@ import redis
 from contract import jobs
 from contract.errors import JobFailed
 from contract.settings import Settings
+from contract.store import submissions
 from contract.store.connection import JobStore
-from contract.store.records import Records
+from contract.store.schema import Schema
 from producer.client import preparing
 from producer.client.asynchronous import AsyncRerankClient
 from producer.client.blocking import RerankClient
@@ -104,10 +105,10 @@ def test_a_payload_that_is_no_job_is_a_failure_for_good(
     # Given a job whose payload was replaced after it was accepted
     store = _store(service)
     job = preparing.job([preparing.request(QUERY, DOCUMENTS, top_k=None)], service)
-    store.do(store.records.accept(job))
-    store.client.delete(store.records.keys.payload(job.id))
+    store.execute(submissions.accept(store.schema, job))
+    store.client.delete(store.schema.keys.payload(job.id))
     if payload is not None:
-        store.client.set(store.records.keys.payload(job.id), payload, ex=60)
+        store.client.set(store.schema.keys.payload(job.id), payload, ex=60)
 
     # When its message reaches the worker
     publisher = Publisher(service)
@@ -230,7 +231,7 @@ def _raw(settings: Settings) -> redis.Redis:
 
 
 def _store(settings: Settings) -> JobStore:
-    return JobStore(_raw(settings), Records(settings))
+    return JobStore(_raw(settings), Schema(settings))
 
 
 def test_the_queue_keys_are_the_ones_celery_uses(service: Settings, client: RerankClient) -> None:

@@ -11,7 +11,9 @@ import redis
 
 from contract import jobs, names
 from contract.settings import Settings
-from contract.store.records import Exchange, Records
+from contract.store import payloads
+from contract.store.operation import Operation
+from contract.store.schema import Schema
 from tests.processes import wait_until
 
 #: Long enough for a busy machine; a test that passes does not wait so long.
@@ -63,11 +65,11 @@ def keys_of(client: redis.Redis, settings: Settings) -> list[str]:
     return sorted(key.decode() for key in found)
 
 
-def payload(records: Records, job_id: str) -> Exchange[jobs.Job]:
+def payload(schema: Schema, job_id: str) -> Operation[jobs.Job]:
     """Load a job as a worker would, without counting an attempt."""
-    return Exchange(
-        lambda pipe: pipe.get(records.keys.payload(job_id)),
-        lambda replies: records.job(job_id, replies[0]),
+    return Operation(
+        lambda pipe: pipe.get(schema.keys.payload(job_id)),
+        lambda replies: payloads.decode(schema.settings, job_id, replies[0]),
     )
 
 

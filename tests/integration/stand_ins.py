@@ -13,9 +13,10 @@ from celery import Celery
 
 from contract import jobs, names
 from contract.settings import Settings
-from contract.store import attempts
+from contract.store import attempts, outcomes
 from contract.store.connection import JobStore
-from contract.store.records import Exchange, Records
+from contract.store.operation import Operation
+from contract.store.schema import Schema
 from tests.integration.redis_state import PATIENCE_S, subscribers
 from tests.processes import wait_until
 
@@ -23,10 +24,10 @@ from tests.processes import wait_until
 LEASE_S = 30
 
 
-def begin(records: Records, job_id: str, token: str | None = None) -> Exchange[attempts.Started]:
+def begin(schema: Schema, job_id: str, token: str | None = None) -> Operation[attempts.Started]:
     """Begin an attempt as a worker would."""
     return attempts.start(
-        records, job_id, token or uuid.uuid4().hex, max_attempts=4, lease_s=LEASE_S
+        schema, job_id, token or uuid.uuid4().hex, max_attempts=4, lease_s=LEASE_S
     )
 
 
@@ -37,25 +38,25 @@ class _OtherChannel(names.Keys):
         return f"{self.namespace}:nobody-listens"
 
 
-def unheard(settings: Settings) -> Records:
+def unheard(settings: Settings) -> Schema:
     """Records whose done-messages do not reach those who wait."""
-    records = Records(settings)
-    records.keys = _OtherChannel(settings.namespace)
-    return records
+    schema = Schema(settings)
+    schema.keys = _OtherChannel(settings.namespace)
+    return schema
 
 
 def play_worker(store: JobStore, outcome: jobs.Outcome) -> Callable[[], bool]:
     """A function that records `outcome` as soon as somebody listens for it."""
-    records = store.records
+    schema = store.schema
 
     def work() -> bool:
         wait_until(
-            lambda: subscribers(store.client, records.settings) > 0,
+            lambda: subscribers(store.client, schema.settings) > 0,
             "somebody waits for a job",
             PATIENCE_S,
         )
-        store.do(begin(records, outcome.job_id))
-        return store.do(records.finish(outcome))
+        store.execute(begin(schema, outcome.job_id))
+        return store.execute(outcomes.finish(schema, outcome))
 
     return work
 

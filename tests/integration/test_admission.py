@@ -11,9 +11,9 @@ import redis
 from contract.errors import Overloaded
 from contract.jobs import JobState
 from contract.settings import Settings
-from contract.store import overview
+from contract.store import outcomes, overview, statuses, submissions
 from contract.store.connection import JobStore
-from contract.store.records import Records
+from contract.store.schema import Schema
 from producer.client.blocking import RerankClient
 from tests.embedded_redis import embedded_redis
 from tests.integration.redis_state import keys_of, messages
@@ -21,13 +21,13 @@ from tests.integration.sample_records import DOCUMENTS, QUERY, failure_of, job, 
 from tests.integration.stand_ins import begin
 
 
-def changed(store: JobStore, **limits: int) -> Records:
-    return Records(store.records.settings.model_copy(update=limits))
+def changed(store: JobStore, **limits: int) -> Schema:
+    return Schema(store.schema.settings.model_copy(update=limits))
 
 
 def fill_queue(store: JobStore, *lengths: int) -> None:
     """Put so many messages onto the queue's lists."""
-    for name, length in zip(store.records.keys.queue_lists, lengths, strict=False):
+    for name, length in zip(store.schema.keys.queue_lists, lengths, strict=False):
         for _ in range(length):
             store.client.lpush(name, "message")
         store.client.expire(name, 60)
@@ -39,9 +39,9 @@ def fill_queue(store: JobStore, *lengths: int) -> None:
 def test_a_job_is_accepted_up_to_the_last_free_place(store: JobStore) -> None:
     fill_queue(store, 0, 1, 3, 0)
 
-    store.do(changed(store, max_queue_length=5).accept(job("j")))
+    store.execute(submissions.accept(changed(store, max_queue_length=5), job("j")))
 
-    assert store.do(store.records.status("j")).state == JobState.QUEUED
+    assert store.execute(statuses.fetch(store.schema, "j")).state == JobState.QUEUED
 
 
 @pytest.mark.parametrize("lengths", [(5,), (0, 5), (0, 0, 5), (0, 0, 0, 5), (1, 1, 1, 2), (9, 9)])
@@ -53,7 +53,7 @@ def test_with_as_many_messages_on_the_queue_as_allowed_no_job_is_accepted(
     before = keys_of(client, settings)
     # When a job is offered
     with pytest.raises(Overloaded) as refused:
-        store.do(changed(store, max_queue_length=5).accept(job("j")))
+        store.execute(submissions.accept(changed(store, max_queue_length=5), job("j")))
     # Then it is refused, for the time being, and nothing is written
     assert str(refused.value) == (
         f"no job is accepted just now: {sum(lengths)} messages are on the queue, the limit is 5"
@@ -65,13 +65,13 @@ def test_with_as_many_messages_on_the_queue_as_allowed_no_job_is_accepted(
 
 def test_once_there_is_room_again_the_job_is_accepted(store: JobStore, client: redis.Redis) -> None:
     fill_queue(store, 5)
-    records = changed(store, max_queue_length=5)
+    schema = changed(store, max_queue_length=5)
     with pytest.raises(Overloaded):
-        store.do(records.accept(job("j")))
+        store.execute(submissions.accept(schema, job("j")))
 
-    client.rpop(records.keys.queue)
+    client.rpop(schema.keys.queue)
 
-    assert not store.do(records.accept(job("j"))).sent
+    assert not store.execute(submissions.accept(schema, job("j"))).sent
 
 
 @pytest.mark.parametrize("state", ["queued", "running", "done", "dead"])
@@ -79,18 +79,18 @@ def test_a_job_that_is_on_record_is_recognised_however_full_the_queue_is(
     store: JobStore, state: str
 ) -> None:
     """A caller that asks again for its job must not be told to wait: it may have ended."""
-    records, made = changed(store, max_queue_length=5), job("j")
-    store.do(records.accept(made))
-    store.do(records.mark_sent("j"))
+    schema, made = changed(store, max_queue_length=5), job("j")
+    store.execute(submissions.accept(schema, made))
+    store.execute(submissions.mark_sent(schema, "j"))
     if state == "running":
-        store.do(begin(records, "j"))
+        store.execute(begin(schema, "j"))
     if state == "done":
-        store.do(records.finish(result_of("j")))
+        store.execute(outcomes.finish(schema, result_of("j")))
     if state == "dead":
-        store.do(records.finish(failure_of("j"), dead_letter=True))
+        store.execute(outcomes.finish(schema, failure_of("j"), dead_letter=True))
     fill_queue(store, 5)
 
-    assert store.do(records.accept(made)).sent
+    assert store.execute(submissions.accept(schema, made)).sent
 
 
 def test_a_caller_is_told_by_the_client_and_no_message_is_sent(
@@ -102,7 +102,7 @@ def test_a_caller_is_told_by_the_client_and_no_message_is_sent(
             reranker.submit(QUERY, DOCUMENTS)
 
     assert [message.id for message in messages(client, settings)] == [first, second]
-    assert store.do(overview.status(store.records, [])).jobs[JobState.QUEUED] == 2
+    assert store.execute(overview.status(store.schema, [])).jobs[JobState.QUEUED] == 2
 
 
 # Memory
@@ -115,7 +115,7 @@ def own_server() -> Iterator[JobStore]:
         settings: Settings = Settings.load(redis_url=f"redis://127.0.0.1:{server.port}/0")
         client.config_set("maxmemory-policy", "noeviction")
         client.set("ballast", b"x" * 2**24)  # so that what a test adds does not count
-        yield JobStore(client, Records(settings))
+        yield JobStore(client, Schema(settings))
 
 
 def used(client: redis.Redis) -> int:
@@ -133,31 +133,34 @@ def test_with_more_memory_in_use_than_allowed_no_job_is_accepted(own_server: Job
         match=r"^no job is accepted just now: Redis uses (89|90|91) % of its memory, the limit is"
         r" 80 % \(RERANKQ_MAX_REDIS_MEMORY_PERCENT\)\. Try again later$",
     ):
-        own_server.do(own_server.records.accept(job("j")))
+        own_server.execute(submissions.accept(own_server.schema, job("j")))
     # Then nothing is written
     assert client.keys() == [b"ballast"]
     # And once there is room, or more of it is allowed, the job is accepted
-    own_server.do(changed(own_server, max_redis_memory_percent=99).accept(job("i")))
+    higher = changed(own_server, max_redis_memory_percent=99)
+    own_server.execute(submissions.accept(higher, job("i")))
     client.config_set("maxmemory", used(client) * 2)
-    own_server.do(own_server.records.accept(job("j")))
-    assert own_server.do(overview.status(own_server.records, [])).jobs[JobState.QUEUED] == 2
+    own_server.execute(submissions.accept(own_server.schema, job("j")))
+    assert own_server.execute(overview.status(own_server.schema, [])).jobs[JobState.QUEUED] == 2
 
 
 def test_a_server_whose_memory_has_no_limit_accepts(own_server: JobStore) -> None:
     own_server.client.config_set("maxmemory", 0)
 
-    own_server.do(changed(own_server, max_redis_memory_percent=1).accept(job("j")))
+    own_server.execute(
+        submissions.accept(changed(own_server, max_redis_memory_percent=1), job("j"))
+    )
 
-    assert own_server.do(own_server.records.status("j")).state == JobState.QUEUED
+    assert own_server.execute(statuses.fetch(own_server.schema, "j")).state == JobState.QUEUED
 
 
 def test_what_is_under_way_ends_however_full_the_memory_is(own_server: JobStore) -> None:
     """The room between the limit and the end of memory is for outcomes."""
-    records, client = own_server.records, own_server.client
-    own_server.do(records.accept(job("j")))
+    schema, client = own_server.schema, own_server.client
+    own_server.execute(submissions.accept(schema, job("j")))
     client.config_set("maxmemory", used(client) * 10 // 9)
 
-    own_server.do(begin(records, "j"))
-    assert own_server.do(records.finish(result_of("j")))
+    own_server.execute(begin(schema, "j"))
+    assert own_server.execute(outcomes.finish(schema, result_of("j")))
 
-    assert own_server.do(records.outcomes(["j"])) == {"j": result_of("j")}
+    assert own_server.execute(outcomes.fetch(schema, ["j"])) == {"j": result_of("j")}

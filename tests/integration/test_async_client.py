@@ -24,6 +24,7 @@ from contract.errors import (
 )
 from contract.jobs import JobState
 from contract.settings import Settings
+from contract.store import outcomes, submissions
 from contract.store.connection import JobStore
 from producer.client import preparing
 from producer.client.asynchronous import AsyncRerankClient
@@ -54,7 +55,7 @@ def run(settings: Settings, scenario: Callable[[AsyncRerankClient], Awaitable[T]
 
 def finish(store: JobStore, outcome: jobs.Outcome) -> bool:
     """End a job as a worker would."""
-    return store.do(store.records.finish(outcome))
+    return store.execute(outcomes.finish(store.schema, outcome))
 
 
 # Submitting
@@ -98,7 +99,7 @@ def test_what_was_submitted_is_what_a_worker_loads(settings: Settings, store: Jo
         lambda reranker: reranker.submit("who?", documents, top_k=3, model="bundled"),
     )
 
-    loaded = store.do(payload(store.records, job_id))
+    loaded = store.execute(payload(store.schema, job_id))
     assert (loaded.id, loaded.model) == (job_id, "bundled")
     assert loaded.requests == (
         jobs.Request(
@@ -153,7 +154,7 @@ def test_a_submission_that_broke_off_before_its_message_is_completed_by_another(
     client: redis.Redis, settings: Settings, store: JobStore
 ) -> None:
     made = job("mine")
-    store.do(store.records.accept(made))
+    store.execute(submissions.accept(store.schema, made))
 
     run(settings, lambda reranker: reranker.submit_job(made))
 
@@ -179,7 +180,7 @@ def test_submit_many_packs_requests_into_few_jobs_in_their_order(
 
     ids = run(settings, lambda reranker: reranker.submit_many(requests, pairs_per_job=6))
 
-    loaded = [store.do(payload(store.records, job_id)) for job_id in ids]
+    loaded = [store.execute(payload(store.schema, job_id)) for job_id in ids]
     assert [(each.id, each.step) for each in messages(client, settings)] == [
         (job_id, names.PRIORITY_BULK) for job_id in ids
     ]
@@ -345,7 +346,7 @@ def test_without_a_worker_result_times_out_and_the_job_stays(
 def test_a_job_that_was_late_can_be_waited_for_again(settings: Settings, store: JobStore) -> None:
     async def scenario(reranker: AsyncRerankClient) -> jobs.JobResult:
         await reranker.submit(QUERY, DOCUMENTS, job_id="mine")
-        store.do(begin(store.records, "mine"))
+        store.execute(begin(store.schema, "mine"))
         with pytest.raises(ResultTimeout, match="still running"):
             await reranker.result("mine", timeout=0.1)
         finish(store, result_of("mine"))
@@ -371,9 +372,9 @@ def test_an_outcome_that_cannot_be_read_is_raised_and_spares_the_others(
 ) -> None:
     async def scenario(reranker: AsyncRerankClient) -> list[jobs.JobResult | BaseException]:
         for job_id in ("bad", "good"):
-            store.do(store.records.accept(job(job_id)))
+            store.execute(submissions.accept(store.schema, job(job_id)))
             finish(store, result_of(job_id))
-        client.set(store.records.keys.outcome("bad"), b"garbage", ex=60)
+        client.set(store.schema.keys.outcome("bad"), b"garbage", ex=60)
         waits = (reranker.result(job_id, PATIENCE_S) for job_id in ("bad", "good"))
         return await asyncio.gather(*waits, return_exceptions=True)
 
@@ -404,7 +405,7 @@ def test_a_lost_done_message_is_made_up_for_by_reading(
         await reranker.submit(QUERY, DOCUMENTS, job_id="mine")
         wait = await waiting_for(reranker, "mine", client, settings)
         # When the job ends and the message is lost
-        store.do(unheard(settings).finish(result_of("mine")))
+        store.execute(outcomes.finish(unheard(settings), result_of("mine")))
         # Then the result comes nevertheless
         return await wait
 
@@ -418,7 +419,7 @@ def test_a_lost_done_message_is_made_up_for_while_other_jobs_end_all_the_time(
         await reranker.submit(QUERY, DOCUMENTS, job_id="mine")
         wait = await waiting_for(reranker, "mine", client, settings)
         with busy_channel(client, settings):
-            store.do(unheard(settings).finish(result_of("mine")))
+            store.execute(outcomes.finish(unheard(settings), result_of("mine")))
             return await asyncio.wait_for(wait, 12)
 
     assert run(settings, scenario) == result_of("mine")
@@ -478,8 +479,8 @@ def test_a_thousand_waits_open_few_connections(
     async def scenario(reranker: AsyncRerankClient) -> int:
         ids = [f"j{place}" for place in range(1_000)]
         for job_id in ids:
-            store.do(store.records.accept(job(job_id)))
-            store.do(begin(store.records, job_id))
+            store.execute(submissions.accept(store.schema, job(job_id)))
+            store.execute(begin(store.schema, job_id))
         waits = [asyncio.create_task(reranker.result(job_id, PATIENCE_S)) for job_id in ids]
         await asyncio.to_thread(await_subscribers, client, settings, 1)
         for job_id in ids:
@@ -591,7 +592,7 @@ async def ends(task: asyncio.Task[Any]) -> bool:
 
 def test_a_wait_can_be_cancelled_at_any_moment(settings: Settings, store: JobStore) -> None:
     """Nothing in the wait may swallow the cancellation: `result` would outlive its time."""
-    store.do(begin(store.records, "mine"))
+    store.execute(begin(store.schema, "mine"))
 
     async def cancelled_after(moment: int) -> bool:
         reranker = AsyncRerankClient(settings)
@@ -607,7 +608,7 @@ def test_a_wait_can_be_cancelled_at_any_moment(settings: Settings, store: JobSto
 
 
 def test_a_client_can_be_closed_at_any_moment(settings: Settings, store: JobStore) -> None:
-    store.do(begin(store.records, "mine"))
+    store.execute(begin(store.schema, "mine"))
 
     async def closed_after(moment: int) -> bool:
         reranker = AsyncRerankClient(settings)
@@ -692,7 +693,7 @@ def test_cancelling_ends_a_job(settings: Settings, store: JobStore, started: boo
         # Given a job that has not ended
         await reranker.submit(QUERY, DOCUMENTS, job_id="mine")
         if started:
-            store.do(begin(store.records, "mine"))
+            store.execute(begin(store.schema, "mine"))
         # When it is cancelled, and a worker comes with a result later
         assert await reranker.cancel("mine")
         assert not finish(store, result_of("mine"))
@@ -733,7 +734,7 @@ def test_status_follows_a_job(settings: Settings, store: JobStore) -> None:
     async def scenario(reranker: AsyncRerankClient) -> list[jobs.JobStatus]:
         await reranker.submit(QUERY, DOCUMENTS, job_id="mine")
         queued = await reranker.status("mine")
-        store.do(begin(store.records, "mine"))
+        store.execute(begin(store.schema, "mine"))
         running = await reranker.status("mine")
         finish(store, result_of("mine"))
         return [queued, running, await reranker.status("mine")]
@@ -750,7 +751,7 @@ def test_status_of_the_service_counts_jobs_and_messages(
     async def scenario(reranker: AsyncRerankClient) -> jobs.QueueStatus:
         for name in ("one", "two", "three"):
             await reranker.submit(QUERY, DOCUMENTS, job_id=name)
-        store.do(begin(store.records, "one"))
+        store.execute(begin(store.schema, "one"))
         finish(store, result_of("two"))
         return await reranker.status()
 
@@ -814,5 +815,5 @@ def test_what_may_not_be_downgraded_says_so_in_its_job(settings: Settings, store
 
     ids = run(settings, scenario)
 
-    allowed = [store.do(payload(store.records, each)).allow_downgrade for each in ids]
+    allowed = [store.execute(payload(store.schema, each)).allow_downgrade for each in ids]
     assert allowed == [False, False, True]

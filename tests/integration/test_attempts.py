@@ -9,10 +9,10 @@ import redis
 
 from contract.jobs import JobState
 from contract.settings import Settings
-from contract.store import attempts
+from contract.store import attempts, outcomes, payloads, statuses, submissions
 from contract.store.attempts import Started, Verdict
 from contract.store.connection import JobStore
-from contract.store.records import Records
+from contract.store.schema import Schema
 from tests.integration.redis_state import PATIENCE_S, keys_of
 from tests.integration.sample_records import failure_of, job, result_of
 from tests.processes import wait_until
@@ -27,21 +27,21 @@ class Attempts:
     """What workers do to one job."""
 
     def __init__(self, store: JobStore) -> None:
-        self.store, self.records = store, store.records
+        self.store, self.schema = store, store.schema
         self.made = job("j", requests=2)
-        store.do(self.records.accept(self.made))
+        store.execute(submissions.accept(self.schema, self.made))
 
     def start(self, token: str, *, lease_s: float = LONG_S, max_attempts: int = 4) -> Started:
-        return self.store.do(
-            attempts.start(self.records, "j", token, max_attempts=max_attempts, lease_s=lease_s)
+        return self.store.execute(
+            attempts.start(self.schema, "j", token, max_attempts=max_attempts, lease_s=lease_s)
         )
 
     def renew(self, token: str, lease_s: float = LONG_S) -> bool:
-        return self.store.do(attempts.renew(self.records, "j", token, lease_s))
+        return self.store.execute(attempts.renew(self.schema, "j", token, lease_s))
 
     def release(self, token: str, *, downgrade: str = "", died: bool = False) -> bool:
-        return self.store.do(
-            attempts.release(self.records, "j", token, downgrade=downgrade, died=died)
+        return self.store.execute(
+            attempts.release(self.schema, "j", token, downgrade=downgrade, died=died)
         )
 
     def expire(self, token: str, lease_s: float = LONG_S) -> None:
@@ -50,19 +50,19 @@ class Attempts:
         wait_until(lambda: not self.leased(), "the lease expires", PATIENCE_S)
 
     def leased(self) -> bool:
-        return bool(self.store.client.exists(self.records.keys.lease("j")))
+        return bool(self.store.client.exists(self.schema.keys.lease("j")))
 
     def state(self) -> tuple[JobState, int]:
-        status = self.store.do(self.records.status("j"))
+        status = self.store.execute(statuses.fetch(self.schema, "j"))
         return status.state, status.attempts
 
     def fields(self) -> set[str]:
-        found: Any = self.store.client.hkeys(self.records.keys.job("j"))
+        found: Any = self.store.client.hkeys(self.schema.keys.job("j"))
         return {name.decode() for name in found}
 
     def lives(self) -> tuple[bool, bool]:
         """Whether the job counts as queued, and as running."""
-        keys = self.records.keys
+        keys = self.schema.keys
         scores = [self.store.client.zscore(key, "j") for key in (keys.queued, keys.running)]
         return scores[0] is not None, scores[1] is not None
 
@@ -80,7 +80,7 @@ def test_an_attempt_is_counted_leased_and_given_its_payload(tried: Attempts) -> 
 
     assert started.verdict == Verdict.STARTED
     assert (started.attempts, started.deaths, started.downgrade) == (1, 0, None)
-    assert tried.records.job("j", started.payload) == tried.made
+    assert payloads.decode(tried.schema.settings, "j", started.payload) == tried.made
     assert tried.leased()
     assert tried.state() == (JobState.RUNNING, 1)
     assert tried.lives() == (False, True)
@@ -107,20 +107,20 @@ def test_while_an_attempt_is_under_way_another_is_held_and_changes_nothing(
 ) -> None:
     # Given an attempt with a lease
     tried.start(ME)
-    before = tried.store.do(tried.records.status("j"))
+    before = tried.store.execute(statuses.fetch(tried.schema, "j"))
     # When others come
     held = [tried.start(OTHER), tried.start(THIRD)]
     # Then they are told so, get no payload, and the attempt still counts
     assert [each.verdict for each in held] == [Verdict.HELD] * 2
     assert [each.payload for each in held] == [None] * 2
-    assert tried.store.do(tried.records.status("j")) == before
+    assert tried.store.execute(statuses.fetch(tried.schema, "j")) == before
     assert "silent_since" not in tried.fields()
     assert tried.renew(ME)
 
 
 def test_an_ended_job_is_not_begun(tried: Attempts) -> None:
     tried.start(ME)
-    tried.store.do(tried.records.finish(result_of("j"), ME))
+    tried.store.execute(outcomes.finish(tried.schema, result_of("j"), ME))
 
     for token in (ME, OTHER):
         late = tried.start(token)
@@ -132,7 +132,9 @@ def test_an_ended_job_is_not_begun(tried: Attempts) -> None:
 def test_a_job_without_records_is_not_begun_and_leaves_no_trace(
     store: JobStore, client: redis.Redis, settings: Settings
 ) -> None:
-    started = store.do(attempts.start(store.records, "gone", ME, max_attempts=4, lease_s=LONG_S))
+    started = store.execute(
+        attempts.start(store.schema, "gone", ME, max_attempts=4, lease_s=LONG_S)
+    )
 
     assert (started.verdict, started.attempts) == (Verdict.UNKNOWN, 0)
     assert keys_of(client, settings) == []
@@ -170,12 +172,12 @@ def test_silent_for_longer_than_the_grace_an_attempt_counts_as_dead(tried: Attem
     # Then it has the job, and the death is counted
     started = replies[-1]
     assert (started.verdict, started.attempts, started.deaths) == (Verdict.STARTED, 2, 1)
-    assert tried.records.job("j", started.payload) == tried.made
+    assert payloads.decode(tried.schema.settings, "j", started.payload) == tried.made
     # And the first one counts no more, should it still be alive
     assert not tried.renew(ME)
-    assert not tried.store.do(tried.records.finish(result_of("j"), ME))
+    assert not tried.store.execute(outcomes.finish(tried.schema, result_of("j"), ME))
     assert not tried.release(ME)
-    assert tried.store.do(tried.records.finish(result_of("j", score=2.0), OTHER))
+    assert tried.store.execute(outcomes.finish(tried.schema, result_of("j", score=2.0), OTHER))
 
 
 def test_the_grace_begins_with_the_first_question_whoever_asks(
@@ -185,7 +187,7 @@ def test_the_grace_begins_with_the_first_question_whoever_asks(
     tried.start(ME)
     tried.expire(ME)
     tried.start(OTHER)
-    client.hincrbyfloat(tried.records.keys.job("j"), "silent_since", -60)
+    client.hincrbyfloat(tried.schema.keys.job("j"), "silent_since", -60)
     # When a third asks, then it need not wait: a third of the lease is over
     assert tried.start(THIRD).verdict == Verdict.STARTED
     assert "silent_since" not in tried.fields()
@@ -197,7 +199,7 @@ def test_who_renews_within_the_grace_has_not_died(tried: Attempts, client: redis
     tried.start(ME)
     tried.expire(ME)
     tried.start(OTHER)
-    client.hincrbyfloat(tried.records.keys.job("j"), "silent_since", -60)
+    client.hincrbyfloat(tried.schema.keys.job("j"), "silent_since", -60)
     # When the first one is heard of again
     assert tried.renew(ME)
     # Then it has its lease again, the others are held ...
@@ -214,12 +216,12 @@ def test_who_renews_within_the_grace_has_not_died(tried: Attempts, client: redis
 
 def test_a_renewal_prolongs_the_lease(tried: Attempts, client: redis.Redis) -> None:
     tried.start(ME, lease_s=10)
-    left: Any = client.pttl(tried.records.keys.lease("j"))
+    left: Any = client.pttl(tried.schema.keys.lease("j"))
     assert 0 < left <= 10_000
 
     assert tried.renew(ME, LONG_S)
 
-    left = client.pttl(tried.records.keys.lease("j"))
+    left = client.pttl(tried.schema.keys.lease("j"))
     assert 10_000 < left <= 1_000 * LONG_S
 
 
@@ -228,7 +230,7 @@ def test_once_the_job_has_ended_a_renewal_says_so_and_takes_no_lease(
     tried: Attempts, outcome: Any
 ) -> None:
     tried.start(ME)
-    tried.store.do(tried.records.finish(outcome))
+    tried.store.execute(outcomes.finish(tried.schema, outcome))
 
     assert not tried.renew(ME)
     assert not tried.leased()
@@ -242,7 +244,7 @@ def test_once_another_attempt_has_begun_a_renewal_says_so_and_leaves_it_its_leas
     tried.start(OTHER)
 
     assert not tried.renew(ME)
-    assert client.get(tried.records.keys.lease("j")) == OTHER.encode()
+    assert client.get(tried.schema.keys.lease("j")) == OTHER.encode()
     assert tried.renew(OTHER)
 
 
@@ -290,7 +292,7 @@ def test_what_has_been_released_or_ended_is_not_released_again(tried: Attempts) 
     assert not tried.release(ME, died=True)
     assert tried.start(OTHER).deaths == 1
 
-    tried.store.do(tried.records.finish(result_of("j"), OTHER))
+    tried.store.execute(outcomes.finish(tried.schema, result_of("j"), OTHER))
     assert not tried.release(OTHER, died=True)
     assert tried.state() == (JobState.DONE, 2)
     assert tried.lives() == (False, False)
@@ -330,12 +332,12 @@ def test_an_outcome_of_an_attempt_that_counts_no_more_is_refused(tried: Attempts
     tried.release(ME)
     tried.start(OTHER)
     # When the first one has an outcome, then it is refused, and the second goes on
-    assert not tried.store.do(tried.records.finish(failure_of("j"), ME))
+    assert not tried.store.execute(outcomes.finish(tried.schema, failure_of("j"), ME))
     assert tried.state() == (JobState.RUNNING, 2)
-    assert tried.store.do(tried.records.outcomes(["j"])) == {}
+    assert tried.store.execute(outcomes.fetch(tried.schema, ["j"])) == {}
     assert tried.renew(OTHER)
     # And the second one's stands
-    assert tried.store.do(tried.records.finish(result_of("j"), OTHER))
+    assert tried.store.execute(outcomes.finish(tried.schema, result_of("j"), OTHER))
     assert tried.state() == (JobState.DONE, 2)
 
 
@@ -343,7 +345,7 @@ def test_without_a_token_a_job_is_ended_whoever_is_at_it(tried: Attempts) -> Non
     """So does a caller that cancels it."""
     tried.start(ME)
 
-    assert tried.store.do(tried.records.finish(failure_of("j", "cancelled")))
+    assert tried.store.execute(outcomes.finish(tried.schema, failure_of("j", "cancelled")))
 
     assert tried.state() == (JobState.CANCELLED, 1)
     assert not tried.leased()
@@ -353,8 +355,12 @@ def test_without_a_token_a_job_is_ended_whoever_is_at_it(tried: Attempts) -> Non
 def test_the_parent_of_a_process_may_end_its_attempt(tried: Attempts) -> None:
     tried.start(ME)
 
-    assert not tried.store.do(tried.records.finish(failure_of("j", "time_limit"), "worker@a:1:"))
-    assert tried.store.do(tried.records.finish(failure_of("j", "time_limit"), "worker@a:11:"))
+    assert not tried.store.execute(
+        outcomes.finish(tried.schema, failure_of("j", "time_limit"), "worker@a:1:")
+    )
+    assert tried.store.execute(
+        outcomes.finish(tried.schema, failure_of("j", "time_limit"), "worker@a:11:")
+    )
 
 
 def test_an_attempt_that_was_given_up_may_still_end_the_job_if_no_other_is_at_it(
@@ -363,7 +369,7 @@ def test_an_attempt_that_was_given_up_may_still_end_the_job_if_no_other_is_at_it
     tried.start(ME)
     tried.release("worker@a:11:", died=True)
 
-    assert tried.store.do(tried.records.finish(result_of("j"), ME))
+    assert tried.store.execute(outcomes.finish(tried.schema, result_of("j"), ME))
     assert tried.state() == (JobState.DONE, 1)
     assert tried.lives() == (False, False)
 
@@ -387,7 +393,9 @@ def test_when_there_were_as_many_attempts_as_allowed_no_other_begins_or_is_count
     assert tried.state() == (JobState.QUEUED, 2)
     assert not tried.leased()
     # And it may put the end of the job on record
-    assert tried.store.do(tried.records.finish(failure_of("j", "attempts_exhausted"), THIRD))
+    assert tried.store.execute(
+        outcomes.finish(tried.schema, failure_of("j", "attempts_exhausted"), THIRD)
+    )
 
 
 def test_the_last_allowed_attempt_may_ask_twice(tried: Attempts) -> None:
@@ -402,7 +410,7 @@ def test_the_last_allowed_attempt_counts_as_dead_before_the_job_is_given_up(
     tried.start(ME, max_attempts=1)
     tried.expire(ME)
     assert tried.start(OTHER, max_attempts=1).verdict == Verdict.SILENT
-    client.hincrbyfloat(tried.records.keys.job("j"), "silent_since", -60)
+    client.hincrbyfloat(tried.schema.keys.job("j"), "silent_since", -60)
 
     refused = tried.start(OTHER, max_attempts=1)
 
@@ -415,18 +423,18 @@ def test_the_last_allowed_attempt_counts_as_dead_before_the_job_is_given_up(
 def test_every_key_has_a_time_to_live_at_every_step(
     store: JobStore, client: redis.Redis, settings: Settings
 ) -> None:
-    records: Records = store.records
+    schema: Schema = store.schema
     steps = {
-        "start": attempts.start(records, "j", ME, max_attempts=4, lease_s=LONG_S),
-        "renew": attempts.renew(records, "j", ME, LONG_S),
-        "release": attempts.release(records, "j", ME, downgrade="time_limit", died=True),
-        "start again": attempts.start(records, "j", OTHER, max_attempts=4, lease_s=LONG_S),
-        "ask in vain": attempts.start(records, "j", THIRD, max_attempts=4, lease_s=LONG_S),
-        "finish": records.finish(failure_of("j"), OTHER, dead_letter=True),
+        "start": attempts.start(schema, "j", ME, max_attempts=4, lease_s=LONG_S),
+        "renew": attempts.renew(schema, "j", ME, LONG_S),
+        "release": attempts.release(schema, "j", ME, downgrade="time_limit", died=True),
+        "start again": attempts.start(schema, "j", OTHER, max_attempts=4, lease_s=LONG_S),
+        "ask in vain": attempts.start(schema, "j", THIRD, max_attempts=4, lease_s=LONG_S),
+        "finish": outcomes.finish(schema, failure_of("j"), OTHER, dead_letter=True),
     }
-    store.do(records.accept(job("j")))
+    store.execute(submissions.accept(schema, job("j")))
     for name, step in steps.items():
-        store.do(step)  # type: ignore[arg-type]
+        store.execute(step)  # type: ignore[arg-type]
         found = keys_of(client, settings)
         assert found
         assert [key for key in found if client.ttl(key) == -1] == [], name

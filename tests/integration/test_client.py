@@ -22,6 +22,7 @@ from contract.errors import (
 )
 from contract.jobs import JobState
 from contract.settings import Settings
+from contract.store import outcomes, submissions
 from contract.store.connection import JobStore
 from producer.client import preparing
 from producer.client.blocking import RerankClient
@@ -46,7 +47,7 @@ def reranker(settings: Settings) -> Iterator[RerankClient]:
 
 def finish(store: JobStore, outcome: jobs.Outcome) -> bool:
     """End a job as a worker would."""
-    return store.do(store.records.finish(outcome))
+    return store.execute(outcomes.finish(store.schema, outcome))
 
 
 def client_of(settings: Settings, **limits: Any) -> RerankClient:
@@ -89,7 +90,7 @@ def test_what_was_submitted_is_what_a_worker_loads(reranker: RerankClient, store
 
     job_id = reranker.submit("who?", documents, top_k=3, model="bundled")
 
-    loaded = store.do(payload(store.records, job_id))
+    loaded = store.execute(payload(store.schema, job_id))
     assert (loaded.id, loaded.model) == (job_id, "bundled")
     assert loaded.requests == (
         jobs.Request(
@@ -168,7 +169,7 @@ def test_a_submission_that_broke_off_before_its_message_is_completed_by_another(
 ) -> None:
     # Given a job whose producer ended between record and message
     made = job("mine")
-    store.do(store.records.accept(made))
+    store.execute(submissions.accept(store.schema, made))
     assert messages(client, settings) == []
     # When it is submitted again
     reranker.submit_job(made)
@@ -196,7 +197,7 @@ def test_submit_many_packs_requests_into_few_jobs_in_their_order(
 
     ids = reranker.submit_many(requests, pairs_per_job=6)
 
-    loaded = [store.do(payload(store.records, job_id)) for job_id in ids]
+    loaded = [store.execute(payload(store.schema, job_id)) for job_id in ids]
     assert [message.id for message in messages(client, settings)] == ids
     assert [message.counts for message in messages(client, settings)] == [
         {"requests": 2, "pairs": 6},
@@ -433,7 +434,7 @@ def test_a_job_that_was_late_can_be_waited_for_again(
     reranker: RerankClient, store: JobStore
 ) -> None:
     job_id = reranker.submit(QUERY, DOCUMENTS)
-    store.do(begin(store.records, job_id))
+    store.execute(begin(store.schema, job_id))
     with pytest.raises(ResultTimeout, match="still running"):
         reranker.result(job_id, timeout=0.1)
 
@@ -456,7 +457,7 @@ def test_an_outcome_that_cannot_be_read_is_raised(
 ) -> None:
     job_id = reranker.submit(QUERY, DOCUMENTS)
     finish(store, result_of(job_id))
-    client.set(store.records.keys.outcome(job_id), b"garbage", ex=60)
+    client.set(store.schema.keys.outcome(job_id), b"garbage", ex=60)
 
     with pytest.raises(PayloadInvalid, match=job_id):
         reranker.result(job_id, PATIENCE_S)
@@ -470,7 +471,7 @@ def test_a_lost_done_message_is_made_up_for_by_reading(
     with reranker.watch() as watch:
         assert watch.any_of([job_id], 0.1) == {}
         # When the job ends and the message is lost
-        store.do(unheard(settings).finish(result_of(job_id)))
+        store.execute(outcomes.finish(unheard(settings), result_of(job_id)))
         # Then the result comes nevertheless
         assert watch.any_of([job_id], PATIENCE_S) == {job_id: result_of(job_id)}
 
@@ -481,7 +482,7 @@ def test_a_lost_done_message_is_made_up_for_while_other_jobs_end_all_the_time(
     job_id = reranker.submit(QUERY, DOCUMENTS)
     with ThreadPoolExecutor(1) as threads, reranker.watch() as watch:
         assert watch.any_of([job_id], 0.1) == {}
-        store.do(unheard(settings).finish(result_of(job_id)))
+        store.execute(outcomes.finish(unheard(settings), result_of(job_id)))
         with busy_channel(client, settings):
             waiting = threads.submit(watch.any_of, [job_id], None)
             try:
@@ -555,7 +556,7 @@ def test_a_watch_waits_for_many_jobs_on_one_subscription(
     for job_id in ids[:50]:
         finish(store, result_of(job_id))
     # When all are awaited, and the others end meanwhile, some as failures
-    found: dict[str, jobs.Ended] = {}
+    found: dict[str, jobs.OutcomeOrError] = {}
     with ThreadPoolExecutor(1) as threads, reranker.watch() as watch:
         worker = threads.submit(
             lambda: [
@@ -619,12 +620,12 @@ def test_cancelling_ends_a_job(reranker: RerankClient, store: JobStore, started:
     # Given a job that has not ended
     job_id = reranker.submit(QUERY, DOCUMENTS)
     if started:
-        store.do(begin(store.records, job_id))
+        store.execute(begin(store.schema, job_id))
     # When it is cancelled
     assert reranker.cancel(job_id)
     # Then that is its outcome, whatever a worker comes with later
     assert not finish(store, result_of(job_id))
-    assert store.do(begin(store.records, job_id)).attempts == 0
+    assert store.execute(begin(store.schema, job_id)).attempts == 0
     with pytest.raises(JobFailed) as cancelled:
         reranker.result(job_id, PATIENCE_S)
     assert cancelled.value.failure.code == "cancelled"
@@ -664,7 +665,7 @@ def test_cancelling_wakes_those_who_wait(
 def test_status_follows_a_job(reranker: RerankClient, store: JobStore) -> None:
     job_id = reranker.submit(QUERY, DOCUMENTS)
     queued = reranker.status(job_id)
-    store.do(begin(store.records, job_id))
+    store.execute(begin(store.schema, job_id))
     running = reranker.status(job_id)
     finish(store, failure_of(job_id))
     failed = reranker.status(job_id)
@@ -679,7 +680,7 @@ def test_status_of_the_service_counts_jobs_and_messages(
     reranker: RerankClient, store: JobStore
 ) -> None:
     first, second, _ = (reranker.submit(QUERY, DOCUMENTS) for _ in range(3))
-    store.do(begin(store.records, first))
+    store.execute(begin(store.schema, first))
     finish(store, result_of(second))
 
     status = reranker.status()
@@ -741,7 +742,7 @@ def test_what_may_not_be_downgraded_says_so_in_its_job(
     lenient = reranker.submit(QUERY, DOCUMENTS)
 
     allowed = [
-        store.do(payload(store.records, each)).allow_downgrade
+        store.execute(payload(store.schema, each)).allow_downgrade
         for each in (strict, strict_too, lenient)
     ]
     assert allowed == [False, False, True]

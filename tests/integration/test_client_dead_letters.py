@@ -15,9 +15,9 @@ from contract import jobs
 from contract.errors import Overloaded, PayloadInvalid, RedisUnavailable
 from contract.jobs import JobState
 from contract.settings import Settings
-from contract.store import dead_letters
+from contract.store import dead_letters, outcomes, submissions
 from contract.store.connection import JobStore
-from contract.store.records import Records
+from contract.store.schema import Schema
 from producer.cli import common, main
 from producer.client.blocking import RerankClient
 from tests.embedded_redis import embedded_redis
@@ -50,8 +50,8 @@ def rerankq(*arguments: str, environment: dict[str, str]) -> Result:
 
 def die(store: JobStore, *job_ids: str) -> None:
     for job_id in job_ids:
-        store.do(store.records.accept(job(job_id)))
-        assert store.do(store.records.finish(failure_of(job_id), dead_letter=True))
+        store.execute(submissions.accept(store.schema, job(job_id)))
+        assert store.execute(outcomes.finish(store.schema, failure_of(job_id), dead_letter=True))
 
 
 @pytest.fixture
@@ -107,17 +107,17 @@ def test_pages_are_whole_also_of_letters_that_died_at_the_same_time(
 ) -> None:
     # Given letters of which many died at one moment
     moments = {f"j{number}": 100.0 + number // 5 for number in range(23)}
-    store.client.zadd(store.records.keys.dead, moments)
-    store.client.expire(store.records.keys.dead, 60)
+    store.client.zadd(store.schema.keys.dead, moments)
+    store.client.expire(store.schema.keys.dead, 60)
     # When they are listed page by page
     found: list[str] = []
     page = dead_letters.Page()
-    while (page := store.do(dead_letters.page(store.records, page, at_once))).ids:
+    while (page := store.execute(dead_letters.page(store.schema, page, at_once))).ids:
         assert len(page.ids) <= at_once
         found += page.ids
         # And each that was listed goes, and a later one comes
-        store.client.zrem(store.records.keys.dead, *page.ids)
-        store.client.zadd(store.records.keys.dead, {f"late-{len(found)}": 1_000.0})
+        store.client.zrem(store.schema.keys.dead, *page.ids)
+        store.client.zadd(store.schema.keys.dead, {f"late-{len(found)}": 1_000.0})
     # Then each of them was listed once, the last first
     assert sorted(found) == sorted(moments)
     assert [moments[each] for each in found] == sorted(moments.values(), reverse=True)
@@ -128,7 +128,7 @@ def test_pages_are_whole_also_of_letters_that_died_at_the_same_time(
 
 def spoil(store: JobStore, job_id: str, how: str) -> None:
     """Make a letter one that cannot be read, or its payload."""
-    client, keys = store.client, store.records.keys
+    client, keys = store.client, store.schema.keys
     if how == "record":
         client.hset(keys.job(job_id), "ended_at", "yesterday")
     if how == "bytes":
@@ -212,7 +212,7 @@ def test_with_a_full_redis_a_letter_is_not_retried_and_stays(
         )
         client.config_set("maxmemory-policy", "noeviction")
         client.setrange("ballast", 2**24, "x")
-        die(JobStore(client, Records(own)), "j", "k")
+        die(JobStore(client, Schema(own)), "j", "k")
         client.config_set("maxmemory", int(client.info("memory")["used_memory"] * 0.9))
 
         with RerankClient(own) as reranker:
@@ -279,11 +279,11 @@ def test_a_run_leaves_no_letter_that_cannot_be_retried(
         """Records failures as dead letters, as a worker does."""
 
         def _work(self) -> None:
-            records = self._store.records
-            queued: Any = self._client.zrange(records.keys.queued, 0, -1)
+            schema = self._store.schema
+            queued: Any = self._client.zrange(schema.keys.queued, 0, -1)
             for job_id in queued:
                 failure = failure_of(job_id.decode())
-                self._store.do(records.finish(failure, dead_letter=True))
+                self._store.execute(outcomes.finish(schema, failure, dead_letter=True))
 
     with Dying(settings, lambda made: failure_of(made.id)):
         tally, _ = session(reranker, tmp_path)

@@ -11,41 +11,51 @@ from contract import jobs
 from contract.errors import JobConflict, JobNotFound, LimitExceeded, PayloadMissing
 from contract.jobs import JobState
 from contract.settings import Settings
-from contract.store import attempts, dead_letters, overview
+from contract.store import (
+    attempts,
+    dead_letters,
+    outcomes,
+    overview,
+    payloads,
+    statuses,
+    submissions,
+)
 from contract.store.connection import JobStore
-from contract.store.records import Records
+from contract.store.schema import Schema
 from tests.integration.redis_state import keys_of, payload
 from tests.integration.sample_records import failure_of, job, result_of
 from tests.integration.stand_ins import begin
 
 
 @pytest.fixture
-def records(store: JobStore) -> Records:
-    return store.records
+def schema(store: JobStore) -> Schema:
+    return store.schema
 
 
 def die(store: JobStore, made: jobs.Job, code: str = "out_of_memory", priority: int = 6) -> None:
     """Have a job fail in its second attempt, after the first one's process was killed."""
-    records = store.records
-    store.do(records.accept(made, priority))
-    store.do(records.mark_sent(made.id))
-    store.do(begin(records, made.id, "first"))
-    store.do(attempts.release(records, made.id, "first", downgrade="out_of_memory", died=True))
-    assert store.do(begin(records, made.id, "second")).attempts == 2
-    assert store.do(records.finish(failure_of(made.id, code), "second", dead_letter=True))
+    schema = store.schema
+    store.execute(submissions.accept(schema, made, priority))
+    store.execute(submissions.mark_sent(schema, made.id))
+    store.execute(begin(schema, made.id, "first"))
+    store.execute(attempts.release(schema, made.id, "first", downgrade="out_of_memory", died=True))
+    assert store.execute(begin(schema, made.id, "second")).attempts == 2
+    assert store.execute(
+        outcomes.finish(schema, failure_of(made.id, code), "second", dead_letter=True)
+    )
 
 
 def ids(store: JobStore, at_most: int = 100) -> list[str]:
-    return list(store.do(dead_letters.page(store.records, dead_letters.Page(), at_most)).ids)
+    return list(store.execute(dead_letters.page(store.schema, dead_letters.Page(), at_most)).ids)
 
 
 def state_of(store: JobStore, job_id: str) -> JobState:
-    return store.do(store.records.status(job_id)).state
+    return store.execute(statuses.fetch(store.schema, job_id)).state
 
 
 def totals(store: JobStore) -> tuple[int, int, int]:
     """Number of jobs that are queued, that failed, and that are dead letters."""
-    status = store.do(overview.status(store.records, []))
+    status = store.execute(overview.status(store.schema, []))
     return status.jobs[JobState.QUEUED], status.jobs[JobState.FAILED], status.dead_letters
 
 
@@ -53,26 +63,26 @@ def totals(store: JobStore) -> tuple[int, int, int]:
 
 
 def test_a_dead_letter_is_a_failed_job_whose_payload_is_kept_as_long_as_its_state(
-    store: JobStore, records: Records, client: redis.Redis, settings: Settings
+    store: JobStore, schema: Schema, client: redis.Redis, settings: Settings
 ) -> None:
     made = job("j", requests=2)
     die(store, made)
 
     assert ids(store) == ["j"]
     assert state_of(store, "j") == JobState.FAILED
-    assert store.do(records.outcomes(["j"])) == {"j": failure_of("j", "out_of_memory")}
-    assert store.do(dead_letters.payload(records, "j")) == made
-    for key in (records.keys.payload("j"), records.keys.job("j"), records.keys.dead):
+    assert store.execute(outcomes.fetch(schema, ["j"])) == {"j": failure_of("j", "out_of_memory")}
+    assert store.execute(dead_letters.load_job(schema, "j")) == made
+    for key in (schema.keys.payload("j"), schema.keys.job("j"), schema.keys.dead):
         left: Any = client.ttl(key)
         assert settings.job_ttl_s - 60 <= left <= settings.job_ttl_s
     assert totals(store) == (0, 1, 1)
 
 
-def test_a_letter_tells_what_is_known_of_its_job(store: JobStore, records: Records) -> None:
+def test_a_letter_tells_what_is_known_of_its_job(store: JobStore, schema: Schema) -> None:
     die(store, job("j", requests=2, documents=3), "time_limit", priority=3)
-    status = store.do(records.status("j"))
+    status = store.execute(statuses.fetch(schema, "j"))
 
-    (letter,) = store.do(dead_letters.letters(records, ["j"]))
+    (letter,) = store.execute(dead_letters.fetch(schema, ["j"]))
 
     assert letter == jobs.DeadLetter(
         job_id="j",
@@ -99,68 +109,68 @@ def test_the_last_to_die_is_listed_first(store: JobStore) -> None:
 
 
 def test_letters_are_those_of_the_dead_in_the_order_asked_for(
-    store: JobStore, records: Records
+    store: JobStore, schema: Schema
 ) -> None:
     # Given jobs in all states
     for name in ("queued", "running", "done", "failed"):
-        store.do(records.accept(job(name)))
-    store.do(begin(records, "running"))
-    store.do(records.finish(result_of("done")))
-    store.do(records.finish(failure_of("failed")))
+        store.execute(submissions.accept(schema, job(name)))
+    store.execute(begin(schema, "running"))
+    store.execute(outcomes.finish(schema, result_of("done")))
+    store.execute(outcomes.finish(schema, failure_of("failed")))
     die(store, job("dead"))
     die(store, job("later"))
     # When all are asked for
     asked = ["later", "queued", "running", "done", "failed", "unknown", "dead"]
-    found = store.do(dead_letters.letters(records, asked))
+    found = store.execute(dead_letters.fetch(schema, asked))
     # Then only the dead have letters
     assert [letter.job_id for letter in found] == ["later", "dead"]
 
 
 @pytest.mark.parametrize("end", [failure_of("j"), result_of("j"), failure_of("j", "cancelled")])
 def test_what_ended_otherwise_has_no_payload_and_is_no_dead_letter(
-    store: JobStore, records: Records, end: jobs.Outcome
+    store: JobStore, schema: Schema, end: jobs.Outcome
 ) -> None:
-    store.do(records.accept(job("j")))
-    store.do(records.finish(end, dead_letter=isinstance(end, jobs.JobResult)))
+    store.execute(submissions.accept(schema, job("j")))
+    store.execute(outcomes.finish(schema, end, dead_letter=isinstance(end, jobs.JobResult)))
 
     assert ids(store) == []
     with pytest.raises(JobNotFound, match=r"job j is no dead letter: see `rerankq dead list`"):
-        store.do(dead_letters.payload(records, "j"))
+        store.execute(dead_letters.load_job(schema, "j"))
     with pytest.raises(PayloadMissing):
-        store.do(payload(records, "j"))
+        store.execute(payload(schema, "j"))
 
 
 def test_a_job_that_has_ended_does_not_become_a_dead_letter(
-    store: JobStore, records: Records
+    store: JobStore, schema: Schema
 ) -> None:
-    store.do(records.accept(job("j")))
-    store.do(records.finish(result_of("j")))
+    store.execute(submissions.accept(schema, job("j")))
+    store.execute(outcomes.finish(schema, result_of("j")))
 
-    assert not store.do(records.finish(failure_of("j"), dead_letter=True))
+    assert not store.execute(outcomes.finish(schema, failure_of("j"), dead_letter=True))
 
     assert ids(store) == []
 
 
 def test_who_forgets_a_dead_letter_leaves_none_that_cannot_be_retried(
-    store: JobStore, records: Records, client: redis.Redis, settings: Settings
+    store: JobStore, schema: Schema, client: redis.Redis, settings: Settings
 ) -> None:
     die(store, job("j"))
 
-    store.do(records.forget("j"))
+    store.execute(outcomes.forget(schema, "j"))
 
     assert ids(store) == []
-    assert store.do(dead_letters.letters(records, ["j"])) == []
-    assert not client.exists(records.keys.outcome("j"), records.keys.payload("j"))
+    assert store.execute(dead_letters.fetch(schema, ["j"])) == []
+    assert not client.exists(schema.keys.outcome("j"), schema.keys.payload("j"))
     assert state_of(store, "j") == JobState.FAILED
-    left: Any = client.ttl(records.keys.job("j"))
+    left: Any = client.ttl(schema.keys.job("j"))
     assert left <= 2 * settings.visibility_timeout_s
 
 
 def test_the_letters_of_expired_jobs_are_struck_off_by_the_next_that_dies(
-    store: JobStore, records: Records, client: redis.Redis, settings: Settings
+    store: JobStore, schema: Schema, client: redis.Redis, settings: Settings
 ) -> None:
     die(store, job("old"))
-    client.zincrby(records.keys.dead, -settings.job_ttl_s - 1, "old")
+    client.zincrby(schema.keys.dead, -settings.job_ttl_s - 1, "old")
 
     die(store, job("new"))
 
@@ -170,135 +180,137 @@ def test_the_letters_of_expired_jobs_are_struck_off_by_the_next_that_dies(
 # Trying again
 
 
-def test_a_revived_job_is_as_new(store: JobStore, records: Records, client: redis.Redis) -> None:
+def test_a_revived_job_is_as_new(store: JobStore, schema: Schema, client: redis.Redis) -> None:
     # Given a dead letter
     made = job("j", requests=2, documents=3)
     die(store, made)
-    died_at = store.do(records.status("j")).ended_at
+    died_at = store.execute(statuses.fetch(schema, "j")).ended_at
     assert died_at is not None
     # When it is revived
-    assert store.do(dead_letters.revive(records, made))
+    assert store.execute(dead_letters.requeue(schema, made))
     # Then nothing of its former life is left but its size
-    status = store.do(records.status("j"))
+    status = store.execute(statuses.fetch(schema, "j"))
     assert (status.state, status.pairs, status.requests) == (JobState.QUEUED, 6, 2)
     assert (status.attempts, status.code) == (0, None)
     assert (status.started_at, status.ended_at) == (None, None)
     assert status.submitted_at >= died_at
-    assert store.do(records.outcomes(["j"])) == {}
+    assert store.execute(outcomes.fetch(schema, ["j"])) == {}
     assert ids(store) == []
     assert totals(store) == (1, 0, 0)
-    assert not client.hexists(records.keys.job("j"), "message")
+    assert not client.hexists(schema.keys.job("j"), "message")
     # And a worker begins it with what it was
-    started = store.do(begin(records, "j"))
+    started = store.execute(begin(schema, "j"))
     assert (started.attempts, started.deaths, started.downgrade) == (1, 0, None)
-    assert records.job("j", started.payload) == made
+    assert payloads.decode(schema.settings, "j", started.payload) == made
 
 
-def test_a_revived_job_is_not_yet_sent(store: JobStore, records: Records) -> None:
+def test_a_revived_job_is_not_yet_sent(store: JobStore, schema: Schema) -> None:
     made = job("j")
     die(store, made)
-    store.do(dead_letters.revive(records, made))
+    store.execute(dead_letters.requeue(schema, made))
 
-    assert not store.do(records.accept(made)).sent
+    assert not store.execute(submissions.accept(schema, made)).sent
 
 
 def test_a_job_revived_with_another_model_is_another_job_under_its_id(
-    store: JobStore, records: Records
+    store: JobStore, schema: Schema
 ) -> None:
     # Given a dead letter that is revived with another model
     made = job("j")
     other = made.model_copy(update={"model": "bundled"})
     die(store, made)
-    assert store.do(dead_letters.revive(records, other))
+    assert store.execute(dead_letters.requeue(schema, other))
     # When its caller submits it again, then the new contents are those on record
-    store.do(records.accept(other))
+    store.execute(submissions.accept(schema, other))
     with pytest.raises(JobConflict):
-        store.do(records.accept(made))
-    assert store.do(payload(records, "j")) == other
+        store.execute(submissions.accept(schema, made))
+    assert store.execute(payload(schema, "j")) == other
 
 
-def test_a_revived_job_may_end_and_die_again(store: JobStore, records: Records) -> None:
+def test_a_revived_job_may_end_and_die_again(store: JobStore, schema: Schema) -> None:
     made = job("j")
     die(store, made)
-    store.do(dead_letters.revive(records, made))
-    store.do(begin(records, "j"))
-    store.do(records.finish(failure_of("j"), dead_letter=True))
+    store.execute(dead_letters.requeue(schema, made))
+    store.execute(begin(schema, "j"))
+    store.execute(outcomes.finish(schema, failure_of("j"), dead_letter=True))
     assert (ids(store), totals(store)) == (["j"], (0, 1, 1))
 
-    store.do(dead_letters.revive(records, made))
-    store.do(records.finish(result_of("j")))
+    store.execute(dead_letters.requeue(schema, made))
+    store.execute(outcomes.finish(schema, result_of("j")))
 
     assert state_of(store, "j") == JobState.DONE
     assert (ids(store), totals(store)) == ([], (0, 0, 0))
-    assert store.do(records.outcomes(["j"])) == {"j": result_of("j")}
+    assert store.execute(outcomes.fetch(schema, ["j"])) == {"j": result_of("j")}
 
 
-def test_a_letter_is_revived_once(store: JobStore, records: Records) -> None:
+def test_a_letter_is_revived_once(store: JobStore, schema: Schema) -> None:
     made = job("j")
     die(store, made)
 
-    assert store.do(dead_letters.revive(records, made))
-    assert not store.do(dead_letters.revive(records, made))
+    assert store.execute(dead_letters.requeue(schema, made))
+    assert not store.execute(dead_letters.requeue(schema, made))
 
     assert totals(store) == (1, 0, 0)
 
 
 @pytest.mark.parametrize("state", ["queued", "running", "done", "failed", "unknown"])
 def test_what_is_no_dead_letter_is_not_revived(
-    store: JobStore, records: Records, client: redis.Redis, settings: Settings, state: str
+    store: JobStore, schema: Schema, client: redis.Redis, settings: Settings, state: str
 ) -> None:
     made = job("j")
     if state != "unknown":
-        store.do(records.accept(made))
+        store.execute(submissions.accept(schema, made))
     if state == "running":
-        store.do(begin(records, "j"))
+        store.execute(begin(schema, "j"))
     if state in ("done", "failed"):
-        store.do(records.finish(result_of("j") if state == "done" else failure_of("j")))
+        store.execute(
+            outcomes.finish(schema, result_of("j") if state == "done" else failure_of("j"))
+        )
     before = keys_of(client, settings), totals(store)
 
-    assert not store.do(dead_letters.revive(records, made))
+    assert not store.execute(dead_letters.requeue(schema, made))
 
     assert (keys_of(client, settings), totals(store)) == before
 
 
 def test_a_letter_whose_records_have_expired_is_not_revived(
-    store: JobStore, records: Records, client: redis.Redis, settings: Settings
+    store: JobStore, schema: Schema, client: redis.Redis, settings: Settings
 ) -> None:
     """Its id stays a while longer, where other letters keep the list of ids alive."""
     made = job("j")
     die(store, made)
-    client.delete(records.keys.job("j"), records.keys.payload("j"), records.keys.outcome("j"))
+    client.delete(schema.keys.job("j"), schema.keys.payload("j"), schema.keys.outcome("j"))
 
-    assert store.do(dead_letters.letters(records, ["j"])) == []
+    assert store.execute(dead_letters.fetch(schema, ["j"])) == []
     with pytest.raises(PayloadMissing):
-        store.do(dead_letters.payload(records, "j"))
-    assert not store.do(dead_letters.revive(records, made))
-    assert not client.exists(records.keys.job("j"))
+        store.execute(dead_letters.load_job(schema, "j"))
+    assert not store.execute(dead_letters.requeue(schema, made))
+    assert not client.exists(schema.keys.job("j"))
 
 
 def test_a_new_job_under_the_id_of_a_letter_whose_records_have_expired_is_none(
-    store: JobStore, records: Records, client: redis.Redis
+    store: JobStore, schema: Schema, client: redis.Redis
 ) -> None:
     # Given a letter whose records have expired, and whose id a new job has
     made = job("j")
     die(store, made)
-    client.delete(records.keys.job("j"), records.keys.payload("j"), records.keys.outcome("j"))
-    store.do(records.accept(made))
+    client.delete(schema.keys.job("j"), schema.keys.payload("j"), schema.keys.outcome("j"))
+    store.execute(submissions.accept(schema, made))
     assert ids(store) == ["j"]
     # Then it has no letter, and can be neither revived nor dropped: it is under way
-    assert store.do(dead_letters.letters(records, ["j"])) == []
-    store.do(begin(records, "j", "token"))
+    assert store.execute(dead_letters.fetch(schema, ["j"])) == []
+    store.execute(begin(schema, "j", "token"))
     again = {
-        "revive": dead_letters.revive(records, made),
-        "drop": dead_letters.drop(records, "j"),
+        "revive": dead_letters.requeue(schema, made),
+        "drop": dead_letters.drop(schema, "j"),
     }
-    for exchange in again.values():
-        client.zadd(records.keys.dead, {"j": 1}, nx=True)
-        client.expire(records.keys.dead, 60)
-        assert not store.do(exchange)
+    for operation in again.values():
+        client.zadd(schema.keys.dead, {"j": 1}, nx=True)
+        client.expire(schema.keys.dead, 60)
+        assert not store.execute(operation)
         assert state_of(store, "j") == JobState.RUNNING
-        assert store.do(payload(records, "j")) == made
-    assert store.do(attempts.renew(records, "j", "token", 30))
+        assert store.execute(payload(schema, "j")) == made
+    assert store.execute(attempts.renew(schema, "j", "token", 30))
 
 
 def test_a_job_that_would_be_too_large_is_not_revived_and_stays_a_letter(
@@ -306,10 +318,10 @@ def test_a_job_that_would_be_too_large_is_not_revived_and_stays_a_letter(
 ) -> None:
     made = job("j")
     die(store, made)
-    strict = Records(settings.model_copy(update={"max_bytes_per_job": 10}))
+    strict = Schema(settings.model_copy(update={"max_bytes_per_job": 10}))
 
     with pytest.raises(LimitExceeded):
-        store.do(dead_letters.revive(strict, made))
+        store.execute(dead_letters.requeue(strict, made))
 
     assert ids(store) == ["j"]
 
@@ -318,41 +330,41 @@ def test_a_job_that_would_be_too_large_is_not_revived_and_stays_a_letter(
 
 
 def test_a_dropped_letter_stays_failed_and_has_no_payload(
-    store: JobStore, records: Records, client: redis.Redis
+    store: JobStore, schema: Schema, client: redis.Redis
 ) -> None:
     made = job("j")
     die(store, made)
 
-    assert store.do(dead_letters.drop(records, "j"))
+    assert store.execute(dead_letters.drop(schema, "j"))
 
     assert ids(store) == []
-    assert not client.exists(records.keys.payload("j"))
+    assert not client.exists(schema.keys.payload("j"))
     assert state_of(store, "j") == JobState.FAILED
-    assert store.do(records.outcomes(["j"])) == {"j": failure_of("j", "out_of_memory")}
+    assert store.execute(outcomes.fetch(schema, ["j"])) == {"j": failure_of("j", "out_of_memory")}
     assert totals(store) == (0, 1, 0)
-    assert not store.do(dead_letters.drop(records, "j"))
-    assert not store.do(dead_letters.revive(records, made))
+    assert not store.execute(dead_letters.drop(schema, "j"))
+    assert not store.execute(dead_letters.requeue(schema, made))
 
 
-def test_dropping_what_is_no_dead_letter_changes_nothing(store: JobStore, records: Records) -> None:
-    store.do(records.accept(job("j")))
+def test_dropping_what_is_no_dead_letter_changes_nothing(store: JobStore, schema: Schema) -> None:
+    store.execute(submissions.accept(schema, job("j")))
 
-    assert not store.do(dead_letters.drop(records, "j"))
-    assert not store.do(dead_letters.drop(records, "unknown"))
+    assert not store.execute(dead_letters.drop(schema, "j"))
+    assert not store.execute(dead_letters.drop(schema, "unknown"))
 
-    assert store.do(payload(records, "j")).id == "j"
+    assert store.execute(payload(schema, "j")).id == "j"
     assert state_of(store, "j") == JobState.QUEUED
 
 
 def test_every_key_has_a_time_to_live_after_each_step(
-    store: JobStore, records: Records, client: redis.Redis, settings: Settings
+    store: JobStore, schema: Schema, client: redis.Redis, settings: Settings
 ) -> None:
     made = job("j")
     for step in (
         lambda: die(store, made),
-        lambda: store.do(dead_letters.revive(records, made)),
-        lambda: store.do(records.finish(failure_of("j"), dead_letter=True)),
-        lambda: store.do(dead_letters.drop(records, "j")),
+        lambda: store.execute(dead_letters.requeue(schema, made)),
+        lambda: store.execute(outcomes.finish(schema, failure_of("j"), dead_letter=True)),
+        lambda: store.execute(dead_letters.drop(schema, "j")),
     ):
         step()
         found = keys_of(client, settings)

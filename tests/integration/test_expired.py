@@ -13,8 +13,9 @@ from contract import jobs
 from contract.errors import ResultExpired
 from contract.jobs import JobState
 from contract.settings import Settings
+from contract.store import outcomes, submissions
 from contract.store.connection import JobStore
-from contract.store.records import Records
+from contract.store.schema import Schema
 from producer.cli import common, main
 from producer.client.asynchronous import AsyncRerankClient
 from producer.client.blocking import RerankClient
@@ -39,18 +40,18 @@ def reranker(settings: Settings) -> Iterator[RerankClient]:
 def gone(request: pytest.FixtureRequest, reranker: RerankClient, store: JobStore) -> str:
     """How job `mine` has ended, whose outcome is not there any more."""
     how: str = request.param
-    records = store.records
+    schema = store.schema
     reranker.submit(QUERY, DOCUMENTS, job_id="mine")
     if how == "cancelled":
         reranker.cancel("mine")
     elif how in ("done", "forgotten"):
-        store.do(records.finish(some_result("mine")))
+        store.execute(outcomes.finish(schema, some_result("mine")))
     else:
-        store.do(records.finish(failure_of("mine"), dead_letter=how == "dead"))
+        store.execute(outcomes.finish(schema, failure_of("mine"), dead_letter=how == "dead"))
     if how == "forgotten":
         reranker.forget("mine")
     else:
-        store.client.delete(records.keys.outcome("mine"))  # as if it had expired
+        store.client.delete(schema.keys.outcome("mine"))  # as if it had expired
     return how
 
 
@@ -114,15 +115,15 @@ def test_a_new_job_under_an_old_id_does_not_find_the_result_of_the_old_one(
     store: JobStore, settings: Settings
 ) -> None:
     """The state of a job may be lost before its outcome, which is of other contents then."""
-    records = store.records
-    store.do(records.accept(job("mine")))
-    store.do(records.finish(some_result("mine")))
-    store.client.delete(records.keys.job("mine"))
+    schema = store.schema
+    store.execute(submissions.accept(schema, job("mine")))
+    store.execute(outcomes.finish(schema, some_result("mine")))
+    store.client.delete(schema.keys.job("mine"))
 
-    store.do(records.accept(job("mine", query="another query")))
+    store.execute(submissions.accept(schema, job("mine", query="another query")))
 
-    assert store.do(records.outcomes(["mine"])) == {}
-    assert store.do(payload(records, "mine")).requests[0].query == "another query"
+    assert store.execute(outcomes.fetch(schema, ["mine"])) == {}
+    assert store.execute(payload(schema, "mine")).requests[0].query == "another query"
 
 
 def test_a_state_is_remembered_as_long_as_what_belongs_to_it(
@@ -130,11 +131,11 @@ def test_a_state_is_remembered_as_long_as_what_belongs_to_it(
 ) -> None:
     """Whatever the settings say: a result that can be read is of a job that is known."""
     limits = {"job_ttl_s": 100, "payload_ttl_s": 200, "result_ttl_s": 300}
-    records = Records(settings.model_copy(update=limits))
-    keys = records.keys
+    schema = Schema(settings.model_copy(update=limits))
+    keys = schema.keys
 
-    store.do(records.accept(job("mine")))
+    store.execute(submissions.accept(schema, job("mine")))
     assert store.client.ttl(keys.job("mine")) >= store.client.ttl(keys.payload("mine"))
-    store.do(begin(records, "mine"))
-    store.do(records.finish(some_result("mine")))
+    store.execute(begin(schema, "mine"))
+    store.execute(outcomes.finish(schema, some_result("mine")))
     assert store.client.ttl(keys.job("mine")) >= store.client.ttl(keys.outcome("mine"))

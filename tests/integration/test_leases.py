@@ -17,8 +17,9 @@ import pytest
 import redis
 
 from contract.settings import Settings
+from contract.store import submissions
 from contract.store.connection import JobStore
-from contract.store.records import Records
+from contract.store.schema import Schema
 from tests.integration.redis_state import keys_of
 from tests.integration.sample_records import job
 from tests.processes import environment
@@ -28,24 +29,24 @@ import json, os, sys, threading
 from concurrent.futures import ThreadPoolExecutor
 from contract import jobs
 from contract.errors import TimeLimitExceeded
-from contract.store import attempts
+from contract.store import attempts, outcomes
 from tests.processes import wait_until
 from worker.jobs import leases
 from worker.runtime.app import settings
-from worker.runtime.connection import CHILD_TIMEOUT_S, records, store
+from worker.runtime.connection import CHILD_TIMEOUT_S, schema, store
 
-do, client = store(CHILD_TIMEOUT_S).do, store(CHILD_TIMEOUT_S).client
+execute, client = store(CHILD_TIMEOUT_S).execute, store(CHILD_TIMEOUT_S).client
 seen = {}
 
 
 def begin(job_id):
     token = leases.new_token("worker@here")
-    do(attempts.start(records, job_id, token, max_attempts=4, lease_s=settings.lease_s))
+    execute(attempts.start(schema, job_id, token, max_attempts=4, lease_s=settings.lease_s))
     return token
 
 
 def left(job_id):
-    return client.pttl(records.keys.lease(job_id))
+    return client.pttl(schema.keys.lease(job_id))
 
 
 def renewed(job_id):
@@ -82,7 +83,7 @@ with leases.renewed("cancelled", begin("cancelled")) as lease:
     failure = jobs.Failure(
         job_id="cancelled", code=jobs.CANCELLED, message="-", retryable=False, attempts=1
     )
-    do(records.finish(failure))
+    execute(outcomes.finish(schema, failure))
     wait_until(lambda: lease.lost, "the attempt learns of its end")
     try:
         lease.check()
@@ -91,10 +92,10 @@ with leases.renewed("cancelled", begin("cancelled")) as lease:
 
 first = begin("taken")
 with leases.renewed("taken", first) as lease:
-    do(attempts.release(records, "taken", first))
+    execute(attempts.release(schema, "taken", first))
     second = begin("taken")
     wait_until(lambda: lease.lost, "the attempt learns of the other")
-    seen["lease is the other's"] = client.get(records.keys.lease("taken")).decode() == second
+    seen["lease is the other's"] = client.get(schema.keys.lease("taken")).decode() == second
 
 class OutOfMemoryOnce(leases.Lease):
     # Fails the first time it is looked at.
@@ -142,7 +143,7 @@ with keep("first", begin("first")) as first, keep("next", begin("next")) as wait
             with waiting.scoring_slot():
                 return "scored"
         turn = threads.submit(wait_in_vain)
-        do(records.finish(failure.model_copy(update={"job_id": "next"})))
+        execute(outcomes.finish(schema, failure.model_copy(update={"job_id": "next"})))
         seen["cancelled while it waits"] = str(turn.exception(30))
 
 slow = leases.Lease("slow", "token")
@@ -169,10 +170,10 @@ def seen(redis_url: str) -> Any:
         redis_url=redis_url, namespace=f"test-{uuid.uuid4().hex[:8]}"
     )
     with redis.Redis.from_url(redis_url) as client:
-        store = JobStore(client, Records(settings))
+        store = JobStore(client, Schema(settings))
         many = [f"many-{place}" for place in range(20)]
         for name in ("kept", "cancelled", "taken", "first", "next", *many):
-            store.do(store.records.accept(job(name)))
+            store.execute(submissions.accept(store.schema, job(name)))
         process = subprocess.run(
             [sys.executable, "-c", DRIVER],
             cwd=Path(__file__).parents[2],

@@ -17,8 +17,10 @@ import redis
 from contract.errors import ClientUnusable, RedisUnavailable
 from contract.settings import Settings
 from contract.store import connection as contract_store
+from contract.store import operation, outcomes, submissions
 from contract.store.connection import JobStore, connect
-from contract.store.records import Exchange, Records
+from contract.store.operation import Operation
+from contract.store.schema import Schema
 from producer.client import publishing
 from producer.client.blocking import RerankClient
 from producer.client.single_flight import SingleFlight
@@ -61,8 +63,8 @@ def test_two_hundred_threads_make_a_call_and_later_clients_still_work(
     client: redis.Redis,
     left_open: LeftOpen,
 ) -> None:
-    store.do(store.records.accept(job("ended")))
-    store.do(store.records.finish(result_of("ended")))
+    store.execute(submissions.accept(store.schema, job("ended")))
+    store.execute(outcomes.finish(store.schema, result_of("ended")))
     with RerankClient(settings) as shared:
         assert len(at_once(lambda: call(shared))) == CALLERS
         assert shared.submit(QUERY, DOCUMENTS, job_id="same-client")
@@ -82,10 +84,10 @@ def test_two_hundred_threads_rerank_while_others_ask_for_the_workers(
     def score() -> None:
         """Do a worker's part of the jobs."""
         while not stop.is_set():
-            queued: Any = store.client.zrange(store.records.keys.queued, 0, -1)
+            queued: Any = store.client.zrange(store.schema.keys.queued, 0, -1)
             for job_id in queued:
-                store.do(begin(store.records, job_id.decode()))
-                store.do(store.records.finish(result_of(job_id.decode())))
+                store.execute(begin(store.schema, job_id.decode()))
+                store.execute(outcomes.finish(store.schema, result_of(job_id.decode())))
 
     worker = threading.Thread(target=score)
     worker.start()
@@ -121,15 +123,15 @@ def test_a_wait_for_a_connection_ends_with_an_error_that_names_it(
 ) -> None:
     monkeypatch.setattr(contract_store, "POOL_WAIT_S", 0.1)
     client = connect(settings)
-    records_store = JobStore(client, Records(settings))
+    records_store = JobStore(client, Schema(settings))
     taken = [client.connection_pool.get_connection() for _ in range(contract_store.MAX_CONNECTIONS)]
 
     with pytest.raises(RedisUnavailable, match=r"no connection .* within 0.1 s: all 32 "):
-        records_store.do(records_store.records.ping())
+        records_store.execute(operation.ping())
 
     for each in taken:
         client.connection_pool.release(each)
-    records_store.do(records_store.records.ping())
+    records_store.execute(operation.ping())
     client.close()
 
 
@@ -167,8 +169,8 @@ def test_an_interrupted_call_leaves_no_reply_behind_for_the_next(store: JobStore
         while not stop.wait(random.uniform(0.0002, 0.003)):
             signal.pthread_kill(main, signal.SIGUSR1)
 
-    def echo(text: str) -> Exchange[str]:
-        return Exchange(lambda pipe: pipe.echo(text), lambda replies: replies[0].decode())
+    def echo(text: str) -> Operation[str]:
+        return Operation(lambda pipe: pipe.echo(text), lambda replies: replies[0].decode())
 
     before = signal.signal(signal.SIGUSR1, interrupt)
     sender = threading.Thread(target=send_signals)
@@ -179,7 +181,7 @@ def test_an_interrupted_call_leaves_no_reply_behind_for_the_next(store: JobStore
             number += 1
             try:
                 armed.set()
-                assert store.do(echo(f"call {number}")) == f"call {number}"
+                assert store.execute(echo(f"call {number}")) == f"call {number}"
             except Interruption:
                 interruptions += 1
             armed.clear()
@@ -189,7 +191,7 @@ def test_an_interrupted_call_leaves_no_reply_behind_for_the_next(store: JobStore
         sender.join(30)
         signal.signal(signal.SIGUSR1, before)
 
-    assert store.do(echo("afterwards")) == "afterwards"
+    assert store.execute(echo("afterwards")) == "afterwards"
 
 
 def test_closing_ends_the_waits_of_other_threads_with_an_error(

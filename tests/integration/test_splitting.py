@@ -251,7 +251,7 @@ def test_a_part_whose_result_has_expired_is_the_end_of_the_whole(
 ) -> None:
     with Worker(narrow, scored) as worker:
         reranker.rerank("q", DOCUMENTS, job_id="mine", timeout=30)
-        store.client.delete(store.records.keys.outcome("mine.8-14"))
+        store.client.delete(store.schema.keys.outcome("mine.8-14"))
         assert not reranker.status("mine").outcome_kept
         with pytest.raises(ResultExpired):
             reranker.result("mine", 30)

@@ -21,9 +21,9 @@ import redis
 from contract import jobs, names
 from contract.jobs import JobState
 from contract.settings import Settings
-from contract.store import attempts, dead_letters, overview
+from contract.store import attempts, dead_letters, outcomes, overview, submissions
 from contract.store.connection import JobStore
-from contract.store.records import Records
+from contract.store.schema import Schema
 from producer.client.publishing import Publisher
 from tests.integration.redis_state import keys_of, messages
 from tests.integration.sample_records import failure_of, job, result_of
@@ -33,8 +33,9 @@ from tests.processes import environment
 DRIVER = """
 import json, sys
 from contract.errors import RedisUnavailable
-from contract.store.records import Records
+
 from contract.store.connection import JobStore
+from contract.store.schema import Schema
 from worker.runtime.connection import MAIN_TIMEOUT_S, store
 from worker.jobs.sweeper import send_again, settings, sweep
 
@@ -43,11 +44,11 @@ def refuse(job):
 
 for line in sys.stdin:
     namespace, send = json.loads(line)
-    records = Records(settings.model_copy(update={"namespace": namespace}))
+    schema = Schema(settings.model_copy(update={"namespace": namespace}))
     handed = []
     ways = {"list": handed.append, "send": send_again, "refuse": refuse}
     try:
-        found = sweep(JobStore(store(MAIN_TIMEOUT_S).client, records), ways[send])
+        found = sweep(JobStore(store(MAIN_TIMEOUT_S).client, schema), ways[send])
     except RedisUnavailable as error:
         found = str(error)
     print(json.dumps([found, [vars(each) for each in handed]]), flush=True)
@@ -96,37 +97,37 @@ class Service:
     """Producers, workers and a sweeper of one namespace."""
 
     def __init__(self, store: JobStore, driver: Driver) -> None:
-        self.store, self.records = store, store.records
+        self.store, self.schema = store, store.schema
         self.client = store.client
-        self.keys = self.records.keys
+        self.keys = self.schema.keys
         self._driver = driver
-        self._publisher = Publisher(self.records.settings)
+        self._publisher = Publisher(self.schema.settings)
 
     def accept(self, job_id: str, priority: int = names.PRIORITY_BULK) -> jobs.Job:
         made = job(job_id, requests=2, documents=3)
-        self.store.do(self.records.accept(made, priority))
+        self.store.execute(submissions.accept(self.schema, made, priority))
         return made
 
     def submit(self, job_id: str, priority: int = names.PRIORITY_BULK) -> None:
         """Put a job on record and its message on the queue, as producers do."""
         self._publisher.send(self.accept(job_id, priority), priority)
-        self.store.do(self.records.mark_sent(job_id))
+        self.store.execute(submissions.mark_sent(self.schema, job_id))
 
     def submit_many(self, number: int) -> list[str]:
         """Submit so many bulk jobs, in a few round trips; gives their ids."""
         self.submit("pattern")
         message = self.take()
-        self.store.do(self.records.finish(result_of("pattern")))
+        self.store.execute(outcomes.finish(self.schema, result_of("pattern")))
         ids = [f"many-{place:06}" for place in range(number)]
         for start in range(0, number, 500):
             with self.client.pipeline(transaction=False) as pipe:
                 for job_id in ids[start : start + 500]:
-                    self.records.accept(job(job_id)).send(pipe)
+                    submissions.accept(self.schema, job(job_id)).send(pipe)
                     pipe.lpush(
                         self.keys.queue_list(6),
                         message.replace(b'"pattern"', f'"{job_id}"'.encode()),
                     )
-                    self.records.mark_sent(job_id).send(pipe)
+                    submissions.mark_sent(self.schema, job_id).send(pipe)
                 pipe.execute()
         return ids
 
@@ -158,12 +159,12 @@ class Service:
         return self.sweep_in_turn(send)
 
     def sweep_in_turn(self, send: str = "list") -> Any:
-        return self._driver.ask(self.records.settings.namespace, send)[0]
+        return self._driver.ask(self.schema.settings.namespace, send)[0]
 
     def handed(self) -> list[dict[str, Any]]:
         """What is told of the jobs that were sent again."""
         self.client.delete(self.keys.sweeper)
-        told: list[dict[str, Any]] = self._driver.ask(self.records.settings.namespace, "list")[1]
+        told: list[dict[str, Any]] = self._driver.ask(self.schema.settings.namespace, "list")[1]
         return told
 
     def close(self) -> None:
@@ -238,7 +239,7 @@ def test_a_running_job_whose_lease_has_gone_is_sent(service: Service) -> None:
     """Its worker was killed as a whole."""
     service.submit("j")
     service.hold()
-    service.store.do(begin(service.records, "j"))
+    service.store.execute(begin(service.schema, "j"))
     service.client.delete(service.keys.lease("j"))
     service.age("j")
 
@@ -248,8 +249,8 @@ def test_a_running_job_whose_lease_has_gone_is_sent(service: Service) -> None:
 def test_a_job_that_was_given_up_and_whose_next_message_was_lost_is_sent(service: Service) -> None:
     service.submit("j")
     service.take()
-    service.store.do(begin(service.records, "j", "token"))
-    service.store.do(attempts.release(service.records, "j", "token", downgrade="out_of_memory"))
+    service.store.execute(begin(service.schema, "j", "token"))
+    service.store.execute(attempts.release(service.schema, "j", "token", downgrade="out_of_memory"))
     assert service.sweep() == []
     service.age("j")
 
@@ -259,9 +260,9 @@ def test_a_job_that_was_given_up_and_whose_next_message_was_lost_is_sent(service
 def test_a_revived_job_that_was_not_sent_is_sent(service: Service) -> None:
     service.submit("j")
     service.take()
-    service.store.do(service.records.finish(failure_of("j"), dead_letter=True))
-    made = service.store.do(dead_letters.payload(service.records, "j"))
-    service.store.do(dead_letters.revive(service.records, made))
+    service.store.execute(outcomes.finish(service.schema, failure_of("j"), dead_letter=True))
+    made = service.store.execute(dead_letters.load_job(service.schema, "j"))
+    service.store.execute(dead_letters.requeue(service.schema, made))
     assert service.sweep() == []
     service.age("j")
 
@@ -328,7 +329,7 @@ def test_copies_of_a_job_that_was_sent_again_do_not_make_others_seem_lost(servic
     # Given a queue whose next message is the first one of a job that was sent again just now
     ids = service.submit_many(60)
     service.age(*ids)
-    service.store.do(service.records.mark_sent(ids[0]))
+    service.store.execute(submissions.mark_sent(service.schema, ids[0]))
 
     assert service.sweep() == []
 
@@ -406,7 +407,7 @@ def test_a_running_job_is_left_alone_as_long_as_its_lease_is_renewed(service: Se
     """Its message may be lost: the attempt does not need it."""
     service.submit("j")
     service.take()
-    service.store.do(begin(service.records, "j"))
+    service.store.execute(begin(service.schema, "j"))
     service.age("j")
 
     assert service.sweep() == []
@@ -419,7 +420,7 @@ def test_an_ended_job_is_left_alone(
 ) -> None:
     service.submit("j")
     service.take()
-    service.store.do(service.records.finish(outcome, dead_letter=dead_letter))
+    service.store.execute(outcomes.finish(service.schema, outcome, dead_letter=dead_letter))
     service.age("j")
 
     assert service.sweep() == []
@@ -436,7 +437,7 @@ def taken(service: Service) -> None:
 
 def without_lease(service: Service) -> None:
     taken(service)
-    service.store.do(begin(service.records, "j"))
+    service.store.execute(begin(service.schema, "j"))
     service.client.delete(service.keys.lease("j"))
 
 
@@ -507,12 +508,12 @@ def test_the_id_of_a_job_whose_records_have_expired_is_struck_off(service: Servi
     service.submit("queued")
     service.submit("running")
     service.submit("kept")
-    service.store.do(begin(service.records, "running"))
+    service.store.execute(begin(service.schema, "running"))
     service.client.delete(service.keys.job("queued"), service.keys.job("running"))
     # When the sweeper comes
     assert service.sweep() == []
     # Then they neither wait nor run
-    status = service.store.do(overview.status(service.records, []))
+    status = service.store.execute(overview.status(service.schema, []))
     assert (status.jobs[JobState.QUEUED], status.jobs[JobState.RUNNING]) == (1, 0)
 
 
@@ -574,7 +575,9 @@ def test_what_is_no_message_in_a_workers_hands_does_no_harm(service: Service, ra
 
 def test_an_unused_service_has_nothing_to_sweep(service: Service) -> None:
     assert service.sweep() == []
-    assert service.store.do(overview.status(service.records, [])).jobs == dict.fromkeys(JobState, 0)
+    assert service.store.execute(overview.status(service.schema, [])).jobs == dict.fromkeys(
+        JobState, 0
+    )
 
 
 # The message
@@ -585,7 +588,7 @@ def test_the_message_is_the_producers(
 ) -> None:
     """In the sweeper's own namespace, which is where it sends to."""
     settings: Settings = Settings.load(redis_url=redis_url, namespace=driver.namespace)
-    service = Service(JobStore(client, Records(settings)), driver)
+    service = Service(JobStore(client, Schema(settings)), driver)
     try:
         # Given a job of each priority, whose messages were taken and lost
         for priority, step in PRIORITIES:

@@ -23,9 +23,10 @@ from contract import jobs
 from contract.errors import JobNotFound, RerankError
 from contract.jobs import JobState
 from contract.settings import KNOWN_MODELS, Settings
-from contract.store import attempts, dead_letters, overview
+from contract.store import attempts, dead_letters, outcomes, overview, statuses, submissions
+from contract.store.compression import compress
 from contract.store.connection import JobStore
-from contract.store.records import Records, compress
+from contract.store.schema import Schema
 from tests.integration.redis_state import keys_of
 from tests.integration.sample_records import failure_of, job, request, result_of
 from tests.integration.stand_ins import begin
@@ -109,8 +110,8 @@ class Run:
     ended: dict[str, dict[str, Any]]
     logits: list[float]
 
-    def outcome(self, job_id: str) -> jobs.Ended:
-        return self.store.do(self.store.records.outcomes([job_id]))[job_id]
+    def outcome(self, job_id: str) -> jobs.OutcomeOrError:
+        return self.store.execute(outcomes.fetch(self.store.schema, [job_id]))[job_id]
 
     def result(self, job_id: str) -> jobs.JobResult:
         outcome = self.outcome(job_id)
@@ -125,14 +126,16 @@ class Run:
 
 def prepare(store: JobStore) -> list[str]:
     """Put jobs of all kinds on record; gives their ids."""
-    records = store.records
+    schema = store.schema
     client = store.client
 
     def accept(made: jobs.Job, *, starts: int = 0, downgrade: str = "", died: bool = False) -> None:
-        store.do(records.accept(made))
+        store.execute(submissions.accept(schema, made))
         for _ in range(starts):
-            store.do(begin(records, made.id, "before"))
-            store.do(attempts.release(records, made.id, "before", downgrade=downgrade, died=died))
+            store.execute(begin(schema, made.id, "before"))
+            store.execute(
+                attempts.release(schema, made.id, "before", downgrade=downgrade, died=died)
+            )
 
     accept(GOOD)
     accept(job("default-model"))
@@ -150,7 +153,7 @@ def prepare(store: JobStore) -> list[str]:
     accept(job("smaller-anyway", model=SMALLER), starts=1, downgrade="out_of_memory")
 
     accept(job("payload-gone"))
-    client.delete(records.keys.payload("payload-gone"))
+    client.delete(schema.keys.payload("payload-gone"))
     for name, payload in {
         "garbage": b"no zlib at all",
         "cut-short": compress(job("cut-short").model_dump_json().encode())[:-4],
@@ -159,12 +162,12 @@ def prepare(store: JobStore) -> list[str]:
         "wrong-schema": compress(b'{"id": "wrong-schema", "requests": [], "surprise": 1}'),
     }.items():
         accept(job(name))
-        client.set(records.keys.payload(name), payload, ex=600)
+        client.set(schema.keys.payload(name), payload, ex=600)
 
     for name, key in {
-        "payload-of-another-type": records.keys.payload,
-        "lease-of-another-type": records.keys.lease,
-        "record-of-another-type": records.keys.job,
+        "payload-of-another-type": schema.keys.payload,
+        "lease-of-another-type": schema.keys.lease,
+        "record-of-another-type": schema.keys.job,
     }.items():
         accept(job(name, model="bundled"))
         client.delete(key(name))
@@ -185,7 +188,7 @@ def prepare(store: JobStore) -> list[str]:
 
     for outcome in (result_of("done"), failure_of("failed"), failure_of("cancelled", "cancelled")):
         accept(job(outcome.job_id))
-        store.do(records.finish(outcome))
+        store.execute(outcomes.finish(schema, outcome))
     return [
         *("good", "default-model", "second-attempt", "last-attempt"),
         *("one-too-many", "kills-workers"),
@@ -235,7 +238,7 @@ def run(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ru
         redis_url=redis_url, namespace=f"test-{uuid.uuid4().hex[:8]}"
     )
     with redis.Redis.from_url(redis_url) as client:
-        store = JobStore(client, Records(settings))
+        store = JobStore(client, Schema(settings))
         ids = prepare(store)
         pairs = [(each.query, one.text) for each in GOOD.requests for one in each.candidates]
         process = drive(ids, pairs, settings, tmp_path_factory.mktemp("empty-cache"), **MODELS)
@@ -329,7 +332,7 @@ def test_the_task_gives_a_summary_with_the_most_telling_first(run: Run) -> None:
     ("job_id", "attempts"), [("good", 1), ("second-attempt", 2), ("last-attempt", 3)]
 )
 def test_attempts_are_counted_in_result_and_status(run: Run, job_id: str, attempts: int) -> None:
-    status = run.store.do(run.store.records.status(job_id))
+    status = run.store.execute(statuses.fetch(run.store.schema, job_id))
 
     assert run.result(job_id).provenance.attempts == attempts
     assert (status.state, status.attempts) == (JobState.DONE, attempts)
@@ -345,7 +348,7 @@ def test_a_job_that_was_started_too_often_is_given_up(run: Run, job_id: str, dea
     assert (f"{deaths} times its process was killed" in failure.message) == bool(deaths)
     # What is refused is no attempt.
     assert failure.attempts == 3
-    assert run.store.do(run.store.records.status(job_id)).attempts == 3
+    assert run.store.execute(statuses.fetch(run.store.schema, job_id)).attempts == 3
 
 
 @pytest.mark.parametrize(
@@ -434,7 +437,7 @@ def all_kinds(kind: type[RerankError]) -> set[type[RerankError]]:
 )
 def test_a_job_that_has_ended_is_skipped(run: Run, outcome: jobs.Outcome) -> None:
     """And Flower goes on to show how it ended."""
-    status = run.store.do(run.store.records.status(outcome.job_id))
+    status = run.store.execute(statuses.fetch(run.store.schema, outcome.job_id))
 
     assert run.ended[outcome.job_id]["state"] == "IGNORED"
     assert run.outcome(outcome.job_id) == outcome
@@ -468,24 +471,24 @@ DEAD = {"absent-model", "one-too-many", "kills-workers"}
 
 
 def test_no_job_is_left_without_an_end_and_no_payload_but_those_of_dead_letters(run: Run) -> None:
-    records = run.store.records
-    status = run.store.do(overview.status(records, []))
+    schema = run.store.schema
+    status = run.store.execute(overview.status(schema, []))
 
     keys = keys_of(run.store.client, run.settings)
 
     assert (status.jobs[JobState.QUEUED], status.jobs[JobState.RUNNING]) == (0, 0)
     assert sum(status.jobs.values()) == len(set(run.ended) - WITHOUT_RECORD)
     kept = DEAD | {"record-of-another-type"}
-    assert {key for key in keys if ":payload:" in key} == set(map(records.keys.payload, kept))
+    assert {key for key in keys if ":payload:" in key} == set(map(schema.keys.payload, kept))
     assert [key for key in keys if ":lease:" in key] == []
 
 
 def test_what_another_model_or_a_repaired_worker_may_do_is_a_dead_letter(run: Run) -> None:
-    records = run.store.records
+    schema = run.store.schema
 
-    page = run.store.do(dead_letters.page(records, dead_letters.Page(), 100))
+    page = run.store.execute(dead_letters.page(schema, dead_letters.Page(), 100))
     assert set(page.ids) == DEAD
-    for letter in run.store.do(dead_letters.letters(records, sorted(DEAD))):
+    for letter in run.store.execute(dead_letters.fetch(schema, sorted(DEAD))):
         failure = run.failure(letter.job_id)
         assert (letter.code, letter.message) == (failure.code, failure.message)
         assert letter.attempts == failure.attempts
@@ -509,14 +512,14 @@ def test_without_the_default_downgrade_model_a_worker_works_and_says_what_will_f
     store: JobStore, settings: Settings, tmp_path: Path
 ) -> None:
     # Given a job that ran out of memory, and a machine that has one model
-    records = store.records
-    store.do(records.accept(job("j")))
-    store.do(begin(records, "j", "before"))
-    store.do(attempts.release(records, "j", "before", downgrade="out_of_memory"))
+    schema = store.schema
+    store.execute(submissions.accept(schema, job("j")))
+    store.execute(begin(schema, "j", "before"))
+    store.execute(attempts.release(schema, "j", "before", downgrade="out_of_memory"))
     # When it is scored again
     process = drive(["j"], [("query", "text")], settings, tmp_path, CROSS_ENCODER_MODEL=SMALLER)
     # Then that model scores it, and the log says that there is no other
-    result = store.do(records.outcomes(["j"]))["j"]
+    result = store.execute(outcomes.fetch(schema, ["j"]))["j"]
     assert isinstance(result, jobs.JobResult), result
     provenance = result.provenance
     assert (provenance.model, provenance.downgraded, provenance.reason) == (SMALLER, False, None)

@@ -136,10 +136,10 @@ class Operator(threading.Thread):
             if command == "drop":
                 self.dropped.add(letter["job_id"])
             else:
-                self.counted[metrics.JOBS_ACCEPTED.of()] += 1
-                self.counted[metrics.JOBS_ENDED.of(jobs.JobState.FAILED)] += 1
-                self.counted[metrics.FAILURES.of(letter["code"])] += 1
-                self.counted[metrics.ATTEMPTS.of()] += letter["attempts"]
+                self.counted[metrics.JOBS_ACCEPTED.field()] += 1
+                self.counted[metrics.JOBS_ENDED.field(jobs.JobState.FAILED)] += 1
+                self.counted[metrics.FAILURES.field(letter["code"])] += 1
+                self.counted[metrics.ATTEMPTS.field()] += letter["attempts"]
 
     def _is_still_there(self, letter: dict[str, object]) -> bool:
         deadline = time.monotonic() + 120

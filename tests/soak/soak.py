@@ -209,7 +209,7 @@ class Soak:
             for job in self._jobs:
                 ended = callers.forgotten.get(job.id) or watch.any_of([job.id], 0).get(job.id)
                 if isinstance(ended, jobs.Outcome):
-                    amounts.update(metrics.of_outcome(ended))
+                    amounts.update(metrics.outcome_counts(ended))
                     made = ended.provenance if isinstance(ended, jobs.JobResult) else ended
                     books.executions[made.attempts] += 1
                 if isinstance(ended, jobs.JobResult):
@@ -235,8 +235,8 @@ class Soak:
     def _compare(self, status: jobs.QueueStatus, amounts: Counter[str]) -> None:
         """What the service has counted, with what there is."""
         books = self.books
-        amounts[metrics.JOBS_ACCEPTED.of()] += len(self._jobs)
-        amounts[metrics.ATTEMPTS.of()] += sum(books.executions.elements())
+        amounts[metrics.JOBS_ACCEPTED.field()] += len(self._jobs)
+        amounts[metrics.ATTEMPTS.field()] += sum(books.executions.elements())
         for what, amount in amounts.items():
             name, _, label = what.partition(" ")
             if (told := status.counters[name].get(label, 0)) != amount:

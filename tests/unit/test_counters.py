@@ -33,7 +33,7 @@ def told() -> Iterator[None]:
 
 
 def taken(counter: Counter) -> float:
-    return counts.take().get(counter.of(MODEL), 0)
+    return counts.take().get(counter.field(MODEL), 0)
 
 
 def test_what_was_taken_is_not_taken_again() -> None:
@@ -48,29 +48,29 @@ def test_loading_is_counted_and_warming_up_is_no_scoring() -> None:
     Scorer(MODEL, threads=1, max_batch_tokens=256)
 
     counted = counts.take()
-    assert set(counted) == {metrics.LOADS.of(MODEL), metrics.LOADING_S.of(MODEL)}
-    assert counted[metrics.LOADS.of(MODEL)] == 1
-    assert counted[metrics.LOADING_S.of(MODEL)] > 0
+    assert set(counted) == {metrics.LOADS.field(MODEL), metrics.LOADING_S.field(MODEL)}
+    assert counted[metrics.LOADS.field(MODEL)] == 1
+    assert counted[metrics.LOADING_S.field(MODEL)] > 0
 
 
 def test_batches_and_their_padding_are_counted(scorer: Scorer) -> None:
     tokens = scorer.score_counted(PAIRS).tokens
 
     counted = counts.take()
-    batches, padding = counted[metrics.BATCHES.of(MODEL)], counted[metrics.PADDING.of(MODEL)]
+    batches, padding = counted[metrics.BATCHES.field(MODEL)], counted[metrics.PADDING.field(MODEL)]
     # Rows of a batch are filled up to sixteen, and a batch holds at most 256 tokens
     assert tokens / 256 <= batches
     assert 0 <= padding <= 15 * batches
     assert (tokens + padding) % 16 == 0
-    assert counted[metrics.SCORING_S.of(MODEL)] > 0
-    assert counted[metrics.SHORTAGES.of(MODEL)] == 0
+    assert counted[metrics.SCORING_S.field(MODEL)] > 0
+    assert counted[metrics.SHORTAGES.field(MODEL)] == 0
 
 
 def test_padding_of_predict_is_up_to_the_longest_of_a_batch() -> None:
     work = counts.Work(batch_tokens=[20, 30])
     work.count("m", tokens=41, seconds=0.1)
 
-    assert counts.take()[metrics.PADDING.of("m")] == 9
+    assert counts.take()[metrics.PADDING.field("m")] == 9
 
 
 def test_lack_of_memory_is_counted_also_if_nothing_comes_of_it(scorer: Scorer) -> None:
@@ -81,10 +81,10 @@ def test_lack_of_memory_is_counted_also_if_nothing_comes_of_it(scorer: Scorer) -
     work = counts.Work(batch_tokens=[64], shortages=3, halvings=2)
     work.count(MODEL, tokens=0, seconds=0.5)
     counted = counts.take()
-    assert counted[metrics.SHORTAGES.of(MODEL)] == 3
-    assert counted[metrics.HALVINGS.of(MODEL)] == 2
-    assert counted[metrics.SCORING_S.of(MODEL)] == 0.5
-    assert counted[metrics.BATCHES.of(MODEL)] == counted[metrics.PADDING.of(MODEL)] == 0
+    assert counted[metrics.SHORTAGES.field(MODEL)] == 3
+    assert counted[metrics.HALVINGS.field(MODEL)] == 2
+    assert counted[metrics.SCORING_S.field(MODEL)] == 0.5
+    assert counted[metrics.BATCHES.field(MODEL)] == counted[metrics.PADDING.field(MODEL)] == 0
 
 
 def test_each_time_that_batches_are_halved_is_counted() -> None:

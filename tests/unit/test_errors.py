@@ -9,7 +9,7 @@ import re
 import pytest
 
 from contract import errors
-from contract.jobs import CANCELLED, Failure
+from contract.jobs import CANCELLED, Failure, SplitJob
 
 KINDS = [
     each
@@ -21,8 +21,13 @@ FAILURE = Failure(
 )
 
 
+SPLIT = SplitJob(job_id="j1", bounds=(0, 2, 4), top_k=None)
+
+
 def make(kind: type[errors.RerankError], message: str) -> errors.RerankError:
-    return errors.JobFailed(FAILURE) if issubclass(kind, errors.JobFailed) else kind(message)
+    if issubclass(kind, errors.JobFailed):
+        return kind(FAILURE)
+    return kind(SPLIT) if issubclass(kind, errors.JobSplit) else kind(message)
 
 
 def drawn() -> list[tuple[str, str | None, str]]:
@@ -89,7 +94,7 @@ def test_a_failure_record_holds_code_message_and_whether_to_try_again(
     kind: type[errors.RerankError],
 ) -> None:
     error = make(kind, "what")
-    failure = Failure.of("j9", error, attempts=2)
+    failure = error.as_failure("j9", attempts=2)
     assert failure.model_dump() == {
         "job_id": "j9",
         "code": kind.code,

@@ -180,7 +180,7 @@ def test_result_of_gives_a_result_and_raises_everything_else() -> None:
 
 
 def test_the_record_of_a_failure_says_what_the_error_said() -> None:
-    made = jobs.Failure.of("j", BadScores("NaN"), attempts=2)
+    made = BadScores("NaN").as_failure("j", attempts=2)
     assert made == FAILURE
 
 

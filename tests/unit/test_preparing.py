@@ -12,7 +12,8 @@ import pytest
 from contract import jobs
 from contract.errors import InvalidInput, LimitExceeded, ModelNotAllowed
 from contract.settings import Settings
-from contract.store.records import Records
+from contract.store import submissions
+from contract.store.schema import Schema
 from producer.client import preparing
 
 
@@ -136,7 +137,7 @@ def test_jobs_made_of_many_small_requests_are_never_too_many_bytes(letter: str) 
         sizes = [len(each.model_dump_json().encode()) for each in made]
         assert len(sizes) < 90
         assert max(sizes) <= settings.max_bytes_per_job
-        assert all(Records(settings).accept(each) for each in made)
+        assert all(submissions.accept(Schema(settings), each) for each in made)
 
 
 def test_a_request_of_many_that_is_too_many_bytes_is_found_before_anything_is_sent() -> None:

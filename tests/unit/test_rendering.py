@@ -78,7 +78,7 @@ def test_messages_that_no_running_job_accounts_for_are_explained() -> None:
 
 
 def test_rates_are_those_since_the_look_before() -> None:
-    pairs, done = metrics.PAIRS.of("a/model"), metrics.JOBS_ENDED.of("done")
+    pairs, done = metrics.PAIRS.field("a/model"), metrics.JOBS_ENDED.field("done")
     before = look(10.0, {pairs: 100, done: 1})
     now = look(12.0, {pairs: 500, done: 4})
 
@@ -89,19 +89,19 @@ def test_rates_are_those_since_the_look_before() -> None:
 
 
 def test_without_a_look_before_the_rate_is_that_of_a_child_while_it_scores() -> None:
-    counted = {metrics.PAIRS.of("a/model"): 500, metrics.SCORING_S.of("a/model"): 2.5}
+    counted = {metrics.PAIRS.field("a/model"): 500, metrics.SCORING_S.field("a/model"): 2.5}
 
     assert shown(look(counted=counted))["pairs/s"] == "200"
 
 
 def test_counters_that_were_lost_give_no_rate_below_zero() -> None:
-    pairs = metrics.PAIRS.of("a/model")
+    pairs = metrics.PAIRS.field("a/model")
 
     assert shown(look(2.0, {pairs: 1}), look(1.0, {pairs: 900}))["pairs/s"] == "0"
 
 
 def test_each_model_has_a_column_with_its_short_name() -> None:
-    counted = {metrics.PAIRS.of("a/model"): 5, metrics.PAIRS.of("other"): 7}
+    counted = {metrics.PAIRS.field("a/model"): 5, metrics.PAIRS.field("other"): 7}
 
     lines = shown(look(counted=counted))
 
@@ -113,9 +113,9 @@ def test_each_model_has_a_column_with_its_short_name() -> None:
 def test_padding_is_a_share_of_all_that_was_computed() -> None:
     model = "m"
     counted = {
-        metrics.PAIRS.of(model): 1,
-        metrics.TOKENS.of(model): 75,
-        metrics.PADDING.of(model): 25,
+        metrics.PAIRS.field(model): 1,
+        metrics.TOKENS.field(model): 75,
+        metrics.PADDING.field(model): 25,
     }
 
     assert shown(look(counted=counted))["padding"] == "25.0 %"
@@ -123,9 +123,9 @@ def test_padding_is_a_share_of_all_that_was_computed() -> None:
 
 def test_failures_and_downgrades_are_shown_by_reason() -> None:
     counted = {
-        metrics.FAILURES.of("out_of_memory"): 2,
-        metrics.FAILURES.of("bad_scores"): 1,
-        metrics.DOWNGRADES.of("time_limit"): 3,
+        metrics.FAILURES.field("out_of_memory"): 2,
+        metrics.FAILURES.field("bad_scores"): 1,
+        metrics.DOWNGRADES.field("time_limit"): 3,
     }
 
     lines = shown(look(counted=counted))

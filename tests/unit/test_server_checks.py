@@ -16,7 +16,7 @@ UNFIT = {
 
 @pytest.mark.parametrize(("info", "says"), UNFIT.values(), ids=UNFIT.keys())
 def test_a_server_that_is_unfit_is_named(info: dict[str, object], says: str) -> None:
-    (warning,) = server_checks.of_server(info)
+    (warning,) = server_checks.check_server(info)
     assert says in warning
 
 
@@ -24,4 +24,4 @@ def test_a_server_that_is_unfit_is_named(info: dict[str, object], says: str) -> 
     "info", [{}, {"redis_version": "7.2.4", "role": "master"}, {"redis_version": "unstable"}]
 )
 def test_a_server_that_is_fit_needs_no_warning(info: dict[str, object]) -> None:
-    assert list(server_checks.of_server(info)) == []
+    assert list(server_checks.check_server(info)) == []

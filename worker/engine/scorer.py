@@ -88,7 +88,7 @@ class Scorer:
                 raise OutOfMemory(failed(model, error)) from error
             raise ModelUnavailable(loading.unusable(model, error)) from error
         seconds = time.perf_counter() - began
-        counts.add({metrics.LOADS.of(model): 1, metrics.LOADING_S.of(model): seconds})
+        counts.add({metrics.LOADS.field(model): 1, metrics.LOADING_S.field(model): seconds})
         logger.info("Warmed up %s in %.3fs", model, seconds)
 
     @property

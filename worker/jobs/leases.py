@@ -19,9 +19,9 @@ from typing import Any
 
 from contract.errors import RerankError, TimeLimitExceeded
 from contract.store import attempts
-from contract.store.records import Exchange
+from contract.store.operation import Operation
 from worker.runtime.app import settings
-from worker.runtime.connection import MAIN_TIMEOUT_S, records, store
+from worker.runtime.connection import MAIN_TIMEOUT_S, schema, store
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ class LeaseRenewer(threading.Thread):
 
     def _renew(self, leases: list[Lease]) -> None:
         try:
-            still = store(MAIN_TIMEOUT_S).do(_renewals(leases))
+            still = store(MAIN_TIMEOUT_S).execute(_renewals(leases))
             for lease, counts in zip(leases, still, strict=True):
                 lease.lost = not counts
         # Memory that runs out may do so here; with this thread, all leases to come would end.
@@ -161,11 +161,9 @@ class LeaseRenewer(threading.Thread):
                 os._exit(EXIT_STUCK)
 
 
-def _renewals(leases: Sequence[Lease]) -> Exchange[list[bool]]:
-    """Renew all leases in one exchange; a slow one must not keep the others from it."""
-    each = [
-        attempts.renew(records, lease.job_id, lease.token, settings.lease_s) for lease in leases
-    ]
+def _renewals(leases: Sequence[Lease]) -> Operation[list[bool]]:
+    """Renew all leases in one operation; a slow one must not keep the others from it."""
+    each = [attempts.renew(schema, lease.job_id, lease.token, settings.lease_s) for lease in leases]
 
     def send(pipe: Any) -> None:
         for renewal in each:
@@ -174,7 +172,7 @@ def _renewals(leases: Sequence[Lease]) -> Exchange[list[bool]]:
     def read(replies: list[Any]) -> list[bool]:
         return [renewal.read([reply]) for renewal, reply in zip(each, replies, strict=True)]
 
-    return Exchange(send, read)
+    return Operation(send, read)
 
 
 @cache

@@ -19,7 +19,8 @@ from contract import names
 from contract.jobs import JobState
 from contract.store import scripts
 from contract.store.connection import JobStore
-from contract.store.records import Exchange, Records
+from contract.store.operation import Operation
+from contract.store.schema import Schema
 from worker.runtime.app import settings
 
 logger = logging.getLogger(__name__)
@@ -76,15 +77,15 @@ class LostJobs:
 
 def find(store: JobStore) -> LostJobs:
     """Look for lost jobs. Raises `RedisUnavailable`."""
-    records = store.records
-    now, positions, queue = store.do(_read_queue(records))
+    schema = store.schema
+    now, positions, queue = store.execute(_read_queue(schema))
     upcoming = {job_id for each in queue.values() for job_id in each.ids}
     known = {each.job_id: each for each in _snapshots(store, upcoming)}
     queue = {step: _with_send_time(step, each, known) for step, each in queue.items()}
-    listed = store.do(_jobs_to_check(records, positions, queue))
+    listed = store.execute(_jobs_to_check(schema, positions, queue))
     jobs = _snapshots(store, dict.fromkeys(job_id for ids in listed.values() for job_id, _ in ids))
     if gone := [each.job_id for each in jobs if each.state is None]:
-        store.do(_remove_expired(records, gone))
+        store.execute(_remove_expired(schema, gone))
     suspects = [each for each in jobs if _is_suspect(each, queue[each.step], now)]
     held = (
         _held_job_ids(store, now)
@@ -101,9 +102,9 @@ def find(store: JobStore) -> LostJobs:
     )
 
 
-def save_positions(records: Records, positions: dict[str, float]) -> Exchange[None]:
+def save_positions(schema: Schema, positions: dict[str, float]) -> Operation[None]:
     """Have the next sweep go on at these positions, and begin anew with the other kinds."""
-    key = records.keys.sweeper_places
+    key = schema.keys.sweeper_places
 
     def send(pipe: Any) -> None:
         pipe.delete(key)
@@ -111,7 +112,7 @@ def save_positions(records: Records, positions: dict[str, float]) -> Exchange[No
             pipe.hset(key, mapping={kind: repr(score) for kind, score in positions.items()})
             pipe.expire(key, POSITIONS_TTL_S)
 
-    return Exchange(send, lambda _: None)
+    return Operation(send, lambda _: None)
 
 
 def _is_suspect(job: JobSnapshot, upcoming: QueueHead, now: float) -> bool:
@@ -129,9 +130,9 @@ def _is_suspect(job: JobSnapshot, upcoming: QueueHead, now: float) -> bool:
     return upcoming.sent_at is not None and job.sent_at < upcoming.sent_at
 
 
-def _read_queue(records: Records) -> Exchange[tuple[float, dict[str, float], dict[int, QueueHead]]]:
+def _read_queue(schema: Schema) -> Operation[tuple[float, dict[str, float], dict[int, QueueHead]]]:
     """The server's time, the sweeper's positions, and the next messages, at one moment."""
-    keys = records.keys
+    keys = schema.keys
 
     def send(pipe: Any) -> None:
         pipe.time()
@@ -149,7 +150,7 @@ def _read_queue(records: Records) -> Exchange[tuple[float, dict[str, float], dic
         found = {kind.decode(): _number(score) or 0.0 for kind, score in positions.items()}
         return seconds + micros / 1e6, found, queue
 
-    return Exchange(send, read)
+    return Operation(send, read)
 
 
 def _with_send_time(step: int, upcoming: QueueHead, known: dict[str, JobSnapshot]) -> QueueHead:
@@ -164,10 +165,10 @@ def _with_send_time(step: int, upcoming: QueueHead, known: dict[str, JobSnapshot
 
 
 def _jobs_to_check(
-    records: Records, positions: dict[str, float], queue: dict[int, QueueHead]
-) -> Exchange[dict[str, list[tuple[str, float]]]]:
+    schema: Schema, positions: dict[str, float], queue: dict[int, QueueHead]
+) -> Operation[dict[str, list[tuple[str, float]]]]:
     """Ids and scores of the jobs of each kind to look at, from the place on where it was left."""
-    keys = records.keys
+    keys = schema.keys
     kinds: list[tuple[str, str, float, float]] = [("running", keys.running, 0.0, names.STEP_SPAN_S)]
     for step, upcoming in queue.items():
         first = float(step * names.STEP_SPAN_S)
@@ -191,15 +192,15 @@ def _jobs_to_check(
             for (kind, *_), found in zip(kinds, replies, strict=True)
         }
 
-    return Exchange(send, read)
+    return Operation(send, read)
 
 
 def _snapshots(store: JobStore, ids: Iterable[str]) -> list[JobSnapshot]:
-    records = store.records
+    schema = store.schema
     found: list[JobSnapshot] = []
     for piece in _pieces(ids):
-        keys = [key for each in piece for key in (records.keys.job(each), records.keys.lease(each))]
-        found += store.do(records.script(scripts.VITALS, keys, (), partial(_read, piece)))
+        keys = [key for each in piece for key in (schema.keys.job(each), schema.keys.lease(each))]
+        found += store.execute(scripts.call(scripts.JOB_STATES, keys, (), partial(_read, piece)))
     return found
 
 
@@ -247,7 +248,7 @@ def _held_job_ids(store: JobStore, now: float) -> set[str] | None:
 
     A worker that was killed seems to hold its messages until the visibility timeout.
     """
-    keys = store.records.keys
+    keys = store.schema.keys
     tags: dict[str, str] = {}
     for seen, (tag, raw) in enumerate(_scan(store)):
         if seen == MAX_HELD:
@@ -256,33 +257,33 @@ def _held_job_ids(store: JobStore, now: float) -> set[str] | None:
         tags[tag] = _id_in(raw, 0)
     held = set()
     for piece in _pieces(tags):
-        taken = store.do(_taken(keys, piece))
+        taken = store.execute(_taken(keys, piece))
         for tag, taken_at in zip(piece, taken, strict=True):
             if taken_at is not None and abs(now - taken_at) < settings.resend_after_s:
                 held.add(tags[tag])
     return held
 
 
-def _taken(keys: names.Keys, tags: Sequence[str]) -> Exchange[list[float | None]]:
+def _taken(keys: names.Keys, tags: Sequence[str]) -> Operation[list[float | None]]:
     """When workers have taken the messages of these delivery tags."""
 
     def send(pipe: Any) -> None:
         for tag in tags:
             pipe.zscore(keys.unacked_index, tag)
 
-    return Exchange(send, lambda replies: replies)
+    return Operation(send, lambda replies: replies)
 
 
 def _scan(store: JobStore) -> Iterator[tuple[str, bytes]]:
     """Delivery tags and messages that workers hold, piece by piece."""
     cursor = None
     while cursor != 0:
-        cursor, found = store.do(_page(store.records.keys, cursor or 0))
+        cursor, found = store.execute(_page(store.schema.keys, cursor or 0))
         yield from ((tag.decode(errors="replace"), raw) for tag, raw in found.items())
 
 
-def _page(keys: names.Keys, cursor: int) -> Exchange[tuple[int, dict[bytes, bytes]]]:
-    return Exchange(
+def _page(keys: names.Keys, cursor: int) -> Operation[tuple[int, dict[bytes, bytes]]]:
+    return Operation(
         lambda pipe: pipe.hscan(keys.unacked, cursor, count=PIECE),
         lambda replies: replies[0],
     )
@@ -299,7 +300,7 @@ def _id_in(raw: bytes, *place: int) -> str:
         return ""
 
 
-def _remove_expired(records: Records, ids: Sequence[str]) -> Exchange[None]:
+def _remove_expired(schema: Schema, ids: Sequence[str]) -> Operation[None]:
     """Jobs whose records have expired neither wait nor run."""
-    keys = (records.keys.queued, records.keys.running)
-    return Exchange(lambda pipe: [pipe.zrem(key, *ids) for key in keys], lambda _: None)
+    keys = (schema.keys.queued, schema.keys.running)
+    return Operation(lambda pipe: [pipe.zrem(key, *ids) for key in keys], lambda _: None)

@@ -8,12 +8,13 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from contract import errors, jobs, limits
+from contract.store import payloads
 from contract.store.attempts import Started
 from worker.engine import ranking
 from worker.jobs.leases import Lease
 from worker.runtime import pool
 from worker.runtime.app import settings
-from worker.runtime.connection import records
+from worker.runtime.connection import schema
 
 if TYPE_CHECKING:
     from worker.engine.scorer import Scorer, Scores
@@ -98,7 +99,7 @@ def plan(job: jobs.Job, started: Started) -> Plan:
 
 def job_of(job_id: str, started: Started) -> jobs.Job:
     """The job to be scored. Raises `PayloadMissing`, `PayloadInvalid` or `InvalidInput`."""
-    job = records.job(job_id, started.payload)
+    job = payloads.decode(schema.settings, job_id, started.payload)
     limits.check(job, settings)
     return job
 

@@ -22,15 +22,16 @@ from kombu.exceptions import OperationalError
 
 from contract import names
 from contract.errors import RedisUnavailable
-from contract.store import server_checks
+from contract.store import server_checks, submissions
 from contract.store.connection import JobStore
-from contract.store.records import Exchange, Records
+from contract.store.operation import Operation
+from contract.store.schema import Schema
 from worker.jobs import lost_jobs
 from worker.jobs.lost_jobs import JobSnapshot
 from worker.monitoring import job_log
 from worker.monitoring.job_log import Event
 from worker.runtime.app import app, settings
-from worker.runtime.connection import MAIN_TIMEOUT_S, records, store
+from worker.runtime.connection import MAIN_TIMEOUT_S, schema, store
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +44,8 @@ def sweep(store: JobStore, send: Callable[[JobSnapshot], object]) -> list[str]:
 
     What there is no time for is left to the next sweep. Raises `RedisUnavailable`.
     """
-    records = store.records
-    if not store.do(_acquire_lock(records)):
+    schema = store.schema
+    if not store.execute(_acquire_lock(schema)):
         return []
     found = lost_jobs.find(store)
     began = time.monotonic()
@@ -54,16 +55,16 @@ def sweep(store: JobStore, send: Callable[[JobSnapshot], object]) -> list[str]:
             logger.warning("%d lost jobs are left to the next sweep", len(found.jobs) - len(sent))
             return sent
         send(each)
-        store.do(records.mark_sent(each.job_id))
+        store.execute(submissions.mark_sent(schema, each.job_id))
         sent.append(each.job_id)
-    store.do(lost_jobs.save_positions(records, found.positions))
+    store.execute(lost_jobs.save_positions(schema, found.positions))
     return sent
 
 
-def _acquire_lock(records: Records) -> Exchange[bool]:
+def _acquire_lock(schema: Schema) -> Operation[bool]:
     hold_ms = round(900 * settings.sweep_every_s)
-    return Exchange(
-        lambda pipe: pipe.set(records.keys.sweeper, os.getpid(), nx=True, px=hold_ms),
+    return Operation(
+        lambda pipe: pipe.set(schema.keys.sweeper, os.getpid(), nx=True, px=hold_ms),
         lambda replies: bool(replies[0]),
     )
 
@@ -75,7 +76,7 @@ def send_again(job: JobSnapshot) -> None:
         args=(job.job_id,),
         kwargs={"requests": job.requests, "pairs": job.pairs},
         task_id=job.job_id,
-        queue=records.keys.queue,
+        queue=schema.keys.queue,
         priority=job.priority,
     )
     reason = "it had no message, or its worker died"
@@ -111,7 +112,7 @@ class Sweeper(bootsteps.StartStopStep):
 
     def _check_clock(self) -> None:
         """Warn when the clock of this machine has been moved, and not at every sweep after that."""
-        warnings = store(MAIN_TIMEOUT_S).do(server_checks.clock())
+        warnings = store(MAIN_TIMEOUT_S).execute(server_checks.check_clock())
         for warning in warnings if not self._clock_is_off else ():
             logger.warning("Warning: %s", warning)
         self._clock_is_off = bool(warnings)

@@ -1,6 +1,6 @@
 """The one task: score a job and put its outcome on record.
 
-A job ends here in exactly one way: `Records.finish` with a result, or with a failure that has a
+A job ends here in exactly one way: `outcomes.finish` with a result, or with a failure that has a
 code. What Celery stores beside it is a summary for Flower.
 """
 
@@ -15,7 +15,7 @@ from celery import Task
 from celery.exceptions import Ignore
 
 from contract import errors, jobs, names
-from contract.store import attempts
+from contract.store import attempts, outcomes, statuses
 from contract.store.attempts import Started, Verdict
 from worker.jobs import leases, scoring_plan
 from worker.jobs.leases import Lease
@@ -23,7 +23,7 @@ from worker.monitoring import job_log, task_events
 from worker.monitoring.job_log import Event, JobFields
 from worker.runtime import counters, envelope
 from worker.runtime.app import app, settings
-from worker.runtime.connection import best_effort, records, retry_until_available
+from worker.runtime.connection import best_effort, retry_until_available, schema
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def _attempt(task: Task, job_id: str) -> dict[str, Any]:
     token = leases.new_token(task.request.hostname)
     started = retry_until_available(
         attempts.start(
-            records,
+            schema,
             job_id,
             token,
             max_attempts=settings.max_attempts,
@@ -76,7 +76,7 @@ def _attempt(task: Task, job_id: str) -> dict[str, Any]:
     )
     match started.verdict:
         case Verdict.UNREADABLE:
-            key = records.keys.job(job_id)
+            key = schema.keys.job(job_id)
             logger.error("Job %s is given up: key %s holds no record of a job", job_id, key)
             raise Ignore
         case Verdict.UNKNOWN:
@@ -121,7 +121,7 @@ def _score(task: Task, job_id: str, started: Started, lease: Lease) -> dict[str,
         raise fail(task, job_id, ours, lease.token, fields) from (None if ours is error else error)
     made = result.provenance
     fields |= {"seconds": made.seconds, "truncated": made.truncated}
-    if retry_until_available(records.finish(result, lease.token, counts=counters.take())):
+    if retry_until_available(outcomes.finish(schema, result, lease.token, counts=counters.take())):
         instead = f"instead of {how.requested}" if made.downgraded else None
         job_log.log(Event.DONE, job_id, fields, code=made.reason, reason=instead)
     elif _say_ended(task, job_id, fields) is not jobs.JobState.DONE:
@@ -142,7 +142,7 @@ def _deferred(
 
 def _say_ended(task: Task, job_id: str, fields: JobFields) -> jobs.JobState | None:
     """Say of a job that it was ended while it was scored; gives how, if that is known."""
-    status = best_effort(records.status(job_id))
+    status = best_effort(statuses.fetch(schema, job_id))
     state = status.state if status else None
     if state is jobs.JobState.CANCELLED:
         job_log.log(Event.CANCELLED, job_id, fields)
@@ -183,7 +183,7 @@ def _downgraded(
 ) -> Exception:
     """Hand the job over to another attempt, with another model; gives what to raise."""
     over = attempts.release(
-        records, lease.job_id, lease.token, downgrade=error.code, counts=counters.take()
+        schema, lease.job_id, lease.token, downgrade=error.code, counts=counters.take()
     )
     retry_until_available(over)
     reason = f"goes to {model}: {error}"
@@ -214,8 +214,10 @@ def fail(
     task: Task, job_id: str, error: errors.RerankError, token: str, fields: JobFields
 ) -> errors.RerankError:
     """Put a failure on record; gives the error. Raises `Ignore` if the job has another end."""
-    failure = jobs.Failure.of(job_id, error, fields["attempts"])
-    over = records.finish(failure, token, dead_letter=error.dead_letter, counts=counters.take())
+    failure = error.as_failure(job_id, fields["attempts"])
+    over = outcomes.finish(
+        schema, failure, token, dead_letter=error.dead_letter, counts=counters.take()
+    )
     if retry_until_available(over):
         job_log.log(Event.FAILED, job_id, fields, code=error.code, reason=str(error))
     elif _say_ended(task, job_id, fields) is not jobs.JobState.FAILED:

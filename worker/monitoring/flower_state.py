@@ -17,6 +17,7 @@ from typing import Any
 from contract import names
 from contract.errors import JobNotFound, RedisUnavailable, RerankError
 from contract.jobs import JobState, JobStatus
+from contract.store import statuses
 from contract.store.connection import JobStore
 
 logger = logging.getLogger(__name__)
@@ -90,7 +91,7 @@ def _is_unfinished(task: Any) -> bool:
 def _correct(task: Any, store: JobStore) -> bool:
     """Tell the task how its job ended, if it has; return whether it has."""
     try:
-        status = store.do(store.records.status(task.uuid))
+        status = store.execute(statuses.fetch(store.schema, task.uuid))
     except JobNotFound:
         task.event(UNKNOWN, task.timestamp, fields={"result": "there is no record of it any more"})
         return True

@@ -18,14 +18,15 @@ from redis.retry import Retry
 from contract import environment, redis_tls
 from contract.errors import RedisRefused, RedisUnavailable, RerankError
 from contract.store.connection import JobStore
-from contract.store.records import Exchange, Records
+from contract.store.operation import Operation
+from contract.store.schema import Schema
 from worker.runtime.app import settings
 
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-records = Records(settings)
+schema = Schema(settings)
 
 #: Between two tries of what has to be done.
 PAUSE_S = 1.0
@@ -54,7 +55,7 @@ def _warn_of_unknown_variables(**_: Any) -> None:
     # Those of commands stand in the same file, as a rule.
     commands = tuple(f"{environment.PREFIX}{name}_" for name in environment.COMMANDS)
     ours = (name for name in os.environ if not name.startswith(commands))
-    for warning in environment.unknown(
+    for warning in environment.unknown_variables(
         ours, map(environment.variable, type(settings).model_fields)
     ):
         logger.warning("%s", warning)
@@ -73,11 +74,11 @@ def store(timeout_s: float) -> JobStore:
         retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
         client_name="rerankq-store",
     )
-    return JobStore(client, records)
+    return JobStore(client, schema)
 
 
-def retry_until_available(exchange: Exchange[T]) -> T:
-    """Make the exchange in a child, however long Redis is away.
+def retry_until_available(operation: Operation[T]) -> T:
+    """Run the operation in a child, however long Redis is away.
 
     Scores that cannot be put on record must not become a failure, nor may the time limit's signal
     keep them from it. Raises `RedisUnavailable` after RERANKQ_TIME_LIMIT_S, and `RedisRefused` at
@@ -87,7 +88,7 @@ def retry_until_available(exchange: Exchange[T]) -> T:
     while True:
         with suppress(SoftTimeLimitExceeded):
             try:
-                return store(CHILD_TIMEOUT_S).do(exchange)
+                return store(CHILD_TIMEOUT_S).execute(operation)
             except RedisRefused:
                 raise
             except RedisUnavailable as error:
@@ -100,10 +101,10 @@ def retry_until_available(exchange: Exchange[T]) -> T:
                 time.sleep(PAUSE_S)
 
 
-def best_effort(exchange: Exchange[T]) -> T | None:
-    """Make the exchange in the main process, or go on without; None then."""
+def best_effort(operation: Operation[T]) -> T | None:
+    """Run the operation in the main process, or go on without; None then."""
     try:
-        return store(MAIN_TIMEOUT_S).do(exchange)
+        return store(MAIN_TIMEOUT_S).execute(operation)
     except RerankError as error:
         logger.warning("Not put on record: %s", error)
         return None

@@ -43,10 +43,10 @@ class Work:
         """Add it to what is counted; `tokens` are those of the pairs, if they could be scored."""
         add(
             {
-                metrics.BATCHES.of(model): len(self.batch_tokens) if tokens else 0,
-                metrics.PADDING.of(model): sum(self.batch_tokens) - tokens if tokens else 0,
-                metrics.SHORTAGES.of(model): self.shortages,
-                metrics.HALVINGS.of(model): self.halvings,
-                metrics.SCORING_S.of(model): seconds,
+                metrics.BATCHES.field(model): len(self.batch_tokens) if tokens else 0,
+                metrics.PADDING.field(model): sum(self.batch_tokens) - tokens if tokens else 0,
+                metrics.SHORTAGES.field(model): self.shortages,
+                metrics.HALVINGS.field(model): self.halvings,
+                metrics.SCORING_S.field(model): seconds,
             }
         )

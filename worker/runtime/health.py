@@ -15,9 +15,10 @@ from celery.utils.nodenames import default_nodename, host_format
 from kombu.exceptions import OperationalError
 
 from contract.errors import NoWorker, RerankError
+from contract.store import operation
 from contract.store.connection import translate
 from worker.runtime.app import app, settings
-from worker.runtime.connection import records, store
+from worker.runtime.connection import store
 
 
 def _node_name(_: click.Context, __: click.Parameter, value: str | None) -> str:
@@ -66,7 +67,7 @@ def ask(worker: str, timeout_s: float) -> dict[str, Any]:
     Raises `NoWorker` or `RedisUnavailable`.
     """
     # Celery would try for ever to connect.
-    store(timeout_s).do(records.ping())
+    store(timeout_s).execute(operation.ping())
     try:
         replies = app.control.broadcast(
             "readiness", destination=[worker], reply=True, timeout=timeout_s, limit=1

@@ -24,7 +24,7 @@ from contract.store import overview
 from worker.engine import load_progress
 from worker.runtime import counters, exit_reason, pool_kinds, restart
 from worker.runtime.app import settings
-from worker.runtime.connection import best_effort, records
+from worker.runtime.connection import best_effort, schema
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def _load_models(**_: Any) -> None:
     else:
         load_progress.say("")
         exit_reason.loaded(place)
-        best_effort(overview.count(records, counters.take()))
+        best_effort(overview.count(schema, counters.take()))
 
 
 @inspect_command()

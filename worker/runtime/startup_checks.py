@@ -11,7 +11,7 @@ from celery.worker.control import Panel
 
 from contract.errors import RerankError
 from contract.store import server_checks
-from worker.runtime.connection import MAIN_TIMEOUT_S, records, store
+from worker.runtime.connection import MAIN_TIMEOUT_S, schema, store
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def _restart_as_started(**_: Any) -> None:
 @signals.celeryd_after_setup.connect
 def _warn_of_server(**_: Any) -> None:
     try:
-        for warning in store(MAIN_TIMEOUT_S).do(server_checks.look(records)):
+        for warning in store(MAIN_TIMEOUT_S).execute(server_checks.check_all(schema)):
             logger.warning("Warning: %s", warning)
     except RerankError as error:
         logger.warning("The settings of Redis cannot be checked: %s", error)

@@ -17,6 +17,7 @@ import pytest
 
 from contract import names
 from contract.errors import JobConflict
+from contract.store import submissions
 from producer.client import preparing
 from producer.client.blocking import RerankClient
 from tests.acceptance.faults.conftest import PAIRS_A_SECOND, Service
@@ -232,9 +233,9 @@ def test_instructions_in_a_message_are_not_followed(
     # Given a job, and a message about it that asks for what our producers never ask for
     said = log_of(service)
     job = preparing.job([preparing.request(QUERY, SHORT, top_k=None)], service.settings)
-    ledger.store.do(ledger.store.records.accept(job))
+    ledger.store.execute(submissions.accept(ledger.store.schema, job))
     ledger.submitted.append(job.id)
-    ledger.store.do(ledger.store.records.mark_sent(job.id))
+    ledger.store.execute(submissions.mark_sent(ledger.store.schema, job.id))
     put_next(service, message(service, **about(job.id, **forged)))
     # Then the job is scored as any other
     assert ledger.result(job.id).provenance.attempts == 1
@@ -278,11 +279,11 @@ def test_a_message_about_a_job_that_nobody_submitted_leaves_no_record(
 def test_a_job_whose_message_was_spoilt_is_sent_again(ledger: Ledger, service: Service) -> None:
     # Given a job that is on record, with a message that nobody can decode
     job = preparing.job([preparing.request(QUERY, SHORT, top_k=None)], service.settings)
-    records = ledger.store.records
-    ledger.store.do(records.accept(job))
+    schema = ledger.store.schema
+    ledger.store.execute(submissions.accept(schema, job))
     ledger.submitted.append(job.id)
     put_next(service, message(service, **headers(id=job.id), body="!"))
-    ledger.store.do(records.mark_sent(job.id))
+    ledger.store.execute(submissions.mark_sent(schema, job.id))
 
     # Then it is scored all the same
     assert ledger.result(job.id).provenance.attempts == 1
@@ -292,7 +293,7 @@ def test_a_job_whose_message_was_spoilt_is_sent_again(ledger: Ledger, service: S
 def test_a_job_whose_message_was_lost_is_sent_again(ledger: Ledger, service: Service) -> None:
     """Its producer was killed between putting it on record and sending it."""
     job = preparing.job([preparing.request(QUERY, SHORT, top_k=None)], service.settings)
-    ledger.store.do(ledger.store.records.accept(job))
+    ledger.store.execute(submissions.accept(ledger.store.schema, job))
     ledger.submitted.append(job.id)
 
     assert ledger.result(job.id).provenance.attempts == 1

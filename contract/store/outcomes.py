@@ -1,0 +1,127 @@
+"""What is asked of Redis about the outcomes of jobs: to keep one, to read some, to forget one."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from contract import jobs, metrics
+from contract.errors import JobSplit, PayloadInvalid, ResultExpired
+from contract.store import scripts
+from contract.store.compression import compress, decompress
+from contract.store.operation import Operation
+from contract.store.schema import Schema
+from contract.store.statuses import not_found
+
+#: A result holds the ids and metadata of its job, and about a hundred bytes for each document.
+OUTCOME_ROOM_BYTES = 64 * 1024 * 1024
+
+
+def finish(
+    schema: Schema,
+    outcome: jobs.Outcome,
+    token: str = "",
+    *,
+    dead_letter: bool = False,
+    counts: metrics.Counts | None = None,
+) -> Operation[bool]:
+    """Record how a job ended and tell those who wait; False if it had ended before.
+
+    With (the beginning of) a token, also False if another attempt is under way. A dead letter keeps
+    its payload. `counts` are counted too, beside what the outcome says.
+    """
+    keys, job_id = schema.keys, outcome.job_id
+    failure = outcome if isinstance(outcome, jobs.Failure) else None
+    return scripts.call(
+        scripts.FINISH,
+        (
+            keys.job(job_id),
+            keys.outcome(job_id),
+            keys.payload(job_id),
+            keys.queued,
+            keys.running,
+            keys.totals,
+            keys.lease(job_id),
+            keys.dead,
+            keys.counters,
+        ),
+        (
+            job_id,
+            compress(outcome.model_dump_json().encode()),
+            jobs.JobState.after(outcome).value,
+            failure.code if failure else "",
+            keys.done,
+            schema.settings.result_ttl_s,
+            schema.state_ttl_s,
+            token,
+            failure.message if failure and dead_letter else "",
+            *metrics.arguments({**metrics.outcome_counts(outcome), **(counts or {})}),
+        ),
+        lambda replies: bool(replies[0]),
+    )
+
+
+def fetch(schema: Schema, job_ids: Sequence[str]) -> Operation[dict[str, jobs.OutcomeOrError]]:
+    """Return the outcomes of those of `job_ids` that have ended.
+
+    In place of an outcome that is nowhere, cannot be read, or is that of several others, stands the
+    error that says so.
+    """
+    keys = schema.keys
+    limit_bytes = OUTCOME_ROOM_BYTES + 4 * schema.settings.max_bytes_per_job
+
+    def read(replies: list[Any]) -> dict[str, jobs.OutcomeOrError]:
+        found: dict[str, jobs.OutcomeOrError] = {}
+        for job_id, (body, state, split) in zip(job_ids, replies[0], strict=True):
+            if body is not None:
+                found[job_id] = _read_outcome(job_id, body, limit_bytes)
+            elif split is not None:
+                found[job_id] = JobSplit(jobs.SplitJob.model_validate_json(split))
+            elif state is None:
+                found[job_id] = not_found(job_id)
+            elif state.decode() not in (jobs.JobState.QUEUED, jobs.JobState.RUNNING):
+                found[job_id] = _expired(job_id, state.decode())
+        return found
+
+    both = [key for job_id in job_ids for key in (keys.outcome(job_id), keys.job(job_id))]
+    return scripts.call(scripts.OUTCOMES, both, (), read)
+
+
+def forget(schema: Schema, job_id: str) -> Operation[jobs.SplitJob | None]:
+    """Remove the outcome of a job whose caller has it safe; return how the job was split.
+
+    Its small state stays a while longer, so that a message delivered twice finds it ended. A dead
+    letter is removed as well: whoever has the outcome knows of the failure.
+    """
+    keys = schema.keys
+
+    def read(replies: list[Any]) -> jobs.SplitJob | None:
+        split = replies[0]
+        return None if split is None else jobs.SplitJob.model_validate_json(split)
+
+    return scripts.call(
+        scripts.FORGET,
+        (keys.job(job_id), keys.outcome(job_id), keys.payload(job_id), keys.dead),
+        (job_id, 2 * schema.settings.visibility_timeout_s),
+        read,
+    )
+
+
+def _expired(job_id: str, state: str) -> ResultExpired:
+    return ResultExpired(
+        f"job {job_id} has ended ({state}), and its result has expired (RERANKQ_RESULT_TTL_S) or"
+        " was forgotten: submit it again"
+    )
+
+
+def _read_outcome(job_id: str, packed: bytes, limit_bytes: int) -> jobs.OutcomeOrError:
+    try:
+        # A newer worker may say more than we know of: a caller need not be upgraded before.
+        return jobs.OUTCOME.validate_json(decompress(packed, limit_bytes), extra="ignore")
+    except zlib.error as error:
+        return PayloadInvalid(f"the outcome of job {job_id} cannot be unpacked: {error}")
+    except ValidationError as error:
+        return PayloadInvalid(f"the outcome of job {job_id}: {jobs.describe(error)}")
