@@ -38,6 +38,15 @@ def environment(**settings: str) -> dict[str, str]:
     return {name: each for name, each in os.environ.items() if not name.startswith(ours)} | settings
 
 
+def ending_with_us(*command: str) -> list[str]:
+    """Return the command as one that does not outlive these tests, even if they are killed.
+
+    It must be started by the main thread: the kernel takes the end of the thread for ours.
+    """
+    wrapper = Path(__file__).with_name("end_with_parent.py")
+    return [sys.executable, "-SI", str(wrapper), str(os.getpid()), *command]
+
+
 @contextmanager
 def celery(
     *arguments: str, log: Path, environment: Mapping[str, str]
@@ -45,7 +54,7 @@ def celery(
     """`celery -A worker ...` as a process; its output goes to `log`."""
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "celery", "-A", "worker", *arguments],
+            ending_with_us(sys.executable, "-m", "celery", "-A", "worker", *arguments),
             env=os.environ | environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
