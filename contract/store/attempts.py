@@ -1,7 +1,6 @@
 """What is asked of Redis about an attempt at a job: to begin it, to keep it, to give it up.
 
-At most one attempt is under way, as long as its process renews a lease. See
-`contract.store.scripts`.
+At most one attempt is under way, as long as its process renews a lease: see `lua/start.lua`.
 """
 
 from __future__ import annotations
@@ -72,7 +71,7 @@ def start(
         )
 
     return scripts.call(
-        scripts.START,
+        "start",
         (
             schema.keys.job(job_id),
             schema.keys.queued,
@@ -96,7 +95,7 @@ def start(
 def renew(schema: Schema, job_id: str, token: str, lease_s: float) -> Operation[bool]:
     """Keep the lease; False if the attempt no longer counts, because the job has ended."""
     return scripts.call(
-        scripts.RENEW,
+        "renew",
         (schema.keys.job(job_id), schema.keys.lease(job_id)),
         (token, round(1000 * lease_s)),
         lambda replies: bool(replies[0]),
@@ -117,7 +116,7 @@ def release(
     False if it was not that attempt which is under way.
     """
     return scripts.call(
-        scripts.RELEASE,
+        "release",
         (
             schema.keys.job(job_id),
             schema.keys.lease(job_id),

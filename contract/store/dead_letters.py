@@ -63,7 +63,7 @@ def page(schema: Schema, before: Page, at_most: int) -> Operation[Page]:
 def count(schema: Schema) -> Operation[int]:
     """Return the number of dead letters."""
     return scripts.call(
-        scripts.COUNT_LETTERS,
+        "count_dead_letters",
         (schema.keys.dead,),
         (schema.state_ttl_s,),
         lambda replies: int(replies[0]),
@@ -88,7 +88,7 @@ def fetch(schema: Schema, job_ids: Sequence[str]) -> Operation[list[jobs.DeadLet
         ]
 
     return scripts.call(
-        scripts.LETTERS, (keys.dead, *(key for pair in pairs for key in pair)), job_ids, read
+        "fetch_dead_letters", (keys.dead, *(key for pair in pairs for key in pair)), job_ids, read
     )
 
 
@@ -136,7 +136,7 @@ def load_job(schema: Schema, job_id: str) -> Operation[jobs.Job]:
 
     def send(pipe: Any) -> None:
         pipe.zscore(schema.keys.dead, job_id)
-        pipe.eval(scripts.PAYLOAD, 1, schema.keys.payload(job_id))
+        pipe.eval(scripts.source("read_payload"), 1, schema.keys.payload(job_id))
 
     def read(replies: list[Any]) -> jobs.Job:
         died_at, body = replies
@@ -163,7 +163,7 @@ def requeue(schema: Schema, job: jobs.Job) -> Operation[bool]:
         return bool(requeued)
 
     return scripts.call(
-        scripts.REQUEUE,
+        "requeue_dead_letter",
         (
             keys.job(job.id),
             keys.outcome(job.id),
@@ -191,7 +191,7 @@ def drop(schema: Schema, job_id: str) -> Operation[bool]:
     """Give up a dead letter and its payload; False if it is none. What failed stays failed."""
     keys = schema.keys
     return scripts.call(
-        scripts.DROP,
+        "drop_dead_letter",
         (keys.job(job_id), keys.payload(job_id), keys.dead),
         (job_id,),
         lambda replies: bool(replies[0]),

@@ -36,7 +36,7 @@ def finish(
     keys, job_id = schema.keys, outcome.job_id
     failure = outcome if isinstance(outcome, jobs.Failure) else None
     return scripts.call(
-        scripts.FINISH,
+        "finish",
         (
             keys.job(job_id),
             keys.outcome(job_id),
@@ -87,7 +87,7 @@ def fetch(schema: Schema, job_ids: Sequence[str]) -> Operation[dict[str, jobs.Ou
         return found
 
     both = [key for job_id in job_ids for key in (keys.outcome(job_id), keys.job(job_id))]
-    return scripts.call(scripts.OUTCOMES, both, (), read)
+    return scripts.call("fetch_outcomes", both, (), read)
 
 
 def forget(schema: Schema, job_id: str) -> Operation[jobs.SplitJob | None]:
@@ -103,7 +103,7 @@ def forget(schema: Schema, job_id: str) -> Operation[jobs.SplitJob | None]:
         return None if split is None else jobs.SplitJob.model_validate_json(split)
 
     return scripts.call(
-        scripts.FORGET,
+        "forget",
         (keys.job(job_id), keys.outcome(job_id), keys.payload(job_id), keys.dead),
         (job_id, 2 * schema.settings.visibility_timeout_s),
         read,

@@ -77,7 +77,7 @@ def _since(then: float, now: tuple[int, int]) -> float:
 def count(schema: Schema, counts: metrics.Counts) -> Operation[None]:
     """Count what belongs to no job."""
     return scripts.call(
-        scripts.ADD,
+        "add_counts",
         (schema.keys.counters,),
         (schema.state_ttl_s, *metrics.arguments(counts)),
         lambda _: None,

@@ -45,7 +45,7 @@ def accept(
         return Submission(sent=bool(sent), split=_read_split(split))
 
     return scripts.call(
-        scripts.ACCEPT,
+        "accept",
         (
             keys.job(job.id),
             keys.payload(job.id),
@@ -87,7 +87,7 @@ def accept_split(
         return _read_split(recorded_split)
 
     return scripts.call(
-        scripts.ACCEPT_SPLIT,
+        "accept_split",
         (schema.keys.job(job.id),),
         (digest, split.model_dump_json(), schema.state_ttl_s),
         read,
@@ -96,7 +96,7 @@ def accept_split(
 
 def mark_sent(schema: Schema, job_id: str) -> Operation[None]:
     """Note that the job's message is on the queue."""
-    return scripts.call(scripts.SENT, (schema.keys.job(job_id),), (), lambda _: None)
+    return scripts.call("mark_sent", (schema.keys.job(job_id),), (), lambda _: None)
 
 
 def overloaded(settings: Settings, what: str, amount: int) -> Overloaded:

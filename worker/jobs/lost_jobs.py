@@ -200,7 +200,7 @@ def _snapshots(store: JobStore, ids: Iterable[str]) -> list[JobSnapshot]:
     found: list[JobSnapshot] = []
     for piece in _pieces(ids):
         keys = [key for each in piece for key in (schema.keys.job(each), schema.keys.lease(each))]
-        found += store.execute(scripts.call(scripts.JOB_STATES, keys, (), partial(_read, piece)))
+        found += store.execute(scripts.call("read_job_states", keys, (), partial(_read, piece)))
     return found
 
 

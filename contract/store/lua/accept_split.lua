@@ -1,0 +1,17 @@
+-- Puts on record that several others stand for a job.
+--
+-- Returns the digest on record and how the job is split: a job that is on record may be split in
+-- another way, or not at all.
+-- uses: clock
+local job = KEYS[1]
+local digest, split, ttl_s = unpack(ARGV)
+
+local on_record = redis.call('HGET', job, 'digest')
+if not on_record then
+  local now = clock()
+  redis.call('HSET', job, 'digest', digest, 'split', split, 'submitted_at', now)
+  on_record = digest
+end
+local recorded_split = redis.call('HGET', job, 'split')
+if recorded_split then redis.call('EXPIRE', job, ttl_s) end
+return {on_record, recorded_split}

@@ -1,0 +1,28 @@
+-- Puts a dead letter back on record as a new job.
+--
+-- Behind the named keys stand the queue's lists. Returns 1 if the job is queued again, 0 if it is no
+-- dead letter, and why it is refused: see `overload`. One without a message is none any more: its
+-- records have expired before its id, and another job may have taken it.
+-- uses: clock, queue_score, count, overload, forget_attempts
+local job, outcome, payload, queued, totals, dead, counters = unpack(KEYS, 1, 7)
+local id, digest, body, payload_ttl_s, job_ttl_s, max_queue, max_memory_percent = unpack(ARGV)
+
+if not redis.call('ZSCORE', dead, id) then return {0, '', 0} end
+if redis.call('HEXISTS', job, 'message') == 0 then
+  redis.call('ZREM', dead, id)
+  return {0, '', 0}
+end
+local refused, amount = overload(8, max_queue, max_memory_percent)
+if refused ~= '' then return {0, refused, amount} end
+local now = clock()
+redis.call('ZREM', dead, id)
+redis.call('HINCRBY', totals, redis.call('HGET', job, 'state'), -1)
+forget_attempts(job)
+redis.call('HSET', job, 'digest', digest, 'state', 'queued', 'submitted_at', now)
+redis.call('EXPIRE', job, job_ttl_s)
+redis.call('DEL', outcome)
+redis.call('SET', payload, body, 'EX', payload_ttl_s)
+redis.call('ZADD', queued, queue_score(redis.call('HGET', job, 'priority'), now), id)
+redis.call('EXPIRE', queued, job_ttl_s)
+count(counters, JOBS_ACCEPTED, 1, job_ttl_s)
+return {1, '', 0}
