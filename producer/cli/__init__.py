@@ -9,7 +9,17 @@ import click
 
 from contract import environment
 from contract.settings import Settings
-from producer.cli import common, compare, dead, jobs, local, rescore, status, terminal
+from producer.cli import (
+    celery_commands,
+    common,
+    compare,
+    dead,
+    jobs,
+    local,
+    rescore,
+    status,
+    terminal,
+)
 
 
 @click.group(
@@ -39,6 +49,8 @@ def main(ctx: click.Context, redis_url: str | None, namespace: str | None) -> No
     Re-score a TREC run:       rerankq rescore --corpus corpus.jsonl --queries queries.jsonl \\
                                    --run first.trec --output reranked.trec
     """
+    if ctx.invoked_subcommand in (celery_commands.worker.name, celery_commands.flower.name):
+        return  # that process reads all settings itself, and says what is wrong with them
     known = map(environment.variable, Settings.model_fields)
     for warning in environment.unknown_variables(
         os.environ, (*known, *_variables(main, environment.PREFIX))
@@ -65,6 +77,8 @@ for command in (
     dead.dead,
     rescore.rescore,
     compare.compare,
+    celery_commands.worker,
+    celery_commands.flower,
     local.up,
     local.demo,
 ):

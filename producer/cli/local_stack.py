@@ -18,6 +18,7 @@ from typing import Self
 
 from contract.errors import NoWorker, RerankError
 from contract.settings import Settings
+from producer.cli import celery_commands
 from producer.client.blocking import RerankClient
 from producer.client.waiting import REPORT_INTERVAL_S, Deadline
 
@@ -153,7 +154,7 @@ class LocalStack:
         log = self._started.enter_context((self._logs / f"{name}.log").open("wb"))
         # A session of its own: Ctrl-C reaches this process alone, which then stops the others.
         process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "celery", "-A", "worker", *command],
+            celery_commands.command_line(*command),
             env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -171,6 +172,7 @@ class LocalStack:
             | os.environ
             | {"FLOWER_BASIC_AUTH": os.environ.get("FLOWER_BASIC_AUTH") or self._login}
             | self._added
+            | celery_commands.ENVIRONMENT
             | {
                 "RERANKQ_REDIS_URL": self.settings.redis_url.get_secret_value(),
                 "RERANKQ_NAMESPACE": self.settings.namespace,

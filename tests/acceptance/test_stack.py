@@ -34,12 +34,13 @@ def test_the_demo_shows_what_reranking_changes(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_ends_all_that_up_started(tmp_path: Path) -> None:
-    # Given a stack that is up
+    # Given a stack that is up, in a folder where somebody has a worker of another kind
+    (tmp_path / "worker.py").write_text("raise SystemExit('this is not the worker of rerankq')")
     redis_port, flower_port = free_port(), free_port()
     command = [sys.executable, "-m", "producer", "up", "--model", "bundled", "--concurrency", "1"]
     command += ["--redis-port", str(redis_port), "--flower-port", str(flower_port)]
     with (tmp_path / "up.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ)
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ, cwd=tmp_path)
         wait_until(
             lambda: "Ctrl-C" in (tmp_path / "up.log").read_text() or process.poll() is not None,
             "the stack is up",

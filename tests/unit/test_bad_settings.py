@@ -255,7 +255,8 @@ def test_every_variable_of_a_worker_is_known_to_the_command_line(
 
 
 def test_every_command_is_known_to_workers() -> None:
-    assert {name.upper() for name in main.commands} == set(COMMANDS)
+    celerys = {"WORKER", "FLOWER"}  # their options are Celery's, and have no variables of ours
+    assert {name.upper() for name in main.commands} - celerys == set(COMMANDS)
 
 
 def test_a_worker_warns_of_variables_that_nobody_knows(

@@ -1,0 +1,49 @@
+"""Celery's command line, where no other module called `worker` can take this one's place.
+
+`rerankq worker` and `rerankq flower` run this file by its path. Celery itself looks for an app in
+the current folder first, and would load a user's own `worker.py` from there.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def main() -> None:
+    """Run the arguments of this process as Celery does; ends the process."""
+    for package in ("contract", "worker"):
+        _require_own(package)
+        importlib.import_module(package)  # what is in it is found with it from now on
+    # Celery puts the current folder first, unless it is on the path already.
+    with suppress(FileNotFoundError):
+        sys.path.append(str(Path.cwd()))
+
+    from celery.bin.celery import celery
+
+    celery(prog_name="rerankq", auto_envvar_prefix="CELERY")
+
+
+def _require_own(package: str) -> None:
+    """End the process with a line if Python would import another package of this name."""
+    spec = importlib.util.find_spec(package)
+    found = Path(spec.origin).resolve() if spec and spec.origin else None
+    if found == ROOT / package / "__init__.py":
+        return
+    where = f"is {found}" if found else "is nowhere to be found"
+    print(  # noqa: T201
+        f"Error: the Python package {package!r} {where}, and must be {ROOT / package}: check"
+        " PYTHONPATH, and how rerankq was installed",
+        file=sys.stderr,
+    )
+    raise SystemExit(os.EX_CONFIG)
+
+
+if __name__ == "__main__":
+    main()
