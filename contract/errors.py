@@ -26,8 +26,8 @@
   x AttemptsExhausted          the job ended its workers time after time
 
 Foreign errors become one of these at a single seam each: those of redis-py in
-`contract.store.connection`, those of Celery's publishing in `producer.client.publishing`, those of
-pydantic in `contract.jobs` (in the words of `contract.validation`), those of the model in
+`contract.store.redis_errors`, those of Celery's publishing in `producer.client.publishing`, those
+of pydantic in `contract.jobs` (in the words of `contract.validation`), those of the model in
 `worker.engine.scorer`.
 """
 

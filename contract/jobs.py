@@ -14,29 +14,60 @@ from pydantic import AfterValidator, Field, JsonValue, ValidationError, model_va
 from pydantic_core import from_json
 
 from contract.errors import InvalidInput
-from contract.failure import CANCELLED as CANCELLED
-from contract.failure import Failure as Failure
-from contract.provenance import WORKER_DIED as WORKER_DIED
-from contract.provenance import Provenance as Provenance
-from contract.record import JOB_ID as JOB_ID
-from contract.record import JobId as JobId
-from contract.record import Record as Record
-from contract.results import OUTCOME as OUTCOME
-from contract.results import JobResult as JobResult
-from contract.results import Outcome as Outcome
-from contract.results import OutcomeOrError as OutcomeOrError
-from contract.results import RankedDocument as RankedDocument
-from contract.results import Ranking as Ranking
-from contract.results import result_of as result_of
-from contract.split import SplitJob as SplitJob
-from contract.status import FINAL_STATES as FINAL_STATES
-from contract.status import UNREADABLE as UNREADABLE
-from contract.status import DeadLetter as DeadLetter
-from contract.status import JobState as JobState
-from contract.status import JobStatus as JobStatus
-from contract.status import QueueStatus as QueueStatus
-from contract.status import cancellation as cancellation
-from contract.validation import describe as describe
+from contract.failure import CANCELLED, Failure
+from contract.provenance import WORKER_DIED, Provenance
+from contract.record import JOB_ID, JobId, Record
+from contract.results import (
+    OUTCOME,
+    JobResult,
+    Outcome,
+    OutcomeOrError,
+    RankedDocument,
+    Ranking,
+    result_of,
+)
+from contract.split import SplitJob
+from contract.status import (
+    FINAL_STATES,
+    UNREADABLE,
+    DeadLetter,
+    JobState,
+    JobStatus,
+    QueueStatus,
+    cancellation,
+)
+from contract.validation import describe
+
+__all__ = [
+    "CANCELLED",
+    "FINAL_STATES",
+    "JOB_ID",
+    "OUTCOME",
+    "UNREADABLE",
+    "WORKER_DIED",
+    "Candidate",
+    "DeadLetter",
+    "Failure",
+    "Job",
+    "JobId",
+    "JobResult",
+    "JobState",
+    "JobStatus",
+    "Outcome",
+    "OutcomeOrError",
+    "Provenance",
+    "QueueStatus",
+    "RankedDocument",
+    "Ranking",
+    "Record",
+    "Request",
+    "SplitJob",
+    "Text",
+    "cancellation",
+    "new_job_id",
+    "parse",
+    "result_of",
+]
 
 
 def _check_not_blank(text: str) -> str:

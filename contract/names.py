@@ -1,6 +1,6 @@
 """Every name that crosses a process: queue, task, Redis keys, and the Celery options of both sides.
 
-Keys, where `ns` is the namespace (every one has a TTL, set in `contract.store.connection`):
+Keys, where `ns` is the namespace (every one has a TTL, set in `contract.store`):
 
     ns:job:ID            hash    state, counts, attempts, times, digest of the payload
     ns:payload:ID        string  the job, compressed; removed when the job ends, unless it is a

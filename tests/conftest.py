@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from contract.settings import Settings
-from contract.store.connection import JobStore
+from contract.store.blocking import JobStore
 from contract.store.schema import Schema
 from tests.embedded_redis import embedded_redis
 

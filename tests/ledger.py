@@ -19,7 +19,7 @@ from contract import errors, jobs, names
 from contract.errors import RedisUnavailable
 from contract.settings import Settings
 from contract.store import dead_letters, outcomes
-from contract.store.connection import JobStore
+from contract.store.blocking import JobStore
 from contract.store.schema import Schema
 from producer.client import preparing
 from producer.client.blocking import RerankClient

@@ -1,4 +1,4 @@
-"""One round trip to Redis, described once and carried out by `contract.store.connection`."""
+"""One round trip to Redis: described once, run by `contract.store.blocking` or with asyncio."""
 
 from __future__ import annotations
 

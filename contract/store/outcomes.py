@@ -15,6 +15,7 @@ from contract.store.compression import compress, decompress
 from contract.store.operation import Operation
 from contract.store.schema import Schema
 from contract.store.statuses import not_found
+from contract.validation import describe
 
 #: A result holds the ids and metadata of its job, and about a hundred bytes for each document.
 OUTCOME_ROOM_BYTES = 64 * 1024 * 1024
@@ -124,4 +125,4 @@ def _read_outcome(job_id: str, packed: bytes, limit_bytes: int) -> jobs.OutcomeO
     except zlib.error as error:
         return PayloadInvalid(f"the outcome of job {job_id} cannot be unpacked: {error}")
     except ValidationError as error:
-        return PayloadInvalid(f"the outcome of job {job_id}: {jobs.describe(error)}")
+        return PayloadInvalid(f"the outcome of job {job_id}: {describe(error)}")

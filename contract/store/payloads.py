@@ -11,6 +11,7 @@ from contract import jobs, limits
 from contract.errors import LimitExceeded, PayloadInvalid, PayloadMissing
 from contract.settings import Settings
 from contract.store.compression import decompress
+from contract.validation import describe
 
 
 def encode(settings: Settings, job: jobs.Job) -> bytes:
@@ -41,7 +42,7 @@ def decode(settings: Settings, job_id: str, payload: bytes | None) -> jobs.Job:
         limits.check_values(job_id, body, settings)
         job = jobs.Job.model_validate_json(body)
     except ValidationError as error:
-        reason = jobs.describe(error)
+        reason = describe(error)
         raise PayloadInvalid(f"job {job_id} does not validate: {reason}") from error
     except zlib.error as error:
         raise PayloadInvalid(f"job {job_id} is no compressed payload: {error}") from error

@@ -25,8 +25,10 @@ from contract.errors import (
 )
 from contract.settings import Settings
 from contract.store import dead_letters, operation, outcomes, overview, statuses, submissions
-from contract.store.connection import AsyncJobStore, closed_error, connection_options
+from contract.store.asynchronous import AsyncJobStore
+from contract.store.connection import connection_options
 from contract.store.operation import Operation
+from contract.store.redis_errors import closed_error
 from contract.store.schema import Schema
 from producer.client import merging, preparing, splitting
 from producer.client.blocking import tell, timed_out

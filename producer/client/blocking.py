@@ -20,7 +20,8 @@ from contract.errors import (
 )
 from contract.settings import Settings
 from contract.store import dead_letters, operation, outcomes, overview, statuses, submissions
-from contract.store.connection import JobStore, connect, connect_subscribers
+from contract.store.blocking import JobStore
+from contract.store.connection import connect, connect_subscribers
 from contract.store.schema import Schema
 from producer.client import merging, preparing, splitting
 from producer.client.dead_letters import DeadLetters

@@ -8,7 +8,7 @@ from contract import jobs
 from contract.errors import PayloadInvalid, RedisUnavailable
 from contract.settings import Settings
 from contract.store import dead_letters, submissions
-from contract.store.connection import JobStore
+from contract.store.blocking import JobStore
 from producer.client import preparing
 from producer.client.publishing import Publisher
 

@@ -18,7 +18,8 @@ from kombu.pidbox import Mailbox
 from contract import jobs, names
 from contract.errors import RedisUnavailable
 from contract.settings import Settings
-from contract.store.connection import POOL_WAIT_S, closed_error, translate
+from contract.store.connection import POOL_WAIT_S
+from contract.store.redis_errors import closed_error, translate
 from producer.client.single_flight import SingleFlight
 
 #: Connections that publish. They are busy for a millisecond or two for each message.

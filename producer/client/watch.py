@@ -12,7 +12,8 @@ import redis
 from contract import jobs
 from contract.errors import RedisUnavailable
 from contract.store import outcomes
-from contract.store.connection import JobStore, translate
+from contract.store.blocking import JobStore
+from contract.store.redis_errors import translate
 
 #: Publish/subscribe may lose a message; the outcomes themselves are read this often.
 POLL_S = 2.0

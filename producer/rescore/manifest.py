@@ -14,7 +14,8 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError
 
 from contract.errors import InvalidInput
-from contract.jobs import Record, describe
+from contract.jobs import Record
+from contract.validation import describe
 from producer.files.outputs import NEW_FILE_MODE, atomic_file
 from producer.rescore.journal_index import RetryKind
 

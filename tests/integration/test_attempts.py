@@ -11,7 +11,7 @@ from contract.jobs import JobState
 from contract.settings import Settings
 from contract.store import attempts, outcomes, payloads, statuses, submissions
 from contract.store.attempts import Started, Verdict
-from contract.store.connection import JobStore
+from contract.store.blocking import JobStore
 from contract.store.schema import Schema
 from tests.integration.redis_state import PATIENCE_S, keys_of
 from tests.integration.sample_records import failure_of, job, result_of

@@ -23,7 +23,7 @@ from contract.errors import (
 from contract.jobs import JobState
 from contract.settings import Settings
 from contract.store import outcomes, submissions
-from contract.store.connection import JobStore
+from contract.store.blocking import JobStore
 from producer.client import preparing
 from producer.client.blocking import RerankClient
 from tests.integration.redis_state import (

@@ -16,7 +16,7 @@ from contract.errors import Overloaded, PayloadInvalid, RedisUnavailable
 from contract.jobs import JobState
 from contract.settings import Settings
 from contract.store import dead_letters, outcomes, submissions
-from contract.store.connection import JobStore
+from contract.store.blocking import JobStore
 from contract.store.schema import Schema
 from producer.cli import common, main
 from producer.client.blocking import RerankClient

@@ -20,7 +20,7 @@ from contract.store import (
     statuses,
     submissions,
 )
-from contract.store.connection import JobStore
+from contract.store.blocking import JobStore
 from contract.store.schema import Schema
 from tests.integration.redis_state import keys_of, payload
 from tests.integration.sample_records import failure_of, job, result_of

@@ -14,7 +14,7 @@ from contract.errors import ResultExpired
 from contract.jobs import JobState
 from contract.settings import Settings
 from contract.store import outcomes, submissions
-from contract.store.connection import JobStore
+from contract.store.blocking import JobStore
 from contract.store.schema import Schema
 from producer.cli import common, main
 from producer.client.asynchronous import AsyncRerankClient

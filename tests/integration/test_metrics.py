@@ -11,7 +11,7 @@ from contract.metrics import Counter
 from contract.settings import Settings
 from contract.store import attempts, dead_letters, outcomes, overview, submissions
 from contract.store.attempts import Verdict
-from contract.store.connection import JobStore
+from contract.store.blocking import JobStore
 from contract.store.schema import Schema
 from tests.integration.sample_records import failure_of, job, result_of
 from tests.integration.stand_ins import begin

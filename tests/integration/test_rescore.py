@@ -17,7 +17,7 @@ from contract import jobs
 from contract.errors import Overloaded, RedisUnavailable, RerankError
 from contract.settings import Settings
 from contract.store import outcomes, payloads
-from contract.store.connection import JobStore
+from contract.store.blocking import JobStore
 from contract.store.schema import Schema
 from producer.client.blocking import RerankClient
 from producer.formats.records import InvalidLines

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from contract.settings import Settings
 from contract.store import server_checks
-from contract.store.connection import JobStore
+from contract.store.blocking import JobStore
 from contract.store.schema import Schema
 from producer.cli import main
 from producer.client.blocking import RerankClient

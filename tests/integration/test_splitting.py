@@ -15,7 +15,7 @@ from contract import jobs
 from contract.errors import JobConflict, JobFailed, MixedModels, Overloaded, ResultExpired
 from contract.jobs import JobState
 from contract.settings import Settings
-from contract.store.connection import JobStore
+from contract.store.blocking import JobStore
 from producer.client.asynchronous import AsyncRerankClient
 from producer.client.blocking import RerankClient
 from producer.formats.records import InvalidLines

@@ -26,8 +26,9 @@ from contract.errors import (
 from contract.jobs import JobState
 from contract.settings import Settings
 from contract.store import attempts, dead_letters, outcomes, overview, statuses, submissions
+from contract.store.asynchronous import AsyncJobStore
+from contract.store.blocking import JobStore
 from contract.store.compression import compress
-from contract.store.connection import AsyncJobStore, JobStore
 from contract.store.operation import Operation
 from contract.store.schema import Schema
 from tests.integration.redis_state import keys_of, messages, payload

@@ -22,7 +22,7 @@ from contract import jobs, names
 from contract.jobs import JobState
 from contract.settings import Settings
 from contract.store import attempts, dead_letters, outcomes, overview, submissions
-from contract.store.connection import JobStore
+from contract.store.blocking import JobStore
 from contract.store.schema import Schema
 from producer.client.publishing import Publisher
 from tests.integration.redis_state import keys_of, messages
@@ -34,7 +34,7 @@ DRIVER = """
 import json, sys
 from contract.errors import RedisUnavailable
 
-from contract.store.connection import JobStore
+from contract.store.blocking import JobStore
 from contract.store.schema import Schema
 from worker.runtime.connection import MAIN_TIMEOUT_S, store
 from worker.jobs.sweeper import send_again, settings, sweep

@@ -24,8 +24,8 @@ from contract.errors import JobNotFound, RerankError
 from contract.jobs import JobState
 from contract.settings import KNOWN_MODELS, Settings
 from contract.store import attempts, dead_letters, outcomes, overview, statuses, submissions
+from contract.store.blocking import JobStore
 from contract.store.compression import compress
-from contract.store.connection import JobStore
 from contract.store.schema import Schema
 from tests.integration.redis_state import keys_of
 from tests.integration.sample_records import failure_of, job, request, result_of

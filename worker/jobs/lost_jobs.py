@@ -18,7 +18,7 @@ from typing import Any
 from contract import names
 from contract.jobs import JobState
 from contract.store import scripts
-from contract.store.connection import JobStore
+from contract.store.blocking import JobStore
 from contract.store.operation import Operation
 from contract.store.schema import Schema
 from worker.runtime.app import settings

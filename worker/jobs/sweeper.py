@@ -23,7 +23,7 @@ from kombu.exceptions import OperationalError
 from contract import names
 from contract.errors import RedisUnavailable
 from contract.store import server_checks, submissions
-from contract.store.connection import JobStore
+from contract.store.blocking import JobStore
 from contract.store.operation import Operation
 from contract.store.schema import Schema
 from worker.jobs import lost_jobs

@@ -18,7 +18,7 @@ import click
 from celery import signals, states
 
 from contract import names
-from contract.store.connection import JobStore
+from contract.store.blocking import JobStore
 from worker.monitoring import flower_options, flower_state
 from worker.runtime.settings import WorkerSettings
 

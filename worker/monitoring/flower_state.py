@@ -18,7 +18,7 @@ from contract import names
 from contract.errors import JobNotFound, RedisUnavailable, RerankError
 from contract.jobs import JobState, JobStatus
 from contract.store import statuses
-from contract.store.connection import JobStore
+from contract.store.blocking import JobStore
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from redis.retry import Retry
 
 from contract import environment, redis_tls
 from contract.errors import RedisRefused, RedisUnavailable, RerankError
-from contract.store.connection import JobStore
+from contract.store.blocking import JobStore
 from contract.store.operation import Operation
 from contract.store.schema import Schema
 from worker.runtime.app import settings

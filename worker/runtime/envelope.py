@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from contract import jobs, names
 from contract.printable import visible
+from contract.validation import describe
 
 #: Bytes of a message; ours take less than two thousand.
 MAX_BYTES = 64 * 1024
@@ -95,7 +96,7 @@ def checked(payload: Any, queue: str, max_delay_s: float) -> dict[str, Any]:
         envelope = _Envelope.model_validate(payload)
         body = _Body.model_validate_json(b'{"content":%b}' % _decoded(envelope.body)).content
     except ValidationError as error:
-        raise InvalidMessage(f"{jobs.describe(error)}{_whose(payload)}") from error
+        raise InvalidMessage(f"{describe(error)}{_whose(payload)}") from error
     (job_id,), counts, _ = body
     if job_id != envelope.headers.id:
         raise InvalidMessage(f"message {envelope.headers.id} is about job {job_id}")

@@ -16,7 +16,7 @@ from kombu.exceptions import OperationalError
 
 from contract.errors import NoWorker, RerankError
 from contract.store import operation
-from contract.store.connection import translate
+from contract.store.redis_errors import translate
 from worker.runtime.app import app, settings
 from worker.runtime.connection import store
 

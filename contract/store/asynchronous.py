@@ -1,0 +1,72 @@
+"""Runs operations over asyncio connections."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Executor
+from typing import Any, TypeVar
+
+import redis
+
+from contract.errors import RedisUnavailable
+from contract.store.connection import MAX_CONNECTIONS
+from contract.store.operation import Operation
+from contract.store.redis_errors import translate
+from contract.store.schema import Schema
+
+T = TypeVar("T")
+
+
+class AsyncJobStore:
+    """Runs operations over asyncio connections; `threads` take the replies apart.
+
+    Unpacking a large result takes long enough for the event loop's others to notice. At most
+    `max_connections` operations are under way.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        schema: Schema,
+        threads: Executor,
+        max_connections: int = MAX_CONNECTIONS,
+    ) -> None:
+        self.client = client
+        self.schema = schema
+        self.threads = threads
+        self._free = asyncio.Semaphore(max_connections)
+        self._under_way: set[asyncio.Future[Any]] = set()
+
+    async def execute(self, operation: Operation[T]) -> T:
+        """Run the operation in one transaction. Raises `RedisUnavailable`, and what it reads."""
+        pipe = self.client.pipeline(transaction=True)
+        operation.send(pipe)
+        await self._free.acquire()
+        # A caller that is cancelled must not tear the operation apart in the middle of a reply. It
+        # counts, and its connection is in use, until it has come to its end.
+        execution = asyncio.ensure_future(pipe.execute())
+        self._under_way.add(execution)
+        execution.add_done_callback(self._ended)
+        try:
+            replies = await asyncio.shield(execution)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if execution.cancelled() and task and not task.cancelling():
+                # By somebody who cancels all tasks of the loop, but not this caller.
+                raise RedisUnavailable(
+                    "the exchange with Redis was cancelled: try again"
+                ) from error
+            raise
+        except redis.RedisError as error:
+            raise translate(error, self.schema.settings) from error
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.threads, operation.read, replies)
+
+    def _ended(self, execution: asyncio.Future[Any]) -> None:
+        self._under_way.discard(execution)
+        self._free.release()
+
+    async def aclose(self) -> None:
+        """Let the operations under way come to their ends, and close the connection."""
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+        await self.client.aclose()

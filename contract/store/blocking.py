@@ -1,0 +1,85 @@
+"""Runs operations over blocking connections."""
+
+from __future__ import annotations
+
+import queue
+import sys
+from typing import Any, TypeVar
+
+import redis
+
+from contract.errors import RedisUnavailable
+from contract.store.operation import Operation
+from contract.store.redis_errors import closed_error, translate
+from contract.store.schema import Schema
+
+T = TypeVar("T")
+
+
+class Transaction(redis.client.Pipeline):
+    """A pipeline whose connection is closed, not reused, if it was interrupted.
+
+    The reply to what it sent may still be on its way (Ctrl-C, the signal of a time limit), and must
+    not be read as the reply to the next operation on that connection.
+    """
+
+    def reset(self) -> None:  # type: ignore[override]
+        error = sys.exception()
+        if self.connection and error and not isinstance(error, redis.RedisError):
+            self.connection.disconnect()  # type: ignore[no-untyped-call]
+        super().reset()
+
+
+class JobStore:
+    """Runs operations over blocking connections. Safe to share between threads."""
+
+    def __init__(self, client: redis.Redis, schema: Schema) -> None:
+        self.client = client
+        self.schema = schema
+        self._closed = False
+
+    def execute(self, operation: Operation[T]) -> T:
+        """Run the operation in one transaction.
+
+        Raises `RedisUnavailable`, `ClientUnusable` after `close`, and what the operation reads.
+        """
+        self.check_open()
+        pipe = Transaction(self.client.connection_pool, self.client.response_callbacks, True, None)
+        operation.send(pipe)
+        try:
+            replies = pipe.execute()
+        except Exception as error:
+            self.check_open(error)
+            if isinstance(error.__context__, queue.Empty):  # raised by BlockingConnectionPool
+                raise self._no_free_connection() from error
+            if isinstance(error, redis.RedisError):
+                raise translate(error, self.schema.settings) from error
+            raise
+        finally:
+            self._close_idle_if_closed()
+        return operation.read(replies)
+
+    def check_open(self, cause: Exception | None = None) -> None:
+        """Raise `ClientUnusable` if the client was closed."""
+        if self._closed:
+            raise closed_error() from cause
+
+    def close(self) -> None:
+        """Refuse further calls, and close the connections that no thread is using.
+
+        A call under way closes its own connection when it ends.
+        """
+        self._closed = True
+        self._close_idle_if_closed()
+
+    def _close_idle_if_closed(self) -> None:
+        if self._closed:
+            self.client.connection_pool.disconnect(inuse_connections=False)
+
+    def _no_free_connection(self) -> RedisUnavailable:
+        pool: Any = self.client.connection_pool
+        return RedisUnavailable(
+            f"no connection to Redis at {self.schema.settings.redis_location} became free within"
+            f" {pool.timeout:g} s: all {pool.max_connections} of this client are in use by other"
+            " threads"
+        )
