@@ -95,12 +95,19 @@ def program(name: str) -> str:
     return path
 
 
-def rerankq(
-    *arguments: str, environment: Mapping[str, str], standard_input: str | None = None
+def rerankq_process(
+    *arguments: str,
+    environment: Mapping[str, str],
+    standard_input: str | None = None,
+    max_file_bytes: int | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """The command line as a process."""
+    """Run the command line as a process, whose files may not grow beyond `max_file_bytes`.
+
+    Most tests need no process: `tests.command_line.rerankq` is faster.
+    """
+    limits = [program("prlimit"), f"--fsize={max_file_bytes}:unlimited"] if max_file_bytes else []
     return subprocess.run(
-        [sys.executable, "-m", "producer", *arguments],
+        [*limits, sys.executable, "-m", "producer", *arguments],
         env=os.environ | environment,
         input=standard_input,
         capture_output=True,

@@ -16,9 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from producer.cli import main
+from tests.command_line import Completed, rerankq
 
 CORPUS = '{"_id": "d1", "text": "one"}\n{"_id": "d2", "text": "two"}\n'
 QUERIES = '{"_id": "q1", "text": "first"}\n{"_id": "q2", "text": "second"}\n'
@@ -34,7 +33,7 @@ def write(path: Path, content: str | bytes) -> Path:
     return path
 
 
-def rescore(folder: Path, name: str, content: str | bytes, *options: str) -> Result:
+def rescore(folder: Path, name: str, content: str | bytes, *options: str) -> Completed:
     """Run the command with good files and, as the file `name`, this one."""
     for each, text in GOOD.items():
         write(folder / each, text)
@@ -44,12 +43,12 @@ def rescore(folder: Path, name: str, content: str | bytes, *options: str) -> Res
         named.append(name)
     files = [part for each in named for part in (f"--{each}", str(folder / each))]
     output = ("--output", str(folder / "out.trec"))
-    return CliRunner().invoke(main, ["rescore", *files, *output, *options], env=NOWHERE)
+    return rerankq("rescore", *files, *output, *options, environment=NOWHERE)
 
 
-def refusal(done: Result, folder: Path) -> str:
+def refusal(done: Completed, folder: Path) -> str:
     """What one line on standard error says, without the folder's name."""
-    assert (done.exit_code, done.stdout) == (2, ""), done.output
+    assert (done.returncode, done.stdout) == (2, ""), done
     assert done.stderr.count("\n") == 1, done.stderr
     assert "Traceback" not in done.stderr
     assert not list(folder.glob("out*"))
@@ -357,13 +356,10 @@ def test_a_directory_a_missing_and_a_closed_file_are_named(tmp_path: Path) -> No
         "two\nlines": "two\\nlines: No such file or directory; check the path",
         os.fsdecode(b"\xff"): "\\udcff: No such file or directory; check the path",
     }.items():
-        done = CliRunner().invoke(
-            main,
-            [
-                *("rescore", "--run", str(tmp_path / "run"), "--corpus", str(tmp_path / name)),
-                *("--queries", str(tmp_path / "queries"), "--output", str(tmp_path / "out")),
-            ],
-            env=NOWHERE,
+        done = rerankq(
+            *("rescore", "--run", str(tmp_path / "run"), "--corpus", str(tmp_path / name)),
+            *("--queries", str(tmp_path / "queries"), "--output", str(tmp_path / "out")),
+            environment=NOWHERE,
         )
         assert refusal(done, tmp_path) == said.replace("{folder}/", "")
 
@@ -388,7 +384,7 @@ def test_bad_documents_to_submit_are_one_line(
 ) -> None:
     docs = write(tmp_path / "docs", content)
     command = ["submit", "--query", "q", "--documents", str(docs)]
-    done = CliRunner().invoke(main, command, env=NOWHERE)
+    done = rerankq(*command, environment=NOWHERE)
     assert refusal(done, tmp_path).startswith(said)
 
 
@@ -398,7 +394,7 @@ def test_compare_names_a_bad_file_in_the_same_way(tmp_path: Path) -> None:
     write(tmp_path / "run", RUN.replace("tag\nq1", "tagq1"))
     files = [part for each in GOOD for part in (f"--{each}", str(tmp_path / each))]
     command = ["compare", *files, "--model", "a", "--model", "b"]
-    done = CliRunner().invoke(main, command, env=NOWHERE)
+    done = rerankq(*command, environment=NOWHERE)
     assert refusal(done, tmp_path).startswith("run:1: a second record in the line, from 'tagq1'")
 
 
@@ -411,9 +407,9 @@ def test_a_bad_line_is_skipped_and_counted(tmp_path: Path, bad: str) -> None:
     name, content, _, _ = BAD_FILES[bad]
     done = rescore(tmp_path, name, content, "--skip-invalid", "--dry-run")
     assert "Traceback" not in done.stderr
-    assert done.exit_code in (0, 2)
+    assert done.returncode in (0, 2)
     assert not list(tmp_path.glob("out*"))
-    if done.exit_code == 0:
+    if done.returncode == 0:
         assert "skipped " in done.stderr
 
 
@@ -443,7 +439,7 @@ PACKED: dict[str, Callable[[bytes], bytes]] = {
 @pytest.mark.parametrize("name", ["corpus", "run", "queries", "qrels"])
 def test_what_the_standard_library_opens_is_opened(tmp_path: Path, packed: str, name: str) -> None:
     done = rescore(tmp_path, name, PACKED[packed](GOOD[name].encode()), "--dry-run")
-    assert (done.exit_code, done.stderr) == (0, "2 queries, 3 pairs, 2 documents\n")
+    assert (done.returncode, done.stderr) == (0, "2 queries, 3 pairs, 2 documents\n")
 
 
 def test_records_end_in_line_feeds_only(tmp_path: Path) -> None:
@@ -451,4 +447,4 @@ def test_records_end_in_line_feeds_only(tmp_path: Path) -> None:
     visible = odd.translate(dict.fromkeys(range(32)))
     corpus = f"d1\t{odd}\r\n" + json.dumps({"_id": "d2", "text": visible}, ensure_ascii=False)
     done = rescore(tmp_path, "corpus", corpus, "--dry-run")
-    assert (done.exit_code, done.stderr) == (0, "2 queries, 3 pairs, 2 documents\n")
+    assert (done.returncode, done.stderr) == (0, "2 queries, 3 pairs, 2 documents\n")

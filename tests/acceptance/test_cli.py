@@ -13,7 +13,8 @@ import pytest
 
 from contract.settings import Settings
 from tests.acceptance.conftest import environment_of
-from tests.processes import rerankq
+from tests.command_line import rerankq
+from tests.processes import rerankq_process
 
 LINES = "a mail client\na command line editor for ID3 tags of MP3 files\n\na chess game\n"
 QUERY = ("--query", "edit mp3 tags from the terminal")
@@ -34,7 +35,7 @@ def lonely(settings: Settings) -> dict[str, str]:
 
 
 def test_submit_and_wait_prints_the_ranking(environment: dict[str, str], documents: str) -> None:
-    done = rerankq(
+    done = rerankq_process(
         "submit", *QUERY, "--documents", documents, "--wait", "60", environment=environment
     )
 
@@ -47,7 +48,7 @@ def test_submit_and_wait_prints_the_ranking(environment: dict[str, str], documen
 def test_submit_prints_an_id_with_which_result_and_status_find_the_job(
     environment: dict[str, str],
 ) -> None:
-    submitted = rerankq(
+    submitted = rerankq_process(
         "submit", *QUERY, "--documents", "-", environment=environment, standard_input=LINES
     )
     job_id = submitted.stdout.strip()
@@ -179,7 +180,7 @@ def test_help_lists_exit_codes_and_environment_variables(command: str) -> None:
 
 
 def test_a_setting_that_does_not_parse_is_named() -> None:
-    done = rerankq("status", environment={"RERANKQ_MAX_PAIRS_PER_JOB": "many"})
+    done = rerankq_process("status", environment={"RERANKQ_MAX_PAIRS_PER_JOB": "many"})
 
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "RERANKQ_MAX_PAIRS_PER_JOB" in done.stderr

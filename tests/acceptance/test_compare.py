@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.conftest import SAMPLE
-from tests.processes import rerankq
+from tests.command_line import rerankq
+from tests.processes import rerankq_process
 
 PACKAGES = (
     *("--corpus", str(SAMPLE / "corpus.jsonl")),
@@ -22,7 +23,7 @@ def test_a_model_is_compared_with_its_int8_form_on_the_sample(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     # When both score the sample
-    done = rerankq(
+    done = rerankq_process(
         *("compare", *PACKAGES, *BOTH, "--qrels", str(SAMPLE / "qrels.tsv"), "--json"),
         environment=environment | {"TMPDIR": str(tmp_path)},
     )

@@ -14,7 +14,7 @@ import pytest
 from contract.errors import JobFailed
 from contract.settings import Settings
 from producer.client.blocking import RerankClient
-from tests.processes import rerankq
+from tests.processes import rerankq_process
 
 #: On the allow-list, and nowhere to be found.
 ABSENT = "cross-encoder/ms-marco-MiniLM-L-12-v2"
@@ -30,7 +30,7 @@ def dead(service: Settings, client: RerankClient) -> str:
 
 
 def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    return rerankq("dead", *arguments, environment=environment)
+    return rerankq_process("dead", *arguments, environment=environment)
 
 
 def test_a_dead_letter_says_why_and_how_often(environment: dict[str, str], dead: str) -> None:

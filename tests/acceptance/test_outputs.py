@@ -3,41 +3,21 @@
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.conftest import SAMPLE
-from tests.processes import rerankq
+from tests.command_line import rerankq
+from tests.processes import rerankq_process
 
 RUN = (
     *("rescore", "--depth", "10", "--pairs-per-job", "100"),
     *("--corpus", str(SAMPLE / "corpus.jsonl"), "--queries", str(SAMPLE / "queries.jsonl")),
     *("--run", str(SAMPLE / "bm25.trec")),
 )
-
-
-def limited(
-    *arguments: str, environment: Mapping[str, str], most_bytes: int
-) -> subprocess.CompletedProcess[str]:
-    """The command line, which can write files of `most_bytes` only: to it, the disk is full."""
-    script = (
-        "import resource, sys; from producer.cli import main\n"
-        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({most_bytes}, {resource.RLIM_INFINITY}))\n"
-        "main(sys.argv[1:], prog_name='rerankq')"
-    )
-    return subprocess.run(
-        [sys.executable, "-c", script, *arguments],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 @pytest.mark.parametrize("most_bytes", [300, 5_000, 40_000])
@@ -53,7 +33,7 @@ def test_a_full_disk_ends_a_run_that_goes_on_when_there_is_room(
     # When the disk is full on the way
     output = tmp_path / "out"
     command = (*RUN, "--output", str(output), "--results", str(tmp_path / "out.jsonl"))
-    full = limited(*command, environment=environment, most_bytes=most_bytes)
+    full = rerankq_process(*command, environment=environment, max_file_bytes=most_bytes)
 
     # Then that is told of the file that did not fit, and there is no half output
     assert full.returncode == 1, full.stderr
@@ -87,7 +67,9 @@ def test_what_is_written_on_the_way_is_as_private_as_the_output(
     output.chmod(0o600)
 
     # When the run ends half-way
-    full = limited(*RUN, "--output", str(output), environment=environment, most_bytes=5_000)
+    full = rerankq_process(
+        *RUN, "--output", str(output), environment=environment, max_file_bytes=5_000
+    )
     assert full.returncode == 1, full.stderr
 
     # Then nobody else can read what it left, nor in the end the output

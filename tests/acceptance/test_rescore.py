@@ -13,7 +13,8 @@ from sentence_transformers import CrossEncoder
 from contract.settings import Settings
 from producer.client.blocking import RerankClient
 from tests.acceptance.conftest import SAMPLE, environment_of
-from tests.processes import celery, rerankq, wait_until
+from tests.command_line import rerankq
+from tests.processes import celery, rerankq_process, wait_until
 from worker.engine.loading import bundled_path
 
 PACKAGES = (
@@ -126,7 +127,7 @@ def test_depth_and_top_k_cut_what_goes_in_and_what_comes_out(
 def test_the_run_can_come_from_and_go_to_a_pipe(
     environment: dict[str, str], small: dict[str, Path]
 ) -> None:
-    done = rerankq(
+    done = rerankq_process(
         *("rescore", *inputs(small, run="-"), "--output", "-"),
         environment=environment,
         standard_input=small["run"].read_text(),

@@ -20,7 +20,8 @@ import pytest
 from contract.settings import Settings
 from producer.client.blocking import RerankClient
 from tests.acceptance.conftest import environment_of
-from tests.processes import celery, children_of, rerankq, wait_until
+from tests.command_line import rerankq
+from tests.processes import celery, children_of, wait_until
 
 KILLS = 10
 QUERIES = 40

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from contract.settings import Settings
 from producer.client.blocking import RerankClient
-from tests.processes import rerankq
+from tests.command_line import rerankq
 
 CORPUS = Path(__file__).parents[2] / "examples" / "packages" / "corpus.jsonl"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from contract.settings import Settings
 from producer.cli.local_stack import free_port
 from producer.client.blocking import RerankClient
-from tests.processes import children_of, rerankq, wait_until
+from tests.processes import children_of, rerankq_process, wait_until
 from tests.web import fetch, refusal
 
 
@@ -24,7 +24,7 @@ def listens(port: int, address: str = "127.0.0.1") -> bool:
 
 
 def test_the_demo_shows_what_reranking_changes(tmp_path: Path) -> None:
-    done = rerankq("demo", "--keep", str(tmp_path), environment={})
+    done = rerankq_process("demo", "--keep", str(tmp_path), environment={})
 
     assert done.returncode == 0, done.stderr
     assert "first stage" in done.stderr
@@ -75,7 +75,7 @@ def test_a_taken_port_is_one_line_of_error() -> None:
         taken.listen()
         port = str(taken.getsockname()[1])
 
-        done = rerankq("up", "--model", "bundled", "--redis-port", port, environment={})
+        done = rerankq_process("up", "--model", "bundled", "--redis-port", port, environment={})
 
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert port in done.stderr
@@ -83,7 +83,7 @@ def test_a_taken_port_is_one_line_of_error() -> None:
 
 
 def test_a_model_that_cannot_be_loaded_ends_up_with_the_reason() -> None:
-    done = rerankq(
+    done = rerankq_process(
         *("up", "--model", "/no/such/model", "--redis-port", str(free_port())),
         environment={},
     )

@@ -20,7 +20,7 @@ from producer.cli.local_stack import free_port
 from producer.client.asynchronous import AsyncRerankClient
 from producer.client.blocking import RerankClient
 from tests.acceptance.conftest import environment_of
-from tests.processes import celery, rerankq, wait_until
+from tests.processes import celery, rerankq_process, wait_until
 from tests.redis_server import TlsServer, tls_server
 from tests.web import fetch
 
@@ -77,7 +77,7 @@ def test_both_clients_have_their_jobs_scored(service: Service) -> None:
 
 
 def test_the_command_line_has_its_job_scored(service: Service) -> None:
-    done = rerankq(
+    done = rerankq_process(
         *("submit", "--query", QUERY, "--documents", "-", "--wait", "60", "--json"),
         environment=environment_of(service.settings),
         standard_input="\n".join(DOCUMENTS),
@@ -123,7 +123,7 @@ def test_nobody_talks_to_a_server_that_is_not_trusted(
     settings = server.settings(host, **options)
     environment = environment_of(settings) | {"FLOWER_BASIC_AUTH": LOGIN}
 
-    status = rerankq("status", environment=environment)
+    status = rerankq_process("status", environment=environment)
     assert (status.returncode, status.stderr.count("\n")) == (4, 1)
     assert reason in status.stderr
     assert PASSWORD not in status.stderr

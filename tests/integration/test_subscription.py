@@ -16,7 +16,7 @@ from tests.embedded_redis import embedded_redis
 from tests.integration.sample_records import DOCUMENTS, QUERY
 from tests.integration.stand_ins import answering_worker
 from tests.integration.test_rescore import Worker, result_of
-from tests.processes import rerankq
+from tests.processes import rerankq_process
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_a_run_that_is_not_accepted_says_why_ends_in_time_and_is_resumed(
         # Given a Redis above the memory that may be in use
         fill(own_server, percent=90)
         # When a run is started
-        full = rerankq(*command, "--max-wait", "2", environment=environment(own_server))
+        full = rerankq_process(*command, "--max-wait", "2", environment=environment(own_server))
         # Then it says why it waits, and ends
         assert full.returncode == common.EXIT_OVERLOADED
         assert (
@@ -70,7 +70,7 @@ def test_a_run_that_is_not_accepted_says_why_ends_in_time_and_is_resumed(
         # And once there is room, the same command comes to its end
         fill(own_server, percent=10)
         with Worker(own_server, result_of):
-            done = rerankq(*command, environment=environment(own_server))
+            done = rerankq_process(*command, environment=environment(own_server))
     assert done.returncode == 0, done.stderr
     assert output.exists()
 
@@ -80,7 +80,7 @@ def test_a_run_whose_jobs_never_end_says_so_and_ends_in_time(
 ) -> None:
     source, output = run_file(tmp_path), tmp_path / "out.trec"
     with answering_worker(settings):
-        done = rerankq(
+        done = rerankq_process(
             *("rescore", "--input", str(source), "--output", str(output), "--max-wait", "1"),
             environment=environment(settings),
         )
@@ -95,7 +95,7 @@ def test_a_run_without_a_worker_says_that_it_waits_for_one(
     settings: Settings, tmp_path: Path
 ) -> None:
     source, output = run_file(tmp_path), tmp_path / "out.trec"
-    done = rerankq(
+    done = rerankq_process(
         *("rescore", "--input", str(source), "--output", str(output), "--worker-wait", "1.5"),
         environment=environment(settings),
     )
@@ -109,7 +109,7 @@ def test_a_comparison_that_is_not_accepted_says_why_and_ends_in_time(
     fill(own_server, percent=90)
     models = ("--model", "bundled", "--model", "bundled@int8")
     with answering_worker(own_server):
-        done = rerankq(
+        done = rerankq_process(
             *("compare", "--input", str(run_file(tmp_path)), *models, "--max-wait", "1"),
             environment=environment(own_server),
         )
@@ -130,7 +130,7 @@ def test_who_waits_for_a_job_is_told_its_id_and_what_it_waits_for(
         "result": (job_id,),
     }
     with answering_worker(settings):
-        done = rerankq(
+        done = rerankq_process(
             *(command, *arguments[command], "--wait", "2"), environment=environment(settings)
         )
     assert done.returncode == common.EXIT_TIMEOUT

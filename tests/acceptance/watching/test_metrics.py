@@ -19,7 +19,7 @@ from contract.metrics import Counter
 from producer.cli.local_stack import free_port
 from tests.acceptance.watching.conftest import Watched
 from tests.metrics_text import nonzero, samples
-from tests.processes import end, linux_only, rerankq
+from tests.processes import end, linux_only, rerankq_process
 from tests.web import fetch
 
 pytestmark = linux_only
@@ -47,7 +47,7 @@ def of(text: str, counter: Counter) -> dict[str, float]:
 
 @pytest.fixture(scope="module")
 def text(watched: Watched) -> str:
-    done = rerankq("metrics", environment=watched.environment)
+    done = rerankq_process("metrics", environment=watched.environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -155,7 +155,7 @@ def test_a_scrape_while_redis_is_away_says_so_and_nothing_else() -> None:
 
 def test_printing_while_redis_is_away_is_an_error() -> None:
     nowhere = f"redis://127.0.0.1:{free_port()}/0"
-    done = rerankq("metrics", environment={"RERANKQ_REDIS_URL": nowhere})
+    done = rerankq_process("metrics", environment={"RERANKQ_REDIS_URL": nowhere})
 
     assert done.returncode == 4
     assert nowhere in done.stderr
@@ -163,7 +163,7 @@ def test_printing_while_redis_is_away_is_an_error() -> None:
 
 
 def test_the_status_shows_the_same_to_people(watched: Watched) -> None:
-    done = rerankq("status", environment=watched.environment | {"COLUMNS": "200"})
+    done = rerankq_process("status", environment=watched.environment | {"COLUMNS": "200"})
 
     lines = {line.split("  ")[0].strip(): line for line in done.stdout.splitlines()}
     assert f"{len(provenances(watched))} done, 1 failed, 2 cancelled" in lines["jobs"]

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.embedded_redis import FaultyRedis
-from tests.processes import end, linux_only, rerankq, wait_until
+from tests.processes import end, linux_only, rerankq_process, wait_until
 
 pytestmark = linux_only
 
@@ -88,7 +88,7 @@ def test_it_goes_on_while_redis_is_away_and_until_ctrl_c(
 
 
 def test_it_does_not_begin_without_redis() -> None:
-    done = rerankq(
+    done = rerankq_process(
         *("status", "--watch"), environment={"RERANKQ_REDIS_URL": "redis://127.0.0.1:1/0"}
     )
 
@@ -97,14 +97,14 @@ def test_it_does_not_begin_without_redis() -> None:
 
 
 def test_it_is_for_the_whole_service() -> None:
-    done = rerankq("status", "some-job", "--watch", environment={})
+    done = rerankq_process("status", "some-job", "--watch", environment={})
 
     assert done.returncode == 2
     assert "--watch" in done.stderr
 
 
 def test_metrics_are_not_served_where_somebody_else_listens(server: FaultyRedis) -> None:
-    done = rerankq(
+    done = rerankq_process(
         *("metrics", "--serve", "--port", str(server.port)),
         environment={"RERANKQ_REDIS_URL": server.url},
     )
