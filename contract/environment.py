@@ -1,4 +1,4 @@
-"""Environment variables: what is wrong with one, in one line, and those that nobody knows."""
+"""Names the environment variables that are wrong, and those that nobody knows."""
 
 from __future__ import annotations
 
@@ -17,35 +17,51 @@ if TYPE_CHECKING:
     from pydantic_settings import BaseSettings
 
 PREFIX = "RERANKQ_"
-#: Of a value, in a message.
+#: Characters of a value that a message shows.
 SHOWN_CHARS = 60
-#: Settings of workers and variables of commands: each side meets those of the other, where one file
-#: serves both.
-OF_WORKERS = (
-    *("DEVICE", "THREADS", "MAX_BATCH_TOKENS", "MAX_LENGTH", "DTYPE", "DOWNGRADE_MODEL"),
-    *(
-        "SOFT_TIME_LIMIT_S",
-        "TIME_LIMIT_S",
-        "MAX_ATTEMPTS",
-        "LEASE_S",
-        "SWEEP_EVERY_S",
-        "RESEND_AFTER_S",
-    ),
-    *("FLOWER_OPEN", "MODEL_LOAD_TIMEOUT_S", "LOG_FORMAT"),
+
+#: What the other side reads from the environment. Neither side imports the other, and one file of
+#: variables may serve both, so that each must know the names of the other.
+WORKER_SETTINGS = (
+    "DEVICE",
+    "THREADS",
+    "MAX_BATCH_TOKENS",
+    "MAX_LENGTH",
+    "DTYPE",
+    "DOWNGRADE_MODEL",
+    "SOFT_TIME_LIMIT_S",
+    "TIME_LIMIT_S",
+    "MAX_ATTEMPTS",
+    "LEASE_S",
+    "SWEEP_EVERY_S",
+    "RESEND_AFTER_S",
+    "FLOWER_OPEN",
+    "MODEL_LOAD_TIMEOUT_S",
+    "LOG_FORMAT",
 )
+#: An option of a command has a variable that begins with RERANKQ_ and the command's name.
 COMMANDS = (
-    *("SUBMIT", "RESULT", "STATUS", "METRICS", "CANCEL", "DEAD", "RESCORE", "COMPARE", "UP"),
+    "SUBMIT",
+    "RESULT",
+    "STATUS",
+    "METRICS",
+    "CANCEL",
+    "DEAD",
+    "RESCORE",
+    "COMPARE",
+    "UP",
     "DEMO",
 )
+COMMAND_PREFIXES = tuple(f"{PREFIX}{command}_" for command in COMMANDS)
 
 
 def variable(name: str) -> str:
-    """Return the variable of a setting."""
+    """Return the environment variable of a setting."""
     return name if name.isupper() else f"{PREFIX}{name.upper()}"
 
 
 def describe_error(settings: type[BaseSettings], error: ErrorDetails) -> str:
-    """Return in one line what is wrong with a setting: its variable, what is allowed, its value."""
+    """Return one line on what is wrong with a setting: its variable, what is allowed, its value."""
     said = error["msg"].removeprefix("Value error, ")
     if not error["loc"]:
         return said
@@ -63,8 +79,8 @@ def describe_error(settings: type[BaseSettings], error: ErrorDetails) -> str:
 
 
 def unknown_variables(environment: Iterable[str], known: Iterable[str]) -> Iterator[str]:
-    """Yield a line for each variable that begins like ours and is none of `known`."""
-    names = {*known, *(f"{PREFIX}{each}" for each in OF_WORKERS)}
+    """Yield a line for each variable that begins with RERANKQ_ and is none of `known`."""
+    names = {*known, *(f"{PREFIX}{each}" for each in WORKER_SETTINGS)}
     for name in sorted(environment):
         if name.startswith(PREFIX) and name not in names:
             yield f"{visible(name)} is set, and no setting has this name{_nearest(name, names)}"

@@ -1,4 +1,4 @@
-"""The limits of a job: checked by the producer before anything is sent, and by the worker again."""
+"""The limits of a job, which the producer checks before it sends, and the worker again."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from contract import jobs
 from contract.errors import LimitExceeded, ModelNotAllowed
 from contract.settings import Settings
 
-#: Ids, texts, scores and metadata of a candidate, each a value.
+#: JSON values of a candidate: its id, text, score and metadata.
 VALUES_PER_PAIR = 200
 
-#: A string in JSON. It never backtracks, whatever the text.
+#: A string in JSON. The pattern never backtracks, whatever the text.
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 
 
@@ -39,8 +39,8 @@ def check_values(job_id: str, body: bytes, settings: Settings) -> None:
     Small values take a hundred times more memory than their JSON, so that its size is no bound.
     """
     limit = VALUES_PER_PAIR * settings.max_pairs_per_job
-    # Commas in texts count here, so that most jobs need no closer look.
-    if _values(body) > limit and (values := _values(_STRING.sub(b"", body))) > limit:
+    # Most jobs stay below the limit even with the commas of their texts counted.
+    if _count_values(body) > limit and (values := _count_values(_STRING.sub(b"", body))) > limit:
         raise LimitExceeded(
             f"job {job_id} holds {values:,} values, the limit is {limit:,}"
             f" ({VALUES_PER_PAIR} for each of RERANKQ_MAX_PAIRS_PER_JOB): split it, or send less"
@@ -48,7 +48,7 @@ def check_values(job_id: str, body: bytes, settings: Settings) -> None:
         )
 
 
-def _values(body: bytes) -> int:
+def _count_values(body: bytes) -> int:
     return sum(map(body.count, (b",", b"[", b"{")))
 
 

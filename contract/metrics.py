@@ -1,7 +1,7 @@
-"""What is counted, by all workers and producers together, in one hash of Redis.
+"""The counters, which all workers and producers add to, in one hash of Redis.
 
-Counts of a job's outcome travel with the state change that makes it (see `contract.store.scripts`):
-each is there exactly once if the change is, whatever is delivered or tried twice. They only ever
+What a job's end counts is added by the script that records the end (see `contract.store.scripts`):
+it is counted exactly once, however often a message is delivered or a call repeated. Counters only
 grow.
 """
 
@@ -13,22 +13,22 @@ from typing import Any
 
 from contract import errors, jobs
 
-#: How much more of each field of the hash: a counter's name, with its label's value behind a space.
+#: What to add to each field of the hash: a counter's name, a space, and its label's value.
 Counts = Mapping[str, float]
-#: Of each counter by its name: a number by each value of its label, or one under "".
+#: By each counter's name: a number by each value of its label, or one under "" without a label.
 Totals = dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True)
 class Counter:
-    """Something that is counted, alone or by each value of a label."""
+    """A number that only grows, or one by each value of a label."""
 
-    #: Says the unit, if it is no number of things.
+    #: Holds the unit, unless it counts things.
     name: str
     help: str
     label: str | None = None
-    #: Values of the label that are known beforehand. They begin at zero: to Prometheus, a series
-    #: that begins at one has not grown.
+    #: Values of the label that are known beforehand. They begin at zero, because Prometheus sees no
+    #: growth in a series that begins at one.
     values: tuple[str, ...] = ()
 
     def field(self, value: str = "") -> str:
@@ -96,13 +96,13 @@ def outcome_counts(outcome: jobs.Outcome) -> Counts:
 
 
 def arguments(counts: Counts) -> list[str | bytes | int]:
-    """Counts as the last arguments of a script."""
+    """Return the counts as the last arguments of a script."""
     grown = {field: more for field, more in counts.items() if more}
     return [text for field, more in grown.items() for text in (field, f"{more:.6f}")]
 
 
 def totals(reply: Mapping[Any, Any]) -> Totals:
-    """What the hash holds, and a zero for what could have been counted and never was."""
+    """Return what the hash holds, and a zero for each known series that it lacks."""
     found: Totals = {
         counter.name: dict.fromkeys(map(str, counter.values) if counter.label else ("",), 0.0)
         for counter in ALL

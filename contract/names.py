@@ -13,7 +13,7 @@ Keys, where `ns` is the namespace (every one has a TTL, set in `contract.store`)
     ns:dead              zset    ids of the dead letters, by time of their end
     ns:totals            hash    jobs ended, by state
     ns:counters          hash    what `contract.metrics` counts
-    ns:sweeper           string  of the one worker that looks for lost jobs just now
+    ns:sweeper           string  the one worker that looks for lost jobs just now
     ns:sweeper:places    hash    how far the sweeper has looked through the jobs of each kind
     ns:done              channel ids of jobs, as they end
 
@@ -44,12 +44,12 @@ STEP_SPAN_S = 10**10
 
 
 def short_name(model: str) -> str:
-    """The model's name without its owner or folder, as log lines and run tags have it."""
+    """Return the model's name without its owner or folder, as log lines and run tags show it."""
     return model.rstrip("/").rsplit("/", 1)[-1] or model
 
 
 def priority_step(priority: int) -> int:
-    """The step whose list holds the messages of a priority, 0 to 9."""
+    """Return the step whose list holds the messages of a priority, 0 to 9."""
     return max(step for step in PRIORITY_STEPS if step <= priority)
 
 
@@ -65,11 +65,11 @@ class Keys:
 
     @property
     def queue_lists(self) -> tuple[str, ...]:
-        """The lists behind the queue, first served first (kombu's naming)."""
+        """Return the lists behind the queue, first served first (kombu's naming)."""
         return tuple(map(self.queue_list, PRIORITY_STEPS))
 
     def queue_list(self, step: int) -> str:
-        """The list of one step."""
+        """Return the list of one step."""
         return f"{self.queue}\x06\x16{step}" if step else self.queue
 
     def job(self, job_id: str) -> str:
@@ -122,7 +122,7 @@ class Keys:
 
     @property
     def unacked_by_producers(self) -> str:
-        """Where kombu looks for lost messages in a producer, which never holds any."""
+        """Return where kombu looks for lost messages in a producer, which never holds any."""
         return f"{self.unacked}:producers"
 
     @property
@@ -131,12 +131,12 @@ class Keys:
 
 
 def celery_options(settings: Settings) -> dict[str, Any]:
-    """Celery options that producer, worker and Flower must share."""
+    """Return the Celery options that producer, worker and Flower must share."""
     keys = Keys(settings.namespace)
     return {
         "broker_url": settings.redis_server,
-        # Of their own, because kombu does not check a certificate that nothing is said about, and
-        # Flower does not read the URL's query.
+        # Passed apart from the URL: kombu checks no certificate unless it is told to, and Flower
+        # does not read the URL's query.
         "broker_use_ssl": settings.redis_tls,
         "redis_backend_use_ssl": settings.redis_tls,
         # Never pickle: whoever can write to Redis could run code.

@@ -1,5 +1,7 @@
-"""Text of others, made safe to print: what would move a cursor, change a colour, reverse the
-writing direction or forge a line is shown as its escape sequence.
+"""Makes text from others safe to print.
+
+Characters that would move a cursor, change a colour, reverse the writing direction or forge a line
+are shown as escape sequences.
 """
 
 from __future__ import annotations

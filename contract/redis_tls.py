@@ -1,4 +1,4 @@
-"""TLS to Redis: what the query of a `rediss://` URL may say, under redis-py's names.
+"""TLS options in the query of a `rediss://` URL, under redis-py's names.
 
 Certificates and host names are checked unless the URL says otherwise.
 """
@@ -22,7 +22,7 @@ _ALLOWED = {CERT_REQS: ("required", "none"), CHECK_HOSTNAME: ("true", "false")}
 
 
 def options(url: str) -> dict[str, Any] | None:
-    """How redis-py and Celery are to connect to `url`, as keyword arguments; None without TLS."""
+    """Return keyword arguments for redis-py and Celery to connect to `url`; None without TLS."""
     parts = urlsplit(url)
     if parts.scheme != "rediss":
         return None
@@ -32,7 +32,7 @@ def options(url: str) -> dict[str, Any] | None:
 
 
 def check(url: str) -> None:
-    """Raise `ValueError` if the query says anything else, or names files that are of no use."""
+    """Raise `ValueError` if the query holds other options, or names files that cannot be used."""
     parts = urlsplit(url)
     query = parse_qs(parts.query, keep_blank_values=True)
     for name, values in query.items():
@@ -75,7 +75,7 @@ def _load(files: dict[str, str]) -> None:
 
 
 def find_tls_error(error: BaseException) -> ssl.SSLError | None:
-    """What TLS says in the chain of an error's causes, if it does."""
+    """Return the TLS error in the chain of an error's causes, if there is one."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, ssl.SSLError):

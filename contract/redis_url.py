@@ -1,4 +1,4 @@
-"""What a Redis URL may look like, and in which words it is refused: never with its password."""
+"""The form of a Redis URL, and the messages that refuse one, never with its password."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _ENCODE = (
     f"must be {_SHAPE}; percent-encode all characters of a password but letters and digits:"
     " # as %23, / as %2F, : as %3A, ? as %3F, @ as %40, % as %25"
 )
-#: Schemes of redis-py and kombu that are not for us, and why.
+#: Schemes of redis-py and kombu that are not supported, and why.
 _OTHER_SCHEMES = {
     "unix": "Unix sockets are not supported",
     "redis+socket": "Unix sockets are not supported",
@@ -21,7 +21,7 @@ _OTHER_SCHEMES = {
 
 
 def check(url: str) -> None:
-    """Raise `ValueError` if the URL is of no use; `contract.redis_tls` checks its query."""
+    """Raise `ValueError` if the URL cannot be used; `contract.redis_tls` checks its query."""
     if not url:
         raise ValueError(f"is empty: it must be {_SHAPE}")
     if url[0] in "'\"`" or url[-1] in "'\"`":

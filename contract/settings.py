@@ -27,13 +27,13 @@ DEFAULT_MODEL = "cross-encoder/ms-marco-MiniLM-L-6-v2"
 #: After a model's name: the same model with 8-bit weights, which is faster and not exact.
 INT8 = "@int8"
 
-#: Upper bounds: ten years in seconds, and what fits into the integers of everything we talk to.
+#: Upper bounds: ten years in seconds, and the largest number that every service around us takes.
 TEN_YEARS_S = 10 * 365 * 24 * 3600
 LARGEST = 2**31 - 1
 
 
-class Environment(BaseSettings):
-    """Settings that are read from environment variables, by `load`."""
+class EnvironmentSettings(BaseSettings):
+    """Settings that `load` reads from environment variables."""
 
     model_config = SettingsConfigDict(
         env_prefix="RERANKQ_",
@@ -67,7 +67,7 @@ class Environment(BaseSettings):
             ) from error
 
 
-class Settings(Environment):
+class Settings(EnvironmentSettings):
     """What both sides of the wire must agree on."""
 
     #: Secret, because it may hold a password. The query of a rediss:// URL holds the options of
@@ -89,8 +89,8 @@ class Settings(Environment):
     #: Of one query or document; the model reads at most its first few thousand characters.
     max_text_chars: int = Field(1_000_000, ge=1, le=LARGEST)
 
-    #: With this many messages on the queue, or more of Redis' memory in use (if it has a limit), no
-    #: job is accepted.
+    #: No job is accepted while the queue has this many messages, or while more of Redis' memory is
+    #: in use (if it has a limit).
     max_queue_length: int = Field(100_000, ge=1, le=LARGEST)
     max_redis_memory_percent: int = Field(80, ge=1, le=100)
 
@@ -109,7 +109,7 @@ class Settings(Environment):
     @field_validator("redis_url")
     @classmethod
     def _check_url(cls, url: SecretStr) -> SecretStr:
-        # A file that a secret is mounted from ends in a newline, as a rule.
+        # A file with a secret usually ends in a newline.
         stripped = url.get_secret_value().strip()
         redis_url.check(stripped)
         tls.check(stripped)
@@ -135,21 +135,21 @@ class Settings(Environment):
 
     @property
     def redis_server(self) -> str:
-        """The Redis URL without its query: a secret, if it holds a password."""
+        """Return the Redis URL without its query: a secret, if it holds a password."""
         return self.redis_url.get_secret_value().partition("?")[0]
 
     @property
     def redis_tls(self) -> dict[str, Any] | None:
-        """See `contract.redis_tls.options`."""
+        """Return the options of `contract.redis_tls` for the URL; None without TLS."""
         return tls.options(self.redis_url.get_secret_value())
 
     @property
     def redis_location(self) -> str:
-        """The Redis URL without user name, password and query, for messages."""
+        """Return the Redis URL without user name, password and query, for messages."""
         parts = urlsplit(self.redis_url.get_secret_value())
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
     def allows(self, model: str) -> bool:
-        """Whether a job may ask for `model`, in one precision or the other."""
+        """Return whether a job may ask for `model`, in one precision or the other."""
         allowed = (self.cross_encoder_model.removesuffix(INT8), *self.allowed_models)
         return model.removesuffix(INT8) in allowed or model in allowed

@@ -78,14 +78,14 @@ class DeadLetter(Record):
 
 
 class QueueStatus(Record):
-    """The service at a glance."""
+    """The state of the service."""
 
     #: Names of the workers that answered.
     workers: tuple[str, ...]
     #: Messages waiting for a worker, and how many of them there are of each priority.
     queue_depth: int
     queue_lengths: dict[int, int]
-    #: How long the oldest job has waited that no worker has begun; None if there is none.
+    #: How long the oldest of the jobs that no worker has begun has waited; None if there is none.
     oldest_queued_s: float | None
     #: Jobs that workers have begun.
     in_flight: int

@@ -1,4 +1,4 @@
-"""What pydantic found wrong, in this project's words: the one place that translates its errors.
+"""Puts what pydantic found wrong into this project's words: the one place that does.
 
 pydantic's own phrases ("Input should be a valid string") speak of its types. A caller holds JSON or
 plain Python data, so the words here are those of JSON: object, list, string, number, null.

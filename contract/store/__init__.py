@@ -1,1 +1,1 @@
-"""Records in Redis: what is asked, the replies, and the connection that carries both."""
+"""Records in Redis: the operations on them, and the clients that run operations."""

@@ -1,4 +1,4 @@
-"""What is asked of Redis about an attempt at a job: to begin it, to keep it, to give it up.
+"""Operations on an attempt at a job: begin it, keep its lease, release it.
 
 At most one attempt is under way, as long as its process renews a lease: see `lua/start.lua`.
 """
@@ -17,18 +17,18 @@ from contract.store.schema import Schema
 
 
 class Verdict(StrEnum):
-    """What became of the wish to begin an attempt."""
+    """Whether an attempt was begun, or why not."""
 
     STARTED = "started"
-    #: What stands under the job's key is no record of a job.
+    #: The job's key holds something else than a record of a job.
     UNREADABLE = "unreadable"
     #: There is no record of the job: it was forgotten, has expired, or never was.
     UNKNOWN = "unknown"
     #: The job has ended already.
     ENDED = "ended"
-    #: Another attempt is under way ...
+    #: Another attempt is under way.
     HELD = "held"
-    #: ... or was, and has not been heard of: ask again after the grace.
+    #: Another attempt was under way, and may have died: ask again after the grace.
     SILENT = "silent"
     #: There have been as many attempts as are allowed.
     EXHAUSTED = "exhausted"
@@ -41,7 +41,7 @@ class Started:
     verdict: Verdict
     #: How many there have been, this one included.
     attempts: int
-    #: How many of those before ended without a word: their processes were killed.
+    #: How many of those before died: their processes were killed.
     deaths: int
     #: The code of the error for which another model is to do the job, if there was one.
     downgrade: str | None

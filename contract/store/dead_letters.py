@@ -1,6 +1,6 @@
-"""What is asked of Redis about dead letters: jobs that failed, and whose payload is kept.
+"""Operations on dead letters: jobs that failed, and whose payload is kept.
 
-Kept are those that another model, more memory or a repaired worker may still do; see
+It is kept of those jobs that another model, more memory or a repaired worker may still do; see
 `RerankError.dead_letter`.
 """
 
@@ -22,13 +22,13 @@ from contract.store.submissions import overloaded
 
 @dataclass(frozen=True)
 class Page:
-    """Some ids of dead letters, the last first, and the place in the list behind them."""
+    """Some ids of dead letters, the last that died first, and where the next page begins."""
 
     ids: tuple[str, ...] = ()
-    #: When the last of them died, in seconds since the epoch ...
+    #: When the last of them died, in seconds since the epoch.
     died_at: float = math.inf
-    #: ... and all that were listed so far and died at that time.
-    alike: frozenset[str] = frozenset()
+    #: The ids listed so far that died at that very time.
+    listed_at_that_time: frozenset[str] = frozenset()
 
 
 def page(schema: Schema, before: Page, at_most: int) -> Operation[Page]:
@@ -40,22 +40,20 @@ def page(schema: Schema, before: Page, at_most: int) -> Operation[Page]:
     def send(pipe: Any) -> None:
         pipe.zrevrangebyscore(
             *(schema.keys.dead, before.died_at, "-inf"),
-            *(0, at_most + len(before.alike)),
+            *(0, at_most + len(before.listed_at_that_time)),
             withscores=True,
         )
 
     def read(replies: list[Any]) -> Page:
         found = [(name.decode(), died_at) for name, died_at in replies[0]]
-        new = [each for each in found if each[0] not in before.alike][:at_most]
+        new = [each for each in found if each[0] not in before.listed_at_that_time][:at_most]
         if not new:
-            return Page((), before.died_at, before.alike)
+            return Page((), before.died_at, before.listed_at_that_time)
         last = new[-1][1]
-        alike = {name for name, died_at in new if died_at == last}
-        return Page(
-            tuple(name for name, _ in new),
-            last,
-            frozenset(alike | before.alike if last == before.died_at else alike),
-        )
+        same_time = {name for name, died_at in new if died_at == last}
+        if last == before.died_at:
+            same_time |= before.listed_at_that_time
+        return Page(tuple(name for name, _ in new), last, frozenset(same_time))
 
     return Operation(send, read)
 
@@ -71,7 +69,7 @@ def count(schema: Schema) -> Operation[int]:
 
 
 def not_found(job_id: str) -> JobNotFound:
-    """The error of a job that is no dead letter."""
+    """Return the error of a job that is no dead letter."""
     return JobNotFound(f"job {job_id} is no dead letter: see `rerankq dead list`")
 
 

@@ -1,4 +1,4 @@
-"""What is asked of Redis about the outcomes of jobs: to keep one, to read some, to forget one."""
+"""Operations on outcomes of jobs: record one, fetch some, forget one."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def finish(
 def fetch(schema: Schema, job_ids: Sequence[str]) -> Operation[dict[str, jobs.OutcomeOrError]]:
     """Return the outcomes of those of `job_ids` that have ended.
 
-    In place of an outcome that is nowhere, cannot be read, or is that of several others, stands the
-    error that says so.
+    An error takes the place of an outcome that is gone, that cannot be read, or that clients must
+    merge from others.
     """
     keys = schema.keys
     limit_bytes = OUTCOME_ROOM_BYTES + 4 * schema.settings.max_bytes_per_job

@@ -1,4 +1,4 @@
-"""What is asked of Redis about the service as a whole."""
+"""Operations on the service as a whole."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contract.store.schema import Schema
 
 
 def status(schema: Schema, workers: Sequence[str]) -> Operation[jobs.QueueStatus]:
-    """The service at a glance; `workers` goes into the answer as it is."""
+    """Return the state of the service; `workers` goes into it as it is."""
     keys = schema.keys
     checks = server_checks.check_all(schema)
 
@@ -70,7 +70,7 @@ def status(schema: Schema, workers: Sequence[str]) -> Operation[jobs.QueueStatus
 
 
 def _since(then: float, now: tuple[int, int]) -> float:
-    """Seconds from a time to one in seconds and microseconds, both by the server's clock."""
+    """Return the seconds from `then` to `now` (seconds, microseconds), by the server's clock."""
     return max(0.0, now[0] + now[1] / 1e6 - then)
 
 

@@ -1,4 +1,4 @@
-"""What an operator can get wrong about Redis and the clocks, each in one line with the way out."""
+"""Finds what an operator got wrong about Redis and the clocks: one line each, with the way out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from contract.store.operation import Operation
 from contract.store.schema import Schema
 
-#: Clocks that differ by less do no harm: timeouts are longer.
+#: Clocks that differ by less do no harm, because timeouts are longer.
 SKEW_S = 5.0
 
 #: The first version that has all commands which kombu uses.

@@ -1,4 +1,4 @@
-"""What is asked of Redis about the state of one job."""
+"""Operations that read the state of one job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is asked of Redis to put a job on record and its message on the queue."""
+"""Operations that accept a job, and note that its message is on the queue."""
 
 from __future__ import annotations
 

@@ -52,9 +52,8 @@ def _warn_of_no_checks(**_: Any) -> None:
 
 @signals.celeryd_after_setup.connect
 def _warn_of_unknown_variables(**_: Any) -> None:
-    # Those of commands stand in the same file, as a rule.
-    commands = tuple(f"{environment.PREFIX}{name}_" for name in environment.COMMANDS)
-    ours = (name for name in os.environ if not name.startswith(commands))
+    # The variables of commands usually stand in the same file.
+    ours = (name for name in os.environ if not name.startswith(environment.COMMAND_PREFIXES))
     for warning in environment.unknown_variables(
         ours, map(environment.variable, type(settings).model_fields)
     ):

@@ -7,7 +7,7 @@ from typing import Literal, Self
 from celery.utils.sysinfo import cpu_budget
 from pydantic import Field, model_validator
 
-from contract.settings import KNOWN_MODELS, LARGEST, TEN_YEARS_S, Environment, Settings
+from contract.settings import KNOWN_MODELS, LARGEST, TEN_YEARS_S, EnvironmentSettings, Settings
 
 #: Where a model is named, for none.
 NO_MODEL = "none"
@@ -15,7 +15,7 @@ NO_MODEL = "none"
 LogFormat = Literal["text", "json"]
 
 
-class ModelSettings(Environment):
+class ModelSettings(EnvironmentSettings):
     """How models are run: all that a program which scores in its own process needs to know."""
 
     #: cpu, cuda, cuda:N or mps. Nothing is guessed: a missing GPU is an error, not a crawl.
