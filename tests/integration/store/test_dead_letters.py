@@ -27,11 +27,6 @@ from tests.integration.sample_records import failure_of, job, result_of
 from tests.integration.stand_ins import begin
 
 
-@pytest.fixture
-def schema(store: JobStore) -> Schema:
-    return store.schema
-
-
 def die(store: JobStore, made: jobs.Job, code: str = "out_of_memory", priority: int = 6) -> None:
     """Have a job fail in its second attempt, after the first one's process was killed."""
     schema = store.schema

@@ -60,7 +60,7 @@ class Attempts:
         found: Any = self.store.client.hkeys(self.schema.keys.job("j"))
         return {name.decode() for name in found}
 
-    def lives(self) -> tuple[bool, bool]:
+    def live_jobs(self) -> tuple[bool, bool]:
         """Whether the job counts as queued, and as running."""
         keys = self.schema.keys
         scores = [self.store.client.zscore(key, "j") for key in (keys.queued, keys.running)]
@@ -83,7 +83,7 @@ def test_an_attempt_is_counted_leased_and_given_its_payload(tried: Attempts) -> 
     assert payloads.decode(tried.schema.settings, "j", started.payload) == tried.made
     assert tried.leased()
     assert tried.state() == (JobState.RUNNING, 1)
-    assert tried.lives() == (False, True)
+    assert tried.live_jobs() == (False, True)
 
 
 def test_asking_twice_with_one_token_is_asking_once(tried: Attempts) -> None:
@@ -266,7 +266,7 @@ def test_a_released_job_is_queued_and_the_next_attempt_begins_at_once(
     assert tried.release(token)
     # Then the job waits for the next one
     assert tried.state() == (JobState.QUEUED, 1)
-    assert tried.lives() == (True, False)
+    assert tried.live_jobs() == (True, False)
     assert not tried.leased()
     started = tried.start(OTHER)
     assert (started.verdict, started.attempts) == (Verdict.STARTED, 2)
@@ -295,7 +295,7 @@ def test_what_has_been_released_or_ended_is_not_released_again(tried: Attempts) 
     tried.store.execute(outcomes.finish(tried.schema, result_of("j"), OTHER))
     assert not tried.release(OTHER, died=True)
     assert tried.state() == (JobState.DONE, 2)
-    assert tried.lives() == (False, False)
+    assert tried.live_jobs() == (False, False)
 
 
 def test_the_next_attempt_is_told_of_deaths_and_why_to_downgrade(tried: Attempts) -> None:
@@ -371,7 +371,7 @@ def test_an_attempt_that_was_given_up_may_still_end_the_job_if_no_other_is_at_it
 
     assert tried.store.execute(outcomes.finish(tried.schema, result_of("j"), ME))
     assert tried.state() == (JobState.DONE, 1)
-    assert tried.lives() == (False, False)
+    assert tried.live_jobs() == (False, False)
 
 
 # Too often
