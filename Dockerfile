@@ -67,7 +67,7 @@ FROM worker-dependencies AS worker-installed
 COPY --from=code /wheel /wheel
 RUN pip install --no-compile --no-deps /wheel/*.whl \
     && python slim.py /opt/rerankq \
-    && python -c 'from worker.engine.scorer import Scorer; Scorer("bundled", "cpu", 1, None, None)' \
+    && python -c 'from worker.engine import load; load("bundled", threads=1)' \
     && python -c 'import worker.health, worker.restart, worker.jobs.tasks, worker.runtime.pool'
 
 FROM base AS worker
@@ -78,7 +78,7 @@ ARG MODELS=""
 # As the worker loads them: what is fetched is what it will look for, and is seen to be a reranker.
 RUN for model in $MODELS; do \
         HF_HOME=/opt/models \
-        python -c 'import sys; from worker.engine.loading import load; load(sys.argv[1], "cpu")' "$model" \
+        python -c 'import sys; from worker.engine.checkpoint import load_encoder; load_encoder(sys.argv[1], "cpu")' "$model" \
         || exit 1; \
     done
 COPY deploy/with-models.sh /usr/local/bin/with-models

@@ -33,7 +33,7 @@ from benchmarks.runner import ROOT, Child, last_line
 from benchmarks.service import Service
 from benchmarks.work import CANDIDATES, KINDS, SAMPLE, Collection, Pair, Query
 from producer.rescore.options import job_size
-from worker.engine.loading import BUNDLED, bundled_path
+from worker.engine.model_names import BUNDLED, bundled_path
 
 CHILDREN = 2
 #: The engine alone is measured on no more: its speed is the same for all that follow.

@@ -39,16 +39,16 @@ class Way:
 
 def load_rerankq(folder: Path, threads: int) -> Score:
     """This repository's engine."""
-    from worker.engine.scorer import Scorer
+    from worker.engine import load
 
-    return Scorer(str(folder), device="cpu", threads=threads).score
+    return load(str(folder), device="cpu", threads=threads).score
 
 
 def load_rerankq_int8(folder: Path, threads: int) -> Score:
     """The same with its linear maps in int8."""
-    from worker.engine.scorer import Scorer
+    from worker.engine import load
 
-    return Scorer(f"{folder}@int8", device="cpu", threads=threads).score
+    return load(f"{folder}@int8", device="cpu", threads=threads).score
 
 
 def load_predict(folder: Path, threads: int, batch_size: int) -> Score:

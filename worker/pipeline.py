@@ -1,3 +1,5 @@
-"""The former place of `worker.inprocess`, which goes on working."""
+"""The former place of the pipeline step of `worker.inprocess`, which goes on working."""
 
-from worker.inprocess.pipeline import *  # noqa: F403
+from worker.inprocess.pipeline import PipelineSettings, rerank_step
+
+__all__ = ["PipelineSettings", "rerank_step"]

@@ -35,7 +35,7 @@ from tests.processes import environment
 #: Runs the task for each id, as a worker's child would, and then scores with the library itself.
 DRIVER = """
 import json, sys
-from worker.engine.loading import bundled_path
+from worker.engine.model_names import bundled_path
 from worker.jobs.tasks import score
 
 asked = json.load(sys.stdin)

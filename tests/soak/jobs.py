@@ -11,8 +11,8 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 
 from contract import jobs
-from worker.engine.loading import bundled_path
-from worker.engine.scorer import Scorer
+from worker.engine import load
+from worker.engine.model_names import bundled_path
 
 SAMPLE = Path(__file__).parents[2] / "examples" / "packages"
 
@@ -81,7 +81,7 @@ class Expected:
             }
         )
         self._scores = {
-            model: dict(zip(pairs, Scorer(model, threads=2).score(pairs), strict=True))
+            model: dict(zip(pairs, load(model, threads=2).score(pairs), strict=True))
             for model in models
         }
 

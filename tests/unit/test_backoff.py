@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import gc
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pytest
 
 from contract.errors import BadScores
 from worker.engine import backoff, batches
-from worker.engine.backoff import GROW_AFTER, Batches, Budget, Tried
-from worker.runtime.counters import Work
+from worker.engine.backoff import GROW_AFTER, BatchBudget, Batches, BatchOutcome
+from worker.engine.batches import ScoreArray
+from worker.engine.statistics import BatchStatistics
 
 FULL = 1_024
 
@@ -42,11 +43,11 @@ class Memory:
         #: Whether batches came one at a time, round by round.
         self.alone: list[bool] = []
 
-    def try_all(self, made: Batches, alone: bool) -> list[Tried]:
+    def attempt_batches(self, made: Batches, alone: bool) -> list[BatchOutcome]:
         self.alone.append(alone)
         return [self._score(batch, alone) for batch in made]
 
-    def _score(self, batch: list[int], alone: bool) -> Tried:
+    def _score(self, batch: list[int], alone: bool) -> BatchOutcome:
         if self.tokens(batch) > self.room_for_one(alone):
             self.failed.append(batch)
             self.errors.append(MemoryError(f"no room for {batch}"))
@@ -68,14 +69,22 @@ class Shared(Memory):
         return self.room if alone else self.room // 2
 
 
-def cut(lengths: Sequence[int], max_tokens: int) -> Batches:
-    return list(batches.cut(lengths, max_tokens))
+def make_batches(lengths: Sequence[int], max_tokens: int) -> Batches:
+    return list(batches.make_batches(lengths, max_tokens))
 
 
-def score(memory: Memory, budget: Budget) -> list[float]:
-    scores: list[float] = backoff.score(
-        memory.lengths, budget, cut, memory.try_all, Work()
-    ).tolist()
+def backed_off(
+    lengths: Sequence[int],
+    budget: BatchBudget,
+    attempt_batches: Callable[[Batches, bool], list[BatchOutcome]],
+) -> ScoreArray:
+    return backoff.score_with_backoff(
+        lengths, budget, make_batches, attempt_batches, BatchStatistics()
+    )
+
+
+def score(memory: Memory, budget: BatchBudget) -> list[float]:
+    scores: list[float] = backed_off(memory.lengths, budget, memory.attempt_batches).tolist()
     return scores
 
 
@@ -85,7 +94,7 @@ def any_lengths(seed: int) -> list[int]:
     return [chance.randint(1, 64) for _ in range(chance.randint(1, 300))]
 
 
-def lowered(budget: Budget, times: int = 1) -> Budget:
+def lowered(budget: BatchBudget, times: int = 1) -> BatchBudget:
     for _ in range(times):
         budget.halve()
     return budget
@@ -101,14 +110,14 @@ def test_every_pair_is_scored_exactly_once_whatever_the_room(
     kind: type[Memory], room: int, seed: int
 ) -> None:
     memory = kind(any_lengths(seed), room)
-    scores = score(memory, Budget(FULL))
+    scores = score(memory, BatchBudget(FULL))
     assert scores == list(range(len(memory.lengths)))
     assert sorted(memory.scored) == list(range(len(memory.lengths)))
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_with_room_for_all_there_is_one_round_and_no_smaller_budget(seed: int) -> None:
-    memory, budget = Memory(any_lengths(seed), FULL), Budget(FULL)
+    memory, budget = Memory(any_lengths(seed), FULL), BatchBudget(FULL)
     score(memory, budget)
     assert memory.alone == [False]
     assert budget.tokens == FULL
@@ -117,11 +126,13 @@ def test_with_room_for_all_there_is_one_round_and_no_smaller_budget(seed: int) -
 def test_scores_may_be_rows() -> None:
     memory = Memory([5, 9, 1, 7], room=10)
 
-    def try_all(made: Batches, alone: bool) -> list[Tried]:
-        tried = memory.try_all(made, alone)
+    def attempt_batches(made: Batches, alone: bool) -> list[BatchOutcome]:
+        tried = memory.attempt_batches(made, alone)
         return [each if isinstance(each, Exception) else np.stack([each] * 3, 1) for each in tried]
 
-    scores = backoff.score(memory.lengths, Budget(FULL), cut, try_all, Work())
+    scores = backoff.score_with_backoff(
+        memory.lengths, BatchBudget(FULL), make_batches, attempt_batches, BatchStatistics()
+    )
     assert scores.tolist() == [[place] * 3 for place in range(4)]
     assert memory.failed
 
@@ -129,12 +140,14 @@ def test_scores_may_be_rows() -> None:
 def test_a_wrong_number_of_scores_is_found_out_after_memory_ran_out_too() -> None:
     memory = Memory([1] * 8, room=4)
 
-    def loses_one(made: Batches, alone: bool) -> list[Tried]:
-        tried = memory.try_all(made, alone)
+    def loses_one(made: Batches, alone: bool) -> list[BatchOutcome]:
+        tried = memory.attempt_batches(made, alone)
         return [each if isinstance(each, Exception) else each[1:] for each in tried]
 
     with pytest.raises(BadScores, match="3 scores for 4 pairs"):
-        backoff.score(memory.lengths, Budget(8), cut, loses_one, Work())
+        backoff.score_with_backoff(
+            memory.lengths, BatchBudget(8), make_batches, loses_one, BatchStatistics()
+        )
 
 
 # The budget
@@ -154,7 +167,7 @@ def test_a_wrong_number_of_scores_is_found_out_after_memory_ran_out_too() -> Non
 )
 def test_the_budget_ends_at_the_largest_half_of_a_half_that_fits(room: int, budget: int) -> None:
     # Given pairs of one token, so that batches are as large as they may be
-    memory, lowered_to = Memory([1] * 3 * FULL, room), Budget(FULL)
+    memory, lowered_to = Memory([1] * 3 * FULL, room), BatchBudget(FULL)
     score(memory, lowered_to)
     assert lowered_to.tokens == budget
     assert lowered_to.full == FULL
@@ -162,14 +175,14 @@ def test_the_budget_ends_at_the_largest_half_of_a_half_that_fits(room: int, budg
 
 @pytest.mark.parametrize("full", [1, 3, 1_000, 4_097])
 def test_a_budget_of_any_size_can_be_halved_down_to_one_token(full: int) -> None:
-    memory, budget = Memory([1] * 20, room=1), Budget(full)
+    memory, budget = Memory([1] * 20, room=1), BatchBudget(full)
     assert score(memory, budget) == list(range(20))
     assert 1 <= budget.tokens <= full
     assert lowered(budget, 20).tokens == 1
 
 
 def test_the_next_job_does_not_run_into_the_same_wall() -> None:
-    budget = Budget(FULL)
+    budget = BatchBudget(FULL)
     score(Memory([1] * 3 * FULL, room=100), budget)
     again = Memory([1] * 3 * FULL, room=100)
     score(again, budget)
@@ -177,7 +190,7 @@ def test_the_next_job_does_not_run_into_the_same_wall() -> None:
 
 
 def test_a_lowered_budget_grows_back_after_twenty_jobs_step_by_step() -> None:
-    budget = lowered(Budget(FULL), 2)
+    budget = lowered(BatchBudget(FULL), 2)
     sizes = []
     for _ in range(3 * GROW_AFTER):
         score(Memory([1] * 10, room=FULL), budget)
@@ -187,27 +200,27 @@ def test_a_lowered_budget_grows_back_after_twenty_jobs_step_by_step() -> None:
 
 
 def test_a_budget_that_is_no_power_of_two_grows_back_to_what_it_was_and_no_further() -> None:
-    budget = lowered(Budget(1_000), 4)
+    budget = lowered(BatchBudget(1_000), 4)
     assert budget.tokens == 62
     for _ in range(10 * GROW_AFTER):
-        budget.came_through()
+        budget.record_success()
     assert budget.tokens == budget.full == 1_000
 
 
 def test_jobs_are_counted_anew_after_each_halving() -> None:
-    budget = lowered(Budget(FULL))
+    budget = lowered(BatchBudget(FULL))
     for _ in range(GROW_AFTER - 1):
-        budget.came_through()
+        budget.record_success()
     budget.halve()
     for _ in range(GROW_AFTER - 1):
-        budget.came_through()
+        budget.record_success()
     assert budget.tokens == FULL // 4
-    budget.came_through()
+    budget.record_success()
     assert budget.tokens == FULL // 2
 
 
 def test_a_job_that_failed_does_not_let_the_budget_grow() -> None:
-    budget = lowered(Budget(FULL))
+    budget = lowered(BatchBudget(FULL))
     for _ in range(2 * GROW_AFTER):
         with pytest.raises(MemoryError):
             score(Memory([100], room=99), budget)
@@ -218,7 +231,7 @@ def test_a_job_that_failed_does_not_let_the_budget_grow() -> None:
 
 
 def test_a_pair_that_does_not_fit_alone_raises_what_it_met() -> None:
-    memory, budget = Memory([10] * 30 + [300] + [10] * 30, room=299), Budget(FULL)
+    memory, budget = Memory([10] * 30 + [300] + [10] * 30, room=299), BatchBudget(FULL)
     with pytest.raises(MemoryError) as caught:
         score(memory, budget)
     assert caught.value is memory.errors[-1]
@@ -231,7 +244,7 @@ def test_a_pair_that_does_not_fit_alone_raises_what_it_met() -> None:
 def test_one_at_a_time_is_tried_before_giving_up() -> None:
     # Given pairs of which one fits, and not two of them
     memory = Shared([100] * 9, room=150)
-    assert score(memory, Budget(FULL)) == list(range(9))
+    assert score(memory, BatchBudget(FULL)) == list(range(9))
     # Then they come one at a time in the end, and not before
     assert memory.alone[-1]
     assert not any(memory.alone[:-1])
@@ -241,7 +254,7 @@ def test_one_at_a_time_is_tried_before_giving_up() -> None:
 def test_a_pair_is_given_up_only_after_it_was_tried_one_at_a_time() -> None:
     memory = Memory([100] * 3, room=99)
     with pytest.raises(MemoryError):
-        score(memory, Budget(FULL))
+        score(memory, BatchBudget(FULL))
     assert memory.alone[-2:] == [False, True]
     assert memory.scored == []
 
@@ -253,31 +266,33 @@ def test_what_did_not_fit_for_a_while_is_scored_once_there_is_room() -> None:
         def room_for_one(self, alone: bool) -> int:
             return self.room if len(self.failed) >= 3 else 0
 
-    memory, budget = Passing([8] * 40, room=FULL), Budget(64)
+    memory, budget = Passing([8] * 40, room=FULL), BatchBudget(64)
     assert score(memory, budget) == list(range(40))
     assert budget.tokens == 32
 
 
 @pytest.mark.parametrize("error", [ValueError("no memory at all"), KeyError(1), SystemExit()])
 def test_what_is_no_lack_of_memory_passes_through(error: BaseException) -> None:
-    budget = lowered(Budget(FULL))
+    budget = lowered(BatchBudget(FULL))
 
-    def try_all(_made: Batches, _alone: bool) -> list[Tried]:
+    def attempt_batches(_made: Batches, _alone: bool) -> list[BatchOutcome]:
         raise error
 
     with pytest.raises(type(error)) as caught:
-        backoff.score([1, 2, 3], budget, cut, try_all, Work())
+        backoff.score_with_backoff(
+            [1, 2, 3], budget, make_batches, attempt_batches, BatchStatistics()
+        )
     assert caught.value is error
     assert budget.tokens == FULL // 2
 
 
 def test_the_log_says_how_far_it_came_and_how_it_goes_on(caplog: pytest.LogCaptureFixture) -> None:
-    score(Shared([100] * 4, room=150), Budget(100))
+    score(Shared([100] * 4, room=150), BatchBudget(100))
     assert [each.getMessage() for each in caplog.records] == [
         "Out of memory with 4 of 4 pairs left: going on with batches of 100 tokens, one at a time"
     ]
     caplog.clear()
-    score(Memory([60, 50, 40], room=100), Budget(120))
+    score(Memory([60, 50, 40], room=100), BatchBudget(120))
     assert [each.getMessage() for each in caplog.records] == [
         "Out of memory with 2 of 3 pairs left: going on with batches of 60 tokens"
     ]

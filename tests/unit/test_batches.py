@@ -9,7 +9,8 @@ import pytest
 
 from contract.errors import BadScores
 from tests.unit import tiny_models
-from worker.engine.batches import ROUND_ROWS_TO, Group, Scores, cut, grouped, in_order, lay_out
+from worker.engine.batches import ScoreArray, make_batches, restore_order
+from worker.engine.packing import ROUND_ROWS_TO, Group, grouped, lay_out
 from worker.engine.tokens import PairTokens, SpecialIds
 
 PADDING, BEGIN, END = 0, 101, 102
@@ -52,7 +53,7 @@ any_threads = pytest.mark.parametrize("threads", [1, 2, 3, 8])
 def test_every_place_is_in_exactly_one_batch(
     lengths: list[int], budget: int, threads: int, padded: bool
 ) -> None:
-    batches = list(cut(lengths, budget, threads, padded=padded))
+    batches = list(make_batches(lengths, budget, threads, padded=padded))
     assert all(batches)
     assert sorted(place for batch in batches for place in batch) == list(range(len(lengths)))
 
@@ -63,7 +64,7 @@ def test_every_place_is_in_exactly_one_batch(
 def test_the_longest_pairs_come_first(
     lengths: list[int], budget: int, threads: int, padded: bool
 ) -> None:
-    batches = cut(lengths, budget, threads, padded=padded)
+    batches = make_batches(lengths, budget, threads, padded=padded)
     ordered = [lengths[place] for batch in batches for place in batch]
     assert ordered == sorted(lengths, reverse=True)
 
@@ -73,20 +74,20 @@ def test_the_longest_pairs_come_first(
 def test_only_a_single_pair_may_exceed_the_token_budget(
     lengths: list[int], budget: int, threads: int
 ) -> None:
-    for batch in cut(lengths, budget, threads):
+    for batch in make_batches(lengths, budget, threads):
         assert len(batch) == 1 or sum(lengths[place] for place in batch) <= budget
 
 
 @every_cut
 def test_padding_counts_where_there_is_some(lengths: list[int], budget: int) -> None:
-    for batch in cut(lengths, budget, padded=True):
+    for batch in make_batches(lengths, budget, padded=True):
         assert len(batch) == 1 or max(lengths[place] for place in batch) * len(batch) <= budget
 
 
 def test_a_long_pair_among_short_ones_takes_their_places_only_if_they_are_padded() -> None:
     lengths = [8, 9, 8, 60, 8]
-    assert list(cut(lengths, 100)) == [[3, 1, 0, 2, 4]]
-    assert list(cut(lengths, 100, padded=True)) == [[3], [1, 0, 2, 4]]
+    assert list(make_batches(lengths, 100)) == [[3, 1, 0, 2, 4]]
+    assert list(make_batches(lengths, 100, padded=True)) == [[3], [1, 0, 2, 4]]
 
 
 @pytest.mark.parametrize(
@@ -101,20 +102,20 @@ def test_a_long_pair_among_short_ones_takes_their_places_only_if_they_are_padded
 def test_a_batch_of_a_single_thread_is_filled_as_far_as_the_budget_goes(
     lengths: list[int], padded: bool, sizes: list[int]
 ) -> None:
-    assert [len(batch) for batch in cut(lengths, 16, padded=padded)] == sizes
+    assert [len(batch) for batch in make_batches(lengths, 16, padded=padded)] == sizes
 
 
 def test_equal_lengths_stay_in_order() -> None:
-    assert list(cut([4, 9, 4, 9, 4], 100)) == [[1, 3, 0, 2, 4]]
+    assert list(make_batches([4, 9, 4, 9, 4], 100)) == [[1, 3, 0, 2, 4]]
 
 
 def test_a_pair_that_exceeds_the_budget_is_alone() -> None:
-    assert list(cut([2, 600, 2, 700], 512)) == [[3], [1], [0, 2]]
+    assert list(make_batches([2, 600, 2, 700], 512)) == [[3], [1], [0, 2]]
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_no_lengths_make_no_batches(threads: int) -> None:
-    assert list(cut([], 10, threads)) == []
+    assert list(make_batches([], 10, threads)) == []
 
 
 @pytest.mark.parametrize(
@@ -132,7 +133,7 @@ def test_no_lengths_make_no_batches(threads: int) -> None:
 def test_each_thread_has_an_equal_share(
     pairs: int, budget: int, threads: int, sizes: list[int]
 ) -> None:
-    assert [len(batch) for batch in cut([10] * pairs, budget, threads)] == sizes
+    assert [len(batch) for batch in make_batches([10] * pairs, budget, threads)] == sizes
 
 
 @pytest.mark.parametrize(
@@ -145,7 +146,7 @@ def test_each_thread_has_an_equal_share(
     ],
 )
 def test_a_share_is_worth_its_thread(pairs: int, least_share: int, sizes: list[int]) -> None:
-    batches = cut([10] * pairs, 100, 2, least_share)
+    batches = make_batches([10] * pairs, 100, 2, least_share)
 
     assert [len(batch) for batch in batches] == sizes
 
@@ -155,7 +156,7 @@ def test_no_batch_is_larger_than_a_threads_share_of_all_tokens(threads: int) -> 
     chance = random.Random(2)
     lengths = [chance.randint(3, 90) for _ in range(200)]
     share = -(-sum(lengths) // threads)
-    batches = list(cut(lengths, 1_000_000, threads))
+    batches = list(make_batches(lengths, 1_000_000, threads))
     assert len(batches) >= threads
     assert all(sum(lengths[place] for place in batch) <= share for batch in batches)
 
@@ -163,17 +164,17 @@ def test_no_batch_is_larger_than_a_threads_share_of_all_tokens(threads: int) -> 
 # Putting together
 
 
-def scores(*values: float) -> Scores:
+def scores(*values: float) -> ScoreArray:
     return np.array(values, np.float32)
 
 
 def test_each_score_goes_to_its_pairs_place() -> None:
-    ordered = in_order([[3, 0], [1], [4, 2]], [scores(3, 0), scores(1), scores(4, 2)])
+    ordered = restore_order([[3, 0], [1], [4, 2]], [scores(3, 0), scores(1), scores(4, 2)])
     assert ordered.tolist() == [0, 1, 2, 3, 4]
 
 
 def test_rows_of_scores_go_to_their_pairs_places() -> None:
-    ordered = in_order([[2], [0, 1]], [scores(5, 6)[None], scores(1, 2, 3, 4).reshape(2, 2)])
+    ordered = restore_order([[2], [0, 1]], [scores(5, 6)[None], scores(1, 2, 3, 4).reshape(2, 2)])
     assert ordered.tolist() == [[1, 2], [3, 4], [5, 6]]
 
 
@@ -185,14 +186,16 @@ def test_rows_of_scores_go_to_their_pairs_places() -> None:
         ([scores(1, 2), scores()], "0 scores for 1 pairs"),
     ],
 )
-def test_a_wrong_number_of_scores_is_never_put_in_order(given: list[Scores], message: str) -> None:
+def test_a_wrong_number_of_scores_is_never_put_in_order(
+    given: list[ScoreArray], message: str
+) -> None:
     with pytest.raises(BadScores, match=rf"^{message}$"):
-        in_order([[2, 0], [1]], given)
+        restore_order([[2, 0], [1]], given)
 
 
 def test_a_score_that_is_missing_here_and_too_many_there_is_no_right_number() -> None:
     with pytest.raises(BadScores):
-        in_order([[2, 0], [1]], [scores(2), scores(0, 1)])
+        restore_order([[2, 0], [1]], [scores(2), scores(0, 1)])
 
 
 # Groups

@@ -14,10 +14,10 @@ from sentence_transformers import CrossEncoder
 from transformers import BertConfig, BertForSequenceClassification
 
 from tests.unit import tiny_models
-from worker.engine import loading
-from worker.engine.batches import lay_out
 from worker.engine.bert import Bert, supports
 from worker.engine.linear import Linear, PackedLinear
+from worker.engine.model_names import bundled_path
+from worker.engine.packing import lay_out
 from worker.engine.threads import torch_threads
 from worker.engine.tokens import PairTokens, SpecialIds
 
@@ -182,7 +182,7 @@ def test_the_given_model_is_left_as_it_was(special: SpecialIds) -> None:
 
 
 def test_the_bundled_model_is_supported() -> None:
-    assert supports(CrossEncoder(str(loading.bundled_path()), device="cpu"))
+    assert supports(CrossEncoder(str(bundled_path()), device="cpu"))
 
 
 @pytest.mark.parametrize("positions", [64, 512, 1_024])

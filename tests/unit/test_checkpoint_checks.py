@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 
 from contract.errors import ModelUnavailable
 from tests.unit import odd_models, tiny_models
-from worker.engine import loading, registry
-from worker.engine.scorer import Scorer
+from worker.engine import ScorerCache, load
+from worker.engine.checkpoint import load_encoder
 
 PAIRS = [
     ("how do I open a pdf", "a tool to open and print PDF files"),
@@ -100,7 +100,7 @@ def test_a_bad_model_is_refused_in_one_line(tmp_path: Path, kind: str) -> None:
     make, reason = BAD[kind]
     path = make(tmp_path / "bad")
     with pytest.raises(ModelUnavailable) as caught:
-        registry.get(path, "cpu", 1, 512)
+        ScorerCache().get(path, "cpu", 1, 512)
     line = str(caught.value)
     assert line.startswith(f"model {path!r} cannot be ")
     assert reason in line
@@ -120,7 +120,7 @@ def test_a_bad_model_is_refused_in_one_line(tmp_path: Path, kind: str) -> None:
 )
 def test_a_bad_name_is_refused_in_one_line(name: str, reason: str) -> None:
     with pytest.raises(ModelUnavailable) as caught:
-        registry.get(name, "cpu", 1, 512)
+        ScorerCache().get(name, "cpu", 1, 512)
     line = str(caught.value)
     assert line.startswith(f"model {name!r} cannot be ")
     assert reason in line
@@ -132,7 +132,7 @@ def test_a_bad_name_is_refused_in_one_line(name: str, reason: str) -> None:
 def test_the_8_bit_form_of_a_bad_model_is_refused_too(tmp_path: Path, kind: str) -> None:
     make, reason = BAD[kind]
     with pytest.raises(ModelUnavailable) as caught:
-        registry.get(f"{make(tmp_path / 'bad')}@int8", "cpu", 1, 512)
+        ScorerCache().get(f"{make(tmp_path / 'bad')}@int8", "cpu", 1, 512)
     assert reason in str(caught.value)
 
 
@@ -142,7 +142,7 @@ def test_nothing_but_the_error_says_what_is_wrong(
     # transformers has a table of many lines for it, with advice on training
     path = odd_models.headless_as_nothing(tmp_path / "bad")
     with caplog.at_level(logging.WARNING), pytest.raises(ModelUnavailable):
-        Scorer(path)
+        load(path)
     assert caplog.messages == []
     assert "LOAD REPORT" not in capfd.readouterr().err
 
@@ -151,11 +151,11 @@ def test_an_activation_function_that_is_code_of_the_models_is_left_out_and_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tiny_models.bert(tmp_path)
-    expected = Scorer(path, threads=1, max_batch_tokens=512).score(PAIRS)
+    expected = load(path, threads=1, max_batch_tokens=512).score(PAIRS)
     theirs = {"activation_fn": "theirs.Activation"}
     tiny_models.edit_json(tmp_path / "config.json", sentence_transformers=theirs)
     with caplog.at_level(logging.WARNING):
-        assert Scorer(path, threads=1, max_batch_tokens=512).score(PAIRS) == expected
+        assert load(path, threads=1, max_batch_tokens=512).score(PAIRS) == expected
     assert "rerankq runs no code of a model" in caplog.text
     assert "trust_remote_code" not in caplog.text
 
@@ -179,7 +179,7 @@ SOUND = [
 def test_a_sound_model_gives_each_pair_the_score_that_it_has_alone(
     tmp_path: Path, make: Callable[[Path], str]
 ) -> None:
-    scorer = Scorer(make(tmp_path / "model"), threads=1, max_batch_tokens=512)
+    scorer = load(make(tmp_path / "model"), threads=1, max_batch_tokens=512)
     alone = [scorer.score([pair])[0] for pair in PAIRS]
     assert np.allclose(scorer.score(PAIRS), alone, atol=1e-4)
     assert len(set(alone)) > 1
@@ -188,28 +188,28 @@ def test_a_sound_model_gives_each_pair_the_score_that_it_has_alone(
 def test_a_pooler_that_no_score_depends_on_may_be_missing(tmp_path: Path) -> None:
     # A reranker of several modules: the encoder's pooler stands beside the pooling that is used.
     path = odd_models.pooled(tmp_path / "model")
-    expected = Scorer(path).score(PAIRS)
+    expected = load(path).score(PAIRS)
     assert any("pooler" in key for key in load_file(tmp_path / "model" / "model.safetensors"))
     odd_models.edit_weights(
         tmp_path / "model",
         lambda weights: [weights.pop(key) for key in list(weights) if "pooler" in key],
     )
-    assert Scorer(path).score(PAIRS) == expected
+    assert load(path).score(PAIRS) == expected
 
 
 def test_weights_in_a_pickle_of_tensors_are_read(tmp_path: Path) -> None:
     # With `weights_only`: no code in it is run (see test_models).
     path = tiny_models.bert(tmp_path)
-    expected = Scorer(path, threads=1, max_batch_tokens=512).score(PAIRS)
+    expected = load(path, threads=1, max_batch_tokens=512).score(PAIRS)
     weights = load_file(tmp_path / "model.safetensors")
     (tmp_path / "model.safetensors").unlink()
     torch.save(weights, tmp_path / "pytorch_model.bin")
-    assert Scorer(path, threads=1, max_batch_tokens=512).score(PAIRS) == expected
+    assert load(path, threads=1, max_batch_tokens=512).score(PAIRS) == expected
 
 
 def test_a_language_model_that_was_saved_as_a_reranker_is_served(tmp_path: Path) -> None:
     path = odd_models.generative_reranker(tmp_path / "model")
-    scorer = Scorer(path, threads=1, max_batch_tokens=512)
+    scorer = load(path, threads=1, max_batch_tokens=512)
     assert np.allclose(scorer.score(PAIRS), [scorer.score([pair])[0] for pair in PAIRS], atol=1e-4)
 
 
@@ -222,7 +222,7 @@ def test_what_is_in_the_cache_and_unfit_is_named_without_asking_the_hub(
     (stored / "refs" / "main").write_text("0" * 40)
     monkeypatch.setenv("SENTENCE_TRANSFORMERS_HOME", str(tmp_path))
     with pytest.raises(ModelUnavailable, match=r"lack classifier\.bias, classifier\.weight"):
-        loading.load("nobody/never-published", "cpu")
+        load_encoder("nobody/never-published", "cpu")
 
 
 def test_a_cached_model_with_code_of_its_own_is_named_without_asking_the_hub(
@@ -234,7 +234,7 @@ def test_a_cached_model_with_code_of_its_own_is_named_without_asking_the_hub(
     (stored / "refs" / "main").write_text("0" * 40)
     monkeypatch.setenv("SENTENCE_TRANSFORMERS_HOME", str(tmp_path))
     with pytest.raises(ModelUnavailable, match="rerankq runs no code of a model"):
-        loading.load("nobody/never-published", "cpu")
+        load_encoder("nobody/never-published", "cpu")
 
 
 def test_a_broken_list_of_modules_is_refused(tmp_path: Path) -> None:
@@ -242,5 +242,5 @@ def test_a_broken_list_of_modules_is_refused(tmp_path: Path) -> None:
     (tmp_path / "modules.json").write_text(json.dumps({"0": "nothing"}))
     (tmp_path / "config_sentence_transformers.json").write_text('{"model_type": "CrossEncoder"}')
     with pytest.raises(ModelUnavailable) as caught:
-        loading.load(path, "cpu")
+        load_encoder(path, "cpu")
     assert "\n" not in str(caught.value)

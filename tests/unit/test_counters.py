@@ -10,10 +10,10 @@ import pytest
 from contract import metrics
 from contract.errors import ScoringError
 from contract.metrics import Counter
-from worker.engine import backoff, batches
-from worker.engine.backoff import Budget
-from worker.engine.scorer import Scorer
+from worker.engine import BatchStatistics, Scorer, backoff, batches, load
+from worker.engine.backoff import BatchBudget
 from worker.runtime import counters as counts
+from worker.runtime.engine_observer import WorkerObserver
 
 PAIRS = [("a query", f"document number {place} " + "word " * place) for place in range(40)]
 MODEL = "bundled"
@@ -21,7 +21,7 @@ MODEL = "bundled"
 
 @pytest.fixture(scope="module")
 def scorer() -> Scorer:
-    return Scorer(MODEL, threads=2, max_batch_tokens=256)
+    return load(MODEL, threads=2, max_batch_tokens=256, observer=WorkerObserver())
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +45,7 @@ def test_what_was_taken_is_not_taken_again() -> None:
 
 
 def test_loading_is_counted_and_warming_up_is_no_scoring() -> None:
-    Scorer(MODEL, threads=1, max_batch_tokens=256)
+    load(MODEL, threads=1, max_batch_tokens=256, observer=WorkerObserver())
 
     counted = counts.take()
     assert set(counted) == {metrics.LOADS.field(MODEL), metrics.LOADING_S.field(MODEL)}
@@ -54,7 +54,7 @@ def test_loading_is_counted_and_warming_up_is_no_scoring() -> None:
 
 
 def test_batches_and_their_padding_are_counted(scorer: Scorer) -> None:
-    tokens = scorer.score_counted(PAIRS).tokens
+    tokens = scorer.score_pairs(PAIRS).tokens
 
     counted = counts.take()
     batches, padding = counted[metrics.BATCHES.field(MODEL)], counted[metrics.PADDING.field(MODEL)]
@@ -67,8 +67,8 @@ def test_batches_and_their_padding_are_counted(scorer: Scorer) -> None:
 
 
 def test_padding_of_predict_is_up_to_the_longest_of_a_batch() -> None:
-    work = counts.Work(batch_tokens=[20, 30])
-    work.count("m", tokens=41, seconds=0.1)
+    statistics = BatchStatistics(batch_tokens=[20, 30], pair_tokens=41, seconds=0.1)
+    WorkerObserver().scored("m", statistics)
 
     assert counts.take()[metrics.PADDING.field("m")] == 9
 
@@ -78,8 +78,10 @@ def test_lack_of_memory_is_counted_also_if_nothing_comes_of_it(scorer: Scorer) -
         scorer.score([("a query", "half a surrogate pair: \ud800")])
     assert taken(metrics.BATCHES) == 0
 
-    work = counts.Work(batch_tokens=[64], shortages=3, halvings=2)
-    work.count(MODEL, tokens=0, seconds=0.5)
+    statistics = BatchStatistics(
+        batch_tokens=[64], out_of_memory=3, budget_reductions=2, seconds=0.5
+    )
+    WorkerObserver().scored(MODEL, statistics)
     counted = counts.take()
     assert counted[metrics.SHORTAGES.field(MODEL)] == 3
     assert counted[metrics.HALVINGS.field(MODEL)] == 2
@@ -89,17 +91,20 @@ def test_lack_of_memory_is_counted_also_if_nothing_comes_of_it(scorer: Scorer) -
 
 def test_each_time_that_batches_are_halved_is_counted() -> None:
     # Given memory for batches of two pairs
-    def try_all(made: backoff.Batches, _: bool) -> list[backoff.Tried]:
+    def attempt_batches(made: backoff.Batches, _: bool) -> list[backoff.BatchOutcome]:
         return [
             np.zeros(len(batch), np.float32) if len(batch) <= 2 else MemoryError() for batch in made
         ]
 
     # When eight are tried at once
-    work = counts.Work()
-    cut = batches.cut
-    backoff.score(
-        [8] * 8, Budget(64), lambda lengths, most: list(cut(lengths, most)), try_all, work
+    statistics = BatchStatistics()
+    backoff.score_with_backoff(
+        [8] * 8,
+        BatchBudget(64),
+        lambda lengths, most: list(batches.make_batches(lengths, most)),
+        attempt_batches,
+        statistics,
     )
 
     # Then memory ran out for eight, and for four
-    assert (work.shortages, work.halvings) == (2, 2)
+    assert (statistics.out_of_memory, statistics.budget_reductions) == (2, 2)

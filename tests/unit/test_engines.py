@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pytest
 import torch
@@ -21,25 +22,20 @@ from transformers import BertForSequenceClassification, BertJapaneseTokenizer
 
 from contract.errors import ModelUnavailable
 from tests.unit import tiny_models
-from worker.engine import batches, loading
-from worker.engine.backoff import Budget
-from worker.engine.engines import (
-    CPU_BUDGETS,
-    PAIRS_AHEAD,
-    PROBES,
-    BertEngine,
-    Engine,
-    Pair,
-    PredictEngine,
-    choose,
-    linears_for,
-)
+from worker import engine as engines
+from worker.engine.backoff import BatchBudget
+from worker.engine.batches import ScoreArray
+from worker.engine.bert_engine import CPU_BUDGETS, PREFETCHED_PAIRS, BertEngine
+from worker.engine.checkpoint import load_encoder
+from worker.engine.choice import choose, exact_linears
 from worker.engine.linear import Linear, PackedLinear
-from worker.engine.scorer import Scorer
+from worker.engine.model_names import bundled_path
+from worker.engine.predict_engine import PredictEngine
+from worker.engine.probes import PROBES
+from worker.engine.protocol import Pair
+from worker.engine.statistics import BatchStatistics
 from worker.engine.threads import torch_threads
 from worker.engine.tokens import PairTokens
-from worker.runtime.counters import Work
-from worker.runtime.settings import cores
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -59,16 +55,16 @@ PAIRS: list[Pair] = [(QUERY, document) for document in DOCUMENTS]
 
 
 def load(path: str, dtype: str | None = None) -> CrossEncoder:
-    return loading.load(path, "cpu", dtype)
+    return load_encoder(path, "cpu", dtype)
 
 
-def chosen(encoder: CrossEncoder, *, int8: bool = False) -> Engine:
+def chosen(encoder: CrossEncoder, *, int8: bool = False) -> BertEngine | PredictEngine:
     """The engine for a model, without measuring what is fastest."""
     return choose(encoder, int8=int8, threads=1, max_batch_tokens=512)
 
 
 def fast(encoder: CrossEncoder, threads: int = 1) -> BertEngine:
-    return BertEngine(encoder, linears_for(encoder)[0], threads)
+    return BertEngine(encoder, exact_linears(encoder)[0], threads)
 
 
 @lru_cache(maxsize=2)
@@ -107,7 +103,7 @@ def bundled() -> CrossEncoder:
 
 @pytest.fixture(scope="module")
 def bundled_logits() -> Any:
-    return logits(str(loading.bundled_path()))
+    return logits(str(bundled_path()))
 
 
 # The choice
@@ -150,7 +146,7 @@ def test_a_model_is_scored_as_by_predict_in_the_fastest_way_there_is(
 def test_the_bundled_model_is_scored_the_fast_way(
     bundled: CrossEncoder, bundled_logits: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.INFO, "worker.engine.engines"):
+    with caplog.at_level(logging.INFO, "worker.engine.choice"):
         engine = chosen(bundled)
     assert engine.backend == "rerankq"
     assert "gives the scores of predict, within" in caplog.text
@@ -186,7 +182,7 @@ def test_what_is_asked_for_is_taken(tmp_path: Path, make: Callable[[Path], str])
 @pytest.mark.parametrize("make", [bert, tiny_models.roberta])
 def test_what_is_not_asked_for_is_found(tmp_path: Path, make: Callable[[Path], str]) -> None:
     engine = choose(load(make(tmp_path)), int8=False, threads=None, max_batch_tokens=None)
-    assert 1 <= engine.threads <= cores()
+    assert 1 <= engine.threads <= joblib.cpu_count()
     assert engine.budget.full in CPU_BUDGETS
 
 
@@ -311,9 +307,10 @@ exec(sys.argv[1], names)
 vars(other).update(names)
 torch.ops.mkldnn = other
 logging.basicConfig(level="INFO", stream=sys.stdout)
-from worker.engine import engines, loading
-engine = engines.choose(
-    loading.load("bundled", "cpu"), int8=False, threads=1, max_batch_tokens=512
+from worker.engine.checkpoint import load_encoder
+from worker.engine.choice import choose
+engine = choose(
+    load_encoder("bundled", "cpu"), int8=False, threads=1, max_batch_tokens=512
 )
 print("backend", engine.backend)
 """
@@ -377,8 +374,8 @@ def test_several_scores_a_pair_are_rows(tmp_path: Path) -> None:
 
 def test_weights_are_packed_for_single_precision_on_a_cpu_only(tmp_path: Path) -> None:
     path = tiny_models.bert(tmp_path)
-    assert linears_for(load(path)) == (PackedLinear, Linear)
-    assert linears_for(load(path, "bfloat16")) == (Linear,)
+    assert exact_linears(load(path)) == (PackedLinear, Linear)
+    assert exact_linears(load(path, "bfloat16")) == (Linear,)
 
 
 def test_half_precision_is_near_single_precision(bundled_logits: Any) -> None:
@@ -424,7 +421,7 @@ def test_there_are_no_eight_bits_without_a_fast_path(
 ) -> None:
     name = f"{make(tmp_path)}@int8"
     with pytest.raises(ModelUnavailable, match="int8 form of plain BERT classifiers only") as why:
-        Scorer(name, threads=1, max_batch_tokens=512)
+        engines.load(name, threads=1, max_batch_tokens=512)
     assert repr(name) in str(why.value)
 
 
@@ -466,9 +463,9 @@ def test_scores_are_the_same_to_the_last_bit_in_any_batch_and_thread(
     for threads in (1, 2, 3):
         for budget in (1, 100, 777, 100_000):
             engine = fast(encoder, threads)
-            engine.budget = Budget(budget)
+            engine.budget = BatchBudget(budget)
             assert np.array_equal(engine.run(PAIRS[::-1]).scores[::-1], together)
-            some = engine.run(PAIRS[3:20:2], careful=True).scores
+            some = engine.run(PAIRS[3:20:2], small_batches=True).scores
             assert np.array_equal(some, together[3:20:2])
 
 
@@ -486,7 +483,7 @@ class CountsPadding(PredictEngine):
         super().__init__(encoder, 1, max_batch_tokens)
         self.scored: list[list[Pair]] = []
 
-    def _predict(self, pairs: list[Pair]) -> batches.Scores:
+    def _predict(self, pairs: list[Pair]) -> ScoreArray:
         self.scored.append(pairs)
         return super()._predict(pairs)
 
@@ -511,13 +508,13 @@ class Failing(BertEngine):
     inside = 0
 
     def __init__(self, encoder: CrossEncoder) -> None:
-        super().__init__(encoder, linears_for(encoder)[0], threads=2)
+        super().__init__(encoder, exact_linears(encoder)[0], threads=2)
         self._together = threading.Barrier(2)
         self._counting = threading.Lock()
 
-    def _forward(self, pairs: Sequence[PairTokens], work: Work) -> batches.Scores:
+    def _forward(self, pairs: Sequence[PairTokens], statistics: BatchStatistics) -> ScoreArray:
         if self.error is None:
-            return super()._forward(pairs, work)
+            return super()._forward(pairs, statistics)
         with self._counting:
             place = self.begun
             self.begun += 1
@@ -528,7 +525,7 @@ class Failing(BertEngine):
             if place == 0:
                 raise self.error
             for _ in range(20):  # far longer than the error needs to come out
-                scores = super()._forward(pairs, work)
+                scores = super()._forward(pairs, statistics)
             return scores
         finally:
             with self._counting:
@@ -540,7 +537,7 @@ def test_an_error_in_one_thread_comes_out_once_all_threads_have_ended(
     bundled: CrossEncoder, bundled_logits: Any, error: Exception
 ) -> None:
     engine = Failing(bundled)
-    engine.budget = Budget(1)
+    engine.budget = BatchBudget(1)
     # Given an error while another batch is being scored
     engine.error = error
     with torch_threads(3):
@@ -574,7 +571,7 @@ def test_the_time_limit_leaves_no_work_behind_though_not_all_was_handed_out(
     bundled: CrossEncoder,
 ) -> None:
     engine = fast(bundled, threads=2)
-    engine.budget = Budget(1)
+    engine.budget = BatchBudget(1)
     engine._pool._pool = pool = StrikesWhileSubmitting(place=400)
     with pool:
         with pytest.raises(SoftTimeLimitExceeded):
@@ -594,20 +591,21 @@ class AsOnGpu(BertEngine):
     def __init__(self, encoder: CrossEncoder, linear: type[Linear], threads: int) -> None:
         super().__init__(encoder, linear, threads)
         self._on_gpu = True
-        self.budget = Budget(32_768)
+        self.budget = BatchBudget(32_768)
 
 
 def test_in_portions_scores_are_the_same(tmp_path: Path) -> None:
     # Given more pairs than a portion has, of some lengths, at the seam too
     encoder = load(tiny_models.bert(tmp_path, hidden_size=8, intermediate_size=8))
-    texts = [f"{number} a" * (number % 4) for number in range(PAIRS_AHEAD + 300)]
-    texts[PAIRS_AHEAD - 2 : PAIRS_AHEAD + 2] = ["x " * length for length in (40, 900, 0, 60)]
+    texts = [f"{number} a" * (number % 4) for number in range(PREFETCHED_PAIRS + 300)]
+    seam = slice(PREFETCHED_PAIRS - 2, PREFETCHED_PAIRS + 2)
+    texts[seam] = ["x " * length for length in (40, 900, 0, 60)]
     pairs = [("pdf", text) for text in texts]
     plain, other = fast(encoder).run(pairs), AsOnGpu(encoder, Linear, 1).run(pairs)
     assert apart(other.scores, plain.scores) < TOLERANCE
     assert plain.scores.std() > 100 * TOLERANCE
     assert (other.tokens, other.truncated) == (plain.tokens, plain.truncated)
-    assert plain.truncated[PAIRS_AHEAD - 2 : PAIRS_AHEAD + 2] == [False, True, False, False]
+    assert plain.truncated[seam] == [False, True, False, False]
 
 
 @pytest.mark.parametrize("threads", [1, 2])

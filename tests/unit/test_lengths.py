@@ -13,8 +13,9 @@ from sentence_transformers import CrossEncoder
 
 from contract.errors import ModelUnavailable
 from tests.unit import odd_models, tiny_models
-from worker.engine import loading, registry
-from worker.engine.scorer import Scorer
+from worker.engine import Scorer, ScorerCache, load
+from worker.engine.checkpoint import load_encoder
+from worker.engine.scorer_cache import require_length
 
 LONG = ("the cat", "sat " * 3_000)
 SEP = "[SEP]"
@@ -22,7 +23,7 @@ SHORT = ("the cat", "sat on the mat")
 
 
 def small(model: str, max_length: int | None = None) -> Scorer:
-    return Scorer(model, threads=1, max_batch_tokens=512, max_length=max_length)
+    return load(model, threads=1, max_batch_tokens=512, max_length=max_length)
 
 
 def electra_without_a_limit(folder: Path) -> str:
@@ -64,8 +65,8 @@ def test_a_model_reads_what_its_positions_allow(
 ) -> None:
     scorer = small(make(tmp_path / "model"))
     assert scorer.max_length == tokens
-    scored = scorer.score_counted([LONG, SHORT])
-    assert scored.cut == [True, False]
+    scored = scorer.score_pairs([LONG, SHORT])
+    assert scored.truncated == [True, False]
     # And a pair that is longer still, cut alike, has the same score
     assert scorer.score([("the cat", "sat " * 4_000)])[0] == pytest.approx(
         scored.logits[0], abs=1e-4
@@ -77,23 +78,23 @@ def test_fewer_tokens_are_read_on_demand(tmp_path: Path, make: Callable[..., str
     path = make(tmp_path / "model")
     scorer = small(path, max_length=16)
     assert scorer.max_length == 16
-    counted = scorer.score_counted([LONG])
-    assert (counted.tokens, counted.truncated) == (16, 1)
+    counted = scorer.score_pairs([LONG])
+    assert (counted.tokens, sum(counted.truncated)) == (16, 1)
     assert counted.logits != small(path).score([LONG])
 
 
 def test_more_tokens_than_the_tokenizer_says_are_read_on_demand(tmp_path: Path) -> None:
     path = odd_models.modernbert(tmp_path / "model", positions=1_024, max_length=128)
     assert small(path).max_length == 128
-    assert small(path, max_length=600).score_counted([LONG]).tokens == 600
+    assert small(path, max_length=600).score_pairs([LONG]).tokens == 600
 
 
 def test_a_model_with_fewer_positions_reads_what_it_can(tmp_path: Path) -> None:
     path = tiny_models.bert(tmp_path / "model", max_position_embeddings=128)
-    scorer = registry.get(path, "cpu", 1, 512, max_length=512)
+    scorer = ScorerCache().get(path, "cpu", 1, 512, max_length=512)
     assert scorer.max_length == 128
     with pytest.raises(ModelUnavailable) as caught:
-        registry.require_length(scorer, 512)
+        require_length(scorer, 512)
     assert str(caught.value) == (
         f"model {path!r} reads at most 128 tokens, and RERANKQ_MAX_LENGTH asks for 512: lower it,"
         " or choose another model in CROSS_ENCODER_MODEL"
@@ -102,7 +103,8 @@ def test_a_model_with_fewer_positions_reads_what_it_can(tmp_path: Path) -> None:
 
 def test_models_of_two_lengths_are_two_scorers(tmp_path: Path) -> None:
     path = tiny_models.bert(tmp_path / "model")
-    one, other = (registry.get(path, "cpu", 1, 512, max_length=tokens) for tokens in (64, 32))
+    scorers = ScorerCache()
+    one, other = (scorers.get(path, "cpu", 1, 512, max_length=tokens) for tokens in (64, 32))
     assert (one.max_length, other.max_length) == (64, 32)
 
 
@@ -111,7 +113,7 @@ def test_a_limit_that_the_model_was_saved_with_is_heeded(tmp_path: Path) -> None
     save_settings(tmp_path / "model", processing_kwargs={"text": {"max_length": 40}})
     scorer = small(path)
     assert scorer.max_length == 40
-    assert scorer.score_counted([LONG]).tokens == 40
+    assert scorer.score_pairs([LONG]).tokens == 40
 
 
 def test_a_model_that_cuts_nothing_is_refused(tmp_path: Path) -> None:
@@ -137,15 +139,15 @@ def test_a_default_prompt_is_counted(tmp_path: Path, make: Callable[..., str]) -
     plain = small(make(tmp_path / "plain"), max_length=64)
     prompted = small(with_prompt(tmp_path / "prompted", make), max_length=64)
     pair = ("the cat", "sat on the mat " * 12)  # 53 tokens
-    before, after = plain.score_counted([pair]), prompted.score_counted([pair])
-    assert (before.tokens, before.truncated) == (53, 0)
-    assert (after.tokens, after.truncated) == (64, 1)
-    assert prompted.score_counted([SHORT]).tokens == plain.score_counted([SHORT]).tokens + 22
+    before, after = plain.score_pairs([pair]), prompted.score_pairs([pair])
+    assert (before.tokens, sum(before.truncated)) == (53, 0)
+    assert (after.tokens, sum(after.truncated)) == (64, 1)
+    assert prompted.score_pairs([SHORT]).tokens == plain.score_pairs([SHORT]).tokens + 22
 
 
 def test_a_default_prompt_reaches_the_model(tmp_path: Path) -> None:
     path = with_prompt(tmp_path / "model", odd_models.electra)
-    encoder = loading.load(path, "cpu")
+    encoder = load_encoder(path, "cpu")
     expected = encoder.predict([SHORT], activation_fn=lambda logits: logits)
     assert np.allclose(small(path).score([SHORT]), expected, atol=1e-5)
     assert not np.allclose(
@@ -161,7 +163,7 @@ def test_a_decoder_pads_with_its_end_token(tmp_path: Path) -> None:
     scorer = small(odd_models.qwen3(tmp_path / "model"))
     alone = [scorer.score([pair])[0] for pair in (SHORT, ("a", "b c"))]
     assert np.allclose(scorer.score([SHORT, ("a", "b c")]), alone, atol=1e-5)
-    assert scorer.score_counted([SHORT, ("a", "b c"), ("a", "")]).logits[:2] != [0.0, 0.0]
+    assert scorer.score_pairs([SHORT, ("a", "b c"), ("a", "")]).logits[:2] != [0.0, 0.0]
 
 
 def test_a_decoder_whose_texts_end_with_the_padding_scores_pairs_one_at_a_time(

@@ -20,9 +20,9 @@ import torch
 from contract import names
 from contract.errors import ModelUnavailable
 from tests.unit import tiny_models
-from worker.engine import loading as models
-from worker.engine import registry
-from worker.engine.scorer import Scorer
+from worker.engine import Scorer, ScorerCache, load
+from worker.engine.checkpoint import load_encoder
+from worker.engine.model_names import bundled_path
 
 WAYS_OUT = ("CROSS_ENCODER_MODEL", "'bundled'", "SENTENCE_TRANSFORMERS_HOME", "reach the hub")
 
@@ -30,7 +30,7 @@ WAYS_OUT = ("CROSS_ENCODER_MODEL", "'bundled'", "SENTENCE_TRANSFORMERS_HOME", "r
 def refused(model: str) -> ModelUnavailable:
     """The error of loading `model`."""
     with pytest.raises(ModelUnavailable) as caught:
-        Scorer(model)
+        load(model)
     return caught.value
 
 
@@ -67,7 +67,7 @@ def test_the_bundled_model_is_the_one_of_the_package_wherever_the_process_runs(
 ) -> None:
     (tmp_path / "bundled").mkdir()
     monkeypatch.chdir(tmp_path)
-    encoder = models.load("bundled", "cpu")
+    encoder = load_encoder("bundled", "cpu")
     assert encoder.num_labels == 1
     assert encoder.model.config.hidden_size == 128
 
@@ -75,7 +75,7 @@ def test_the_bundled_model_is_the_one_of_the_package_wherever_the_process_runs(
 def test_a_relative_path_is_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_models.bert(tmp_path / "mine")
     monkeypatch.chdir(tmp_path)
-    assert models.load("mine", "cpu").model.config.hidden_size == 32
+    assert load_encoder("mine", "cpu").model.config.hidden_size == 32
 
 
 def test_a_filled_cache_is_used_without_asking_the_hub(
@@ -89,16 +89,18 @@ def test_a_filled_cache_is_used_without_asking_the_hub(
     (stored / "refs" / "main").write_text("0" * 40)
     monkeypatch.setenv("SENTENCE_TRANSFORMERS_HOME", str(tmp_path))
     # When a model is asked for that is nowhere else
-    encoder = models.load("nobody/never-published", "cpu")
+    encoder = load_encoder("nobody/never-published", "cpu")
     # Then it is the cached one
     assert encoder.model.config.hidden_size == 32
 
 
 def test_loading_is_logged_in_two_lines(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, "worker.engine.loading"):
-        models.load("bundled", "cpu")
+    with caplog.at_level(logging.INFO, "worker.engine.checkpoint"):
+        load_encoder("bundled", "cpu")
     loading, loaded = (
-        record.getMessage() for record in caplog.records if record.name == "worker.engine.loading"
+        record.getMessage()
+        for record in caplog.records
+        if record.name == "worker.engine.checkpoint"
     )
     assert loading == "Loading cross-encoder model: bundled"
     assert re.fullmatch(r"Cross-encoder loaded successfully in \d+\.\d{3}s", loaded)
@@ -164,7 +166,7 @@ def test_a_model_with_several_scores_a_pair_is_no_reranker(tmp_path: Path) -> No
     with pytest.raises(
         ModelUnavailable, match=r"three' cannot be used: it gives 3 scores a pair; a"
     ):
-        registry.get(path, "cpu", 1, 512)
+        ScorerCache().get(path, "cpu", 1, 512)
 
 
 @pytest.mark.parametrize(
@@ -197,9 +199,9 @@ def test_the_error_is_one_line(tmp_path: Path) -> None:
 LOAD_UNKNOWN = """
 from contract import names
 from contract.errors import ModelUnavailable
-from worker.engine import loading
+from worker.engine.checkpoint import load_encoder
 try:
-    loading.load("nobody/never-published", "cpu")
+    load_encoder("nobody/never-published", "cpu")
 except ModelUnavailable as error:
     print(error)
 """
@@ -247,7 +249,7 @@ def test_code_named_in_a_models_config_is_never_run(tmp_path: Path, model_type: 
         },
     )
     if model_type == "bert":  # which transformers has code of its own for
-        assert len(Scorer(path).score([("a", "b")])) == 1
+        assert len(load(path).score([("a", "b")])) == 1
     else:
         error = str(refused(path))
         assert "rerankq runs no code of a model" in error
@@ -300,12 +302,12 @@ def loadings(caplog: pytest.LogCaptureFixture) -> int:
 def test_a_model_is_loaded_once_however_many_threads_ask(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = tiny_models.bert(tmp_path)
+    path, scorers = tiny_models.bert(tmp_path), ScorerCache()
     together = threading.Barrier(8)
 
     def get(_: int) -> Scorer:
         together.wait()
-        return registry.get(path, "cpu", 1, 512)
+        return scorers.get(path, "cpu", 1, 512)
 
     with caplog.at_level(logging.INFO), ThreadPoolExecutor(8) as threads:
         found = list(threads.map(get, range(8)))
@@ -314,15 +316,16 @@ def test_a_model_is_loaded_once_however_many_threads_ask(
 
 
 def test_each_name_has_its_own_model(tmp_path: Path) -> None:
-    one = registry.get(tiny_models.bert(tmp_path / "one"), "cpu", 1, 512)
-    other = registry.get(tiny_models.bert(tmp_path / "other", hidden_size=48), "cpu", 1, 512)
+    scorers = ScorerCache()
+    one = scorers.get(tiny_models.bert(tmp_path / "one"), "cpu", 1, 512)
+    other = scorers.get(tiny_models.bert(tmp_path / "other", hidden_size=48), "cpu", 1, 512)
     assert one is not other
     assert one.score([("a", "b")]) != other.score([("a", "b")])
 
 
 def test_a_model_that_did_not_load_is_tried_again(tmp_path: Path) -> None:
-    path = str(tmp_path / "late")
+    path, scorers = str(tmp_path / "late"), ScorerCache()
     with pytest.raises(ModelUnavailable):
-        registry.get(path, "cpu", 1, 512)
-    shutil.copytree(models.bundled_path(), path)
-    assert registry.get(path, "cpu", 1, 512).model == path
+        scorers.get(path, "cpu", 1, 512)
+    shutil.copytree(bundled_path(), path)
+    assert scorers.get(path, "cpu", 1, 512).model == path

@@ -167,7 +167,7 @@ def test_an_error_that_is_let_go_holds_nothing_of_what_was_being_done() -> None:
     del caught
     assert [each() is None for each in held] == [False, False]
     # When it is let go
-    memory.let_go(error)
+    memory.release_frames(error)
     # Then all of that is gone, and the error still says what it said
     assert [each() is None for each in held] == [True, True]
     assert str(error) == "no room"
@@ -181,7 +181,7 @@ def test_what_was_freed_goes_back_to_the_system() -> None:
     del pieces
     before = resident()
     # When memory is given back, then nearly all of it is
-    memory.free()
+    memory.release_unused()
     assert before - resident() > 64 * 2**20
     assert len(kept) == 40
 

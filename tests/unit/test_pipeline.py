@@ -10,8 +10,13 @@ from pydantic import ValidationError
 
 from contract.errors import InvalidInput, ModelUnavailable
 from contract.settings import DEFAULT_MODEL
-from worker.inprocess.pipeline import PipelineSettings, rerank_step
-from worker.inprocess.reranker import CrossEncoderReranker, DocumentChunkWithScore, QueryResult
+from worker.inprocess import (
+    CrossEncoderReranker,
+    DocumentChunkWithScore,
+    PipelineSettings,
+    QueryResult,
+    rerank_step,
+)
 
 QUERY = "combine several pdf documents into a single file"
 BEST = "This tool merges several PDF documents into a single file."

@@ -62,17 +62,17 @@ def test_relevance_rises_with_the_logit() -> None:
 
 
 def test_the_best_score_comes_first() -> None:
-    assert ranking.order([0.5, -3.0, 9.0, 2.0], None) == [2, 3, 0, 1]
+    assert ranking.best_indexes([0.5, -3.0, 9.0, 2.0], None) == [2, 3, 0, 1]
 
 
 def test_equal_scores_keep_the_order_of_the_first_stage() -> None:
-    assert ranking.order([1.0, 2.0, 1.0, 2.0, 1.0, 0.0, -0.0], None) == [1, 3, 0, 2, 4, 5, 6]
+    assert ranking.best_indexes([1.0, 2.0, 1.0, 2.0, 1.0, 0.0, -0.0], None) == [1, 3, 0, 2, 4, 5, 6]
 
 
 def test_order_is_a_stable_sort_of_all_places() -> None:
     draw = random.Random(3)
     scores = [float(draw.randint(0, 20)) for _ in range(300)]
-    places = ranking.order(scores, None)
+    places = ranking.best_indexes(scores, None)
     assert sorted(places) == list(range(300))
     for place, following in pairwise(places):
         assert (-scores[place], place) < (-scores[following], following)
@@ -82,15 +82,15 @@ def test_order_is_a_stable_sort_of_all_places() -> None:
     ("top_k", "places"), [(0, []), (1, [1]), (2, [1, 2]), (3, [1, 2, 0]), (9, [1, 2, 0])]
 )
 def test_order_is_cut_to_the_best(top_k: int, places: list[int]) -> None:
-    assert ranking.order([1.0, 3.0, 2.0], top_k) == places
+    assert ranking.best_indexes([1.0, 3.0, 2.0], top_k) == places
 
 
 def test_no_scores_have_no_order() -> None:
-    assert ranking.order([], None) == []
+    assert ranking.best_indexes([], None) == []
 
 
 def test_the_cut_between_equal_scores_goes_to_the_first_stages_best() -> None:
-    assert ranking.order([1.0] * 5, 2) == [0, 1]
+    assert ranking.best_indexes([1.0] * 5, 2) == [0, 1]
 
 
 # Rankings

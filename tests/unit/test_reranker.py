@@ -22,8 +22,9 @@ from pydantic import ValidationError
 from contract.errors import InvalidInput, ModelUnavailable, OutOfMemory, ScoringError
 from contract.settings import DEFAULT_MODEL
 from tests.unit import tiny_models
-from worker.engine import loading, registry
-from worker.inprocess.reranker import (
+from worker.engine import load
+from worker.engine.model_names import bundled_path
+from worker.inprocess import (
     CrossEncoderReranker,
     DocumentChunkMetadata,
     DocumentChunkWithScore,
@@ -102,7 +103,7 @@ class TestInitialisation:
         assert texts(chosen.rerank(QUERY, results(*TEXTS), top_k=1)) == [BEST]
 
     def test_a_local_path_is_a_model_name(self, tmp_path: Path) -> None:
-        path = str(shutil.copytree(loading.bundled_path(), tmp_path / "copy"))
+        path = str(shutil.copytree(bundled_path(), tmp_path / "copy"))
         local = CrossEncoderReranker(path)
         assert local.model_name == path
         assert texts(local.rerank(QUERY, results(*TEXTS))) == [BEST, GOOD, FAR]
@@ -192,10 +193,8 @@ class TestInitialisation:
         with caplog.at_level(logging.INFO):
             for _ in range(2):
                 CrossEncoderReranker(path).rerank(QUERY, results(*TEXTS))
-            shared = registry.get(path, "cpu", 1, 2_048)
         loadings = [line for line in caplog.messages if line.startswith("Loading cross-encoder")]
         assert loadings == [f"Loading cross-encoder model: {path}"]
-        assert registry.get(path, "cpu", 1, 2_048) is shared
 
     def test_a_first_use_is_logged_in_three_lines_of_known_shape(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -206,7 +205,7 @@ class TestInitialisation:
         lines = [
             record.getMessage()
             for record in caplog.records
-            if record.name in ("worker.engine.loading", "worker.inprocess.reranker")
+            if record.name in ("worker.engine.checkpoint", "worker.inprocess.reranker")
             and record.levelno == logging.INFO
         ]
         shapes = (
@@ -431,7 +430,7 @@ class TestScoreValidation:
         assert all(math.isfinite(score) for score in given)
 
     def test_scores_are_the_models_raw_logits(self, reranker: CrossEncoderReranker) -> None:
-        logits = registry.get("bundled", "cpu", 1, 2_048).score([(QUERY, text) for text in TEXTS])
+        logits = load("bundled", "cpu", 1, 2_048).score([(QUERY, text) for text in TEXTS])
         reranked = reranker.rerank(QUERY, results(*TEXTS))
         assert scores(reranked) == pytest.approx(sorted(logits, reverse=True), abs=1e-4)
         assert reranked[0].score is not None
@@ -517,7 +516,7 @@ class TestErrorHandling:
         late = CrossEncoderReranker(str(tmp_path / "late"))
         with pytest.raises(ModelUnavailable):
             late.rerank(QUERY, results(*TEXTS))
-        shutil.copytree(loading.bundled_path(), tmp_path / "late")
+        shutil.copytree(bundled_path(), tmp_path / "late")
         assert texts(late.rerank(QUERY, results(*TEXTS), top_k=1)) == [BEST]
 
     @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space, as Linux does")

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from billiard.exceptions import SoftTimeLimitExceeded
 from sentence_transformers import CrossEncoder
 from transformers import AutoTokenizer
 
@@ -31,20 +30,17 @@ from contract.errors import (
     TimeLimitExceeded,
 )
 from tests.unit import tiny_models
-from worker.engine import batches, loading
-from worker.engine.engines import (
-    BeforeBatch,
-    BertEngine,
-    Engine,
-    Pair,
-    Scored,
-    linears_for,
-    nothing,
-)
-from worker.engine.scorer import Scorer
+from worker.engine import Scorer, load
+from worker.engine.batches import ScoreArray
+from worker.engine.bert_engine import BertEngine
+from worker.engine.checkpoint import load_encoder
+from worker.engine.choice import exact_linears
+from worker.engine.model_names import bundled_path
+from worker.engine.protocol import BeforeBatch, EngineOutput, Pair, do_nothing
+from worker.engine.statistics import BatchStatistics
+from worker.engine.stub import StubEngine
 from worker.engine.threads import torch_threads
 from worker.engine.tokens import TEXTS_AT_ONCE, PairTokens
-from worker.runtime.counters import Work
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -85,18 +81,18 @@ GOLDEN: list[tuple[str, str, float]] = [
 @pytest.fixture(scope="module")
 def scorer() -> Scorer:
     """Tuned, as it is in a worker that is told nothing."""
-    return Scorer("bundled")
+    return load("bundled")
 
 
 def small(model: str = "bundled", **given: Any) -> Scorer:
     """A scorer that nothing is measured for."""
-    return Scorer(model, **({"threads": 1, "max_batch_tokens": 1_024} | given))
+    return load(model, **({"threads": 1, "max_batch_tokens": 1_024} | given))
 
 
 @pytest.fixture(scope="module")
 def expected() -> list[float]:
     """What sentence-transformers itself gives for `PAIRS`."""
-    return predicted(str(loading.bundled_path()), PAIRS)
+    return predicted(str(bundled_path()), PAIRS)
 
 
 def predicted(path: str, pairs: Sequence[Pair]) -> list[float]:
@@ -108,24 +104,8 @@ def close(scores: Sequence[float]) -> object:
     return pytest.approx(list(scores), abs=TOLERANCE)
 
 
-class Through:
-    """An engine that hands on to another: what misbehaves, does so in between."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self.backend, self.dtype = engine.backend, engine.dtype
-        self.threads, self.budget = engine.threads, engine.budget
-        self.batches_at_once = engine.batches_at_once
-
-    def run(
-        self,
-        pairs: Sequence[Pair],
-        before_batch: BeforeBatch = nothing,
-        work: Work | None = None,
-        *,
-        careful: bool = False,
-    ) -> Scored:
-        return self.engine.run(pairs, before_batch, work, careful=careful)
+class StruckByTimeLimit(Exception):
+    """As the time limit of Celery: it comes at any moment, and is no failure of the model."""
 
 
 @contextmanager
@@ -154,11 +134,11 @@ def test_a_query_that_is_longer_than_the_model_reads_leaves_room_for_the_documen
 ) -> None:
     # Both are cut, and the longer one has one token more.
     pairs = [("open a pdf " * (longer // 3), "a pdf viewer " * (shorter // 3))]
-    assert scorer.score(pairs) == close(predicted(str(loading.bundled_path()), pairs))
+    assert scorer.score(pairs) == close(predicted(str(bundled_path()), pairs))
 
 
 def test_the_bundled_model_is_read_without_an_activation() -> None:
-    encoder = CrossEncoder(str(loading.bundled_path()), device="cpu")
+    encoder = CrossEncoder(str(bundled_path()), device="cpu")
     assert isinstance(encoder.activation_fn, torch.nn.Identity)
 
 
@@ -178,9 +158,9 @@ def test_a_model_without_token_types_scores_as_in_sentence_transformers(tmp_path
         ("the", "cat " * 100),
         ("cat on mat", "dog"),
     ]
-    scores = small(path).score_counted(pairs)
+    scores = small(path).score_pairs(pairs)
     assert scores.logits == close(predicted(path, pairs))
-    assert scores.truncated == 1
+    assert sum(scores.truncated) == 1
 
 
 @pytest.mark.arithmetic
@@ -214,7 +194,7 @@ def test_scores_come_in_the_callers_order(scorer: Scorer, expected: list[float])
 
 def test_more_texts_than_are_tokenised_at_once_keep_their_order(scorer: Scorer) -> None:
     pairs = [(QUERY, f"package number {number}") for number in range(TEXTS_AT_ONCE + 5)]
-    counted = scorer.score_counted(pairs)
+    counted = scorer.score_pairs(pairs)
     assert counted.unique_pairs == len(pairs)
     assert scorer.score(pairs[::-1]) == close(counted.logits[::-1])
     # Either side of the seam.
@@ -224,29 +204,29 @@ def test_more_texts_than_are_tokenised_at_once_keep_their_order(scorer: Scorer) 
 def test_equal_pairs_are_scored_once_and_all_get_the_score(
     scorer: Scorer, expected: list[float]
 ) -> None:
-    counted = scorer.score_counted([PAIRS[2], PAIRS[0], PAIRS[2], PAIRS[1], PAIRS[0], PAIRS[2]])
+    counted = scorer.score_pairs([PAIRS[2], PAIRS[0], PAIRS[2], PAIRS[1], PAIRS[0], PAIRS[2]])
     assert counted.unique_pairs == 3
     assert counted.logits == close([expected[place] for place in (2, 0, 2, 1, 0, 2)])
     assert counted.logits[0] == counted.logits[2] == counted.logits[5]
 
 
 def test_the_same_document_under_two_queries_is_two_pairs(scorer: Scorer) -> None:
-    counted = scorer.score_counted([("edit pictures", "pdf"), (QUERY, "pdf")])
+    counted = scorer.score_pairs([("edit pictures", "pdf"), (QUERY, "pdf")])
     assert counted.unique_pairs == 2
     assert abs(counted.logits[0] - counted.logits[1]) > 0.1
 
 
 def test_query_and_document_are_not_interchangeable(scorer: Scorer) -> None:
-    assert scorer.score_counted([("pdf", QUERY), (QUERY, "pdf")]).unique_pairs == 2
+    assert scorer.score_pairs([("pdf", QUERY), (QUERY, "pdf")]).unique_pairs == 2
 
 
 def test_pairs_that_look_alike_when_joined_are_two(scorer: Scorer) -> None:
-    assert scorer.score_counted([("a b", "c"), ("a", "b c")]).unique_pairs == 2
+    assert scorer.score_pairs([("a b", "c"), ("a", "b c")]).unique_pairs == 2
 
 
 def test_no_pairs_give_no_scores(scorer: Scorer) -> None:
-    counted = scorer.score_counted([])
-    assert (counted.logits, counted.unique_pairs, counted.tokens, counted.truncated) == (
+    counted = scorer.score_pairs([])
+    assert (counted.logits, counted.unique_pairs, counted.tokens, sum(counted.truncated)) == (
         [],
         0,
         0,
@@ -285,12 +265,12 @@ def test_a_pair_is_truncated_from_the_first_token_too_many(
     scorer: Scorer, words: int, tokens: int, truncated: int
 ) -> None:
     # One token of the query, three that are the model's own, and one a word.
-    counted = scorer.score_counted([("a", "a " * words)])
-    assert (counted.tokens, counted.truncated) == (tokens, truncated)
+    counted = scorer.score_pairs([("a", "a " * words)])
+    assert (counted.tokens, sum(counted.truncated)) == (tokens, truncated)
 
 
 def test_tokens_are_counted_for_unique_pairs_after_cutting(scorer: Scorer) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(loading.bundled_path())
+    tokenizer = AutoTokenizer.from_pretrained(bundled_path())
     queries, documents = zip(*PAIRS, strict=True)
     by_hand = sum(
         len(ids)
@@ -298,27 +278,26 @@ def test_tokens_are_counted_for_unique_pairs_after_cutting(scorer: Scorer) -> No
             list(queries), list(documents), truncation="longest_first", max_length=512
         )["input_ids"]
     )
-    assert scorer.score_counted(PAIRS).tokens == by_hand
-    assert scorer.score_counted(PAIRS * 2).tokens == by_hand
+    assert scorer.score_pairs(PAIRS).tokens == by_hand
+    assert scorer.score_pairs(PAIRS * 2).tokens == by_hand
 
 
 def test_every_truncated_pair_counts_also_if_it_is_scored_once(scorer: Scorer) -> None:
-    counted = scorer.score_counted([(QUERY, "long " * 600), (QUERY, "pdf"), (QUERY, "long " * 600)])
-    assert (counted.unique_pairs, counted.truncated) == (2, 2)
+    counted = scorer.score_pairs([(QUERY, "long " * 600), (QUERY, "pdf"), (QUERY, "long " * 600)])
+    assert (counted.unique_pairs, sum(counted.truncated)) == (2, 2)
 
 
 def test_it_is_told_which_pairs_were_truncated_in_the_callers_order(scorer: Scorer) -> None:
     long, short = (QUERY, "long " * 600), (QUERY, "pdf")
-    counted = scorer.score_counted([short, long, short, short, long])
-    assert counted.cut == [False, True, False, False, True]
-    assert counted.truncated == 2
+    counted = scorer.score_pairs([short, long, short, short, long])
+    assert counted.truncated == [False, True, False, False, True]
 
 
 def test_a_model_reads_no_more_tokens_than_it_has_positions_for(tmp_path: Path) -> None:
     # The bundled tokenizer says 512.
     scorer = small(tiny_models.bert(tmp_path, max_position_embeddings=64))
-    counted = scorer.score_counted([(QUERY, "long " * 600)])
-    assert (scorer.max_length, counted.tokens, counted.truncated) == (64, 64, 1)
+    counted = scorer.score_pairs([(QUERY, "long " * 600)])
+    assert (scorer.max_length, counted.tokens, sum(counted.truncated)) == (64, 64, 1)
 
 
 def test_a_scorer_says_what_it_runs_on(scorer: Scorer) -> None:
@@ -359,7 +338,7 @@ def test_a_scorer_says_in_which_precision_it_scores(
 def test_a_model_with_several_scores_a_pair_gives_all_of_them(tmp_path: Path) -> None:
     path = tiny_models.bert(tmp_path, num_labels=3)
     scorer = small(path)
-    counted = scorer.score_counted([*PAIRS, PAIRS[0]])
+    counted = scorer.score_pairs([*PAIRS, PAIRS[0]])
     reference = CrossEncoder(path, device="cpu").predict([*PAIRS, PAIRS[0]])
     assert scorer.labels == 3
     assert np.array(counted.logits) == pytest.approx(reference, abs=TOLERANCE)
@@ -387,7 +366,7 @@ def test_threads_scoring_at_once_each_get_their_own_scores(
         assert each == close((expected[turn:] + expected[:turn]) * 3)
 
 
-class CountsThreads(Through):
+class CountsThreads(StubEngine):
     """Knows how many threads were in it at the same time."""
 
     inside = 0
@@ -396,22 +375,22 @@ class CountsThreads(Through):
     def run(
         self,
         pairs: Sequence[Pair],
-        before_batch: BeforeBatch = nothing,
-        work: Work | None = None,
+        before_batch: BeforeBatch = do_nothing,
+        statistics: BatchStatistics | None = None,
         *,
-        careful: bool = False,
-    ) -> Scored:
+        small_batches: bool = False,
+    ) -> EngineOutput:
         self.inside += 1
         self.most = max(self.most, self.inside)
         try:
-            return super().run(pairs, before_batch, work, careful=careful)
+            return super().run(pairs, before_batch, statistics, small_batches=small_batches)
         finally:
             self.inside -= 1
 
 
 def test_threads_take_turns_with_the_model() -> None:
-    scorer = small()
-    scorer._engine = counts = CountsThreads(scorer._engine)
+    engine = CountsThreads()
+    scorer = Scorer(engine, "mine")
     together = threading.Barrier(8)
 
     def score(_: int) -> list[float]:
@@ -420,7 +399,7 @@ def test_threads_take_turns_with_the_model() -> None:
 
     with ThreadPoolExecutor(8) as threads:
         assert len(list(threads.map(score, range(8)))) == 8
-    assert counts.most == 1
+    assert engine.most == 1
 
 
 @pytest.mark.parametrize("make", [tiny_models.bert, tiny_models.roberta])
@@ -429,7 +408,7 @@ def test_torchs_own_number_of_threads_is_left_as_it_was(
     tmp_path: Path, make: Callable[[Path], str], threads: int | None
 ) -> None:
     with torch_threads(3):
-        scorer = Scorer(make(tmp_path), threads=threads, max_batch_tokens=64)
+        scorer = load(make(tmp_path), threads=threads, max_batch_tokens=64)
         assert torch.get_num_threads() == 3
         scorer.score([("the cat", "sat on the mat"), ("the dog", "sat")] * 20)
         assert torch.get_num_threads() == 3
@@ -448,74 +427,65 @@ def test_a_model_that_gives_no_finite_scores_is_refused_when_it_is_loaded(tmp_pa
         small(path)
 
 
-class AnswersFor(Through):
+class AnswersFor(StubEngine):
     """Answers for as many pairs as it likes."""
 
-    def __init__(self, engine: Engine, answers: int) -> None:
-        super().__init__(engine)
+    def __init__(self, answers: int) -> None:
+        super().__init__()
         self.answers = answers
 
     def run(
         self,
         pairs: Sequence[Pair],
-        before_batch: BeforeBatch = nothing,
-        work: Work | None = None,
+        before_batch: BeforeBatch = do_nothing,
+        statistics: BatchStatistics | None = None,
         *,
-        careful: bool = False,
-    ) -> Scored:
-        scored = super().run(pairs, before_batch, work, careful=careful)
+        small_batches: bool = False,
+    ) -> EngineOutput:
+        scored = super().run(pairs, before_batch, statistics, small_batches=small_batches)
         return replace(scored, scores=np.resize(scored.scores, self.answers))
 
 
 @pytest.mark.parametrize("answers", [0, 3, 5])
 def test_a_wrong_number_of_scores_is_a_failure_that_says_so(answers: int) -> None:
-    scorer = small()
-    scorer._engine = AnswersFor(scorer._engine, answers)
+    scorer = Scorer(AnswersFor(answers), "mine")
     with pytest.raises(
-        BadScores, match=rf"^Reranking failed for model bundled: {answers} scores for 4 pairs$"
+        BadScores, match=rf"^Reranking failed for model mine: {answers} scores for 4 pairs$"
     ):
         scorer.score([*PAIRS[:4], PAIRS[0]])
 
 
 class LosesOne(BertEngine):
-    """Gives a score too few for each batch, if it is told to."""
+    """Gives a score too few for each batch."""
 
-    losing = False
-
-    def _forward(self, pairs: Sequence[PairTokens], work: Work) -> batches.Scores:
-        scores = super()._forward(pairs, work)
-        return scores[1:] if self.losing else scores
+    def _forward(self, pairs: Sequence[PairTokens], statistics: BatchStatistics) -> ScoreArray:
+        return super()._forward(pairs, statistics)[1:]
 
 
 def test_a_batch_that_loses_a_score_is_a_failure_that_names_the_model() -> None:
-    scorer = small()
-    encoder = loading.load("bundled", "cpu")
-    scorer._engine = engine = LosesOne(encoder, linears_for(encoder)[0], 1)
-    engine.losing = True
-    with pytest.raises(
-        BadScores, match=r"^Reranking failed for model bundled: 3 scores for 4 pairs$"
-    ):
+    encoder = load_encoder("bundled", "cpu")
+    scorer = Scorer(LosesOne(encoder, exact_linears(encoder)[0], 1), "mine")
+    with pytest.raises(BadScores, match=r"^Reranking failed for model mine: 3 scores for 4 pairs$"):
         scorer.score(PAIRS[:4])
 
 
-class GivesNaN(Through):
+class GivesNaN(StubEngine):
     def run(
         self,
         pairs: Sequence[Pair],
-        before_batch: BeforeBatch = nothing,
-        work: Work | None = None,
+        before_batch: BeforeBatch = do_nothing,
+        statistics: BatchStatistics | None = None,
         *,
-        careful: bool = False,
-    ) -> Scored:
-        scored = super().run(pairs, before_batch, work, careful=careful)
+        small_batches: bool = False,
+    ) -> EngineOutput:
+        scored = super().run(pairs, before_batch, statistics, small_batches=small_batches)
         scored.scores[-1] = np.nan
         return scored
 
 
 def test_a_score_that_is_no_number_fails_all() -> None:
-    scorer = small()
-    scorer._engine = GivesNaN(scorer._engine)
-    with pytest.raises(BadScores, match=r"bundled: 1 of 3 scores are not finite numbers$"):
+    scorer = Scorer(GivesNaN(), "mine")
+    with pytest.raises(BadScores, match=r"mine: 1 of 3 scores are not finite numbers$"):
         scorer.score(PAIRS[:3])
 
 
@@ -533,7 +503,7 @@ def test_a_scorer_works_on_after_a_failure(scorer: Scorer, expected: list[float]
     assert scorer.score(PAIRS) == close(expected)
 
 
-class RunsOutOfTime(Through):
+class RunsOutOfTime(StubEngine):
     """Celery's time limit strikes in it, once it is `late`."""
 
     late = False
@@ -541,26 +511,32 @@ class RunsOutOfTime(Through):
     def run(
         self,
         pairs: Sequence[Pair],
-        before_batch: BeforeBatch = nothing,
-        work: Work | None = None,
+        before_batch: BeforeBatch = do_nothing,
+        statistics: BatchStatistics | None = None,
         *,
-        careful: bool = False,
-    ) -> Scored:
+        small_batches: bool = False,
+    ) -> EngineOutput:
         if self.late:
-            raise SoftTimeLimitExceeded
-        return super().run(pairs, before_batch, work, careful=careful)
+            raise StruckByTimeLimit
+        return super().run(pairs, before_batch, statistics, small_batches=small_batches)
 
 
-def test_the_time_limit_is_no_failure_of_the_model_and_frees_its_turn(
-    expected: list[float],
-) -> None:
-    scorer = small()
-    scorer._engine = engine = RunsOutOfTime(scorer._engine)
+def test_the_time_limit_is_no_failure_of_the_model_and_frees_its_turn() -> None:
+    engine = RunsOutOfTime()
+    scorer = Scorer(engine, "mine", passed_through=(StruckByTimeLimit,))
+    expected = scorer.score(PAIRS)
     engine.late = True
-    with pytest.raises(SoftTimeLimitExceeded):
+    with pytest.raises(StruckByTimeLimit):
         scorer.score(PAIRS)
     engine.late = False
-    assert scorer.score(PAIRS) == close(expected)
+    assert scorer.score(PAIRS) == expected
+
+
+def test_an_exception_that_is_not_to_pass_through_is_a_failure_of_the_model() -> None:
+    engine = RunsOutOfTime()
+    engine.late = True
+    with pytest.raises(ScoringError, match=r"^Reranking failed for model mine: StruckByTimeLimit"):
+        Scorer(engine, "mine").score(PAIRS)
 
 
 class RunsOutOfTimeInThreads(BertEngine):
@@ -569,10 +545,10 @@ class RunsOutOfTimeInThreads(BertEngine):
     late = False
     together: threading.Barrier
 
-    def _forward(self, pairs: Sequence[PairTokens], work: Work) -> batches.Scores:
+    def _forward(self, pairs: Sequence[PairTokens], statistics: BatchStatistics) -> ScoreArray:
         if self.late and self.together.wait(30) == 0:
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
-        return super()._forward(pairs, work)
+        return super()._forward(pairs, statistics)
 
 
 @pytest.fixture
@@ -580,7 +556,7 @@ def time_limit() -> Iterator[None]:
     """SIGUSR1 raises the time limit's exception, as in a Celery child."""
 
     def strike(_number: int, _frame: FrameType | None) -> None:
-        raise SoftTimeLimitExceeded
+        raise StruckByTimeLimit
 
     before = signal.signal(signal.SIGUSR1, strike)
     yield
@@ -592,14 +568,14 @@ def test_the_time_limit_frees_the_turn_also_while_two_threads_score(
     expected: list[float],
 ) -> None:
     # Given two threads that are amid a batch each
-    scorer = small(threads=2)
-    encoder = loading.load("bundled", "cpu")
-    scorer._engine = engine = RunsOutOfTimeInThreads(encoder, linears_for(encoder)[0], threads=2)
+    encoder = load_encoder("bundled", "cpu")
+    engine = RunsOutOfTimeInThreads(encoder, exact_linears(encoder)[0], threads=2)
+    scorer = Scorer(engine, "bundled", passed_through=(StruckByTimeLimit,))
     engine.together = threading.Barrier(2)
     engine.late = True
     # When the time limit strikes
     with torch_threads(3):
-        with pytest.raises(SoftTimeLimitExceeded):
+        with pytest.raises(StruckByTimeLimit):
             scorer.score([(QUERY, "one"), (QUERY, "two")])
         assert torch.get_num_threads() == 3
     # Then the next call has its turn
@@ -627,7 +603,7 @@ def test_with_memory_for_a_part_of_the_batch_scores_are_the_same_bits(
     # Given 32 pairs x 512 tokens x 4,096 features x 4 bytes: one layer takes 256 MiB
     tiny_models.bert(tmp_path / "large", intermediate_size=4_096)
     scorer = small(str(tmp_path / "large"), threads=threads, max_batch_tokens=16_384)
-    budget = scorer._engine.budget
+    budget = scorer.engine.budget
     expected = scorer.score(LONG_PAIRS)
     assert budget.tokens == budget.full
     # When there is half of that, or less
@@ -653,7 +629,7 @@ def test_with_memory_for_a_part_of_the_batch_scores_in_eight_bits_are_near(tmp_p
     with memory_left(128 * 2**20):
         scores = scorer.score(LONG_PAIRS)
     assert np.corrcoef(scores, expected)[0, 1] > 0.8
-    assert scorer._engine.budget.tokens < scorer._engine.budget.full
+    assert scorer.engine.budget.tokens < scorer.engine.budget.full
 
 
 @linux_only
@@ -694,7 +670,7 @@ def test_a_scorer_works_on_after_memory_ran_out_at_a_new_size(expected: list[flo
         scores, others = thread.submit(score_twice).result()
     # Then scores are right
     assert scores == close(expected)
-    assert others == close(predicted(str(loading.bundled_path()), pairs))
+    assert others == close(predicted(str(bundled_path()), pairs))
 
 
 @pytest.mark.arithmetic
@@ -705,7 +681,7 @@ def test_a_score_is_the_same_to_the_last_bit_whatever_it_is_scored_with(scorer: 
 
     alone = [scorer.score([pair])[0] for pair in pairs]
     otherwise = small(threads=2, max_batch_tokens=200).score(pairs[::-1])[::-1]
-    careful = scorer.score_counted(pairs, careful=True).logits
+    careful = scorer.score_pairs(pairs, small_batches=True).logits
 
     assert alone == together
     assert otherwise == together
@@ -718,14 +694,14 @@ def test_careful_takes_small_batches_and_leaves_the_budget_as_it_was(
     scorer = small(max_batch_tokens=5_000)
     began: list[bool] = []
 
-    def batches_of(*, careful: bool) -> int:
+    def batches_of(*, small_batches: bool) -> int:
         began.clear()
-        counted = scorer.score_counted(PAIRS, lambda: began.append(True), careful=careful)
+        counted = scorer.score_pairs(PAIRS, lambda: began.append(True), small_batches=small_batches)
         assert counted.logits == close(expected)
         return len(began)
 
-    assert batches_of(careful=False) < batches_of(careful=True)
-    assert scorer._engine.budget.tokens == scorer._engine.budget.full == 5_000
+    assert batches_of(small_batches=False) < batches_of(small_batches=True)
+    assert scorer.engine.budget.tokens == scorer.engine.budget.full == 5_000
 
 
 # Before each batch
@@ -749,7 +725,7 @@ def test_what_is_raised_before_a_batch_ends_the_run_as_it_is(
 
     # When it is noticed before the third batch
     with pytest.raises(TimeLimitExceeded) as caught:
-        scorer.score_counted(pairs, before_batch)
+        scorer.score_pairs(pairs, before_batch)
     # Then the reason comes out, not as its own cause, and the next run is as ever
     assert caught.value is reason
     assert reason.__cause__ is None

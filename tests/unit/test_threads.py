@@ -13,7 +13,8 @@ import torch
 from billiard.exceptions import SoftTimeLimitExceeded
 
 from tests.processes import wait_until
-from worker.engine.threads import Threads, ahead, torch_threads, try_each
+from worker.engine.backoff import attempt_each
+from worker.engine.threads import ScoringThreads, prefetch, torch_threads
 
 Result = int | Exception
 
@@ -25,9 +26,9 @@ def tens(item: int) -> int:
     return 10 * item
 
 
-def told(tried: list[Result]) -> list[int | str]:
+def told(outcomes: list[Result]) -> list[int | str]:
     """The results, and what the errors say."""
-    return [f"no memory for {each}" if isinstance(each, Exception) else each for each in tried]
+    return [f"no memory for {each}" if isinstance(each, Exception) else each for each in outcomes]
 
 
 # Results
@@ -35,22 +36,22 @@ def told(tried: list[Result]) -> list[int | str]:
 
 @pytest.mark.parametrize("number", [1, 2, 5])
 def test_results_come_in_the_items_order(number: int) -> None:
-    assert Threads(number).each(lambda item: 10 * item, range(50)) == list(range(0, 500, 10))
-    tried = Threads(number).try_each(lambda item: 10 * item, range(50), alone=False)
+    assert ScoringThreads(number).map(lambda item: 10 * item, range(50)) == list(range(0, 500, 10))
+    tried = ScoringThreads(number).attempt_each(lambda item: 10 * item, range(50))
     assert tried == list(range(0, 500, 10))
 
 
 @pytest.mark.parametrize("alone", [False, True])
 @pytest.mark.parametrize("number", [1, 2])
 def test_no_items_have_no_results(number: int, alone: bool) -> None:
-    assert Threads(number).try_each(tens, [], alone) == []
+    assert ScoringThreads(number).attempt_each(tens, [], one_at_a_time=alone) == []
 
 
 @pytest.mark.parametrize("alone", [False, True])
 def test_where_memory_ran_out_stands_the_error_and_the_others_are_done(alone: bool) -> None:
     expected = [0, "no memory for 1", 20, "no memory for 3", 40]
-    assert told(Threads(2).try_each(tens, range(5), alone)) == expected
-    assert told(try_each(tens, range(5))) == expected
+    assert told(ScoringThreads(2).attempt_each(tens, range(5), one_at_a_time=alone)) == expected
+    assert told(attempt_each(tens, range(5))) == expected
 
 
 @pytest.mark.parametrize("error", [ValueError("no kernel"), SoftTimeLimitExceeded(), SystemExit(3)])
@@ -60,9 +61,9 @@ def test_what_is_no_lack_of_memory_comes_out(way: str, error: BaseException) -> 
         raise error
 
     ways: dict[str, Callable[[], object]] = {
-        "in threads": lambda: Threads(2).try_each(fail, range(3), alone=False),
-        "alone": lambda: Threads(2).try_each(fail, range(3), alone=True),
-        "own thread": lambda: try_each(fail, range(3)),
+        "in threads": lambda: ScoringThreads(2).attempt_each(fail, range(3)),
+        "alone": lambda: ScoringThreads(2).attempt_each(fail, range(3), one_at_a_time=True),
+        "own thread": lambda: attempt_each(fail, range(3)),
     }
     with pytest.raises(type(error)) as caught:
         ways[way]()
@@ -71,7 +72,7 @@ def test_what_is_no_lack_of_memory_comes_out(way: str, error: BaseException) -> 
 
 def test_as_many_are_done_at_a_time_as_there_are_threads() -> None:
     together = threading.Barrier(3)
-    places = Threads(3).each(lambda _: together.wait(30), range(9))
+    places = ScoringThreads(3).map(lambda _: together.wait(30), range(9))
     assert sorted(places) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
 
 
@@ -87,13 +88,13 @@ def test_alone_never_two_are_done_at_a_time() -> None:
         inside.remove(item)
         return item
 
-    assert Threads(4).try_each(count, range(40), alone=True) == list(range(40))
+    assert ScoringThreads(4).attempt_each(count, range(40), one_at_a_time=True) == list(range(40))
     assert max(most) == 1
 
 
 def test_the_callers_own_thread_is_enough_where_there_are_no_others() -> None:
     caller = threading.get_ident()
-    assert try_each(lambda _: threading.get_ident(), range(3)) == [caller] * 3
+    assert attempt_each(lambda _: threading.get_ident(), range(3)) == [caller] * 3
 
 
 # After a failure
@@ -109,16 +110,16 @@ def test_after_a_failure_nothing_goes_on_behind_it() -> None:
         return item
 
     with pytest.raises(ValueError):  # noqa: PT011
-        Threads(1).try_each(fail, range(1_000), alone=False)
+        ScoringThreads(1).attempt_each(fail, range(1_000))
     after = len(begun)
-    assert Threads(1).each(tens, [2]) == [20]
+    assert ScoringThreads(1).map(tens, [2]) == [20]
     assert len(begun) == after
 
 
 @pytest.mark.parametrize("alone", [False, True])
 def test_after_a_lack_of_memory_threads_are_new_ones(alone: bool) -> None:
     """oneDNN keeps for a thread what it had no memory for."""
-    threads, local = Threads(1), threading.local()
+    threads, local = ScoringThreads(1), threading.local()
 
     def is_new(item: int) -> bool:
         new = not hasattr(local, "seen")
@@ -127,16 +128,16 @@ def test_after_a_lack_of_memory_threads_are_new_ones(alone: bool) -> None:
             raise MemoryError
         return new
 
-    assert threads.try_each(is_new, [0, 0], alone) == [True, False]
-    threads.try_each(is_new, [1, 0], alone)
-    assert threads.try_each(is_new, [0, 0], alone) == [True, False]
+    assert threads.attempt_each(is_new, [0, 0], one_at_a_time=alone) == [True, False]
+    threads.attempt_each(is_new, [1, 0], one_at_a_time=alone)
+    assert threads.attempt_each(is_new, [0, 0], one_at_a_time=alone) == [True, False]
 
 
 def test_threads_that_were_replaced_end() -> None:
-    threads = Threads(2)
+    threads = ScoringThreads(2)
     before = {each.ident for each in threading.enumerate()}
     for _ in range(10):
-        threads.try_each(tens, range(4), alone=False)
+        threads.attempt_each(tens, range(4))
     wait_until(
         lambda: len({each.ident for each in threading.enumerate()} - before) <= 2, "threads end"
     )
@@ -156,12 +157,12 @@ def test_what_had_no_memory_is_not_held_by_its_error(way: str) -> None:
         raise MemoryError
 
     ways: dict[str, Callable[[], list[Result]]] = {
-        "in threads": lambda: Threads(2).try_each(fail, range(3), alone=False),
-        "alone": lambda: Threads(2).try_each(fail, range(3), alone=True),
-        "own thread": lambda: try_each(fail, range(3)),
+        "in threads": lambda: ScoringThreads(2).attempt_each(fail, range(3)),
+        "alone": lambda: ScoringThreads(2).attempt_each(fail, range(3), one_at_a_time=True),
+        "own thread": lambda: attempt_each(fail, range(3)),
     }
-    tried = ways[way]()
-    assert [type(each) for each in tried] == [MemoryError] * 3
+    outcomes = ways[way]()
+    assert [type(each) for each in outcomes] == [MemoryError] * 3
     wait_until(lambda: all(each() is None for each in held), "nobody holds it")
     assert len(held) == 3
 
@@ -172,11 +173,14 @@ def test_what_had_no_memory_is_not_held_by_its_error(way: str) -> None:
 @pytest.mark.parametrize("alone", [False, True])
 def test_torch_computes_in_one_thread_in_each_and_then_in_as_many_as_before(alone: bool) -> None:
     with torch_threads(3):
-        threads = Threads(2)
-        assert threads.each(lambda _: torch.get_num_threads(), range(4)) == [1] * 4
-        assert threads.try_each(lambda _: torch.get_num_threads(), range(4), alone) == [1] * 4
+        threads = ScoringThreads(2)
+        assert threads.map(lambda _: torch.get_num_threads(), range(4)) == [1] * 4
+        assert (
+            threads.attempt_each(lambda _: torch.get_num_threads(), range(4), one_at_a_time=alone)
+            == [1] * 4
+        )
         assert torch.get_num_threads() == 3
-        threads.try_each(tens, range(4), alone)
+        threads.attempt_each(tens, range(4), one_at_a_time=alone)
         assert torch.get_num_threads() == 3
 
 
@@ -200,7 +204,7 @@ def test_torch_has_as_many_threads_as_before_also_after_a_failure() -> None:
 
 @pytest.mark.parametrize("number", [0, 1, 2, 9])
 def test_results_made_ahead_come_in_order(number: int) -> None:
-    assert list(ahead(lambda item: item * 10, range(number))) == [
+    assert list(prefetch(lambda item: item * 10, range(number))) == [
         item * 10 for item in range(number)
     ]
 
@@ -212,7 +216,7 @@ def test_the_next_result_is_being_made_while_the_last_is_used() -> None:
         began[item].set()
         return item
 
-    for item in ahead(make, range(4)):
+    for item in prefetch(make, range(4)):
         assert item == 3 or began[item + 1].wait(30)
 
 
@@ -224,7 +228,7 @@ def test_no_more_than_the_next_result_is_made_ahead() -> None:
             taken.append(item)
             yield item
 
-    results = ahead(lambda item: item, items())
+    results = prefetch(lambda item: item, items())
     assert taken == []
     for place in range(3):
         assert next(results) == place
@@ -238,7 +242,7 @@ def test_a_failure_ahead_comes_out_after_the_results_before_it(bad: int) -> None
             raise KeyError(item)
         return item
 
-    results = ahead(make, range(4))
+    results = prefetch(make, range(4))
     assert [next(results) for _ in range(bad)] == list(range(bad))
     with pytest.raises(KeyError, match=str(bad)):
         next(results)
@@ -249,18 +253,18 @@ def test_a_failure_ahead_comes_out_after_the_results_before_it(bad: int) -> None
 
 WITHOUT_ROOM = """
 import os, resource
-from worker.engine.threads import START_BYTES, Threads
+from worker.engine.threads import START_BYTES, ScoringThreads
 
 pages = int(open("/proc/self/statm").read().split()[0])
 taken = pages * os.sysconf("SC_PAGE_SIZE")
-threads = Threads(2)
+threads = ScoringThreads(2)
 resource.setrlimit(resource.RLIMIT_AS, (taken + START_BYTES, resource.RLIM_INFINITY))
 try:
-    threads.each(abs, [-1])
+    threads.map(abs, [-1])
 except MemoryError as error:
     print(error)
 resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-print(threads.each(abs, [-1]))
+print(threads.map(abs, [-1]))
 """
 
 

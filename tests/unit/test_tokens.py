@@ -14,15 +14,15 @@ from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers
 from tokenizers import models as kinds
 
 from tests.unit import tiny_models
-from worker.engine import loading
+from worker.engine.model_names import bundled_path
 from worker.engine.tokens import (
     REMEMBERED_CHARS,
     TEXTS_AT_ONCE,
     PairTokenizer,
     Words,
-    longest_first,
     splits_at_spaces,
 )
+from worker.engine.truncation import longest_first
 
 Pair = tuple[str, str]
 
@@ -249,7 +249,7 @@ def test_the_models_tokenizer_is_left_as_it_was() -> None:
 
 def test_what_predict_sets_for_itself_does_not_reach_ours() -> None:
     # Given tokenizers made before and after the model cut and padded texts for itself
-    encoder = CrossEncoder(str(loading.bundled_path()), device="cpu")
+    encoder = CrossEncoder(str(bundled_path()), device="cpu")
     pairs = [("a query", text) for text in NASTY.values()]
     theirs = expected(tiny_models.bundled_tokenizer(), pairs, 512)
     before = PairTokenizer(encoder.tokenizer, 512)

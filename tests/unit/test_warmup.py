@@ -6,7 +6,8 @@ import logging
 
 import pytest
 
-from worker.engine import load_progress, warmup
+from worker.engine import EngineObserver, load, warmup
+from worker.runtime import load_progress
 
 
 class Model:
@@ -17,15 +18,15 @@ class Model:
         self.max_length = max_length
         self.now = 0.0
         self.lengths: list[int] = []
-        self.stages: list[str] = []
 
     def score(self, length: int) -> None:
         self.now += self.seconds_at_128 * (length / 128) ** 2
         self.lengths.append(length)
-        self.stages.append(load_progress.said())
 
     def warm_up(self, limit_s: float = 30.0) -> int:
-        return warmup.grow("mine", self.max_length, self.score, limit_s, lambda: self.now)
+        return warmup.score_growing_lengths(
+            "mine", self.max_length, self.score, limit_s, lambda: self.now
+        )
 
 
 def test_a_model_that_reads_few_tokens_is_warmed_up_to_the_longest_at_once() -> None:
@@ -56,19 +57,31 @@ def test_a_long_pair_is_left_out_if_it_would_take_too_long(
     assert "RERANKQ_MAX_LENGTH" in caplog.text
 
 
+class Stages(EngineObserver):
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def loading(self, stage: str) -> None:
+        self.told.append(stage)
+
+
 def test_what_is_being_done_is_told_while_it_is_done() -> None:
-    model = Model(0.1, 512)
-    model.warm_up()
-    assert model.stages == [
-        "warming up model 'mine' with pairs of 128 of 512 tokens",
-        "warming up model 'mine' with pairs of 512 of 512 tokens",
+    stages = Stages()
+    load("bundled", threads=1, max_batch_tokens=512, observer=stages)
+    assert stages.told == [
+        "loading model 'bundled'",
+        "preparing model 'bundled'",
+        "warming up model 'bundled' with pairs of 128 of 512 tokens",
+        "warming up model 'bundled' with pairs of 512 of 512 tokens",
     ]
 
 
 @pytest.mark.parametrize("text", ["loading model 'x'", "", "é" * 1_000])
 def test_a_stage_is_what_was_said_last(text: str) -> None:
-    load_progress.say("something longer than what follows, which must not show at its end")
-    load_progress.say(text)
-    assert load_progress.said() == text[: len(load_progress.said())]
-    assert len(load_progress.said()) == min(len(text), len(load_progress.said().encode()), 255)
-    load_progress.say("")
+    load_progress.write("something longer than what follows, which must not show at its end")
+    load_progress.write(text)
+    assert load_progress.read() == text[: len(load_progress.read())]
+    assert len(load_progress.read()) == min(len(text), len(load_progress.read().encode()), 255)
+    load_progress.write("")

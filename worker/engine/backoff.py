@@ -1,4 +1,4 @@
-"""What to do when memory runs out in the middle of a job: smaller batches, and nothing twice.
+"""The out-of-memory backoff of a job: smaller batches, and nothing scored twice.
 
 The size that worked is remembered by the process, so that the next job does not run into the same
 wall. It grows back slowly, because what was short of memory may have been another process.
@@ -8,22 +8,31 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
 
 from worker.engine import batches, memory
-from worker.runtime.counters import Work
+from worker.engine.batches import ScoreArray
+from worker.engine.statistics import BatchStatistics
 
 logger = logging.getLogger(__name__)
 
-#: Jobs that come through at a lowered budget before twice as much is tried.
-GROW_AFTER = 20
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
+#: Jobs that come through at a reduced budget before twice as much is tried.
+GROW_AFTER = 20
+#: Tokens of a batch where the last attempt may have died of its memory.
+SMALL_BATCH_TOKENS = 512
+
+#: Batches of pairs, by the pairs' indexes.
 Batches = list[list[int]]
 #: Scores of a batch, or the lack of memory that it met.
-Tried = batches.Scores | Exception
+BatchOutcome = ScoreArray | Exception
 
 
-class Budget:
-    """Tokens that a batch may have, lowered while memory is short."""
+class BatchBudget:
+    """Tokens that a batch may have, reduced while memory is short."""
 
     def __init__(self, tokens: int) -> None:
         self.full = self.tokens = tokens
@@ -34,7 +43,7 @@ class Budget:
         self.tokens = max(1, self.tokens // 2)
         self._jobs = 0
 
-    def came_through(self) -> None:
+    def record_success(self) -> None:
         """Note a job that was scored with no more than this."""
         if self.tokens < self.full:
             self._jobs += 1
@@ -42,51 +51,75 @@ class Budget:
             self.tokens = min(self.full, 2 * self.tokens)
             self._jobs = 0
 
+    def small(self) -> BatchBudget:
+        """Return a budget of small batches, whose reductions leave this one as it is."""
+        return BatchBudget(min(self.tokens, SMALL_BATCH_TOKENS))
 
-def score(
+
+def score_with_backoff(
     lengths: Sequence[int],
-    budget: Budget,
-    cut: Callable[[Sequence[int], int], Batches],
-    try_all: Callable[[Batches, bool], list[Tried]],
-    work: Work,
-) -> batches.Scores:
-    """Scores of pairs of these lengths (tokens), in their order.
+    budget: BatchBudget,
+    make_batches: Callable[[Sequence[int], int], Batches],
+    attempt_batches: Callable[[Batches, bool], list[BatchOutcome]],
+    statistics: BatchStatistics,
+) -> ScoreArray:
+    """Return the scores of pairs of these lengths (tokens), in their order.
 
-    `cut` makes batches within a number of tokens, and `try_all` scores as many of them as memory
-    suffices for, if so told one at a time. Raises the lack of memory that a pair meets alone.
+    `make_batches` makes batches within a number of tokens, and `attempt_batches` scores as many of
+    them as memory suffices for, one at a time if its second argument says so. Raises the lack of
+    memory that a pair meets alone.
     """
-    made: Batches = []
-    scores: list[batches.Scores] = []
+    done: Batches = []
+    scores: list[ScoreArray] = []
     left = list(range(len(lengths)))
-    alone = False
+    one_at_a_time = False
     while left:
-        now = [
-            [left[at] for at in batch] for batch in cut([lengths[at] for at in left], budget.tokens)
-        ]
-        tried = try_all(now, alone)
-        for batch, own in zip(now, tried, strict=True):
-            if not isinstance(own, Exception):
-                made.append(batch)
-                scores.append(own)
-        failed = [
-            batch for batch, own in zip(now, tried, strict=True) if isinstance(own, Exception)
-        ]
+        made = make_batches([lengths[index] for index in left], budget.tokens)
+        now = [[left[place] for place in batch] for batch in made]
+        outcomes = attempt_batches(now, one_at_a_time)
+        failed: Batches = []
+        errors: list[Exception] = []
+        for batch, outcome in zip(now, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                failed.append(batch)
+                errors.append(outcome)
+            else:
+                done.append(batch)
+                scores.append(outcome)
         if not failed:
             break
-        error = next(own for own in tried if isinstance(own, Exception))
-        left = sorted(at for batch in failed for at in batch)
-        work.shortages += 1
-        memory.free()
+        left = sorted(index for batch in failed for index in batch)
+        statistics.out_of_memory += 1
+        memory.release_unused()
         if max(map(len, failed)) > 1:
             budget.halve()
-            work.halvings += 1
-        elif alone:
-            raise error
+            statistics.budget_reductions += 1
+        elif one_at_a_time:
+            raise errors[0]
         else:
-            alone = True
+            one_at_a_time = True
         logger.warning(
             "Out of memory with %d of %d pairs left: going on with batches of %d tokens%s",
-            *(len(left), len(lengths), budget.tokens, ", one at a time" if alone else ""),
+            *(len(left), len(lengths), budget.tokens),
+            ", one at a time" if one_at_a_time else "",
         )
-    budget.came_through()
-    return batches.in_order(made, scores)
+    budget.record_success()
+    return batches.restore_order(done, scores)
+
+
+def attempt_each(
+    function: Callable[[Item], Result], items: Sequence[Item]
+) -> list[Result | Exception]:
+    """Return the result of each item; where memory ran out, the error stands in its place."""
+    return [attempt(partial(function, item)) for item in items]
+
+
+def attempt(call: Callable[[], Result]) -> Result | Exception:
+    """Return the result of a call, or the error if memory ran out; other errors are raised."""
+    try:
+        return call()
+    except Exception as error:
+        if not memory.ran_out(error):
+            raise
+        memory.release_frames(error)
+        return error

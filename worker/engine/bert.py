@@ -3,7 +3,7 @@
 What is left out or done otherwise than in the textbook, and changes nothing but rounding:
 
 - No padding: a batch's pairs are laid end to end in one row of tokens (see
-  `worker.engine.batches`).
+  `worker.engine.packing`).
 - Query, key and value of a token are one product; GELU and residual are done inside products.
 - Only [CLS] is read at the end, so the last layer is computed for [CLS] only: its attention needs
   all tokens of a pair, but no query, output or feed-forward of theirs. Nor does it need their keys
@@ -34,8 +34,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import BertForSequenceClassification
 
-from worker.engine.batches import Batch, Group
 from worker.engine.linear import Linear
+from worker.engine.packing import Batch, Group
 
 #: The last layer's rows, one a pair, are filled up to a multiple of this. Its products by head are
 #: computed for this many rows at a time, because MKL's order of summation depends on the number.

@@ -14,26 +14,14 @@ from huggingface_hub import try_to_load_from_cache
 from sentence_transformers import CrossEncoder
 from transformers.utils import logging as transformers_logging
 
-OTHER_MODEL = (
-    "choose another model: CROSS_ENCODER_MODEL takes a local folder, a name on the Hugging Face hub"
-    " or 'bundled' (a small model that ships with rerankq)"
-)
+from worker.engine.unusable import UnusableModel
+
 #: Keys of weights that a message names; a model may lack hundreds.
 NAMED_KEYS = 4
 
 
-class Unfit(ValueError):
-    """A model that must not be served: what is wrong with it, and the way out."""
-
-    def __init__(self, reason: str, way_out: str = OTHER_MODEL) -> None:
-        super().__init__(f"{reason}. Way out: {way_out}")
-
-
-CODE = Unfit("it needs Python code that comes with it, and rerankq runs no code of a model")
-
-
 def check(encoder: CrossEncoder, source: str, cache: str | None) -> None:
-    """Raise `Unfit` for a model whose scores would mean nothing.
+    """Raise `UnusableModel` for a model whose scores would mean nothing.
 
     `source` is the folder or hub name that it was loaded from.
     """
@@ -48,10 +36,12 @@ def _check_kind(encoder: CrossEncoder, source: str, cache: str | None) -> None:
     saved_as = encoder.model.config.architectures or ()
     loaded_as = type(encoder.model).__name__
     if saved_as and loaded_as not in saved_as and len(encoder) == 1:
-        raise Unfit(f"it is a {saved_as[0]}, not a {loaded_as}: it has no trained scoring head")
+        raise UnusableModel(
+            f"it is a {saved_as[0]}, not a {loaded_as}: it has no trained scoring head"
+        )
     # sentence-transformers turns any language model with the words "yes" and "no" into a reranker.
     if loaded_as.endswith("ForCausalLM") and not _has_file(source, "modules.json", cache):
-        raise Unfit(
+        raise UnusableModel(
             f"it is a {loaded_as} that was not saved as a reranker: nothing says that it was"
             " trained to answer yes or no"
         )
@@ -62,19 +52,19 @@ def _check_weights(encoder: CrossEncoder, source: str, cache: str | None) -> Non
     info = _loading_info(encoder.model, source, cache)
     if mismatched := sorted(info["mismatched_keys"]):
         shapes = [f"{key} is {list(held)}, not {list(wanted)}" for key, held, wanted in mismatched]
-        raise Unfit(
+        raise UnusableModel(
             f"its weights do not fit its config.json: {_some(shapes, '; ')}",
             "correct config.json, or take the weights that belong to it",
         )
     if missing := _that_score(encoder, info["missing_keys"]):
         head = all(re.match(r"(classifier|score|classification_head)\b", key) for key in missing)
         what = "has no trained scoring head" if head else "is not complete"
-        raise Unfit(
+        raise UnusableModel(
             f"it {what}: its weights lack {_some(missing)}",
             "take a checkpoint that was trained and saved as a cross-encoder, with all its weights",
         )
     if extra := _of_layers_left_out(encoder.model, info["unexpected_keys"]):
-        raise Unfit(
+        raise UnusableModel(
             f"its config.json leaves out layers that its weights have: {_some(extra)}",
             "correct the number of layers in config.json",
         )
@@ -157,7 +147,7 @@ def _check_finite(network: Any) -> None:
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
     )
     if bad:
-        raise Unfit(
+        raise UnusableModel(
             f"its weights hold NaN or infinity: {_some(bad)}",
             "take the weights from their source again; if they are sound, they are too large for"
             " float16: RERANKQ_DTYPE=bfloat16 or float32",
@@ -168,7 +158,7 @@ def _check_tokenizer(encoder: CrossEncoder) -> None:
     tokenizer = encoder.tokenizer
     # A folder without a tokenizer gets one that knows the special tokens only.
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
-        raise Unfit(
+        raise UnusableModel(
             "it has no tokenizer: tokenizer.json is missing, or holds no words",
             "put the tokenizer's files beside the weights",
         )
@@ -177,7 +167,7 @@ def _check_tokenizer(encoder: CrossEncoder) -> None:
         return
     largest, rows = max(tokenizer.get_vocab().values()), len(weight)
     if largest >= rows:
-        raise Unfit(
+        raise UnusableModel(
             f"its tokenizer has ids up to {largest:,}, and its weights embed {rows:,}",
             "take the tokenizer and the weights of one model",
         )

@@ -8,24 +8,24 @@ from typing import Any
 from sentence_transformers import CrossEncoder
 from torch import nn
 
-from worker.engine.checkpoint_checks import Unfit
+from worker.engine.unusable import UnusableModel
 
 #: Tokens of a pair, for a model that states no limit anywhere (T5 has relative positions).
 DEFAULT_MAX_LENGTH = 512
 #: Tokenizers state "no limit" as 1e30; no model reads this many tokens.
 NO_LIMIT = 10**9
 
-#: Overrides for `CrossEncoder.preprocess`: lists of token ids, neither cut nor padded.
-_WHOLE: dict[str, dict[str, object]] = {
+#: Overrides for `CrossEncoder.preprocess`: lists of token ids, neither truncated nor padded.
+_UNTRUNCATED: dict[str, dict[str, object]] = {
     "common": {"return_tensors": None},
     "text": {"truncation": False, "padding": False, "verbose": False},
 }
 
 
-def settle(encoder: CrossEncoder, at_most: int | None = None) -> None:
+def set_max_length(encoder: CrossEncoder, at_most: int | None = None) -> None:
     """Set how many tokens of a pair the model reads: all that it allows, or `at_most`.
 
-    Raises `Unfit` if the model has no room for a pair.
+    Raises `UnusableModel` if the model has no room for a pair.
     """
     tokenizer = encoder.tokenizer
     positions = position_limit(encoder)
@@ -36,14 +36,14 @@ def settle(encoder: CrossEncoder, at_most: int | None = None) -> None:
         limit = min((each for each in (own, positions) if each), default=DEFAULT_MAX_LENGTH)
     # Truncation to a `max_length` in the model's own settings comes on top.
     limit = min(limit, _configured_limit(encoder) or limit)
-    least = whole_lengths(encoder, [("a", "b")])[0]
+    least = untruncated_lengths(encoder, [("a", "b")])[0]
     if limit < least:
-        raise Unfit(
+        raise UnusableModel(
             f"it reads {limit} tokens, and the shortest pair has {least}",
             "correct model_max_length in tokenizer_config.json, or raise RERANKQ_MAX_LENGTH",
         )
     tokenizer.model_max_length = limit
-    _check_cut(encoder, limit)
+    _check_truncation(encoder, limit)
 
 
 def position_limit(encoder: CrossEncoder) -> int | None:
@@ -60,13 +60,13 @@ def position_limit(encoder: CrossEncoder) -> int | None:
     return min(limits, default=None)
 
 
-def whole_lengths(encoder: CrossEncoder, pairs: Sequence[tuple[str, str]]) -> list[int]:
-    """Return the number of tokens of each pair before cutting, as the model would read it.
+def untruncated_lengths(encoder: CrossEncoder, pairs: Sequence[tuple[str, str]]) -> list[int]:
+    """Return the number of tokens of each pair before truncation, as the model would read it.
 
     A default prompt, a chat template and special tokens are included.
     """
     encoded = encoder.preprocess(
-        list(pairs), prompt=default_prompt(encoder), processing_kwargs=_WHOLE
+        list(pairs), prompt=default_prompt(encoder), processing_kwargs=_UNTRUNCATED
     )
     return [len(ids) for ids in encoded["input_ids"]]
 
@@ -90,8 +90,8 @@ def _configured_limit(encoder: CrossEncoder) -> int | None:
     return min((each for each in stated if isinstance(each, int)), default=None)
 
 
-def _check_cut(encoder: CrossEncoder, limit: int) -> None:
-    """Raise `Unfit` unless a pair that is too long is cut to the limit."""
+def _check_truncation(encoder: CrossEncoder, limit: int) -> None:
+    """Raise `UnusableModel` unless a pair that is too long is truncated to the limit."""
     too_long = [("a", " a" * (limit + 8))]
     encoded = encoder.preprocess(
         too_long,
@@ -103,7 +103,7 @@ def _check_cut(encoder: CrossEncoder, limit: int) -> None:
     )
     read = len(encoded["input_ids"][0])
     if read > limit:
-        raise Unfit(
+        raise UnusableModel(
             f"it reads {limit} tokens, but a longer pair is cut to {read}",
             "correct the truncation in the model's sentence_bert_config.json",
         )

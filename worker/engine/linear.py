@@ -102,7 +102,7 @@ class Int8Linear(Linear):
 
 @cache
 def seven_bits(wide: int, out: int) -> bool:
-    """Return whether activations have to be cut to 7 bits for products to be correct.
+    """Return whether activations have to be reduced to 7 bits for products to be correct.
 
     Raises `ValueError` if they are not correct even then, or if there are no such products.
     """

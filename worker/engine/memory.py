@@ -5,9 +5,9 @@ from __future__ import annotations
 import ctypes
 import gc
 import mmap
+import sys
 import traceback
-
-import torch
+from typing import Any
 
 #: How each library says it. Only torch's caching allocator for CUDA has an error of its own, and
 #: Python and numpy have `MemoryError`; all else comes as RuntimeErrors or plain Exceptions.
@@ -33,19 +33,20 @@ MESSAGES = (
 
 
 def ran_out(error: BaseException) -> bool:
-    """Whether `error` means that there was not enough memory."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+    """Return whether `error` means that there was not enough memory."""
+    torch = _torch()
+    if isinstance(error, MemoryError) or (torch and isinstance(error, torch.OutOfMemoryError)):
         return True
-    return isinstance(error, Exception) and any(said in str(error) for said in MESSAGES)
+    return isinstance(error, Exception) and any(message in str(error) for message in MESSAGES)
 
 
-def let_go(error: BaseException) -> None:
+def release_frames(error: BaseException) -> None:
     """Drop what the frames of an error's traceback still hold: the tensors of the batch."""
     traceback.clear_frames(error.__traceback__)
     error.__traceback__ = None
 
 
-def check_room(size_bytes: int) -> None:
+def require(size_bytes: int) -> None:
     """Raise `MemoryError` if the system would not give that much just now."""
     try:
         mmap.mmap(-1, size_bytes).close()
@@ -53,14 +54,20 @@ def check_room(size_bytes: int) -> None:
         raise MemoryError(f"not enough memory for {size_bytes:,} bytes: {error}") from error
 
 
-def free() -> None:
+def release_unused() -> None:
     """Give memory that nobody uses back to the system, and to the device."""
     gc.collect()
     # glibc keeps what was freed, in an arena for each thread.
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    torch = _torch()
+    if torch and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
-    if torch.backends.mps.is_available():
+    if torch and torch.backends.mps.is_available():
         torch.mps.empty_cache()
+
+
+def _torch() -> Any:
+    """Return torch if it is in use here: an engine without it should not have to import it."""
+    return sys.modules.get("torch")

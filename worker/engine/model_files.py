@@ -13,7 +13,7 @@ import transformers
 from safetensors import SafetensorError, safe_open
 from transformers import CONFIG_MAPPING
 
-from worker.engine.checkpoint_checks import CODE, Unfit
+from worker.engine.unusable import UnusableModel, needs_code
 
 LFS_POINTER = b"version https://git-lfs"
 #: In errors of transformers and sentence-transformers about a model that has code of its own, and
@@ -27,16 +27,16 @@ _ADVISERS = (
 FETCH_AGAIN = "fetch the model's files again"
 
 
-def complaint(folder: Path | None, error: Exception) -> Unfit | None:
+def find_fault(folder: Path | None, error: Exception) -> UnusableModel | None:
     """Return what is wrong, None if nothing is found; `folder` is None if there is no copy."""
     if folder is not None:
-        for look in (_files, _config, _weights):
-            if found := look(folder):
+        for check in (_check_files, _check_config, _check_weights):
+            if found := check(folder):
                 return found
     if REMOTE_CODE in str(error):
-        return CODE
+        return needs_code()
     if PICKLE in str(error):
-        return Unfit(
+        return UnusableModel(
             "its pickled weights hold more than tensors, and rerankq runs no code of a model",
             "use its weights in the safetensors format",
         )
@@ -44,7 +44,7 @@ def complaint(folder: Path | None, error: Exception) -> Unfit | None:
 
 
 @contextmanager
-def in_our_words() -> Iterator[None]:
+def without_advice_to_trust() -> Iterator[None]:
     """Keep warnings of sentence-transformers from advising to trust a model's code."""
     loggers = [logging.getLogger(name) for name in _ADVISERS]
     for each in loggers:
@@ -66,53 +66,53 @@ def _reword(record: logging.LogRecord) -> bool:
     return True
 
 
-def _files(folder: Path) -> Unfit | None:
+def _check_files(folder: Path) -> UnusableModel | None:
     for path in sorted(folder.iterdir()):
         if path.is_file() and _begins_with(path, LFS_POINTER):
-            return Unfit(
+            return UnusableModel(
                 f"{path.name} is a pointer of Git LFS, without its content", "run git lfs pull"
             )
     return None
 
 
-def _config(folder: Path) -> Unfit | None:
+def _check_config(folder: Path) -> UnusableModel | None:
     path = folder / "config.json"
     if not path.is_file():
         if (folder / "adapter_config.json").is_file():
-            return Unfit(
+            return UnusableModel(
                 "it is an adapter (peft) without its base model",
                 "merge it into its base model, and save that",
             )
-        return Unfit("it has no config.json: it is no model of transformers")
+        return UnusableModel("it has no config.json: it is no model of transformers")
     for each in sorted(folder.glob("*.json")):
         try:
             json.loads(each.read_bytes())
         except ValueError as error:
-            return Unfit(f"its {each.name} is not JSON ({error})", FETCH_AGAIN)
-    return _architecture(json.loads(path.read_bytes()))
+            return UnusableModel(f"its {each.name} is not JSON ({error})", FETCH_AGAIN)
+    return _check_architecture(json.loads(path.read_bytes()))
 
 
-def _architecture(config: Any) -> Unfit | None:
+def _check_architecture(config: Any) -> UnusableModel | None:
     model_type = config.get("model_type") if isinstance(config, dict) else None
     if model_type is None:
-        return Unfit("its config.json names no model_type: it is no model of transformers")
+        return UnusableModel("its config.json names no model_type: it is no model of transformers")
     if model_type in CONFIG_MAPPING:
         return None
     if config.get("auto_map"):
-        return CODE
-    return Unfit(
+        return needs_code()
+    return UnusableModel(
         f"transformers {transformers.__version__} knows no architecture {model_type!r}, which its"
         " config.json names"
     )
 
 
-def _weights(folder: Path) -> Unfit | None:
+def _check_weights(folder: Path) -> UnusableModel | None:
     for path in sorted(folder.glob("*.safetensors")):
         try:
             with safe_open(path, framework="pt"):
                 pass
         except (SafetensorError, OSError) as error:
-            return Unfit(f"{path.name} is damaged, or not whole ({error})", FETCH_AGAIN)
+            return UnusableModel(f"{path.name} is damaged, or not whole ({error})", FETCH_AGAIN)
     return None
 
 

@@ -9,28 +9,28 @@ import numpy.typing as npt
 from sentence_transformers import CrossEncoder
 
 from worker.engine import memory
-from worker.engine.checkpoint_checks import Unfit
+from worker.engine.unusable import UnusableModel
 
 
-def settle(encoder: CrossEncoder) -> None:
+def ensure_padding_token(encoder: CrossEncoder) -> None:
     """Give a tokenizer without a padding token one: its end-of-text token.
 
-    Raises `Unfit` if it has neither.
+    Raises `UnusableModel` if it has neither.
     """
     tokenizer = encoder.tokenizer
     if tokenizer is None:
-        raise Unfit("it reads no text: it has no tokenizer")
+        raise UnusableModel("it reads no text: it has no tokenizer")
     if tokenizer.pad_token_id is not None:
         return
     if tokenizer.eos_token_id is None:
-        raise Unfit(
+        raise UnusableModel(
             "its tokenizer has neither a padding token nor an end-of-text token",
             "name a pad_token in tokenizer_config.json",
         )
     tokenizer.pad_token = tokenizer.eos_token
 
 
-def depends(
+def find_dependence(
     encoder: CrossEncoder,
     pairs: list[tuple[str, str]],
     score: Callable[[list[tuple[str, str]]], npt.NDArray[np.float32]],

@@ -9,31 +9,31 @@ from contract.jobs import RankedDocument, Ranking, Request
 
 
 def sigmoid(logit: float) -> float:
-    """Logistic function in double precision: 0 to 1, without overflow at either end."""
+    """Return the logistic function in double precision: 0 to 1, without overflow at either end."""
     if logit >= 0:
         return 1.0 / (1.0 + math.exp(-logit))
     power = math.exp(logit)
     return power / (1.0 + power)
 
 
-def order(scores: Sequence[float], top_k: int | None) -> list[int]:
-    """Places of the best scores, best first; equal scores keep their order."""
-    return sorted(range(len(scores)), key=lambda place: -scores[place])[:top_k]
+def best_indexes(scores: Sequence[float], top_k: int | None) -> list[int]:
+    """Return the indexes of the best scores, best first; equal scores keep their order."""
+    return sorted(range(len(scores)), key=lambda index: -scores[index])[:top_k]
 
 
 def rank(request: Request, scores: Sequence[float], truncated: int = 0) -> Ranking:
     """Order a request's candidates by `scores`: logits, one a candidate, in their order.
 
-    `truncated` is the number of candidates that were cut.
+    `truncated` is the number of candidates that were longer than the model reads.
     """
     documents = []
-    for place, index in enumerate(order(scores, request.top_k), start=1):
+    for position, index in enumerate(best_indexes(scores, request.top_k), start=1):
         candidate = request.candidates[index]
         documents.append(
             RankedDocument(
                 id=candidate.id,
                 index=index,
-                rank=place,
+                rank=position,
                 score=scores[index],
                 relevance=sigmoid(scores[index]),
                 metadata=candidate.metadata,

@@ -6,71 +6,67 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
-from typing import Any, TypeVar
 
 import torch
 
 from worker.engine import memory
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
+from worker.engine.backoff import Item, Result, attempt
 
 #: What a thread takes when it starts: its stack, above all.
 START_BYTES = 16 * 2**20
 
 
-class Threads:
-    """So many threads, for one caller at a time."""
+class ScoringThreads:
+    """A number of threads, for one caller at a time."""
 
     def __init__(self, number: int) -> None:
         self._number = number
         self._pool = self._new_pool()
         self._started = False
 
-    def each(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-        """`function` of each item, in these threads."""
+    def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+        """Return `function` of each item, computed in these threads."""
         futures: list[Future[Result]] = []
         with self._computing():
             futures.extend(self._pool.submit(function, item) for item in items)
             return [future.result() for future in futures]
 
-    def try_each(
-        self, function: Callable[[Item], Result], items: Sequence[Item], alone: bool
+    def attempt_each(
+        self,
+        function: Callable[[Item], Result],
+        items: Sequence[Item],
+        *,
+        one_at_a_time: bool = False,
     ) -> list[Result | Exception]:
-        """As `each`; in place of a result for which memory ran out stands the error.
-
-        `alone` never runs two at a time.
-        """
+        """As `map`; where memory ran out, the error stands in place of the result."""
         with self._computing():
-            if alone:
-                tried = [_caught(self._pool.submit(function, item).result) for item in items]
+            if one_at_a_time:
+                outcomes = [attempt(self._pool.submit(function, item).result) for item in items]
             else:
                 futures = [self._pool.submit(function, item) for item in items]
-                tried = [_caught(future.result) for future in futures]
-        if any(isinstance(each, Exception) for each in tried):
+                outcomes = [attempt(future.result) for future in futures]
+        if any(isinstance(outcome, Exception) for outcome in outcomes):
             self._renew()
-        return tried
+        return outcomes
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
         with torch_threads(1):
             try:
-                self._check_start()
+                self._require_memory_to_start()
                 yield
             except BaseException:  # the time limit's too, which strikes at any moment
                 self._renew()
                 raise
 
-    def _check_start(self) -> None:
-        """Python waits for ever for a thread that had no memory to start."""
+    def _require_memory_to_start(self) -> None:
+        """Raise `MemoryError` early: Python waits for ever for a thread that had none to start."""
         if not self._started:
-            memory.check_room(self._number * START_BYTES)
+            memory.require(self._number * START_BYTES)
             self._started = True
 
     def _renew(self) -> None:
-        """A thread in which oneDNN once had no memory for a kernel makes no other."""
+        """Start new threads: one in which oneDNN once had no memory for a kernel makes no other."""
         self._pool.shutdown(cancel_futures=True)
         self._pool = self._new_pool()
         self._started = False
@@ -79,36 +75,21 @@ class Threads:
         return ThreadPoolExecutor(self._number, "score", torch.set_num_threads, (1,))
 
 
-def try_each(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result | Exception]:
-    """`Threads.try_each` in the caller's own thread."""
-    return [_caught(partial(function, item)) for item in items]
-
-
-def _caught(call: Callable[[], Result]) -> Result | Exception:
-    try:
-        return call()
-    except Exception as error:
-        if not memory.ran_out(error):
-            raise
-        memory.let_go(error)
-        return error
-
-
-def ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+def prefetch(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """As `map`, with the next result made in a thread while the last one is used."""
-    with ThreadPoolExecutor(1, "ahead") as thread:
-        coming: deque[Any] = deque()
+    with ThreadPoolExecutor(1, "prefetch") as thread:
+        pending: deque[Future[Result]] = deque()
         for item in items:
-            coming.append(thread.submit(function, item))
-            if len(coming) > 1:
-                yield coming.popleft().result()
-        while coming:
-            yield coming.popleft().result()
+            pending.append(thread.submit(function, item))
+            if len(pending) > 1:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
 @contextmanager
 def torch_threads(threads: int) -> Iterator[None]:
-    """Let torch use so many threads for one operation, and then as many as before."""
+    """Let torch use this number of threads for one operation, and then as many as before."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

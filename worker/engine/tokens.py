@@ -15,6 +15,8 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from transformers import PreTrainedTokenizerBase
 
+from worker.engine.truncation import longest_first
+
 Ids = npt.NDArray[np.int32]
 
 #: Words are remembered until they have this many characters together: some 50,000, or 12 MB.
@@ -26,7 +28,7 @@ TEXTS_AT_ONCE = 1024
 
 @dataclass(frozen=True)
 class PairTokens:
-    """The ids of a pair after cutting, without the special ones."""
+    """The ids of a pair after truncation, without the special ones."""
 
     query: Ids
     document: Ids
@@ -51,7 +53,7 @@ class SpecialIds:
 
 
 class PairTokenizer:
-    """What `tokenizer` makes of pairs that it cuts at `max_length`, in less time.
+    """What `tokenizer` makes of pairs that it truncates to `max_length`, in less time.
 
     For tokenizers that put `[CLS] query [SEP] document [SEP]`, as BERT's do.
     """
@@ -66,7 +68,7 @@ class PairTokenizer:
         self._max_length = max_length
 
     def tokenise(self, pairs: Sequence[tuple[str, str]]) -> list[PairTokens]:
-        """The ids of each pair, in their order."""
+        """Return the ids of each pair, in their order."""
         texts = list(dict.fromkeys(chain.from_iterable(pairs)))
         ids: dict[str, Ids] = {}
         for start in range(0, len(texts), TEXTS_AT_ONCE):
@@ -83,22 +85,6 @@ class PairTokenizer:
             lengths = self._texts.count(pair[0]), self._texts.count(pair[1])
         of_query, of_document = longest_first(*lengths, room)
         return PairTokens(query[:of_query], document[:of_document], truncated=True)
-
-
-def longest_first(query: int, document: int, room: int) -> tuple[int, int]:
-    """How many tokens of each remain where both have to go into `room`: the longer one is cut.
-
-    What the tokenizers library does under the name "longest_first": only the longer one is cut if
-    that is enough; else both become equal, and the longer one gets the odd token.
-    """
-    if query + document <= room:
-        return query, document
-    shorter = min(query, document)
-    longer = max(shorter, room - shorter)
-    if shorter + longer > room:
-        shorter = room // 2
-        longer = room - shorter
-    return (longer, shorter) if query > document else (shorter, longer)
 
 
 class Texts:

@@ -7,7 +7,9 @@ import math
 import time
 from collections.abc import Callable
 
-from worker.engine import load_progress
+from worker.engine.probes import UNEQUAL_PROBES
+from worker.engine.protocol import Engine
+from worker.engine.scorer import score_unique
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +21,26 @@ LIMIT_S = 30.0
 LEAST_GROWTH = 1.25
 
 
-def grow(
+def warm_up(engine: Engine, model: str, progress: Callable[[str], object]) -> None:
+    """Score unequal pairs, then the largest shape, so that lack of memory shows at once.
+
+    `progress` is called with what is being done.
+    """
+
+    def score_full_batches(length: int) -> None:
+        progress(
+            f"warming up model {model!r} with pairs of {length:,} of {engine.max_length:,} tokens"
+        )
+        longest = " a" * length  # a word is at least one token
+        in_batch = max(1, engine.budget.full // length)
+        pairs = in_batch * engine.batches_at_once
+        score_unique(engine, [(f"query {number}", longest) for number in range(pairs)])
+
+    score_unique(engine, UNEQUAL_PROBES)
+    score_growing_lengths(model, engine.max_length, score_full_batches)
+
+
+def score_growing_lengths(
     model: str,
     max_length: int,
     score: Callable[[int], object],
@@ -34,9 +55,6 @@ def grow(
     began = clock()
     length = min(FIRST_LENGTH, max_length)
     while True:
-        load_progress.say(
-            f"warming up model {model!r} with pairs of {length:,} of {max_length:,} tokens"
-        )
         start = clock()
         score(length)
         took = max(clock() - start, 1e-6)

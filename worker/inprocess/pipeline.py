@@ -15,7 +15,8 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contract.settings import DEFAULT_MODEL
-from worker.inprocess.reranker import CrossEncoderReranker, QueryResult
+from worker.inprocess.reranker import CrossEncoderReranker
+from worker.inprocess.results import QueryResult
 
 
 class PipelineSettings(BaseSettings):
@@ -36,7 +37,7 @@ class PipelineSettings(BaseSettings):
 async def rerank_step(
     query: str, results: list[QueryResult], settings: PipelineSettings
 ) -> list[QueryResult]:
-    """The best `reranker_top_k` results; if disabled, the first ones as they came.
+    """Return the best `reranker_top_k` results; if disabled, the first ones as they came.
 
     Raises as `CrossEncoderReranker.rerank`: falling back to the first stage is the caller's choice.
     """

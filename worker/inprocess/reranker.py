@@ -11,52 +11,18 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from enum import StrEnum
-from functools import cache
-
-from pydantic import BaseModel
 
 from contract import names
 from contract.errors import InvalidInput, ModelUnavailable, OutOfMemory, ScoringError
-from worker.engine import ranking, registry
-from worker.engine.scorer import Scorer, failed
-from worker.runtime.settings import ModelSettings, cores
+from worker.engine import Scorer, ranking
+from worker.engine.scorer import failure_message
+from worker.engine.scorer_cache import require_length
+from worker.inprocess.models import ProcessModels, process_models
+from worker.inprocess.results import QueryResult
+from worker.inprocess.settings import ModelSettings
 
 logger = logging.getLogger(__name__)
-
-
-class Source(StrEnum):
-    """Where a document came from."""
-
-    PDF = "pdf"
-    HTML = "html"
-    MARKDOWN = "markdown"
-    TEXT = "text"
-    OTHER = "other"
-
-
-class DocumentChunkMetadata(BaseModel):
-    """What is known of a chunk besides its text."""
-
-    source: Source
-    document_id: str | None = None
-
-
-class DocumentChunkWithScore(BaseModel):
-    """A piece of a document, as a retriever gives it."""
-
-    chunk_id: str | None = None
-    text: str
-    metadata: DocumentChunkMetadata | None = None
-
-
-class QueryResult(BaseModel):
-    """A chunk and its score: the retriever's before reranking, the model's logit after."""
-
-    chunk: DocumentChunkWithScore
-    score: float | None = None
 
 
 class CrossEncoderReranker:
@@ -67,6 +33,7 @@ class CrossEncoderReranker:
     for each way to run it: `device`, `dtype`, `threads`, `max_length` and `max_batch_tokens` have
     the meaning and the defaults of the worker's settings (`RERANKQ_DEVICE` and so on). No other
     setting of the service is read. Raises `InvalidInput` naming the one that does not parse.
+    `models` are shared with the process's other rerankers unless others are given.
     """
 
     def __init__(
@@ -78,7 +45,9 @@ class CrossEncoderReranker:
         threads: int | None = None,
         max_length: int | None = None,
         max_batch_tokens: int | None = None,
+        models: ProcessModels | None = None,
     ) -> None:
+        self._models = models or process_models()
         self._settings = ModelSettings.load(
             cross_encoder_model=model_name,
             device=device,
@@ -96,7 +65,7 @@ class CrossEncoderReranker:
     def rerank(
         self, query: str, results: list[QueryResult], top_k: int | None = None
     ) -> list[QueryResult]:
-        """The results with their new scores (logits), best first; the input is left as it is.
+        """Return the results with new scores (logits), best first; the input is left as it is.
 
         `top_k` keeps that many: None and any number beyond their count keep all, 0 keeps none.
         Equal scores keep their order. No results give no results, whatever the query. Raises
@@ -112,8 +81,8 @@ class CrossEncoderReranker:
         began = time.perf_counter()
         scores = self._score(query, results)
         best = [
-            results[place].model_copy(update={"score": scores[place]}, deep=True)
-            for place in ranking.order(scores, top_k)
+            results[index].model_copy(update={"score": scores[index]}, deep=True)
+            for index in ranking.best_indexes(scores, top_k)
         ]
         logger.info(
             "Reranked %d results → %d results in %.3fs (model=%s)",
@@ -127,9 +96,9 @@ class CrossEncoderReranker:
     async def rerank_async(
         self, query: str, results: list[QueryResult], top_k: int | None = None
     ) -> list[QueryResult]:
-        """As `rerank`, in a thread, so that the event loop stays free."""
+        """Rerank as `rerank` does, in a thread, so that the event loop stays free."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(_executor(), self.rerank, query, results, top_k)
+        return await loop.run_in_executor(self._models.executor, self.rerank, query, results, top_k)
 
     def _score(self, query: str, results: list[QueryResult]) -> list[float]:
         scorer = self._scorer()
@@ -139,7 +108,7 @@ class CrossEncoderReranker:
     def _scorer(self) -> Scorer:
         settings = self._settings
         with self._as_value_errors():
-            scorer = registry.get(
+            scorer = self._models.scorers.get(
                 self.model_name,
                 settings.device,
                 settings.threads,
@@ -147,21 +116,17 @@ class CrossEncoderReranker:
                 settings.dtype,
                 settings.max_length,
             )
-            registry.require_length(scorer, settings.max_length)
+            require_length(scorer, settings.max_length)
             return scorer
 
     @contextmanager
     def _as_value_errors(self) -> Iterator[None]:
-        """All that a model can do wrong, in one kind and one form."""
+        """Raise all that a model can do wrong as one kind of error, in one form."""
         try:
             yield
         except ModelUnavailable as error:
-            raise ModelUnavailable(failed(self.model_name, error)) from error.__cause__ or error
+            raise ModelUnavailable(failure_message(self.model_name, error)) from (
+                error.__cause__ or error
+            )
         except OutOfMemory as error:
             raise ScoringError(str(error)) from error
-
-
-@cache
-def _executor() -> ThreadPoolExecutor:
-    """One thread a core: the model takes turns, the rest of a call need not."""
-    return ThreadPoolExecutor(cores(), thread_name_prefix="rerank")

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
+from billiard.exceptions import SoftTimeLimitExceeded
+
 from contract import errors, jobs, limits
 from contract.store import payloads
 from contract.store.attempts import Started
@@ -17,7 +19,8 @@ from worker.runtime.app import settings
 from worker.runtime.connection import schema
 
 if TYPE_CHECKING:
-    from worker.engine.scorer import Scorer, Scores
+    from worker.engine.scorer import ScoredPairs, Scorer
+    from worker.engine.scorer_cache import ScorerCache
 
 logger = logging.getLogger(__name__)
 
@@ -33,10 +36,20 @@ class Plan:
     model: str
     #: Why it is not the model requested.
     reason: str | None
-    #: In small batches: the attempt before may have died of its memory.
-    careful: bool
+    #: The attempt before may have died of its memory.
+    small_batches: bool
     #: What else could score it, should this run out of memory or time.
     instead: str | None
+
+
+@cache
+def scorers() -> ScorerCache:
+    """Return the models of this process."""
+    # Here and not above: Flower imports this module, on machines that have no torch.
+    from worker.engine.scorer_cache import ScorerCache
+    from worker.runtime.engine_observer import WorkerObserver
+
+    return ScorerCache(WorkerObserver(), passed_through=(SoftTimeLimitExceeded,))
 
 
 def scorer_for(model: str) -> Scorer:
@@ -45,10 +58,9 @@ def scorer_for(model: str) -> Scorer:
     The default model has to read as many tokens as `max_length` says; others, up to their own
     limit.
     """
-    # Here and not above: Flower imports this module, on machines that have no torch.
-    from worker.engine import registry
+    from worker.engine.scorer_cache import require_length
 
-    scorer = registry.get(
+    scorer = scorers().get(
         model,
         settings.device,
         pool.threads(),
@@ -57,7 +69,7 @@ def scorer_for(model: str) -> Scorer:
         settings.max_length,
     )
     if model == settings.cross_encoder_model:
-        registry.require_length(scorer, settings.max_length)
+        require_length(scorer, settings.max_length)
     return scorer
 
 
@@ -89,12 +101,12 @@ def plan(job: jobs.Job, started: Started) -> Plan:
     requested = job.model or settings.cross_encoder_model
     smaller = downgrade_model() if job.allow_downgrade else None
     reason = started.downgrade or (jobs.WORKER_DIED if started.deaths else None)
-    careful = started.deaths > 0 or reason == errors.OutOfMemory.code
+    small_batches = started.deaths > 0 or reason == errors.OutOfMemory.code
     if smaller is None or smaller == requested:
-        return Plan(requested, requested, None, careful, None)
+        return Plan(requested, requested, None, small_batches, None)
     if reason is None:
-        return Plan(requested, requested, None, careful, smaller)
-    return Plan(requested, smaller, reason, careful, None)
+        return Plan(requested, requested, None, small_batches, smaller)
+    return Plan(requested, smaller, reason, small_batches, None)
 
 
 def job_of(job_id: str, started: Started) -> jobs.Job:
@@ -109,7 +121,7 @@ def result(job: jobs.Job, how: Plan, started: Started, lease: Lease) -> jobs.Job
     scorer = scorer_for(how.model)
     pairs = [(each.query, candidate.text) for each in job.requests for candidate in each.candidates]
     with lease.scoring_slot():
-        scores = scorer.score_counted(pairs, lease.check, careful=how.careful)
+        scores = scorer.score_pairs(pairs, lease.check, small_batches=how.small_batches)
     rankings = _rankings(job, scores)
     return jobs.JobResult(
         job_id=job.id,
@@ -127,18 +139,18 @@ def result(job: jobs.Job, how: Plan, started: Started, lease: Lease) -> jobs.Job
             pairs=job.pairs,
             unique_pairs=scores.unique_pairs,
             tokens=scores.tokens,
-            truncated=scores.truncated,
+            truncated=sum(scores.truncated),
             seconds=lease.seconds,
         ),
     )
 
 
-def _rankings(job: jobs.Job, scores: Scores) -> tuple[jobs.Ranking, ...]:
+def _rankings(job: jobs.Job, scores: ScoredPairs) -> tuple[jobs.Ranking, ...]:
     rankings = []
     start = 0
     for request in job.requests:
         end = start + len(request.candidates)
-        cut = sum(scores.cut[start:end])
-        rankings.append(ranking.rank(request, scores.logits[start:end], cut))
+        truncated = sum(scores.truncated[start:end])
+        rankings.append(ranking.rank(request, scores.logits[start:end], truncated))
         start = end
     return tuple(rankings)

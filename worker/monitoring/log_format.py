@@ -26,7 +26,7 @@ STDERR = 2
 VARIABLE = "RERANKQ_LOG_FORMAT"
 
 #: Below a warning, these say what lines of ours say too: see
-#: `worker.monitoring.job_log` and `worker.engine.loading`.
+#: `worker.monitoring.job_log` and `worker.engine.checkpoint`.
 QUIETED = (
     "celery.app.trace",
     "celery.worker.request",

@@ -18,6 +18,7 @@ from celery import signals
 
 from contract.errors import OutOfMemory, RerankError
 from contract.settings import INT8
+from worker.engine import model_names
 from worker.runtime import memory_limit, restart
 from worker.runtime.memory_limit import MB
 
@@ -110,14 +111,14 @@ def _memory(models: Sequence[str], children: int) -> str:
 
 
 def _weight_bytes(model: str) -> int:
+    if model_names.is_stub(model):
+        return 0
     from huggingface_hub import try_to_load_from_cache
 
-    from worker.engine import loading
-
     name = model.removesuffix(INT8)
-    if name == loading.BUNDLED:
-        return memory_limit.weight_bytes(loading.bundled_path())
-    if loading.is_path(name):
+    if name == model_names.BUNDLED:
+        return memory_limit.weight_bytes(model_names.bundled_path())
+    if model_names.is_path(name):
         return memory_limit.weight_bytes(Path(name).expanduser())
     cached = try_to_load_from_cache(name, "config.json")
     return memory_limit.weight_bytes(Path(cached).parent) if isinstance(cached, str) else 0

@@ -21,8 +21,7 @@ from celery.worker.control import inspect_command
 
 from contract.errors import RerankError
 from contract.store import overview
-from worker.engine import load_progress
-from worker.runtime import counters, exit_reason, pool_kinds, restart
+from worker.runtime import counters, exit_reason, load_progress, pool_kinds, restart
 from worker.runtime.app import settings
 from worker.runtime.connection import best_effort, schema
 
@@ -47,7 +46,9 @@ def _prepare_parent(sender: Any, **_: Any) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     # Torch is imported before the fork, so that the children share its memory; but nothing is
     # computed: a thread pool that was used does not survive a fork, and its child hangs.
-    import worker.engine.registry  # noqa: F401
+    from worker.engine import import_libraries
+
+    import_libraries([settings.cross_encoder_model, *filter(None, [settings.downgrade_to])])
 
     # What the collector looks at, it writes to: each child would have a copy of its own.
     gc.collect()
@@ -85,7 +86,7 @@ def _load_models(**_: Any) -> None:
         exit_reason.give(restart.EXIT_NO_MODEL, f"its model did not load: {error!r}")
         exit_reason.end_worker(_main_pid)
     else:
-        load_progress.say("")
+        load_progress.write("")
         exit_reason.loaded(place)
         best_effort(overview.count(schema, counters.take()))
 
@@ -101,7 +102,7 @@ def readiness(state: Any, **_: Any) -> dict[str, Any]:
         "children": pool_kinds.processes(type(pool), pool.num_processes),
         "ready": len(alive & exit_reason.ready()),
         "model": settings.cross_encoder_model,
-        "stage": load_progress.said(),
+        "stage": load_progress.read(),
     }
 
 

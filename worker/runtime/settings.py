@@ -7,7 +7,9 @@ from typing import Literal, Self
 from celery.utils.sysinfo import cpu_budget
 from pydantic import Field, model_validator
 
-from contract.settings import KNOWN_MODELS, LARGEST, TEN_YEARS_S, EnvironmentSettings, Settings
+from contract.settings import KNOWN_MODELS, LARGEST, TEN_YEARS_S, Settings
+from worker.engine.model_names import BUNDLED, is_stub
+from worker.inprocess.settings import ModelSettings
 
 #: Where a model is named, for none.
 NO_MODEL = "none"
@@ -15,37 +17,12 @@ NO_MODEL = "none"
 LogFormat = Literal["text", "json"]
 
 
-class ModelSettings(EnvironmentSettings):
-    """How models are run: all that a program which scores in its own process needs to know."""
-
-    #: cpu, cuda, cuda:N or mps. Nothing is guessed: a missing GPU is an error, not a crawl.
-    device: str = Field(
-        "cpu", pattern=r"^(cpu|cuda(:\d+)?|mps)$", description="cpu, cuda, cuda:N or mps"
-    )
-    #: Of one child; None shares the cores out among the children.
-    threads: int | None = Field(None, ge=1, le=1024)
-    #: Of a batch, together; None finds the fastest number by measuring.
-    max_batch_tokens: int | None = Field(None, ge=1, le=LARGEST)
-    #: Tokens of a pair that are read at most; None reads as many as the model allows.
-    max_length: int | None = Field(None, ge=8, le=LARGEST)
-    #: Of the weights; None is float32, and float16 on CUDA. int8 is asked for by a model's name.
-    dtype: Literal["float32", "float16", "bfloat16"] | None = None
-
-    @model_validator(mode="after")
-    def _check_dtype(self) -> Self:
-        if self.device == "cpu" and self.dtype not in (None, "float32"):
-            raise ValueError(
-                f"RERANKQ_DTYPE={self.dtype} is several times slower than float32 on a CPU: it is"
-                " for a GPU (RERANKQ_DEVICE=cuda); faster on a CPU is MODEL@int8"
-            )
-        return self
-
-
 class WorkerSettings(ModelSettings, Settings):
     """What only a worker needs to know. Frozen; read once, by `load`."""
 
     #: Scores a job that the model asked for could not, for lack of memory or time; `none` for no
-    #: such model. Unless it is set: TinyBERT, for the bundled model (as small) that itself.
+    #: such model. Unless it is set: TinyBERT; for the bundled model (as small) and for a stub that
+    #: itself.
     downgrade_model: str = Field(
         KNOWN_MODELS[0], min_length=1, description="the name of a model, or `none`"
     )
@@ -83,8 +60,9 @@ class WorkerSettings(ModelSettings, Settings):
         """The downgrade model, if there is to be one."""
         if self.downgrade_model == NO_MODEL:
             return None
-        if self.cross_encoder_model == "bundled" and not self.downgrade_is_chosen:
-            return self.cross_encoder_model
+        model = self.cross_encoder_model
+        if (model == BUNDLED or is_stub(model)) and not self.downgrade_is_chosen:
+            return model
         return self.downgrade_model
 
     @property

@@ -13,12 +13,12 @@ _BYTES = 512
 _board = mmap.mmap(-1, _BYTES)
 
 
-def say(text: str) -> None:
+def write(text: str) -> None:
     """Replace the stage, as in `loading model 'bundled'`; an empty text means none."""
     written = text.encode()[: _BYTES - 1]
     _board[: len(written) + 1] = written + b"\0"
 
 
-def said() -> str:
+def read() -> str:
     """Return the current stage, or an empty text."""
     return _board[:].partition(b"\0")[0].decode(errors="ignore")

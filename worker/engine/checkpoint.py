@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import textwrap
 import time
 from pathlib import Path
 
@@ -14,42 +13,19 @@ from sentence_transformers import CrossEncoder
 
 from contract.errors import ModelUnavailable, OutOfMemory
 from contract.settings import INT8
-from worker.engine import checkpoint_checks, lengths, load_progress, memory, model_files, padding
-from worker.engine.checkpoint_checks import Unfit
+from worker.engine import checkpoint_checks, lengths, memory, model_files, padding
+from worker.engine.model_names import BUNDLED, bundled_path, is_path
+from worker.engine.unusable import UnusableModel, one_line, unusable_message
 
 logger = logging.getLogger(__name__)
 
-#: The small model that ships with rerankq, by the name a job asks for it.
-BUNDLED = "bundled"
-#: Of a foreign error in a message: some list all architectures there are.
-REASON_CHARS = 400
 
-
-def bundled_path() -> Path:
-    """Return the bundled model's folder. Raises `Unfit` where it is not installed."""
-    try:
-        import rerankq_bundled_model
-    except ModuleNotFoundError as error:
-        raise Unfit(
-            "the package rerankq-bundled-model is not installed",
-            "pip install './rerankq_bundled_model' in a checkout of rerankq, as the extra `worker`"
-            f" does; or {checkpoint_checks.OTHER_MODEL}",
-        ) from error
-    return rerankq_bundled_model.PATH
-
-
-def is_int8(model: str) -> bool:
-    """Whether the name asks for 8-bit weights."""
-    return model.endswith(INT8)
-
-
-def is_path(model: str) -> bool:
-    """Whether the name is that of a folder: it begins like a path, or the folder is there."""
-    return model.startswith(("/", ".", "~")) or Path(model).exists()
-
-
-def load(
-    model: str, device: str, dtype: str | None = None, max_length: int | None = None
+def load_encoder(
+    model: str,
+    device: str,
+    dtype: str | None = None,
+    max_length: int | None = None,
+    passed_through: tuple[type[Exception], ...] = (),
 ) -> CrossEncoder:
     """Load a cross-encoder: in float32, or on CUDA in float16, unless `dtype` says otherwise.
 
@@ -58,30 +34,23 @@ def load(
     looked for) and the ways out.
     """
     logger.info("Loading cross-encoder model: %s", model)
-    load_progress.say(f"loading model {model!r}")
     began = time.perf_counter()
     try:
         source = _source(model.removesuffix(INT8))
         encoder = _open(source, device, _precision(device, dtype))
-        padding.settle(encoder)
+        padding.ensure_padding_token(encoder)
         checkpoint_checks.check(encoder, source, _cache())
-        lengths.settle(encoder, max_length)
-    except Unfit as error:
-        raise ModelUnavailable(unusable(model, error)) from error
+        lengths.set_max_length(encoder, max_length)
+    except passed_through:
+        raise
+    except UnusableModel as error:
+        raise ModelUnavailable(unusable_message(model, error)) from error
     except Exception as error:
         if memory.ran_out(error):
             raise OutOfMemory(f"model {model!r} does not fit into memory: {error}") from error
         raise ModelUnavailable(_unavailable(model, error)) from error
     logger.info("Cross-encoder loaded successfully in %.3fs", time.perf_counter() - began)
     return encoder
-
-
-def unusable(model: str, error: Exception) -> str:
-    """Return the message for a model that was found and cannot be served."""
-    if isinstance(error, Unfit):
-        return f"model {model!r} cannot be used: {error}"
-    way_out = checkpoint_checks.OTHER_MODEL
-    return f"model {model!r} cannot be used: {_one_line(error)}. Way out: {way_out}"
 
 
 def _precision(device: str, dtype: str | None) -> torch.dtype:
@@ -109,7 +78,7 @@ def _open(source: str, device: str, dtype: torch.dtype) -> CrossEncoder:
         # The cache first: no request to the hub at each start, and none needed without network.
         return _read(source, device, dtype, local_files_only=True)
     except (OSError, ValueError) as error:
-        if is_path(source) or model_files.complaint(_folder(source), error):
+        if is_path(source) or model_files.find_fault(_folder(source), error):
             raise
         _ask_hub(source)
         return _read(source, device, dtype, local_files_only=False)
@@ -123,13 +92,13 @@ def _ask_hub(model: str) -> None:
 
 
 def _read(source: str, device: str, dtype: torch.dtype, *, local_files_only: bool) -> CrossEncoder:
-    with checkpoint_checks.quiet_transformers(), model_files.in_our_words():
+    with checkpoint_checks.quiet_transformers(), model_files.without_advice_to_trust():
         return CrossEncoder(
             source,
             device=device,
             local_files_only=local_files_only,
             trust_remote_code=False,
-            # `fitness` refuses weights of another shape, and names them.
+            # `checkpoint_checks` refuses weights of another shape, and names them.
             model_kwargs={"dtype": dtype, "ignore_mismatched_sizes": True},
         )
 
@@ -140,11 +109,11 @@ def _cache() -> str | None:
 
 def _unavailable(model: str, error: Exception) -> str:
     name = model.removesuffix(INT8)
-    if found := model_files.complaint(_folder(name), error):
-        return unusable(model, found)
+    if found := model_files.find_fault(_folder(name), error):
+        return unusable_message(model, found)
     if is_path(name) and _folder(name):
-        return unusable(model, error)
-    reason = _one_line(error)
+        return unusable_message(model, error)
+    reason = one_line(error)
     if not is_path(model) and "@" in name:
         reason = f"no revision can be named; {reason}"
     cache = _cache() or "the Hugging Face cache"
@@ -168,7 +137,3 @@ def _folder(name: str) -> Path | None:
     except ValueError:  # no name that the hub allows
         return None
     return Path(config).parent if isinstance(config, str) else None
-
-
-def _one_line(error: Exception) -> str:
-    return textwrap.shorten(str(error), REASON_CHARS, placeholder=" ...") or type(error).__name__

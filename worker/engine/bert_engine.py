@@ -1,0 +1,151 @@
+"""Our own BERT as an engine: batches without padding, in threads that score a batch each."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+from sentence_transformers import CrossEncoder
+
+from worker.engine import batches, packing, tuning
+from worker.engine.backoff import BatchBudget, Batches, BatchOutcome, score_with_backoff
+from worker.engine.batches import ScoreArray
+from worker.engine.bert import Bert
+from worker.engine.encoders import max_length, weights_dtype
+from worker.engine.linear import Linear
+from worker.engine.protocol import BeforeBatch, EngineOutput, Pair, do_nothing
+from worker.engine.statistics import BatchStatistics
+from worker.engine.threads import ScoringThreads, prefetch
+from worker.engine.tokens import PairTokenizer, PairTokens, SpecialIds
+
+logger = logging.getLogger(__name__)
+
+#: Token budgets to choose from; the first is the one to beat.
+CPU_BUDGETS = (1024, 512, 2048, 4096)
+GPU_BUDGETS = (32_768, 16_384, 65_536)
+#: On a GPU, pairs are tokenised in portions of this many, each while the one before is scored ...
+PREFETCHED_PAIRS = 4_096
+#: ... and many small steps cost more than some padding.
+GPU_SLACK_TOKENS = 31
+
+#: What another thread takes over should take it this long: waking it takes some milliseconds.
+LEAST_SHARE_S = 0.005
+
+
+class BertEngine:
+    """Our own BERT, in threads that score a batch each.
+
+    That keeps two cores busier than two threads on one batch do: most operations on some hundred
+    tokens are too small to be shared.
+    """
+
+    backend = "rerankq"
+
+    def __init__(self, encoder: CrossEncoder, linear: type[Linear], threads: int) -> None:
+        self.dtype = weights_dtype(encoder) if linear.exact else "int8"
+        self.labels = int(encoder.num_labels)
+        self.max_length = max_length(encoder)
+        self.threads = threads
+        self._bert = Bert(encoder.model, linear)
+        self._tokenizer = PairTokenizer(encoder.tokenizer, self.max_length)
+        self._special = SpecialIds(encoder.tokenizer)
+        self._on_gpu = self._bert.device.type != "cpu"
+        self._budgets = GPU_BUDGETS if self._on_gpu else CPU_BUDGETS
+        self.budget = BatchBudget(self._budgets[0])
+        self._least_share = 1
+        self._pool = ScoringThreads(threads)
+
+    @property
+    def batches_at_once(self) -> int:
+        """Return the number of batches that are scored at the same time: one in each thread."""
+        return self.threads
+
+    def run(
+        self,
+        pairs: Sequence[Pair],
+        before_batch: BeforeBatch = do_nothing,
+        statistics: BatchStatistics | None = None,
+        *,
+        small_batches: bool = False,
+    ) -> EngineOutput:
+        """Score the pairs, sorted by tokens over all of them (on a GPU: over some thousand)."""
+        statistics = statistics or BatchStatistics()
+        budget = self.budget.small() if small_batches else self.budget
+        portion_size = PREFETCHED_PAIRS if self._on_gpu else max(1, len(pairs))
+        portions = (pairs[at : at + portion_size] for at in range(0, len(pairs), portion_size))
+        tokenised = (prefetch if self._on_gpu else map)(self._tokenizer.tokenise, portions)
+        tokens: list[PairTokens] = []
+        scores = [np.empty(0, np.float32)]
+        for portion in tokenised:
+            tokens += portion
+            scores.append(self._score(portion, before_batch, budget, statistics))
+        return EngineOutput(
+            np.concatenate(scores),
+            sum(pair.length for pair in tokens),
+            [pair.truncated for pair in tokens],
+        )
+
+    def tune(self, threads: int | None, max_batch_tokens: int | None) -> None:
+        """Take these, or measure which number of threads and which token budget is the fastest."""
+
+        def score_budget(tokens: int) -> int:
+            return self._score_made_up([tokens])
+
+        self.budget = BatchBudget(max_batch_tokens or tuning.fastest(self._budgets, score_budget))
+        if threads is None and self.threads > 1:
+            # Where two logical cores are one, half as many threads may do as well.
+            choices = (max(1, self.threads // 2), self.threads)
+            self.threads = tuning.fastest(choices, self._score_in_threads)
+            self._pool = ScoringThreads(self.threads)
+        if self.threads > 1:
+            token_s = tuning.seconds_per_token(min(CPU_BUDGETS), score_budget)
+            self._least_share = round(LEAST_SHARE_S / token_s)
+        logger.info("%d threads, batches of %d tokens", self.threads, self.budget.full)
+
+    def _score(
+        self,
+        tokens: Sequence[PairTokens],
+        before_batch: BeforeBatch,
+        budget: BatchBudget,
+        statistics: BatchStatistics,
+    ) -> ScoreArray:
+        def make_batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
+            shared = (self.threads, self._least_share)
+            return list(batches.make_batches(lengths, max_tokens, *shared))
+
+        def score_batch(indexes: list[int]) -> ScoreArray:
+            before_batch()
+            return self._forward([tokens[index] for index in indexes], statistics)
+
+        def attempt_batches(made: Batches, one_at_a_time: bool) -> list[BatchOutcome]:
+            return self._pool.attempt_each(score_batch, made, one_at_a_time=one_at_a_time)
+
+        lengths = [pair.length for pair in tokens]
+        return score_with_backoff(lengths, budget, make_batches, attempt_batches, statistics)
+
+    def _forward(self, pairs: Sequence[PairTokens], statistics: BatchStatistics) -> ScoreArray:
+        batch = packing.lay_out(pairs, self._special, GPU_SLACK_TOKENS if self._on_gpu else 0)
+        scores: ScoreArray = self._bert(batch).numpy()
+        statistics.batch_tokens.append(len(batch.ids))
+        return scores
+
+    def _score_made_up(self, budgets: Sequence[int]) -> int:
+        """Score a batch of each budget, of no texts in particular; return the number of tokens."""
+        made_up = [self._make_up(budget) for budget in budgets]
+        self._pool.map(partial(self._forward, statistics=BatchStatistics()), made_up)
+        return sum(pair.length for pairs in made_up for pair in pairs)
+
+    def _make_up(self, tokens: int) -> list[PairTokens]:
+        """Return pairs of about as many tokens, as long as passages are: 40 to 140, 90 a mean."""
+        room = self.max_length - 3
+        query = np.repeat(self._special.sep, min(8, room // 2))
+        sizes = [min(size, room - len(query)) for size in range(129, 29, -10)]
+        pairs = [PairTokens(query, np.repeat(self._special.sep, size), False) for size in sizes]
+        return [pair for pair in pairs for _ in range(max(1, round(tokens / 900)))]
+
+    def _score_in_threads(self, threads: int) -> int:
+        self.threads = threads
+        self._pool = ScoringThreads(threads)
+        return self._score_made_up([min(CPU_BUDGETS)] * threads)

@@ -1,0 +1,92 @@
+"""Which engine scores for a model: our own BERT where it is proven to give `predict`'s scores."""
+
+from __future__ import annotations
+
+import logging
+
+import joblib
+import numpy as np
+import torch
+from sentence_transformers import CrossEncoder
+
+from worker.engine import memory, predict_engine
+from worker.engine.bert import supports
+from worker.engine.bert_engine import BertEngine
+from worker.engine.encoders import gives_logits
+from worker.engine.linear import Int8Linear, Linear, PackedLinear
+from worker.engine.predict_engine import PredictEngine
+from worker.engine.probes import PROBES, TOLERANCES
+
+logger = logging.getLogger(__name__)
+
+
+def choose(
+    encoder: CrossEncoder, *, int8: bool, threads: int | None, max_batch_tokens: int | None
+) -> BertEngine | PredictEngine:
+    """Return the fastest engine that gives the scores of `encoder.predict`, or nearly, in int8.
+
+    What is None is found by measuring. Raises `ValueError` if there is no int8 for this model.
+    """
+    cores = threads or joblib.cpu_count()
+    predict = PredictEngine(encoder, cores, max_batch_tokens or predict_engine.BATCH_TOKENS)
+    if not (supports(encoder) and gives_logits(encoder)):
+        logger.info("No fast path for this %s: scoring by predict", type(encoder.model).__name__)
+        return _checked(predict, int8)
+    fast = _fast_and_exact(encoder, predict, cores)
+    if fast is None:
+        return _checked(predict, int8)
+    if int8:
+        if not _packable(encoder):
+            raise ValueError("8-bit weights are made of float32 weights on a CPU only")
+        fast = BertEngine(encoder, Int8Linear, fast.threads)
+    fast.tune(threads, max_batch_tokens)
+    return fast
+
+
+def exact_linears(encoder: CrossEncoder) -> tuple[type[Linear], ...]:
+    """Return the exact kinds of linear layers for the model's device and precision, best first."""
+    packed = _packable(encoder) and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return (PackedLinear, Linear) if packed else (Linear,)
+
+
+def _fast_and_exact(
+    encoder: CrossEncoder, predict: PredictEngine, threads: int
+) -> BertEngine | None:
+    """Return the fastest of our engines that gives the scores of `predict`, or None.
+
+    Packed layers use private operators of torch, which another version may lack or refuse: what
+    they raise is a reason to take plain layers.
+    """
+    expected = predict.run(PROBES).scores
+    reasons = []
+    for linear in exact_linears(encoder):
+        try:
+            fast = BertEngine(encoder, linear, threads)
+            apart = float(np.max(np.abs(fast.run(PROBES).scores - expected)))
+        except Exception as error:
+            if linear is Linear and memory.ran_out(error):
+                raise
+            reason = " ".join(str(error).split()) or type(error).__name__
+            reasons.append(f"it fails with {linear.__name__} ({reason})")
+            continue
+        if apart <= TOLERANCES[fast.dtype]:
+            for reason in reasons:
+                logger.warning("The fast path uses plain layers, which are slower: %s", reason)
+            logger.info("The fast path gives the scores of predict, within %.1e", apart)
+            return fast
+        reasons.append(
+            f"off by {apart:.1e} with {linear.__name__} (more than {TOLERANCES[fast.dtype]:g})"
+        )
+    logger.warning("The fast path is not used: %s", "; ".join(reasons))
+    return None
+
+
+def _checked(predict: PredictEngine, int8: bool) -> PredictEngine:
+    if int8:
+        raise ValueError("there is an int8 form of plain BERT classifiers only")
+    predict.check_batching()
+    return predict
+
+
+def _packable(encoder: CrossEncoder) -> bool:
+    return bool(encoder.model.device.type == "cpu" and encoder.model.dtype == torch.float32)

@@ -1,0 +1,83 @@
+"""From the name of a model to a scorer that is warm."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from contract.errors import ModelUnavailable, OutOfMemory
+from worker.engine import memory, stub, warmup
+from worker.engine.model_names import is_int8, is_stub
+from worker.engine.observer import EngineObserver
+from worker.engine.protocol import Engine
+from worker.engine.scorer import Scorer, failure_message
+from worker.engine.unusable import UnusableModel, unusable_message
+
+logger = logging.getLogger(__name__)
+
+
+def load(
+    model: str,
+    device: str = "cpu",
+    threads: int | None = None,
+    max_batch_tokens: int | None = None,
+    dtype: str | None = None,
+    max_length: int | None = None,
+    *,
+    observer: EngineObserver | None = None,
+    passed_through: tuple[type[Exception], ...] = (),
+) -> Scorer:
+    """Load a cross-encoder and warm it up.
+
+    `model` is a name on the Hugging Face hub, a local path, or `bundled`, each with `@int8` behind
+    it for 8-bit weights; or `stub` (see `worker.engine.stub`). `threads` and `max_batch_tokens`
+    (tokens of a batch) are found by measuring if they are None; `dtype` is then float32, and
+    float16 on CUDA. `max_length` reads fewer tokens of a pair than the model allows. Exceptions of
+    the kinds `passed_through` are no failures of the model, while it loads and when it scores.
+
+    Raises `ModelUnavailable`, or `OutOfMemory`.
+    """
+    observer = observer or EngineObserver()
+    began = time.perf_counter()
+    observer.loading(f"loading model {model!r}")
+    engine: Engine
+    if is_stub(model):
+        device = stub.StubEngine.device
+        engine = _load_stub(model, max_batch_tokens, max_length)
+    else:
+        # Torch takes seconds and hundreds of megabytes to import: only where it scores.
+        from worker.engine import checkpoint, choice
+
+        encoder = checkpoint.load_encoder(model, device, dtype, max_length, passed_through)
+        observer.loading(f"preparing model {model!r}")
+        try:
+            engine = choice.choose(
+                encoder, int8=is_int8(model), threads=threads, max_batch_tokens=max_batch_tokens
+            )
+            warmup.warm_up(engine, model, observer.loading)
+        except passed_through:
+            raise
+        except OutOfMemory:
+            raise
+        # What fails with made-up pairs would fail in every job.
+        except Exception as error:
+            if memory.ran_out(error):
+                raise OutOfMemory(failure_message(model, error)) from error
+            raise ModelUnavailable(unusable_message(model, error)) from error
+    seconds = time.perf_counter() - began
+    observer.loaded(model, seconds)
+    logger.info("Warmed up %s in %.3fs", model, seconds)
+    return Scorer(engine, model, device, observer=observer, passed_through=passed_through)
+
+
+def import_libraries(models: list[str]) -> None:
+    """Import what loading these models imports, and compute nothing: a fork may follow."""
+    if not all(map(is_stub, models)):
+        import worker.engine.choice  # noqa: F401
+
+
+def _load_stub(model: str, max_batch_tokens: int | None, max_length: int | None) -> Engine:
+    try:
+        return stub.load(model, max_batch_tokens, max_length)
+    except UnusableModel as error:
+        raise ModelUnavailable(unusable_message(model, error)) from error

@@ -1,0 +1,97 @@
+"""How the pairs of a batch are laid out in memory: end to end, without padding.
+
+A batch is one long row of tokens. All that a transformer does token by token (nearly all of its
+work) runs over that row; only attention needs to know where a pair ends, and sees the pairs in
+groups of one length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from worker.engine.tokens import PairTokens, SpecialIds
+
+Ids = npt.NDArray[np.int32]
+
+#: Rows of a batch are rounded up to this: oneDNN prepares its kernels once for each number of rows,
+#: which takes as long as a few hundred rows of a small model.
+ROUND_ROWS_TO = 16
+
+
+@dataclass(frozen=True)
+class Group:
+    """Pairs of one batch that have, or are padded to, the same number of tokens."""
+
+    #: The first row, the number of pairs, and the rows of each.
+    start: int
+    pairs: int
+    length: int
+    #: Own lengths of the pairs, if not all are `length`.
+    lengths: tuple[int, ...] | None
+
+    @property
+    def rows(self) -> slice:
+        return slice(self.start, self.start + self.pairs * self.length)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pairs laid end to end, in `rows` rows."""
+
+    #: Of each row: the token's id, its place in its pair, and 0 (query) or 1 (document).
+    ids: Ids
+    positions: Ids
+    types: Ids
+    groups: tuple[Group, ...]
+
+    @property
+    def pairs(self) -> int:
+        return sum(group.pairs for group in self.groups)
+
+
+def grouped(lengths: Sequence[int], slack: int = 0) -> Iterator[tuple[int, int]]:
+    """Where groups begin and end in `lengths`, which fall: up to `slack` tokens of padding each."""
+    first = 0
+    for place in range(1, len(lengths) + 1):
+        if place == len(lengths) or lengths[first] - lengths[place] > slack:
+            yield first, place
+            first = place
+
+
+def lay_out(pairs: Sequence[PairTokens], special: SpecialIds, slack: int = 0) -> Batch:
+    """The batch of these pairs, which must come longest first."""
+    lengths = [pair.length for pair in pairs]
+    groups = []
+    room = np.empty(len(pairs), np.int32)  # rows of each pair, padding included
+    start = 0
+    for first, end in grouped(lengths, slack):
+        longest = lengths[first]
+        own = tuple(lengths[first:end]) if lengths[end - 1] < longest else None
+        groups.append(Group(start, end - first, longest, own))
+        room[first:end] = longest
+        start += (end - first) * longest
+    rows = -(-start // ROUND_ROWS_TO) * ROUND_ROWS_TO
+    begins = np.cumsum(room) - room
+    positions = np.zeros(rows, np.int32)
+    positions[:start] = np.arange(start, dtype=np.int32) - np.repeat(begins, room)
+    types = np.zeros(rows, np.int32)
+    of_query = np.array([len(pair.query) + 2 for pair in pairs], np.int32)  # with [CLS] and [SEP]
+    types[:start] = positions[:start] >= np.repeat(of_query, room)
+    return Batch(_ids(pairs, room, rows, special), positions, types, tuple(groups))
+
+
+def _ids(pairs: Sequence[PairTokens], room: Ids, rows: int, special: SpecialIds) -> Ids:
+    """[CLS] query [SEP] document [SEP] of each pair, and padding where it has more room."""
+    parts: list[Ids] = []
+    filled = 0
+    for pair, space in zip(pairs, room.tolist(), strict=True):
+        parts += (special.cls, pair.query, special.sep, pair.document, special.sep)
+        if pair.length < space:
+            parts.append(special.padding(space - pair.length))
+        filled += space
+    parts.append(special.padding(rows - filled))
+    return np.concatenate(parts)

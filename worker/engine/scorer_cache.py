@@ -1,0 +1,74 @@
+"""The scorers of a process: each model is loaded once, by whoever asks first."""
+
+from __future__ import annotations
+
+import threading
+
+from contract.errors import ModelUnavailable
+from worker.engine.loader import load
+from worker.engine.observer import EngineObserver
+from worker.engine.scorer import Scorer
+from worker.engine.unusable import UnusableModel, unusable_message
+
+
+class ScorerCache:
+    """Scorers by all that their scores depend on. Safe to share between threads.
+
+    `observer` and `passed_through` are those of `worker.engine.load`.
+    """
+
+    def __init__(
+        self,
+        observer: EngineObserver | None = None,
+        passed_through: tuple[type[Exception], ...] = (),
+    ) -> None:
+        self._observer = observer
+        self._passed_through = passed_through
+        self._scorers: dict[tuple[object, ...], Scorer] = {}
+        self._loading = threading.Lock()
+
+    def get(
+        self,
+        model: str,
+        device: str = "cpu",
+        threads: int | None = None,
+        max_batch_tokens: int | None = None,
+        dtype: str | None = None,
+        max_length: int | None = None,
+    ) -> Scorer:
+        """Return the scorer of `model`, loaded and warmed at the first call.
+
+        The first caller's `threads` and `max_batch_tokens`, which change no score, hold for all.
+
+        Raises `OutOfMemory`, or `ModelUnavailable`, also for a model with several scores a pair:
+        nothing says which of them to rank by.
+        """
+        key = (model, device, dtype, max_length)
+        if key in self._scorers:  # whoever has a loaded model need not wait for another to load
+            return self._scorers[key]
+        with self._loading:
+            if key not in self._scorers:
+                scorer = load(
+                    *(model, device, threads, max_batch_tokens, dtype, max_length),
+                    observer=self._observer,
+                    passed_through=self._passed_through,
+                )
+                _require_one_score(scorer)
+                self._scorers[key] = scorer
+            return self._scorers[key]
+
+
+def require_length(scorer: Scorer, max_length: int | None) -> None:
+    """Raise `ModelUnavailable` if the scorer reads fewer tokens of a pair than it was asked to."""
+    if max_length is not None and scorer.max_length < max_length:
+        raise ModelUnavailable(
+            f"model {scorer.model!r} reads at most {scorer.max_length} tokens, and"
+            f" RERANKQ_MAX_LENGTH asks for {max_length}: lower it, or choose another model in"
+            " CROSS_ENCODER_MODEL"
+        )
+
+
+def _require_one_score(scorer: Scorer) -> None:
+    if scorer.labels != 1:
+        several = UnusableModel(f"it gives {scorer.labels} scores a pair; a reranker gives one")
+        raise ModelUnavailable(unusable_message(scorer.model, several))

@@ -1,0 +1,167 @@
+"""An engine without a model, for tests of programs that rerank: quick to start, the same anywhere.
+
+It is served only where it is named: `stub`, or `stub:OPTION=NUMBER,...` (or `;`, for lists of names
+that are separated by commas) with any of:
+
+    scale             multiplies each score, so that two stubs give different ones (1)
+    pairs_per_s       scores no more pairs than that in a second
+    bytes_per_token   takes that much memory for each token of a batch, while it scores it
+    load_s            takes that long to load
+
+It reads words for tokens, and three more for each pair, as BERT has. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+
+from worker.engine import backoff, batches
+from worker.engine.backoff import BatchBudget
+from worker.engine.batches import ScoreArray
+from worker.engine.model_names import STUB
+from worker.engine.protocol import BeforeBatch, EngineOutput, Pair, do_nothing
+from worker.engine.statistics import BatchStatistics
+from worker.engine.truncation import longest_first
+from worker.engine.unusable import UnusableModel
+
+logger = logging.getLogger(__name__)
+
+MAX_LENGTH = 512
+BATCH_TOKENS = 1024
+#: Of each pair, as [CLS] and two [SEP] are of BERT's.
+SPECIAL_TOKENS = 3
+#: Scores of pairs without and with all words of the query; the hash of the pair adds less than 1.
+NO_WORDS, ALL_WORDS = -6.0, 5.0
+#: A slow stub waits no longer than this between two calls of `before_batch`.
+STEP_S = 0.05
+
+
+@dataclass(frozen=True)
+class StubOptions:
+    """What makes a stub slow, hungry or different; see the module."""
+
+    scale: float = 1.0
+    pairs_per_s: float | None = None
+    bytes_per_token: float = 0.0
+    load_s: float = 0.0
+
+    @classmethod
+    def parse(cls, model: str) -> StubOptions:
+        """Read the options from the name of a stub. Raises `UnusableModel`."""
+        head, _, text = model.partition(":")
+        if head != STUB:
+            raise UnusableModel(f"there is no int8 form of {STUB!r}")
+        known = [field.name for field in fields(cls)]
+        given: dict[str, float] = {}
+        for option in filter(None, re.split("[,;]", text)):
+            name, _, value = option.partition("=")
+            try:
+                given[name] = float(value)
+            except ValueError:
+                given[name] = -1.0
+            if name not in known or not 0 < given[name] < float("inf"):
+                raise UnusableModel(
+                    f"{option!r} is no option of {STUB!r}",
+                    f"its options are {', '.join(known)}, each with = and a number above 0",
+                )
+        return cls(**given)
+
+
+class StubEngine:
+    """Scores a pair by the share of the query's words that stand in the document."""
+
+    backend = STUB
+    device = "cpu"
+    dtype = "float32"
+    labels = 1
+    batches_at_once = 1
+
+    def __init__(
+        self,
+        options: StubOptions | None = None,
+        max_batch_tokens: int | None = None,
+        max_length: int | None = None,
+    ) -> None:
+        self.options = options or StubOptions()
+        self.max_length = min(max_length or MAX_LENGTH, MAX_LENGTH)
+        self.budget = BatchBudget(max_batch_tokens or BATCH_TOKENS)
+
+    def __repr__(self) -> str:
+        return f"StubEngine({asdict(self.options)})"
+
+    def run(
+        self,
+        pairs: Sequence[Pair],
+        before_batch: BeforeBatch = do_nothing,
+        statistics: BatchStatistics | None = None,
+        *,
+        small_batches: bool = False,
+    ) -> EngineOutput:
+        """Score the pairs, with the longest first; see `Engine`."""
+        statistics = statistics or BatchStatistics()
+        read = [self._truncate(pair) for pair in pairs]
+        lengths = [len(query) + len(document) + SPECIAL_TOKENS for query, document, _ in read]
+
+        def score_batch(indexes: list[int]) -> ScoreArray:
+            before_batch()
+            tokens = sum(lengths[index] for index in indexes)
+            held = np.ones(round(tokens * self.options.bytes_per_token), np.uint8)
+            self._take_time(len(indexes), before_batch)
+            statistics.batch_tokens.append(tokens)
+            del held
+            return np.array([self._score(*read[index][:2]) for index in indexes], np.float32)
+
+        scores = np.empty(0, np.float32)
+        if pairs:
+            scores = backoff.score_with_backoff(
+                lengths,
+                self.budget.small() if small_batches else self.budget,
+                lambda tokens, at_most: list(batches.make_batches(tokens, at_most)),
+                lambda made, _: backoff.attempt_each(score_batch, made),
+                statistics,
+            )
+        return EngineOutput(scores, sum(lengths), [truncated for _, _, truncated in read])
+
+    def _truncate(self, pair: Pair) -> tuple[list[str], list[str], bool]:
+        query, document = (text.split() for text in pair)
+        room = self.max_length - SPECIAL_TOKENS
+        of_query, of_document = longest_first(len(query), len(document), room)
+        truncated = len(query) + len(document) > room
+        return query[:of_query], document[:of_document], truncated
+
+    def _score(self, query: list[str], document: list[str]) -> float:
+        # Whole numbers and single operations of IEEE 754: the same bits on every machine.
+        wanted = set(map(_plain, query))
+        found = len(wanted.intersection(map(_plain, document)))
+        share = found / max(1, len(wanted))
+        text = " ".join((*query, "\0", *document))
+        tie_breaker = zlib.crc32(text.encode("utf-8", "surrogatepass")) / 2**32
+        return self.options.scale * (NO_WORDS + (ALL_WORDS - NO_WORDS) * share + tie_breaker)
+
+    def _take_time(self, pairs: int, before_batch: BeforeBatch) -> None:
+        if self.options.pairs_per_s is None:
+            return
+        end = time.monotonic() + pairs / self.options.pairs_per_s
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, STEP_S))
+            before_batch()
+
+
+def load(model: str, max_batch_tokens: int | None, max_length: int | None) -> StubEngine:
+    """Return the stub of this name. Raises `UnusableModel`."""
+    logger.info("Loading cross-encoder model: %s", model)
+    options = StubOptions.parse(model)
+    time.sleep(options.load_s)
+    logger.info("Cross-encoder loaded successfully in %.3fs", options.load_s)
+    return StubEngine(options, max_batch_tokens, max_length)
+
+
+def _plain(word: str) -> str:
+    return word.strip(".,;:!?()[]\"'").lower()
