@@ -3,45 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import math
-import os
-import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from typing import Any, Self, TypeVar, overload
-
-import redis.asyncio
+from collections.abc import AsyncIterator, Iterable
+from typing import Any, Self, TypeVar, Unpack, overload
 
 from contract import jobs, names
-from contract.errors import (
-    ClientUnusable,
-    JobNotFound,
-    JobSplit,
-    MixedModels,
-    RedisUnavailable,
-    RerankError,
-    ResultTimeout,
-)
 from contract.settings import Settings
-from contract.store import dead_letters, operation, outcomes, overview, statuses, submissions
-from contract.store.asynchronous import AsyncJobStore
-from contract.store.connection import connection_options
-from contract.store.operation import Operation
-from contract.store.redis_errors import closed_error
+from contract.store import dead_letters as stored_dead_letters
+from contract.store import overview
 from contract.store.schema import Schema
-from producer.client import merging, preparing, splitting
-from producer.client.blocking import tell, timed_out
+from producer.client import dead_letters, job_control, prepared, preparing, queueing, results
+from producer.client.async_runner import AsyncRunner
+from producer.client.async_watch import AsyncWatch
+from producer.client.options import SubmitManyOptions, SubmitOptions, takes_options_of
 from producer.client.publishing import Publisher
-from producer.client.subscription import Waits
+from producer.client.steps import Procedure, execute, uninterrupted
 
 T = TypeVar("T")
 
 #: Submissions at once: a thousand coroutines must not all run in one turn of the event loop.
 MAX_SUBMISSIONS = 32
-#: For what blocks or computes: publishing, packing, unpacking. Few, because each thread that
-#: computes takes its turn with the event loop's.
-THREADS = 2
 
 
 class AsyncRerankClient:
@@ -50,319 +30,204 @@ class AsyncRerankClient:
     Belongs to the event loop, and to the process, in which it is first used; elsewhere, its methods
     raise `ClientUnusable`. `settings` are read from the environment unless given; `redis_url`
     replaces theirs.
+
+    Options of a submission, all of which may be left out:
+
+    - `top_k` (`submit`, `rerank`): how many of the best documents to keep; all by default.
+    - `model`: another model than the worker's default.
+    - `job_id` (`submit`, `rerank`): an id of the caller's choice. Submitting it again is harmless:
+      a job is not scored again while its result can be read (RERANKQ_RESULT_TTL_S).
+    - `allow_downgrade`: without it, no smaller model takes the place of one that needs too much
+      memory.
+    - `priority`: 0 (first) to 9 (last).
+    - `pairs_per_job` (`submit_many`): at most so many documents in a job.
     """
 
     def __init__(self, settings: Settings | None = None, *, redis_url: str | None = None) -> None:
         self.settings = (settings or Settings.load()).with_redis_url(redis_url)
         self._schema = Schema(self.settings)
-        self._redis = redis.asyncio.Redis.from_url(
-            self.settings.redis_url.get_secret_value(),
-            **connection_options(self.settings, asynchronous=True),
-        )
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="rerankq")
-        #: Asking the workers takes a second, and must not keep others from being served.
-        self._asking = ThreadPoolExecutor(1, thread_name_prefix="rerankq-ask")
-        self._questions: dict[Any, asyncio.Task[tuple[str, ...]]] = {}
-        self._store = AsyncJobStore(self._redis, self._schema, self._threads)
-        self._submissions = asyncio.Semaphore(MAX_SUBMISSIONS)
         self._publisher = Publisher(self.settings)
-        self._waits = Waits(self._redis, self._do, self._schema)
-        self._background: set[asyncio.Task[None]] = set()
-        self._home: tuple[asyncio.AbstractEventLoop, int] | None = None
-        self._closed = False
+        self._runner = AsyncRunner(self._schema, self._publisher)
+        self._submissions = asyncio.Semaphore(MAX_SUBMISSIONS)
 
+    @takes_options_of(prepared.prepare_query)
     async def submit(
         self,
         query: str,
         documents: Iterable[preparing.Document],
-        *,
-        top_k: int | None = None,
-        model: str | None = None,
-        job_id: str | None = None,
-        allow_downgrade: bool = True,
-        priority: int = names.PRIORITY_SINGLE,
+        **options: Unpack[SubmitOptions],
     ) -> str:
-        """See `RerankClient.submit`; here, to be interrupted is to be cancelled."""
-        self._check_home()
-        job = await self._single(query, documents, top_k, model, job_id, allow_downgrade)
-        await self._queue([job], priority, () if job_id else asyncio.CancelledError)
-        return job.id
+        """Queue one query with its documents (strings, dicts or `Candidate`s); return the job's id.
 
+        The class describes the options. A query of more candidates, or more bytes, than a job may
+        have is queued as several jobs, whose ids begin with the one returned. That id stands for
+        all of them: `result` merges them to what one job would have given; `status`, `cancel` and
+        `forget` are of all.
+
+        Raises `InvalidInput` before anything is sent, `Overloaded`, or `RedisUnavailable`. The last
+        may come after the job was queued: its id is then in the error's `submitted`, and
+        submitting again with that `job_id` is harmless. If the calling task is cancelled, so is a
+        job without an id of the caller's choice.
+        """
+        made = await self._of_query(query, documents, options)
+        (job_id,) = await self._queue(made)
+        return job_id
+
+    @takes_options_of(prepared.prepare_requests)
     async def submit_many(
         self,
         requests: Iterable[jobs.Request | dict[str, Any]],
-        *,
-        model: str | None = None,
-        allow_downgrade: bool = True,
-        priority: int = names.PRIORITY_BULK,
-        pairs_per_job: int | None = None,
+        **options: Unpack[SubmitManyOptions],
     ) -> list[str]:
-        """See `RerankClient.submit_many`; here, to be interrupted is to be cancelled."""
-        self._check_home()
-        preparing.check_priority(priority)
-        made = await self._in_thread(
-            preparing.many, requests, self.settings, model, pairs_per_job, allow_downgrade
+        """Queue many queries in as few jobs as the limits allow; return the jobs' ids, in order.
+
+        The class describes the options. The rankings of those jobs, one after the other, are in the
+        order of `requests`. A worker fills its batches across the queries of a job.
+
+        All or none: whatever is raised, a cancellation too, the jobs that were queued before are
+        cancelled and forgotten. Where that fails because Redis is away, their ids are in the
+        error's `submitted`. Raises as `submit`; all requests are checked before the first is sent.
+        """
+        self._runner.check_usable()
+        made = await self._runner.in_thread(
+            prepared.prepare_requests, requests, self.settings, **options
         )
-        await self._queue(made, priority, BaseException)
-        return [job.id for job in made]
+        return await self._queue(made)
 
     async def submit_job(self, job: jobs.Job, *, priority: int = names.PRIORITY_BULK) -> str:
-        """See `RerankClient.submit_job`."""
-        self._check_home()
+        """Queue a job that `preparing.job` made; return its id. Raises as `submit`."""
+        preparing.check_priority(priority)
         async with self._submissions:
-            preparing.check_priority(priority)
-            how = await self._in_thread(splitting.split, job, self.settings)
-            try:
-                if how is not None:
-                    accept_split = submissions.accept_split
-                    how = await self._do(
-                        await self._in_thread(accept_split, self._schema, job, how)
-                    )
-                if how is None:
-                    how = await self._send(job, priority)
-                for part in splitting.parts(job, how) if how else ():
-                    await self._send(part, priority)
-            except RedisUnavailable as error:
-                error.submitted = (job.id,)
-                raise
-            except RerankError as error:
-                if how is not None:
-                    await self._withdraw(error, [job.id])
-                raise
-        return job.id
+            return await self._run(queueing.queue(self._schema, self._publisher, job, priority))
 
-    async def _send(self, job: jobs.Job, priority: int) -> jobs.SplitJob | None:
-        """See `RerankClient._send`."""
-        accept = await self._in_thread(submissions.accept, self._schema, job, priority)
-        accepted = await self._do(accept)
-        if not accepted.sent and accepted.split is None:
-            await self._in_thread(self._publisher.send, job, priority)
-            await self._do(submissions.mark_sent(self._schema, job.id))
-        return accepted.split
-
-    async def _single(self, *arguments: Any) -> jobs.Job:
-        query, documents, *others = arguments
-        async with self._submissions:
-            return await self._in_thread(preparing.single, query, documents, self.settings, *others)
-
-    async def _queue(
+    async def result(
         self,
-        made: Sequence[jobs.Job],
-        priority: int,
-        withdrawn_after: type[BaseException] | tuple[()],
-    ) -> None:
-        """Queue jobs, one after the other; after such an error, cancel and forget them all.
+        job_id: str,
+        timeout: float | None = 300.0,  # noqa: ASYNC109
+    ) -> jobs.JobResult:
+        """Return the job's result, waiting up to `timeout` seconds for it (None: for ever).
 
-        A submission that is under way when the caller is cancelled comes to its end before that:
-        otherwise it would queue a job that was cancelled already.
+        Raises `JobFailed` if the job ended in a failure, `ResultTimeout`, `JobNotFound` (of which
+        `ResultExpired` is one kind) or `RedisUnavailable`; of a query that was split, `MixedModels`
+        if a smaller model scored some of it only. (`rerank` has it score all, then.)
         """
-        begun: list[str] = []
-        stopped = asyncio.Event()
+        return await self._run(results.result(self._schema, job_id, timeout))
 
-        async def send() -> None:
-            for job in made:
-                if stopped.is_set():
-                    return
-                begun.append(job.id)
-                await self.submit_job(job, priority=priority)
-
-        sending = self._in_background(send())
-        try:
-            await asyncio.shield(sending)
-        except BaseException as error:
-            stopped.set()
-            if isinstance(error, withdrawn_after):
-                await self._withdraw(error, begun, after=sending)
-            raise
-
-    async def _withdraw(
-        self,
-        error: BaseException,
-        job_ids: list[str],
-        after: asyncio.Task[None] | None = None,
-    ) -> None:
-        """See `RerankClient._withdraw`; also if the caller is cancelled meanwhile."""
-
-        async def withdraw() -> None:
-            if after is not None:
-                await asyncio.wait([after])
-            left = list(job_ids)
-            try:
-                while left:
-                    with suppress(JobNotFound):
-                        await self._cancel(left[0])
-                        await self._forget(left[0])
-                    del left[0]
-            except RedisUnavailable:
-                pass  # the error tells
-            tell(error, left)
-
-        await asyncio.shield(self._in_background(withdraw()))
-
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Start a task that `aclose` waits for, whoever else still does."""
-        task = asyncio.create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background_done)
-        return task
-
-    def _background_done(self, task: asyncio.Task[None]) -> None:
-        self._background.discard(task)
-        if not task.cancelled():
-            task.exception()  # whoever still waits sees it; nobody has to
-
-    async def result(self, job_id: str, timeout: float | None = 300.0) -> jobs.JobResult:  # noqa: ASYNC109
-        """See `RerankClient.result`."""
-        self._check_home()
-        deadline = math.inf if timeout is None else time.monotonic() + timeout
-        ended = await self._waits.outcome(job_id, timeout)
-        if isinstance(ended, JobSplit):
-            ended = await self._of_parts(ended.split, deadline)
-        if ended is None:
-            raise timed_out(await self.status(job_id), timeout)
-        return jobs.result_of(ended)
-
-    async def _of_parts(self, how: jobs.SplitJob, deadline: float) -> jobs.OutcomeOrError | None:
-        """See `RerankClient._of_parts`."""
-        left = max(0.0, deadline - time.monotonic())
-        timeout = None if left == math.inf else left
-
-        async def part(part_id: str) -> tuple[str, jobs.OutcomeOrError | None]:
-            return part_id, await self._waits.outcome(part_id, timeout)
-
-        waits = [asyncio.ensure_future(part(part_id)) for part_id in how.part_ids]
-        results: dict[str, jobs.JobResult] = {}
-        try:
-            for wait in asyncio.as_completed(waits):
-                part_id, ended = await wait
-                if ended is None:
-                    return None
-                if not isinstance(ended, jobs.JobResult):
-                    await self._give_up(how)
-                    if isinstance(ended, RerankError):
-                        return ended
-                    return merging.merge_failure(how, part_id, ended)
-                results[part_id] = ended
-        finally:
-            for each in waits:
-                each.cancel()
-        in_order = [results[part_id] for part_id in how.part_ids]
-        return await self._in_thread(merging.merge_results, how, in_order)
-
-    async def _give_up(self, how: jobs.SplitJob) -> None:
-        """See `RerankClient._give_up`."""
-        for part_id in how.part_ids:
-            with suppress(JobNotFound):
-                await self._cancel(part_id)
-            await self._do(dead_letters.drop(self._schema, part_id))
-
+    @takes_options_of(prepared.prepare_query)
     async def rerank(
         self,
         query: str,
         documents: Iterable[preparing.Document],
         *,
-        top_k: int | None = None,
-        model: str | None = None,
-        job_id: str | None = None,
-        allow_downgrade: bool = True,
-        priority: int = names.PRIORITY_SINGLE,
         timeout: float | None = 300.0,  # noqa: ASYNC109
+        **options: Unpack[SubmitOptions],
     ) -> jobs.JobResult:
-        """See `RerankClient.rerank`; here, to be interrupted is to be cancelled."""
-        self._check_home()
-        job = await self._single(query, documents, top_k, model, job_id, allow_downgrade)
-        await self._queue([job], priority, () if job_id else asyncio.CancelledError)
-        began = time.monotonic()
-        try:
-            try:
-                return await self.result(job.id, timeout)
-            except MixedModels as error:
-                left = None if timeout is None else timeout + began - time.monotonic()
-                return await self._downgraded(job, error, priority, left)
-        except ResultTimeout as error:
-            await self._withdraw(error, [job.id])
-            raise
-        except asyncio.CancelledError as error:
-            if job_id is None:
-                await self._withdraw(error, [job.id])
-            raise
-        except RedisUnavailable as error:
-            error.submitted = (job.id,)
-            raise
+        """Submit one query with its documents, and wait up to `timeout` seconds for its result.
 
-    async def _downgraded(
-        self, job: jobs.Job, mixed: MixedModels, priority: int, timeout_s: float | None
-    ) -> jobs.JobResult:
-        """See `RerankClient._downgraded`."""
-        again = merging.with_smaller_model(job, mixed, self.settings, jobs.new_job_id())
+        The class describes the options. Raises as `submit` and `result`. A job that is late is
+        cancelled, and so is one without a `job_id` if the calling task is cancelled. If Redis goes
+        away meanwhile, the error's `submitted` has the job's id.
+        """
+        made = await self._of_query(query, documents, options)
+        await self._queue(made)
         try:
-            await self.submit_job(again, priority=priority)
-            result = await self.result(again.id, timeout_s)
+            return await self._run(
+                results.result_of_query(self._schema, self._publisher, made, timeout)
+            )
         except BaseException as error:
-            await self._withdraw(error, [again.id])
+            await self._runner.run(results.give_up(self._schema, made, error))
             raise
-        await self.forget(again.id)
-        return merging.as_downgraded(result, job.id, mixed)
 
     @overload
     async def status(self, job_id: str) -> jobs.JobStatus: ...
     @overload
     async def status(self, job_id: None = None) -> jobs.QueueStatus: ...
     async def status(self, job_id: str | None = None) -> jobs.JobStatus | jobs.QueueStatus:
-        """See `RerankClient.status`."""
-        self._check_home()
+        """Return the state of a job, or of the service (which asks the workers, for a second).
+
+        Raises `JobNotFound` or `RedisUnavailable`.
+        """
         if job_id is not None:
-            found = await self._do(statuses.find(self._schema, job_id))
-            if not isinstance(found, jobs.SplitJob):
-                return found
-            of_parts = [
-                await self._do(statuses.fetch(self._schema, each)) for each in found.part_ids
-            ]
-            return merging.merge_statuses(found, of_parts)
-        return await self._do(overview.status(self._schema, await self.workers()))
+            return await self._run(job_control.status(self._schema, job_id))
+        return await self._run(execute(overview.status(self._schema, await self.workers())))
 
     async def cancel(self, job_id: str) -> bool:
-        """See `RerankClient.cancel`."""
-        self._check_home()
-        return await self._cancel(job_id)
+        """End a job that has not ended; return False if it had.
 
-    async def _cancel(self, job_id: str) -> bool:
-        found = await self._do(statuses.find(self._schema, job_id))
-        if isinstance(found, jobs.SplitJob):
-            cancelled = False
-            for part_id in found.part_ids:
-                with suppress(JobNotFound):  # not submitted yet
-                    cancelled |= await self._cancel(part_id)
-            return cancelled
-        return await self._do(
-            outcomes.finish(self._schema, jobs.cancellation(found, preparing.CANCELLED))
-        )
+        A waiting job is never scored; the scores of a running one are thrown away. Raises
+        `JobNotFound` or `RedisUnavailable`.
+        """
+        return await self._run(job_control.cancel(self._schema, job_id))
 
     async def workers(self, timeout_s: float = 1.0, at_most: int | None = None) -> tuple[str, ...]:
-        """See `RerankClient.workers`. Tasks that ask at the same time share one answer."""
-        self._check_home()
-        key = timeout_s, at_most
-        question = self._questions.get(key)
-        if question is None:
-            question = asyncio.ensure_future(self._ask(timeout_s, at_most))
-            self._questions[key] = question
-            question.add_done_callback(lambda _: self._questions.pop(key))
-        return await asyncio.shield(question)
+        """Return the names of the workers that answer within `timeout_s`.
 
-    async def _ask(self, timeout_s: float, at_most: int | None) -> tuple[str, ...]:
-        await self._do(operation.ping())
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._asking, self._publisher.workers, timeout_s, at_most)
+        Only of the first `at_most` of them, if that is given. Tasks that ask at the same time share
+        one answer. Raises `RedisUnavailable`.
+        """
+        self._runner.check_usable()
+        return await self._runner.workers(timeout_s, at_most)
 
     async def forget(self, job_id: str) -> None:
-        """See `RerankClient.forget`."""
-        self._check_home()
-        await self._forget(job_id)
+        """Remove the outcome of an ended job before it expires. Raises `RedisUnavailable`."""
+        await self._run(job_control.forget(self._schema, job_id))
 
-    async def _forget(self, job_id: str) -> None:
-        how = await self._do(outcomes.forget(self._schema, job_id))
-        for part_id in how.part_ids if how else ():
-            await self._do(outcomes.forget(self._schema, part_id))
+    async def dead_letters(self, at_most: int | None = 1_000) -> list[jobs.DeadLetter]:
+        """Return failed jobs that can be tried again, the last first; None returns all.
+
+        A letter whose record cannot be read has the code `unreadable`. Raises `RedisUnavailable`.
+        """
+        found: list[jobs.DeadLetter] = []
+        if at_most == 0:
+            return found
+        async for letter in self.each_dead_letter():
+            found.append(letter)
+            if len(found) == at_most:
+                break
+        return found
+
+    async def each_dead_letter(self) -> AsyncIterator[jobs.DeadLetter]:
+        """Yield all dead letters, the last first, also while they are retried or dropped.
+
+        Those that die meanwhile are not among them. Raises `RedisUnavailable`.
+        """
+        page = dead_letters.FIRST_PAGE
+        while True:
+            page, letters = await self._run(dead_letters.next_page(self._schema, page))
+            if not page.ids:
+                return
+            for letter in letters:
+                yield letter
+
+    async def count_dead_letters(self) -> int:
+        """Return the number of dead letters. Raises `RedisUnavailable`."""
+        return await self._run(execute(stored_dead_letters.count(self._schema)))
+
+    async def dead_letter(self, job_id: str) -> jobs.DeadLetter:
+        """Return one dead letter. Raises `JobNotFound` or `RedisUnavailable`."""
+        return await self._run(dead_letters.find(self._schema, job_id))
+
+    async def retry(self, job_id: str, *, model: str | None = None) -> None:
+        """Queue a dead letter again under its id, as if new; with another model, if one is given.
+
+        Its failure is forgotten. Raises `JobNotFound`, `PayloadMissing`, `PayloadInvalid`,
+        `InvalidInput`, `Overloaded` or `RedisUnavailable`; it is still a dead letter then, unless
+        the error's `submitted` has its id: it is queued, and a worker's sweep sends its message.
+        A retry that was begun comes to its end, also if the calling task is cancelled.
+        """
+        retrying = dead_letters.retry(self._schema, self._publisher, job_id, model)
+        await self._run(uninterrupted(retrying))
+
+    async def drop(self, job_id: str) -> None:
+        """Give up a dead letter and its payload; it stays failed.
+
+        Raises `JobNotFound` or `RedisUnavailable`.
+        """
+        await self._run(dead_letters.drop(self._schema, job_id))
+
+    def watch(self) -> AsyncWatch:
+        """Return a watch with which to wait for several jobs, to use in an `async with` block."""
+        return self._runner.watch()
 
     async def aclose(self) -> None:
         """Close the connections. Calls that are under way raise `ClientUnusable`.
@@ -370,25 +235,7 @@ class AsyncRerankClient:
         May be called more than once. After the event loop of the client has ended, its threads end,
         and Python closes its connections with a `ResourceWarning`.
         """
-        self._closed = True
-        if self._home not in (None, _here()):
-            self._shut_down()
-            return
-        try:
-            await self._waits.aclose(closed_error())
-            while self._background:  # submissions under way end, and what is to be is withdrawn
-                await asyncio.gather(*self._background, return_exceptions=True)
-        finally:
-            self._shut_down()
-            await asyncio.gather(*self._questions.values(), return_exceptions=True)
-            for pool in (self._threads, self._asking):
-                await asyncio.to_thread(pool.shutdown)
-            await self._store.aclose()
-
-    def _shut_down(self) -> None:
-        for pool in (self._threads, self._asking):
-            pool.shutdown(wait=False, cancel_futures=True)
-        self._publisher.close()
+        await self._runner.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -396,43 +243,48 @@ class AsyncRerankClient:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def _do(self, operation: Operation[T]) -> T:
-        with self._closing_explained():
-            return await self._store.execute(operation)
-
-    async def _in_thread(self, call: Callable[..., T], *arguments: Any) -> T:
-        with self._closing_explained():
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, call, *arguments)
-
-    @contextmanager
-    def _closing_explained(self) -> Iterator[None]:
-        """Turn what a client that is closed meanwhile makes of a call into our error."""
-        try:
-            yield
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if self._closed and task and not task.cancelling():
-                raise closed_error() from error
-            raise
-        except RuntimeError as error:  # of an executor that was shut down
-            if self._closed:
-                raise closed_error() from error
-            raise
-
-    def _check_home(self) -> None:
-        """Raise `ClientUnusable` if the client is closed, or belongs to another loop or process."""
-        if self._closed:
-            raise closed_error()
-        here = _here()
-        self._home = self._home or here
-        if self._home != here:
-            other = "process" if self._home[1] != here[1] else "event loop"
-            raise ClientUnusable(
-                f"this client was first used in another {other}: create one in each {other}, and"
-                " close it there"
+    async def _of_query(
+        self, query: str, documents: Iterable[preparing.Document], options: SubmitOptions
+    ) -> prepared.PreparedJobs:
+        self._runner.check_usable()
+        async with self._submissions:
+            return await self._runner.in_thread(
+                prepared.prepare_query, query, documents, self.settings, **options
             )
 
+    async def _queue(self, made: prepared.PreparedJobs) -> list[str]:
+        """Queue jobs one after the other; withdraw them after an error, where that is to be.
 
-def _here() -> tuple[asyncio.AbstractEventLoop, int]:
-    return asyncio.get_running_loop(), os.getpid()
+        A submission that is under way when the caller is cancelled comes to its end before that:
+        otherwise it would queue a job that was cancelled already.
+        """
+        begun: list[str] = []
+        stopped = asyncio.Event()
+
+        async def queue() -> None:
+            for job in made.jobs:
+                if stopped.is_set():
+                    return
+                begun.append(job.id)
+                await self.submit_job(job, priority=made.priority)
+
+        queueing_ = self._runner.in_background(queue())
+        try:
+            await asyncio.shield(queueing_)
+        except BaseException as error:
+            stopped.set()
+            if made.is_withdrawn_after(error):
+                withdrawing = self._withdraw(error, begun, after=queueing_)
+                await asyncio.shield(self._runner.in_background(withdrawing))
+            raise
+        return begun
+
+    async def _withdraw(
+        self, error: BaseException, job_ids: list[str], after: asyncio.Task[None]
+    ) -> None:
+        await asyncio.wait([after])
+        await self._runner.run(queueing.withdraw(self._schema, error, job_ids))
+
+    async def _run(self, procedure: Procedure[T]) -> T:
+        self._runner.check_usable()
+        return await self._runner.run(procedure)

@@ -1,78 +1,72 @@
-"""Dead letters as a producer sees them: to list, to queue again, to give up."""
+"""Procedures about dead letters: to list them, to queue them again, to give them up."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from contract import jobs
 from contract.errors import PayloadInvalid, RedisUnavailable
-from contract.settings import Settings
 from contract.store import dead_letters, submissions
-from contract.store.blocking import JobStore
+from contract.store.schema import Schema
 from producer.client import preparing
 from producer.client.publishing import Publisher
+from producer.client.steps import Procedure, call, execute
 
-#: Letters read in one operation: with more, Redis would keep others waiting.
-AT_ONCE = 200
+#: Dead letters read in one operation: with more, Redis would keep others waiting.
+PAGE_SIZE = 200
+
+FIRST_PAGE = dead_letters.Page()
 
 
-class DeadLetters:
-    """The dead letters of one service. Safe to share between threads."""
+def next_page(
+    schema: Schema, page: dead_letters.Page
+) -> Procedure[tuple[dead_letters.Page, list[jobs.DeadLetter]]]:
+    """Return the page after `page` and its dead letters, the last first; no ids after the end.
 
-    def __init__(self, settings: Settings, store: JobStore, publisher: Publisher) -> None:
-        self._settings = settings
-        self._store = store
-        self._schema = store.schema
-        self._publisher = publisher
+    Those that were retried or dropped meanwhile are left out.
+    """
+    following = yield from execute(dead_letters.page(schema, page, PAGE_SIZE))
+    if not following.ids:
+        return following, []
+    return following, (yield from execute(dead_letters.fetch(schema, following.ids)))
 
-    def count(self) -> int:
-        """Return how many there are. Raises `RedisUnavailable`."""
-        return self._store.execute(dead_letters.count(self._schema))
 
-    def each(self) -> Iterator[jobs.DeadLetter]:
-        """Yield all of them, the last first, also while they are retried or dropped.
+def find(schema: Schema, job_id: str) -> Procedure[jobs.DeadLetter]:
+    """Return one dead letter. Raises `JobNotFound` or `RedisUnavailable`."""
+    found = yield from execute(dead_letters.fetch(schema, [job_id]))
+    if not found:
+        raise dead_letters.not_found(job_id)
+    return found[0]
 
-        Those that die meanwhile are not among them. Raises `RedisUnavailable`.
-        """
-        page = dead_letters.Page()
-        while (page := self._store.execute(dead_letters.page(self._schema, page, AT_ONCE))).ids:
-            yield from self._store.execute(dead_letters.fetch(self._schema, page.ids))
 
-    def get(self, job_id: str) -> jobs.DeadLetter:
-        """Return one of them. Raises `JobNotFound` or `RedisUnavailable`."""
-        found = self._store.execute(dead_letters.fetch(self._schema, [job_id]))
-        if not found:
-            raise dead_letters.not_found(job_id)
-        return found[0]
+def retry(schema: Schema, publisher: Publisher, job_id: str, model: str | None) -> Procedure[None]:
+    """Queue a dead letter again under its id: see `RerankClient.retry`."""
+    letter = yield from find(schema, job_id)
+    if not letter.readable:
+        raise PayloadInvalid(f"dead letter {job_id}: {letter.message}")
+    job = yield from execute(dead_letters.load_job(schema, job_id))
+    if model is not None:
+        job = preparing.job(
+            job.requests,
+            schema.settings,
+            model=model,
+            job_id=job_id,
+            allow_downgrade=job.allow_downgrade,
+        )
+    revival = yield from call(dead_letters.requeue, schema, job)
+    if not (yield from execute(revival)):
+        raise dead_letters.not_found(job_id)
+    try:
+        yield from call(publisher.send, job, letter.priority)
+        yield from execute(submissions.mark_sent(schema, job_id))
+    except RedisUnavailable as error:
+        ours = RedisUnavailable(
+            f"job {job_id} is queued again, but its message may not have been sent ({error}):"
+            " workers look for such jobs every RERANKQ_RESEND_AFTER_S"
+        )
+        ours.submitted = (job_id,)
+        raise ours from error
 
-    def retry(self, job_id: str, model: str | None) -> None:
-        """See `RerankClient.retry`."""
-        letter = self.get(job_id)
-        if not letter.readable:
-            raise PayloadInvalid(f"dead letter {job_id}: {letter.message}")
-        job = self._store.execute(dead_letters.load_job(self._schema, job_id))
-        if model is not None:
-            job = preparing.job(
-                job.requests,
-                self._settings,
-                model=model,
-                job_id=job_id,
-                allow_downgrade=job.allow_downgrade,
-            )
-        if not self._store.execute(dead_letters.requeue(self._schema, job)):
-            raise dead_letters.not_found(job_id)
-        try:
-            self._publisher.send(job, letter.priority)
-            self._store.execute(submissions.mark_sent(self._schema, job_id))
-        except RedisUnavailable as error:
-            ours = RedisUnavailable(
-                f"job {job_id} is queued again, but its message may not have been sent ({error}):"
-                " workers look for such jobs every RERANKQ_RESEND_AFTER_S"
-            )
-            ours.submitted = (job_id,)
-            raise ours from error
 
-    def drop(self, job_id: str) -> None:
-        """See `RerankClient.drop`."""
-        if not self._store.execute(dead_letters.drop(self._schema, job_id)):
-            raise dead_letters.not_found(job_id)
+def drop(schema: Schema, job_id: str) -> Procedure[None]:
+    """Give up a dead letter and its payload. Raises `JobNotFound` or `RedisUnavailable`."""
+    if not (yield from execute(dead_letters.drop(schema, job_id))):
+        raise dead_letters.not_found(job_id)

@@ -13,15 +13,15 @@ from contract.errors import MixedModels
 from contract.settings import Settings
 
 
-def merge_results(how: jobs.SplitJob, results: Sequence[jobs.JobResult]) -> jobs.JobResult:
+def merge_results(split: jobs.SplitJob, results: Sequence[jobs.JobResult]) -> jobs.JobResult:
     """Return the result that one job would have had, given those of the parts in their order.
 
     Raises `MixedModels` if they are not all of one model.
     """
-    _check_one_model(how, results)
+    _check_one_model(split, results)
     documents = [
         document.model_copy(update={"index": begin + document.index})
-        for begin, result in zip(how.bounds, results, strict=False)
+        for begin, result in zip(split.bounds, results, strict=False)
         for document in result.documents
     ]
     # As a worker ranks: equal scores keep the order of the input.
@@ -33,14 +33,14 @@ def merge_results(how: jobs.SplitJob, results: Sequence[jobs.JobResult]) -> jobs
             update={
                 "documents": tuple(
                     document.model_copy(update={"rank": rank})
-                    for rank, document in enumerate(documents[: how.top_k], start=1)
+                    for rank, document in enumerate(documents[: split.top_k], start=1)
                 ),
                 "truncated": sum(result.rankings[0].truncated for result in results),
             }
         )
     )
     return jobs.JobResult(
-        job_id=how.job_id,
+        job_id=split.job_id,
         rankings=(ranking,),
         provenance=_merged([result.provenance for result in results]),
     )
@@ -65,14 +65,14 @@ def _merged(made: Sequence[jobs.Provenance]) -> jobs.Provenance:
 _PLACES = ("backend", "device")
 
 
-def _check_one_model(how: jobs.SplitJob, results: Sequence[jobs.JobResult]) -> None:
+def _check_one_model(split: jobs.SplitJob, results: Sequence[jobs.JobResult]) -> None:
     made = [result.provenance for result in results]
     if len({(each.model_requested, each.model, each.dtype, each.max_length) for each in made}) == 1:
         return
     models = ", ".join(dict.fromkeys(f"{each.model} ({each.dtype})" for each in made))
     error = MixedModels(
-        f"the parts of job {how.job_id} were scored by different models: {models}. Submit it again"
-        " under another id, with the model that is to score it"
+        f"the parts of job {split.job_id} were scored by different models: {models}. Submit it"
+        " again under another id, with the model that is to score it"
     )
     downgraded = [each for each in made if each.downgraded]
     if downgraded and len({each.model_requested for each in made}) == 1:
@@ -111,15 +111,15 @@ def as_downgraded(result: jobs.JobResult, job_id: str, mixed: MixedModels) -> jo
     return result.model_copy(update={"job_id": job_id, "provenance": made})
 
 
-def merge_failure(how: jobs.SplitJob, part_id: str, ended: jobs.Failure) -> jobs.Failure:
+def merge_failure(split: jobs.SplitJob, part_id: str, ended: jobs.Failure) -> jobs.Failure:
     """Return the failure of the whole, of which one part has failed."""
-    place = how.part_ids.index(part_id)
-    begin, end = how.bounds[place : place + 2]
-    where = f"candidates {begin + 1:,} to {end:,} of {how.bounds[-1]:,}"
-    return ended.model_copy(update={"job_id": how.job_id, "message": f"{where}: {ended.message}"})
+    place = split.part_ids.index(part_id)
+    begin, end = split.bounds[place : place + 2]
+    where = f"candidates {begin + 1:,} to {end:,} of {split.bounds[-1]:,}"
+    return ended.model_copy(update={"job_id": split.job_id, "message": f"{where}: {ended.message}"})
 
 
-def merge_statuses(how: jobs.SplitJob, of_parts: Sequence[jobs.JobStatus]) -> jobs.JobStatus:
+def merge_statuses(split: jobs.SplitJob, of_parts: Sequence[jobs.JobStatus]) -> jobs.JobStatus:
     """Return the state of the whole."""
     states = {each.state for each in of_parts}
     ended = states <= set(jobs.FINAL_STATES)
@@ -128,9 +128,9 @@ def merge_statuses(how: jobs.SplitJob, of_parts: Sequence[jobs.JobStatus]) -> jo
         first = jobs.JobState.RUNNING
     starts = [each.started_at for each in of_parts if each.started_at is not None]
     return jobs.JobStatus(
-        job_id=how.job_id,
+        job_id=split.job_id,
         state=first,
-        pairs=how.bounds[-1],
+        pairs=split.bounds[-1],
         requests=1,
         attempts=max(each.attempts for each in of_parts),
         submitted_at=min(each.submitted_at for each in of_parts),

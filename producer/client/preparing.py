@@ -1,4 +1,4 @@
-"""From what a caller holds (strings, dicts, records) to jobs that are allowed to be sent."""
+"""Makes jobs that may be sent of what a caller holds: strings, dicts, records."""
 
 from __future__ import annotations
 
@@ -12,9 +12,6 @@ from producer.client import splitting
 
 #: A text alone (its place becomes its id), `{"text": ..., "id": ...}`, or a `Candidate`.
 Document = str | Mapping[str, object] | jobs.Candidate
-
-#: What a cancelled job's outcome says.
-CANCELLED = "cancelled by its caller"
 
 #: What a job's JSON has around its requests, generously: its id and the name of a model.
 ENVELOPE_BYTES = 512
@@ -101,20 +98,6 @@ def request(query: str, documents: Iterable[Document], *, top_k: int | None) -> 
     return jobs.parse(
         jobs.Request, {"query": query, "candidates": candidates(documents), "top_k": top_k}
     )
-
-
-def single(
-    query: str,
-    documents: Iterable[Document],
-    settings: Settings,
-    top_k: int | None,
-    model: str | None,
-    job_id: str | None,
-    allow_downgrade: bool = True,
-) -> jobs.Job:
-    """Make a job of one query with its documents. Raises `InvalidInput`."""
-    made = request(query, documents, top_k=top_k)
-    return job([made], settings, model=model, job_id=job_id, allow_downgrade=allow_downgrade)
 
 
 def many(

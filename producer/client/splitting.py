@@ -74,7 +74,7 @@ def _bounds(job: jobs.Job, settings: Settings) -> Iterator[int]:
     yield len(sizes)
 
 
-def parts(job: jobs.Job, how: jobs.SplitJob) -> list[jobs.Job]:
+def parts(job: jobs.Job, split: jobs.SplitJob) -> list[jobs.Job]:
     """Return the jobs of the parts."""
     (request,) = job.requests
     return [
@@ -86,5 +86,5 @@ def parts(job: jobs.Job, how: jobs.SplitJob) -> list[jobs.Job]:
                 ),
             }
         )
-        for part_id, begin, end in zip(how.part_ids, how.bounds, how.bounds[1:], strict=False)
+        for part_id, begin, end in zip(split.part_ids, split.bounds, split.bounds[1:], strict=False)
     ]

@@ -1,12 +1,12 @@
-"""All waits of an asyncio client, behind one subscription."""
+"""The one subscription of an asyncio client, which all its watches share."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Coroutine
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeAlias
 
 import redis.asyncio
 
@@ -18,71 +18,88 @@ from contract.store.redis_errors import translate
 from contract.store.schema import Schema
 from producer.client.watch import POLL_S
 
-T = TypeVar("T")
+Outcomes: TypeAlias = dict[str, jobs.OutcomeOrError]
 
 #: Outcomes read in one operation, so that the replies are never long to take apart.
 READ_AT_ONCE = 20
 
 
-class Waits:
-    """All that wait for outcomes, by job id, behind one subscription that a task listens to."""
+class Listener(Protocol):
+    """Who is told about the jobs for which it was added."""
+
+    def receive(self, job_id: str, ended: jobs.OutcomeOrError) -> None:
+        """Take in the outcome of a job; it may come more than once."""
+
+    def fail(self, error: Exception) -> None:
+        """Take in that no outcomes come any more."""
+
+
+class OutcomeSubscription:
+    """Tells listeners the outcomes of jobs, which a task reads when it hears that they end."""
 
     def __init__(
         self,
         client: redis.asyncio.Redis,
-        do: Callable[[Operation[Any]], Any],
+        execute: Callable[[Operation[Outcomes]], Coroutine[Any, Any, Outcomes]],
         schema: Schema,
     ) -> None:
         self._redis = client
-        self._do = do
+        self._execute = execute
         self._schema = schema
-        #: Those who wait, by job. Kept small: a thousand waits are not to weigh on the collector,
-        #: whose pauses are the event loop's.
-        self._futures: dict[str, list[asyncio.Future[jobs.OutcomeOrError | None]]] = {}
+        #: Kept small: a thousand waits are not to weigh on the garbage collector, whose pauses are
+        #: the event loop's.
+        self._listeners: dict[str, list[Listener]] = {}
         #: The task that listens, and former ones that have not quite ended.
-        self._listeners: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         #: Done when the subscription stands; None if there is none.
         self._subscribed: asyncio.Future[None] | None = None
-        #: What ends the waits, once the client is closed.
+        #: What ends all waits, once the client is closed.
         self._closed: ClientUnusable | None = None
 
-    async def outcome(self, job_id: str, timeout_s: float | None) -> jobs.OutcomeOrError | None:
-        """Wait for the job to end; None if it has not in time.
+    async def add(self, listener: Listener, job_ids: Collection[str]) -> None:
+        """Tell a listener the outcomes of jobs, those that ended before too.
 
-        Raises `RedisUnavailable`, or `ClientUnusable` if the client is closed meanwhile.
+        Raises `RedisUnavailable`, or `ClientUnusable` if the client is closed. The listener must
+        be removed, whatever happens.
         """
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[jobs.OutcomeOrError | None] = loop.create_future()
-        self._futures.setdefault(job_id, []).append(future)
-        timer = None
-        try:
-            await self._listen()
-            # The job may have ended before the subscription stood.
-            await self._read([job_id])
-            if timeout_s is not None:
-                timer = loop.call_later(timeout_s, _settle, future, None)
-            return await future
-        finally:
-            if timer is not None:
-                timer.cancel()
-            self._futures[job_id].remove(future)
-            if not self._futures[job_id]:
-                del self._futures[job_id]
+        for job_id in job_ids:
+            self._listeners.setdefault(job_id, []).append(listener)
+        await self._subscribe()
+        # The jobs may have ended before the subscription stood.
+        await self._read(list(job_ids))
 
-    async def _listen(self) -> None:
+    def remove(self, listener: Listener, job_ids: Collection[str]) -> None:
+        """Tell a listener nothing more about jobs."""
+        for job_id in job_ids:
+            others = self._listeners.get(job_id, [])
+            if listener in others:
+                others.remove(listener)
+            if not others:
+                self._listeners.pop(job_id, None)
+
+    async def aclose(self, error: ClientUnusable) -> None:
+        """End all waits with `error`."""
+        self._closed = error
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _subscribe(self) -> None:
+        """Return once the subscription stands."""
         if self._closed is not None:
             raise self._closed
         subscribed = self._subscribed
         if subscribed is None:
             self._subscribed = subscribed = asyncio.get_running_loop().create_future()
-            listener = asyncio.create_task(self._run(subscribed))
-            self._listeners.add(listener)
-            listener.add_done_callback(self._listeners.discard)
+            task = asyncio.create_task(self._listen(subscribed))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         if not subscribed.done():
             await asyncio.shield(subscribed)
         subscribed.result()
 
-    async def _run(self, subscribed: asyncio.Future[None]) -> None:
+    async def _listen(self, subscribed: asyncio.Future[None]) -> None:
         pubsub: Any = self._redis.pubsub(ignore_subscribe_messages=True)
         try:
             await pubsub.subscribe(self._schema.keys.done)
@@ -92,12 +109,12 @@ class Waits:
             while self._closed is None:
                 now = time.monotonic()
                 if now >= read_all_at:
-                    await self._read(list(self._futures))
+                    await self._read(list(self._listeners))
                     read_all_at = now + POLL_S
                     continue
                 message = await pubsub.get_message(timeout=read_all_at - now)
                 job_id = message["data"].decode(errors="replace") if message else None
-                if job_id in self._futures:
+                if job_id in self._listeners:
                     await self._read([job_id])
             raise self._closed
         # Whatever ends it, nobody must wait for what will not come.
@@ -111,13 +128,21 @@ class Waits:
     async def _read(self, job_ids: list[str]) -> None:
         for start in range(0, len(job_ids), READ_AT_ONCE):
             operation = outcomes.fetch(self._schema, job_ids[start : start + READ_AT_ONCE])
-            for job_id, ended in (await self._do(operation)).items():
-                for future in self._futures.get(job_id, ()):
-                    _settle(future, ended)
+            for job_id, ended in (await self._execute(operation)).items():
+                for listener in self._listeners.get(job_id, ()):
+                    listener.receive(job_id, ended)
 
     def _fail(self, error: BaseException, subscribed: asyncio.Future[None]) -> None:
-        """End all waits with an error; the next one begins to listen anew."""
+        """End all waits with an error; the next one subscribes anew."""
         self._subscribed = None
+        ours = self._translated(error)
+        for listener in set(chain(*self._listeners.values())):
+            listener.fail(ours)
+        if not subscribed.done():
+            subscribed.set_exception(ours)
+            subscribed.exception()  # whoever waits for it sees it; nobody has to
+
+    def _translated(self, error: BaseException) -> Exception:
         if self._closed is not None:
             ours: Exception = self._closed
         elif isinstance(error, redis.RedisError):
@@ -128,22 +153,4 @@ class Waits:
             ours = RedisUnavailable("the task that listens for results was cancelled: try again")
         if ours is not error and isinstance(error, Exception):
             ours.__cause__ = error
-        waiting: list[asyncio.Future[Any]] = [subscribed, *chain(*self._futures.values())]
-        for future in waiting:
-            if not future.done():
-                future.set_exception(ours)
-                future.exception()  # whoever still waits sees it; nobody has to
-
-    async def aclose(self, error: ClientUnusable) -> None:
-        """End all waits with `error`."""
-        self._closed = error
-        for listener in self._listeners:
-            listener.cancel()
-        if self._listeners:
-            await asyncio.wait(self._listeners)
-
-
-def _settle(future: asyncio.Future[T], result: T) -> None:
-    """Give a future its result, unless it has one."""
-    if not future.done():
-        future.set_result(result)
+        return ours

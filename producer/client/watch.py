@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any, Self
 
 import redis
 
 from contract import jobs
-from contract.errors import RedisUnavailable
+from contract.errors import RedisUnavailable, ResultTimeout
 from contract.store import outcomes
 from contract.store.blocking import JobStore
 from contract.store.redis_errors import translate
@@ -20,7 +20,10 @@ POLL_S = 2.0
 
 
 class Watch:
-    """Waits for jobs to end: subscribe, then read once, then slow reading as the net under it."""
+    """Waits for jobs to end: subscribe, then read once, then slow reading as the net under it.
+
+    Belongs to one thread.
+    """
 
     def __init__(self, client: redis.Redis, store: JobStore) -> None:
         self._store = store
@@ -30,7 +33,7 @@ class Watch:
     def any_of(
         self, job_ids: Collection[str], timeout: float | None
     ) -> dict[str, jobs.OutcomeOrError]:
-        """The outcomes of those of `job_ids` that have ended, as soon as there is one.
+        """Return the outcomes of those of `job_ids` that have ended, as soon as there is one.
 
         Empty after `timeout` seconds (None: never). Raises `RedisUnavailable`.
         """
@@ -47,6 +50,24 @@ class Watch:
             ended = self._next_done(min(read_all_at, deadline) - now)
             ask = [ended] if ended is not None and ended in job_ids else []
         return found
+
+    def as_completed(
+        self, job_ids: Collection[str], timeout: float | None = None
+    ) -> Iterator[tuple[str, jobs.OutcomeOrError]]:
+        """Yield the id and the outcome of each job, in the order in which they end.
+
+        Raises `ResultTimeout` if some have not ended after `timeout` seconds (None: never), or
+        `RedisUnavailable`.
+        """
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        waiting = set(job_ids)
+        while waiting:
+            left = None if timeout is None else max(0.0, deadline - time.monotonic())
+            found = self.any_of(waiting, left)
+            if not found:
+                raise not_all_ended(waiting, job_ids, timeout)
+            waiting -= found.keys()
+            yield from found.items()
 
     def _read(self, job_ids: list[str]) -> dict[str, jobs.OutcomeOrError]:
         if not job_ids:
@@ -77,3 +98,12 @@ class Watch:
 
     def __exit__(self, *_: object) -> None:
         self._pubsub.close()
+
+
+def not_all_ended(
+    waiting: Collection[str], job_ids: Collection[str], timeout_s: float | None
+) -> ResultTimeout:
+    """Return the error of a wait for several jobs of which some have not ended in time."""
+    return ResultTimeout(
+        f"{len(waiting):,} of {len(set(job_ids)):,} jobs have not ended after {timeout_s:g} s"
+    )

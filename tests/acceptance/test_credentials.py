@@ -167,7 +167,7 @@ def test_a_list_of_processes_does_not_have_it(told: Told) -> None:
 def test_what_is_printed_of_a_client_does_not_have_it() -> None:
     async def of_asyncio() -> str:
         async with AsyncRerankClient(settings) as client:
-            return f"{client!r} {client._redis!r} {client._store!r} {vars(client)}"
+            return f"{client!r} {vars(client)} {vars(client._runner)}"
 
     settings = settings_of(1)
     with (

@@ -1,0 +1,169 @@
+"""Runs the procedures of the asyncio client in one event loop, and ends with it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, TypeVar
+
+import redis.asyncio
+
+from contract.errors import ClientUnusable
+from contract.store import operation
+from contract.store.asynchronous import AsyncJobStore
+from contract.store.connection import connection_options
+from contract.store.operation import Operation
+from contract.store.redis_errors import closed_error
+from contract.store.schema import Schema
+from producer.client import steps
+from producer.client.async_watch import AsyncWatch
+from producer.client.publishing import Publisher
+from producer.client.steps import Call, Procedure, Step, Uninterrupted, Wait
+from producer.client.subscription import OutcomeSubscription
+
+T = TypeVar("T")
+
+#: For what blocks or computes: publishing, packing, unpacking. Few, because each thread that
+#: computes takes its turn with the event loop's.
+THREADS = 2
+
+
+class AsyncRunner:
+    """Runs procedures for the tasks of the event loop, and of the process, that first uses it."""
+
+    def __init__(self, schema: Schema, publisher: Publisher) -> None:
+        settings = schema.settings
+        self._schema = schema
+        self._publisher = publisher
+        self._redis = redis.asyncio.Redis.from_url(
+            settings.redis_url.get_secret_value(),
+            **connection_options(settings, asynchronous=True),
+        )
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="rerankq")
+        #: Asking the workers takes a second, and must not keep others from being served.
+        self._asking = ThreadPoolExecutor(1, thread_name_prefix="rerankq-ask")
+        self._questions: dict[tuple[float, int | None], asyncio.Task[tuple[str, ...]]] = {}
+        self._store = AsyncJobStore(self._redis, schema, self._threads)
+        self._subscription = OutcomeSubscription(self._redis, self._execute, schema)
+        self._background: set[asyncio.Task[Any]] = set()
+        self._owner: tuple[asyncio.AbstractEventLoop, int] | None = None
+        self._closed = False
+
+    def check_usable(self) -> None:
+        """Raise `ClientUnusable` if it is closed, or belongs to another loop or process."""
+        if self._closed:
+            raise closed_error()
+        caller = _calling_owner()
+        self._owner = self._owner or caller
+        if self._owner != caller:
+            other = "process" if self._owner[1] != caller[1] else "event loop"
+            raise ClientUnusable(
+                f"this client was first used in another {other}: create one in each {other}, and"
+                " close it there"
+            )
+
+    async def run(self, procedure: Procedure[T]) -> T:
+        """Run a procedure; return what it returns."""
+        watch = self.watch()
+        try:
+            return await steps.run_async(procedure, partial(self._perform, watch))
+        finally:
+            watch.close()
+
+    async def in_thread(self, function: Callable[..., T], *arguments: Any, **options: Any) -> T:
+        """Make a call that blocks or computes."""
+        return await self._in(self._threads, partial(function, *arguments, **options))
+
+    def in_background(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Start a task that `aclose` waits for, whoever else still does."""
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background_done)
+        return task
+
+    def watch(self) -> AsyncWatch:
+        """Return a watch on the one subscription."""
+        return AsyncWatch(self._subscription, self.check_usable)
+
+    async def workers(self, timeout_s: float, at_most: int | None) -> tuple[str, ...]:
+        """Ask the workers; tasks that ask the same at the same time share one answer."""
+        key = timeout_s, at_most
+        question = self._questions.get(key)
+        if question is None:
+            question = asyncio.create_task(self._ask(timeout_s, at_most))
+            self._questions[key] = question
+            question.add_done_callback(lambda _: self._questions.pop(key))
+        return await asyncio.shield(question)
+
+    async def aclose(self) -> None:
+        """End waits with `ClientUnusable`, let submissions come to their end, and disconnect."""
+        self._closed = True
+        if self._owner not in (None, _calling_owner()):
+            self._shut_down()
+            return
+        try:
+            await self._subscription.aclose(closed_error())
+            while self._background:  # submissions under way end, and what is to be is withdrawn
+                await asyncio.gather(*self._background, return_exceptions=True)
+        finally:
+            self._shut_down()
+            await asyncio.gather(*self._questions.values(), return_exceptions=True)
+            for pool in (self._threads, self._asking):
+                await asyncio.to_thread(pool.shutdown)
+            await self._store.aclose()
+
+    def _shut_down(self) -> None:
+        for pool in (self._threads, self._asking):
+            pool.shutdown(wait=False, cancel_futures=True)
+        self._publisher.close()
+
+    async def _ask(self, timeout_s: float, at_most: int | None) -> tuple[str, ...]:
+        await self._execute(operation.ping())  # fails sooner than Celery's asking if Redis is away
+        return await self._in(self._asking, partial(self._publisher.workers, timeout_s, at_most))
+
+    async def _perform(self, watch: AsyncWatch, step: Step) -> Any:
+        match step:
+            case Operation():
+                return await self._execute(step)
+            case Call():
+                return await self._in(self._threads, step.make)
+            case Wait():
+                return await watch.any_of(step.job_ids, step.timeout_s)
+            case Uninterrupted():
+                return await asyncio.shield(self.in_background(self.run(step.procedure)))
+
+    async def _execute(self, operation: Operation[T]) -> T:
+        with self._closing_explained():
+            return await self._store.execute(operation)
+
+    async def _in(self, threads: Executor, call: Callable[[], T]) -> T:
+        with self._closing_explained():
+            return await asyncio.get_running_loop().run_in_executor(threads, call)
+
+    def _background_done(self, task: asyncio.Task[Any]) -> None:
+        self._background.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever still waits sees it; nobody has to
+
+    @contextmanager
+    def _closing_explained(self) -> Iterator[None]:
+        """Turn what a client that is closed meanwhile makes of a call into our error."""
+        try:
+            yield
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if self._closed and task and not task.cancelling():
+                raise closed_error() from error
+            raise
+        except RuntimeError as error:  # of an executor that was shut down
+            if self._closed:
+                raise closed_error() from error
+            raise
+
+
+def _calling_owner() -> tuple[asyncio.AbstractEventLoop, int]:
+    return asyncio.get_running_loop(), os.getpid()
