@@ -42,7 +42,7 @@ def call(
 
 @functools.cache
 def source(name: str) -> str:
-    """Return a script with the constants and the shared functions that it needs before it."""
+    """Return a script behind the constants and the shared functions that it needs."""
     folder = resources.files("contract.store") / "lua"
     script = (folder / f"{name}.lua").read_text(encoding="utf-8")
     uses = re.search(r"^-- uses: (.+)$", script, re.MULTILINE)
@@ -50,7 +50,8 @@ def source(name: str) -> str:
         (folder / "shared" / f"{each}.lua").read_text(encoding="utf-8")
         for each in (uses[1].split(", ") if uses else ())
     ]
-    return "\n".join([*_constants(), *shared, script])
+    whole = "\n".join([*_constants(), *shared, script])
+    return re.sub(r"^--.*\n", "", whole, flags=re.MULTILINE)  # each call sends the whole text
 
 
 def _constants() -> list[str]:

@@ -51,7 +51,7 @@ def test_the_scripts_have_all_constants_of_python_and_no_others() -> None:
 
 
 def test_a_script_sees_a_constant_as_python_does(client: redis.Redis) -> None:
-    constants = scripts.source("add_counts").partition("--")[0]
+    constants = scripts.source("add_counts").partition("local function")[0]
     for name, value in scripts.CONSTANTS.items():
         seen = client.eval(f"{constants}\nreturn tostring({name})", 0)
         assert isinstance(seen, bytes)
