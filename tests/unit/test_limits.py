@@ -1,0 +1,76 @@
+"""Each limit allows what reaches it and refuses one more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from contract import jobs, limits
+from contract.errors import LimitExceeded, ModelNotAllowed
+from contract.settings import Settings
+
+
+def load(**overrides: Any) -> Settings:
+    settings: Settings = Settings.load(**overrides)
+    return settings
+
+
+def job(*, query: str = "q", texts: tuple[str, ...] = ("d",), **changes: Any) -> jobs.Job:
+    candidates = [{"id": str(place), "text": text} for place, text in enumerate(texts)]
+    requests = [{"query": query, "candidates": candidates}]
+    return jobs.parse(jobs.Job, {"id": "j1", "requests": requests, **changes})
+
+
+def test_pairs_up_to_the_limit_are_allowed_and_one_more_is_not() -> None:
+    settings = load(max_pairs_per_job=3)
+    limits.check(job(texts=("a", "b", "c")), settings)
+    with pytest.raises(LimitExceeded, match=r"j1 has 4 pairs, .* 3 .*RERANKQ_MAX_PAIRS_PER_JOB"):
+        limits.check(job(texts=("a", "b", "c", "d")), settings)
+
+
+def test_text_up_to_the_limit_is_allowed_and_one_more_character_is_not() -> None:
+    settings = load(max_text_chars=4)
+    limits.check(job(query="語" * 4, texts=("😀" * 4, "")), settings)
+    with pytest.raises(LimitExceeded, match=r"the query has 5 .*RERANKQ_MAX_TEXT_CHARS"):
+        limits.check(job(query="x" * 5), settings)
+    with pytest.raises(LimitExceeded, match="document '1' has 5 characters"):
+        limits.check(job(texts=("ok", "x" * 5)), settings)
+
+
+@pytest.mark.parametrize("model", [None, "mine", "a", "b"])
+def test_the_default_model_and_the_listed_ones_are_allowed(model: str | None) -> None:
+    limits.check(job(model=model), load(cross_encoder_model="mine", allowed_models="a, b"))
+
+
+def test_any_other_model_is_refused_with_those_that_are_allowed() -> None:
+    settings = load(cross_encoder_model="mine", allowed_models="a,mine")
+    with pytest.raises(ModelNotAllowed, match="'c' is not allowed; allowed are mine, a "):
+        limits.check(job(model="c"), settings)
+
+
+@pytest.mark.parametrize(
+    ("default", "model", "allowed"),
+    [
+        pytest.param("mine", "mine@int8", True, id="the default in 8 bits"),
+        pytest.param("mine@int8", "mine@int8", True, id="the default, which is in 8 bits"),
+        pytest.param("mine@int8", "mine", True, id="the default in full"),
+        pytest.param("mine", "listed@int8", True, id="a listed one in 8 bits"),
+        pytest.param("mine", "small@int8", True, id="what is listed in 8 bits"),
+        pytest.param("mine", "small", False, id="what is listed in 8 bits only, in full"),
+        pytest.param("mine", "other@int8", False, id="another one in 8 bits"),
+        pytest.param("mine", "mine@int4", False, id="bits that there are not"),
+        pytest.param("mine", "mine@int8@int8", False, id="8 bits of 8 bits"),
+        pytest.param("mine", "@int8", False, id="8 bits of nothing"),
+    ],
+)
+def test_a_model_that_is_allowed_is_allowed_in_8_bits(
+    default: str, model: str, allowed: bool
+) -> None:
+    settings = load(cross_encoder_model=default, allowed_models="listed,small@int8")
+    assert settings.allows(model) is allowed
+
+
+def test_a_model_in_8_bits_that_is_not_allowed_is_refused_by_its_full_name() -> None:
+    with pytest.raises(ModelNotAllowed, match="'c@int8' is not allowed"):
+        limits.check(job(model="c@int8"), load(cross_encoder_model="mine"))
