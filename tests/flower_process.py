@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from contract.settings import Settings
-from producer.cli.local_stack import free_port
+from producer.cli.loopback import free_port
 from tests.metrics_text import samples
 from tests.processes import celery, wait_until
 from tests.web import fetch, refusal

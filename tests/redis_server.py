@@ -13,7 +13,7 @@ from pathlib import Path
 import trustme
 
 from contract.settings import Settings
-from producer.cli.local_stack import free_port
+from producer.cli.loopback import free_port
 from tests.processes import end, program, wait_until
 
 

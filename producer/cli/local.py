@@ -14,7 +14,8 @@ import click
 from contract import errors
 from contract.settings import Settings
 from producer.cli import common, terminal
-from producer.cli.local_stack import LocalStack, free_port
+from producer.cli.local_stack import LocalStack
+from producer.cli.loopback import free_port
 from producer.cli.rescore import rescore
 from producer.formats.qrels import read_qrels
 from producer.formats.records import InvalidLines
@@ -43,7 +44,7 @@ def up(
 
     Redis is embedded, keeps nothing, and listens on 127.0.0.1 only.
     """
-    _sigterm_is_ctrl_c()
+    _treat_sigterm_as_interrupt()
     with (
         tempfile.TemporaryDirectory(prefix="rerankq-") as logs,
         LocalStack(
@@ -58,7 +59,7 @@ def up(
     ):
         terminal.print_line('Try: rerankq submit --query "a query" --documents FILE --wait 10')
         terminal.print_line("Ctrl-C ends all.")
-        _until_told(stack)
+        _wait_for_interrupt(stack)
         terminal.print_line("stopping")
 
 
@@ -72,7 +73,7 @@ def demo(ctx: click.Context, keep: str | None) -> None:
 
     Starts an embedded Redis, a worker with the bundled model, and Flower; stops them at the end.
     """
-    _sigterm_is_ctrl_c()
+    _treat_sigterm_as_interrupt()
     sample = _sample()
     with tempfile.TemporaryDirectory(prefix="rerankq-") as scratch:
         folder = Path(keep) if keep else Path(scratch)
@@ -107,7 +108,7 @@ def demo(ctx: click.Context, keep: str | None) -> None:
             terminal.print_line("stopping")
 
 
-def _until_told(stack: LocalStack) -> None:
+def _wait_for_interrupt(stack: LocalStack) -> None:
     """Return at Ctrl-C or SIGTERM; raise if a service ends by itself."""
     with suppress(KeyboardInterrupt):
         while True:
@@ -115,15 +116,15 @@ def _until_told(stack: LocalStack) -> None:
             stack.check()
 
 
-def _sigterm_is_ctrl_c() -> None:
-    """Whoever ends us, the services are stopped first."""
+def _treat_sigterm_as_interrupt() -> None:
+    """Stop the services first, whichever signal ends this process."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # A shell's background process starts with Ctrl-C ignored; `kill -INT` means it all the same.
+    # In the background, a shell starts a process with SIGINT ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _sample() -> Path:
-    """The sample collection: in the checkout, or as it was installed."""
+    """Return the folder of the sample collection, in the checkout or as it was installed."""
     package = Path(__file__).parents[1]
     for folder in (package.parent / "examples" / "packages", package / "sample"):
         if (folder / "corpus.jsonl").is_file():
@@ -132,7 +133,7 @@ def _sample() -> Path:
 
 
 def _show_examples(sample: Path, results: Path, queries: int = 4, documents: int = 3) -> None:
-    """The best documents of a few queries, with the beginning of their texts; * marks an answer."""
+    """Print the best documents of a few queries, with the start of each text; * marks answers."""
     texts = _texts(sample / "corpus.jsonl")
     judged = read_qrels(str(sample / "qrels.tsv"), InvalidLines())
     answers = {(line.query_id, line.document_id) for _, line in judged}

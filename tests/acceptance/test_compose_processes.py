@@ -16,7 +16,7 @@ import pytest
 import redis
 import yaml
 
-from producer.cli.local_stack import free_port
+from producer.cli.loopback import free_port
 from tests import processes
 from tests.processes import linux_only, wait_until
 

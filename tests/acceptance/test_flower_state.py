@@ -17,7 +17,7 @@ from contract.store import outcomes
 from contract.store.blocking import JobStore
 from contract.store.schema import Schema
 from producer import RerankClient
-from producer.cli.local_stack import free_port
+from producer.cli.loopback import free_port
 from tests.flower_process import Flower
 from tests.processes import wait_until
 from worker.monitoring import flower_state

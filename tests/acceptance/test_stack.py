@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 from contract.settings import Settings
-from producer.cli.local_stack import free_port
+from producer.cli.loopback import free_port
 from producer.client.blocking import RerankClient
 from tests.processes import children_of, rerankq_process, wait_until
 from tests.web import fetch, refusal

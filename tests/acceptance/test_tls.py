@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from contract.settings import Settings
-from producer.cli.local_stack import free_port
+from producer.cli.loopback import free_port
 from producer.client.asynchronous import AsyncRerankClient
 from producer.client.blocking import RerankClient
 from tests.acceptance.conftest import environment_of

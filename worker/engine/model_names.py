@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from contract.settings import INT8
-from worker.engine.unusable import OTHER_MODEL, UnusableModel
+from worker.engine.unusable import UnusableModel
 
 #: The small model that ships with rerankq, by the name a job asks for it.
 BUNDLED = "bundled"
@@ -21,8 +21,8 @@ def bundled_path() -> Path:
     except ModuleNotFoundError as error:
         raise UnusableModel(
             "the package rerankq-bundled-model is not installed",
-            "pip install './rerankq_bundled_model' in a checkout of rerankq, as the extra `worker`"
-            f" does; or {OTHER_MODEL}",
+            "pip install './rerankq_bundled_model' in a checkout of rerankq, as its extra `worker`"
+            " does, or name another model in CROSS_ENCODER_MODEL",
         ) from error
     return rerankq_bundled_model.PATH
 

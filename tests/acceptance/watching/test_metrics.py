@@ -16,7 +16,7 @@ import pytest
 
 from contract import jobs, metrics
 from contract.metrics import Counter
-from producer.cli.local_stack import free_port
+from producer.cli.loopback import free_port
 from tests.acceptance.watching.conftest import Watched
 from tests.metrics_text import nonzero, samples
 from tests.processes import end, linux_only, rerankq_process

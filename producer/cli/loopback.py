@@ -1,0 +1,42 @@
+"""Ports of this machine's loopback address."""
+
+from __future__ import annotations
+
+import socket
+import urllib.error
+import urllib.request
+from contextlib import closing
+
+from contract.errors import RerankError
+
+ADDRESS = "127.0.0.1"
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with closing(socket.socket()) as probe:
+        probe.bind((ADDRESS, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def require_free(port: int, service: str, option: str) -> None:
+    """Raise `RerankError`, which names the service and its option, if somebody listens."""
+    with closing(socket.socket()) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((ADDRESS, port))
+        except OSError as error:
+            raise RerankError(
+                f"port {port} for {service} is taken ({error.strerror}):"
+                f" choose another with {option}"
+            ) from error
+
+
+def is_healthy(url: str) -> bool:
+    """Return whether a server answers at the address, with status 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=2.0) as response:  # noqa: S310
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
