@@ -71,7 +71,7 @@ def metrics(settings: Settings, serve: bool, address: str, port: int) -> None:
 
     with RerankClient(settings) as client:
         if not serve:
-            terminal.print_data(prometheus.text(client.status))
+            terminal.print_data(prometheus.exposition(client.status))
             return
         try:
             _, thread = prometheus.serve(client.status, address, port)

@@ -1,7 +1,7 @@
-"""An HTTP server for scrapes that no client can hold up for the others.
+"""An HTTP server for scrapes, which no client can block for the others.
 
-A connection has a thread. It is closed when it is older than `MAX_AGE_S`, however slowly its client
-sends or reads, and the oldest is closed when there are more than `MAX_CONNECTIONS`.
+Each connection has a thread. It is closed when it is too old, however slowly its client sends or
+reads, and the oldest is closed when there are too many.
 """
 
 from __future__ import annotations
@@ -11,75 +11,85 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-#: A scrape is answered within about two seconds; Prometheus waits for 10 by default.
-MAX_AGE_S = 20.0
-MAX_CONNECTIONS = 512
+
+@dataclass(frozen=True)
+class Limits:
+    """What connections may take of the server."""
+
+    #: A scrape is answered within about two seconds; Prometheus waits for 10 by default.
+    max_age_s: float = 20.0
+    max_connections: int = 512
 
 
-def serve(app: Any, address: str, port: int) -> tuple[WSGIServer, threading.Thread]:
-    """Serve a WSGI app from a daemon thread; returns the server and the thread.
+DEFAULT_LIMITS = Limits()
+
+
+def serve(app: Any, address: str, port: int, limits: Limits) -> tuple[WSGIServer, threading.Thread]:
+    """Serve a WSGI app from a daemon thread; return the server and the thread.
 
     Raises `OSError` if it cannot listen.
     """
-    family, *_, where = socket.getaddrinfo(
+    family, *_, resolved = socket.getaddrinfo(
         address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
-    kind = type("_Server", (_Server,), {"address_family": family})
-    server: WSGIServer = kind(where[:2], _Handler)
+    server = _Server(family, resolved[:2], limits)
     server.set_app(app)
     thread = threading.Thread(target=server.serve_forever, name="scrapes", daemon=True)
     thread.start()
     return server, thread
 
 
-class _Handler(WSGIRequestHandler):
-    #: Seconds for one read or write; the server closes what is too old altogether.
+class _RequestHandler(WSGIRequestHandler):
+    #: Seconds for one read or write; the server bounds the age of the whole connection.
     timeout = 10.0
 
     def log_message(self, *_: Any) -> None:
-        """Log nothing: a scrape each few seconds is no news."""
+        """Log nothing, because scrapes arrive every few seconds."""
 
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
-    #: Scrapes that arrive at the same moment wait here to be accepted.
+    #: How many connections may wait to be accepted, when many scrapes arrive at once.
     request_queue_size = 512
 
-    def __init__(self, *args: Any) -> None:
+    def __init__(self, family: socket.AddressFamily, address: Any, limits: Limits) -> None:
+        self.address_family = family
+        self._limits = limits
         #: When each open connection was accepted, the oldest first.
-        self._accepted: dict[Any, float] = {}
+        self._accepted_at: dict[Any, float] = {}
         self._lock = threading.Lock()
-        super().__init__(*args)
+        super().__init__(address, _RequestHandler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._lock:
-            excess = max(0, len(self._accepted) + 1 - MAX_CONNECTIONS)
-            _hang_up(list(self._accepted)[:excess])
-            self._accepted[request] = time.monotonic()
+            excess = max(0, len(self._accepted_at) + 1 - self._limits.max_connections)
+            _shut_down(list(self._accepted_at)[:excess])
+            self._accepted_at[request] = time.monotonic()
         super().process_request(request, client_address)
 
     def service_actions(self) -> None:
-        """Close connections that are too old; called each half second."""
-        since = time.monotonic() - MAX_AGE_S
+        """Close connections that are too old; `serve_forever` calls this twice a second."""
+        oldest = time.monotonic() - self._limits.max_age_s
         with self._lock:
-            _hang_up([each for each, at in self._accepted.items() if at < since])
+            _shut_down([each for each, at in self._accepted_at.items() if at < oldest])
 
     def shutdown_request(self, request: Any) -> None:
         with self._lock:
-            self._accepted.pop(request, None)
+            self._accepted_at.pop(request, None)
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a client that went away, or whose connection was closed."""
+        """Ignore the error of a client that went away, or whose connection was closed."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 
 
-def _hang_up(connections: list[Any]) -> None:
+def _shut_down(connections: list[Any]) -> None:
     """End the reads and writes of the connections' threads, which then close them."""
     for connection in connections:
         with suppress(OSError):

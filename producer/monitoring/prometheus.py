@@ -1,7 +1,7 @@
-"""The service in Prometheus' text format, read from Redis at each scrape.
+"""The service's metrics in Prometheus' text format, read from Redis at each scrape.
 
 Counters are those of `contract.metrics`, with `rerankq_` before and `_total` behind their names.
-One endpoint tells of all workers; nothing has to be asked of each.
+One endpoint covers all workers, and no worker needs an endpoint of its own.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from contract.errors import RerankError
 from contract.jobs import JobState, QueueStatus
 from producer.client.single_flight import SingleFlight
 from producer.monitoring import http_server
+from producer.monitoring.http_server import DEFAULT_LIMITS
 
 try:
     from prometheus_client import CollectorRegistry, generate_latest, make_wsgi_app
@@ -26,19 +27,17 @@ except ImportError as error:
 
 logger = logging.getLogger(__name__)
 
-#: Scrapes share an answer that is no older than this.
-FRESH_S = 1.0
-#: A scrape waits this long for the answer that another one asked for.
-READ_S = 15.0
+#: The longest that a scrape waits for the answer that another scrape asked for.
+SHARED_READ_TIMEOUT_S = 15.0
 
 
 @dataclass(frozen=True)
 class Gauge:
-    """What there is now, beside what was counted."""
+    """A metric of the present state, beside the counters."""
 
     name: str
     help: str
-    #: Where it stands: a number, or one by each value of the label.
+    #: Returns its value: a number, or one for each value of the label.
     read: Callable[[QueueStatus], float | Mapping[str, float]]
     label: str | None = None
 
@@ -80,58 +79,67 @@ GAUGES = (
 )
 
 
-def text(read: Callable[[], QueueStatus]) -> str:
-    """All metrics, as they are now. Raises what `read` does."""
-    return generate_latest(_registry(_Service(read, strict=True))).decode()
+def exposition(read: Callable[[], QueueStatus]) -> str:
+    """Return all metrics as they are now. Raises what `read` raises."""
+    return generate_latest(_registry(_StatusCollector(read, strict=True))).decode()
 
 
-def serve(read: Callable[[], QueueStatus], address: str, port: int) -> tuple[Any, Any]:
-    """Answer scrapes in threads; returns the server and the thread that accepts connections.
+def serve(
+    read: Callable[[], QueueStatus],
+    address: str,
+    port: int,
+    *,
+    cache_s: float = 1.0,
+    limits: http_server.Limits = DEFAULT_LIMITS,
+) -> tuple[Any, Any]:
+    """Answer scrapes in threads; return the server and the thread that accepts connections.
 
-    Scrapes within `FRESH_S` share one answer. A Redis that is away is no error:
-    `rerankq_redis_up` is 0, and the rest is missing. Raises `OSError` if it cannot listen.
+    Scrapes within `cache_s` seconds share one answer. While Redis does not answer,
+    `rerankq_redis_up` is 0 and the rest is missing. Raises `OSError` if it cannot listen.
     """
-    shared: SingleFlight[QueueStatus] = SingleFlight("metrics", FRESH_S)
-    service = _Service(lambda: shared.get(None, read, READ_S), strict=False)
-    return http_server.serve(make_wsgi_app(_registry(service)), address, port)
+    shared: SingleFlight[QueueStatus] = SingleFlight("metrics", cache_s)
+    collector = _StatusCollector(
+        lambda: shared.get(None, read, SHARED_READ_TIMEOUT_S), strict=False
+    )
+    return http_server.serve(make_wsgi_app(_registry(collector)), address, port, limits)
 
 
-def _registry(service: Collector) -> CollectorRegistry:
+def _registry(collector: Collector) -> CollectorRegistry:
     registry = CollectorRegistry()
-    registry.register(service)
+    registry.register(collector)
     return registry
 
 
-class _Service(Collector):
-    """Reads all at each scrape."""
+class _StatusCollector(Collector):
+    """Reads the service's status at each scrape, and makes metrics of it."""
 
     def __init__(self, read: Callable[[], QueueStatus], *, strict: bool) -> None:
         self._read = read
         self._strict = strict
 
     def describe(self) -> Iterable[Any]:
-        """Nothing: to be registered is no reason to read."""
+        """Return nothing, so that registering the collector does not read from Redis."""
         return ()
 
     def collect(self) -> Iterable[Any]:
-        up = GaugeMetricFamily("rerankq_redis_up", "Whether Redis answers")
+        redis_up = GaugeMetricFamily("rerankq_redis_up", "Whether Redis answers")
         try:
             status = self._read()
         except RerankError as error:
             if self._strict:
                 raise
             logger.warning("No metrics: %s", error)
-            up.add_metric((), 0)
-            return (up,)
-        up.add_metric((), 1)
-        return (up, *_gauges(status), *_counters(status))
+            redis_up.add_metric((), 0)
+            return (redis_up,)
+        redis_up.add_metric((), 1)
+        return (redis_up, *_gauges(status), *_counters(status))
 
 
 def _gauges(status: QueueStatus) -> Iterable[Any]:
     for gauge in GAUGES:
         family = GaugeMetricFamily(f"rerankq_{gauge.name}", gauge.help, labels=_labels(gauge.label))
         value = gauge.read(status)
-        _fill(family, gauge.label, value if isinstance(value, Mapping) else {"": value})
+        _add_values(family, gauge.label, value if isinstance(value, Mapping) else {"": value})
         yield family
 
 
@@ -140,7 +148,7 @@ def _counters(status: QueueStatus) -> Iterable[Any]:
         family = CounterMetricFamily(
             f"rerankq_{counter.name}", counter.help, labels=_labels(counter.label)
         )
-        _fill(family, counter.label, status.counters.get(counter.name, {}))
+        _add_values(family, counter.label, status.counters.get(counter.name, {}))
         yield family
 
 
@@ -148,6 +156,6 @@ def _labels(label: str | None) -> tuple[str, ...]:
     return (label,) if label else ()
 
 
-def _fill(family: Any, label: str | None, amounts: Mapping[str, float]) -> None:
-    for value, amount in sorted(amounts.items()):
-        family.add_metric((value,) if label else (), amount)
+def _add_values(family: Any, label: str | None, values: Mapping[str, float]) -> None:
+    for label_value, value in sorted(values.items()):
+        family.add_metric((label_value,) if label else (), value)

@@ -33,9 +33,9 @@ STATUS = QueueStatus(
 
 
 @contextmanager
-def serving(read: Callable[[], QueueStatus]) -> Iterator[tuple[str, int]]:
-    """The endpoint's address and port."""
-    server, thread = prometheus.serve(read, "127.0.0.1", 0)
+def serving(read: Callable[[], QueueStatus], **options: Any) -> Iterator[tuple[str, int]]:
+    """Yield the endpoint's address and port."""
+    server, thread = prometheus.serve(read, "127.0.0.1", 0, **options)
     try:
         port = server.server_address[1]
         yield f"http://127.0.0.1:{port}/metrics", port
@@ -62,15 +62,14 @@ def test_two_hundred_scrapes_at_once_share_an_answer() -> None:
     assert len(reads) == 1
 
 
-def test_an_answer_is_shared_for_a_moment_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_is_shared_for_a_moment_only() -> None:
     reads: list[int] = []
 
     def read() -> QueueStatus:
         reads.append(1)
         return STATUS
 
-    monkeypatch.setattr(prometheus, "FRESH_S", 0.01)
-    with serving(read) as (url, _):
+    with serving(read, cache_s=0.01) as (url, _):
 
         def scraped_anew() -> bool:
             fetch(url)
@@ -96,9 +95,9 @@ def hang(port: int, say: bytes) -> socket.socket:
 
 
 @pytest.mark.parametrize("say", [b"", b"GET /met", b"GET /metrics HTTP/1.1\r\nX-Slow: "])
-def test_clients_that_hang_hold_up_nobody(say: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_server, "MAX_CONNECTIONS", 20)
-    with ExitStack() as hung, serving(lambda: STATUS) as (url, port):
+def test_clients_that_hang_hold_up_nobody(say: bytes) -> None:
+    limits = http_server.Limits(max_connections=20)
+    with ExitStack() as hung, serving(lambda: STATUS, limits=limits) as (url, port):
         clients = [hung.enter_context(hang(port, say)) for _ in range(50)]
         for _ in range(5):
             assert "rerankq_workers 1.0" in fetch(url)
@@ -106,11 +105,12 @@ def test_clients_that_hang_hold_up_nobody(say: bytes, monkeypatch: pytest.Monkey
         assert all(client.recv(1) == b"" for client in clients[:25])
 
 
-def test_a_client_that_sends_a_byte_now_and_then_is_closed_in_time(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(http_server, "MAX_AGE_S", 0.2)
-    with serving(lambda: STATUS) as (url, port), hang(port, b"GET ") as client:
+def test_a_client_that_sends_a_byte_now_and_then_is_closed_in_time() -> None:
+    limits = http_server.Limits(max_age_s=0.2)
+    with (
+        serving(lambda: STATUS, limits=limits) as (url, port),
+        hang(port, b"GET ") as client,
+    ):
 
         def closed() -> bool:
             try:

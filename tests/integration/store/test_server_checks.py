@@ -75,7 +75,7 @@ def test_they_are_lines_of_status_and_a_gauge(own: JobStore) -> None:
     shown = CliRunner(env=environment).invoke(main, ["status"])
     with RerankClient(settings) as client:
         status = client.status()
-        text = prometheus.text(client.status)
+        text = prometheus.exposition(client.status)
 
     assert "warning" in shown.stdout
     assert "set maxmemory-policy noeviction" in shown.stdout
