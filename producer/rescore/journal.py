@@ -17,7 +17,8 @@ from contract import jobs, names
 from contract.errors import InvalidInput
 from producer.files.outputs import NEW_FILE_MODE, OutputFile, atomic_file, sibling_path
 from producer.files.streams import is_stream
-from producer.rescore.journal_index import RetryKind
+from producer.rescore.journal_index import JournalIndex
+from producer.rescore.options import RetryKind
 from producer.rescore.progress import Progress
 from producer.rescore.staging import Staging
 
@@ -35,6 +36,7 @@ class Journal:
 
     def __init__(self, output: str, staging: Staging, mode: int = NEW_FILE_MODE) -> None:
         self._staging = staging
+        self._index = JournalIndex(staging)
         self.path = None if is_stream(output) else journal_path(output)
         #: Of its files, which are as private as the outputs.
         self._mode = mode
@@ -52,21 +54,20 @@ class Journal:
         return tempfile.TemporaryFile() if self.path is None else self.path.open("w+b")
 
     @property
-    def is_retry(self) -> bool:
-        """Whether only some queries are to be scored, once more."""
-        return False
-
-    @property
     def pending(self) -> int:
         """Number of queries that are still to be scored."""
-        return self._staging.pending(redo=self.is_retry)
+        return self._index.pending()
 
-    def rounds(self, redo: Collection[RetryKind]) -> Iterator[None]:
+    def rounds(self, retry: Collection[RetryKind]) -> Iterator[None]:
         """Once for each time that something is to be scored."""
         yield
 
     def begin(self) -> None:
         """Called before the first job is sent."""
+
+    def requests(self, top_k: int | None) -> Iterator[jobs.Request]:
+        """Yield the requests of this round, done or not: always the same, in the same order."""
+        return self._staging.requests(top_k, self._index.query_ids())
 
     def job_id(self, query_ids: Sequence[str]) -> str:
         """The id of the job of these queries."""
@@ -74,11 +75,11 @@ class Journal:
 
     def are_done(self, query_ids: Sequence[str]) -> bool:
         """Whether nothing is to be done for these queries."""
-        return self._staging.are_done(query_ids)
+        return self._index.are_done(query_ids)
 
     def progress(self) -> Progress:
         """What it holds."""
-        return self._staging.progress()
+        return self._index.progress()
 
     def add_result(self, result: jobs.JobResult) -> None:
         """Append a line for each query of a job."""
@@ -126,14 +127,14 @@ class Journal:
             raise OSError(error.errno, error.strerror, str(place)) from error
 
     def _note(self, start: int, line: dict[str, Any]) -> None:
-        self._staging.note_scored(start, line)
+        self._index.add(start, line)
         if source := line.get("provenance"):
             self.model_requested = self.model_requested or source["model_requested"]
             self.max_lengths.setdefault(source["model"], source["max_length"])
 
     def lines(self) -> Iterator[tuple[bytes, dict[str, Any]]]:
         """The line that counts of each query, raw and parsed, in the order of the input."""
-        for _, start in self._staging.scored():
+        for start in self._index.starts():
             self._file.seek(start)
             raw = self._file.readline()
             yield raw, json.loads(raw)

@@ -1,51 +1,63 @@
-"""Which line of the journal counts for each query, and what is still to be done: tables that stand
-beside those of the collection, on disk.
+"""Where each query's line begins in a journal, and which queries a round has still to score.
+
+The tables stand in the database of the collection, on disk, so that they can be joined with it.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Collection, Iterable, Iterator
-from typing import Any, Literal
+from typing import Any
 
+from producer.rescore.options import RetryKind
 from producer.rescore.progress import Progress
+from producer.rescore.staging import Staging
 
-#: Which queries to score once more: those that failed, those that a smaller model scored.
-RetryKind = Literal["failed", "downgraded"]
-
-SCHEMA = """
-CREATE TABLE scored (
-  query_id TEXT NOT NULL UNIQUE, start INTEGER NOT NULL, model TEXT, downgraded INTEGER NOT NULL,
-  truncated INTEGER NOT NULL, code TEXT, message TEXT
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS journals (id INTEGER PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS scored (
+  journal INTEGER NOT NULL, query_id TEXT NOT NULL, start INTEGER NOT NULL, model TEXT,
+  downgraded INTEGER NOT NULL, truncated INTEGER NOT NULL, code TEXT, message TEXT,
+  UNIQUE (journal, query_id)
 );
-CREATE TABLE redo (query_id TEXT NOT NULL UNIQUE);
-CREATE TABLE ended (query_id TEXT NOT NULL UNIQUE);
+CREATE TABLE IF NOT EXISTS retried (
+  journal INTEGER NOT NULL, query_id TEXT NOT NULL, UNIQUE (journal, query_id)
+);
+CREATE TABLE IF NOT EXISTS done (
+  journal INTEGER NOT NULL, query_id TEXT NOT NULL, UNIQUE (journal, query_id)
+);
 """
 
 _SELECTED = {"failed": "code IS NOT NULL", "downgraded": "downgraded"}
 
 
-class Scored:
-    """The part of a staging that knows the journal.
+class JournalIndex:
+    """The rows about one journal.
 
-    Queries are scored in rounds: all of them in the first, then those that are to be redone.
+    Queries are scored in rounds: all of them in the first, then those to be retried.
     """
 
-    _database: sqlite3.Connection
-    _depth: int
+    def __init__(self, staging: Staging) -> None:
+        self._staging = staging
+        self._database = staging.database
+        self._database.executescript(_SCHEMA)
+        #: Of this journal, in the tables.
+        self._id = self._database.execute("INSERT INTO journals DEFAULT VALUES").lastrowid
+        self._is_retry = False
 
-    def note_scored(self, start: int, line: dict[str, Any]) -> None:
-        """Remember that a query's line begins at `start` in the journal.
+    def add(self, start: int, line: dict[str, Any]) -> None:
+        """Note that a query's line begins at `start` in the journal.
 
-        It takes the place of an earlier one, unless it is a failure and that one a ranking.
+        The line replaces an earlier one, unless it is a failure and the earlier one a ranking.
         """
         source, error = line.get("provenance") or {}, line.get("error") or {}
         self._database.execute(
-            "INSERT INTO scored VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (query_id) DO UPDATE SET"
+            "INSERT INTO scored VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (journal, query_id) DO UPDATE SET"
             " start = excluded.start, model = excluded.model, downgraded = excluded.downgraded,"
             " truncated = excluded.truncated, code = excluded.code, message = excluded.message"
             " WHERE excluded.code IS NULL OR scored.code IS NOT NULL",
             (
+                self._id,
                 line["query_id"],
                 start,
                 source.get("model"),
@@ -55,49 +67,78 @@ class Scored:
                 error.get("message"),
             ),
         )
-        self._database.execute("INSERT OR IGNORE INTO ended VALUES (?)", (line["query_id"],))
-
-    def scored(self) -> Iterator[tuple[str, int]]:
-        """Queries in the order of the input, with where their lines begin in the journal."""
-        yield from self._database.execute(
-            "SELECT q.id, s.start FROM queries q JOIN scored s ON s.query_id = q.id ORDER BY q.seq"
+        self._database.execute(
+            "INSERT OR IGNORE INTO done VALUES (?, ?)", (self._id, line["query_id"])
         )
 
-    def begin_round(self, redo: Collection[RetryKind]) -> None:
-        """Begin to score all queries, or those to `redo` as they stand now."""
-        self._database.execute("DELETE FROM ended")
-        self._database.execute("DELETE FROM redo")
-        for kind in redo:
+    def starts(self) -> Iterator[int]:
+        """Yield where the line of each query begins, in the order of the input."""
+        rows = self._database.execute(
+            # The cross join keeps SQLite from sorting all rows first.
+            "SELECT s.start FROM queries q CROSS JOIN scored s"
+            " ON s.journal = ? AND s.query_id = q.id"
+            " WHERE q.id NOT IN (SELECT query_id FROM excluded) ORDER BY q.seq",
+            (self._id,),
+        )
+        for (start,) in rows:
+            yield start
+
+    def begin_round(self, retry: Collection[RetryKind]) -> None:
+        """Begin to score all queries, or those that `retry` selects at this moment."""
+        self._is_retry = bool(retry)
+        for table in ("done", "retried"):
+            self._database.execute(f"DELETE FROM {table} WHERE journal = ?", (self._id,))
+        for kind in retry:
             self._database.execute(
-                f"INSERT OR IGNORE INTO redo SELECT query_id FROM scored WHERE {_SELECTED[kind]}"
+                "INSERT OR IGNORE INTO retried SELECT journal, query_id FROM scored"
+                f" WHERE journal = ? AND {_SELECTED[kind]}",
+                (self._id,),
             )
 
+    def query_ids(self) -> Iterator[str]:
+        """Yield the queries of this round, done or not, in the order of the input."""
+        if not self._is_retry:
+            yield from self._staging.query_ids()
+            return
+        for (query_id,) in self._database.execute(
+            "SELECT id FROM queries WHERE id IN (SELECT query_id FROM retried WHERE journal = ?)"
+            " ORDER BY seq",
+            (self._id,),
+        ):
+            yield query_id
+
     def are_done(self, query_ids: Iterable[str]) -> bool:
-        """Whether all of these queries have been scored, or have failed, in this round."""
+        """Return whether all of these queries have a ranking or a failure of this round."""
         return all(
-            self._database.execute("SELECT 1 FROM ended WHERE query_id = ?", (each,)).fetchone()
+            self._database.execute(
+                "SELECT 1 FROM done WHERE journal = ? AND query_id = ?", (self._id, each)
+            ).fetchone()
             for each in query_ids
         )
 
-    def pending(self, *, redo: bool) -> int:
-        """Number of queries of this round that have not ended."""
-        source = "(SELECT query_id FROM redo)" if redo else "(SELECT id AS query_id FROM queries)"
+    def pending(self) -> int:
+        """Return the number of queries of this round that are not done."""
+        source = "(SELECT id AS query_id FROM queries)"
+        if self._is_retry:
+            source = "(SELECT query_id FROM retried WHERE journal = ?1)"
         count: int = self._database.execute(
-            f"SELECT count(*) FROM {source} WHERE query_id NOT IN (SELECT query_id FROM ended)"
+            f"SELECT count(*) FROM {source} WHERE query_id NOT IN"
+            " (SELECT query_id FROM done WHERE journal = ?1)",
+            (self._id,),
         ).fetchone()[0]
         return count
 
     def progress(self) -> Progress:
-        """What the journal holds, without what this round has yet to redo."""
-        to_redo = "query_id IN (SELECT query_id FROM redo EXCEPT SELECT query_id FROM ended)"
+        """Return what the journal holds, without what this round has yet to retry."""
         rows = self._database.execute(
-            "WITH sizes AS (SELECT query_id, CASE WHEN ?1 < 0 THEN count(*) ELSE"
-            "  min(count(*), ?1) END AS pairs FROM candidates GROUP BY query_id)"
-            " SELECT model, code, message, count(*), sum(pairs), sum(truncated), sum(downgraded),"
+            "SELECT model, code, message, count(*), sum(pairs), sum(truncated), sum(downgraded),"
             # Of the columns that are not grouped, SQLite gives those of the first line.
-            "  min(start) FROM scored JOIN sizes USING (query_id)"
-            f" WHERE NOT {to_redo} GROUP BY model, code ORDER BY min(start)",
-            (self._depth,),
+            " min(start) FROM scored JOIN query_sizes USING (query_id)"
+            " WHERE journal = ?1 AND query_id NOT IN"
+            "  (SELECT query_id FROM retried WHERE journal = ?1"
+            "   EXCEPT SELECT query_id FROM done WHERE journal = ?1)"
+            " GROUP BY model, code ORDER BY min(start)",
+            (self._id,),
         )
         progress = Progress()
         for model, code, message, queries, pairs, truncated, downgraded, _ in rows:

@@ -17,7 +17,7 @@ from contract.errors import InvalidInput
 from contract.jobs import Record
 from contract.validation import describe
 from producer.files.outputs import NEW_FILE_MODE, atomic_file
-from producer.rescore.journal_index import RetryKind
+from producer.rescore.options import RetryKind
 
 #: What a user can do about a run that cannot be taken up.
 WAYS_OUT = "--restart forgets it and begins anew; another --output leaves it as it is"
@@ -41,23 +41,23 @@ class ScoringSettings(Record):
     allow_downgrade: bool
 
 
-class Round(Record):
-    """A pass over the queries: the first over all, others over those to be redone."""
+class Round(Record, populate_by_name=True):
+    """A pass over the queries: the first over all, others over those to be retried."""
 
     #: Where in the journal its lines begin.
     begins_at: int = 0
     #: Empty for the first.
-    redo: tuple[RetryKind, ...] = ()
+    retry: tuple[RetryKind, ...] = Field((), alias="redo")
 
 
-class Manifest(Record):
+class Manifest(Record, populate_by_name=True):
     """What a re-scoring was begun with."""
 
     version: Literal[1] = 1
     #: Begins the ids of its jobs.
     run_id: str
     inputs: InputDigests
-    asked: ScoringSettings
+    settings: ScoringSettings = Field(alias="asked")
     #: Another number would make other jobs, not other scores: the one of the beginning is kept.
     pairs_per_job: int
     round: Round = Round()
@@ -65,10 +65,13 @@ class Manifest(Record):
     max_lengths: dict[str, int] = Field(default_factory=dict)
 
     @classmethod
-    def new(cls, inputs: InputDigests, asked: ScoringSettings, pairs_per_job: int) -> Self:
+    def new(cls, inputs: InputDigests, settings: ScoringSettings, pairs_per_job: int) -> Self:
         """The manifest of a run that begins."""
         return cls(
-            run_id=secrets.token_hex(6), inputs=inputs, asked=asked, pairs_per_job=pairs_per_job
+            run_id=secrets.token_hex(6),
+            inputs=inputs,
+            settings=settings,
+            pairs_per_job=pairs_per_job,
         )
 
     @classmethod
@@ -86,7 +89,7 @@ class Manifest(Record):
     def save(self, path: Path, mode: int = NEW_FILE_MODE) -> None:
         """Put it at `path`, in place of what was there, whole. Raises `OSError`."""
         with atomic_file(str(path), mode) as file:
-            file.write(self.model_dump_json(indent=2).encode() + b"\n")
+            file.write(self.model_dump_json(indent=2, by_alias=True).encode() + b"\n")
 
     def check_same(self, other: Manifest, path: Path) -> None:
         """Raise `InvalidInput` that names what `other` asks to be scored in another way."""
@@ -110,11 +113,11 @@ def digest(rows: Iterable[Sequence[Any]]) -> str:
 
 def _differences(old: Manifest, new: Manifest) -> Iterable[str]:
     for name, option in _OPTIONS.items():
-        before, now = getattr(old.asked, name), getattr(new.asked, name)
+        before, now = getattr(old.settings, name), getattr(new.settings, name)
         if before != now:
             yield f"{option} ({_shown(before)} -> {_shown(now)})"
     # Another depth takes other candidates: that is said already.
-    same_depth = old.asked.depth == new.asked.depth
+    same_depth = old.settings.depth == new.settings.depth
     for name, noun in _INPUTS.items():
         if getattr(old.inputs, name) != getattr(new.inputs, name) and (
             same_depth or name == "queries"

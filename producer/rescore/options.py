@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from contract import names
 
@@ -11,6 +12,10 @@ from contract import names
 MOST_PAIRS, LEAST_PAIRS = 1_000, 100
 #: Jobs of a small run: enough to keep some workers busy to the end.
 JOBS = 32
+
+
+#: Which queries to score once more: those that failed, or those that a smaller model scored.
+RetryKind = Literal["failed", "downgraded"]
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from contract import jobs
 from contract.errors import InvalidInput
 from producer.files.outputs import NEW_FILE_MODE, open_locked, sibling_path
 from producer.rescore.journal import Journal, journal_path
-from producer.rescore.journal_index import RetryKind
 from producer.rescore.manifest import WAYS_OUT, Manifest, Round
+from producer.rescore.options import RetryKind
 from producer.rescore.staging import Staging
 
 
@@ -58,11 +58,6 @@ class ResumableJournal(Journal):
         """Whether there is anything to take up."""
         return self._manifest_path.exists()
 
-    @property
-    def is_retry(self) -> bool:
-        """Whether only some queries are to be scored, once more."""
-        return bool(self.manifest.round.redo)
-
     def begin(self) -> None:
         """Put the manifest beside the journal: from now on there is something to take up."""
         if self._restart:
@@ -70,12 +65,12 @@ class ResumableJournal(Journal):
             self._restart = False
         self.manifest.save(self._manifest_path, self._mode)
 
-    def rounds(self, redo: Collection[RetryKind]) -> Iterator[None]:
+    def rounds(self, retry: Collection[RetryKind]) -> Iterator[None]:
         """What is to be scored now: what was begun and has not ended, then what is to be redone.
 
         Raises `InvalidInput` if there is nothing that could be redone.
         """
-        if redo and not self.was_begun:
+        if retry and not self.was_begun:
             raise InvalidInput(
                 f"{self._manifest_path}: there is no run to take up, of which something could be"
                 " redone: leave the option out"
@@ -83,12 +78,12 @@ class ResumableJournal(Journal):
         was_pending = bool(self.pending)
         if was_pending:
             yield
-        if not redo or (was_pending and set(redo) <= set(self.manifest.round.redo)):
+        if not retry or (was_pending and set(retry) <= set(self.manifest.round.retry)):
             return
         ends_at = self._file.seek(0, os.SEEK_END)
-        begun = Round(begins_at=ends_at, redo=tuple(sorted(redo)))
+        begun = Round(begins_at=ends_at, retry=tuple(sorted(retry)))
         self.manifest = self.manifest.model_copy(update={"round": begun})
-        self._staging.begin_round(begun.redo)
+        self._index.begin_round(begun.retry)
         if self.pending:
             yield
 
@@ -115,7 +110,7 @@ class ResumableJournal(Journal):
 
         Wherever this is interrupted, what is left can be taken up, to the same end.
         """
-        if self.is_retry and self.was_begun:
+        if self.manifest.round.retry and self.was_begun:
             self.manifest.model_copy(update={"round": Round()}).save(
                 self._manifest_path, self._mode
             )
@@ -150,7 +145,7 @@ class ResumableJournal(Journal):
         while True:
             if start == begun.begins_at:
                 in_round = True
-                self._staging.begin_round(begun.redo)
+                self._index.begin_round(begun.retry)
             raw = self._file.readline()
             if not raw.endswith(b"\n"):
                 break

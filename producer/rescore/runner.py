@@ -15,12 +15,10 @@ from producer.rescore.in_flight import JobsInFlight
 from producer.rescore.journal import Journal
 from producer.rescore.options import Options
 from producer.rescore.progress import Progress
-from producer.rescore.staging import Staging
 
 
 def rescore(
     client: RerankClient,
-    staging: Staging,
     journal: Journal,
     options: Options,
     report_progress: Callable[[Progress], object],
@@ -36,7 +34,7 @@ def rescore(
     journal.begin()
     in_flight = JobsInFlight(client, journal, options, report_progress, notify)
     try:
-        for job in _jobs(client, staging, journal, options):
+        for job in _jobs(client, journal, options):
             in_flight.add(job)
         in_flight.finish()
     except BaseException:
@@ -49,13 +47,11 @@ def rescore(
     return journal.progress() if journal.resumable else in_flight.progress
 
 
-def _jobs(
-    client: RerankClient, staging: Staging, journal: Journal, options: Options
-) -> Iterator[jobs.Job]:
+def _jobs(client: RerankClient, journal: Journal, options: Options) -> Iterator[jobs.Job]:
     """The same jobs whenever a run is taken up, without those whose queries have all ended."""
     limits = client.settings
     groups = preparing.pack(
-        staging.requests(options.top_k, redo=journal.is_retry),
+        journal.requests(options.top_k),
         max_pairs=min(options.pairs_per_job, limits.max_pairs_per_job),
         max_bytes=limits.max_bytes_per_job,
     )

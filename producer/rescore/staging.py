@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -16,7 +16,7 @@ from contract.settings import Settings
 from producer.client import preparing
 from producer.files.quoting import quoted, shown
 from producer.formats.records import InvalidLines
-from producer.rescore import journal_index, loading, manifest
+from producer.rescore import loading, manifest
 
 _SCHEMA = """
 CREATE TABLE queries (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, text TEXT);
@@ -29,9 +29,17 @@ CREATE TABLE qrels (
   query_id TEXT NOT NULL, document_id TEXT NOT NULL, relevance INTEGER NOT NULL,
   UNIQUE (query_id, document_id)
 );
+CREATE TABLE excluded (query_id TEXT NOT NULL UNIQUE);
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 PRAGMA cache_size = -32768;
+"""
+
+#: Pairs of each query that are to be scored; a depth of -1 is no limit.
+_SIZES = """
+CREATE VIEW query_sizes AS
+  SELECT query_id, CASE WHEN {depth} < 0 THEN count(*) ELSE min(count(*), {depth}) END AS pairs
+  FROM candidates GROUP BY query_id;
 """
 
 #: The best first, as a first stage means it: by score, then by its own rank, then as written.
@@ -49,7 +57,7 @@ class Counts:
     documents: int
 
 
-class Staging(journal_index.Scored):
+class Staging:
     """A collection on disk, in the order in which it is to be scored. Use it in a `with` block.
 
     `depth` keeps that many candidates of each query. The file lies where SQLite puts temporary
@@ -62,9 +70,9 @@ class Staging(journal_index.Scored):
         self._depth = -1 if depth is None else depth  # SQL: no limit
         self._order = _BY_SCORE
         # An empty name is a private database in a file that SQLite has unlinked already.
-        self._database = sqlite3.connect("", isolation_level=None)
-        self._database.executescript(_SCHEMA + journal_index.SCHEMA)
-        self._loader = loading.Loader(self._database, settings, bad)
+        self.database = sqlite3.connect("", isolation_level=None)
+        self.database.executescript(_SCHEMA + _SIZES.format(depth=self._depth))
+        self._loader = loading.Loader(self.database, settings, bad)
 
     @property
     def load_report(self) -> loading.LoadReport:
@@ -95,13 +103,10 @@ class Staging(journal_index.Scored):
 
     def counts(self) -> Counts:
         """What is to be scored, the depth considered."""
-        queries, pairs = self._database.execute(
-            "SELECT count(*), coalesce(sum(n), 0) FROM"
-            " (SELECT CASE WHEN ?1 < 0 THEN count(*) ELSE min(count(*), ?1) END AS n"
-            "  FROM candidates GROUP BY query_id)",
-            (self._depth,),
+        queries, pairs = self.database.execute(
+            "SELECT count(*), coalesce(sum(pairs), 0) FROM query_sizes"
         ).fetchone()
-        documents = self._database.execute(
+        documents = self.database.execute(
             f"SELECT count(DISTINCT document_id) FROM {self._best()}"
         ).fetchone()[0]
         return Counts(queries=queries, pairs=pairs, documents=documents)
@@ -110,14 +115,14 @@ class Staging(journal_index.Scored):
         """What tells this collection from any other that would be scored in another way."""
         return manifest.InputDigests(
             queries=manifest.digest(
-                self._database.execute("SELECT id, text FROM queries ORDER BY seq")
+                self.database.execute("SELECT id, text FROM queries ORDER BY seq")
             ),
             candidates=manifest.digest(
                 (query_id, self._candidates(query_id, "document_id, score, text, metadata"))
-                for (query_id,) in self._database.execute("SELECT id FROM queries ORDER BY seq")
+                for (query_id,) in self.database.execute("SELECT id FROM queries ORDER BY seq")
             ),
             documents=manifest.digest(
-                self._database.execute(
+                self.database.execute(
                     "SELECT id, text FROM documents"
                     f" WHERE id IN (SELECT document_id FROM {self._best()}) ORDER BY id"
                 )
@@ -126,7 +131,7 @@ class Staging(journal_index.Scored):
 
     def _candidates(self, query_id: str, columns: str) -> list[tuple[Any, ...]]:
         """Those of a query that are to be scored, the best first."""
-        return self._database.execute(
+        return self.database.execute(
             f"SELECT {columns} FROM candidates c WHERE query_id = ? ORDER BY {self._order} LIMIT ?",
             (query_id, self._depth),
         ).fetchall()
@@ -141,12 +146,17 @@ class Staging(journal_index.Scored):
             f" WHERE n <= {self._depth})"
         )
 
-    def requests(self, top_k: int | None, *, redo: bool = False) -> Iterator[jobs.Request]:
-        """All that is to be scored, or redone, one query at a time."""
-        which = "WHERE id IN (SELECT query_id FROM redo)" if redo else ""
-        rows = self._database.execute(f"SELECT id, text FROM queries {which} ORDER BY seq")
-        for query_id, text in rows:
-            candidates = self._database.execute(
+    def query_ids(self) -> Iterator[str]:
+        """Yield all queries in the order of the input."""
+        for (query_id,) in self.database.execute("SELECT id FROM queries ORDER BY seq"):
+            yield query_id
+
+    def requests(
+        self, top_k: int | None, query_ids: Iterable[str] | None = None
+    ) -> Iterator[jobs.Request]:
+        """Yield what is to be scored of all queries, or of these, one query at a time."""
+        for query_id in self.query_ids() if query_ids is None else query_ids:
+            candidates = self.database.execute(
                 "SELECT c.document_id AS id, coalesce(c.text, d.text) AS text, c.score, c.metadata"
                 " FROM candidates c LEFT JOIN documents d ON d.id = c.document_id"
                 f" WHERE c.query_id = ? ORDER BY {self._order} LIMIT ?",
@@ -156,7 +166,7 @@ class Staging(journal_index.Scored):
                 jobs.Request,
                 {
                     "query_id": query_id,
-                    "query": text,
+                    "query": self.query_text(query_id),
                     "top_k": top_k,
                     "candidates": [
                         {
@@ -170,6 +180,17 @@ class Staging(journal_index.Scored):
                 },
             )
 
+    def query_text(self, query_id: str) -> str:
+        """Return the query itself."""
+        text: str = self.database.execute(
+            "SELECT text FROM queries WHERE id = ?", (query_id,)
+        ).fetchone()[0]
+        return text
+
+    def exclude(self, query_id: str) -> None:
+        """Leave a query out of what is read from the journals from now on."""
+        self.database.execute("INSERT INTO excluded VALUES (?)", (query_id,))
+
     def first_stage(self, query_id: str) -> list[tuple[str, float]]:
         """Document ids and scores of a query's first stage, best first, cut to the depth."""
         rows = self._candidates(query_id, "document_id, score")
@@ -181,20 +202,20 @@ class Staging(journal_index.Scored):
     def judgments(self, query_id: str) -> dict[str, int]:
         """Relevance of a query's judged documents."""
         return dict(
-            self._database.execute(
+            self.database.execute(
                 "SELECT document_id, relevance FROM qrels WHERE query_id = ?", (query_id,)
             )
         )
 
     def judged_queries(self) -> int:
         """Number of queries that have judgments."""
-        count: int = self._database.execute(
-            "SELECT count(DISTINCT query_id) FROM qrels"
-        ).fetchone()[0]
+        count: int = self.database.execute("SELECT count(DISTINCT query_id) FROM qrels").fetchone()[
+            0
+        ]
         return count
 
     def _check_sizes(self, source: str) -> None:
-        self._database.execute(
+        self.database.execute(
             "DELETE FROM queries WHERE id NOT IN (SELECT query_id FROM candidates)"
         )
         if not self.counts().queries:
@@ -212,7 +233,7 @@ class Staging(journal_index.Scored):
             " + length(CAST(c.document_id AS BLOB)) + coalesce(length(c.metadata), 0)"
             " + length(CAST(json_quote(q.text) AS BLOB))"
         )
-        found = self._database.execute(
+        found = self.database.execute(
             f"SELECT c.query_id, c.document_id, {size} AS size"
             " FROM candidates c JOIN queries q ON q.id = c.query_id"
             " LEFT JOIN documents d ON d.id = c.document_id"
@@ -231,11 +252,11 @@ class Staging(journal_index.Scored):
             )
 
     def _transaction(self) -> sqlite3.Connection:
-        self._database.execute("BEGIN")
-        return self._database  # as a context manager it commits, or rolls back
+        self.database.execute("BEGIN")
+        return self.database  # as a context manager it commits, or rolls back
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._database.close()
+        self.database.close()

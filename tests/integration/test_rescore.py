@@ -23,9 +23,8 @@ from producer.client.blocking import RerankClient
 from producer.formats.records import InvalidLines
 from producer.rescore import runner
 from producer.rescore.journal import Journal
-from producer.rescore.journal_index import RetryKind
 from producer.rescore.manifest import Manifest, ScoringSettings
-from producer.rescore.options import Options
+from producer.rescore.options import Options, RetryKind
 from producer.rescore.progress import Progress
 from producer.rescore.resume import ResumableJournal
 from producer.rescore.staging import Staging
@@ -125,13 +124,13 @@ def staged(folder: Path) -> Iterator[Staging]:
 
 
 @contextmanager
-def taken_up(folder: Path) -> Iterator[tuple[Staging, ResumableJournal]]:
+def resumed(folder: Path) -> Iterator[ResumableJournal]:
     """The journal of a run in `folder`."""
     asked = ScoringSettings(model=None, depth=None, top_k=None, allow_downgrade=True)
     with staged(folder) as staging:
         wanted = Manifest.new(staging.inputs(), asked, OPTIONS.pairs_per_job)
         with ResumableJournal(str(folder / "out"), staging, wanted) as journal:
-            yield staging, journal
+            yield journal
 
 
 def session(
@@ -142,8 +141,8 @@ def session(
     notify: Callable[[str], object] = lambda _: None,
 ) -> tuple[Progress, list[dict[str, Any]]]:
     """One start of the command: its progress, and the lines that count."""
-    with taken_up(folder) as (staging, journal):
-        progress = runner.rescore(client, staging, journal, options, report_progress, notify)
+    with resumed(folder) as journal:
+        progress = runner.rescore(client, journal, options, report_progress, notify)
         return progress, [line for _, line in journal.lines()]
 
 
@@ -210,7 +209,7 @@ def test_a_run_that_cannot_be_taken_up_cancels_what_is_in_flight(
         Journal(str(tmp_path / "out"), staging) as journal,
         pytest.raises(KeyboardInterrupt),
     ):
-        runner.rescore(reranker, staging, journal, OPTIONS, interrupt_after(1))
+        runner.rescore(reranker, journal, OPTIONS, interrupt_after(1))
     status = reranker.status()
     assert status.jobs[jobs.JobState.CANCELLED] == 2
     assert status.jobs[jobs.JobState.QUEUED] == status.jobs[jobs.JobState.RUNNING] == 0
@@ -222,7 +221,7 @@ def test_jobs_that_somebody_cancelled_or_forgot_meanwhile_are_sent_again(
     # Given a run that was interrupted with two jobs in flight
     with Worker(settings, result_of, at_most=1), pytest.raises(KeyboardInterrupt):
         session(reranker, tmp_path, interrupt_after(1))
-    with taken_up(tmp_path) as (_, journal):
+    with resumed(tmp_path) as journal:
         ids = [journal.job_id([each]) for each in ("q1", "q2")]
     # When both are cancelled, and one is forgotten as well
     assert all(reranker.cancel(each) for each in ids)
@@ -266,9 +265,9 @@ def test_only_what_failed_is_redone_and_takes_the_place_of_the_failure(
     assert (progress.queries, progress.failed_queries) == (QUERIES - 2, 2)
 
     # When they are redone
-    with Worker(settings, result_of) as worker, taken_up(tmp_path) as (staging, journal):
+    with Worker(settings, result_of) as worker, resumed(tmp_path) as journal:
         for _ in journal.rounds(FAILED):
-            progress = runner.rescore(reranker, staging, journal, OPTIONS, lambda _: None)
+            progress = runner.rescore(reranker, journal, OPTIONS, lambda _: None)
         lines = [line for _, line in journal.lines()]
 
     # Then nothing else is, and nothing has failed

@@ -333,7 +333,7 @@ def session(
         staging.load_requests(str(source))
         wanted = Manifest.new(staging.inputs(), asked, OPTIONS.pairs_per_job)
         with ResumableJournal(str(output), staging, wanted) as journal:
-            runner.rescore(client, staging, journal, OPTIONS, progress)
+            runner.rescore(client, journal, OPTIONS, progress)
             journal.write_run(str(output))
             journal.write_results(f"{output}.jsonl")
     return output.read_bytes() + Path(f"{output}.jsonl").read_bytes()

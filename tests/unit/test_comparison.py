@@ -14,9 +14,9 @@ from contract import jobs
 from contract.errors import InvalidInput
 from contract.settings import Settings
 from producer.formats.records import InvalidLines
-from producer.rescore import comparison, evaluation
-from producer.rescore.comparison import Collection
+from producer.rescore import comparison, evaluation, ranking_changes
 from producer.rescore.journal import Journal
+from producer.rescore.staging import Staging
 
 #: Scores of documents by query.
 Scored = dict[str, dict[str, float]]
@@ -26,7 +26,7 @@ FAILURE = jobs.Failure(job_id="j", code="bad_scores", message="m", retryable=Fal
 @contextmanager
 def journals(
     folder: Path, a: Scored, b: Scored, qrels: str = ""
-) -> Iterator[tuple[Collection, Journal, Journal]]:
+) -> Iterator[tuple[Staging, Journal, Journal]]:
     """A collection of the queries in `a` and `b`, and what two models, a and b, made of it."""
     documents = {query: scores for scored in (b, a) for query, scores in scored.items()}
     queries = sorted(documents)
@@ -37,14 +37,13 @@ def journals(
     every = {each for scores in documents.values() for each in scores}
     (folder / "corpus").write_text("".join(f"{each}\ttext\n" for each in every))
     (folder / "qrels").write_text(qrels)
-    with Collection(Settings.load(), InvalidLines()) as collection, ExitStack() as stack:
+    with Staging(Settings.load(), InvalidLines()) as collection, ExitStack() as stack:
         collection.load_run(*(str(folder / name) for name in ("run", "queries", "corpus")))
         if qrels:
             collection.load_qrels(str(folder / "qrels"))
         both = []
         for model, scored in (("a", a), ("b", b)):
-            index = stack.enter_context(collection.index())
-            journal = stack.enter_context(Journal(str(folder / model), index))
+            journal = stack.enter_context(Journal(str(folder / model), collection))
             for query, scores in scored.items():
                 journal.add_result(result(query, scores, model))
             failed = [query for query in queries if query not in scored]
@@ -106,7 +105,7 @@ def descending(names: list[str]) -> dict[str, float]:
 def test_the_overlap_is_the_share_of_the_ten_best(
     a: list[str], b: list[str], expected: float
 ) -> None:
-    assert comparison.overlap(a, b) == pytest.approx(expected)
+    assert ranking_changes.overlap(a, b) == pytest.approx(expected)
 
 
 def test_tau_counts_the_pairs_that_changed_places() -> None:
@@ -118,17 +117,17 @@ def test_tau_counts_the_pairs_that_changed_places() -> None:
         swapped = sum(b.index(one) > b.index(other) for one, other in combinations(a, 2))
         pairs = number * (number - 1) / 2
         expected = (pairs - 2 * swapped) / pairs
-        assert comparison.kendall_tau(a, b) == pytest.approx(expected)
+        assert ranking_changes.kendall_tau(a, b) == pytest.approx(expected)
 
 
 def test_tau_goes_from_the_reverse_to_the_same_and_needs_two_documents() -> None:
-    assert comparison.kendall_tau(ids(0, 9), ids(0, 9)) == 1.0
-    assert comparison.kendall_tau(ids(0, 9), ids(0, 9)[::-1]) == -1.0
-    assert comparison.kendall_tau(["x"], ["x"]) is None
+    assert ranking_changes.kendall_tau(ids(0, 9), ids(0, 9)) == 1.0
+    assert ranking_changes.kendall_tau(ids(0, 9), ids(0, 9)[::-1]) == -1.0
+    assert ranking_changes.kendall_tau(["x"], ["x"]) is None
 
 
 def test_a_change_of_one_query_is_that_of_a_calculation_by_hand() -> None:
-    made = comparison.compare_query(
+    made = ranking_changes.compare_query(
         "q", {"x": 3.0, "y": 2.0, "z": -1.0}, {"y": 2.5, "x": 2.0, "z": -1.25}
     )
 
@@ -142,8 +141,8 @@ def test_only_the_ten_best_make_the_same_order() -> None:
     names = ids(0, 12)
     below, above = [*names[:10], "d11", "d10"], ["d01", "d00", *names[2:]]
 
-    assert comparison.compare_query("q", descending(names), descending(below)).same_order
-    assert not comparison.compare_query("q", descending(names), descending(above)).same_order
+    assert ranking_changes.compare_query("q", descending(names), descending(below)).same_order
+    assert not ranking_changes.compare_query("q", descending(names), descending(above)).same_order
 
 
 def test_means_are_of_queries_and_score_differences_of_pairs(tmp_path: Path) -> None:
@@ -180,7 +179,7 @@ def test_the_queries_that_changed_most_are_kept_and_their_texts_found(tmp_path: 
     b = {f"q{n}": descending([*names[n:], *names[:n]]) for n in range(9)}
     with journals(tmp_path, a, b) as (collection, one, other):
         summary = comparison.compare(collection, one, other)
-        texts = [collection.text(each.query_id) for each in summary.changed]
+        texts = [collection.query_text(each.query_id) for each in summary.changed]
 
     assert [each.query_id for each in summary.changed] == ["q8", "q7", "q6", "q5", "q4"]
     assert summary.changed[0].overlap == pytest.approx(0.2)
@@ -227,7 +226,7 @@ def test_scores_of_another_model_are_noticed(tmp_path: Path) -> None:
     with journals(tmp_path, {"q1": scores}, {"q1": scores}) as (collection, a, _):
         assert comparison.find_other_model(a, "a") is None
         assert comparison.find_other_model(a, "b") == "query 'q1' was scored by a, not b"
-        with collection.index() as index, Journal(str(tmp_path / "c"), index) as journal:
+        with Journal(str(tmp_path / "c"), collection) as journal:
             journal.add_result(result("q1", scores, model="a", used="smaller"))
             said = comparison.find_other_model(journal, "a")
     assert said == "query 'q1' was scored by smaller, not a: the queue is long"

@@ -115,10 +115,18 @@ def test_what_another_depth_takes_is_not_named_as_well() -> None:
 def test_a_manifest_is_read_as_it_was_saved(tmp_path: Path) -> None:
     path = tmp_path / "m"
     assert Manifest.load(path) is None
-    saved = manifest(top_k=3).model_copy(update={"round": Round(begins_at=7, redo=("failed",))})
+    saved = manifest(top_k=3).model_copy(update={"round": Round(begins_at=7, retry=("failed",))})
     saved.save(path)
     assert Manifest.load(path) == saved
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_names_in_the_file_are_those_of_earlier_versions(tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    saved = manifest(top_k=3).model_copy(update={"round": Round(begins_at=7, retry=("failed",))})
+    saved.save(path)
+    written = json.loads(path.read_text())
+    assert (written["asked"]["top_k"], written["round"]["redo"]) == (3, ["failed"])
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"version": 2}', "{}"])
@@ -131,7 +139,7 @@ def test_what_is_no_manifest_is_refused_with_the_way_out(tmp_path: Path, content
 
 def test_the_id_of_a_job_is_that_of_its_run_round_and_queries() -> None:
     one = manifest()
-    again = one.model_copy(update={"round": Round(begins_at=7, redo=("failed",))})
+    again = one.model_copy(update={"round": Round(begins_at=7, retry=("failed",))})
     ids = [
         one.job_id(["q1", "q2"]),
         one.job_id(["q1"]),

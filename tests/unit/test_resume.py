@@ -14,8 +14,8 @@ from contract import jobs
 from contract.errors import InvalidInput
 from contract.settings import Settings
 from producer.formats.records import InvalidLines
-from producer.rescore.journal_index import RetryKind
 from producer.rescore.manifest import Manifest, Round, ScoringSettings
+from producer.rescore.options import RetryKind
 from producer.rescore.resume import ResumableJournal
 from producer.rescore.staging import Staging
 from tests.unit.test_journal import FAILURE, ranking, result
@@ -280,14 +280,13 @@ def test_a_finished_run_leaves_neither_journal_nor_manifest(output: Path) -> Non
 
 def staged(journal: ResumableJournal) -> list[str]:
     """The queries of the round, whether they have ended or not."""
-    requests = journal._staging.requests(None, redo=journal.is_retry)
-    return [each.query_id or "" for each in requests]
+    return [each.query_id or "" for each in journal.requests(None)]
 
 
-def rounds_of(journal: ResumableJournal, redo: tuple[RetryKind, ...]) -> list[list[str]]:
+def rounds_of(journal: ResumableJournal, retry: tuple[RetryKind, ...]) -> list[list[str]]:
     """What is scored in each round; all of it succeeds."""
     rounds = []
-    for _ in journal.rounds(redo):
+    for _ in journal.rounds(retry):
         journal.begin()
         rounds.append([each for each in staged(journal) if not journal.are_done([each])])
         for each in rounds[-1]:
@@ -296,7 +295,7 @@ def rounds_of(journal: ResumableJournal, redo: tuple[RetryKind, ...]) -> list[li
 
 
 @pytest.mark.parametrize(
-    ("redo", "again"),
+    ("retry", "again"),
     [
         (("failed",), ["q1", "q4"]),
         (("downgraded",), ["q2"]),
@@ -304,12 +303,12 @@ def rounds_of(journal: ResumableJournal, redo: tuple[RetryKind, ...]) -> list[li
     ],
 )
 def test_just_what_failed_or_was_downgraded_is_redone(
-    output: Path, redo: tuple[RetryKind, ...], again: list[str]
+    output: Path, retry: tuple[RetryKind, ...], again: list[str]
 ) -> None:
     begun(output, scored(0), scored(3), scored(2, downgraded=True), failed=("q1", "q4"))
     with taken_up(output) as journal:
         first = journal.job_id(["q1"])
-        next(journal.rounds(redo))
+        next(journal.rounds(retry))
         assert (staged(journal), journal.pending) == (again, len(again))
         assert journal.job_id(["q1"]) != first
         assert journal.progress().queries + journal.progress().failed_queries == QUERIES - len(
@@ -333,7 +332,7 @@ def test_an_interrupted_redo_is_taken_up_with_the_same_jobs_and_not_redone_once_
         assert [journal.job_id([each]) for each in ("q2", "q3")] == job_ids
         assert journal.are_done(["q3"])
 
-        # Then it is_retry the rest, packed as before
+        # Then it redoes the rest, packed as before
         assert staged(journal) == ["q2", "q3", "q4"]
         assert rounds_of(journal, FAILED) == [["q2", "q4"]]
         assert counted(journal)["q3"] == "bad_scores"

@@ -15,6 +15,7 @@ from contract import jobs
 from contract.errors import InvalidInput
 from contract.settings import Settings
 from producer.formats.records import InvalidLines
+from producer.rescore.journal_index import JournalIndex
 from producer.rescore.staging import Counts, Staging
 
 RUN = "q2 Q0 d1 1 5 t\nq2 Q0 d2 2 4 t\nq1 Q0 d3 1 1 t\n"
@@ -417,6 +418,19 @@ def test_of_two_judgments_skip_invalid_counts_the_last(files: Files) -> None:
 def test_what_was_scored_is_given_in_the_order_of_the_input(files: Files) -> None:
     with staging() as (made, _):
         load(made, files)
-        made.note_scored(0, {"query_id": "q1"})
-        made.note_scored(70, {"query_id": "q2"})
-        assert list(made.scored()) == [("q2", 70), ("q1", 0)]
+        index = JournalIndex(made)
+        index.add(0, {"query_id": "q1"})
+        index.add(70, {"query_id": "q2"})
+        assert list(made.query_ids()) == ["q2", "q1"]
+        assert list(index.starts()) == [70, 0]
+
+
+def test_two_journals_of_one_collection_do_not_see_each_others_lines(files: Files) -> None:
+    with staging() as (made, _):
+        load(made, files)
+        one, other = JournalIndex(made), JournalIndex(made)
+        one.add(0, {"query_id": "q1"})
+        other.add(70, {"query_id": "q2"})
+        assert (list(one.starts()), list(other.starts())) == ([0], [70])
+        assert one.are_done(["q1"])
+        assert not other.are_done(["q1"])

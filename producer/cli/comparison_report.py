@@ -1,0 +1,136 @@
+"""Print how two models differ: as tables, or as JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from producer.cli import terminal
+from producer.rescore.comparison import ComparisonReport, ModelRun, difference
+from producer.rescore.ranking_changes import ComparisonSummary
+from producer.rescore.staging import Staging
+
+
+def print_tables(report: ComparisonReport, staging: Staging) -> None:
+    for letter, each in zip("AB", report.runs, strict=True):
+        terminal.print_line(f"{letter}  {each.model}")
+    terminal.print_line(f"{report.summary.queries:,} queries, {report.summary.pairs:,} pairs")
+    terminal.print_line("")
+    terminal.render(_changes(report.summary))
+    terminal.print_line("")
+    terminal.render(_qualities(report))
+    if report.measures:
+        judged, ranked = report.measures[0].judged, report.measures[0].ranked
+        terminal.print_line(f"{judged:,} judged queries, {ranked:,} of them compared")
+    if report.summary.changed:
+        terminal.print_line("")
+        terminal.print_line("changed most")
+        terminal.render(_examples(report.summary, staging))
+
+
+def _changes(summary: ComparisonSummary) -> terminal.DataTable:
+    rows = [("top 10 of A in top 10 of B, mean", f"{summary.mean_overlap:.2%}")]
+    if summary.short:
+        rows.append(("  have no more than 10 documents", f"{summary.short:,} queries"))
+    for what, count in (
+        ("same best document", summary.same_best),
+        ("same top 10 in the same order", summary.same_order),
+    ):
+        rows.append((what, f"{count / summary.queries:.2%}"))
+    if summary.mean_tau is not None:
+        rows.append(("Kendall's tau, mean", f"{summary.mean_tau:.4f}"))
+    rows.append(("score difference, mean", f"{summary.mean_difference:.2g}"))
+    rows.append(("score difference, largest", f"{summary.largest_difference:.2g}"))
+    return terminal.DataTable([terminal.Column(), terminal.Column(right=True)], rows)
+
+
+def _qualities(report: ComparisonReport) -> terminal.DataTable:
+    """How good the rankings are, if that was measured, and how fast they were made."""
+    columns = [terminal.Column()]
+    rows = [["A"], ["B"], ["change"]]
+    if report.measures:
+        a, b = report.measures
+        rows.insert(0, ["first stage"])
+        for name, change in difference(a.after, b.after).items():
+            columns.append(terminal.Column(name, right=True))
+            values = [f"{each[name]:.4f}" for each in (a.before, a.after, b.after)]
+            for row, value in zip(rows, [*values, f"{change:+.4f}"], strict=True):
+                row.append(value)
+        rows[0].append("")
+    columns.append(terminal.Column("pairs/s", right=True))
+    rates = [f"{each.pairs_per_s:,.0f}" for each in report.runs]
+    for row, value in zip(rows[-3:], [*rates, f"x {report.speedup:.2f}"], strict=True):
+        row.append(value)
+    return terminal.DataTable(columns, rows)
+
+
+def _examples(summary: ComparisonSummary, staging: Staging) -> terminal.DataTable:
+    columns = [
+        terminal.Column("query"),
+        terminal.Column("in both", right=True),
+        terminal.Column("tau", right=True),
+        terminal.Column("text", truncate=True),
+    ]
+    rows = [
+        (
+            each.query_id,
+            f"{each.overlap:.0%}",
+            "" if each.tau is None else f"{each.tau:.2f}",
+            staging.query_text(each.query_id),
+        )
+        for each in summary.changed
+    ]
+    return terminal.DataTable(columns, rows)
+
+
+def print_json(report: ComparisonReport, staging: Staging) -> None:
+    summary = report.summary
+    data = {
+        **{letter: _run_data(each) for letter, each in zip("ab", report.runs, strict=True)},
+        "speedup": report.speedup,
+        "queries": summary.queries,
+        "pairs": summary.pairs,
+        "short_queries": summary.short,
+        "failed_queries": summary.failed,
+        "failed_ids": summary.failed_ids,
+        "mean_overlap": summary.mean_overlap,
+        "same_best": summary.same_best / summary.queries,
+        "same_order": summary.same_order / summary.queries,
+        "mean_tau": summary.mean_tau,
+        "mean_difference": summary.mean_difference,
+        "largest_difference": summary.largest_difference,
+        "measures": _measures_data(report),
+        "changed_most": [
+            {
+                "query_id": each.query_id,
+                "query": staging.query_text(each.query_id),
+                "overlap": each.overlap,
+                "tau": each.tau,
+            }
+            for each in summary.changed
+        ],
+    }
+    terminal.print_json(json.dumps(data, ensure_ascii=False))
+
+
+def _run_data(scored: ModelRun) -> dict[str, Any]:
+    return {
+        "model": scored.model,
+        "pairs": scored.progress.pairs,
+        "seconds": scored.seconds,
+        "pairs_per_s": scored.pairs_per_s,
+    }
+
+
+def _measures_data(report: ComparisonReport) -> dict[str, Any] | None:
+    if not report.measures:
+        return None
+    a, b = report.measures
+    return {
+        "judged_queries": a.judged,
+        "judged_queries_compared": a.ranked,
+        "first_stage": a.before,
+        "a": a.after,
+        "b": b.after,
+        "change": difference(a.after, b.after),
+    }

@@ -1,0 +1,119 @@
+"""Print what the commands that score a run have read and scored, and how far they are."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich import progress as rich_progress
+from rich.console import Console
+
+from contract.printable import visible
+from producer.cli import terminal
+from producer.formats.records import InvalidLines
+from producer.rescore.loading import LoadReport
+from producer.rescore.progress import Progress
+from producer.rescore.staging import Counts
+
+#: Off a terminal, a line at most this often.
+LINE_EVERY_S = 10.0
+
+
+def print_input(counts: Counts, found: LoadReport, bad: InvalidLines) -> None:
+    terminal.print_notice(
+        f"{counts.queries:,} queries, {counts.pairs:,} pairs, {counts.documents:,} documents"
+    )
+    unused = max(0, found.documents - counts.documents)
+    if unused or found.other_queries:
+        terminal.print_notice(
+            f"not needed for them: {found.other_queries:,} queries and {unused:,} documents of the"
+            " files"
+        )
+    if found.contradictions:
+        terminal.print_notice(
+            f"the ranks of the run contradict its scores in {found.contradictions:,} lines"
+            f" ({found.first_contradiction} is the first): the scores give the order"
+        )
+    if bad.count:
+        terminal.print_notice(f"skipped {bad.count:,} invalid lines, the first of them:")
+        for example in bad.examples:
+            terminal.print_notice(f"  {example}")
+
+
+def print_scored(progress: Progress, seconds: float, earlier_pairs: int = 0) -> None:
+    """Say what was scored, by which model, how fast, and what was cut or failed."""
+    models = ", ".join(f"{model} ({count:,} queries)" for model, count in progress.models.items())
+    pairs = progress.pairs - earlier_pairs
+    rate = pairs / seconds if seconds else 0.0
+    earlier = f", {earlier_pairs:,} pairs earlier," if earlier_pairs else ""
+    terminal.print_notice(
+        f"scored {pairs:,} pairs in {seconds:.1f} s ({rate:,.0f} pairs/s){earlier}"
+        f" by {models or '-'}"
+    )
+    if progress.truncated:
+        terminal.print_notice(
+            f"cut, because longer than the model reads: {progress.truncated:,} pairs"
+        )
+    if progress.failed_queries:
+        codes = ", ".join(f"{code} ({count:,})" for code, count in progress.codes.items())
+        terminal.print_notice(
+            f"{progress.failed_queries:,} queries failed: {codes}. The first:"
+            f" {progress.first_failure}"
+        )
+
+
+@contextmanager
+def show_progress(
+    console: Console, pairs: int, earlier: Progress, label: str | None = None
+) -> Iterator[Callable[[Progress], None]]:
+    """A bar on a terminal, a plain line now and then elsewhere; `label` tells it from others.
+
+    What was done `earlier` counts as done, and not as speed.
+    """
+    if not terminal.is_terminal(sys.stderr):
+        yield _Lines(pairs, label, earlier.pairs).report
+        return
+    bar = rich_progress.Progress(
+        rich_progress.TextColumn("{task.description}", markup=False),
+        rich_progress.BarColumn(),
+        rich_progress.TextColumn("{task.completed:,.0f}/{task.total:,.0f} pairs"),
+        rich_progress.TextColumn("{task.fields[rate]:,.0f} pairs/s"),
+        rich_progress.TimeElapsedColumn(),
+        rich_progress.TextColumn("left"),
+        rich_progress.TimeRemainingColumn(),
+        console=console,
+    )
+    began = time.monotonic()
+    with bar:
+        task = bar.add_task(
+            visible(label or "re-scoring"), total=pairs, completed=earlier.done_pairs, rate=0.0
+        )
+
+        def report(progress: Progress) -> None:
+            rate = (progress.pairs - earlier.pairs) / (time.monotonic() - began)
+            bar.update(task, completed=progress.done_pairs, rate=rate)
+
+        yield report
+
+
+class _Lines:
+    """Progress where nobody watches: a line at most every `LINE_EVERY_S` seconds."""
+
+    def __init__(self, pairs: int, label: str | None, earlier_pairs: int) -> None:
+        self._pairs = pairs
+        self._earlier_pairs = earlier_pairs
+        self._label = f"{label}: " if label else ""
+        self._began = self._last = time.monotonic()
+
+    def report(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if now - self._last < LINE_EVERY_S:
+            return
+        self._last = now
+        rate = (progress.pairs - self._earlier_pairs) / (now - self._began)
+        left = f", {(self._pairs - progress.done_pairs) / rate:,.0f} s left" if rate else ""
+        terminal.print_notice(
+            f"{self._label}{progress.done_pairs:,}/{self._pairs:,} pairs, {rate:,.0f} pairs/s{left}"
+        )

@@ -1,0 +1,59 @@
+"""The files of a first-stage run: in TREC format with queries and a corpus, or as request lines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from contract.errors import InvalidInput
+from producer.files import conflicts
+from producer.files.reading import STDIN
+from producer.rescore.staging import Counts, Staging
+
+
+@dataclass(frozen=True)
+class InputFiles:
+    """File names as the options of the same names give them; `-` is standard input."""
+
+    corpus: str | None = None
+    queries: str | None = None
+    run: str | None = None
+    requests: str | None = None
+    qrels: str | None = None
+
+    def check(self) -> None:
+        """Raise `InvalidInput` if the files do not go together."""
+        if self.requests and (self.corpus or self.queries or self.run):
+            raise InvalidInput("give --input, or --corpus, --queries and --run; not both")
+        if not self.requests and not (self.corpus and self.queries and self.run):
+            raise InvalidInput("give --corpus, --queries and --run, or --input")
+        if list(self._by_option().values()).count(STDIN) > 1:
+            raise InvalidInput("only one file can be standard input (-)")
+
+    def uses(self) -> list[conflicts.FileUse]:
+        """Return what is read; raise `InvalidInput` if what is printed would go there."""
+        uses = [
+            use
+            for option, name in self._by_option().items()
+            for use in conflicts.input_uses(option, name)
+        ]
+        conflicts.check(uses, [conflicts.FileUse("standard error", "", 2)])
+        return uses
+
+    def load(self, staging: Staging) -> Counts:
+        """Load the files, once they are checked. Raises `InvalidInput`."""
+        if self.requests:
+            staging.load_requests(self.requests)
+        elif self.run and self.queries and self.corpus:
+            staging.load_run(self.run, self.queries, self.corpus)
+        if self.qrels:
+            staging.load_qrels(self.qrels)
+        return staging.counts()
+
+    def _by_option(self) -> dict[str, str | None]:
+        return {
+            "--corpus": self.corpus,
+            "--queries": self.queries,
+            "--run": self.run,
+            "--input": self.requests,
+            "--qrels": self.qrels,
+        }

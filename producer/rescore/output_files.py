@@ -1,0 +1,57 @@
+"""The files that a re-scoring makes: the reranked run, and the results as JSONL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from producer.files import conflicts
+from producer.files.outputs import OutputFile, check_writable
+from producer.files.streams import is_stream
+from producer.rescore.journal import Journal, journal_path
+from producer.rescore.progress import Progress
+from producer.rescore.resume import manifest_path
+
+
+@dataclass(frozen=True)
+class OutputFiles:
+    """File names as the options of the same names give them; `-` is standard output."""
+
+    #: Missing if nothing is to be scored.
+    output: str | None = None
+    results: str | None = None
+
+    def check(self, reads: Sequence[conflicts.FileUse]) -> None:
+        """Raise `InvalidInput` if a file cannot be written, or would overwrite one of the others.
+
+        `reads` are the files that the same command reads.
+        """
+        for each in filter(None, (self.output, self.results)):
+            check_writable(each)
+        conflicts.check(reads, list(self._uses()))
+
+    def _uses(self) -> Iterator[conflicts.FileUse]:
+        yield from conflicts.output_uses("--output", self.output)
+        yield from conflicts.output_uses("--results", self.results)
+        if self.output and not is_stream(self.output):
+            yield conflicts.FileUse("the journal of --output", str(journal_path(self.output)))
+            manifest = str(manifest_path(self.output))
+            yield from conflicts.output_uses("the manifest of --output", manifest)
+
+    @contextmanager
+    def locked(self) -> Iterator[list[OutputFile]]:
+        """Open the files, which no other process can write meanwhile. Raises `InvalidInput`."""
+        with ExitStack() as stack:
+            names = filter(None, (self.output, self.results))
+            yield [stack.enter_context(OutputFile(name)) for name in names]
+
+
+def write(
+    journal: Journal, progress: Progress, output: OutputFile, results: OutputFile | None = None
+) -> None:
+    """Write what the journal holds: the run only if a query was scored, the results always."""
+    if progress.queries:
+        journal.write_run(output)
+    if results:
+        journal.write_results(results)

@@ -1,0 +1,79 @@
+"""One start of the command `rescore`: open the journal, and score what it does not hold yet."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
+
+from contract.errors import InvalidInput
+from producer.client.blocking import RerankClient
+from producer.client.waiting import require_worker
+from producer.files.streams import is_stream
+from producer.rescore import runner
+from producer.rescore.journal import Journal
+from producer.rescore.manifest import Manifest, ScoringSettings
+from producer.rescore.options import Options, RetryKind
+from producer.rescore.progress import Progress
+from producer.rescore.resume import ResumableJournal
+from producer.rescore.staging import Staging
+
+#: Shows progress for one round, which begins with what was done earlier.
+ShowProgress = Callable[[Progress], AbstractContextManager[Callable[[Progress], object]]]
+
+
+def check_resumption(output: str | None, restart: bool, retry: Collection[RetryKind]) -> None:
+    """Raise `InvalidInput` if the options contradict each other, or the output is a stream."""
+    if restart and retry:
+        raise InvalidInput("--restart forgets the run of which something is to be redone")
+    if (restart or retry) and output and is_stream(output):
+        raise InvalidInput(
+            f"--output {output} cannot be taken up: --restart, --retry-failed and"
+            " --rescore-downgraded are for a file"
+        )
+
+
+def open_journal(
+    output: str,
+    staging: Staging,
+    options: Options,
+    depth: int | None,
+    *,
+    restart: bool,
+    mode: int,
+) -> Journal:
+    """Return the journal of an output, with what an earlier start of the same command left."""
+    if is_stream(output):
+        return Journal(output, staging, mode)
+    settings = ScoringSettings(
+        model=options.model,
+        depth=depth,
+        top_k=options.top_k,
+        allow_downgrade=options.allow_downgrade,
+    )
+    wanted = Manifest.new(staging.inputs(), settings, options.pairs_per_job)
+    return ResumableJournal(output, staging, wanted, restart=restart, mode=mode)
+
+
+def score(
+    client: RerankClient,
+    journal: Journal,
+    options: Options,
+    retry: Collection[RetryKind],
+    show_progress: ShowProgress,
+    notify: Callable[[str], object],
+) -> tuple[Progress, int]:
+    """Score what the journal does not hold, then what is to be retried.
+
+    Returns the progress, and how many pairs of it were scored just now. Raises as `runner.rescore`.
+    """
+    if isinstance(journal, ResumableJournal):
+        options = dataclasses.replace(options, pairs_per_job=journal.manifest.pairs_per_job)
+    progress, scored_pairs = journal.progress(), 0
+    for _ in journal.rounds(retry):
+        require_worker(client, options.worker_wait_s, notify)
+        earlier = journal.progress()
+        with show_progress(earlier) as report_progress:
+            progress = runner.rescore(client, journal, options, report_progress, notify)
+        scored_pairs += progress.pairs - earlier.pairs
+    return progress, scored_pairs
