@@ -1,3 +1,63 @@
-"""The Celery app, where `celery -A worker` looks for it."""
+"""The Celery app, where `celery -A worker` looks for it: settings are read, and parts put together.
 
-from worker.runtime.app import app as app
+Nothing else in a worker, in Flower or in a health check reads the environment for settings.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from celery import signals
+
+from contract.errors import InvalidInput
+from worker.monitoring import flower, log_format
+from worker.runtime import pool_kinds
+from worker.runtime.app import WorkerApp, create_app
+from worker.runtime.exits import exit_misconfigured
+from worker.runtime.settings import WorkerSettings
+
+#: Variables that Celery puts before an app's own settings; its options `-b`, `--result-backend`,
+#: `--config` and `--loader` set them too.
+VARIABLES_OF_CELERY = (
+    *("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"),
+    *("CELERY_RESULT_BACKEND", "CELERY_CONFIG_MODULE", "CELERY_LOADER"),
+)
+
+
+def _load_settings() -> WorkerSettings:
+    for name in VARIABLES_OF_CELERY:
+        if os.environ.get(name):
+            exit_misconfigured(
+                f"Error: {name} is set, by the environment or an option of celery: Celery would use"
+                " it in place of this service's settings. Unset it; the address of Redis is"
+                " RERANKQ_REDIS_URL"
+            )
+    try:
+        return WorkerSettings.load()
+    except InvalidInput as error:
+        exit_misconfigured(f"Error: {error}")
+
+
+def _build() -> WorkerApp:
+    settings = _load_settings()
+    app = create_app(settings)
+    app.user_options["worker"].add(log_format.option(settings.log_format))
+    pool_kinds.register()
+    signals.import_modules.connect(_register_jobs, sender=app)
+    flower.set_defaults(settings)
+    return app
+
+
+def _register_jobs(sender: WorkerApp, **_: Any) -> None:
+    """Add what runs jobs, as soon as Celery wants its tasks: a health check does without."""
+    from worker.jobs import child_outcomes, sweeper, tasks
+    from worker.runtime import pool, startup_checks
+
+    for part in (startup_checks, pool, child_outcomes):
+        part.register()
+    tasks.register(sender)
+    sweeper.register(sender)
+
+
+app = _build()

@@ -1,58 +1,33 @@
-"""A job that nobody will do is found and sent again; one that somebody will do is left alone.
-
-The sweeper reads its settings when it is imported, so it runs in a process of its own, which sweeps
-once for each line it is given: a namespace, and what to do with the jobs it finds.
-"""
+"""A job that nobody will do is found and sent again; one that somebody will do is left alone."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import pytest
 import redis
 
 from contract import jobs, names
+from contract.errors import RedisUnavailable
 from contract.jobs import JobState
 from contract.settings import Settings
 from contract.store import attempts, dead_letters, outcomes, overview, submissions
 from contract.store.blocking import JobStore
-from contract.store.schema import Schema
 from producer.client.publishing import Publisher
-from tests.integration.redis_state import keys_of, messages
+from tests.integration.redis_state import messages
 from tests.integration.sample_records import failure_of, job, result_of
 from tests.integration.stand_ins import begin
-from tests.processes import environment
+from worker.jobs.lost_jobs import JobSnapshot
+from worker.jobs.sweeper import send_again, sweep
+from worker.runtime.app import create_app
+from worker.runtime.settings import WorkerSettings
 
-DRIVER = """
-import json, sys
-from contract.errors import RedisUnavailable
-
-from contract.store.blocking import JobStore
-from contract.store.schema import Schema
-from worker.runtime.connection import MAIN_TIMEOUT_S, store
-from worker.jobs.sweeper import send_again, settings, sweep
-
-def refuse(job):
-    raise RedisUnavailable("no message can be sent")
-
-for line in sys.stdin:
-    namespace, send = json.loads(line)
-    schema = Schema(settings.model_copy(update={"namespace": namespace}))
-    handed = []
-    ways = {"list": handed.append, "send": send_again, "refuse": refuse}
-    try:
-        found = sweep(JobStore(store(MAIN_TIMEOUT_S).client, schema), ways[send])
-    except RedisUnavailable as error:
-        found = str(error)
-    print(json.dumps([found, [vars(each) for each in handed]]), flush=True)
-"""
+Send = Callable[[JobSnapshot], object]
 
 RESEND_AFTER_S, SWEEP_EVERY_S = 60, 10
 
@@ -63,44 +38,13 @@ LONG_AGO_S = 3_600
 PRIORITIES = [(names.PRIORITY_SINGLE, 3), (names.PRIORITY_BULK, 6), (0, 0), (9, 9), (5, 3)]
 
 
-class Driver:
-    """The process that sweeps."""
-
-    def __init__(self, redis_url: str, namespace: str) -> None:
-        self.namespace = namespace
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", DRIVER],
-            cwd=Path(__file__).parents[2],
-            env=environment(
-                RERANKQ_REDIS_URL=redis_url,
-                RERANKQ_NAMESPACE=namespace,
-                RERANKQ_RESEND_AFTER_S=str(RESEND_AFTER_S),
-                RERANKQ_SWEEP_EVERY_S=str(SWEEP_EVERY_S),
-            ),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def ask(self, namespace: str, send: str) -> Any:
-        """The ids that one sweep gives, or its error; and what was handed to `send`."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        print(json.dumps([namespace, send]), file=self._process.stdin, flush=True)
-        return json.loads(self._process.stdout.readline())
-
-    def end(self) -> None:
-        self._process.communicate(timeout=30)
-
-
 class Service:
     """Producers, workers and a sweeper of one namespace."""
 
-    def __init__(self, store: JobStore, driver: Driver) -> None:
+    def __init__(self, store: JobStore) -> None:
         self.store, self.schema = store, store.schema
         self.client = store.client
         self.keys = self.schema.keys
-        self._driver = driver
         self._publisher = Publisher(self.schema.settings)
 
     def accept(self, job_id: str, priority: int = names.PRIORITY_BULK) -> jobs.Job:
@@ -153,34 +97,38 @@ class Service:
             if self.client.zscore(self.keys.queued, job_id) is not None:
                 self.client.zincrby(self.keys.queued, -seconds, job_id)
 
-    def sweep(self, send: str = "list") -> Any:
+    def sweep(self, send: Send | None = None) -> list[str]:
         """Ids of the jobs that were sent again; the sweeper's turn has come."""
         self.client.delete(self.keys.sweeper)
         return self.sweep_in_turn(send)
 
-    def sweep_in_turn(self, send: str = "list") -> Any:
-        return self._driver.ask(self.schema.settings.namespace, send)[0]
+    def sweep_in_turn(self, send: Send | None = None) -> list[str]:
+        return sweep(self.store, self.worker_settings, send or (lambda job: None))
 
-    def handed(self) -> list[dict[str, Any]]:
+    def handed(self) -> list[JobSnapshot]:
         """What is told of the jobs that were sent again."""
-        self.client.delete(self.keys.sweeper)
-        told: list[dict[str, Any]] = self._driver.ask(self.schema.settings.namespace, "list")[1]
+        told: list[JobSnapshot] = []
+        self.sweep(told.append)
         return told
+
+    @property
+    def worker_settings(self) -> WorkerSettings:
+        """Of the worker that sweeps."""
+        settings = self.schema.settings
+        return WorkerSettings.load(
+            redis_url=settings.redis_url.get_secret_value(),
+            namespace=settings.namespace,
+            resend_after_s=RESEND_AFTER_S,
+            sweep_every_s=SWEEP_EVERY_S,
+        )
 
     def close(self) -> None:
         self._publisher.close()
 
 
-@pytest.fixture(scope="module")
-def driver(redis_url: str) -> Iterator[Driver]:
-    made = Driver(redis_url, f"test-{uuid.uuid4().hex[:8]}")
-    yield made
-    made.end()
-
-
 @pytest.fixture
-def service(store: JobStore, driver: Driver) -> Iterator[Service]:
-    made = Service(store, driver)
+def service(store: JobStore) -> Iterator[Service]:
+    made = Service(store)
     yield made
     made.close()
 
@@ -198,9 +146,9 @@ def test_a_job_that_was_accepted_and_never_sent_is_sent(
 
     (sent,) = service.handed()
 
-    assert names.priority_step(sent["priority"]) == step
-    assert (sent["job_id"], sent["state"]) == ("j", JobState.QUEUED)
-    assert (sent["requests"], sent["pairs"]) == (2, 6)
+    assert names.priority_step(sent.priority) == step
+    assert (sent.job_id, sent.state) == ("j", JobState.QUEUED)
+    assert (sent.requests, sent.pairs) == (2, 6)
 
 
 @pytest.mark.parametrize(("priority", "step"), PRIORITIES)
@@ -481,7 +429,11 @@ def test_what_could_not_be_sent_is_sent_by_the_next_sweep(
     lose(service)
     service.age("j")
 
-    assert service.sweep("refuse") == "no message can be sent"
+    def refuse(job: JobSnapshot) -> None:
+        raise RedisUnavailable("no message can be sent")
+
+    with pytest.raises(RedisUnavailable):
+        service.sweep(refuse)
 
     assert service.sweep() == ["j"]
 
@@ -584,27 +536,22 @@ def test_an_unused_service_has_nothing_to_sweep(service: Service) -> None:
 
 
 def test_the_message_is_the_producers(
-    driver: Driver, redis_url: str, client: redis.Redis, store: JobStore
+    service: Service, settings: Settings, client: redis.Redis
 ) -> None:
-    """In the sweeper's own namespace, which is where it sends to."""
-    settings: Settings = Settings.load(redis_url=redis_url, namespace=driver.namespace)
-    service = Service(JobStore(client, Schema(settings)), driver)
-    try:
-        # Given a job of each priority, whose messages were taken and lost
-        for priority, step in PRIORITIES:
-            service.submit(f"j{priority}", priority)
-            service.age(f"j{priority}")
-            taken_from = messages(client, settings)
-            assert [message.step for message in taken_from] == [step]
-            service.take(step)
-            # When it is sent again
-            assert service.sweep("send") == [f"j{priority}"]
-            # Then its message is what it was
-            (again,) = messages(client, settings)
-            before = taken_from[0]
-            assert (again.id, again.step, again.task) == (before.id, step, names.SCORE_TASK)
-            assert (again.arguments, again.counts) == (before.arguments, before.counts)
-            service.take(step)
-    finally:
-        service.close()
-        client.delete(*keys_of(client, settings))
+    app = create_app(service.worker_settings)
+    # Given a job of each priority, whose messages were taken and lost
+    for priority, step in PRIORITIES:
+        service.submit(f"j{priority}", priority)
+        service.age(f"j{priority}")
+        taken_from = messages(client, settings)
+        assert [message.step for message in taken_from] == [step]
+        service.take(step)
+        # When it is sent again
+        assert service.sweep(partial(send_again, app)) == [f"j{priority}"]
+        # Then its message is what it was
+        (again,) = messages(client, settings)
+        before = taken_from[0]
+        assert (again.id, again.step, again.task) == (before.id, step, names.SCORE_TASK)
+        assert (again.arguments, again.counts) == (before.arguments, before.counts)
+        service.take(step)
+    app.close()

@@ -16,20 +16,6 @@ from contract.settings import Settings
 from tests.processes import environment
 from tests.soak import clocks
 
-#: Takes the message that is on the queue, and then looks for those of dead workers.
-TAKE_AND_RESTORE = """
-import os
-from worker.runtime.app import app
-from worker.runtime.transport import Message
-
-channel = app.connection_for_read().default_channel
-channel.task_queue = app.conf.task_default_queue
-message = Message(channel._get(channel.task_queue), channel=channel)
-channel.qos.append(message, message.delivery_tag)
-channel.qos.restore_visible()
-os._exit(0)  # at an orderly end it would give the message back
-"""
-
 
 @pytest.mark.parametrize("ahead_s", [7_200, 0, -7_200])
 def test_a_message_that_was_just_taken_stays_with_its_worker(
@@ -44,7 +30,8 @@ def test_a_message_that_was_just_taken_stays_with_its_worker(
     client.lpush(keys.queue, json.dumps(MESSAGE))
 
     subprocess.run(
-        [sys.executable, "-c", TAKE_AND_RESTORE],
+        [sys.executable, "-m", "tests.integration.take_and_restore"],
+        cwd=Path(__file__).parents[2],
         env=environment(
             RERANKQ_REDIS_URL=settings.redis_url.get_secret_value(),
             RERANKQ_NAMESPACE=settings.namespace,

@@ -2,61 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
 from contract import metrics
 from contract.errors import ScoringError
-from contract.metrics import Counter
 from worker.engine import BatchStatistics, Scorer, backoff, batches, load
 from worker.engine.backoff import BatchBudget
-from worker.runtime import counters as counts
+from worker.runtime.counters import PendingCounters
 from worker.runtime.engine_observer import WorkerObserver
+from worker.runtime.load_progress import LoadProgress
 
 PAIRS = [("a query", f"document number {place} " + "word " * place) for place in range(40)]
 MODEL = "bundled"
 
 
 @pytest.fixture(scope="module")
-def scorer() -> Scorer:
-    return load(MODEL, threads=2, max_batch_tokens=256, observer=WorkerObserver())
+def counters() -> PendingCounters:
+    return PendingCounters()
+
+
+@pytest.fixture(scope="module")
+def observer(counters: PendingCounters) -> WorkerObserver:
+    return WorkerObserver(counters, LoadProgress())
+
+
+@pytest.fixture(scope="module")
+def scorer(observer: WorkerObserver) -> Scorer:
+    return load(MODEL, threads=2, max_batch_tokens=256, observer=observer)
 
 
 @pytest.fixture(autouse=True)
-def told() -> Iterator[None]:
-    """What others have counted, is theirs."""
-    counts.take()
-    yield
-    counts.take()
+def counted_before(counters: PendingCounters, scorer: Scorer) -> None:
+    """Leave out what was counted before the test."""
+    counters.take()
 
 
-def taken(counter: Counter) -> float:
-    return counts.take().get(counter.field(MODEL), 0)
+def test_what_was_taken_is_not_taken_again(counters: PendingCounters) -> None:
+    counters.add({"this": 1, "that": 2})
+    counters.add({"this": 0.5})
+
+    assert counters.take() == {"this": 1.5, "that": 2}
+    assert counters.take() == {}
 
 
-def test_what_was_taken_is_not_taken_again() -> None:
-    counts.add({"this": 1, "that": 2})
-    counts.add({"this": 0.5})
+def test_loading_is_counted_and_warming_up_is_no_scoring(
+    counters: PendingCounters, observer: WorkerObserver
+) -> None:
+    load(MODEL, threads=1, max_batch_tokens=256, observer=observer)
 
-    assert counts.take() == {"this": 1.5, "that": 2}
-    assert counts.take() == {}
-
-
-def test_loading_is_counted_and_warming_up_is_no_scoring() -> None:
-    load(MODEL, threads=1, max_batch_tokens=256, observer=WorkerObserver())
-
-    counted = counts.take()
+    counted = counters.take()
     assert set(counted) == {metrics.LOADS.field(MODEL), metrics.LOADING_S.field(MODEL)}
     assert counted[metrics.LOADS.field(MODEL)] == 1
     assert counted[metrics.LOADING_S.field(MODEL)] > 0
 
 
-def test_batches_and_their_padding_are_counted(scorer: Scorer) -> None:
+def test_batches_and_their_padding_are_counted(counters: PendingCounters, scorer: Scorer) -> None:
     tokens = scorer.score_pairs(PAIRS).tokens
 
-    counted = counts.take()
+    counted = counters.take()
     batches, padding = counted[metrics.BATCHES.field(MODEL)], counted[metrics.PADDING.field(MODEL)]
     # Rows of a batch are filled up to sixteen, and a batch holds at most 256 tokens
     assert tokens / 256 <= batches
@@ -66,23 +70,27 @@ def test_batches_and_their_padding_are_counted(scorer: Scorer) -> None:
     assert counted[metrics.SHORTAGES.field(MODEL)] == 0
 
 
-def test_padding_of_predict_is_up_to_the_longest_of_a_batch() -> None:
+def test_padding_of_predict_is_up_to_the_longest_of_a_batch(
+    counters: PendingCounters, observer: WorkerObserver
+) -> None:
     statistics = BatchStatistics(batch_tokens=[20, 30], pair_tokens=41, seconds=0.1)
-    WorkerObserver().scored("m", statistics)
+    observer.scored("m", statistics)
 
-    assert counts.take()[metrics.PADDING.field("m")] == 9
+    assert counters.take()[metrics.PADDING.field("m")] == 9
 
 
-def test_lack_of_memory_is_counted_also_if_nothing_comes_of_it(scorer: Scorer) -> None:
+def test_lack_of_memory_is_counted_also_if_nothing_comes_of_it(
+    counters: PendingCounters, observer: WorkerObserver, scorer: Scorer
+) -> None:
     with pytest.raises(ScoringError):
         scorer.score([("a query", "half a surrogate pair: \ud800")])
-    assert taken(metrics.BATCHES) == 0
+    assert counters.take()[metrics.BATCHES.field(MODEL)] == 0
 
     statistics = BatchStatistics(
         batch_tokens=[64], out_of_memory=3, budget_reductions=2, seconds=0.5
     )
-    WorkerObserver().scored(MODEL, statistics)
-    counted = counts.take()
+    observer.scored(MODEL, statistics)
+    counted = counters.take()
     assert counted[metrics.SHORTAGES.field(MODEL)] == 3
     assert counted[metrics.HALVINGS.field(MODEL)] == 2
     assert counted[metrics.SCORING_S.field(MODEL)] == 0.5

@@ -7,8 +7,13 @@ import pkgutil
 import subprocess
 import sys
 
+import pytest
+
 import contract
 import producer
+import worker.jobs
+import worker.monitoring
+import worker.runtime
 
 MODEL_SIDE = {"torch", "sentence_transformers", "transformers", "worker"}
 
@@ -50,7 +55,19 @@ def test_the_workers_main_modules_load_no_model() -> None:
     )
     loaded = modules_after(f"import {', '.join(names)}")
     assert set(names) <= loaded
-    assert loaded & (MODEL_SIDE - {"worker"} | {"pythonjsonlogger"}) == set()
+    assert loaded & (MODEL_SIDE - {"worker"} | {"numpy", "pythonjsonlogger"}) == set()
+
+
+def test_importing_the_workers_modules_reads_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RERANKQ_REDIS_URL", "nonsense")
+    names = [
+        f"{package.__name__}.{each.name}"
+        for package in (worker.jobs, worker.monitoring, worker.runtime)
+        for each in pkgutil.iter_modules(package.__path__)
+    ]
+    assert len(names) >= 20
+
+    assert modules_after(f"import {', '.join(names)}") >= set(names)
 
 
 def test_the_health_check_loads_no_model_and_no_task() -> None:

@@ -32,7 +32,7 @@ def test_version_2_in_a_container(tmp_path: Path) -> None:
 
     assert found is not None
     assert str(found) == f"300 MB ({root}/sys/fs/cgroup/memory.max)"
-    assert memory_limit.kills(root) == 2
+    assert memory_limit.oom_kills(root) == 2
 
 
 def test_the_lowest_limit_of_the_groups_above_holds(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_the_lowest_limit_of_the_groups_above_holds(tmp_path: Path) -> None:
 
     assert found is not None
     assert found.source == root / "sys/fs/cgroup/pod/memory.max"
-    assert memory_limit.kills(root) == 1
+    assert memory_limit.oom_kills(root) == 1
 
 
 def test_version_1_in_a_container_whose_own_path_is_the_hosts(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_version_1_in_a_container_whose_own_path_is_the_hosts(tmp_path: Path) ->
 
     assert found is not None
     assert found.size_bytes == 104_857_600
-    assert memory_limit.kills(root) == 4
+    assert memory_limit.oom_kills(root) == 4
 
 
 @pytest.mark.parametrize("written", ["max", UNLIMITED_V1])
@@ -82,12 +82,12 @@ def test_without_a_group_the_machine_counts_the_kills(tmp_path: Path) -> None:
     root = tree(tmp_path, VMSTAT | {"proc/self/cgroup": "0::/\n"})
 
     assert memory_limit.limit(root) is None
-    assert memory_limit.kills(root) == 7
+    assert memory_limit.oom_kills(root) == 7
 
 
 def test_where_there_is_no_proc_nothing_is_known(tmp_path: Path) -> None:
     assert memory_limit.limit(tmp_path) is None
-    assert memory_limit.kills(tmp_path) is None
+    assert memory_limit.oom_kills(tmp_path) is None
 
 
 def test_weights_are_counted_in_float32() -> None:

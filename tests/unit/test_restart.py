@@ -89,5 +89,5 @@ def test_a_killed_command_is_not_started_again_if_nobody_lacked_memory(tmp_path:
     assert process.wait(30) == 128 + signal.SIGKILL
 
 
-def test_pauses_grow_and_are_bounded() -> None:
-    assert list(islice(restart.pauses_s(), 8)) == [10, 20, 40, 80, 160, 300, 300, 300]
+def test_delays_grow_and_are_bounded() -> None:
+    assert list(islice(restart.delays_s(), 8)) == [10, 20, 40, 80, 160, 300, 300, 300]

@@ -7,7 +7,7 @@ import pytest
 from contract.environment import COMMANDS
 from contract.settings import Settings
 from producer.cli import main
-from worker.runtime import connection
+from worker.runtime import startup_checks
 from worker.runtime.settings import WorkerSettings
 
 
@@ -64,7 +64,7 @@ def test_a_worker_warns_of_variables_that_nobody_knows(
     for name in ("RERANKQ_THREAD", "RERANKQ_RESCORE_WINDOW", "RERANKQ_THREADS", "RERANKQ_RESCOR"):
         monkeypatch.setenv(name, "1")
 
-    connection._warn_of_unknown_variables()
+    startup_checks.warn_of_unknown_variables()
 
     assert [message.partition(" ")[0] for message in caplog.messages] == [
         *("RERANKQ_RESCOR", "RERANKQ_THREAD")

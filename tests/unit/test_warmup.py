@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from worker.engine import EngineObserver, load, warmup
-from worker.runtime import load_progress
+from worker.runtime.load_progress import LoadProgress
 
 
 class Model:
@@ -80,8 +80,8 @@ def test_what_is_being_done_is_told_while_it_is_done() -> None:
 
 @pytest.mark.parametrize("text", ["loading model 'x'", "", "é" * 1_000])
 def test_a_stage_is_what_was_said_last(text: str) -> None:
-    load_progress.write("something longer than what follows, which must not show at its end")
-    load_progress.write(text)
-    assert load_progress.read() == text[: len(load_progress.read())]
-    assert len(load_progress.read()) == min(len(text), len(load_progress.read().encode()), 255)
-    load_progress.write("")
+    progress = LoadProgress()
+    progress.write("something longer than what follows, which must not show at its end")
+    progress.write(text)
+    assert progress.read() == text[: len(progress.read())]
+    assert len(progress.read()) == min(len(text), len(progress.read().encode()), 255)

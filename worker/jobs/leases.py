@@ -1,4 +1,4 @@
-"""Keeps the leases of this process's attempts, and tells an attempt when it no longer counts.
+"""Keeps the leases of a process's attempts, and tells an attempt when it no longer counts.
 
 One thread renews the leases of all attempts: in a pool of threads there are several at a time.
 Nobody else scores their jobs meanwhile; once the renewals end, because the process was killed,
@@ -14,22 +14,21 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 from contract.errors import RerankError, TimeLimitExceeded
 from contract.store import attempts
 from contract.store.operation import Operation
-from worker.runtime.app import settings
-from worker.runtime.connection import MAIN_TIMEOUT_S, schema, store
+from contract.store.schema import Schema
+from worker.runtime.connection import MAIN_TIMEOUT_S
+from worker.runtime.context import WorkerContext
+from worker.runtime.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
 
 #: EX_SOFTWARE of sysexits.h: a job did not stop scoring at its time limit, and had to be stopped.
 EXIT_STUCK = 70
 
-#: A process has one model, for one attempt at a time.
-_scoring_lock = threading.Lock()
 #: Between two looks, while an attempt waits for its turn, at whether it still counts.
 SLOT_POLL_S = 0.5
 
@@ -44,15 +43,19 @@ class Superseded(RerankError):
 
 
 class Lease:
-    """Of one attempt at one job."""
+    """The lease of one attempt at one job; `scoring_lock` is for one attempt at a time."""
 
-    def __init__(self, job_id: str, token: str) -> None:
+    def __init__(
+        self, job_id: str, token: str, settings: WorkerSettings, scoring_lock: threading.Lock
+    ) -> None:
         self.job_id = job_id
         self.token = token
         self.lost = False
         #: Whether it is this attempt's turn to score.
         self.scoring = False
         self.began = time.monotonic()
+        self._settings = settings
+        self._scoring_lock = scoring_lock
 
     @property
     def seconds(self) -> float:
@@ -65,7 +68,7 @@ class Lease:
 
         Raises `Superseded`.
         """
-        while not _scoring_lock.acquire(timeout=SLOT_POLL_S):
+        while not self._scoring_lock.acquire(timeout=SLOT_POLL_S):
             self._check_counts()
         try:
             self.began = time.monotonic()
@@ -73,7 +76,7 @@ class Lease:
             yield
         finally:
             self.scoring = False
-            _scoring_lock.release()
+            self._scoring_lock.release()
 
     def check(self) -> None:
         """Raise `Superseded` or `TimeLimitExceeded`; called before each batch.
@@ -81,16 +84,16 @@ class Lease:
         Celery's own time limit is not kept while Redis is away, nor in threads.
         """
         self._check_counts()
-        if self.seconds > settings.soft_time_limit_s:
-            raise time_limit()
+        if self.seconds > self._settings.soft_time_limit_s:
+            raise time_limit_error(self._settings)
 
     def _check_counts(self) -> None:
         if self.lost:
             raise Superseded(f"job {self.job_id} has ended meanwhile")
 
 
-def time_limit() -> TimeLimitExceeded:
-    """The error of a job that takes too long."""
+def time_limit_error(settings: WorkerSettings) -> TimeLimitExceeded:
+    """Return the error of a job that takes too long."""
     return TimeLimitExceeded(
         f"not done after {settings.soft_time_limit_s} s (RERANKQ_SOFT_TIME_LIMIT_S):"
         " send fewer pairs in a job"
@@ -98,47 +101,81 @@ def time_limit() -> TimeLimitExceeded:
 
 
 def token_prefix(worker: str, pid: int) -> str:
-    """How the tokens of one process begin."""
+    """Return how the tokens of one process begin."""
     return f"{worker}:{pid}:"
 
 
 def new_token(worker: str) -> str:
-    """A token for an attempt in this process."""
+    """Return a token for an attempt in this process."""
     return token_prefix(worker, os.getpid()) + uuid.uuid4().hex
 
 
-@contextmanager
-def renewed(job_id: str, token: str) -> Iterator[Lease]:
-    """A lease that is renewed until the end of the block."""
-    lease = Lease(job_id, token)
-    held = _renewer(os.getpid()).leases
-    held[token] = lease
-    try:
-        yield lease
-    finally:
-        del held[token]
+class Leases:
+    """The leases of a process's attempts, of which one scores at a time: it has one model."""
+
+    def __init__(self, context: WorkerContext) -> None:
+        self._context = context
+        self._scoring_lock = threading.Lock()
+        self._starting = threading.Lock()
+        self._renewer: LeaseRenewer | None = None
+        self._pid = 0
+
+    def lease(self, job_id: str, token: str) -> Lease:
+        """Return a lease that nobody renews."""
+        return Lease(job_id, token, self._context.settings, self._scoring_lock)
+
+    @contextmanager
+    def renewed(self, lease: Lease) -> Iterator[Lease]:
+        """Have a lease renewed until the end of the block."""
+        held = self._running_renewer().leases
+        held[lease.token] = lease
+        try:
+            yield lease
+        finally:
+            del held[lease.token]
+
+    def close(self) -> None:
+        """Renew nothing any more."""
+        if self._renewer is not None:
+            self._renewer.stop()
+
+    def _running_renewer(self) -> LeaseRenewer:
+        with self._starting:
+            # A thread does not survive a fork.
+            if self._renewer is None or self._pid != os.getpid():
+                self._renewer, self._pid = LeaseRenewer(self._context), os.getpid()
+            return self._renewer
 
 
 class LeaseRenewer(threading.Thread):
     """Renews the leases of the attempts under way."""
 
-    def __init__(self) -> None:
+    def __init__(self, context: WorkerContext) -> None:
         super().__init__(name="leases", daemon=True)
         #: By their tokens.
         self.leases: dict[str, Lease] = {}
+        self._context = context
+        self._stopped = threading.Event()
         self.start()
 
     def run(self) -> None:
-        while True:
-            time.sleep(settings.lease_s / RENEWALS)
+        """Renew all leases again and again."""
+        while not self._stopped.wait(self._context.settings.lease_s / RENEWALS):
             leases = list(self.leases.values())
             if leases:
                 self._end_if_stuck(leases)
                 self._renew(leases)
 
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopped.set()
+        self.join()
+
     def _renew(self, leases: list[Lease]) -> None:
+        context = self._context
         try:
-            still = store(MAIN_TIMEOUT_S).execute(_renewals(leases))
+            renewals = _renewals(context.schema, leases, context.settings.lease_s)
+            still = context.store(MAIN_TIMEOUT_S).execute(renewals)
             for lease, counts in zip(leases, still, strict=True):
                 lease.lost = not counts
         # Memory that runs out may do so here; with this thread, all leases to come would end.
@@ -150,6 +187,7 @@ class LeaseRenewer(threading.Thread):
 
         Another worker finds the jobs without their leases. A child is ended by its parent.
         """
+        settings = self._context.settings
         for lease in leases:
             if lease.scoring and lease.seconds > settings.time_limit_s + settings.lease_s:
                 logger.critical(
@@ -161,9 +199,9 @@ class LeaseRenewer(threading.Thread):
                 os._exit(EXIT_STUCK)
 
 
-def _renewals(leases: Sequence[Lease]) -> Operation[list[bool]]:
+def _renewals(schema: Schema, leases: Sequence[Lease], lease_s: float) -> Operation[list[bool]]:
     """Renew all leases in one operation; a slow one must not keep the others from it."""
-    each = [attempts.renew(schema, lease.job_id, lease.token, settings.lease_s) for lease in leases]
+    each = [attempts.renew(schema, lease.job_id, lease.token, lease_s) for lease in leases]
 
     def send(pipe: Any) -> None:
         for renewal in each:
@@ -173,9 +211,3 @@ def _renewals(leases: Sequence[Lease]) -> Operation[list[bool]]:
         return [renewal.read([reply]) for renewal, reply in zip(each, replies, strict=True)]
 
     return Operation(send, read)
-
-
-@cache
-def _renewer(pid: int) -> LeaseRenewer:
-    """This process's: a thread does not survive a fork."""
-    return LeaseRenewer()

@@ -21,7 +21,6 @@ from contract.store import scripts
 from contract.store.blocking import JobStore
 from contract.store.operation import Operation
 from contract.store.schema import Schema
-from worker.runtime.app import settings
 
 logger = logging.getLogger(__name__)
 
@@ -75,8 +74,8 @@ class LostJobs:
     positions: dict[str, float]
 
 
-def find(store: JobStore) -> LostJobs:
-    """Look for lost jobs. Raises `RedisUnavailable`."""
+def find(store: JobStore, resend_after_s: float) -> LostJobs:
+    """Look for jobs that nobody has for so long. Raises `RedisUnavailable`."""
     schema = store.schema
     now, positions, queue = store.execute(_read_queue(schema))
     upcoming = {job_id for each in queue.values() for job_id in each.ids}
@@ -86,9 +85,9 @@ def find(store: JobStore) -> LostJobs:
     jobs = _snapshots(store, dict.fromkeys(job_id for ids in listed.values() for job_id, _ in ids))
     if gone := [each.job_id for each in jobs if each.state is None]:
         store.execute(_remove_expired(schema, gone))
-    suspects = [each for each in jobs if _is_suspect(each, queue[each.step], now)]
+    suspects = [each for each in jobs if _is_suspect(each, queue[each.step], now, resend_after_s)]
     held = (
-        _held_job_ids(store, now)
+        _held_job_ids(store, now, resend_after_s)
         if any(each.state is JobState.QUEUED for each in suspects)
         else set()
     )
@@ -115,11 +114,11 @@ def save_positions(schema: Schema, positions: dict[str, float]) -> Operation[Non
     return Operation(send, lambda _: None)
 
 
-def _is_suspect(job: JobSnapshot, upcoming: QueueHead, now: float) -> bool:
+def _is_suspect(job: JobSnapshot, upcoming: QueueHead, now: float, resend_after_s: float) -> bool:
     """Whether nobody has the job, unless a worker holds its message."""
     last_sign = max(job.sent_at or 0.0, job.submitted_at)
     # The server's clock may have been put back.
-    if job.state is None or abs(now - last_sign) < settings.resend_after_s:
+    if job.state is None or abs(now - last_sign) < resend_after_s:
         return False
     if job.state is JobState.RUNNING:
         return not job.leased
@@ -243,7 +242,7 @@ def _number(raw: bytes | None) -> float | None:
         return None
 
 
-def _held_job_ids(store: JobStore, now: float) -> set[str] | None:
+def _held_job_ids(store: JobStore, now: float, resend_after_s: float) -> set[str] | None:
     """Ids of the jobs whose messages workers have taken not long ago; None if they are too many.
 
     A worker that was killed seems to hold its messages until the visibility timeout.
@@ -259,7 +258,7 @@ def _held_job_ids(store: JobStore, now: float) -> set[str] | None:
     for piece in _pieces(tags):
         taken = store.execute(_taken(keys, piece))
         for tag, taken_at in zip(piece, taken, strict=True):
-            if taken_at is not None and abs(now - taken_at) < settings.resend_after_s:
+            if taken_at is not None and abs(now - taken_at) < resend_after_s:
                 held.add(tags[tag])
     return held
 

@@ -14,6 +14,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import redis
@@ -30,8 +31,9 @@ from worker.jobs import lost_jobs
 from worker.jobs.lost_jobs import JobSnapshot
 from worker.monitoring import job_log
 from worker.monitoring.job_log import Event
-from worker.runtime.app import app, settings
-from worker.runtime.connection import MAIN_TIMEOUT_S, schema, store
+from worker.runtime.app import WorkerApp
+from worker.runtime.connection import MAIN_TIMEOUT_S
+from worker.runtime.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
 
@@ -39,15 +41,22 @@ logger = logging.getLogger(__name__)
 SENDING_S = 1.0
 
 
-def sweep(store: JobStore, send: Callable[[JobSnapshot], object]) -> list[str]:
-    """Send the messages of lost jobs with `send(job)`; gives their ids.
+def register(app: WorkerApp) -> None:
+    """Have the workers of an app sweep."""
+    app.steps["consumer"].add(Sweeper)
+
+
+def sweep(
+    store: JobStore, settings: WorkerSettings, send: Callable[[JobSnapshot], object]
+) -> list[str]:
+    """Send the messages of lost jobs with `send(job)`; return their ids.
 
     What there is no time for is left to the next sweep. Raises `RedisUnavailable`.
     """
     schema = store.schema
-    if not store.execute(_acquire_lock(schema)):
+    if not store.execute(_acquire_lock(schema, settings.sweep_every_s)):
         return []
-    found = lost_jobs.find(store)
+    found = lost_jobs.find(store, settings.resend_after_s)
     began = time.monotonic()
     sent: list[str] = []
     for each in found.jobs:
@@ -61,22 +70,22 @@ def sweep(store: JobStore, send: Callable[[JobSnapshot], object]) -> list[str]:
     return sent
 
 
-def _acquire_lock(schema: Schema) -> Operation[bool]:
-    hold_ms = round(900 * settings.sweep_every_s)
+def _acquire_lock(schema: Schema, sweep_every_s: float) -> Operation[bool]:
+    hold_ms = round(900 * sweep_every_s)
     return Operation(
         lambda pipe: pipe.set(schema.keys.sweeper, os.getpid(), nx=True, px=hold_ms),
         lambda replies: bool(replies[0]),
     )
 
 
-def send_again(job: JobSnapshot) -> None:
+def send_again(app: WorkerApp, job: JobSnapshot) -> None:
     """Put a job's message on the queue, as its producer did."""
     app.send_task(
         names.SCORE_TASK,
         args=(job.job_id,),
         kwargs={"requests": job.requests, "pairs": job.pairs},
         task_id=job.job_id,
-        queue=schema.keys.queue,
+        queue=app.context.schema.keys.queue,
         priority=job.priority,
     )
     reason = "it had no message, or its worker died"
@@ -89,33 +98,35 @@ class Sweeper(bootsteps.StartStopStep):
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def __init__(self, consumer: Any, **_: Any) -> None:
+        self._app: WorkerApp = consumer.app
         self._entry: Any = None
         self._clock_is_off = False
 
     def start(self, consumer: Any) -> None:
-        self._entry = consumer.timer.call_repeatedly(settings.sweep_every_s, self._sweep)
+        """Sweep from now on."""
+        every_s = self._app.context.settings.sweep_every_s
+        self._entry = consumer.timer.call_repeatedly(every_s, self._sweep)
 
     def stop(self, consumer: Any) -> None:
+        """Sweep no more."""
         if self._entry is not None:
             self._entry.cancel()
             self._entry = None
 
     def _sweep(self) -> None:
-        began = time.monotonic()
+        context, began = self._app.context, time.monotonic()
+        store = context.store(MAIN_TIMEOUT_S)
         try:
-            self._check_clock()
-            sweep(store(MAIN_TIMEOUT_S), send_again)
+            self._check_clock(store)
+            sweep(store, context.settings, partial(send_again, self._app))
         except (RedisUnavailable, OperationalError, redis.RedisError) as error:
             logger.warning("Lost jobs were not looked for: %s", error)
         if (took_s := time.monotonic() - began) > 1:
             logger.warning("Looking for lost jobs took %.1f s", took_s)
 
-    def _check_clock(self) -> None:
+    def _check_clock(self, store: JobStore) -> None:
         """Warn when the clock of this machine has been moved, and not at every sweep after that."""
-        warnings = store(MAIN_TIMEOUT_S).execute(server_checks.check_clock())
+        warnings = store.execute(server_checks.check_clock())
         for warning in warnings if not self._clock_is_off else ():
             logger.warning("Warning: %s", warning)
         self._clock_is_off = bool(warnings)
-
-
-app.steps["consumer"].add(Sweeper)

@@ -10,7 +10,6 @@ import ast
 import os
 import re
 import sys
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,9 @@ import click
 from celery import signals, states
 
 from contract import names
-from contract.store.blocking import JobStore
 from worker.monitoring import flower_options, flower_state
+from worker.runtime.app import WorkerApp
+from worker.runtime.connection import MAIN_TIMEOUT_S
 from worker.runtime.settings import WorkerSettings
 
 
@@ -57,36 +57,27 @@ def _state_folder() -> Path:
 
 
 @signals.import_modules.connect
-def _check(**_: object) -> None:
+def _check(sender: WorkerApp, **_: object) -> None:
     """Flower calls this before it listens, with its options complete."""
     context = click.get_current_context(silent=True)
     if context is None or context.info_name != "flower":
         return
     from flower.options import options
 
-    flower_options.check(options, may_be_open=WorkerSettings.load().flower_open)
+    worker = sender.context
+    flower_options.check(options, may_be_open=worker.settings.flower_open)
+    store = worker.store(MAIN_TIMEOUT_S)
+    lookup = flower_state.Lookup(store)
+
+    def looked_up(task: Any) -> Any:
+        """Return the task as Flower shows it, with its end if Flower missed that."""
+        lookup.correct(task)
+        return format_task(task)
+
     # No variable can hold a function.
-    options.format_task = _looked_up
+    options.format_task = looked_up
     if options.persistent:
-        flower_state.correct(options.db, _store())
-
-
-def _store() -> JobStore:
-    # Here and not above: it imports the app, which imports this module.
-    from worker.runtime import connection
-
-    return connection.store(connection.MAIN_TIMEOUT_S)
-
-
-@cache
-def _lookup() -> flower_state.Lookup:
-    return flower_state.Lookup(_store())
-
-
-def _looked_up(task: Any) -> Any:
-    """Return the task as Flower shows it, with its end if Flower missed that."""
-    _lookup().correct(task)
-    return format_task(task)
+        flower_state.correct(options.db, store)
 
 
 def format_task(task: Any) -> Any:

@@ -26,7 +26,7 @@ MAX_BYTES = 64 * 1024
 
 #: Header: seconds that a message which is tried again has to wait after it was received. Celery's
 #: own header is a time by the clock of the machine that sent it.
-DELAY = "delay_s"
+DELAY_HEADER = "delay_s"
 
 
 class InvalidMessage(ValueError):
@@ -86,7 +86,7 @@ class _Body(BaseModel):
     content: tuple[tuple[jobs.JobId], _Counts, _Embedded]
 
 
-def checked(payload: Any, queue: str, max_delay_s: float) -> dict[str, Any]:
+def validated(payload: Any, queue: str, max_delay_s: float) -> dict[str, Any]:
     """Return the message `payload` as one of our producers would have sent it to `queue`.
 
     A message that is tried again waits at most `max_delay_s` from now on. Raises `InvalidMessage`.
@@ -100,7 +100,7 @@ def checked(payload: Any, queue: str, max_delay_s: float) -> dict[str, Any]:
     (job_id,), counts, _ = body
     if job_id != envelope.headers.id:
         raise InvalidMessage(f"message {envelope.headers.id} is about job {job_id}")
-    return _anew(envelope.headers, envelope.properties, counts, queue, max_delay_s)
+    return _rebuilt(envelope.headers, envelope.properties, counts, queue, max_delay_s)
 
 
 def _check_task(payload: Any) -> None:
@@ -131,7 +131,7 @@ def _whose(payload: Any) -> str:
         return ""
 
 
-def _anew(
+def _rebuilt(
     headers: _Headers, properties: _Properties, counts: _Counts, queue: str, max_delay_s: float
 ) -> dict[str, Any]:
     job_id, sizes = headers.id, counts.model_dump()
@@ -150,7 +150,7 @@ def _anew(
             "id": job_id,
             "root_id": job_id,
             "retries": headers.retries,
-            DELAY: delay_s,
+            DELAY_HEADER: delay_s,
             "eta": due.isoformat() if delay_s else None,
             "shadow": shadow,
             "argsrepr": repr((job_id,)),

@@ -14,8 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from celery import signals
-
 from contract.errors import OutOfMemory, RerankError
 from contract.settings import INT8
 from worker.engine import model_names
@@ -28,82 +26,113 @@ logger = logging.getLogger(__name__)
 #: have killed them by hand.
 MAX_DEATHS = 3
 
-#: One byte for the exit code, then the reason. Parent and forked children share all of these.
-_verdict = mmap.mmap(-1, mmap.PAGESIZE)
-#: Whether the verdict is this process's own.
-_gave = False
-#: By place in the pool: the process that began to load its models, and the one that has them.
-_began = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("i")
-_loaded = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("i")
-#: By place in the pool: kills for lack of memory before the process began.
-_kills = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("i")
-#: Children that ended while they loaded, since one has loaded.
-_deaths = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("i")
 
+class ExitReason:
+    """Decides why the worker ends. Parent and forked children share what it notes."""
 
-def began(place: int, models: Sequence[str], children: int) -> None:
-    """Note that this process loads its models, and judge what became of the one before it."""
-    before = _began[place]
-    if before and before != _loaded[place]:
-        _killed(before, _kills[place], models, children)
-    _began[place] = os.getpid()
-    _kills[place] = memory_limit.kills() or 0
+    def __init__(self) -> None:
+        #: One byte for the exit code, then the reason.
+        self._verdict = mmap.mmap(-1, mmap.PAGESIZE)
+        #: Whether the verdict is this process's own.
+        self._is_own = False
+        #: By place in the pool: the process that began to load its models, and that which has them.
+        self._loading_pids = _shared_numbers()
+        self._loaded_pids = _shared_numbers()
+        #: By place in the pool: kills for lack of memory before the process began.
+        self._oom_kills = _shared_numbers()
+        #: Children that ended while they loaded, since one has loaded.
+        self._deaths = _shared_numbers()
 
+    def child_loads(self, place: int, models: Sequence[str], processes: int) -> None:
+        """Note that this process loads its models, and judge what became of the one before it."""
+        before = self._loading_pids[place]
+        if before and before != self._loaded_pids[place]:
+            self._loading_was_cut_short(before, self._oom_kills[place], models, processes)
+        self._loading_pids[place] = os.getpid()
+        self._oom_kills[place] = memory_limit.oom_kills() or 0
 
-def loaded(place: int) -> None:
-    """Note that this process has its models."""
-    _loaded[place] = os.getpid()
-    _deaths[0] = 0
+    def child_has_loaded(self, place: int) -> None:
+        """Note that this process has its models."""
+        self._loaded_pids[place] = os.getpid()
+        self._deaths[0] = 0
 
+    def loaded_pids(self) -> set[int]:
+        """Return the ids of the processes that have their models; some may have ended since."""
+        return set(self._loaded_pids)
 
-def ready() -> set[int]:
-    """Return the ids of the processes that have their models; some may have ended since."""
-    return set(_loaded)
+    def loading_failed(self, error: RerankError, models: Sequence[str], processes: int) -> None:
+        """Have the worker end, because its models did not load."""
+        if isinstance(error, OutOfMemory):
+            self.give(restart.EXIT_NO_MEMORY, f"{error}. {_memory_advice(models, processes)}")
+        else:
+            self.give(restart.EXIT_NO_MODEL, str(error))
 
+    def give(self, code: int, reason: str) -> None:
+        """Have the worker end with this exit code; the first reason counts."""
+        if not self._verdict[0]:
+            self._is_own = True
+            text = reason.encode()[: len(self._verdict) - 2]
+            self._verdict[1 : 1 + len(text)] = text
+            self._verdict[0] = code
 
-def failed(error: RerankError, models: Sequence[str], children: int) -> None:
-    """Have the worker end, because its models did not load."""
-    if isinstance(error, OutOfMemory):
-        give(restart.EXIT_NO_MEMORY, f"{error}. {_memory(models, children)}")
-    else:
-        give(restart.EXIT_NO_MODEL, str(error))
-
-
-def give(code: int, reason: str) -> None:
-    """Have the worker end with this exit code; the first reason counts."""
-    global _gave
-    if not _verdict[0]:
-        _gave = True
-        said = reason.encode()[: len(_verdict) - 2]
-        _verdict[1 : 1 + len(said)] = said
-        _verdict[0] = code
-
-
-def _killed(pid: int, kills_before: int, models: Sequence[str], children: int) -> None:
-    names = " and ".join(map(repr, models))
-    if (memory_limit.kills() or 0) > kills_before:
-        give(
-            restart.EXIT_NO_MEMORY,
-            f"the kernel killed a child (process {pid}) for lack of memory while it loaded"
-            f" {names}. {_memory(models, children)}",
-        )
-    _deaths[0] += 1
-    if _deaths[0] >= MAX_DEATHS:
-        give(
-            restart.EXIT_NO_MODEL,
-            f"{MAX_DEATHS} children in a row ended while they loaded {names}, the last as process"
-            f" {pid}; the lines above that say 'exited with' name the signals",
+    def report(self, worker: Any) -> None:
+        """Log why the worker stops, and have it exit with that code, if there is a verdict."""
+        code = self._verdict[0]
+        if not code:
+            return
+        worker.exitcode = code
+        reason = self._verdict[1:].rstrip(b"\0").decode(errors="ignore")
+        delay_s = os.environ.get(restart.DELAY_VARIABLE)
+        logger.critical(
+            "The worker stops (exit code %d): %s.%s",
+            code,
+            reason.removesuffix("."),
+            f" It is started again in {delay_s} s." if delay_s else "",
         )
 
+    def end_worker(self, main_pid: int) -> None:
+        """Leave this process, and have the main process stop, if there is a verdict."""
+        code = self._verdict[0]
+        if not code:
+            return
+        if os.getpid() == main_pid:  # a pool without children
+            raise SystemExit(code)
+        if self._is_own:
+            os.kill(main_pid, signal.SIGTERM)
+        os._exit(code)
 
-def _memory(models: Sequence[str], children: int) -> str:
-    """The limit, the need, and the way out."""
+    def _loading_was_cut_short(
+        self, pid: int, kills_before: int, models: Sequence[str], processes: int
+    ) -> None:
+        names = " and ".join(map(repr, models))
+        if (memory_limit.oom_kills() or 0) > kills_before:
+            self.give(
+                restart.EXIT_NO_MEMORY,
+                f"the kernel killed a child (process {pid}) for lack of memory while it loaded"
+                f" {names}. {_memory_advice(models, processes)}",
+            )
+        self._deaths[0] += 1
+        if self._deaths[0] >= MAX_DEATHS:
+            self.give(
+                restart.EXIT_NO_MODEL,
+                f"{MAX_DEATHS} children in a row ended while they loaded {names}, the last as"
+                f" process {pid}; the lines above that say 'exited with' name the signals",
+            )
+
+
+def _shared_numbers() -> memoryview:
+    """Return whole numbers that a process and its forks share."""
+    return memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("i")
+
+
+def _memory_advice(models: Sequence[str], processes: int) -> str:
+    """Return the limit, the need, and the way out."""
     bound = memory_limit.limit()
     allowed = f"The limit is {bound}" if bound else "There is no limit but the machine's memory"
     weights = sum(_weight_bytes(model) for model in models)
-    need = memory_limit.need_bytes(weights, children)
+    need = memory_limit.need_bytes(weights, processes)
     return (
-        f"{allowed}; {children} children whose models have {weights / MB:,.0f} MB of weights"
+        f"{allowed}; {processes} children whose models have {weights / MB:,.0f} MB of weights"
         f" need about {need / MB:,.0f} MB, and more for long documents. Raise the limit"
         " (WORKER_MEMORY with the compose file), start fewer children (--concurrency or"
         " WORKER_CONCURRENCY), or choose a smaller model"
@@ -122,32 +151,3 @@ def _weight_bytes(model: str) -> int:
         return memory_limit.weight_bytes(Path(name).expanduser())
     cached = try_to_load_from_cache(name, "config.json")
     return memory_limit.weight_bytes(Path(cached).parent) if isinstance(cached, str) else 0
-
-
-@signals.worker_shutdown.connect
-def say(sender: Any, **_: Any) -> None:
-    """Log why the worker stops, and have it exit with that code, if there is a verdict."""
-    code = _verdict[0]
-    if not code:
-        return
-    sender.exitcode = code
-    reason = _verdict[1:].rstrip(b"\0").decode(errors="ignore")
-    again = os.environ.get(restart.AGAIN_IN_S)
-    logger.critical(
-        "The worker stops (exit code %d): %s.%s",
-        code,
-        reason.removesuffix("."),
-        f" It is started again in {again} s." if again else "",
-    )
-
-
-def end_worker(main_pid: int) -> None:
-    """Leave this process, and have the main process stop, if there is a verdict."""
-    code = _verdict[0]
-    if not code:
-        return
-    if os.getpid() == main_pid:  # a pool without children
-        raise SystemExit(code)
-    if _gave:
-        os.kill(main_pid, signal.SIGTERM)
-    os._exit(code)

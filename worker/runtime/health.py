@@ -17,8 +17,7 @@ from kombu.exceptions import OperationalError
 from contract.errors import NoWorker, RerankError
 from contract.store import operation
 from contract.store.redis_errors import translate
-from worker.runtime.app import app, settings
-from worker.runtime.connection import store
+from worker.runtime.app import WorkerApp
 
 
 def _node_name(_: click.Context, __: click.Parameter, value: str | None) -> str:
@@ -47,9 +46,10 @@ def _number(_: click.Context, __: click.Parameter, value: float) -> float:
     show_default=True,
     help="Seconds to wait for its answer.",
 )
-def main(destination: str, timeout: float) -> None:
+@click.pass_obj
+def main(app: WorkerApp, destination: str, timeout: float) -> None:
     try:
-        found = ask(destination, timeout)
+        found = ask(app, destination, timeout)
     except RerankError as error:
         click.echo(f"{destination}: {error}", err=True)
         sys.exit(1)
@@ -61,19 +61,20 @@ def main(destination: str, timeout: float) -> None:
     sys.exit(ready < children)
 
 
-def ask(worker: str, timeout_s: float) -> dict[str, Any]:
-    """What the worker of this name says of its readiness: see `worker.runtime.pool`.
+def ask(app: WorkerApp, worker: str, timeout_s: float) -> dict[str, Any]:
+    """Return what the worker of this name says of its readiness: see `worker.runtime.pool`.
 
     Raises `NoWorker` or `RedisUnavailable`.
     """
     # Celery would try for ever to connect.
-    store(timeout_s).execute(operation.ping())
+    context = app.context
+    context.store(timeout_s).execute(operation.ping())
     try:
         replies = app.control.broadcast(
             "readiness", destination=[worker], reply=True, timeout=timeout_s, limit=1
         )
     except redis.RedisError as error:
-        raise translate(error, settings) from error
+        raise translate(error, context.settings) from error
     except OperationalError as error:
         raise NoWorker(f"could not be asked ({error})") from error
     if not replies:

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import mmap
 
-_BYTES = 512
-_board = mmap.mmap(-1, _BYTES)
+BYTES = 512
 
 
-def write(text: str) -> None:
-    """Replace the stage, as in `loading model 'bundled'`; an empty text means none."""
-    written = text.encode()[: _BYTES - 1]
-    _board[: len(written) + 1] = written + b"\0"
+class LoadProgress:
+    """The stage that the process which wrote last was at."""
 
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, BYTES)
 
-def read() -> str:
-    """Return the current stage, or an empty text."""
-    return _board[:].partition(b"\0")[0].decode(errors="ignore")
+    def write(self, text: str) -> None:
+        """Replace the stage, as in `loading model 'bundled'`; an empty text means none."""
+        written = text.encode()[: BYTES - 1]
+        self._memory[: len(written) + 1] = written + b"\0"
+
+    def read(self) -> str:
+        """Return the current stage, or an empty text."""
+        return self._memory[:].partition(b"\0")[0].decode(errors="ignore")

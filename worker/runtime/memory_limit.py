@@ -46,7 +46,7 @@ def limit(root: Path = Path("/")) -> Limit | None:
     return min(found, key=lambda each: each.size_bytes, default=None)
 
 
-def kills(root: Path = Path("/")) -> int | None:
+def oom_kills(root: Path = Path("/")) -> int | None:
     """Return how often the kernel killed a process for lack of memory, or None if unknown."""
     for folder in _groups(root):
         for name in ("memory.events", "memory.oom_control"):

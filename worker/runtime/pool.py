@@ -16,97 +16,83 @@ from pathlib import Path
 from typing import Any
 
 import billiard
-from celery import signals
+from celery import current_app, signals
 from celery.worker.control import inspect_command
 
 from contract.errors import RerankError
 from contract.store import overview
-from worker.runtime import counters, exit_reason, load_progress, pool_kinds, restart
-from worker.runtime.app import settings
-from worker.runtime.connection import best_effort, schema
+from worker.runtime import pool_kinds, restart
+from worker.runtime.context import WorkerContext
+from worker.runtime.pool_kinds import PoolLayout
 
 logger = logging.getLogger(__name__)
 
 #: From -1000 to 1000, the highest is killed first.
 OOM_SCORE_ADJ = 500
 
-_main_pid = os.getpid()
-_threads = 1
-_children = 1
+
+def register() -> None:
+    """Have Celery load the models in each process that scores, and answer for their readiness."""
+    signals.worker_init.connect(_prepare_parent)
+    signals.worker_process_init.connect(_load_models_in_child)
+    signals.worker_shutdown.connect(_report_exit_reason)
+    inspect_command()(readiness)
 
 
-@signals.worker_init.connect
 def _prepare_parent(sender: Any, **_: Any) -> None:
-    global _main_pid, _threads, _children
-    _main_pid = os.getpid()
-    pool = pool_kinds.kind_of(sender.pool_cls)
-    _children = pool_kinds.processes(pool, sender.concurrency)
-    _threads = settings.threads_among(_children)
+    context: WorkerContext = sender.app.context
+    pool = pool_kinds.pool_class(sender.pool_cls)
+    processes = pool_kinds.processes(pool, sender.concurrency)
+    context.pool = PoolLayout(os.getpid(), processes, context.settings.threads_among(processes))
     # A log is no terminal.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     # Torch is imported before the fork, so that the children share its memory; but nothing is
     # computed: a thread pool that was used does not survive a fork, and its child hangs.
     from worker.engine import import_libraries
 
-    import_libraries([settings.cross_encoder_model, *filter(None, [settings.downgrade_to])])
+    import_libraries(context.settings.models)
 
     # What the collector looks at, it writes to: each child would have a copy of its own.
     gc.collect()
     gc.freeze()
     if pool_kinds.never_says_that_it_starts(pool):
         try:
-            _load_models()
+            _load_models(context)
         except SystemExit:
-            exit_reason.say(sender)  # there is nothing yet that could shut down
+            context.exit_reason.report(sender)  # there is nothing yet that could shut down
             raise
 
 
-@signals.worker_process_init.connect
-def _load_models(**_: Any) -> None:
-    # Tokenizers have their own thread pool, which would take every core in each child.
-    os.environ.setdefault("RAYON_NUM_THREADS", str(_threads))
-    from worker.jobs import scoring_plan
+def _load_models_in_child(**_: Any) -> None:
+    _load_models(current_app.context)
 
-    _be_the_first_to_go()
+
+def _load_models(context: WorkerContext) -> None:
+    # Tokenizers have their own thread pool, which would take every core in each child.
+    os.environ.setdefault("RAYON_NUM_THREADS", str(context.pool.threads))
+    _prefer_as_oom_victim()
+    exit_reason, main_pid = context.exit_reason, context.pool.main_pid
     place = getattr(billiard.current_process(), "index", 0)
-    # Without the downgrade model if it is the same, or a default that may be nowhere.
-    chosen = settings.downgrade_to if settings.downgrade_is_chosen else None
-    models = list(dict.fromkeys(filter(None, (settings.cross_encoder_model, chosen))))
-    exit_reason.began(place, models, _children)
-    exit_reason.end_worker(_main_pid)
+    models, processes = context.models.required, context.pool.processes
+    exit_reason.child_loads(place, models, processes)
+    exit_reason.end_worker(main_pid)
     try:
-        scoring_plan.scorer_for(settings.cross_encoder_model)
-        scoring_plan.downgrade_model()
+        context.models.load_all()
     except RerankError as error:
-        exit_reason.failed(error, models, _children)
-        exit_reason.end_worker(_main_pid)
+        exit_reason.loading_failed(error, models, processes)
+        exit_reason.end_worker(main_pid)
     # Celery would log any other error and carry on with a child that has no model.
     except BaseException as error:
         logger.error("A child could not load its models", exc_info=True)
         exit_reason.give(restart.EXIT_NO_MODEL, f"its model did not load: {error!r}")
-        exit_reason.end_worker(_main_pid)
+        exit_reason.end_worker(main_pid)
     else:
-        load_progress.write("")
-        exit_reason.loaded(place)
-        best_effort(overview.count(schema, counters.take()))
+        context.load_progress.write("")
+        exit_reason.child_has_loaded(place)
+        context.best_effort(overview.count(context.schema, context.counters.take()))
 
 
-@inspect_command()
-def readiness(state: Any, **_: Any) -> dict[str, Any]:
-    """The children that this worker is to have, and those that live and have their models."""
-    # Not those that the pool knows: it may notice the death of one some seconds later. A pool
-    # without children scores in the main process.
-    pool = state.consumer.pool
-    alive = {os.getpid(), *(child.pid for child in billiard.active_children())}
-    return {
-        "children": pool_kinds.processes(type(pool), pool.num_processes),
-        "ready": len(alive & exit_reason.ready()),
-        "model": settings.cross_encoder_model,
-        "stage": load_progress.read(),
-    }
-
-
-def _be_the_first_to_go() -> None:
+def _prefer_as_oom_victim() -> None:
     """If the system has to kill for memory, a child: its job is tried again, and the others go on.
 
     Linux only; elsewhere the system chooses.
@@ -116,6 +102,20 @@ def _be_the_first_to_go() -> None:
         score.write_text(str(OOM_SCORE_ADJ))
 
 
-def threads() -> int:
-    """Threads of this child."""
-    return _threads
+def _report_exit_reason(sender: Any, **_: Any) -> None:
+    sender.app.context.exit_reason.report(sender)
+
+
+def readiness(state: Any, **_: Any) -> dict[str, Any]:
+    """Return how many children this worker is to have, and how many live and have their models."""
+    context: WorkerContext = state.app.context
+    # Not those that the pool knows: it may notice the death of one some seconds later. A pool
+    # without children scores in the main process.
+    pool = state.consumer.pool
+    alive = {os.getpid(), *(child.pid for child in billiard.active_children())}
+    return {
+        "children": pool_kinds.processes(type(pool), pool.num_processes),
+        "ready": len(alive & context.exit_reason.loaded_pids()),
+        "model": context.settings.cross_encoder_model,
+        "stage": context.load_progress.read(),
+    }

@@ -6,6 +6,8 @@ main process has the one model, and jobs take turns (see `worker.jobs.leases`).
 
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass
 from typing import Any
 
 from celery import concurrency, signals
@@ -13,20 +15,40 @@ from celery.concurrency import prefork, solo, thread
 
 from worker.runtime.exits import exit_misconfigured
 
-_KINDS = (prefork.TaskPool, thread.TaskPool, solo.TaskPool)
+_SUPPORTED = (prefork.TaskPool, thread.TaskPool, solo.TaskPool)
 
 
-def kind_of(pool: Any) -> type:
+@dataclass(frozen=True)
+class PoolLayout:
+    """How the work is divided among the processes of a worker."""
+
+    main_pid: int
+    #: That have a model.
+    processes: int
+    #: Of each such process.
+    threads: int
+
+    @classmethod
+    def of_one_process(cls) -> PoolLayout:
+        """Return that of a process which is no worker."""
+        return cls(os.getpid(), processes=1, threads=1)
+
+
+def register() -> None:
+    """Have Celery check the pool that a worker is started with."""
+    signals.celeryd_init.connect(_check)
+
+
+def pool_class(pool: Any) -> type:
     """Return the class of a pool, given that or its name."""
     kind: type = concurrency.get_implementation(pool)
     return kind
 
 
-@signals.celeryd_init.connect
 def _check(options: dict[str, Any], conf: Any, **_: Any) -> None:
     """End the process with a line if it cannot score in the pool that was asked for."""
-    kind = kind_of(options.get("pool") or options.get("pool_cls") or conf.worker_pool)
-    if not issubclass(kind, _KINDS):
+    kind = pool_class(options.get("pool") or options.get("pool_cls") or conf.worker_pool)
+    if not issubclass(kind, _SUPPORTED):
         exit_misconfigured(
             f"Error: --pool {kind.__module__.rpartition('.')[2]} cannot be used: a model that"
             " scores would hold up everything else in the process, its lease on the job included."
@@ -44,5 +66,5 @@ def processes(kind: type, concurrency: int) -> int:
 
 
 def never_says_that_it_starts(kind: type) -> bool:
-    """Whether Celery sends no `worker_process_init` for this pool."""
+    """Return whether Celery sends no `worker_process_init` for this pool."""
     return issubclass(kind, thread.TaskPool)

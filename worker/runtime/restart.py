@@ -1,4 +1,4 @@
-"""Start a worker again, after a pause, if it ended for want of a model or of memory.
+"""Start a worker again, after a delay, if it ended for want of a model or of memory.
 
     python -m worker.restart celery -A worker worker ...
 
@@ -24,74 +24,74 @@ from worker.runtime import memory_limit
 EXIT_NO_MODEL = 69
 #: EX_OSERR of sysexits.h: there is too little memory to load the models.
 EXIT_NO_MEMORY = 71
-#: Tells the worker how long the pause will be, for the last line of its log.
-AGAIN_IN_S = "RERANKQ_AGAIN_IN_S"
+#: Tells the worker how long the delay will be, for the last line of its log.
+DELAY_VARIABLE = "RERANKQ_AGAIN_IN_S"
 
-FIRST_PAUSE_S = 10
-LONGEST_PAUSE_S = 300
+FIRST_DELAY_S = 10
+LONGEST_DELAY_S = 300
 
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1)
 
 
 class RestartSupervisor:
-    """Runs the command until it ends well, or for a reason that no pause mends, or is told to."""
+    """Runs the command until it ends well, or for a reason that no delay mends, or is told to."""
 
-    def __init__(self, command: Sequence[str], pauses_s: Iterable[float]) -> None:
+    def __init__(self, command: Sequence[str], delays_s: Iterable[float]) -> None:
         self._command = command
-        self._pauses_s = pauses_s
+        self._delays_s = delays_s
         self._process: subprocess.Popen[bytes] | None = None
-        self._told_to_end = threading.Event()
+        self._asked_to_end = threading.Event()
 
     def run(self) -> int:
         """Return the exit code of the last run; that of a shell if a signal ended it."""
         for number in FORWARDED:
             signal.signal(number, self._forward)
         code = 0
-        for pause_s in self._pauses_s:
-            code = self._run_once(pause_s)
-            if code not in (EXIT_NO_MODEL, EXIT_NO_MEMORY) or self._told_to_end.wait(pause_s):
+        for delay_s in self._delays_s:
+            code = self._run_once(delay_s)
+            if code not in (EXIT_NO_MODEL, EXIT_NO_MEMORY) or self._asked_to_end.wait(delay_s):
                 break
         return code
 
-    def _run_once(self, pause_s: float) -> int:
-        kills = memory_limit.kills() or 0
+    def _run_once(self, delay_s: float) -> int:
+        kills = memory_limit.oom_kills() or 0
         self._process = subprocess.Popen(  # noqa: S603
-            self._command, env=os.environ | {AGAIN_IN_S: f"{pause_s:g}"}
+            self._command, env=os.environ | {DELAY_VARIABLE: f"{delay_s:g}"}
         )
-        if self._told_to_end.is_set():  # by a signal that came before there was a process
+        if self._asked_to_end.is_set():  # by a signal that came before there was a process
             self._process.terminate()
         code = self._process.wait()
-        if code == -signal.SIGKILL and (memory_limit.kills() or 0) > kills:
-            _say_killed(pause_s)
+        if code == -signal.SIGKILL and (memory_limit.oom_kills() or 0) > kills:
+            _report_killed(delay_s)
             return EXIT_NO_MEMORY
         return code if code >= 0 else 128 - code
 
     def _forward(self, number: int, _: Any) -> None:
         if number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-            self._told_to_end.set()
+            self._asked_to_end.set()
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(number)
 
 
-def pauses_s() -> Iterator[int]:
+def delays_s() -> Iterator[int]:
     """Yield how long to wait after the first run, the second, and so on."""
-    pause_s = FIRST_PAUSE_S
+    delay_s = FIRST_DELAY_S
     while True:
-        yield pause_s
-        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        yield delay_s
+        delay_s = min(2 * delay_s, LONGEST_DELAY_S)
 
 
-def _say_killed(pause_s: float) -> None:
+def _report_killed(delay_s: float) -> None:
     bound = memory_limit.limit()
     allowed = f"The limit is {bound}" if bound else "There is no limit but the machine's memory"
     sys.stderr.write(
         "The worker stops: the kernel killed its main process for lack of memory. "
         f"{allowed}; without its models a worker needs about"
         f" {memory_limit.need_bytes(0, 1) / memory_limit.MB:,.0f} MB. Raise the limit"
-        f" (WORKER_MEMORY with the compose file). It is started again in {pause_s:g} s.\n"
+        f" (WORKER_MEMORY with the compose file). It is started again in {delay_s:g} s.\n"
     )
 
 
 def main() -> int:
     """Run the command that the arguments name; return its exit code."""
-    return RestartSupervisor(sys.argv[1:], pauses_s()).run()
+    return RestartSupervisor(sys.argv[1:], delays_s()).run()

@@ -71,6 +71,11 @@ class WorkerSettings(ModelSettings, Settings):
         return "downgrade_model" in self.model_fields_set
 
     @property
+    def models(self) -> list[str]:
+        """The default model, and the downgrade model if there is to be one."""
+        return [self.cross_encoder_model, *filter(None, (self.downgrade_to,))]
+
+    @property
     def default_concurrency(self) -> int:
         """Children of a worker that is not told with `--concurrency`: one a GPU, or one a core.
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
+import warnings
 from typing import Any
 
 from celery import signals
+from celery.exceptions import CPendingDeprecationWarning
 from celery.worker.control import Panel
 
+from contract import environment, redis_tls
 from contract.errors import RerankError
 from contract.store import server_checks
-from worker.runtime.connection import MAIN_TIMEOUT_S, schema, store
+from worker.runtime.connection import MAIN_TIMEOUT_S
+from worker.runtime.context import WorkerContext
+from worker.runtime.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
 
@@ -23,26 +29,60 @@ REFUSED_COMMANDS = (
 )
 
 
-@signals.worker_init.connect
-def _refuse_commands(**_: Any) -> None:
+def register() -> None:
+    """Have Celery make these checks when a worker starts."""
+    signals.worker_init.connect(_prepare)
+    signals.celeryd_after_setup.connect(_warn)
+
+
+def _prepare(**_: Any) -> None:
     for command in REFUSED_COMMANDS:
         Panel.data.pop(command, None)
         Panel.meta.pop(command, None)
-
-
-@signals.worker_init.connect
-def _restart_as_started(**_: Any) -> None:
-    """Let Celery restart the worker at SIGHUP with the command that started it.
-
-    It executes `sys.argv`, which for `python -m celery` is the path of a file that cannot be run.
-    """
+    # Celery restarts at SIGHUP with `sys.argv`, which for `python -m celery` is the path of a file
+    # that cannot be run.
     sys.argv = sys.orig_argv[1:]
+    # At each loss of a connection Celery explains that setting's default, also to who has set it.
+    warnings.filterwarnings("ignore", "\nIn Celery 5.1 we introduced", CPendingDeprecationWarning)
 
 
-@signals.celeryd_after_setup.connect
-def _warn_of_server(**_: Any) -> None:
+def _warn(instance: Any, **_: Any) -> None:
+    context: WorkerContext = instance.app.context
+    _warn_of_unchecked_tls(context.settings)
+    warn_of_unknown_variables()
+    _warn_of_server(context)
+
+
+def _warn_of_unchecked_tls(settings: WorkerSettings) -> None:
+    tls_options = settings.redis_tls
+    if tls_options is None:
+        return
+    for unchecked, off in ((redis_tls.CERT_REQS, "none"), (redis_tls.CHECK_HOSTNAME, False)):
+        if tls_options[unchecked] == off:
+            logger.warning(
+                "Whoever is between here and %s can read and change all: RERANKQ_REDIS_URL turns"
+                " off %s",
+                settings.redis_location,
+                unchecked,
+            )
+
+
+def warn_of_unknown_variables() -> None:
+    """Warn of variables that begin as those of settings do, and are of none."""
+    # Those of commands stand in the same file, as a rule.
+    commands = tuple(f"{environment.PREFIX}{name}_" for name in environment.COMMANDS)
+    ours = (name for name in os.environ if not name.startswith(commands))
+    for warning in environment.unknown_variables(
+        ours, map(environment.variable, WorkerSettings.model_fields)
+    ):
+        logger.warning("%s", warning)
+
+
+def _warn_of_server(context: WorkerContext) -> None:
     try:
-        for warning in store(MAIN_TIMEOUT_S).execute(server_checks.check_all(schema)):
+        for warning in context.store(MAIN_TIMEOUT_S).execute(
+            server_checks.check_all(context.schema)
+        ):
             logger.warning("Warning: %s", warning)
     except RerankError as error:
         logger.warning("The settings of Redis cannot be checked: %s", error)

@@ -15,6 +15,8 @@ from contextlib import suppress
 from queue import Empty
 from typing import Any
 
+import kombu
+from celery.app import amqp
 from kombu.transport import redis, virtual
 from kombu.utils.json import dumps
 from redis import Redis
@@ -22,7 +24,6 @@ from redis.client import PubSub
 from redis.exceptions import ResponseError
 
 from worker.runtime import envelope
-from worker.runtime.app import settings
 from worker.runtime.envelope import InvalidMessage
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class Message(virtual.Message):
     def __init__(self, payload: Any, channel: Any = None, **kwargs: Any) -> None:
         queue = getattr(channel, "task_queue", None)
         if queue is not None:
-            payload = envelope.checked(payload, queue, settings.lease_s)
+            payload = envelope.validated(payload, queue, channel.max_delay_s)
         try:
             # Kombu would unpack it before anybody looks at it, to whatever size.
             if payload["headers"].get("compression") is not None:
@@ -127,6 +128,11 @@ class Channel(redis.Channel):
     Message = Message
     QoS = QoS
 
+    from_transport_options = (*redis.Channel.from_transport_options, "max_delay_s")
+
+    #: How long a message that is tried again may wait.
+    max_delay_s = 0.0
+
     #: Whose messages it takes and has to acknowledge; None for remote control and events.
     task_queue: str | None = None
 
@@ -182,10 +188,28 @@ class Poller(redis.MultiChannelPoller):
 
 
 class Transport(redis.Transport):
-    """Stands in the place of kombu's own: see `worker.celery`."""
+    """Kombu's transport with the parts above."""
 
     Channel = Channel
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.cycle = Poller()
+
+
+class Connection(kombu.Connection):
+    """A connection that uses our transport, whatever the scheme of its URL.
+
+    Kombu's table of transports, which all apps of a process share, is left as it is, and log lines
+    say redis://.
+    """
+
+    def get_transport_cls(self) -> type[Transport]:
+        """Return the class of the transport."""
+        return Transport
+
+
+class AMQP(amqp.AMQP):
+    """What Celery makes connections with."""
+
+    Connection = BrokerConnection = Connection

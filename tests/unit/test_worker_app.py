@@ -1,0 +1,88 @@
+"""A worker's app changes nothing of Celery's or kombu's that other apps of its process use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from celery.worker.consumer import Consumer as CelerysConsumer
+from kombu import Connection
+from kombu.asynchronous.timer import Timer
+from kombu.transport.redis import Transport as KombusTransport
+
+from worker.runtime.app import WorkerApp, create_app
+from worker.runtime.consumer import CELERYS_HEART, Consumer, Heart
+from worker.runtime.settings import WorkerSettings
+from worker.runtime.transport import Transport
+
+
+def app_of(redis_url: str) -> WorkerApp:
+    return create_app(WorkerSettings.load(redis_url=redis_url, lease_s=7))
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss"])
+def test_connections_of_a_worker_use_its_transport_and_those_of_others_kombus(scheme: str) -> None:
+    ours = app_of(f"{scheme}://:secret@localhost:6399/1").connection_for_read()
+
+    assert type(ours.transport) is Transport
+    assert type(ours.clone().transport) is Transport
+    others = Connection("redis://localhost:6399/1")
+    assert type(others.transport) is KombusTransport
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss"])
+def test_what_a_log_says_of_the_broker_has_its_scheme_and_no_password(scheme: str) -> None:
+    app = app_of(f"{scheme}://:secret@localhost:6399/1")
+
+    said = app.connection_for_read().as_uri()
+
+    assert said == f"{scheme}://:**@localhost:6399/1"
+    assert "secret" not in app.backend.as_uri()
+
+
+class Dispatcher:
+    """What Celery's heart sends its events with."""
+
+    enabled = True
+
+    def __init__(self) -> None:
+        self.on_enabled: set[Any] = set()
+        self.on_disabled: set[Any] = set()
+        self.sent: list[tuple[str, bool]] = []
+
+    def send(self, event: str, retry: bool = True, **_: Any) -> None:
+        self.sent.append((event, retry))
+
+
+class PlayedConsumer:
+    """What the step that sends heartbeats needs of a consumer."""
+
+    def __init__(self) -> None:
+        self.timer = Timer()
+        self.event_dispatcher = Dispatcher()
+        self.heart: Any = None
+
+
+def test_a_heartbeat_is_tried_once() -> None:
+    """Another try would be made in the main loop, for as long as Redis does not answer."""
+    played = PlayedConsumer()
+    step = Heart(played, heartbeat_interval=0.01)
+
+    step.start(played)
+    while len(played.event_dispatcher.sent) < 3:
+        _, entry = next(iter(played.timer))
+        if entry is not None:
+            entry()
+    step.stop(played)
+
+    kinds = [event for event, _ in played.event_dispatcher.sent]
+    assert kinds == ["worker-online", "worker-heartbeat", "worker-heartbeat", "worker-offline"]
+    assert not any(retry for _, retry in played.event_dispatcher.sent)
+
+
+def test_a_consumer_has_one_heart() -> None:
+    steps = Consumer.Blueprint.default_steps
+
+    assert Heart in steps
+    assert CELERYS_HEART not in steps
+    assert len(steps) == len(CelerysConsumer.Blueprint.default_steps)

@@ -1,0 +1,91 @@
+"""What the parts of one worker share, in place of globals: the app carries it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import suppress
+from functools import cached_property
+from typing import TypeVar
+
+from billiard.exceptions import SoftTimeLimitExceeded
+
+from contract.errors import RedisRefused, RedisUnavailable, RerankError
+from contract.store.blocking import JobStore
+from contract.store.operation import Operation
+from contract.store.schema import Schema
+from worker.runtime.connection import CHILD_TIMEOUT_S, MAIN_TIMEOUT_S, open_store
+from worker.runtime.counters import PendingCounters
+from worker.runtime.engine_observer import WorkerObserver
+from worker.runtime.exit_reason import ExitReason
+from worker.runtime.load_progress import LoadProgress
+from worker.runtime.models import LoadedModels
+from worker.runtime.pool_kinds import PoolLayout
+from worker.runtime.settings import WorkerSettings
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+#: Between two tries of what has to be done.
+RETRY_PAUSE_S = 1.0
+
+
+class WorkerContext:
+    """The settings of a worker, and what a process of it has.
+
+    The main process makes it before it forks: what children share with it lies in shared memory.
+    """
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self.settings = settings
+        self.schema = Schema(settings)
+        self.counters = PendingCounters()
+        self.exit_reason = ExitReason()
+        self.load_progress = LoadProgress()
+        #: Replaced once it is known how the worker was started.
+        self.pool = PoolLayout.of_one_process()
+        self._stores: dict[float, JobStore] = {}
+
+    @cached_property
+    def models(self) -> LoadedModels:
+        """The models of this process, which has no children."""
+        observer = WorkerObserver(self.counters, self.load_progress)
+        return LoadedModels(self.settings, self.pool.threads, observer)
+
+    def store(self, timeout_s: float) -> JobStore:
+        """Return this process's store; a server that says nothing is given up after `timeout_s`."""
+        if timeout_s not in self._stores:
+            self._stores[timeout_s] = open_store(self.schema, timeout_s)
+        return self._stores[timeout_s]
+
+    def retry_until_available(self, operation: Operation[T]) -> T:
+        """Run the operation in a child, however long Redis is away.
+
+        Scores that cannot be put on record must not become a failure, nor may the time limit's
+        signal keep them from it. Raises `RedisUnavailable` after RERANKQ_TIME_LIMIT_S, and
+        `RedisRefused` at once.
+        """
+        store, began = self.store(CHILD_TIMEOUT_S), time.monotonic()
+        while True:
+            with suppress(SoftTimeLimitExceeded):
+                try:
+                    return store.execute(operation)
+                except RedisRefused:
+                    raise
+                except RedisUnavailable as error:
+                    if time.monotonic() - began > self.settings.time_limit_s:
+                        raise
+                    logger.warning("Waiting for Redis: %s", error)
+                    # After a failover, an open connection may still lead to what is a replica now.
+                    # Not those that other threads are using.
+                    store.client.connection_pool.disconnect(inuse_connections=False)
+                    time.sleep(RETRY_PAUSE_S)
+
+    def best_effort(self, operation: Operation[T]) -> T | None:
+        """Run the operation in the main process, or go on without; return None then."""
+        try:
+            return self.store(MAIN_TIMEOUT_S).execute(operation)
+        except RerankError as error:
+            logger.warning("Not put on record: %s", error)
+            return None

@@ -1,0 +1,93 @@
+"""The models that a process of the worker has loaded."""
+
+from __future__ import annotations
+
+import logging
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from billiard.exceptions import SoftTimeLimitExceeded
+
+from contract.errors import ModelUnavailable
+from worker.engine.observer import EngineObserver
+from worker.runtime.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from worker.engine import Scorer, ScorerCache
+
+logger = logging.getLogger(__name__)
+
+
+class LoadedModels:
+    """Loads models as a worker's settings say, each once; `threads` are those of this process."""
+
+    def __init__(self, settings: WorkerSettings, threads: int, observer: EngineObserver) -> None:
+        self._settings = settings
+        self._threads = threads
+        self._observer = observer
+
+    def scorer(self, model: str) -> Scorer:
+        """Return the scorer of `model`, loaded at the first call. Raises `ModelUnavailable`.
+
+        The default model has to read as many tokens as RERANKQ_MAX_LENGTH says; others, up to
+        their own limit.
+        """
+        from worker.engine.scorer_cache import require_length
+
+        settings = self._settings
+        scorer = self._scorers.get(
+            model,
+            settings.device,
+            self._threads,
+            settings.max_batch_tokens,
+            settings.dtype,
+            settings.max_length,
+        )
+        if model == settings.cross_encoder_model:
+            require_length(scorer, settings.max_length)
+        return scorer
+
+    @cached_property
+    def _scorers(self) -> ScorerCache:
+        # Here and not above: Flower imports this module, on machines that have no numpy.
+        from worker.engine import ScorerCache
+
+        return ScorerCache(self._observer, passed_through=(SoftTimeLimitExceeded,))
+
+    @cached_property
+    def downgrade_model(self) -> str | None:
+        """The downgrade model, loaded; None if there is none.
+
+        Raises `ModelUnavailable` if it was chosen. A default that is nowhere is no reason not to
+        work.
+        """
+        name = self._settings.downgrade_to
+        if name is None:
+            return None
+        try:
+            self.scorer(name)
+        except ModelUnavailable as error:
+            if self._settings.downgrade_is_chosen:
+                raise
+            logger.warning(
+                "No downgrade model: a job that runs out of memory or time will fail. Set"
+                " RERANKQ_DOWNGRADE_MODEL to one that can be loaded, or to none. %s",
+                error,
+            )
+            return None
+        return name
+
+    def load_all(self) -> None:
+        """Load the default model and the downgrade model. Raises `ModelUnavailable`."""
+        self.scorer(self._settings.cross_encoder_model)
+        _ = self.downgrade_model
+
+    @property
+    def required(self) -> list[str]:
+        """The models without which the worker cannot start.
+
+        Not the downgrade model if it is the same, or a default that may be nowhere.
+        """
+        settings = self._settings
+        chosen = settings.downgrade_to if settings.downgrade_is_chosen else None
+        return list(dict.fromkeys(filter(None, (settings.cross_encoder_model, chosen))))
