@@ -1,16 +1,12 @@
-"""Puts messages on the queue, and asks who is listening. The seam where Celery's errors end."""
+"""Puts messages on the queue, and asks which workers answer; translates Celery's errors."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from queue import Empty, LifoQueue
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import redis
-from celery import Celery
-from celery.loaders.app import AppLoader
 from kombu import Connection
 from kombu.exceptions import OperationalError
 from kombu.pidbox import Mailbox
@@ -20,10 +16,10 @@ from contract.errors import RedisUnavailable
 from contract.settings import Settings
 from contract.store.connection import POOL_WAIT_S
 from contract.store.redis_errors import closed_error, translate
+from producer.client.broker_connections import BrokerConnectionPool
+from producer.client.celery_app import publisher_app
 from producer.client.single_flight import SingleFlight
 
-#: Connections that publish. They are busy for a millisecond or two for each message.
-MAX_CONNECTIONS = 10
 #: The reply queue of a process that was killed while it asked the workers is removed after this
 #: time.
 REPLY_QUEUE_EXPIRES_S = 10.0
@@ -44,7 +40,7 @@ class Publisher:
         have been sent. Raises `ClientUnusable` after `close`.
         """
         with self._translated():
-            self._here().send(job, priority)
+            self._own_sender().send(job, priority)
 
     def workers(self, timeout_s: float = 1.0, at_most: int | None = None) -> tuple[str, ...]:
         """Return the names of the workers that answer within `timeout_s`.
@@ -53,14 +49,14 @@ class Publisher:
         same time share one answer. Raises `RedisUnavailable`, or `ClientUnusable` after `close`.
         """
         with self._translated():
-            return self._here().workers(timeout_s, at_most)
+            return self._own_sender().workers(timeout_s, at_most)
 
     def close(self) -> None:
         """Close the connections; those in use are closed when their threads are done."""
         self._closed = True
         self._sender.close()
 
-    def _here(self) -> _Sender:
+    def _own_sender(self) -> _Sender:
         """Return the sender of this process: a fork inherits locks and sockets, but no threads."""
         if self._closed:
             raise closed_error()
@@ -90,12 +86,12 @@ class _Sender:
         self.pid = os.getpid()
         self._settings = settings
         self._queue = names.Keys(settings.namespace).queue
-        self._app = _app(settings)
-        self._connections = _Connections(self._connect, settings)
-        self._asked = SingleFlight[tuple[str, ...]](f"workers on {settings.redis_location}")
+        self._app = publisher_app(settings)
+        self._pool = BrokerConnectionPool(self._connect, settings)
+        self._workers = SingleFlight[tuple[str, ...]](f"workers on {settings.redis_location}")
 
     def send(self, job: jobs.Job, priority: int) -> None:
-        with self._connections.lent() as connection:
+        with self._pool.connection() as connection:
             self._app.send_task(
                 names.SCORE_TASK,
                 args=(job.id,),
@@ -111,10 +107,12 @@ class _Sender:
 
     def workers(self, timeout_s: float, at_most: int | None) -> tuple[str, ...]:
         wait_s = timeout_s + POOL_WAIT_S
-        return self._asked.get((timeout_s, at_most), lambda: self._ask(timeout_s, at_most), wait_s)
+        return self._workers.get(
+            (timeout_s, at_most), lambda: self._ask(timeout_s, at_most), wait_s
+        )
 
     def close(self) -> None:
-        self._connections.close()
+        self._pool.close()
         self._app.close()
 
     def _ask(self, timeout_s: float, at_most: int | None) -> tuple[str, ...]:
@@ -134,113 +132,3 @@ class _Sender:
     def _connect(self) -> Connection:
         # By its URL: without one, CELERY_BROKER_URL of the environment would win.
         return self._app.connection_for_write(self._settings.redis_server)
-
-
-class _Connections:
-    """A few connections, each lent to one thread at a time.
-
-    Not one of kombu's pools: those belong to the whole process, and the program that embeds the
-    client may have set their limit for its own Celery app.
-    """
-
-    def __init__(self, connect: Any, settings: Settings) -> None:
-        self._connect = connect
-        self._settings = settings
-        self._closed = False
-        self._free: LifoQueue[Connection | None] = LifoQueue()
-        for _ in range(MAX_CONNECTIONS):
-            self._free.put(None)
-
-    @contextmanager
-    def lent(self) -> Iterator[Connection]:
-        """A connection for the block, closed if the block raises: nobody knows its state then.
-
-        Raises `RedisUnavailable` if none becomes free in time.
-        """
-        try:
-            connection = self._free.get(timeout=POOL_WAIT_S)
-        except Empty:
-            raise RedisUnavailable(
-                f"no connection for messages to Redis at {self._settings.redis_location} became"
-                f" free within {POOL_WAIT_S:g} s: all {MAX_CONNECTIONS} of this client are in use"
-                " by other threads"
-            ) from None
-        whole = False
-        try:
-            if self._closed:
-                raise closed_error()
-            if connection is None:
-                connection = self._connect()
-            yield connection
-            whole = True
-        finally:
-            self._free.put(connection if whole else None)
-            if connection is not None and not whole:
-                connection.close()
-            if self._closed:
-                self._close_free()
-
-    def close(self) -> None:
-        self._closed = True
-        self._close_free()
-
-    def _close_free(self) -> None:
-        taken: list[Connection | None] = []
-        with suppress(Empty):
-            while True:
-                taken.append(self._free.get_nowait())
-        for connection in taken:
-            self._free.put(None)  # for a thread that waits, which finds the client closed
-            if connection is not None:
-                connection.close()
-
-
-class _Loader(AppLoader):  # type: ignore[misc]  # Celery is untyped
-    """Reads no configuration: CELERY_CONFIG_MODULE is that of the program that embeds us."""
-
-    def read_configuration(self, *_: Any, **__: Any) -> Mapping[str, Any]:
-        return {}
-
-
-class _App(Celery):  # type: ignore[misc]
-    """Stores no results, whatever CELERY_RESULT_BACKEND says.
-
-    With a result backend, publishing would subscribe to each result, and block for about twenty
-    seconds when Redis is away.
-    """
-
-    backend_cls = "disabled"
-
-
-def _app(settings: Settings) -> Celery:
-    """Return a Celery app that knows nothing of another one in this process."""
-    keys = names.Keys(settings.namespace)
-    app = _App(
-        "rerankq.producer",
-        set_as_current=False,
-        loader=_Loader,
-        fixups=(),  # Django's would read its settings, and put the working directory on sys.path
-    )
-    app.conf.update(names.celery_options(settings))
-    app.conf.update(
-        broker_connection_timeout=settings.redis_timeout_s,
-        broker_connection_retry=False,
-        # One more try, for a pooled connection that was closed meanwhile.
-        task_publish_retry_policy={"max_retries": 1, "interval_start": 0},
-    )
-    app.conf.broker_transport_options |= {
-        "socket_timeout": settings.redis_timeout_s,
-        "socket_connect_timeout": settings.redis_timeout_s,
-        "socket_keepalive": True,
-        "client_name": "rerankq-producer",
-        # What workers hold is not a producer's to give back, which kombu would do while it
-        # waits for a reply.
-        "unacked_key": keys.unacked_by_producers,
-        "unacked_index_key": f"{keys.unacked_by_producers}:index",
-        "unacked_mutex_key": f"{keys.unacked_by_producers}:mutex",
-        # Kombu's own attempts to connect, before any of Celery's policies come to bear.
-        "max_retries": 1,
-        "interval_start": 0,
-        "interval_step": 0,
-    }
-    return app

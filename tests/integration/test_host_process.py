@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,66 +13,25 @@ import pytest
 import redis
 
 from contract.settings import Settings
+from tests.integration import host_programs
 from tests.integration.redis_state import messages
 from tests.processes import environment
 
-LOOK = """
-import gc, json, locale, logging, multiprocessing, os, signal, socket, sys, threading, warnings
-import asyncio, faulthandler
 
-def look():
-    return {
-        "signals": [str(signal.getsignal(n)) for n in signal.valid_signals() if n not in (9, 19)],
-        "environment": dict(os.environ),
-        "log": [logging.root.level, logging.root.handlers[:], logging.root.disabled,
-                logging._srcfile, logging.getLoggerClass(), logging.raiseExceptions],
-        "warnings": [str(each) for each in warnings.filters],
-        "showwarning": warnings.showwarning,
-        "frozen": gc.get_freeze_count(),
-        "collector": [gc.isenabled(), gc.get_threshold(), gc.callbacks[:]],
-        "path": sys.path[:],
-        "hooks": [sys.excepthook, sys.unraisablehook, threading.excepthook, sys.displayhook],
-        "faulthandler": faulthandler.is_enabled(),
-        "locale": locale.setlocale(locale.LC_ALL),
-        "threads": threading.active_count(),
-        "start method": multiprocessing.get_start_method(allow_none=True),
-        "socket timeout": socket.getdefaulttimeout(),
-        "recursion": sys.getrecursionlimit(),
-        "loop policy": type(asyncio.get_event_loop_policy()),
-        "directory": os.getcwd(),
-        "streams": [sys.stdout, sys.stderr],
-    }
-
-before = look()
-"""
-TELL = """
-after = look()
-print(json.dumps({key: [repr(before[key]), repr(after[key])]
-                  for key in before if repr(before[key]) != repr(after[key])}))
-"""
-
-USE = """
-from producer import AsyncRerankClient, RerankClient
-with RerankClient() as client:
-    client.submit("a query", ["a document"])
-    client.status()
-async def use():
-    async with AsyncRerankClient() as client:
-        await client.submit("a query", ["a document"])
-        await client.status()
-asyncio.run(use())
-"""
-
-
-def told(code: str, settings: Settings | None = None, **variables: str) -> Any:
-    """What a fresh interpreter prints after the code, as JSON."""
+def run(
+    program: Callable[..., dict[str, Any]],
+    *arguments: str,
+    settings: Settings | None = None,
+    **variables: str,
+) -> dict[str, Any]:
+    """Run a program in a process of its own; return what it returns."""
     if settings is not None:
         variables |= {
             "RERANKQ_REDIS_URL": settings.redis_url.get_secret_value(),
             "RERANKQ_NAMESPACE": settings.namespace,
         }
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-m", host_programs.__name__, program.__name__, *arguments],
         cwd=Path(__file__).parents[2],
         env=environment(**variables),
         capture_output=True,
@@ -80,58 +40,27 @@ def told(code: str, settings: Settings | None = None, **variables: str) -> Any:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    outcome: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return outcome
 
 
 @pytest.mark.parametrize(
-    "code",
+    "modules",
     [
-        "import producer",
-        "from producer import AsyncRerankClient, RerankClient",
-        "import producer.monitoring.prometheus, producer.cli",
+        ("producer",),
+        ("producer.client.asynchronous", "producer.client.blocking"),
+        ("producer.monitoring.prometheus", "producer.cli"),
     ],
+    ids=" ".join,
 )
-def test_importing_the_producer_changes_nothing_in_its_process(code: str) -> None:
-    assert told(LOOK + code + TELL) == {}
+def test_importing_the_producer_changes_nothing_in_its_process(modules: tuple[str, ...]) -> None:
+    assert run(host_programs.import_modules, *modules) == {}
 
 
 def test_a_client_that_was_used_and_closed_leaves_its_process_as_it_was(
     settings: Settings,
 ) -> None:
-    assert told(LOOK + USE + TELL, settings) == {}
-
-
-HOST = """
-import json, logging
-from celery import Celery, current_app
-import kombu.pools
-
-app = Celery("host", broker="memory://", backend="cache+memory://")
-app.conf.update(task_always_eager=True, broker_pool_limit=77, task_serializer="json")
-
-@app.task
-def own():
-    return submit()
-
-app.finalize()
-app.pool
-before = (dict(app.conf.table()), sorted(app.tasks), kombu.pools.get_limit())
-
-def submit():
-    from producer import RerankClient
-    with RerankClient() as client:
-        return client.submit("a query", ["a document"], job_id="from-host")
-
-submit()
-result = own.apply()
-after = (dict(app.conf.table()), sorted(app.tasks), kombu.pools.get_limit())
-print(json.dumps({
-    "current": current_app._get_current_object() is app,
-    "same": before == after,
-    "result": result.get(),
-    "children": len(result.children or ()),
-}))
-"""
+    assert run(host_programs.use_clients, settings=settings) == {}
 
 
 @pytest.mark.parametrize(
@@ -153,25 +82,15 @@ print(json.dumps({
 def test_a_client_inside_a_program_with_a_celery_app_of_its_own_uses_ours_alone(
     variables: dict[str, str], settings: Settings, client: redis.Redis
 ) -> None:
-    """The host's app is made without the variables, which it would not survive itself."""
-    code = (
-        "import os\nkept = {k: os.environ.pop(k) for k in list(os.environ)"
-        " if k.startswith(('CELERY_', 'DJANGO_'))}\n"
-        + HOST.replace("def submit():", "os.environ.update(kept)\ndef submit():")
-    )
-    code = code.replace("after = (", "[os.environ.pop(each) for each in kept]\nafter = (")
+    outcome = run(host_programs.submit_within_a_task, settings=settings, **variables)
 
-    assert told(code, settings, **variables) == {
-        "current": True,
-        "same": True,
-        "result": "from-host",
-        "children": 0,
-    }
+    assert outcome == {"current": True, "same": True, "result": "from-host", "children": 0}
     assert [each.id for each in messages(client, settings)] == ["from-host"]
 
 
 def test_importing_the_in_process_reranker_changes_no_more_than_its_libraries_do() -> None:
-    libraries = "import torch, sentence_transformers\n"
-    ours = "import worker.reranker, worker.engine.engines, worker.pipeline\n"
+    libraries = ("torch", "sentence_transformers")
+    ours = ("worker.reranker", "worker.engine.bert_engine", "worker.pipeline")
 
-    assert told(LOOK + libraries + ours + TELL) == told(LOOK + libraries + TELL)
+    changed = run(host_programs.import_modules, *libraries)
+    assert run(host_programs.import_modules, *libraries, *ours) == changed

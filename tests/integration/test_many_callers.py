@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -21,8 +20,8 @@ from contract.store.blocking import JobStore
 from contract.store.connection import MAX_CONNECTIONS, connect
 from contract.store.operation import Operation
 from contract.store.schema import Schema
-from producer.client import publishing
 from producer.client.blocking import RerankClient
+from producer.client.broker_connections import BrokerConnectionPool
 from producer.client.single_flight import SingleFlight
 from tests.conftest import LeftOpen
 from tests.integration.redis_state import await_subscribers, messages
@@ -133,16 +132,14 @@ def test_a_wait_for_a_connection_ends_with_an_error_that_names_it(settings: Sett
 
 
 def test_a_wait_for_a_connection_for_messages_ends_with_an_error_that_names_it(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+    settings: Settings,
 ) -> None:
-    monkeypatch.setattr(publishing, "POOL_WAIT_S", 0.1)
-    connections = publishing._Connections(lambda: None, settings)
-    with ExitStack() as taken:
-        for _ in range(publishing.MAX_CONNECTIONS):
-            taken.enter_context(connections.lent())
-        with pytest.raises(RedisUnavailable, match=r"no connection for messages .* within 0.1 s"):
-            taken.enter_context(connections.lent())
-    with connections.lent():
+    pool = BrokerConnectionPool(lambda: None, settings, max_connections=2, wait_s=0.1)
+    with pool.connection(), pool.connection():
+        error = r"no connection for messages .* within 0.1 s: all 2 "
+        with pytest.raises(RedisUnavailable, match=error), pool.connection():
+            pass
+    with pool.connection():
         pass
 
 

@@ -1,0 +1,63 @@
+"""The Celery app of the publisher, which knows nothing of another one in its process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from celery import Celery
+from celery.loaders.app import AppLoader
+
+from contract import names
+from contract.settings import Settings
+
+
+class _Loader(AppLoader):  # type: ignore[misc]  # Celery is untyped
+    """Reads no configuration: CELERY_CONFIG_MODULE is that of the program that embeds us."""
+
+    def read_configuration(self, *_: Any, **__: Any) -> Mapping[str, Any]:
+        return {}
+
+
+class _App(Celery):  # type: ignore[misc]
+    """Stores no results, whatever CELERY_RESULT_BACKEND says.
+
+    With a result backend, publishing would subscribe to each result, and block for about twenty
+    seconds when Redis is away.
+    """
+
+    backend_cls = "disabled"
+
+
+def publisher_app(settings: Settings) -> Celery:
+    """Return a Celery app that only sends, and that only `settings` configure."""
+    keys = names.Keys(settings.namespace)
+    app = _App(
+        "rerankq.producer",
+        set_as_current=False,
+        loader=_Loader,
+        fixups=(),  # Django's would read its settings, and put the working directory on sys.path
+    )
+    app.conf.update(names.celery_options(settings))
+    app.conf.update(
+        broker_connection_timeout=settings.redis_timeout_s,
+        broker_connection_retry=False,
+        # One more try, for a pooled connection that was closed meanwhile.
+        task_publish_retry_policy={"max_retries": 1, "interval_start": 0},
+    )
+    app.conf.broker_transport_options |= {
+        "socket_timeout": settings.redis_timeout_s,
+        "socket_connect_timeout": settings.redis_timeout_s,
+        "socket_keepalive": True,
+        "client_name": "rerankq-producer",
+        # What workers hold is not a producer's to give back, which kombu would do while it
+        # waits for a reply.
+        "unacked_key": keys.unacked_by_producers,
+        "unacked_index_key": f"{keys.unacked_by_producers}:index",
+        "unacked_mutex_key": f"{keys.unacked_by_producers}:mutex",
+        # Kombu's own attempts to connect, before any of Celery's policies come to bear.
+        "max_retries": 1,
+        "interval_start": 0,
+        "interval_step": 0,
+    }
+    return app
