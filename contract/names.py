@@ -38,14 +38,8 @@ PRIORITY_STEPS = (0, 3, 6, 9)
 PRIORITY_SINGLE = 3
 PRIORITY_BULK = 6
 
-
 #: The score of a queued job is its time, and this times its priority step.
 STEP_SPAN_S = 10**10
-
-
-def short_name(model: str) -> str:
-    """Return the model's name without its owner or folder, as log lines and run tags show it."""
-    return model.rstrip("/").rsplit("/", 1)[-1] or model
 
 
 def priority_step(priority: int) -> int:

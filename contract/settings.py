@@ -14,18 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from contract import environment, redis_url
 from contract import redis_tls as tls
 from contract.errors import InvalidInput
-
-#: The published models a job may ask for, smallest first, and the one in this distribution.
-KNOWN_MODELS = (
-    "cross-encoder/ms-marco-TinyBERT-L-2-v2",
-    "cross-encoder/ms-marco-MiniLM-L-6-v2",
-    "cross-encoder/ms-marco-MiniLM-L-12-v2",
-    "bundled",
-)
-DEFAULT_MODEL = "cross-encoder/ms-marco-MiniLM-L-6-v2"
-
-#: After a model's name: the same model with 8-bit weights, which is faster and not exact.
-INT8 = "@int8"
+from contract.models import DEFAULT_MODEL, INT8, KNOWN_MODELS
 
 #: Upper bounds: ten years in seconds, and the largest number that every service around us takes.
 TEN_YEARS_S = 10 * 365 * 24 * 3600

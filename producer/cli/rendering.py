@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from contract import jobs, metrics, names
+from contract import jobs, metrics
 from contract.metrics import Counter
+from contract.models import short_name
 from contract.printable import visible
 from producer.cli import terminal
 
@@ -148,7 +149,7 @@ def _models(now: Snapshot, before: Snapshot | None) -> terminal.DataTable:
     models = sorted(now.status.counters[metrics.PAIRS.name])
     columns = [
         terminal.Column(),
-        *(terminal.Column(names.short_name(each), right=True) for each in models),
+        *(terminal.Column(short_name(each), right=True) for each in models),
     ]
     rows = []
     for heading, counter in _OF_MODELS:

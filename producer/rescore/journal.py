@@ -13,8 +13,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Self
 
-from contract import jobs, names
+from contract import jobs
 from contract.errors import InvalidInput
+from contract.models import short_name
 from producer.files.outputs import NEW_FILE_MODE, OutputFile, atomic_file, sibling_path
 from producer.files.streams import is_stream
 from producer.rescore.journal_index import JournalIndex
@@ -192,7 +193,7 @@ _OF_A_QUERY = {
 
 def run_tag(provenance: dict[str, Any]) -> str:
     """The tag of a run's lines: names the model that scored them."""
-    name = names.short_name(str(provenance["model"]))
+    name = short_name(str(provenance["model"]))
     return "rerankq-" + "_".join(name.split())
 
 

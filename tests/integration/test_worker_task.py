@@ -19,7 +19,8 @@ import rerankq_bundled_model
 from contract import jobs
 from contract.errors import JobNotFound, RerankError
 from contract.jobs import JobState
-from contract.settings import KNOWN_MODELS, Settings
+from contract.models import KNOWN_MODELS
+from contract.settings import Settings
 from contract.store import attempts, dead_letters, outcomes, overview, statuses, submissions
 from contract.store.blocking import JobStore
 from contract.store.compression import compress

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from contract import names
 from contract.errors import ModelUnavailable
+from contract.models import short_name
 from tests.unit import tiny_models
 from worker.engine import Scorer, ScorerCache, load
 from worker.engine.checkpoint import load_encoder
@@ -59,7 +59,7 @@ def marker_code(marker: Path) -> str:
     ],
 )
 def test_the_short_name_is_without_owner_or_folder(model: str, short: str) -> None:
-    assert names.short_name(model) == short
+    assert short_name(model) == short
 
 
 def test_the_bundled_model_is_the_one_of_the_package_wherever_the_process_runs(

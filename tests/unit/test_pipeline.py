@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from contract.errors import InvalidInput, ModelUnavailable
-from contract.settings import DEFAULT_MODEL
+from contract.models import DEFAULT_MODEL
 from worker.inprocess import (
     CrossEncoderReranker,
     DocumentChunkWithScore,

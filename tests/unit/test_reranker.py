@@ -20,7 +20,7 @@ import pytest
 from pydantic import ValidationError
 
 from contract.errors import InvalidInput, ModelUnavailable, OutOfMemory, ScoringError
-from contract.settings import DEFAULT_MODEL
+from contract.models import DEFAULT_MODEL
 from tests.unit import tiny_models
 from worker.engine import load
 from worker.engine.model_names import bundled_path

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from contract.errors import InvalidInput
-from contract.settings import DEFAULT_MODEL, KNOWN_MODELS, Settings
+from contract.models import DEFAULT_MODEL, KNOWN_MODELS
+from contract.settings import Settings
 
 
 def load(**overrides: Any) -> Settings:

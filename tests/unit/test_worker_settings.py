@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from contract.errors import InvalidInput
-from contract.settings import DEFAULT_MODEL, KNOWN_MODELS
+from contract.models import DEFAULT_MODEL, KNOWN_MODELS
 from worker.runtime.settings import WorkerSettings, cores
 
 

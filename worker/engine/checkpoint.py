@@ -12,7 +12,7 @@ from huggingface_hub import try_to_load_from_cache
 from sentence_transformers import CrossEncoder
 
 from contract.errors import ModelUnavailable, OutOfMemory
-from contract.settings import INT8
+from contract.models import INT8
 from worker.engine import checkpoint_checks, lengths, memory, model_files, padding
 from worker.engine.model_names import BUNDLED, bundled_path, is_path
 from worker.engine.unusable import UnusableModel, one_line, unusable_message

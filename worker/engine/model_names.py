@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from contract.settings import INT8
+from contract.models import INT8
 from worker.engine.unusable import UnusableModel
 
 #: The small model that ships with rerankq, by the name a job asks for it.

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from contract import names
 from contract.errors import BadScores, OutOfMemory, RerankError, ScoringError
+from contract.models import short_name
 from worker.engine import memory
 from worker.engine.observer import EngineObserver
 from worker.engine.protocol import BeforeBatch, Engine, Pair, do_nothing
@@ -144,7 +144,7 @@ def score_unique(
 
 def failure_message(model: str, cause: object) -> str:
     """Return the message of an error while scoring."""
-    name = names.short_name(model)
+    name = short_name(model)
     text = str(cause) or type(cause).__name__
     return f"Reranking failed for model {name}: {text}"
 

@@ -14,7 +14,7 @@ import os
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from contract.settings import DEFAULT_MODEL
+from contract.models import DEFAULT_MODEL
 from worker.inprocess.reranker import CrossEncoderReranker
 from worker.inprocess.results import QueryResult
 

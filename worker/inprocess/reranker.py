@@ -13,8 +13,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from contract import names
 from contract.errors import InvalidInput, ModelUnavailable, OutOfMemory, ScoringError
+from contract.models import short_name
 from worker.engine import Scorer, ranking
 from worker.engine.scorer import failure_message
 from worker.engine.scorer_cache import require_length
@@ -89,7 +89,7 @@ class CrossEncoderReranker:
             len(results),
             len(best),
             time.perf_counter() - began,
-            names.short_name(self.model_name),
+            short_name(self.model_name),
         )
         return best
 

@@ -16,7 +16,7 @@ from typing import Any
 import click
 from celery import signals, states
 
-from contract import names
+from contract.models import short_name
 from worker.monitoring import flower_options, flower_state
 from worker.runtime.app import WorkerApp
 from worker.runtime.connection import MAIN_TIMEOUT_S
@@ -99,7 +99,7 @@ def _in_words(result: str) -> str:
         downgraded = " (downgraded)" if made["downgraded"] else ""
         truncated = f"{made['truncated']:,} truncated, " if made["truncated"] else ""
         speed = f"{made['pairs']:,} pairs, {made['pairs_per_s']:,.0f}/s"
-        model = names.short_name(made["model"])
+        model = short_name(made["model"])
         return f"{model}{downgraded}: {speed}, {truncated}{made['seconds']:.2f} s"
     except (ValueError, SyntaxError, LookupError, TypeError, AttributeError):
         return result

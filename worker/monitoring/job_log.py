@@ -10,7 +10,7 @@ import logging
 from enum import StrEnum
 from typing import TypedDict
 
-from contract import names
+from contract.models import short_name
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ def _work_in_words(event: Event, fields: JobFields) -> str:
     if pairs is not None:
         words.append(f"{pairs:,} pairs")
     if model is not None:
-        words.append(f"by {names.short_name(model)}")
+        words.append(f"by {short_name(model)}")
     if seconds is not None:
         words.append(f"{'in' if event is Event.DONE else 'after'} {seconds:.3f} s")
     if event is Event.DONE and pairs is not None and seconds:

@@ -9,13 +9,14 @@ from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Task
 
 from contract import names
+from contract.models import short_name
 
 logger = logging.getLogger(__name__)
 
 
 def name_with(model: str) -> str:
     """The task's name in Flower's table once another model has the job."""
-    return f"{names.SCORE_TASK}[{names.short_name(model)}]"
+    return f"{names.SCORE_TASK}[{short_name(model)}]"
 
 
 def downgraded(task: Task, model: str, reason: str) -> None:

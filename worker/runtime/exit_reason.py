@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from contract.errors import OutOfMemory, RerankError
-from contract.settings import INT8
+from contract.models import INT8
 from worker.engine import model_names
 from worker.runtime import memory_limit, restart
 from worker.runtime.memory_limit import MB
