@@ -17,8 +17,8 @@ from contract.settings import Settings
 from contract.store import attempts, outcomes, submissions
 from tests.integration.sample_records import failure_of, job
 from tests.processes import wait_until
-from worker.jobs import leases
-from worker.jobs.leases import Lease, Leases, Superseded
+from worker.jobs.lease import Lease, Superseded, new_token, token_prefix
+from worker.jobs.leases import Leases
 from worker.runtime.connection import CHILD_TIMEOUT_S
 from worker.runtime.context import WorkerContext
 from worker.runtime.settings import WorkerSettings
@@ -49,7 +49,7 @@ class Attempts:
         return self.begin_again(job_id)
 
     def begin_again(self, job_id: str) -> Lease:
-        token = leases.new_token("worker@here")
+        token = new_token("worker@here")
         self.execute(attempts.start(self.schema, job_id, token, max_attempts=4, lease_s=LEASE_S))
         return self.leases.lease(job_id, token)
 
@@ -87,9 +87,9 @@ def process(settings: Settings, client: redis.Redis) -> Iterator[Attempts]:
 
 
 def test_a_token_begins_with_the_process_it_is_of() -> None:
-    prefix = leases.token_prefix("worker@here", os.getpid())
+    prefix = token_prefix("worker@here", os.getpid())
 
-    assert leases.new_token("worker@here").startswith(prefix)
+    assert new_token("worker@here").startswith(prefix)
 
 
 def test_a_lease_is_renewed_as_long_as_it_is_kept_and_then_ends(process: Attempts) -> None:

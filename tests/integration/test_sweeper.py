@@ -22,7 +22,7 @@ from producer.client.publishing import Publisher
 from tests.integration.redis_state import messages
 from tests.integration.sample_records import failure_of, job, result_of
 from tests.integration.stand_ins import begin
-from worker.jobs.lost_jobs import JobSnapshot
+from worker.jobs.job_snapshots import JobSnapshot
 from worker.jobs.sweeper import send_again, sweep
 from worker.runtime.app import create_app
 from worker.runtime.settings import WorkerSettings

@@ -8,51 +8,25 @@ looked at in pieces, from sweep to sweep.
 
 from __future__ import annotations
 
-import json
-import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from contract import names
 from contract.jobs import JobState
-from contract.store import scripts
 from contract.store.blocking import JobStore
 from contract.store.operation import Operation
 from contract.store.schema import Schema
-
-logger = logging.getLogger(__name__)
+from worker.jobs import job_snapshots
+from worker.jobs.held_messages import held_job_ids, job_id_in
+from worker.jobs.job_snapshots import JobSnapshot, number
 
 #: Jobs of a kind (running, or queued with one priority step) that are looked at in one sweep.
 AT_ONCE = 1_000
 #: Next messages of a list that are read: those of the last moments may be copies of others.
 NEXT_MESSAGES = 50
-#: Jobs and messages that Redis is asked for in one command.
-PIECE = 250
-#: Messages in workers' hands beyond which nobody can tell which are lost.
-MAX_HELD = 20_000
 #: How long the sweeper's positions are remembered.
 POSITIONS_TTL_S = 3_600
-
-
-@dataclass(frozen=True)
-class JobSnapshot:
-    """What tells of a job whether anybody will do it."""
-
-    job_id: str
-    state: JobState | None
-    leased: bool
-    #: Seconds since the epoch; None if its message was never sent, as far as is known.
-    sent_at: float | None
-    submitted_at: float
-    priority: int
-    requests: int
-    pairs: int
-
-    @property
-    def step(self) -> int:
-        return names.priority_step(min(9, max(0, self.priority)))
 
 
 @dataclass(frozen=True)
@@ -79,15 +53,17 @@ def find(store: JobStore, resend_after_s: float) -> LostJobs:
     schema = store.schema
     now, positions, queue = store.execute(_read_queue(schema))
     upcoming = {job_id for each in queue.values() for job_id in each.ids}
-    known = {each.job_id: each for each in _snapshots(store, upcoming)}
+    known = {each.job_id: each for each in job_snapshots.fetch(store, upcoming)}
     queue = {step: _with_send_time(step, each, known) for step, each in queue.items()}
     listed = store.execute(_jobs_to_check(schema, positions, queue))
-    jobs = _snapshots(store, dict.fromkeys(job_id for ids in listed.values() for job_id, _ in ids))
+    jobs = job_snapshots.fetch(
+        store, dict.fromkeys(job_id for ids in listed.values() for job_id, _ in ids)
+    )
     if gone := [each.job_id for each in jobs if each.state is None]:
         store.execute(_remove_expired(schema, gone))
     suspects = [each for each in jobs if _is_suspect(each, queue[each.step], now, resend_after_s)]
     held = (
-        _held_job_ids(store, now, resend_after_s)
+        held_job_ids(store, now, resend_after_s)
         if any(each.state is JobState.QUEUED for each in suspects)
         else set()
     )
@@ -115,7 +91,7 @@ def save_positions(schema: Schema, positions: dict[str, float]) -> Operation[Non
 
 
 def _is_suspect(job: JobSnapshot, upcoming: QueueHead, now: float, resend_after_s: float) -> bool:
-    """Whether nobody has the job, unless a worker holds its message."""
+    """Return whether nobody has the job, unless a worker holds its message."""
     last_sign = max(job.sent_at or 0.0, job.submitted_at)
     # The server's clock may have been put back.
     if job.state is None or abs(now - last_sign) < resend_after_s:
@@ -130,7 +106,7 @@ def _is_suspect(job: JobSnapshot, upcoming: QueueHead, now: float, resend_after_
 
 
 def _read_queue(schema: Schema) -> Operation[tuple[float, dict[str, float], dict[int, QueueHead]]]:
-    """The server's time, the sweeper's positions, and the next messages, at one moment."""
+    """Return the server's time, the sweeper's positions, and the next messages, at one moment."""
     keys = schema.keys
 
     def send(pipe: Any) -> None:
@@ -143,17 +119,17 @@ def _read_queue(schema: Schema) -> Operation[tuple[float, dict[str, float], dict
     def read(replies: list[Any]) -> tuple[float, dict[str, float], dict[int, QueueHead]]:
         (seconds, micros), positions, *lists = replies
         queue = {
-            step: QueueHead(frozenset(map(_id_in, raw)) - {""}, length <= NEXT_MESSAGES)
+            step: QueueHead(frozenset(map(job_id_in, raw)) - {""}, length <= NEXT_MESSAGES)
             for step, length, raw in zip(names.PRIORITY_STEPS, lists[::2], lists[1::2], strict=True)
         }
-        found = {kind.decode(): _number(score) or 0.0 for kind, score in positions.items()}
+        found = {kind.decode(): number(score) or 0.0 for kind, score in positions.items()}
         return seconds + micros / 1e6, found, queue
 
     return Operation(send, read)
 
 
 def _with_send_time(step: int, upcoming: QueueHead, known: dict[str, JobSnapshot]) -> QueueHead:
-    """With the time at which the oldest was sent that has not been begun."""
+    """Return it with the time at which the oldest was sent that has not been begun."""
     jobs = (known[job_id] for job_id in upcoming.ids)
     times = [
         each.sent_at
@@ -166,7 +142,7 @@ def _with_send_time(step: int, upcoming: QueueHead, known: dict[str, JobSnapshot
 def _jobs_to_check(
     schema: Schema, positions: dict[str, float], queue: dict[int, QueueHead]
 ) -> Operation[dict[str, list[tuple[str, float]]]]:
-    """Ids and scores of the jobs of each kind to look at, from the place on where it was left."""
+    """Return ids and scores of the jobs of each kind to look at, from where it was left on."""
     keys = schema.keys
     kinds: list[tuple[str, str, float, float]] = [("running", keys.running, 0.0, names.STEP_SPAN_S)]
     for step, upcoming in queue.items():
@@ -194,112 +170,7 @@ def _jobs_to_check(
     return Operation(send, read)
 
 
-def _snapshots(store: JobStore, ids: Iterable[str]) -> list[JobSnapshot]:
-    schema = store.schema
-    found: list[JobSnapshot] = []
-    for piece in _pieces(ids):
-        keys = [key for each in piece for key in (schema.keys.job(each), schema.keys.lease(each))]
-        found += store.execute(scripts.call("read_job_states", keys, (), partial(_read, piece)))
-    return found
-
-
-def _pieces(ids: Iterable[str]) -> Iterator[list[str]]:
-    rest = list(ids)
-    for start in range(0, len(rest), PIECE):
-        yield rest[start : start + PIECE]
-
-
-def _read(ids: Sequence[str], replies: list[Any]) -> list[JobSnapshot]:
-    return [
-        _read_snapshot(job_id, values or [None] * 6, bool(leased))
-        for job_id, (leased, values) in zip(ids, replies[0], strict=True)
-    ]
-
-
-def _read_snapshot(job_id: str, values: list[bytes | None], leased: bool) -> JobSnapshot:
-    state, sent_at, submitted_at, priority, requests, pairs = values
-    return JobSnapshot(
-        job_id=job_id,
-        state=_state(state),
-        leased=leased,
-        sent_at=_number(sent_at),
-        submitted_at=_number(submitted_at) or 0.0,
-        priority=int(_number(priority) or 0),
-        requests=int(_number(requests) or 0),
-        pairs=int(_number(pairs) or 0),
-    )
-
-
-def _state(raw: bytes | None) -> JobState | None:
-    found = (raw or b"").decode(errors="replace")
-    return JobState(found) if found in list(JobState) else None
-
-
-def _number(raw: bytes | None) -> float | None:
-    try:
-        return float(raw) if raw else None
-    except ValueError:
-        return None
-
-
-def _held_job_ids(store: JobStore, now: float, resend_after_s: float) -> set[str] | None:
-    """Ids of the jobs whose messages workers have taken not long ago; None if they are too many.
-
-    A worker that was killed seems to hold its messages until the visibility timeout.
-    """
-    keys = store.schema.keys
-    tags: dict[str, str] = {}
-    for seen, (tag, raw) in enumerate(_scan(store)):
-        if seen == MAX_HELD:
-            logger.warning("Workers hold more than %s messages: lost ones are not told", MAX_HELD)
-            return None
-        tags[tag] = _id_in(raw, 0)
-    held = set()
-    for piece in _pieces(tags):
-        taken = store.execute(_taken(keys, piece))
-        for tag, taken_at in zip(piece, taken, strict=True):
-            if taken_at is not None and abs(now - taken_at) < resend_after_s:
-                held.add(tags[tag])
-    return held
-
-
-def _taken(keys: names.Keys, tags: Sequence[str]) -> Operation[list[float | None]]:
-    """When workers have taken the messages of these delivery tags."""
-
-    def send(pipe: Any) -> None:
-        for tag in tags:
-            pipe.zscore(keys.unacked_index, tag)
-
-    return Operation(send, lambda replies: replies)
-
-
-def _scan(store: JobStore) -> Iterator[tuple[str, bytes]]:
-    """Delivery tags and messages that workers hold, piece by piece."""
-    cursor = None
-    while cursor != 0:
-        cursor, found = store.execute(_page(store.schema.keys, cursor or 0))
-        yield from ((tag.decode(errors="replace"), raw) for tag, raw in found.items())
-
-
-def _page(keys: names.Keys, cursor: int) -> Operation[tuple[int, dict[bytes, bytes]]]:
-    return Operation(
-        lambda pipe: pipe.hscan(keys.unacked, cursor, count=PIECE),
-        lambda replies: replies[0],
-    )
-
-
-def _id_in(raw: bytes, *place: int) -> str:
-    """The job's id in a message of kombu's, or in a list at this place; empty if there is none."""
-    try:
-        message = json.loads(raw)
-        for each in place:
-            message = message[each]
-        return str(message["headers"]["id"])
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return ""
-
-
 def _remove_expired(schema: Schema, ids: Sequence[str]) -> Operation[None]:
-    """Jobs whose records have expired neither wait nor run."""
+    """Note that jobs whose records have expired neither wait nor run."""
     keys = (schema.keys.queued, schema.keys.running)
     return Operation(lambda pipe: [pipe.zrem(key, *ids) for key in keys], lambda _: None)

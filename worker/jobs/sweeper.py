@@ -28,7 +28,7 @@ from contract.store.blocking import JobStore
 from contract.store.operation import Operation
 from contract.store.schema import Schema
 from worker.jobs import lost_jobs
-from worker.jobs.lost_jobs import JobSnapshot
+from worker.jobs.job_snapshots import JobSnapshot
 from worker.monitoring import job_log
 from worker.monitoring.job_log import Event
 from worker.runtime.app import WorkerApp

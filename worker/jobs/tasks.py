@@ -16,9 +16,10 @@ from celery.exceptions import Ignore
 from contract import errors, limits, names
 from contract.store import payloads
 from contract.store.attempts import Started, Verdict
-from worker.jobs import leases, scoring_plan
+from worker.jobs import scoring_plan
 from worker.jobs.attempt import Attempt
-from worker.jobs.leases import Lease, Leases
+from worker.jobs.lease import Lease, Superseded, time_limit_error
+from worker.jobs.leases import Leases
 from worker.runtime.app import WorkerApp
 from worker.runtime.settings import WorkerSettings
 
@@ -106,7 +107,7 @@ def _score(attempt: Attempt, started: Started, lease: Lease) -> dict[str, Any]:
         )
         attempt.runs(job, plan)
         result = scoring_plan.score(job, plan, started, lease, context.models)
-    except leases.Superseded:
+    except Superseded:
         attempt.fields["seconds"] = lease.seconds
         attempt.superseded()
         raise Ignore from None
@@ -125,7 +126,7 @@ def _translated(error: Exception, settings: WorkerSettings) -> errors.RerankErro
     if isinstance(error, errors.RerankError):
         return error
     if isinstance(error, SoftTimeLimitExceeded):
-        return leases.time_limit_error(settings)
+        return time_limit_error(settings)
     if isinstance(error, MemoryError):
         return errors.OutOfMemory(f"out of memory outside of the model: {error}")
     return errors.ScoringError(f"unexpected {type(error).__name__}: {error}")

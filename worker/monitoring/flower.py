@@ -93,7 +93,7 @@ def format_task(task: Any) -> Any:
 
 
 def _in_words(result: str) -> str:
-    """The summary of `worker.jobs.tasks`, of which Flower has the representation."""
+    """The summary of `worker.jobs.attempt`, of which Flower has the representation."""
     try:
         made = ast.literal_eval(result)
         downgraded = " (downgraded)" if made["downgraded"] else ""

@@ -1,0 +1,87 @@
+"""What tells of jobs whether anybody will do them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from contract import names
+from contract.jobs import JobState
+from contract.store import scripts
+from contract.store.blocking import JobStore
+
+#: Jobs and messages that Redis is asked for in one command.
+BATCH = 250
+
+
+@dataclass(frozen=True)
+class JobSnapshot:
+    """A job's record and lease, at one moment."""
+
+    job_id: str
+    state: JobState | None
+    leased: bool
+    #: Seconds since the epoch; None if its message was never sent, as far as is known.
+    sent_at: float | None
+    submitted_at: float
+    priority: int
+    requests: int
+    pairs: int
+
+    @property
+    def step(self) -> int:
+        """The priority step of the list that its message is put on."""
+        return names.priority_step(min(9, max(0, self.priority)))
+
+
+def fetch(store: JobStore, ids: Iterable[str]) -> list[JobSnapshot]:
+    """Return what is known of these jobs. Raises `RedisUnavailable`."""
+    schema = store.schema
+    found: list[JobSnapshot] = []
+    for batch in in_batches(ids):
+        keys = [key for each in batch for key in (schema.keys.job(each), schema.keys.lease(each))]
+        found += store.execute(scripts.call("read_job_states", keys, (), partial(_read, batch)))
+    return found
+
+
+def in_batches(ids: Iterable[str]) -> Iterator[list[str]]:
+    """Yield as many ids at a time as Redis is asked for."""
+    rest = list(ids)
+    for start in range(0, len(rest), BATCH):
+        yield rest[start : start + BATCH]
+
+
+def _read(ids: Sequence[str], replies: list[Any]) -> list[JobSnapshot]:
+    return [
+        _read_snapshot(job_id, values or [None] * 6, bool(leased))
+        for job_id, (leased, values) in zip(ids, replies[0], strict=True)
+    ]
+
+
+def _read_snapshot(job_id: str, values: list[bytes | None], leased: bool) -> JobSnapshot:
+    state, sent_at, submitted_at, priority, requests, pairs = values
+    return JobSnapshot(
+        job_id=job_id,
+        state=_state(state),
+        leased=leased,
+        sent_at=number(sent_at),
+        submitted_at=number(submitted_at) or 0.0,
+        priority=int(number(priority) or 0),
+        requests=int(number(requests) or 0),
+        pairs=int(number(pairs) or 0),
+    )
+
+
+def _state(raw: bytes | None) -> JobState | None:
+    found = (raw or b"").decode(errors="replace")
+    return JobState(found) if found in list(JobState) else None
+
+
+def number(raw: bytes | None) -> float | None:
+    """Return the number that a field of a record holds; None if it holds none."""
+    try:
+        return float(raw) if raw else None
+    except ValueError:
+        return None
