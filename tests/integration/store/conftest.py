@@ -15,6 +15,7 @@ from contract.store.asynchronous import AsyncJobStore
 from contract.store.blocking import JobStore
 from contract.store.operation import Operation
 from contract.store.schema import Schema
+from tests.integration.store.attempts_at_a_job import Attempts
 
 T = TypeVar("T")
 
@@ -55,3 +56,8 @@ def live_jobs(client: redis.Redis, schema: Schema) -> tuple[set[str], set[str]]:
         members: Any = client.zrange(key, 0, -1)
         found.append({member.decode() for member in members})
     return found[0], found[1]
+
+
+@pytest.fixture
+def tried(store: JobStore) -> Attempts:
+    return Attempts(store)

@@ -1,0 +1,123 @@
+"""An attempt whose process died is followed by another; one that renews its lease is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import redis
+
+from contract.jobs import JobState
+from contract.store import outcomes, payloads
+from contract.store.attempts import Started, Verdict
+from tests.integration.redis_state import PATIENCE_S
+from tests.integration.sample_records import failure_of, result_of
+from tests.integration.store.attempts_at_a_job import LONG_S, ME, OTHER, SHORT_S, THIRD, Attempts
+from tests.processes import wait_until
+
+
+def test_an_attempt_without_a_lease_is_silent_at_first_and_keeps_its_job(tried: Attempts) -> None:
+    # Given an attempt that has not renewed its lease
+    tried.start(ME)
+    tried.expire(ME)
+    # When another asks, within the grace
+    silent = [tried.start(OTHER), tried.start(OTHER), tried.start(THIRD)]
+    # Then it is asked to come again, and nothing is counted yet
+    assert [each.verdict for each in silent] == [Verdict.SILENT] * 3
+    assert [each.payload for each in silent] == [None] * 3
+    assert tried.state() == (JobState.RUNNING, 1)
+    assert not tried.leased()
+
+
+def test_silent_for_longer_than_the_grace_an_attempt_counts_as_dead(tried: Attempts) -> None:
+    # Given an attempt whose lease has gone
+    tried.start(ME)
+    tried.expire(ME)
+    assert tried.start(OTHER, lease_s=SHORT_S).verdict == Verdict.SILENT
+    # When another has asked for a third of its lease
+    replies: list[Started] = []
+
+    def begun() -> bool:
+        replies.append(tried.start(OTHER, lease_s=SHORT_S))
+        return replies[-1].verdict != Verdict.SILENT
+
+    wait_until(begun, "the grace is over", PATIENCE_S)
+    # Then it has the job, and the death is counted
+    started = replies[-1]
+    assert (started.verdict, started.attempts, started.deaths) == (Verdict.STARTED, 2, 1)
+    assert payloads.decode(tried.schema.settings, "j", started.payload) == tried.made
+    # And the first one counts no more, should it still be alive
+    assert not tried.renew(ME)
+    assert not tried.store.execute(outcomes.finish(tried.schema, result_of("j"), ME))
+    assert not tried.release(ME)
+    assert tried.store.execute(outcomes.finish(tried.schema, result_of("j", score=2.0), OTHER))
+
+
+def test_the_grace_begins_with_the_first_question_whoever_asks(
+    tried: Attempts, client: redis.Redis
+) -> None:
+    # Given that somebody asked a minute ago, and nobody since
+    tried.start(ME)
+    tried.expire(ME)
+    tried.start(OTHER)
+    client.hincrbyfloat(tried.schema.keys.job("j"), "silent_since", -60)
+    # When a third asks, then it need not wait: a third of the lease is over
+    assert tried.start(THIRD).verdict == Verdict.STARTED
+    assert "silent_since" not in tried.fields()
+
+
+def test_who_renews_within_the_grace_has_not_died(tried: Attempts, client: redis.Redis) -> None:
+    """Redis may have stood still for as long as a lease."""
+    # Given an attempt whose lease has gone, and another that asked long ago
+    tried.start(ME)
+    tried.expire(ME)
+    tried.start(OTHER)
+    client.hincrbyfloat(tried.schema.keys.job("j"), "silent_since", -60)
+    # When the first one is heard of again
+    assert tried.renew(ME)
+    # Then it has its lease again, the others are held ...
+    assert tried.leased()
+    assert tried.start(OTHER).verdict == Verdict.HELD
+    # ... and should it fall silent once more, the grace begins anew
+    tried.expire(ME)
+    assert tried.start(OTHER).verdict == Verdict.SILENT
+    assert tried.state() == (JobState.RUNNING, 1)
+
+
+def test_a_renewal_prolongs_the_lease(tried: Attempts, client: redis.Redis) -> None:
+    tried.start(ME, lease_s=10)
+    left: Any = client.pttl(tried.schema.keys.lease("j"))
+    assert 0 < left <= 10_000
+
+    assert tried.renew(ME, LONG_S)
+
+    left = client.pttl(tried.schema.keys.lease("j"))
+    assert 10_000 < left <= 1_000 * LONG_S
+
+
+@pytest.mark.parametrize("outcome", [result_of("j"), failure_of("j"), failure_of("j", "cancelled")])
+def test_once_the_job_has_ended_a_renewal_says_so_and_takes_no_lease(
+    tried: Attempts, outcome: Any
+) -> None:
+    tried.start(ME)
+    tried.store.execute(outcomes.finish(tried.schema, outcome))
+
+    assert not tried.renew(ME)
+    assert not tried.leased()
+
+
+def test_once_another_attempt_has_begun_a_renewal_says_so_and_leaves_it_its_lease(
+    tried: Attempts, client: redis.Redis
+) -> None:
+    tried.start(ME)
+    tried.release(ME)
+    tried.start(OTHER)
+
+    assert not tried.renew(ME)
+    assert client.get(tried.schema.keys.lease("j")) == OTHER.encode()
+    assert tried.renew(OTHER)
+
+
+def test_what_was_never_begun_cannot_be_renewed(tried: Attempts) -> None:
+    assert not tried.renew(ME)
+    assert not tried.leased()
