@@ -1,52 +1,43 @@
-"""Reads the files of a collection into its database, and finds what does not fit together."""
+"""Load the files of a collection into its database, and check that they fit together."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from contract import jobs
 from contract.errors import InvalidInput
 from contract.settings import Settings
-from producer.files.quoting import normalized, quoted, shown
+from producer.files.quoting import quoted, shown
 from producer.formats.corpus import read_texts
 from producer.formats.qrels import read_qrels
 from producer.formats.records import InvalidLines
 from producer.formats.requests import Pair, read_requests
 from producer.formats.trec_run import RunLine, read_run
+from producer.rescore.unknown_ids import UnknownIds
 
 _RUN_LINE = "INTO candidates (query_id, document_id, place, score) VALUES (?, ?, ?, ?)"
 _PAIR = "INTO candidates (query_id, document_id, place, text) VALUES (?, ?, ?, ?)"
 _DOCUMENT = "INTO documents VALUES (?, ?)"
 _JUDGMENT = "INTO qrels VALUES (?, ?, ?)"
 
-#: Of unknown ids, in a message.
-_IDS_SHOWN = 5
-#: Of a corpus, in search of one that looks like an unknown one: a second or two.
-_LOOKED_AT = 1_000_000
-#: Of ids that a file has in their place.
-_EXAMPLES = 2
-#: Of ids that are not in the run, to tell what file they are of.
-_OTHERS_KEPT = 1_000
-
 
 @dataclass
 class LoadReport:
-    """What a report says of the files, besides what is to be scored."""
+    """What the files hold besides what is to be scored."""
 
     #: All documents of the corpus.
     documents: int = 0
     #: Queries that the run does not have.
     other_queries: int = 0
-    #: Consecutive lines of the run whose ranks say another order than their scores.
+    #: Consecutive lines of the run whose ranks contradict their scores.
     contradictions: int = 0
     first_contradiction: str = ""
 
 
 class Loader:
-    """Puts records into a staging's database; what is wrong with one, `bad` is told.
+    """Inserts records into the database of a staging; `bad` gets the invalid ones.
 
     Its methods are called in this order, within a transaction, and raise `InvalidInput`.
     """
@@ -54,8 +45,7 @@ class Loader:
     def __init__(self, database: sqlite3.Connection, settings: Settings, bad: InvalidLines) -> None:
         self._database, self._settings, self._bad = database, settings, bad
         self.report = LoadReport()
-        #: Ids of the first queries that the run does not have.
-        self._other_ids: list[str] = []
+        self.unknown_ids = UnknownIds(database, bad)
 
     def run(self, path: str) -> None:
         """Load a TREC run."""
@@ -87,8 +77,7 @@ class Loader:
             ).fetchone()
             if known is None:  # a query that the run does not have
                 self.report.other_queries += 1
-                if len(self._other_ids) < _OTHERS_KEPT:
-                    self._other_ids.append(query.id)
+                self.unknown_ids.note_unused(query.id)
                 continue
             if not query.text.strip():
                 self._bad.add(f"{source}:{number}: query {quoted(query.id)} is empty")
@@ -100,7 +89,7 @@ class Loader:
             )
 
     def corpus(self, path: str) -> None:
-        """Load documents, those that the run does not have too."""
+        """Load documents, including those that the run does not have."""
         source = shown(path)
         for number, document in read_texts(path, self._bad, self._settings.max_text_chars):
             if self._insert(_DOCUMENT, document):
@@ -112,31 +101,8 @@ class Loader:
                     f"{source}:{number}: document id {quoted(document.id)} stands twice",
                 )
 
-    def drop_unknown(self, what: str, table: str, run: str, source: str) -> None:
-        """Report what the run names and `source` does not have; drop it if that is allowed."""
-        missing = f"{what}_id NOT IN (SELECT id FROM {table} WHERE text IS NOT NULL)"
-        lines, ids = self._database.execute(
-            f"SELECT count(*), count(DISTINCT {what}_id) FROM candidates WHERE {missing}"
-        ).fetchone()
-        if not lines:
-            return
-        names = [
-            name
-            for (name,) in self._database.execute(
-                f"SELECT DISTINCT {what}_id FROM candidates WHERE {missing} ORDER BY rowid"
-                f" LIMIT {_IDS_SHOWN}"
-            )
-        ]
-        listed = ", ".join(map(shown, names)) + (", ..." if ids > len(names) else "")
-        self._bad.add(
-            f"{shown(run)}: {ids:,} {table if ids > 1 else what} not in {shown(source)}: {listed}"
-            f"{self._why_unknown(what, names)}",
-            lines=lines,
-        )
-        self._database.execute(f"DELETE FROM candidates WHERE {missing}")
-
     def requests(self, path: str) -> None:
-        """Load self-contained lines, in place of all the above."""
+        """Load request lines, in place of a run with its queries and corpus."""
         source = shown(path)
         for number, request in read_requests(path, self._bad):
             where = f"{source}:{number}"
@@ -219,7 +185,7 @@ class Loader:
         return True
 
     def _insert(self, sql: str, row: tuple[object, ...]) -> bool:
-        """Insert a row, unless one stands in its place; return whether it was inserted."""
+        """Insert a row unless its key is taken; return whether it was inserted."""
         try:
             self._database.execute(f"INSERT {sql}", row)
         except sqlite3.IntegrityError:
@@ -229,29 +195,6 @@ class Loader:
     def _replace(self, sql: str, row: tuple[object, ...], message: str) -> None:
         self._bad.add(f"{message} (--skip-invalid counts the last, as BEIR's loader does)")
         self._database.execute(f"REPLACE {sql}", row)
-
-    def _why_unknown(self, what: str, names: list[str]) -> str:
-        """Return a hint at ids that look alike, at files that were swapped, or at other ids."""
-        others: Iterable[str] = self._other_ids
-        if what == "document":
-            rows = self._database.execute("SELECT id FROM documents LIMIT ?", (_LOOKED_AT,))
-            others = (name for (name,) in rows)
-        elif self._are_documents(self._other_ids):
-            return "; its ids are those of documents: are --queries and --corpus swapped?"
-        looks = {normalized(name): name for name in names}
-        examples: list[str] = []
-        for other in others:
-            if normalized(other) in looks:
-                named = looks[normalized(other)]
-                return f"; it has {quoted(other)}, where the run has {quoted(named)}"
-            if len(examples) < _EXAMPLES:
-                examples.append(other)
-        return f"; its ids are such as {', '.join(map(quoted, examples))}" if examples else ""
-
-    def _are_documents(self, ids: list[str]) -> bool:
-        marks = ", ".join("?" * len(ids))
-        sql = f"SELECT 1 FROM candidates WHERE document_id IN ({marks}) LIMIT 1"
-        return self._database.execute(sql, ids).fetchone() is not None
 
     def _check_judged(self, source: str) -> None:
         judged, queries, both = self._database.execute(

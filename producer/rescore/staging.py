@@ -85,8 +85,8 @@ class Staging:
             self._loader.run(run)
             self._loader.queries(queries)
             self._loader.corpus(corpus)
-        self._loader.drop_unknown("query", "queries", run, queries)
-        self._loader.drop_unknown("document", "documents", run, corpus)
+        self._loader.unknown_ids.drop("query", "queries", run, queries)
+        self._loader.unknown_ids.drop("document", "documents", run, corpus)
         self._check_sizes(shown(run))
 
     def load_requests(self, path: str) -> None:

@@ -19,6 +19,7 @@ import pytest
 from contract import jobs
 from contract.errors import InvalidInput
 from producer.client import preparing
+from producer.files import reading
 from producer.formats.corpus import Text, read_texts
 from producer.formats.documents import read_documents
 from producer.formats.qrels import Judgment, read_qrels
@@ -219,7 +220,7 @@ def test_a_named_pipe_is_read(tmp_path: Path, packed: bool) -> None:
 def test_a_named_pipe_that_nobody_writes_to_is_not_waited_for_without_end(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(InvalidInput, match="pipe: nobody writes to this pipe"):
-        list(read_run(str(tmp_path / "pipe"), InvalidLines()))
+        list(reading.lines(str(tmp_path / "pipe"), writer_wait_s=0.1))
 
 
 @pytest.mark.parametrize("archive", ["zip", "tar"])

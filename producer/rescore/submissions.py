@@ -1,0 +1,81 @@
+"""What is sent to the queue: jobs under their ids, and the parts of queries too large for a job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from contract import jobs
+from contract.errors import MixedModels
+from contract.settings import Settings
+from producer.client import merging, splitting
+
+
+class SplitQuery:
+    """A query that is too large for a job, and the results of its parts so far."""
+
+    def __init__(
+        self,
+        job: jobs.Job,
+        how: jobs.SplitJob,
+        before: SplitQuery | None,
+        mixed: MixedModels | None,
+    ) -> None:
+        self.job = job
+        self.how = how
+        #: Why a smaller model scores it than the one asked for, if one does.
+        self.mixed = mixed
+        #: Results by the ids of the parts.
+        self.results: dict[str, jobs.JobResult] = {}
+        #: Ids of the jobs that can be forgotten when it has ended.
+        self.sent_ids: list[str] = list(before.sent_ids) if before else []
+        self.has_ended = False
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all parts have results."""
+        return len(self.results) == len(self.how.part_ids)
+
+    def merged(self) -> jobs.JobResult:
+        """Return the result of the whole query. Raises `MixedModels`."""
+        result = merging.merge_results(self.how, [self.results[each] for each in self.how.part_ids])
+        if self.mixed is None:
+            return result
+        return merging.as_downgraded(result, self.job.id, self.mixed)
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A job under one of its ids: a job that has ended cannot be sent again under the same."""
+
+    job: jobs.Job
+    #: From 1 on; from 2 on, the id ends in it.
+    number: int = 1
+    #: The query that the job is a part of.
+    whole: SplitQuery | None = None
+
+    @property
+    def id(self) -> str:
+        """Return the id under which the job is sent."""
+        return self.job.id if self.number == 1 else f"{self.job.id}.{self.number}"
+
+    def again(self) -> Submission:
+        """Return the same job under its next id."""
+        return Submission(self.job, self.number + 1, self.whole)
+
+
+def submissions(
+    job: jobs.Job,
+    settings: Settings,
+    *,
+    before: SplitQuery | None = None,
+    mixed: MixedModels | None = None,
+) -> list[Submission]:
+    """Return the job itself, or its parts if it is too large.
+
+    A query whose parts were scored by `mixed` models is sent once more, after `before`.
+    """
+    how = splitting.split(job, settings)
+    if how is None:
+        return [Submission(job)]
+    whole = SplitQuery(job, how, before, mixed)
+    return [Submission(part, whole=whole) for part in splitting.parts(job, how)]
