@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -15,34 +14,19 @@ import pytest
 from tests.processes import children_of, wait_until
 from worker.runtime import restart
 
-SUPERVISOR = """
-import sys
-from worker.runtime.restart import RestartSupervisor
-sys.exit(RestartSupervisor(sys.argv[2:], map(float, sys.argv[1].split(","))).run())
-"""
-#: Notes each run in a file, and ends with the codes that it is given, one after the other.
-COMMAND = """
-import os, pathlib, sys
-runs = pathlib.Path(sys.argv[1])
-with runs.open("a") as file:
-    print(os.environ["RERANKQ_AGAIN_IN_S"], file=file, flush=True)
-codes = sys.argv[2:]
-code = codes[min(len(runs.read_text().split()), len(codes)) - 1]
-if code == "wait":
-    import signal
-    signal.pause()
-sys.exit(int(code))
-"""
+ROOT = Path(__file__).parents[2]
 
 
-def keep(pauses: str, runs: Path, *codes: str) -> subprocess.Popen[str]:
-    command: Sequence[str] = [sys.executable, "-c", COMMAND, str(runs), *codes]
-    return subprocess.Popen([sys.executable, "-c", SUPERVISOR, pauses, *command], text=True)
+def supervise(delays: str, runs: Path, *codes: str) -> subprocess.Popen[bytes]:
+    """Start a supervisor of a command whose runs end with these codes."""
+    module = (sys.executable, "-m")
+    command = (*module, "tests.unit.end_with_codes", str(runs), *codes)
+    return subprocess.Popen([*module, "tests.unit.supervise", delays, *command], cwd=ROOT)
 
 
 @pytest.mark.parametrize("code", ["69", "71"])
 def test_no_model_and_no_memory_are_tried_again(tmp_path: Path, code: str) -> None:
-    process = keep("0.01,0.02,0.03", tmp_path / "runs", code, code, "0")
+    process = supervise("0.01,0.02,0.03", tmp_path / "runs", code, code, "0")
 
     assert process.wait(30) == 0
     # And each run is told of the pause that would follow
@@ -51,7 +35,7 @@ def test_no_model_and_no_memory_are_tried_again(tmp_path: Path, code: str) -> No
 
 @pytest.mark.parametrize("code", ["0", "1", "78"])
 def test_any_other_end_is_the_end(tmp_path: Path, code: str) -> None:
-    process = keep("0.01,0.02", tmp_path / "runs", code)
+    process = supervise("0.01,0.02", tmp_path / "runs", code)
 
     assert process.wait(30) == int(code)
     assert len((tmp_path / "runs").read_text().split()) == 1
@@ -59,7 +43,7 @@ def test_any_other_end_is_the_end(tmp_path: Path, code: str) -> None:
 
 def test_a_signal_reaches_the_command_and_its_death_is_told_as_a_shell_does(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
-    process = keep("0.01,0.02", runs, "wait")
+    process = supervise("0.01,0.02", runs, "wait")
     wait_until(lambda: runs.exists() and runs.read_text() != "", "it runs")
 
     process.terminate()
@@ -69,7 +53,7 @@ def test_a_signal_reaches_the_command_and_its_death_is_told_as_a_shell_does(tmp_
 
 def test_who_is_told_to_end_does_so_also_in_a_pause(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
-    process = keep("600", runs, "69")
+    process = supervise("600", runs, "69")
     wait_until(lambda: runs.exists() and runs.read_text() != "", "it ran")
     wait_until(lambda: not children_of(process.pid), "it pauses")
 
@@ -80,7 +64,7 @@ def test_who_is_told_to_end_does_so_also_in_a_pause(tmp_path: Path) -> None:
 
 def test_a_killed_command_is_not_started_again_if_nobody_lacked_memory(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
-    process = keep("0.01,0.02", runs, "wait")
+    process = supervise("0.01,0.02", runs, "wait")
     wait_until(lambda: runs.exists() and runs.read_text() != "", "it runs")
     (child,) = children_of(process.pid)
 

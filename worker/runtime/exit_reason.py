@@ -43,11 +43,11 @@ class ExitReason:
         #: Children that ended while they loaded, since one has loaded.
         self._deaths = _shared_numbers()
 
-    def child_loads(self, place: int, models: Sequence[str], processes: int) -> None:
+    def child_starts_loading(self, place: int, models: Sequence[str], processes: int) -> None:
         """Note that this process loads its models, and judge what became of the one before it."""
         before = self._loading_pids[place]
         if before and before != self._loaded_pids[place]:
-            self._loading_was_cut_short(before, self._oom_kills[place], models, processes)
+            self._judge_predecessor(before, self._oom_kills[place], models, processes)
         self._loading_pids[place] = os.getpid()
         self._oom_kills[place] = memory_limit.oom_kills() or 0
 
@@ -63,11 +63,11 @@ class ExitReason:
     def loading_failed(self, error: RerankError, models: Sequence[str], processes: int) -> None:
         """Have the worker end, because its models did not load."""
         if isinstance(error, OutOfMemory):
-            self.give(restart.EXIT_NO_MEMORY, f"{error}. {_memory_advice(models, processes)}")
+            self.decide(restart.EXIT_NO_MEMORY, f"{error}. {_memory_advice(models, processes)}")
         else:
-            self.give(restart.EXIT_NO_MODEL, str(error))
+            self.decide(restart.EXIT_NO_MODEL, str(error))
 
-    def give(self, code: int, reason: str) -> None:
+    def decide(self, code: int, reason: str) -> None:
         """Have the worker end with this exit code; the first reason counts."""
         if not self._verdict[0]:
             self._is_own = True
@@ -101,19 +101,19 @@ class ExitReason:
             os.kill(main_pid, signal.SIGTERM)
         os._exit(code)
 
-    def _loading_was_cut_short(
+    def _judge_predecessor(
         self, pid: int, kills_before: int, models: Sequence[str], processes: int
     ) -> None:
         names = " and ".join(map(repr, models))
         if (memory_limit.oom_kills() or 0) > kills_before:
-            self.give(
+            self.decide(
                 restart.EXIT_NO_MEMORY,
                 f"the kernel killed a child (process {pid}) for lack of memory while it loaded"
                 f" {names}. {_memory_advice(models, processes)}",
             )
         self._deaths[0] += 1
         if self._deaths[0] >= MAX_DEATHS:
-            self.give(
+            self.decide(
                 restart.EXIT_NO_MODEL,
                 f"{MAX_DEATHS} children in a row ended while they loaded {names}, the last as"
                 f" process {pid}; the lines above that say 'exited with' name the signals",

@@ -55,7 +55,7 @@ def _prepare_parent(sender: Any, **_: Any) -> None:
     # What the collector looks at, it writes to: each child would have a copy of its own.
     gc.collect()
     gc.freeze()
-    if pool_kinds.never_says_that_it_starts(pool):
+    if pool_kinds.sends_no_process_init(pool):
         try:
             _load_models(context)
         except SystemExit:
@@ -74,7 +74,7 @@ def _load_models(context: WorkerContext) -> None:
     exit_reason, main_pid = context.exit_reason, context.pool.main_pid
     place = getattr(billiard.current_process(), "index", 0)
     models, processes = context.models.required, context.pool.processes
-    exit_reason.child_loads(place, models, processes)
+    exit_reason.child_starts_loading(place, models, processes)
     exit_reason.end_worker(main_pid)
     try:
         context.models.load_all()
@@ -84,7 +84,7 @@ def _load_models(context: WorkerContext) -> None:
     # Celery would log any other error and carry on with a child that has no model.
     except BaseException as error:
         logger.error("A child could not load its models", exc_info=True)
-        exit_reason.give(restart.EXIT_NO_MODEL, f"its model did not load: {error!r}")
+        exit_reason.decide(restart.EXIT_NO_MODEL, f"its model did not load: {error!r}")
         exit_reason.end_worker(main_pid)
     else:
         context.load_progress.write("")

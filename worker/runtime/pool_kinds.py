@@ -65,6 +65,6 @@ def processes(kind: type, concurrency: int) -> int:
     return concurrency if issubclass(kind, prefork.TaskPool) else 1
 
 
-def never_says_that_it_starts(kind: type) -> bool:
+def sends_no_process_init(kind: type) -> bool:
     """Return whether Celery sends no `worker_process_init` for this pool."""
     return issubclass(kind, thread.TaskPool)
