@@ -32,8 +32,9 @@ from benchmarks.options import RESULTS
 from benchmarks.runner import ROOT, Child, last_line
 from benchmarks.service import Service
 from benchmarks.work import CANDIDATES, KINDS, SAMPLE, Collection, Pair, Query
+from contract.models import BUNDLED
 from producer.rescore.options import job_size
-from worker.engine.model_names import BUNDLED, bundled_path
+from worker.engine.model_paths import bundled_path
 
 CHILDREN = 2
 #: The engine alone is measured on no more: its speed is the same for all that follow.

@@ -22,7 +22,7 @@ from transformers import BertForSequenceClassification as Bert
 from benchmarks.shapes import SHAPES
 from benchmarks.ways import INPUTS
 from benchmarks.work import CANDIDATES, KINDS, MAX_LENGTH, SAMPLE, Collection, tokenizer_of
-from worker.engine.model_names import bundled_path
+from worker.engine.model_paths import bundled_path
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 #: Of 50 pairs each, on which openvino's int8 is calibrated: 300 are what nncf takes unless told.

@@ -15,7 +15,7 @@ from producer.client.blocking import RerankClient
 from tests.acceptance.conftest import SAMPLE, environment_of
 from tests.command_line import rerankq
 from tests.processes import celery, rerankq_process, wait_until
-from worker.engine.model_names import bundled_path
+from worker.engine.model_paths import bundled_path
 
 PACKAGES = (
     *("--corpus", str(SAMPLE / "corpus.jsonl")),

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from contract import jobs
 from worker.engine import load
-from worker.engine.model_names import bundled_path
+from worker.engine.model_paths import bundled_path
 
 SAMPLE = Path(__file__).parents[2] / "examples" / "packages"
 

@@ -10,7 +10,7 @@ import pytest
 from contract.errors import BadScores
 from tests.unit import tiny_models
 from worker.engine.batches import ScoreArray, make_batches, restore_order
-from worker.engine.packing import ROUND_ROWS_TO, Group, grouped, lay_out
+from worker.engine.packing import ROUND_ROWS_TO, Group, group_by_length, lay_out
 from worker.engine.tokens import PairTokens, SpecialIds
 
 PADDING, BEGIN, END = 0, 101, 102
@@ -217,7 +217,7 @@ def test_a_score_that_is_missing_here_and_too_many_there_is_no_right_number() ->
 def test_a_group_ends_where_padding_would_exceed_the_slack(
     lengths: list[int], slack: int, groups: list[tuple[int, int]]
 ) -> None:
-    assert list(grouped(lengths, slack)) == groups
+    assert list(group_by_length(lengths, slack)) == groups
 
 
 # Laying out

@@ -16,7 +16,7 @@ from transformers import BertConfig, BertForSequenceClassification
 from tests.unit import tiny_models
 from worker.engine.bert import Bert, supports
 from worker.engine.linear import Linear, PackedLinear
-from worker.engine.model_names import bundled_path
+from worker.engine.model_paths import bundled_path
 from worker.engine.packing import lay_out
 from worker.engine.threads import torch_threads
 from worker.engine.tokens import PairTokens, SpecialIds

@@ -29,7 +29,7 @@ from worker.engine.bert_engine import CPU_BUDGETS, PREFETCHED_PAIRS, BertEngine
 from worker.engine.checkpoint import load_encoder
 from worker.engine.choice import choose, exact_linears
 from worker.engine.linear import Linear, PackedLinear
-from worker.engine.model_names import bundled_path
+from worker.engine.model_paths import bundled_path
 from worker.engine.predict_engine import PredictEngine
 from worker.engine.probes import PROBES
 from worker.engine.protocol import Pair

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import pkgutil
 import subprocess
@@ -76,6 +77,51 @@ def test_the_health_check_loads_no_model_and_no_task() -> None:
     assert (
         loaded & (MODEL_SIDE - {"worker"} | {"worker.jobs.tasks", "worker.runtime.pool"}) == set()
     )
+
+
+#: The queue, which neither scoring nor reranking in one's own process needs.
+QUEUE = {"celery", "kombu", "billiard", "redis"}
+
+
+def test_the_engine_loads_no_queue_and_a_model_only_when_it_is_named() -> None:
+    loaded = modules_after("import worker.engine")
+    assert loaded & (QUEUE | {"torch", "numpy", "pydantic"}) == set()
+
+    loaded = modules_after("from worker.engine import load; load('bundled')")
+    assert {"torch", "worker.engine.bert_engine"} <= loaded
+    assert loaded & (QUEUE | {"contract.settings", "worker.runtime"}) == set()
+
+
+def test_the_stub_engine_loads_no_torch() -> None:
+    loaded = modules_after("from worker.engine import load; load('stub').score([('a', 'b')])")
+    assert "worker.engine.stub" in loaded
+    assert loaded & (QUEUE | {"torch", "transformers", "joblib"}) == set()
+
+
+@pytest.mark.parametrize("module", ["worker.inprocess", "worker.reranker", "worker.pipeline"])
+def test_reranking_in_ones_own_process_loads_no_queue_and_no_model_yet(module: str) -> None:
+    names = [name for name in importlib.import_module(module).__all__ if not name.startswith("_")]
+    loaded = modules_after(f"from {module} import {', '.join(names)}")
+    assert "worker.inprocess.reranker" in loaded
+    assert loaded & (QUEUE | {"torch", "worker.runtime"}) == set()
+
+
+def test_reranking_with_the_stub_loads_neither_queue_nor_torch() -> None:
+    loaded = modules_after(
+        "from worker.inprocess import CrossEncoderReranker, DocumentChunkWithScore, QueryResult\n"
+        "given = [QueryResult(chunk=DocumentChunkWithScore(text='a document'))]\n"
+        "assert CrossEncoderReranker('stub').rerank('a query', given)[0].score is not None"
+    )
+    assert "worker.engine.stub" in loaded
+    assert loaded & (QUEUE | {"torch"}) == set()
+
+
+@pytest.mark.parametrize("package", ["worker.engine", "worker.inprocess"])
+def test_every_public_name_of_the_worker_can_be_imported_and_no_other(package: str) -> None:
+    found = importlib.import_module(package)
+    assert all(hasattr(found, name) for name in found.__all__)
+    assert sorted(found._HOMES) == sorted(found.__all__)
+    assert not hasattr(found, "NoSuchThing")
 
 
 def test_every_public_name_can_be_imported_and_no_other() -> None:

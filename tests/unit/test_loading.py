@@ -22,7 +22,7 @@ from contract.models import short_name
 from tests.unit import tiny_models
 from worker.engine import Scorer, ScorerCache, load
 from worker.engine.checkpoint import load_encoder
-from worker.engine.model_names import bundled_path
+from worker.engine.model_paths import bundled_path
 
 WAYS_OUT = ("CROSS_ENCODER_MODEL", "'bundled'", "SENTENCE_TRANSFORMERS_HOME", "reach the hub")
 
@@ -197,7 +197,6 @@ def test_the_error_is_one_line(tmp_path: Path) -> None:
 
 #: The hub's client reads its environment when it is imported: this needs a process of its own.
 LOAD_UNKNOWN = """
-from contract import names
 from contract.errors import ModelUnavailable
 from worker.engine.checkpoint import load_encoder
 try:

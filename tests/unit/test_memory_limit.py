@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.engine.model_names import bundled_path
+from worker.engine.model_paths import bundled_path
 from worker.runtime import memory_limit
 
 UNLIMITED_V1 = "9223372036854771712"

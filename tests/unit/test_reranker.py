@@ -23,7 +23,7 @@ from contract.errors import InvalidInput, ModelUnavailable, OutOfMemory, Scoring
 from contract.models import DEFAULT_MODEL
 from tests.unit import tiny_models
 from worker.engine import load
-from worker.engine.model_names import bundled_path
+from worker.engine.model_paths import bundled_path
 from worker.inprocess import (
     CrossEncoderReranker,
     DocumentChunkMetadata,

@@ -35,7 +35,7 @@ from worker.engine.batches import ScoreArray
 from worker.engine.bert_engine import BertEngine
 from worker.engine.checkpoint import load_encoder
 from worker.engine.choice import exact_linears
-from worker.engine.model_names import bundled_path
+from worker.engine.model_paths import bundled_path
 from worker.engine.protocol import BeforeBatch, EngineOutput, Pair, do_nothing
 from worker.engine.statistics import BatchStatistics
 from worker.engine.stub import StubEngine

@@ -14,12 +14,12 @@ from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers
 from tokenizers import models as kinds
 
 from tests.unit import tiny_models
-from worker.engine.model_names import bundled_path
+from worker.engine.model_paths import bundled_path
 from worker.engine.tokens import (
     REMEMBERED_CHARS,
     TEXTS_AT_ONCE,
     PairTokenizer,
-    Words,
+    WordTokenizer,
     splits_at_spaces,
 )
 from worker.engine.truncation import longest_first
@@ -206,7 +206,7 @@ def made_up_words(number: int) -> str:
 
 
 def test_words_are_forgotten_before_they_fill_the_memory(tokenizer: Any) -> None:
-    words = Words(tokenizer.backend_tokenizer)
+    words = WordTokenizer(tokenizer.backend_tokenizer)
     texts = [made_up_words(number) for number in range(80)]
     assert sum(map(len, texts)) > 2 * REMEMBERED_CHARS
     held = []

@@ -19,7 +19,7 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from worker.engine.model_names import bundled_path
+from worker.engine.model_paths import bundled_path
 
 SHAPE: dict[str, Any] = {
     "hidden_size": 32,

@@ -50,9 +50,9 @@ def restore_order(batches: Sequence[list[int]], scores: Sequence[ScoreArray]) ->
 
     Raises `BadScores` if there are too few or too many of them.
     """
-    for batch, of_batch in zip(batches, scores, strict=True):
-        if len(of_batch) != len(batch):
-            raise BadScores(f"{len(of_batch)} scores for {len(batch)} pairs")
+    for batch, batch_scores in zip(batches, scores, strict=True):
+        if len(batch_scores) != len(batch):
+            raise BadScores(f"{len(batch_scores)} scores for {len(batch)} pairs")
     indexes = [index for batch in batches for index in batch]
     in_batches = np.concatenate(scores)
     in_order = np.empty_like(in_batches)

@@ -43,7 +43,7 @@ PAIRS_AT_ONCE = 16
 
 
 def supports(encoder: CrossEncoder) -> bool:
-    """Whether `Bert` computes what this model does: a plain BERT with one score a pair."""
+    """Return whether `Bert` computes what this model does: a plain BERT with one score a pair."""
     model, tokenizer = encoder.model, encoder.tokenizer
     if type(model) is not BertForSequenceClassification or len(encoder) != 1:
         return False
@@ -171,7 +171,7 @@ class _LastLayer:
     def __call__(
         self, x: Tensor, groups: Sequence[Group], masks: Sequence[Tensor | None]
     ) -> Tensor:
-        cls = _rounded([x[group.rows][:: group.length] for group in groups])  # [N', h]
+        cls = _fill_up([x[group.rows][:: group.length] for group in groups])  # [N', h]
         context = self._attend(cls, x, groups, masks)
         cls = self._norm(self._output.add(context, cls))
         return self._end_norm(self._down.add(self._up.gelu(cls), cls))
@@ -197,7 +197,7 @@ class _LastLayer:
 
 
 def _mask(group: Group, like: Tensor) -> Tensor | None:
-    """What to add to attention scores so that padding is not seen: [n, 1, 1, L]."""
+    """Return what hides padding when it is added to attention scores: [n, 1, 1, L]."""
     if group.lengths is None:
         return None
     lengths = torch.tensor(group.lengths, device=like.device)
@@ -206,8 +206,8 @@ def _mask(group: Group, like: Tensor) -> Tensor | None:
     return mask.masked_fill_(hidden, -torch.inf)[:, None, None]
 
 
-def _rounded(parts: Sequence[Tensor]) -> Tensor:
-    """The parts in one, with rows of zeros up to the next full number."""
+def _fill_up(parts: Sequence[Tensor]) -> Tensor:
+    """Return the parts in one, with rows of zeros up to a multiple of `PAIRS_AT_ONCE`."""
     rows = sum(map(len, parts))
     return torch.cat([*parts, parts[0].new_zeros(-rows % PAIRS_AT_ONCE, parts[0].shape[1])])
 

@@ -12,9 +12,9 @@ from huggingface_hub import try_to_load_from_cache
 from sentence_transformers import CrossEncoder
 
 from contract.errors import ModelUnavailable, OutOfMemory
-from contract.models import INT8
+from contract.models import BUNDLED, INT8
 from worker.engine import checkpoint_checks, lengths, memory, model_files, padding
-from worker.engine.model_names import BUNDLED, bundled_path, is_path
+from worker.engine.model_paths import bundled_path, is_path
 from worker.engine.unusable import UnusableModel, one_line, unusable_message
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ def load_encoder(
 
 
 def _precision(device: str, dtype: str | None) -> torch.dtype:
-    """What to load the weights in, whatever precision the model's file has them in."""
+    """Return the precision to load the weights in, whatever the model's file has them in."""
     if dtype is None:
         dtype = "float16" if device.startswith("cuda") else "float32"
     precision: torch.dtype = getattr(torch, dtype)

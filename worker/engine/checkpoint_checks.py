@@ -53,19 +53,19 @@ def _check_weights(encoder: CrossEncoder, source: str, cache: str | None) -> Non
     if mismatched := sorted(info["mismatched_keys"]):
         shapes = [f"{key} is {list(held)}, not {list(wanted)}" for key, held, wanted in mismatched]
         raise UnusableModel(
-            f"its weights do not fit its config.json: {_some(shapes, '; ')}",
+            f"its weights do not fit its config.json: {_first_few(shapes, '; ')}",
             "correct config.json, or take the weights that belong to it",
         )
-    if missing := _that_score(encoder, info["missing_keys"]):
+    if missing := _keys_that_score(encoder, info["missing_keys"]):
         head = all(re.match(r"(classifier|score|classification_head)\b", key) for key in missing)
         what = "has no trained scoring head" if head else "is not complete"
         raise UnusableModel(
-            f"it {what}: its weights lack {_some(missing)}",
+            f"it {what}: its weights lack {_first_few(missing)}",
             "take a checkpoint that was trained and saved as a cross-encoder, with all its weights",
         )
-    if extra := _of_layers_left_out(encoder.model, info["unexpected_keys"]):
+    if extra := _keys_of_unused_layers(encoder.model, info["unexpected_keys"]):
         raise UnusableModel(
-            f"its config.json leaves out layers that its weights have: {_some(extra)}",
+            f"its config.json leaves out layers that its weights have: {_first_few(extra)}",
             "correct the number of layers in config.json",
         )
 
@@ -100,7 +100,7 @@ def quiet_transformers() -> Iterator[None]:
         transformers_logging.set_verbosity(verbosity)
 
 
-def _that_score(encoder: CrossEncoder, keys: Iterable[str]) -> list[str]:
+def _keys_that_score(encoder: CrossEncoder, keys: Iterable[str]) -> list[str]:
     """Return those of the missing keys that a score depends on: not an unused pooler's.
 
     A score depends on a tensor if it has a gradient with respect to it.
@@ -129,7 +129,7 @@ def _that_score(encoder: CrossEncoder, keys: Iterable[str]) -> list[str]:
     )
 
 
-def _of_layers_left_out(network: Any, unexpected: Iterable[str]) -> list[str]:
+def _keys_of_unused_layers(network: Any, unexpected: Iterable[str]) -> list[str]:
     """Return the unexpected keys that differ from the model's own in a layer's number only."""
     own = {_without_numbers(key) for key in network.state_dict()}
     return sorted(key for key in unexpected if _without_numbers(key) in own)
@@ -148,7 +148,7 @@ def _check_finite(network: Any) -> None:
     )
     if bad:
         raise UnusableModel(
-            f"its weights hold NaN or infinity: {_some(bad)}",
+            f"its weights hold NaN or infinity: {_first_few(bad)}",
             "take the weights from their source again; if they are sound, they are too large for"
             " float16: RERANKQ_DTYPE=bfloat16 or float32",
         )
@@ -174,12 +174,12 @@ def _check_tokenizer(encoder: CrossEncoder) -> None:
 
 
 def _has_file(source: str, name: str, cache: str | None) -> bool:
-    """Whether a model that has been loaded came with this file."""
+    """Return whether a model that has been loaded came with this file."""
     if Path(source).is_dir():
         return (Path(source) / name).is_file()
     return isinstance(try_to_load_from_cache(source, name, cache_dir=cache), str)
 
 
-def _some(keys: list[str], separator: str = ", ") -> str:
+def _first_few(keys: list[str], separator: str = ", ") -> str:
     more = len(keys) - NAMED_KEYS
     return separator.join(keys[:NAMED_KEYS]) + (f" and {more} more" if more > 0 else "")

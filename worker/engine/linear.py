@@ -40,11 +40,11 @@ class Linear:
         return functional.linear(x, self.weight, self.bias)
 
     def gelu(self, x: Tensor) -> Tensor:
-        """GELU of the layer's output, in its exact form."""
+        """Return GELU of the layer's output, in its exact form."""
         return functional.gelu(self(x))
 
     def add(self, x: Tensor, residual: Tensor) -> Tensor:
-        """The layer's output + residual of shape [tokens, out]."""
+        """Return the layer's output + residual of shape [tokens, out]."""
         return self(x).add_(residual)
 
 

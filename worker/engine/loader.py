@@ -6,8 +6,8 @@ import logging
 import time
 
 from contract.errors import ModelUnavailable, OutOfMemory
+from contract.models import is_int8, is_stub
 from worker.engine import memory, stub, warmup
-from worker.engine.model_names import is_int8, is_stub
 from worker.engine.observer import EngineObserver
 from worker.engine.protocol import Engine
 from worker.engine.scorer import Scorer, failure_message

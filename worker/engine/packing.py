@@ -53,8 +53,11 @@ class Batch:
         return sum(group.pairs for group in self.groups)
 
 
-def grouped(lengths: Sequence[int], slack: int = 0) -> Iterator[tuple[int, int]]:
-    """Where groups begin and end in `lengths`, which fall: up to `slack` tokens of padding each."""
+def group_by_length(lengths: Sequence[int], slack: int = 0) -> Iterator[tuple[int, int]]:
+    """Yield where groups begin and end in `lengths`, which fall.
+
+    A pair gets up to `slack` tokens of padding.
+    """
     first = 0
     for place in range(1, len(lengths) + 1):
         if place == len(lengths) or lengths[first] - lengths[place] > slack:
@@ -63,12 +66,12 @@ def grouped(lengths: Sequence[int], slack: int = 0) -> Iterator[tuple[int, int]]
 
 
 def lay_out(pairs: Sequence[PairTokens], special: SpecialIds, slack: int = 0) -> Batch:
-    """The batch of these pairs, which must come longest first."""
+    """Return the batch of these pairs, which must come longest first."""
     lengths = [pair.length for pair in pairs]
     groups = []
     room = np.empty(len(pairs), np.int32)  # rows of each pair, padding included
     start = 0
-    for first, end in grouped(lengths, slack):
+    for first, end in group_by_length(lengths, slack):
         longest = lengths[first]
         own = tuple(lengths[first:end]) if lengths[end - 1] < longest else None
         groups.append(Group(start, end - first, longest, own))
@@ -79,8 +82,8 @@ def lay_out(pairs: Sequence[PairTokens], special: SpecialIds, slack: int = 0) ->
     positions = np.zeros(rows, np.int32)
     positions[:start] = np.arange(start, dtype=np.int32) - np.repeat(begins, room)
     types = np.zeros(rows, np.int32)
-    of_query = np.array([len(pair.query) + 2 for pair in pairs], np.int32)  # with [CLS] and [SEP]
-    types[:start] = positions[:start] >= np.repeat(of_query, room)
+    query_rows = np.array([len(pair.query) + 2 for pair in pairs], np.int32)  # with [CLS] and [SEP]
+    types[:start] = positions[:start] >= np.repeat(query_rows, room)
     return Batch(_ids(pairs, room, rows, special), positions, types, tuple(groups))
 
 

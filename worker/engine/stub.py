@@ -22,10 +22,10 @@ from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 
+from contract.models import STUB
 from worker.engine import backoff, batches
 from worker.engine.backoff import BatchBudget
 from worker.engine.batches import ScoreArray
-from worker.engine.model_names import STUB
 from worker.engine.protocol import BeforeBatch, EngineOutput, Pair, do_nothing
 from worker.engine.statistics import BatchStatistics
 from worker.engine.truncation import longest_first
@@ -132,9 +132,9 @@ class StubEngine:
     def _truncate(self, pair: Pair) -> tuple[list[str], list[str], bool]:
         query, document = (text.split() for text in pair)
         room = self.max_length - SPECIAL_TOKENS
-        of_query, of_document = longest_first(len(query), len(document), room)
+        query_words, document_words = longest_first(len(query), len(document), room)
         truncated = len(query) + len(document) > room
-        return query[:of_query], document[:of_document], truncated
+        return query[:query_words], document[:document_words], truncated
 
     def _score(self, query: list[str], document: list[str]) -> float:
         # Whole numbers and single operations of IEEE 754: the same bits on every machine.

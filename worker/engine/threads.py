@@ -38,7 +38,7 @@ class ScoringThreads:
         *,
         one_at_a_time: bool = False,
     ) -> list[Result | Exception]:
-        """As `map`; where memory ran out, the error stands in place of the result."""
+        """Return results as `map` does, with the error in place of one for which memory ran out."""
         with self._computing():
             if one_at_a_time:
                 outcomes = [attempt(self._pool.submit(function, item).result) for item in items]
@@ -76,7 +76,7 @@ class ScoringThreads:
 
 
 def prefetch(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """As `map`, with the next result made in a thread while the last one is used."""
+    """Yield results as `map` does, and make the next one in a thread meanwhile."""
     with ThreadPoolExecutor(1, "prefetch") as thread:
         pending: deque[Future[Result]] = deque()
         for item in items:

@@ -53,7 +53,7 @@ class SpecialIds:
 
 
 class PairTokenizer:
-    """What `tokenizer` makes of pairs that it truncates to `max_length`, in less time.
+    """Gives what `tokenizer` makes of pairs that it truncates to `max_length`, in less time.
 
     For tokenizers that put `[CLS] query [SEP] document [SEP]`, as BERT's do.
     """
@@ -64,7 +64,9 @@ class PairTokenizer:
         backend = copy.deepcopy(tokenizer.backend_tokenizer)
         backend.no_truncation()
         backend.no_padding()
-        self._texts = Words(backend) if splits_at_spaces(backend) else Texts(backend)
+        self._texts = (
+            WordTokenizer(backend) if splits_at_spaces(backend) else TextTokenizer(backend)
+        )
         self._max_length = max_length
 
     def tokenise(self, pairs: Sequence[tuple[str, str]]) -> list[PairTokens]:
@@ -83,27 +85,27 @@ class PairTokenizer:
             return PairTokens(query, document, truncated=False)
         if min(lengths) == self._max_length:  # each may be longer: which one is the longer?
             lengths = self._texts.count(pair[0]), self._texts.count(pair[1])
-        of_query, of_document = longest_first(*lengths, room)
-        return PairTokens(query[:of_query], document[:of_document], truncated=True)
+        query_tokens, document_tokens = longest_first(*lengths, room)
+        return PairTokens(query[:query_tokens], document[:document_tokens], truncated=True)
 
 
-class Texts:
+class TextTokenizer:
     """Token ids of texts, by a tokenizer of any kind."""
 
     def __init__(self, backend: Tokenizer) -> None:
         self._backend = backend
 
     def ids(self, texts: Sequence[str], at_most: int) -> Iterator[Ids]:
-        """The first `at_most` ids of each text, without special tokens."""
+        """Yield the first `at_most` ids of each text, without special tokens."""
         for encoding in self._backend.encode_batch_fast(list(texts), add_special_tokens=False):
             yield np.array(encoding.ids[:at_most], np.int32)
 
     def count(self, text: str) -> int:
-        """All tokens of a text."""
+        """Return the number of all tokens of a text."""
         return len(self._backend.encode(text, add_special_tokens=False).ids)
 
 
-class Words(Texts):
+class WordTokenizer(TextTokenizer):
     """Token ids of texts, by a tokenizer to which a space always ends a word (`splits_at_spaces`).
 
     Each word is tokenised once and remembered: looking a word up takes about a thirtieth of
@@ -116,10 +118,10 @@ class Words(Texts):
         self._chars = 0
 
     def ids(self, texts: Sequence[str], at_most: int) -> Iterator[Ids]:
-        """The first `at_most` ids of each text, without special tokens."""
+        """Yield the first `at_most` ids of each text, without special tokens."""
         # So many words nearly always give so many ids, and the rest of a book is not looked at.
         split = [text.split(" ", at_most) for text in texts]
-        self._learn(chain.from_iterable(words[:at_most] for words in split))
+        self._tokenise_new(chain.from_iterable(words[:at_most] for words in split))
         for words in split:
             ids = list(chain.from_iterable(map(self._known.__getitem__, words[:at_most])))
             if len(ids) < at_most < len(words):  # words of no token: spaces, control characters
@@ -127,7 +129,7 @@ class Words(Texts):
                 ids += rest.ids
             yield np.array(ids[:at_most], np.int32)
 
-    def _learn(self, words: Iterable[str]) -> None:
+    def _tokenise_new(self, words: Iterable[str]) -> None:
         if self._chars > REMEMBERED_CHARS:
             self._known, self._chars = {}, 0
         new = list(set(words).difference(self._known))
@@ -137,10 +139,10 @@ class Words(Texts):
 
 
 def splits_at_spaces(backend: Tokenizer) -> bool:
-    """Whether a text's ids are those of its space-separated words, one after another: BERT's are.
+    """Return whether a text's ids are those of its space-separated words, one after another.
 
-    Its normaliser works character by character, its pre-tokenizer ends words at white space, and
-    WordPiece sees one word at a time.
+    BERT's are: its normaliser works character by character, its pre-tokenizer ends words at white
+    space, and WordPiece sees one word at a time.
     """
     added = backend.get_added_tokens_decoder().values()
     return (

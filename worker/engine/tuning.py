@@ -15,10 +15,10 @@ CLEARLY = 1.03
 
 
 def fastest(candidates: Sequence[int], score: Callable[[int], int]) -> int:
-    """The candidate with which `score`, which gives a number of tokens, takes least time for each.
+    """Return the candidate with which `score` takes the least time for each token.
 
-    The first is the one to beat. A candidate of which more time is expected than is left (for so
-    many tokens) is not tried.
+    `score` returns a number of tokens. The first candidate is the one to beat. A candidate that is
+    expected to need more time than is left is not tried.
     """
     end = time.perf_counter() + LIMIT_S
     best, least = candidates[0], math.inf
@@ -33,7 +33,7 @@ def fastest(candidates: Sequence[int], score: Callable[[int], int]) -> int:
 
 
 def seconds_per_token(candidate: int, score: Callable[[int], int]) -> float:
-    """The best of some runs."""
+    """Return the time of the best of some runs."""
     least = math.inf
     end = time.perf_counter() + ENOUGH_S
     while True:

@@ -17,7 +17,7 @@ class ProcessModels:
 
     @cached_property
     def executor(self) -> ThreadPoolExecutor:
-        """One thread a core: the model takes turns, the rest of a call need not."""
+        """Have one thread a core: the model takes turns, the rest of a call need not."""
         import joblib  # takes a fifth of a second, which only asyncio programs need to wait
 
         return ThreadPoolExecutor(joblib.cpu_count(), thread_name_prefix="rerank")

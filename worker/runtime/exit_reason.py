@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from contract.errors import OutOfMemory, RerankError
-from contract.models import INT8
-from worker.engine import model_names
+from contract.models import BUNDLED, INT8, is_stub
+from worker.engine import model_paths
 from worker.runtime import memory_limit, restart
 from worker.runtime.memory_limit import MB
 
@@ -140,14 +140,14 @@ def _memory_advice(models: Sequence[str], processes: int) -> str:
 
 
 def _weight_bytes(model: str) -> int:
-    if model_names.is_stub(model):
+    if is_stub(model):
         return 0
     from huggingface_hub import try_to_load_from_cache
 
     name = model.removesuffix(INT8)
-    if name == model_names.BUNDLED:
-        return memory_limit.weight_bytes(model_names.bundled_path())
-    if model_names.is_path(name):
+    if name == BUNDLED:
+        return memory_limit.weight_bytes(model_paths.bundled_path())
+    if model_paths.is_path(name):
         return memory_limit.weight_bytes(Path(name).expanduser())
     cached = try_to_load_from_cache(name, "config.json")
     return memory_limit.weight_bytes(Path(cached).parent) if isinstance(cached, str) else 0

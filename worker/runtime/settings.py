@@ -7,9 +7,8 @@ from typing import Literal, Self
 from celery.utils.sysinfo import cpu_budget
 from pydantic import Field, model_validator
 
-from contract.models import KNOWN_MODELS
+from contract.models import BUNDLED, KNOWN_MODELS, is_stub
 from contract.settings import LARGEST, TEN_YEARS_S, Settings
-from worker.engine.model_names import BUNDLED, is_stub
 from worker.inprocess.settings import ModelSettings
 
 #: Where a model is named, for none.
