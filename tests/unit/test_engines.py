@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +16,7 @@ import pytest
 import torch
 from billiard.exceptions import SoftTimeLimitExceeded
 from sentence_transformers import CrossEncoder
+from torch import Tensor
 from transformers import BertForSequenceClassification, BertJapaneseTokenizer
 
 from contract.errors import ModelUnavailable
@@ -289,42 +288,50 @@ def test_scores_that_are_no_numbers_prove_nothing(tmp_path: Path) -> None:
     assert chosen(load(path)).backend == "sentence-transformers"
 
 
-#: A torch whose packed layers are missing, refuse, or compute something else.
-OTHER_TORCHES = {
-    "missing": "",
-    "refuse": "def _reorder_linear_weight(*given): raise RuntimeError('not on this CPU')",
-    "no primitive": "def _reorder_linear_weight(*given):"
-    " raise RuntimeError('could not create a primitive descriptor')",
-    "wrong": "_reorder_linear_weight = lambda weight, rows: weight\n"
-    "_linear_pointwise = lambda x, w, b, *rest: torch.nn.functional.linear(x, w)\n"
-    "_linear_pointwise.binary = lambda x, residual, w, b, how: residual",
-}
-CHOOSE = """
-import logging, sys, types, torch
-other = types.SimpleNamespace()
-names = {"torch": torch}
-exec(sys.argv[1], names)
-vars(other).update(names)
-torch.ops.mkldnn = other
-logging.basicConfig(level="INFO", stream=sys.stdout)
-from worker.engine.checkpoint import load_encoder
-from worker.engine.choice import choose
-engine = choose(
-    load_encoder("bundled", "cpu"), int8=False, threads=1, max_batch_tokens=512
-)
-print("backend", engine.backend)
-"""
+class Missing(PackedLinear):
+    """Packed layers of a torch that lacks their operator."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        torch.ops.mkldnn._no_such_operator(weight, bias)
 
 
-@pytest.mark.parametrize("source", OTHER_TORCHES.values(), ids=OTHER_TORCHES)
-def test_without_packed_layers_plain_ones_are_taken_and_the_log_says_so(source: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", CHOOSE, source], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "The fast path uses plain layers, which are slower: " in done.stdout
-    assert "gives the scores of predict, within" in done.stdout
-    assert "backend rerankq" in done.stdout
+class Refusing(PackedLinear):
+    """Packed layers of a torch that has their operator, and not for this CPU."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        raise RuntimeError("not on this CPU")
+
+
+class WithoutPrimitive(PackedLinear):
+    """Packed layers whose kernel cannot be made, which is also what lack of memory looks like."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        raise RuntimeError("could not create a primitive descriptor")
+
+
+class Wrong(PackedLinear):
+    """Packed layers that compute something else."""
+
+    def add(self, x: Tensor, residual: Tensor) -> Tensor:
+        return residual
+
+
+@pytest.mark.parametrize("linear", [Missing, Refusing, WithoutPrimitive, Wrong])
+def test_without_packed_layers_plain_ones_are_taken_and_the_log_says_so(
+    bundled: CrossEncoder,
+    bundled_logits: Any,
+    caplog: pytest.LogCaptureFixture,
+    linear: type[Linear],
+) -> None:
+    with caplog.at_level(logging.INFO, "worker.engine.choice"):
+        engine = choose(
+            bundled, int8=False, threads=1, max_batch_tokens=512, linears=(linear, Linear)
+        )
+    assert engine.backend == "rerankq"
+    assert "The fast path uses plain layers, which are slower: " in caplog.text
+    assert f"with {linear.__name__}" in caplog.text
+    assert "gives the scores of predict, within" in caplog.text
+    assert apart(engine.run(PAIRS).scores, bundled_logits) < TOLERANCE
 
 
 # Activations and labels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import joblib
 import numpy as np
@@ -21,18 +22,25 @@ logger = logging.getLogger(__name__)
 
 
 def choose(
-    encoder: CrossEncoder, *, int8: bool, threads: int | None, max_batch_tokens: int | None
+    encoder: CrossEncoder,
+    *,
+    int8: bool,
+    threads: int | None,
+    max_batch_tokens: int | None,
+    linears: Sequence[type[Linear]] | None = None,
 ) -> BertEngine | PredictEngine:
     """Return the fastest engine that gives the scores of `encoder.predict`, or nearly, in int8.
 
-    What is None is found by measuring. Raises `ValueError` if there is no int8 for this model.
+    What is None is found by measuring. `linears` are the exact kinds of layers to try, best first:
+    all that there are for the model, unless others are given. Raises `ValueError` if there is no
+    int8 for this model.
     """
     cores = threads or joblib.cpu_count()
     predict = PredictEngine(encoder, cores, max_batch_tokens or predict_engine.BATCH_TOKENS)
     if not (supports(encoder) and gives_logits(encoder)):
         logger.info("No fast path for this %s: scoring by predict", type(encoder.model).__name__)
         return _checked(predict, int8)
-    fast = _fast_and_exact(encoder, predict, cores)
+    fast = _fast_and_exact(encoder, predict, cores, linears or exact_linears(encoder))
     if fast is None:
         return _checked(predict, int8)
     if int8:
@@ -50,7 +58,7 @@ def exact_linears(encoder: CrossEncoder) -> tuple[type[Linear], ...]:
 
 
 def _fast_and_exact(
-    encoder: CrossEncoder, predict: PredictEngine, threads: int
+    encoder: CrossEncoder, predict: PredictEngine, threads: int, linears: Sequence[type[Linear]]
 ) -> BertEngine | None:
     """Return the fastest of our engines that gives the scores of `predict`, or None.
 
@@ -59,7 +67,7 @@ def _fast_and_exact(
     """
     expected = predict.run(PROBES).scores
     reasons = []
-    for linear in exact_linears(encoder):
+    for linear in linears:
         try:
             fast = BertEngine(encoder, linear, threads)
             apart = float(np.max(np.abs(fast.run(PROBES).scores - expected)))
