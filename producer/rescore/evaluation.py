@@ -1,4 +1,4 @@
-"""How good a run is, before and after: nDCG@10, MRR@10 and MAP.
+"""Measure how good a run is before and after re-scoring: nDCG@10, MRR@10 and MAP.
 
 The values are those that ir-measures computes from the two files, without its dependencies (numpy
 and scipy). That includes the order of equal scores: nDCG@10 and MAP follow trec_eval, which
@@ -34,7 +34,7 @@ class Evaluation:
 
 
 def evaluate(staging: Staging, journal: Journal) -> Evaluation:
-    """Compare the first stage with what the journal holds, for the queries that are in it."""
+    """Measure the first stage and the journal, on the queries of the journal."""
     sums = {"before": dict.fromkeys(MEASURES, 0.0), "after": dict.fromkeys(MEASURES, 0.0)}
     ranked = 0
     for query_id, judged, scores in _judged(staging, journal):
@@ -89,7 +89,7 @@ def _dcg(gains: list[int]) -> float:
     return sum(gain / log2(rank + 1) for rank, gain in enumerate(gains[:CUTOFF], start=1))
 
 
-#: What is judged and what is ranked of one query, by document id.
+#: Judgments and ranking scores of one query, by document id.
 Relevance = dict[str, int]
 DocumentScores = dict[str, float]
 

@@ -1,7 +1,8 @@
-"""The results of a re-scoring as they arrive, and the files made of them at the end.
+"""Keep the results of a re-scoring as they arrive, and write the finished files from them.
 
-The journal is JSONL beside the output: one line a query, appended in the order of arrival, readable
-at any time. The finished files come from it in the order of the input, and take their names whole.
+The journal is a JSONL file beside the output. It has one line for each query, in the order of
+arrival, and can be read at any time. The finished files are written from it in the order of the
+input, and replace what was there in one step.
 """
 
 from __future__ import annotations
@@ -30,21 +31,20 @@ class Journal:
     Raises `InvalidInput` at the start if the output cannot be written.
     """
 
-    #: Whether what is in it, and in flight, is taken up when the command is started again.
+    #: Whether the same command, started again, goes on with what is in the journal and in flight.
     resumable = False
-    #: Whether it has been taken up.
+    #: Whether this start goes on with what an earlier one left.
     resumed = False
 
     def __init__(self, output: str, staging: Staging, mode: int = NEW_FILE_MODE) -> None:
         self._staging = staging
         self._index = JournalIndex(staging)
         self.path = None if is_stream(output) else journal_path(output)
-        #: Of its files, which are as private as the outputs.
+        #: Mode of the journal's files, which are as private as the outputs.
         self._mode = mode
-        #: The model that the first result was asked of: a worker's default may change.
+        #: The model requested for the first result: a worker's default may change between starts.
         self.model_requested: str | None = None
-        #: By the model that scored: the tokens of a pair that it reads, which a worker's settings
-        #: may change.
+        #: Tokens of a pair that each model reads, which may change with a worker's settings.
         self.max_lengths: dict[str, int] = {}
         try:
             self._file = self._open()
@@ -56,30 +56,30 @@ class Journal:
 
     @property
     def pending(self) -> int:
-        """Number of queries that are still to be scored."""
+        """Return the number of queries of this round that are still to be scored."""
         return self._index.pending()
 
     def rounds(self, retry: Collection[RetryKind]) -> Iterator[None]:
-        """Once for each time that something is to be scored."""
+        """Yield once for each round that has something to score."""
         yield
 
     def begin(self) -> None:
-        """Called before the first job is sent."""
+        """Prepare for the first job to be sent."""
 
     def requests(self, top_k: int | None) -> Iterator[jobs.Request]:
         """Yield the requests of this round, done or not: always the same, in the same order."""
         return self._staging.requests(top_k, self._index.query_ids())
 
     def job_id(self, query_ids: Sequence[str]) -> str:
-        """The id of the job of these queries."""
+        """Return the id of the job of these queries."""
         return jobs.new_job_id()
 
     def are_done(self, query_ids: Sequence[str]) -> bool:
-        """Whether nothing is to be done for these queries."""
+        """Return whether nothing is left to do for these queries in this round."""
         return self._index.are_done(query_ids)
 
     def progress(self) -> Progress:
-        """What it holds."""
+        """Return what the journal holds."""
         return self._index.progress()
 
     def add_result(self, result: jobs.JobResult) -> None:
@@ -134,7 +134,7 @@ class Journal:
             self.max_lengths.setdefault(source["model"], source["max_length"])
 
     def lines(self) -> Iterator[tuple[bytes, dict[str, Any]]]:
-        """The line that counts of each query, raw and parsed, in the order of the input."""
+        """Yield the valid line of each query, raw and parsed, in the order of the input."""
         for start in self._index.starts():
             self._file.seek(start)
             raw = self._file.readline()
@@ -147,13 +147,13 @@ class Journal:
                 file.writelines(_trec_lines(line))
 
     def write_results(self, output: str | OutputFile) -> None:
-        """Write the lines themselves."""
+        """Write the lines of the journal."""
         with atomic_file(output) as file:
             for raw, _ in self.lines():
                 file.write(raw)
 
     def keep(self, notify: Callable[[str], object]) -> None:
-        """Say where the lines so far are; an empty file is removed."""
+        """Keep the file for the user, and notify where it is; remove it if it is empty."""
         if self.path is None:
             return
         if self.path.stat().st_size:
@@ -162,7 +162,7 @@ class Journal:
             self.remove()
 
     def remove(self) -> None:
-        """Remove the file: what it held stands in the finished ones."""
+        """Remove the file, once the finished files have its content."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)
 
@@ -174,11 +174,11 @@ class Journal:
 
 
 def journal_path(output: str) -> Path:
-    """Return the journal of an output."""
+    """Return the path of an output's journal."""
     return sibling_path(output, ".partial.jsonl")
 
 
-#: What of a job's provenance holds for each of its queries, whatever became of its workers.
+#: The fields of a job's provenance that describe each of its queries too.
 _OF_A_QUERY = {
     "model_requested",
     "model",
@@ -192,7 +192,7 @@ _OF_A_QUERY = {
 
 
 def run_tag(provenance: dict[str, Any]) -> str:
-    """The tag of a run's lines: names the model that scored them."""
+    """Return the tag of a TREC run's lines, which names the model that scored them."""
     name = short_name(str(provenance["model"]))
     return "rerankq-" + "_".join(name.split())
 

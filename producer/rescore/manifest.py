@@ -1,5 +1,6 @@
-"""What a re-scoring was begun with, beside its output: the same command goes on with it, and any
-other is told what differs.
+"""Describe a re-scoring in a file beside its output, so that only the same command resumes it.
+
+Any other command is refused, with the difference.
 """
 
 from __future__ import annotations
@@ -19,21 +20,21 @@ from contract.validation import describe
 from producer.files.outputs import NEW_FILE_MODE, atomic_file
 from producer.rescore.options import RetryKind
 
-#: What a user can do about a run that cannot be taken up.
-WAYS_OUT = "--restart forgets it and begins anew; another --output leaves it as it is"
+#: What a user can do about a run that cannot be resumed.
+RECOVERY_HINT = "--restart forgets it and begins anew; another --output leaves it as it is"
 
 
 class InputDigests(Record):
-    """SHA-256 of what is to be scored, as far as it reaches a job."""
+    """SHA-256 digests of all that reaches a job."""
 
     queries: str
-    #: Without the texts that the documents have.
+    #: Without the texts of documents, which have a digest of their own.
     candidates: str
     documents: str
 
 
 class ScoringSettings(Record):
-    """The settings that scores, or the lines of the output, depend on."""
+    """The settings on which scores, or the lines of the output, depend."""
 
     model: str | None
     depth: int | None
@@ -42,31 +43,31 @@ class ScoringSettings(Record):
 
 
 class Round(Record, populate_by_name=True):
-    """A pass over the queries: the first over all, others over those to be retried."""
+    """A pass over the queries: first over all, later over those to be retried."""
 
-    #: Where in the journal its lines begin.
+    #: The offset in the journal at which its lines begin.
     begins_at: int = 0
-    #: Empty for the first.
+    #: Empty for the first round.
     retry: tuple[RetryKind, ...] = Field((), alias="redo")
 
 
 class Manifest(Record, populate_by_name=True):
-    """What a re-scoring was begun with."""
+    """All that a re-scoring depends on."""
 
     version: Literal[1] = 1
-    #: Begins the ids of its jobs.
+    #: The prefix of the ids of its jobs.
     run_id: str
     inputs: InputDigests
     settings: ScoringSettings = Field(alias="asked")
-    #: Another number would make other jobs, not other scores: the one of the beginning is kept.
+    #: Another number would make other jobs, not other scores: the first one is kept.
     pairs_per_job: int
     round: Round = Round()
-    #: By model: tokens of a pair that it read, as the results so far tell.
+    #: Tokens of a pair that each model has read, by the results so far.
     max_lengths: dict[str, int] = Field(default_factory=dict)
 
     @classmethod
     def new(cls, inputs: InputDigests, settings: ScoringSettings, pairs_per_job: int) -> Self:
-        """The manifest of a run that begins."""
+        """Return the manifest of a new run."""
         return cls(
             run_id=secrets.token_hex(6),
             inputs=inputs,
@@ -76,35 +77,36 @@ class Manifest(Record, populate_by_name=True):
 
     @classmethod
     def load(cls, path: Path) -> Self | None:
-        """The manifest at `path`, None if there is none. Raises `InvalidInput`."""
+        """Return the manifest at `path`, None if there is none. Raises `InvalidInput`."""
         try:
             return cls.model_validate_json(path.read_bytes())
         except FileNotFoundError:
             return None
         except ValidationError as error:
             raise InvalidInput(
-                f"{path}: not a manifest of this version ({describe(error)}): {WAYS_OUT}"
+                f"{path}: not a manifest of this version ({describe(error)}): {RECOVERY_HINT}"
             ) from error
 
     def save(self, path: Path, mode: int = NEW_FILE_MODE) -> None:
-        """Put it at `path`, in place of what was there, whole. Raises `OSError`."""
+        """Write the manifest to `path` in one step. Raises `OSError`."""
         with atomic_file(str(path), mode) as file:
             file.write(self.model_dump_json(indent=2, by_alias=True).encode() + b"\n")
 
     def check_same(self, other: Manifest, path: Path) -> None:
-        """Raise `InvalidInput` that names what `other` asks to be scored in another way."""
+        """Raise `InvalidInput` with the differences if `other` would be scored differently."""
         if differing := list(_differences(self, other)):
             raise InvalidInput(
-                f"{path}: the run that was begun there differs: {', '.join(differing)}: {WAYS_OUT}"
+                f"{path}: the run that was begun there differs: {', '.join(differing)}:"
+                f" {RECOVERY_HINT}"
             )
 
     def job_id(self, query_ids: Sequence[str]) -> str:
-        """The id of the job of these queries in this round: always the same."""
+        """Return the id of the job of these queries in this round: the same at each start."""
         return f"{self.run_id}-{digest([(self.round.begins_at, *query_ids)])[:12]}"
 
 
 def digest(rows: Iterable[Sequence[Any]]) -> str:
-    """SHA-256 of rows of plain values, in this order."""
+    """Return the SHA-256 of rows of plain values, in this order."""
     made = hashlib.sha256()
     for row in rows:
         made.update(json.dumps(row).encode() + b"\n")

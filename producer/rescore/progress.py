@@ -1,4 +1,4 @@
-"""How far a re-scoring is, and what became of its queries."""
+"""Count how far a re-scoring is, and the outcomes of its queries."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Progress:
-    """What has been done so far."""
+    """Counts of what has been scored, and of what failed."""
 
     pairs: int = 0
     failed_pairs: int = 0
@@ -26,5 +26,5 @@ class Progress:
 
     @property
     def done_pairs(self) -> int:
-        """Pairs that nothing more is to be done for."""
+        """Return the number of pairs that are scored or have failed."""
         return self.pairs + self.failed_pairs

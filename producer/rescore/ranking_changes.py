@@ -16,7 +16,7 @@ DocumentScores = dict[str, float]
 
 
 def overlap(a: Sequence[str], b: Sequence[str]) -> float:
-    """Share of `a`'s ten best that are among `b`'s ten best, from 0 to 1.
+    """Return the share of `a`'s ten best that are among `b`'s ten best, from 0 to 1.
 
     Of lists shorter than ten, as many as the shorter one has are taken of each.
     """
@@ -25,7 +25,7 @@ def overlap(a: Sequence[str], b: Sequence[str]) -> float:
 
 
 def kendall_tau(a: Sequence[str], b: Sequence[str]) -> float | None:
-    """Kendall's tau of two orders of the same documents: 1 is the same, -1 the reverse.
+    """Return Kendall's tau of two orders of the same documents: 1 is the same, -1 the reverse.
 
     Equal scores count in the order in which they were ranked. None for fewer than two documents.
     """
@@ -41,7 +41,7 @@ def kendall_tau(a: Sequence[str], b: Sequence[str]) -> float | None:
 
 
 def score_differences(a: DocumentScores, b: DocumentScores) -> list[float]:
-    """How far the two scores of each document are apart: logits, never negative."""
+    """Return the absolute difference of each document's two scores (logits)."""
     return [abs(score - b[document]) for document, score in a.items()]
 
 
@@ -61,7 +61,7 @@ class QueryComparison:
 
     @property
     def extent(self) -> tuple[float, float]:
-        """What to sort by: the greatest change first."""
+        """Return a sort key: the greatest change first."""
         return self.overlap, 1.0 if self.tau is None else self.tau
 
 
@@ -127,15 +127,15 @@ class ComparisonSummary:
 
     @property
     def mean_overlap(self) -> float:
-        """Of all queries; raises `ZeroDivisionError` if there are none."""
+        """Return the mean over all queries; raise `ZeroDivisionError` if there are none."""
         return self._overlaps / self.queries
 
     @property
     def mean_difference(self) -> float:
-        """Of all pairs; raises `ZeroDivisionError` if there are none."""
+        """Return the mean over all pairs; raise `ZeroDivisionError` if there are none."""
         return self._differences / self.pairs
 
     @property
     def mean_tau(self) -> float | None:
-        """Of the queries with two documents or more; None if there are none."""
+        """Return the mean over queries with two documents or more; None if there are none."""
         return self._taus / self._with_tau if self._with_tau else None

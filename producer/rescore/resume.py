@@ -1,7 +1,7 @@
-"""A re-scoring that may be killed at any byte: the same command goes on with what it finds.
+"""Resume a re-scoring that was killed, at whatever byte: the same command completes it.
 
-Results are on disk in the journal before Redis forgets them; the ids of the jobs are always the
-same, so that what is in flight is taken up by submitting it again.
+Results are on disk in the journal before they are removed from Redis. The ids of the jobs are the
+same at each start, so that jobs in flight are found again by submitting them again.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from contract import jobs
 from contract.errors import InvalidInput
 from producer.files.outputs import NEW_FILE_MODE, open_locked, sibling_path
 from producer.rescore.journal import Journal, journal_path
-from producer.rescore.manifest import WAYS_OUT, Manifest, Round
+from producer.rescore.manifest import RECOVERY_HINT, Manifest, Round
 from producer.rescore.options import RetryKind
 from producer.rescore.staging import Staging
 
 
 class ResumableJournal(Journal):
-    """The journal of a file, and its manifest: begun here, or taken up.
+    """A journal with a manifest beside it, new or resumed.
 
-    Raises `InvalidInput` at the start if another process has it, if what is there was begun with
-    something else than `wanted`, or if it was damaged. `restart` forgets what is there.
+    Raises `InvalidInput` at the start if another process has opened it, if the run that it belongs
+    to differs from `wanted`, or if it is damaged. `restart` discards what is there.
     """
 
     resumable = True
@@ -45,7 +45,7 @@ class ResumableJournal(Journal):
         self._same_command = f"the same command{' without --restart' if restart else ''} continues"
         super().__init__(output, staging, mode)
         try:
-            self.manifest = wanted if restart else self._take_up(wanted)
+            self.manifest = wanted if restart else self._resume(wanted)
         except BaseException:
             self._file.close()
             raise
@@ -54,23 +54,23 @@ class ResumableJournal(Journal):
         return open_locked(self.path, self._mode)
 
     @property
-    def was_begun(self) -> bool:
-        """Whether there is anything to take up."""
+    def exists(self) -> bool:
+        """Return whether there is a run to resume."""
         return self._manifest_path.exists()
 
     def begin(self) -> None:
-        """Put the manifest beside the journal: from now on there is something to take up."""
+        """Write the manifest: from now on there is a run to resume."""
         if self._restart:
-            self._forget()
+            self._discard()
             self._restart = False
         self.manifest.save(self._manifest_path, self._mode)
 
     def rounds(self, retry: Collection[RetryKind]) -> Iterator[None]:
-        """What is to be scored now: what was begun and has not ended, then what is to be redone.
+        """Yield once for what the current round has not scored, then once for what is retried.
 
-        Raises `InvalidInput` if there is nothing that could be redone.
+        Raises `InvalidInput` if there is no run of which something could be retried.
         """
-        if retry and not self.was_begun:
+        if retry and not self.exists:
             raise InvalidInput(
                 f"{self._manifest_path}: there is no run to take up, of which something could be"
                 " redone: leave the option out"
@@ -88,29 +88,29 @@ class ResumableJournal(Journal):
             yield
 
     def add_result(self, result: jobs.JobResult) -> None:
-        """Append a line for each query of a job; note in the manifest what a new model reads."""
+        """Append a line for each query of a job; save how many tokens a new model reads."""
         super().add_result(result)
         if self.max_lengths != self.manifest.max_lengths:
             self.manifest = self.manifest.model_copy(update={"max_lengths": dict(self.max_lengths)})
             self.manifest.save(self._manifest_path)
 
     def job_id(self, query_ids: Sequence[str]) -> str:
-        """The id of the job of these queries: the same whenever the round is taken up."""
+        """Return the id of the job of these queries: the same at each start of a round."""
         return self.manifest.job_id(query_ids)
 
     def keep(self, notify: Callable[[str], object]) -> None:
-        """Say where the lines so far are; if nothing was sent, no file is left."""
-        if self.was_begun:
+        """Keep the files for the next start, and notify where; remove them if nothing was sent."""
+        if self.exists:
             notify(f"what was scored so far is in {self.path}: {self._same_command}")
         else:
             self.remove()
 
     def remove(self) -> None:
-        """Remove the journal and its manifest: what they held stands in the finished files.
+        """Remove the journal and its manifest, once the finished files have their content.
 
-        Wherever this is interrupted, what is left can be taken up, to the same end.
+        If the process is killed meanwhile, the next start ends with the same files.
         """
-        if self.manifest.round.retry and self.was_begun:
+        if self.manifest.round.retry and self.exists:
             self.manifest.model_copy(update={"round": Round()}).save(
                 self._manifest_path, self._mode
             )
@@ -118,18 +118,18 @@ class ResumableJournal(Journal):
         self._manifest_path.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
 
-    def _forget(self) -> None:
-        # In this order: a journal without a manifest is never taken for another run's.
+    def _discard(self) -> None:
+        # In this order: a journal without a manifest is never mistaken for another run's.
         self._manifest_path.unlink(missing_ok=True)
         self._file.truncate(0)
 
-    def _take_up(self, wanted: Manifest) -> Manifest:
+    def _resume(self, wanted: Manifest) -> Manifest:
         found = Manifest.load(self._manifest_path)
         if found is None:
             if self._file.seek(0, os.SEEK_END):
                 raise InvalidInput(
                     f"{self.path}: results of an earlier run, without {self._manifest_path.name},"
-                    f" which says what they are of: {WAYS_OUT}"
+                    f" which says what they are of: {RECOVERY_HINT}"
                 )
             return wanted
         found.check_same(wanted, self._manifest_path)
@@ -139,7 +139,7 @@ class ResumableJournal(Journal):
         return found
 
     def _read(self, begun: Round) -> None:
-        """Note all lines; the last one is cut off if it was not written to its end."""
+        """Index all lines; truncate the last one if it was not written to its end."""
         start = self._file.seek(0)
         in_round = False
         while True:
@@ -153,7 +153,7 @@ class ResumableJournal(Journal):
             start += len(raw)
         if not in_round:
             raise InvalidInput(
-                f"{self.path}: shorter than {self._manifest_path.name} says: {WAYS_OUT}"
+                f"{self.path}: shorter than {self._manifest_path.name} says: {RECOVERY_HINT}"
             )
         self._file.truncate(start)
 
@@ -164,9 +164,9 @@ class ResumableJournal(Journal):
                 return dict(line)
         except (ValueError, TypeError, KeyError):
             pass
-        raise InvalidInput(f"{self.path}: damaged at byte {start:,}: {WAYS_OUT}")
+        raise InvalidInput(f"{self.path}: damaged at byte {start:,}: {RECOVERY_HINT}")
 
 
 def manifest_path(output: str) -> Path:
-    """Return the manifest of an output."""
+    """Return the path of an output's manifest."""
     return sibling_path(output, ".manifest.json")

@@ -1,4 +1,4 @@
-"""Re-scores a staged collection through the queue, a window of jobs at a time.
+"""Re-score a staged collection through the queue, with a bounded number of jobs in flight.
 
 Memory does not grow with the number of queries: requests are made as they are sent, results are
 appended to the journal as they arrive and then removed from Redis.
@@ -48,7 +48,7 @@ def rescore(
 
 
 def _jobs(client: RerankClient, journal: Journal, options: Options) -> Iterator[jobs.Job]:
-    """The same jobs whenever a run is taken up, without those whose queries have all ended."""
+    """Yield the jobs of a round: the same at each start, without those that are done."""
     limits = client.settings
     groups = preparing.pack(
         journal.requests(options.top_k),

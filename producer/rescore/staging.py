@@ -1,5 +1,6 @@
-"""Puts a run and its texts in order, in a temporary SQLite database on disk: memory stays flat
-however large the collection, and what does not fit together is found before anything is sent.
+"""Stage a run with its texts in a temporary SQLite database, before anything is sent.
+
+Memory does not grow with the collection, and files that do not fit together are found early.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from typing import Any, Self
 from contract import jobs
 from contract.errors import InvalidInput
 from contract.settings import Settings
-from producer.client import preparing
-from producer.files.quoting import quoted, shown
+from producer.files.quoting import shown
 from producer.formats.records import InvalidLines
 from producer.rescore import loading, manifest
+from producer.rescore.document_sizes import check_document_sizes
 
 _SCHEMA = """
 CREATE TABLE queries (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, text TEXT);
@@ -42,9 +43,9 @@ CREATE VIEW query_sizes AS
   FROM candidates GROUP BY query_id;
 """
 
-#: The best first, as a first stage means it: by score, then by its own rank, then as written.
+#: The first stage's order, best first: by score, then by rank, then by line.
 _BY_SCORE = "c.score DESC, c.place, c.rowid"
-#: As the line has them.
+#: The order in a request line.
 _AS_GIVEN = "c.place"
 
 
@@ -58,10 +59,10 @@ class Counts:
 
 
 class Staging:
-    """A collection on disk, in the order in which it is to be scored. Use it in a `with` block.
+    """A collection on disk, in the order in which it is scored. Use it in a `with` block.
 
-    `depth` keeps that many candidates of each query. The file lies where SQLite puts temporary
-    files (SQLITE_TMPDIR, else /var/tmp) and is gone afterwards, however the process ends.
+    Only the best `depth` candidates of each query are scored. SQLite puts the file where it puts
+    temporary files (SQLITE_TMPDIR, else /var/tmp); it is gone however the process ends.
     """
 
     def __init__(self, settings: Settings, bad: InvalidLines, depth: int | None = None) -> None:
@@ -76,7 +77,7 @@ class Staging:
 
     @property
     def load_report(self) -> loading.LoadReport:
-        """What the files held, besides what is to be scored."""
+        """Return what the files hold besides what is to be scored."""
         return self._loader.report
 
     def load_run(self, run: str, queries: str, corpus: str) -> None:
@@ -90,19 +91,19 @@ class Staging:
         self._check_sizes(shown(run))
 
     def load_requests(self, path: str) -> None:
-        """Load self-contained lines. Raises `InvalidInput`."""
+        """Load request lines. Raises `InvalidInput`."""
         self._order = _AS_GIVEN
         with self._transaction():
             self._loader.requests(path)
         self._check_sizes(shown(path))
 
     def load_qrels(self, path: str) -> None:
-        """Load judgments of what is loaded already. Raises `InvalidInput`."""
+        """Load judgments of the queries that are loaded already. Raises `InvalidInput`."""
         with self._transaction():
             self._loader.qrels(path)
 
     def counts(self) -> Counts:
-        """What is to be scored, the depth considered."""
+        """Return how much is to be scored."""
         queries, pairs = self.database.execute(
             "SELECT count(*), coalesce(sum(pairs), 0) FROM query_sizes"
         ).fetchone()
@@ -112,7 +113,7 @@ class Staging:
         return Counts(queries=queries, pairs=pairs, documents=documents)
 
     def inputs(self) -> manifest.InputDigests:
-        """What tells this collection from any other that would be scored in another way."""
+        """Return digests that differ if the collection would be scored differently."""
         return manifest.InputDigests(
             queries=manifest.digest(
                 self.database.execute("SELECT id, text FROM queries ORDER BY seq")
@@ -130,14 +131,14 @@ class Staging:
         )
 
     def _candidates(self, query_id: str, columns: str) -> list[tuple[Any, ...]]:
-        """Those of a query that are to be scored, the best first."""
+        """Return the candidates of a query that are to be scored, best first."""
         return self.database.execute(
             f"SELECT {columns} FROM candidates c WHERE query_id = ? ORDER BY {self._order} LIMIT ?",
             (query_id, self._depth),
         ).fetchall()
 
     def _best(self) -> str:
-        """SQL: the candidates of all queries that are to be scored."""
+        """Return SQL that selects the candidates of all queries that are to be scored."""
         if self._depth < 0:
             return "candidates"
         return (
@@ -192,15 +193,15 @@ class Staging:
         self.database.execute("INSERT INTO excluded VALUES (?)", (query_id,))
 
     def first_stage(self, query_id: str) -> list[tuple[str, float]]:
-        """Document ids and scores of a query's first stage, best first, cut to the depth."""
+        """Return document ids and scores of a query's first stage, best first, up to the depth."""
         rows = self._candidates(query_id, "document_id, score")
         if self._order == _BY_SCORE:
             return rows
-        # Request lines need not have scores: their order is what the first stage says.
+        # Request lines need not have scores: their order is the first stage's.
         return [(document_id, float(-place)) for place, (document_id, _) in enumerate(rows)]
 
     def judgments(self, query_id: str) -> dict[str, int]:
-        """Relevance of a query's judged documents."""
+        """Return the relevance of a query's judged documents."""
         return dict(
             self.database.execute(
                 "SELECT document_id, relevance FROM qrels WHERE query_id = ?", (query_id,)
@@ -208,7 +209,7 @@ class Staging:
         )
 
     def judged_queries(self) -> int:
-        """Number of queries that have judgments."""
+        """Return the number of queries that have judgments."""
         count: int = self.database.execute("SELECT count(DISTINCT query_id) FROM qrels").fetchone()[
             0
         ]
@@ -220,36 +221,7 @@ class Staging:
         )
         if not self.counts().queries:
             raise InvalidInput(f"{source}: nothing is left to score")
-        self._check_bytes(source)
-
-    def _check_bytes(self, source: str) -> None:
-        """Raise `InvalidInput` if a document is too large for a job of its own.
-
-        A query of too many candidates is split: see `producer.client.splitting`.
-        """
-        limit = self._settings.max_bytes_per_job - preparing.ENVELOPE_BYTES
-        size = (
-            "length(CAST(json_quote(coalesce(c.text, d.text)) AS BLOB))"
-            " + length(CAST(c.document_id AS BLOB)) + coalesce(length(c.metadata), 0)"
-            " + length(CAST(json_quote(q.text) AS BLOB))"
-        )
-        found = self.database.execute(
-            f"SELECT c.query_id, c.document_id, {size} AS size"
-            " FROM candidates c JOIN queries q ON q.id = c.query_id"
-            " LEFT JOIN documents d ON d.id = c.document_id"
-            # As JSON, a character is no more than 6 bytes: most documents need not be quoted.
-            " WHERE 6 * (length(coalesce(c.text, d.text)) + length(q.text)"
-            "  + length(coalesce(c.metadata, ''))) + length(c.document_id) > ?1 AND size > ?1"
-            " ORDER BY size DESC LIMIT 1",
-            (limit,),
-        ).fetchone()
-        if found is not None:
-            query_id, document_id, largest = found
-            raise InvalidInput(
-                f"{source}: document {quoted(document_id)} of query {quoted(query_id)} is"
-                f" {largest:,} bytes, a job may have {self._settings.max_bytes_per_job:,}"
-                " (RERANKQ_MAX_BYTES_PER_JOB)"
-            )
+        check_document_sizes(self.database, self._settings, source)
 
     def _transaction(self) -> sqlite3.Connection:
         self.database.execute("BEGIN")
