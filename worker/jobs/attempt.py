@@ -57,7 +57,7 @@ class Attempt:
         self.fields |= {"pairs": job.pairs, "model": plan.model}
         job_log.log(Event.RUNNING, self.job_id, self.fields, code=plan.reason)
         if plan.reason is not None:
-            task_events.downgraded(self._task, plan.model, plan.reason)
+            task_events.send_downgraded(self._task, plan.model, plan.reason)
 
     def finish(self, result: jobs.JobResult) -> dict[str, Any]:
         """Put the result on record; return a summary for Flower.
@@ -120,7 +120,7 @@ class Attempt:
         """
         job_log.log(Event.SKIPPED, self.job_id, code=code, reason=reason)
         if code == jobs.JobState.CANCELLED:
-            task_events.cancelled(self._task)
+            task_events.send_cancelled(self._task)
         return Ignore()
 
     def superseded(self) -> jobs.JobState | None:
@@ -129,7 +129,7 @@ class Attempt:
         state = status.state if status else None
         if state is jobs.JobState.CANCELLED:
             job_log.log(Event.CANCELLED, self.job_id, self.fields)
-            task_events.cancelled(self._task)
+            task_events.send_cancelled(self._task)
         else:
             job_log.log(Event.SKIPPED, self.job_id, self.fields, reason="ended meanwhile")
         return state

@@ -15,21 +15,21 @@ logger = logging.getLogger(__name__)
 
 
 def name_with(model: str) -> str:
-    """The task's name in Flower's table once another model has the job."""
+    """Return the task's name in Flower's table once another model has the job."""
     return f"{names.SCORE_TASK}[{short_name(model)}]"
 
 
-def downgraded(task: Task, model: str, reason: str) -> None:
-    """The downgrade model scores the job now, whatever way its message came."""
-    _tell(task, "task-downgraded", name=name_with(model), reason=reason)
+def send_downgraded(task: Task, model: str, reason: str) -> None:
+    """Tell that the downgrade model scores the job now, whatever way its message came."""
+    _send(task, "task-downgraded", name=name_with(model), reason=reason)
 
 
-def cancelled(task: Task) -> None:
-    """The job was cancelled; as far as Celery knows, its task was done."""
-    _tell(task, "task-revoked", terminated=False, signum=None, expired=False)
+def send_cancelled(task: Task) -> None:
+    """Tell that the job was cancelled; as far as Celery knows, its task was done."""
+    _send(task, "task-revoked", terminated=False, signum=None, expired=False)
 
 
-def _tell(task: Task, event: str, **fields: Any) -> None:
+def _send(task: Task, event: str, **fields: Any) -> None:
     try:
         task.send_event(event, retry=False, **fields)
     except SoftTimeLimitExceeded:

@@ -19,7 +19,7 @@ class WorkerApp(Celery):
     worker that sends it.
     """
 
-    amqp_cls = "worker.runtime.transport:AMQP"
+    amqp_cls = "worker.runtime.broker:AMQP"
 
     def __init__(self, context: WorkerContext) -> None:
         super().__init__("rerankq.worker")

@@ -21,12 +21,12 @@ from worker.runtime.app import WorkerApp
 
 
 def _node_name(_: click.Context, __: click.Parameter, value: str | None) -> str:
-    """The name that a worker has which was started with `-n value`."""
+    """Return the name of a worker that was started with `-n value`."""
     name: str = host_format(default_nodename(value))
     return name
 
 
-def _number(_: click.Context, __: click.Parameter, value: float) -> float:
+def _reject_nan(_: click.Context, __: click.Parameter, value: float) -> float:
     if math.isnan(value):
         raise click.BadParameter("nan is not a number of seconds.")
     return value
@@ -41,7 +41,7 @@ def _number(_: click.Context, __: click.Parameter, value: float) -> float:
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True, max=3600),
-    callback=_number,
+    callback=_reject_nan,
     default=5.0,
     show_default=True,
     help="Seconds to wait for its answer.",

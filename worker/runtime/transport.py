@@ -15,8 +15,6 @@ from contextlib import suppress
 from queue import Empty
 from typing import Any
 
-import kombu
-from celery.app import amqp
 from kombu.transport import redis, virtual
 from kombu.utils.json import dumps
 from redis import Redis
@@ -60,10 +58,10 @@ class Message(virtual.Message):
             super().__init__(payload, channel=channel, **kwargs)
             _ = self.delivery_info["exchange"], self.delivery_info["routing_key"]
             # Kombu files it under the one, and notes in the other that it is delivered again.
-            sound = isinstance(self.delivery_tag, str) and isinstance(payload["headers"], dict)
+            usable = isinstance(self.delivery_tag, str) and isinstance(payload["headers"], dict)
         except MALFORMED as error:
             raise InvalidMessage(repr(error)) from error
-        if not sound:
+        if not usable:
             raise InvalidMessage("its delivery tag is no string, or its headers are no object")
 
 
@@ -139,9 +137,9 @@ class Channel(redis.Channel):
     def basic_consume(
         self, queue: str, no_ack: bool, callback: Callable[[Any], object], *args: Any, **kwargs: Any
     ) -> Any:
-        """As kombu's, with a callback that may fail for one message alone."""
+        """Consume as kombu does, with a callback that may fail for one message alone."""
 
-        def surviving(message: Any) -> None:
+        def drop_if_malformed(message: Any) -> None:
             try:
                 callback(message)
             except MALFORMED:
@@ -151,7 +149,7 @@ class Channel(redis.Channel):
 
         if not no_ack:
             self.task_queue = queue
-        return super().basic_consume(queue, no_ack, surviving, *args, **kwargs)
+        return super().basic_consume(queue, no_ack, drop_if_malformed, *args, **kwargs)
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
@@ -195,21 +193,3 @@ class Transport(redis.Transport):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.cycle = Poller()
-
-
-class Connection(kombu.Connection):
-    """A connection that uses our transport, whatever the scheme of its URL.
-
-    Kombu's table of transports, which all apps of a process share, is left as it is, and log lines
-    say redis://.
-    """
-
-    def get_transport_cls(self) -> type[Transport]:
-        """Return the class of the transport."""
-        return Transport
-
-
-class AMQP(amqp.AMQP):
-    """What Celery makes connections with."""
-
-    Connection = BrokerConnection = Connection
