@@ -42,10 +42,10 @@ def _load_settings() -> WorkerSettings:
 def _build() -> WorkerApp:
     settings = _load_settings()
     app = create_app(settings)
-    app.user_options["worker"].add(log_format.option(settings.log_format))
+    log_format.register(app)
     pool_kinds.register()
     signals.import_modules.connect(_register_jobs, sender=app)
-    flower.set_defaults(settings)
+    flower.register(app)
     return app
 
 

@@ -94,7 +94,7 @@ def test_a_task_of_which_nothing_was_heard_is_looked_up_when_it_is_shown(
 ) -> None:
     with redis.Redis.from_url(redis_url) as connection, RerankClient(settings) as client:
         store = JobStore(connection, Schema(settings))
-        lookup = flower_state.Lookup(store)
+        corrector = flower_state.TaskCorrector(store)
         job_id = client.submit("query", ["a document"])
         quiet, recent = (
             Task(uuid=job_id, name=names.SCORE_TASK, state="STARTED", timestamp=time.time() - ago_s)
@@ -102,13 +102,13 @@ def test_a_task_of_which_nothing_was_heard_is_looked_up_when_it_is_shown(
         )
 
         # Given a job that has not ended, then nothing is changed
-        lookup.correct(quiet)
+        corrector.correct(quiet)
         assert quiet.state == "STARTED"
 
         # When it has, then the task of which nothing was heard for a while has its end
         store.execute(outcomes.finish(store.schema, result(job_id)))
-        lookup.correct(quiet)
-        lookup.correct(recent)
+        corrector.correct(quiet)
+        corrector.correct(recent)
         assert (quiet.state, recent.state) == ("SUCCESS", "STARTED")
 
 
@@ -116,11 +116,11 @@ def test_a_lookup_without_redis_is_not_tried_for_each_task() -> None:
     # Given a Redis that is not there
     settings = Settings.load(redis_url=f"redis://127.0.0.1:{free_port()}/0")
     with redis.Redis.from_url(settings.redis_url.get_secret_value()) as connection:
-        lookup = flower_state.Lookup(JobStore(connection, Schema(settings)))
+        corrector = flower_state.TaskCorrector(JobStore(connection, Schema(settings)))
         tasks = [Task(uuid=str(n), name=names.SCORE_TASK, state="STARTED") for n in range(3)]
 
         # When many tasks are shown, then they are shown as they were, and one was looked up
         for task in tasks:
-            lookup.correct(task)
+            corrector.correct(task)
         assert {task.state for task in tasks} == {"STARTED"}
-        assert lookup.pauses
+        assert corrector.paused

@@ -9,7 +9,7 @@ import pytest
 from celery import states
 
 from contract.errors import OutOfMemory
-from worker.monitoring import flower
+from worker.monitoring import flower, flower_format
 from worker.runtime.settings import WorkerSettings
 
 SUMMARY = {
@@ -29,7 +29,7 @@ def shown(state: str = states.SUCCESS, result: object = None, error: object = No
         result=None if result is None else repr(result),
         exception=None if error is None else repr(error),
     )
-    return flower.format_task(task).result
+    return flower_format.format_task(task).result
 
 
 def test_a_result_is_a_short_line() -> None:
@@ -73,7 +73,7 @@ def test_a_failure_without_a_word_shows_nothing() -> None:
 def test_a_failure_that_flower_has_in_part_only_is_shown_as_it_is() -> None:
     task = SimpleNamespace(state=states.FAILURE, result=None, exception="OutOfMemory('it is...")
 
-    assert flower.format_task(task).result == "OutOfMemory('it is..."
+    assert flower_format.format_task(task).result == "OutOfMemory('it is..."
 
 
 def test_a_variable_that_is_empty_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,9 +42,8 @@ def read(folder: Path, *options: str, **variables: str) -> tuple[int, str]:
     try:
         os.chdir(folder)
         os.environ.update(environment | variables)
-        sys.argv = ["celery", "-A", "worker", "flower", *options]
         sys.stderr = log.open("w")
-        flower_options.read(may_be_open=False)
+        flower_options.read_and_check(options, may_be_open=False)
         code = 0
     except SystemExit as ended:
         code = int(str(ended.code))
@@ -137,10 +136,3 @@ def test_empty_files_and_files_of_flower_are_taken(tmp_path: Path) -> None:
 def test_a_file_of_somebody_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a line\n")
     assert_refused(read(tmp_path), "FLOWER_DB", "no state file of Flower")
-
-
-def test_the_private_name_that_options_are_read_from_is_there() -> None:
-    from tornado.options import options
-
-    names = {each.name for each in flower_options._defined(options)}
-    assert {"port", "basic_auth", "url_prefix", "db"} <= {name.replace("-", "_") for name in names}

@@ -1,4 +1,4 @@
-"""Flower's own options: what it would fail on is refused before it starts, in one line."""
+"""Checks Flower's own options before it starts, and reports in one line what it would fail on."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import math
 import os
 import re
 import ssl
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,25 +16,42 @@ from contract.printable import visible
 from worker.runtime.exits import exit_misconfigured
 
 PREFIX = "FLOWER_"
+PROGRAM = "flower"
 OPEN_MESSAGE = (
     "Flower does not start: everybody who reaches it could read all, and stop workers. Set"
     " FLOWER_BASIC_AUTH=USER:PASSWORD, or RERANKQ_FLOWER_OPEN=true if that is meant."
 )
-_KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
+_TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false"}
 
 
-def read(*, may_be_open: bool) -> None:
-    """Read variables, configuration file and command line as Flower will, and end if they are bad.
+def read_and_check(arguments: Sequence[str], *, may_be_open: bool) -> None:
+    """Read variables, configuration file and command line as Flower will; end if they are wrong.
 
-    For a process that is to be Flower; it reads them again.
+    `arguments` are those that follow `flower`. Flower reads everything again later.
     """
-    from flower.command import apply_env_options, apply_options, is_flower_option
-    from flower.utils import strtobool
-    from tornado.options import Error, options
+    from flower.command import apply_env_options, apply_options
+    from tornado.options import options
 
-    for option in _defined(options):
-        variable = _variable(option.name)
-        value = os.environ.get(variable)
+    _check_variables(options)
+    apply_env_options()
+    if "--help" in arguments:
+        return
+    _check_arguments(options, arguments)
+    try:
+        apply_options(PROGRAM, arguments)
+    except FileNotFoundError as error:
+        _reject("conf", f"{error.filename} does not exist")
+    except Exception as error:  # noqa: BLE001 - a configuration file is a program
+        exit_misconfigured(f"Error: Flower's options: {visible(error)}")
+    check(options, may_be_open=may_be_open)
+
+
+def _check_variables(options: Any) -> None:
+    """Convert the value of each variable as Flower will, and end with a line if that fails."""
+    from flower.utils import strtobool
+
+    for option in options._options.values():  # Flower reads this private name too
+        value = os.environ.get(_variable_of(option.name))
         if value is None:
             continue
         convert: Callable[[str], object] = strtobool if option.type is bool else option.type
@@ -43,34 +59,30 @@ def read(*, may_be_open: bool) -> None:
             for part in value.split(",") if option.multiple else [value]:
                 convert(part)
         except ValueError:
-            kind = _KINDS.get(option.type, f"of type {option.type.__name__}")
-            _refuse(option.name, f"must be {kind} (it is {value!r})")
-    apply_env_options()
-    arguments = sys.argv[sys.argv.index("flower") + 1 :]
-    if "--help" in arguments:
-        return
+            kind = _TYPE_NAMES.get(option.type, f"of type {option.type.__name__}")
+            _reject(option.name, f"must be {kind} (it is {value!r})")
+
+
+def _check_arguments(options: Any, arguments: Sequence[str]) -> None:
+    """Parse the arguments one by one, so that the line says which of them is wrong."""
+    from flower.command import is_flower_option
+    from tornado.options import Error
+
     for argument in filter(is_flower_option, arguments):
         try:
-            options.parse_command_line([sys.argv[0], argument], final=False)
+            options.parse_command_line([PROGRAM, argument], final=False)
         except (Error, ValueError) as error:
             exit_misconfigured(
                 f"Error: Flower's option {visible(argument.partition('=')[0])}: {error}"
             )
-    try:
-        apply_options(sys.argv[0], arguments)
-    except FileNotFoundError as error:
-        _refuse("conf", f"{error.filename} does not exist")
-    except Exception as error:  # noqa: BLE001 - a configuration file is a program
-        exit_misconfigured(f"Error: Flower's options: {visible(error)}")
-    check(options, may_be_open=may_be_open)
 
 
 def check(options: Any, *, may_be_open: bool) -> None:
-    """End with what is wrong with Flower's options, once they are complete."""
+    """End the process with a line about what is wrong with Flower's options, once all are read."""
     if not (options.basic_auth or options.auth or may_be_open):
         exit_misconfigured(OPEN_MESSAGE)
     for name, problem in _problems(options):
-        _refuse(name, problem)
+        _reject(name, problem)
 
 
 def _problems(options: Any) -> Iterator[tuple[str, str]]:
@@ -78,7 +90,7 @@ def _problems(options: Any) -> Iterator[tuple[str, str]]:
         yield from _bad_logins(options.basic_auth)
     if options.auth:
         yield from _bad_provider(options)
-    for name, least in _LEAST.items():
+    for name, least in _MINIMUMS.items():
         value = getattr(options, name)
         if value is not None and not least <= value < math.inf:
             yield name, f"must be a number, at least {least:g} (it is {value})"
@@ -95,8 +107,8 @@ def _problems(options: Any) -> Iterator[tuple[str, str]]:
     yield from _cannot_listen(options)
 
 
-#: Seconds, milliseconds, or how many.
-_LEAST = {
+#: In the unit of each option: seconds, milliseconds, or a number of things.
+_MINIMUMS = {
     "inspect_timeout": 1,
     "max_workers": 1,
     "max_tasks": 1,
@@ -106,7 +118,7 @@ _LEAST = {
 
 
 def _bad_logins(logins: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with each, but not the login: it is a secret."""
+    """Yield what is wrong with each login, without the login, which is secret."""
     for place, login in enumerate(logins, start=1):
         user, colon, password = login.partition(":")
         which = f"login {place} of {len(logins)}"
@@ -122,9 +134,9 @@ def _bad_logins(logins: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _bad_provider(options: Any) -> Iterator[tuple[str, str]]:
-    # Flower reads these two ways.
+    # Flower reads these from its options or from the environment.
     for name in ("oauth2_key", "oauth2_secret", "oauth2_redirect_uri"):
-        if not (getattr(options, name) or os.environ.get(_variable(name))):
+        if not (getattr(options, name) or os.environ.get(_variable_of(name))):
             yield name, "must be set too, because FLOWER_AUTH is"
     module, _, name = (options.auth_provider or "").rpartition(".")
     try:
@@ -150,7 +162,7 @@ def _bad_certificate(options: Any) -> Iterator[tuple[str, str]]:
         return
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        # Without a passphrase OpenSSL would ask for one on the terminal.
+        # An empty passphrase keeps OpenSSL from asking for one on the terminal.
         context.load_cert_chain(options.certfile, options.keyfile, password="")
         if options.ca_certs:
             context.load_verify_locations(options.ca_certs)
@@ -161,7 +173,7 @@ def _bad_certificate(options: Any) -> Iterator[tuple[str, str]]:
 def _bad_state_file(path: Path) -> Iterator[tuple[str, str]]:
     way_out = "give a file that it may write, or set FLOWER_PERSISTENT=false"
     try:
-        # Flower reads it back with pickle: it is for its user alone.
+        # Flower reads the file with pickle, so nobody else may write it.
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         yield "db", f"Flower has no place for its state ({error}): {way_out}"
@@ -173,9 +185,9 @@ def _bad_state_file(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _is_foreign(path: Path) -> bool:
-    # The other kinds of database have no file of exactly this name, but some beside it.
-    ours = ("dbm.gnu", "dbm.sqlite3")
-    return path.exists() and path.stat().st_size > 0 and dbm.whichdb(str(path)) not in ours
+    # Other kinds of database have files beside this name, and none of exactly this name.
+    expected = ("dbm.gnu", "dbm.sqlite3")
+    return path.exists() and path.stat().st_size > 0 and dbm.whichdb(str(path)) not in expected
 
 
 def _cannot_listen(options: Any) -> Iterator[tuple[str, str]]:
@@ -197,14 +209,9 @@ def _cannot_listen(options: Any) -> Iterator[tuple[str, str]]:
         yield "port", f"Flower cannot listen on {place} ({error}): set FLOWER_PORT, FLOWER_ADDRESS"
 
 
-def _refuse(name: str, problem: str) -> NoReturn:
-    exit_misconfigured(f"Error: setting {_variable(name)}: {visible(problem)}")
+def _reject(name: str, problem: str) -> NoReturn:
+    exit_misconfigured(f"Error: setting {_variable_of(name)}: {visible(problem)}")
 
 
-def _variable(name: str) -> str:
+def _variable_of(name: str) -> str:
     return f"{PREFIX}{name.replace('-', '_').upper()}"
-
-
-def _defined(options: Any) -> list[Any]:
-    """Return Flower's options with their types, which Flower reads from a private name too."""
-    return list(getattr(options, "_options", {}).values())

@@ -1,9 +1,10 @@
-"""What Flower missed, from the records of the jobs.
+"""Corrects what Flower shows, from the records of the jobs.
 
-Flower shows what it heard. A job that ended while it was away, or had no connection to Redis, would
-stay STARTED for ever; the job's record says how it ended. The state file is corrected before Flower
-reads it: a shelf with Celery's `State` under the key "events"; one that cannot be read is left to
-Flower. After that, tasks of which nothing was heard for a while are corrected as they are shown.
+Flower knows only the events that it received. A job that ended while Flower was stopped, or had no
+connection to Redis, would stay STARTED for ever. Its record says how it ended. The state file, a
+shelf with Celery's `State` under the key "events", is corrected before Flower reads it; a file that
+cannot be read is left to Flower. While Flower runs, a task without recent events is corrected when
+it is shown.
 """
 
 from __future__ import annotations
@@ -22,30 +23,30 @@ from contract.store.blocking import JobStore
 
 logger = logging.getLogger(__name__)
 
-#: A task that is shown is looked up if nothing was heard of it for so long.
+#: A task that is shown is looked up if its last event is older.
 QUIET_S = 60.0
-#: How long nothing is looked up after Redis did not answer: Flower serves nobody meanwhile.
+#: How long no task is looked up after Redis did not answer: Flower serves no request meanwhile.
 PAUSE_S = 30.0
 
 MISSED = "ended while Flower did not hear of it"
-#: Celery takes any name as a state of its own; Flower shows it.
+#: Celery accepts any name as a state, and Flower shows it.
 UNKNOWN = "unknown"
 
 
-def correct(path: str, store: JobStore) -> int:
-    """Give all tasks in the file that have ended their end; return how many those were."""
-    if not dbm.whichdb(path):  # not there yet
+def correct_state_file(path: str, store: JobStore) -> int:
+    """Correct all tasks in the file whose jobs have ended; return how many those were."""
+    if not dbm.whichdb(path):  # there is no file yet
         return 0
     try:
         with shelve.open(path) as shelf:  # noqa: S301
             state = shelf.get("events")
-            corrected = sum(_correct(task, store) for task in _unfinished(state))
+            corrected = sum(_apply_outcome(task, store) for task in _unfinished(state))
             if corrected:
                 shelf["events"] = state
     except RedisUnavailable as error:
         logger.warning("Tasks of jobs that have ended may be shown as running: %s", error)
         return 0
-    # A shelf of another version or a damaged one raises anything; Flower puts it aside.
+    # A damaged shelf, or one of another version, raises anything. Flower moves it away.
     except Exception as error:  # noqa: BLE001
         logger.warning("Flower's state in %s was not corrected: %r", path, error)
         return 0
@@ -54,7 +55,7 @@ def correct(path: str, store: JobStore) -> int:
     return corrected
 
 
-class Lookup:
+class TaskCorrector:
     """Corrects a task that is about to be shown."""
 
     def __init__(self, store: JobStore) -> None:
@@ -62,17 +63,17 @@ class Lookup:
         self._paused_until = 0.0
 
     @property
-    def pauses(self) -> bool:
-        """Whether Redis has not answered just now, so that no task is looked up."""
+    def paused(self) -> bool:
+        """Whether no task is looked up, because Redis did not answer a short time ago."""
         return time.time() < self._paused_until
 
     def correct(self, task: Any) -> None:
-        """Give the task its end if its job has one, and nothing was heard of it for a while."""
+        """Give the task the outcome of its job, if that has ended and the last event is old."""
         quiet_s = time.time() - (task.timestamp or 0)
-        if self.pauses or quiet_s < QUIET_S or not _is_unfinished(task):
+        if self.paused or quiet_s < QUIET_S or not _is_unfinished(task):
             return
         try:
-            _correct(task, self._store)
+            _apply_outcome(task, self._store)
         except RerankError as error:
             self._paused_until = time.time() + PAUSE_S
             logger.warning("Task %s may be shown as running: %s", task.uuid, error)
@@ -88,8 +89,8 @@ def _is_unfinished(task: Any) -> bool:
     return ours and not task.ready and task.state != UNKNOWN.upper()
 
 
-def _correct(task: Any, store: JobStore) -> bool:
-    """Tell the task how its job ended, if it has; return whether it has."""
+def _apply_outcome(task: Any, store: JobStore) -> bool:
+    """Give the task the outcome of its job; return False if the job has not ended."""
     try:
         status = store.execute(statuses.fetch(store.schema, task.uuid))
     except JobNotFound:
@@ -97,13 +98,13 @@ def _correct(task: Any, store: JobStore) -> bool:
         return True
     if status.ended_at is None:
         return False
-    event, fields = _end(status)
+    event, fields = _final_event(status)
     task.event(event, status.ended_at, fields=fields)
     return True
 
 
-def _end(status: JobStatus) -> tuple[str, dict[str, Any]]:
-    """Return the type of Celery's event, and what it says."""
+def _final_event(status: JobStatus) -> tuple[str, dict[str, Any]]:
+    """Return the type of Celery's event for the outcome, and its fields."""
     if status.state is JobState.CANCELLED:
         return "revoked", {}
     if status.state is JobState.FAILED:

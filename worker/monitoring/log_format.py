@@ -1,7 +1,7 @@
-"""How a worker's log looks: lines for people, or with `--log-format json` an object a line.
+"""The format of a worker's log: lines of text, or with `--log-format json` a JSON object a line.
 
-As JSON, all that the worker's processes say is a line of the log: what Celery prints, what others
-print, warnings, and errors with their tracebacks.
+With JSON, everything that the worker's processes write is an object: what Celery prints, what
+other libraries print, warnings, and errors with their tracebacks.
 """
 
 from __future__ import annotations
@@ -12,22 +12,25 @@ import os
 import sys
 from typing import Any, get_args
 
+import celery
 import click
 from celery import signals
 from celery.apps import worker as program
 from celery.utils.log import get_multiprocessing_logger
 
 from contract.printable import visible
+from worker.runtime.app import WorkerApp
+from worker.runtime.exits import exit_misconfigured
 from worker.runtime.settings import LogFormat
 
 STDERR = 2
 
-#: How the choice reaches children that are no forks.
+#: Holds the chosen format, because children that are spawned inherit nothing but variables.
 VARIABLE = "RERANKQ_LOG_FORMAT"
 
-#: Below a warning, these say what lines of ours say too: see
+#: Loggers that are silent below warnings, because our own lines say the same: see
 #: `worker.monitoring.job_log` and `worker.engine.checkpoint`.
-QUIETED = (
+QUIET_LOGGERS = (
     "celery.app.trace",
     "celery.worker.request",
     "celery.worker.strategy",
@@ -35,8 +38,15 @@ QUIETED = (
 )
 
 
-def option(default: LogFormat) -> click.Option:
-    """The option of `celery worker`."""
+def register(app: WorkerApp) -> None:
+    """Add the option to `celery worker`, and set up logging as it says."""
+    app.user_options["worker"].add(_option(app.context.settings.log_format))
+    signals.celeryd_init.connect(_choose)
+    signals.after_setup_logger.connect(_set_up_logger)
+    signals.after_setup_task_logger.connect(_set_up_task_logger)
+
+
+def _option(default: LogFormat) -> click.Option:
     return click.Option(
         ["--log-format"],
         type=click.Choice(get_args(LogFormat)),
@@ -46,33 +56,30 @@ def option(default: LogFormat) -> click.Option:
     )
 
 
-@signals.celeryd_init.connect
 def _choose(instance: Any, conf: Any, options: dict[str, Any], **_: Any) -> None:
-    """Before Celery says its first word."""
+    """Record the chosen format, before Celery prints anything."""
     if options.get("log_format"):
         os.environ[VARIABLE] = options["log_format"]
     if not _is_json():
         return
     instance.quiet = True  # no banner
     conf.worker_redirect_stdouts = True
-    program.safe_say = _say
-    # Until Celery sets up the log, which removes this handler.
+    _replace_safe_say()
+    # For what is logged before Celery sets up the log, which removes this handler.
     logging.basicConfig(handlers=[logging.StreamHandler(sys.__stderr__)])
     _format(logging.getLogger())
     logging.captureWarnings(True)
 
 
-@signals.after_setup_logger.connect
-def _set_up(logger: logging.Logger, loglevel: int, **_: Any) -> None:
-    for name in QUIETED:
-        # Who asks for every detail has it.
+def _set_up_logger(logger: logging.Logger, loglevel: int, **_: Any) -> None:
+    for name in QUIET_LOGGERS:
+        # Whoever asks for debug messages gets those of all loggers.
         level = logging.NOTSET if loglevel <= logging.DEBUG else max(loglevel, logging.WARNING)
         logging.getLogger(name).setLevel(level)
     _format(logger)
     _format(get_multiprocessing_logger())
 
 
-@signals.after_setup_task_logger.connect
 def _set_up_task_logger(logger: logging.Logger, **_: Any) -> None:
     _format(logger)
 
@@ -90,10 +97,10 @@ def _format(logger: logging.Logger) -> None:
 
 
 class TextFormatter(logging.Formatter):
-    """Makes lines as another formatter does, of which none can be forged.
+    """Formats as another formatter does, but so that no text can forge a line of the log.
 
-    What others wrote, such as a job's texts in an error, is shown without control characters, and
-    lines after the first one of a record are indented.
+    Control characters, for example of a job's texts in an error, are escaped, and all lines of a
+    record but the first are indented.
     """
 
     def __init__(self, inner: logging.Formatter) -> None:
@@ -101,7 +108,7 @@ class TextFormatter(logging.Formatter):
         self._inner = inner
 
     def format(self, record: logging.LogRecord) -> str:
-        # Other handlers have the record as it is.
+        # Other handlers get the record unchanged.
         shown = copy.copy(record)
         shown.msg, shown.args = _one_entry(record.getMessage()), None
         if record.exc_info:
@@ -115,8 +122,8 @@ def _one_entry(text: str) -> str:
 
 
 def json_formatter() -> logging.Formatter:
-    """Makes an object of a record: its time, level, logger, process, message and own fields."""
-    # Here and not above: Flower imports this module, on machines that have not installed it.
+    """Return a formatter that makes a JSON object of a record, with the record's own fields."""
+    # Imported here because Flower imports this module, on machines without that package.
     from pythonjsonlogger.json import JsonFormatter
 
     return JsonFormatter(
@@ -132,7 +139,17 @@ def json_formatter() -> logging.Formatter:
     )
 
 
-def _say(message: str, *_: Any) -> None:
-    """In place of Celery's own, which signal handlers call: they must not wait for a log's lock."""
+def _replace_safe_say() -> None:
+    """Have Celery's signal handlers write objects; ends the process if this Celery has changed."""
+    if not callable(getattr(program, "safe_say", None)):
+        exit_misconfigured(
+            f"Error: with Celery {celery.__version__}, --log-format json cannot write all lines as"
+            " objects (celery.apps.worker has no safe_say): use --log-format text"
+        )
+    program.safe_say = _write_object
+
+
+def _write_object(message: str, *_: Any) -> None:
+    """Write a message to standard error without a lock, as a signal handler must."""
     record = logging.LogRecord(program.__name__, logging.WARNING, "", 0, message, None, None)
     os.write(STDERR, f"{json_formatter().format(record)}\n".encode())
