@@ -68,11 +68,8 @@ class AsyncRunner:
 
     async def run(self, procedure: Procedure[T]) -> T:
         """Run a procedure; return what it returns."""
-        watch = self.watch()
-        try:
+        async with self.watch() as watch:
             return await steps.run_async(procedure, partial(self._perform, watch))
-        finally:
-            watch.close()
 
     async def in_thread(self, function: Callable[..., T], *arguments: Any, **options: Any) -> T:
         """Make a call that blocks or computes."""

@@ -177,14 +177,7 @@ class AsyncRerankClient:
 
         A letter whose record cannot be read has the code `unreadable`. Raises `RedisUnavailable`.
         """
-        found: list[jobs.DeadLetter] = []
-        if at_most == 0:
-            return found
-        async for letter in self.each_dead_letter():
-            found.append(letter)
-            if len(found) == at_most:
-                break
-        return found
+        return await self._run(dead_letters.newest(self._schema, at_most))
 
     async def each_dead_letter(self) -> AsyncIterator[jobs.DeadLetter]:
         """Yield all dead letters, the last first, also while they are retried or dropped.

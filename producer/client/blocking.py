@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import partial
-from itertools import islice
 from typing import Any, Self, TypeVar, Unpack, overload
 
 from contract import jobs, names
@@ -175,7 +174,7 @@ class RerankClient:
 
         A letter whose record cannot be read has the code `unreadable`. Raises `RedisUnavailable`.
         """
-        return list(islice(self.each_dead_letter(), at_most))
+        return self._run(dead_letters.newest(self._schema, at_most))
 
     def each_dead_letter(self) -> Iterator[jobs.DeadLetter]:
         """Yield all dead letters, the last first, also while they are retried or dropped.

@@ -29,6 +29,18 @@ def next_page(
     return following, (yield from execute(dead_letters.fetch(schema, following.ids)))
 
 
+def newest(schema: Schema, at_most: int | None) -> Procedure[list[jobs.DeadLetter]]:
+    """Return up to `at_most` dead letters, the last first; None returns all."""
+    found: list[jobs.DeadLetter] = []
+    page = FIRST_PAGE
+    while at_most is None or len(found) < at_most:
+        page, letters = yield from next_page(schema, page)
+        if not page.ids:
+            break
+        found += letters
+    return found[:at_most]
+
+
 def find(schema: Schema, job_id: str) -> Procedure[jobs.DeadLetter]:
     """Return one dead letter. Raises `JobNotFound` or `RedisUnavailable`."""
     found = yield from execute(dead_letters.fetch(schema, [job_id]))

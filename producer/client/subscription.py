@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Coroutine
 from itertools import chain
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import redis.asyncio
 
@@ -16,6 +16,7 @@ from contract.store import outcomes
 from contract.store.operation import Operation
 from contract.store.redis_errors import translate
 from contract.store.schema import Schema
+from producer.client.inbox import Inbox
 from producer.client.watch import POLL_S
 
 Outcomes: TypeAlias = dict[str, jobs.OutcomeOrError]
@@ -24,18 +25,8 @@ Outcomes: TypeAlias = dict[str, jobs.OutcomeOrError]
 READ_AT_ONCE = 20
 
 
-class Listener(Protocol):
-    """Who is told about the jobs for which it was added."""
-
-    def receive(self, job_id: str, ended: jobs.OutcomeOrError) -> None:
-        """Take in the outcome of a job; it may come more than once."""
-
-    def fail(self, error: Exception) -> None:
-        """Take in that no outcomes come any more."""
-
-
 class OutcomeSubscription:
-    """Tells listeners the outcomes of jobs, which a task reads when it hears that they end."""
+    """Puts the outcomes of jobs into inboxes; a task reads them when it hears that they end."""
 
     def __init__(
         self,
@@ -46,9 +37,9 @@ class OutcomeSubscription:
         self._redis = client
         self._execute = execute
         self._schema = schema
-        #: Kept small: a thousand waits are not to weigh on the garbage collector, whose pauses are
-        #: the event loop's.
-        self._listeners: dict[str, list[Listener]] = {}
+        #: By job, where its outcome is waited for. Kept small: a thousand waits are not to weigh on
+        #: the garbage collector, whose pauses are the event loop's.
+        self._inboxes: dict[str, list[Inbox]] = {}
         #: The task that listens, and former ones that have not quite ended.
         self._tasks: set[asyncio.Task[None]] = set()
         #: Done when the subscription stands; None if there is none.
@@ -56,26 +47,26 @@ class OutcomeSubscription:
         #: What ends all waits, once the client is closed.
         self._closed: ClientUnusable | None = None
 
-    async def add(self, listener: Listener, job_ids: Collection[str]) -> None:
-        """Tell a listener the outcomes of jobs, those that ended before too.
+    async def add(self, inbox: Inbox, job_ids: Collection[str]) -> None:
+        """Put the outcomes of jobs into an inbox from now on, those that have ended before too.
 
-        Raises `RedisUnavailable`, or `ClientUnusable` if the client is closed. The listener must
+        Raises `RedisUnavailable`, or `ClientUnusable` if the client is closed. The inbox must
         be removed, whatever happens.
         """
         for job_id in job_ids:
-            self._listeners.setdefault(job_id, []).append(listener)
+            self._inboxes.setdefault(job_id, []).append(inbox)
         await self._subscribe()
         # The jobs may have ended before the subscription stood.
         await self._read(list(job_ids))
 
-    def remove(self, listener: Listener, job_ids: Collection[str]) -> None:
-        """Tell a listener nothing more about jobs."""
+    def remove(self, inbox: Inbox, job_ids: Collection[str]) -> None:
+        """Put nothing more about jobs into an inbox."""
         for job_id in job_ids:
-            others = self._listeners.get(job_id, [])
-            if listener in others:
-                others.remove(listener)
+            others = self._inboxes.get(job_id, [])
+            if inbox in others:
+                others.remove(inbox)
             if not others:
-                self._listeners.pop(job_id, None)
+                self._inboxes.pop(job_id, None)
 
     async def aclose(self, error: ClientUnusable) -> None:
         """End all waits with `error`."""
@@ -109,12 +100,12 @@ class OutcomeSubscription:
             while self._closed is None:
                 now = time.monotonic()
                 if now >= read_all_at:
-                    await self._read(list(self._listeners))
+                    await self._read(list(self._inboxes))
                     read_all_at = now + POLL_S
                     continue
                 message = await pubsub.get_message(timeout=read_all_at - now)
                 job_id = message["data"].decode(errors="replace") if message else None
-                if job_id in self._listeners:
+                if job_id in self._inboxes:
                     await self._read([job_id])
             raise self._closed
         # Whatever ends it, nobody must wait for what will not come.
@@ -129,15 +120,15 @@ class OutcomeSubscription:
         for start in range(0, len(job_ids), READ_AT_ONCE):
             operation = outcomes.fetch(self._schema, job_ids[start : start + READ_AT_ONCE])
             for job_id, ended in (await self._execute(operation)).items():
-                for listener in self._listeners.get(job_id, ()):
-                    listener.receive(job_id, ended)
+                for inbox in self._inboxes.get(job_id, ()):
+                    inbox.put(job_id, ended)
 
     def _fail(self, error: BaseException, subscribed: asyncio.Future[None]) -> None:
         """End all waits with an error; the next one subscribes anew."""
         self._subscribed = None
         ours = self._translated(error)
-        for listener in set(chain(*self._listeners.values())):
-            listener.fail(ours)
+        for inbox in set(chain(*self._inboxes.values())):
+            inbox.fail(ours)
         if not subscribed.done():
             subscribed.set_exception(ours)
             subscribed.exception()  # whoever waits for it sees it; nobody has to

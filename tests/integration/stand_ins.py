@@ -13,11 +13,12 @@ from celery import Celery
 
 from contract import jobs, names
 from contract.settings import Settings
-from contract.store import attempts, outcomes
+from contract.store import attempts, outcomes, submissions
 from contract.store.blocking import JobStore
 from contract.store.operation import Operation
 from contract.store.schema import Schema
 from tests.integration.redis_state import PATIENCE_S, subscribers
+from tests.integration.sample_records import failure_of, job
 from tests.processes import wait_until
 
 #: Of a job that was begun: longer than any test.
@@ -29,6 +30,13 @@ def begin(schema: Schema, job_id: str, token: str | None = None) -> Operation[at
     return attempts.start(
         schema, job_id, token or uuid.uuid4().hex, max_attempts=4, lease_s=LEASE_S
     )
+
+
+def die(store: JobStore, *job_ids: str) -> None:
+    """Make dead letters, as a worker would that fails with these jobs, one after the other."""
+    for job_id in job_ids:
+        store.execute(submissions.accept(store.schema, job(job_id)))
+        assert store.execute(outcomes.finish(store.schema, failure_of(job_id), dead_letter=True))
 
 
 @dataclass(frozen=True)

@@ -562,7 +562,7 @@ def test_waits_that_were_given_up_leave_nothing_behind(
         # Then no task is left, no job is watched, and there is the one subscription
         assert {type(each) for each in ended} == {asyncio.CancelledError, ResultTimeout}
         assert asyncio.all_tasks() == before
-        assert not reranker._runner._subscription._listeners
+        assert not reranker._runner._subscription._inboxes
         assert subscribers(client, settings) == 1
 
     run(settings, scenario)

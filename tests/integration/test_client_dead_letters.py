@@ -15,14 +15,15 @@ from contract import jobs
 from contract.errors import Overloaded, PayloadInvalid, RedisUnavailable
 from contract.jobs import JobState
 from contract.settings import Settings
-from contract.store import dead_letters, outcomes, submissions
+from contract.store import dead_letters, outcomes
 from contract.store.blocking import JobStore
 from contract.store.schema import Schema
 from producer.cli import common, main
 from producer.client.blocking import RerankClient
 from tests.embedded_redis import embedded_redis
 from tests.integration.redis_state import messages
-from tests.integration.sample_records import failure_of, job
+from tests.integration.sample_records import failure_of
+from tests.integration.stand_ins import die
 from tests.integration.test_rescore import Worker, session
 
 #: More than were ever looked at in one go.
@@ -46,12 +47,6 @@ def environment(settings: Settings) -> dict[str, str]:
 def rerankq(*arguments: str, environment: dict[str, str]) -> Result:
     """The command line, in this process: a process of its own takes longer to start than to end."""
     return CliRunner(env=environment).invoke(main, arguments)
-
-
-def die(store: JobStore, *job_ids: str) -> None:
-    for job_id in job_ids:
-        store.execute(submissions.accept(store.schema, job(job_id)))
-        assert store.execute(outcomes.finish(store.schema, failure_of(job_id), dead_letter=True))
 
 
 @pytest.fixture
@@ -231,23 +226,6 @@ def test_with_a_full_redis_a_letter_is_not_retried_and_stays(
     said, error = done.stderr.splitlines()
     assert said == "0 of 2 dead letters queued again"
     assert error.startswith("Error: no job is accepted just now: Redis uses 100 % of its memory")
-
-
-@pytest.fixture
-def mute(settings: Settings, client: redis.Redis) -> Iterator[Settings]:
-    """Settings with a login that may do all but put messages on the queue."""
-    name = settings.namespace
-    client.acl_setuser(
-        name,
-        enabled=True,
-        passwords=["+secret"],
-        keys=["*"],
-        channels=["*"],
-        commands=["+@all", "-lpush"],
-    )
-    url = settings.redis_url.get_secret_value().replace("://", f"://{name}:secret@")
-    yield Settings.load(redis_url=url, namespace=name)
-    client.acl_deluser(name)
 
 
 def test_a_letter_whose_message_cannot_be_sent_is_queued_and_said_to_be(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -119,23 +119,6 @@ def test_who_chose_the_id_is_not_withdrawn_from(settings: Settings) -> None:
     asyncio.run(scenario())
 
     assert states(settings) == {JobState.QUEUED: 1}
-
-
-@pytest.fixture
-def mute(settings: Settings, client: redis.Redis) -> Iterator[Settings]:
-    """Settings with a login that may do all but put messages on the queue."""
-    name = settings.namespace
-    client.acl_setuser(
-        name,
-        enabled=True,
-        passwords=["+secret"],
-        keys=["*"],
-        channels=["*"],
-        commands=["+@all", "-lpush"],
-    )
-    url = settings.redis_url.get_secret_value().replace("://", f"://{name}:secret@")
-    yield Settings.load(redis_url=url, namespace=name)
-    client.acl_deluser(name)
 
 
 def test_the_error_tells_the_id_of_a_job_that_may_be_queued(

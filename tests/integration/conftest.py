@@ -1,0 +1,27 @@
+"""Fixtures that several files of this folder share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from contract.settings import Settings
+
+
+@pytest.fixture
+def mute(settings: Settings, client: redis.Redis) -> Iterator[Settings]:
+    """Settings with a login that may do all but put messages on the queue."""
+    name = settings.namespace
+    client.acl_setuser(
+        name,
+        enabled=True,
+        passwords=["+secret"],
+        keys=["*"],
+        channels=["*"],
+        commands=["+@all", "-lpush"],
+    )
+    url = settings.redis_url.get_secret_value().replace("://", f"://{name}:secret@")
+    yield Settings.load(redis_url=url, namespace=name)
+    client.acl_deluser(name)
