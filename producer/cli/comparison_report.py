@@ -45,7 +45,7 @@ def _changes(summary: ComparisonSummary) -> terminal.DataTable:
 
 
 def _qualities(report: ComparisonReport) -> terminal.DataTable:
-    """How good the rankings are, if that was measured, and how fast they were made."""
+    """Return a table of the measures, if there are judgments, and of the speeds."""
     columns = [terminal.Column()]
     rows = [["A"], ["B"], ["change"]]
     if report.measures:

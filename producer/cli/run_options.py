@@ -12,7 +12,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """Several options as one decorator; `--help` lists them in this order."""
+    """Combine options to one decorator; `--help` lists them in this order."""
 
     def decorate(command: Command) -> Command:
         for decorator in reversed(decorators):
@@ -22,7 +22,7 @@ def options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Co
     return decorate
 
 
-#: Where the run comes from; `InputFiles.check` says what goes together.
+#: The input files; `InputFiles.check` refuses those that do not go together.
 file_options = options(
     common.option("--corpus", metavar="FILE", help='Documents: BEIR JSONL, or "id<TAB>text".'),
     common.option("--queries", metavar="FILE", help='Queries: BEIR JSONL, or "id<TAB>text".'),

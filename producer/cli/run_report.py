@@ -17,7 +17,7 @@ from producer.rescore.loading import LoadReport
 from producer.rescore.progress import Progress
 from producer.rescore.staging import Counts
 
-#: Off a terminal, a line at most this often.
+#: Without a terminal, progress is printed at most this often.
 LINE_EVERY_S = 10.0
 
 
@@ -43,7 +43,7 @@ def print_input(counts: Counts, found: LoadReport, bad: InvalidLines) -> None:
 
 
 def print_scored(progress: Progress, seconds: float, earlier_pairs: int = 0) -> None:
-    """Say what was scored, by which model, how fast, and what was cut or failed."""
+    """Print what was scored, by which model, how fast, and what was truncated or failed."""
     models = ", ".join(f"{model} ({count:,} queries)" for model, count in progress.models.items())
     pairs = progress.pairs - earlier_pairs
     rate = pairs / seconds if seconds else 0.0
@@ -68,9 +68,9 @@ def print_scored(progress: Progress, seconds: float, earlier_pairs: int = 0) -> 
 def show_progress(
     console: Console, pairs: int, earlier: Progress, label: str | None = None
 ) -> Iterator[Callable[[Progress], None]]:
-    """A bar on a terminal, a plain line now and then elsewhere; `label` tells it from others.
+    """Show a bar on a terminal, and a plain line now and then elsewhere, after a `label`.
 
-    What was done `earlier` counts as done, and not as speed.
+    Pairs that were scored `earlier` count as done, but not for the speed.
     """
     if not terminal.is_terminal(sys.stderr):
         yield _Lines(pairs, label, earlier.pairs).report
@@ -99,7 +99,7 @@ def show_progress(
 
 
 class _Lines:
-    """Progress where nobody watches: a line at most every `LINE_EVERY_S` seconds."""
+    """Progress without a terminal: a line at most every `LINE_EVERY_S` seconds."""
 
     def __init__(self, pairs: int, label: str | None, earlier_pairs: int) -> None:
         self._pairs = pairs

@@ -54,7 +54,7 @@ def buffered(raw: Any) -> io.BufferedReader:
 
 
 class Concatenated(io.RawIOBase):
-    """Some streams, one after another."""
+    """Several streams, read one after another."""
 
     def __init__(self, *streams: BinaryIO | io.BufferedIOBase | io.RawIOBase) -> None:
         self._streams = list(streams)
@@ -77,7 +77,7 @@ def _gunzipped(stream: io.BufferedReader) -> io.BufferedReader:
 
 
 class _Members(io.RawIOBase):
-    """The compressed streams that make up a bzip2 or xz file, unpacked.
+    """The decompressed content of a bzip2 or xz file, which may have several compressed streams.
 
     The classes of the standard library stop in silence at anything behind the first stream that is
     not the beginning of another: here that is an error.

@@ -1,4 +1,4 @@
-"""Whether a command would write what it reads, or two outputs are one: by file, not by name."""
+"""Refuse outputs that are also inputs, or the same as another output: by file, not by name."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from producer.files.streams import STDOUT, is_stream
 class FileUse:
     """A file that a command reads or writes."""
 
-    #: Why, such as `--output`.
+    #: What the file is used for, such as `--output`.
     what: str
-    #: As it was given.
+    #: The name as it was given.
     name: str
-    #: Of an open file.
+    #: The descriptor of an open file, in place of the name.
     descriptor: int | None = None
 
     def __str__(self) -> str:
@@ -34,7 +34,7 @@ class FileUse:
 
 @dataclass(frozen=True)
 class _NewFile:
-    """Where a file is to be made."""
+    """A file that does not exist yet: the device and inode of its folder, and its name."""
 
     folder: tuple[int, int]
     name: str
@@ -47,7 +47,7 @@ def input_uses(option: str, name: str | None) -> Iterator[FileUse]:
 
 
 def output_uses(option: str, name: str | None) -> Iterator[FileUse]:
-    """Yield what is written for an option, if it is given: the output and its unfinished form."""
+    """Yield what is written for an option, if it is given: the output and its unfinished file."""
     if not name:
         return
     yield FileUse(option, name, 1 if name == STDOUT else None)
@@ -56,7 +56,7 @@ def output_uses(option: str, name: str | None) -> Iterator[FileUse]:
 
 
 def check(reads: Sequence[FileUse], writes: Sequence[FileUse]) -> None:
-    """Raise `InvalidInput` that names two uses of one file of which one is a writing."""
+    """Raise `InvalidInput` if a file is written that is also read, or written twice."""
     for read, written in product(reads, writes):
         if _same(read, written, _matters_to_readers):
             raise InvalidInput(f"{written} and {read} are the same file: it would be overwritten")
@@ -81,7 +81,7 @@ def _same(one: FileUse, other: FileUse, matters: Callable[[os.stat_result], bool
 
 
 def _matters_to_readers(found: os.stat_result) -> bool:
-    """Return whether writing changes what is read: not so with a terminal, or /dev/null."""
+    """Return whether writing to a file changes what is read from it: not a terminal, /dev/null."""
     return not stat.S_ISCHR(found.st_mode) and not stat.S_ISSOCK(found.st_mode)
 
 
@@ -90,7 +90,7 @@ def _matters_to_writers(found: os.stat_result) -> bool:
 
 
 def _locate(use: FileUse) -> os.stat_result | _NewFile | None:
-    """Return the file, or where it would be made; None if it is nowhere."""
+    """Return the file, or where it would be created; None if there is no such place."""
     try:
         if use.descriptor is not None:
             return os.fstat(use.descriptor)
@@ -113,7 +113,7 @@ def _normalized(name: str) -> str:
 
 
 def _ignores_case(use: FileUse) -> bool:
-    """Return whether names that differ in case alone are one file there, by making one."""
+    """Return whether the file system ignores case there, by creating a file."""
     folder = outputs.resolve(use.name).parent
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".Rerankq-") as probe:
         return (folder / Path(probe.name).name.swapcase()).exists()

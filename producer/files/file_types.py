@@ -1,16 +1,16 @@
-"""Tells what a file is by its first bytes: how to open it, or how to convert it."""
+"""Detect the type of a file by its first bytes: how to decompress it, or how to convert it."""
 
 from __future__ import annotations
 
 from enum import Enum
 from typing import NamedTuple
 
-#: As many bytes as `compression`, `encoding` and `unsupported` look at.
+#: The number of first bytes that the functions here need.
 HEAD_BYTES = 1024
 
 
 class Compression(Enum):
-    """What the standard library unpacks."""
+    """A compression, or an archive format, that the standard library decompresses."""
 
     GZIP = "gzip"
     BZIP2 = "bzip2"
@@ -20,7 +20,7 @@ class Compression(Enum):
 
 
 class UnsupportedFile(NamedTuple):
-    """A kind of file that holds no lines of text, and what to do with it."""
+    """A type of file that holds no lines of text, and what the user can do with it."""
 
     name: str
     hint: str
@@ -75,7 +75,7 @@ _UNSUPPORTED = (
     ),
 )
 
-#: Marks that a text may begin with too: they count if control characters follow.
+#: A text may begin with these marks too: they count only if control characters follow.
 _UNSUPPORTED_IF_BINARY = (
     (b"PAR1", "a Parquet file", f"{_TABLE} (pandas: read_parquet, to_json with lines=True)"),
     (b"ARROW1", "an Arrow file", _TABLE),
@@ -95,7 +95,7 @@ _MARKUP = (
 
 
 def detect_compression(head: bytes) -> Compression | None:
-    """Return how a file that begins so is packed, None if it is not."""
+    """Return the compression of a file that begins so, None if it has none."""
     if head[257:262] == b"ustar":
         return Compression.TAR
     return next((kind for mark, kind in _COMPRESSIONS if head.startswith(mark)), None)
@@ -107,7 +107,7 @@ def detect_encoding(head: bytes) -> str | None:
 
 
 def detect_unsupported(head: bytes) -> UnsupportedFile | None:
-    """Return what a file that begins so is, None if it may be text."""
+    """Return the type of a file that begins so, None if it may be text."""
     binary = any(byte < 8 for byte in head)
     for mark, what, hint in (*_UNSUPPORTED, *(_UNSUPPORTED_IF_BINARY if binary else ())):
         if head.startswith(mark):
@@ -122,7 +122,7 @@ def detect_unsupported(head: bytes) -> UnsupportedFile | None:
 
 
 def _unmarked_utf_16(head: bytes) -> UnsupportedFile | None:
-    """Return a name for text in two bytes a character that has no byte order mark."""
+    """Return UTF-16 without a byte order mark, if the bytes look like it."""
     even, odd = head[:64:2], head[1:64:2]
     for name, zeros, letters in (("UTF-16LE", odd, even), ("UTF-16BE", even, odd)):
         if len(zeros) > 3 and not any(zeros) and all(letters):

@@ -1,4 +1,4 @@
-"""Files that a command makes: whole or not at all, and by one process at a time.
+"""Replace output files in one step, by one process at a time.
 
 An output that exists is replaced in one step. It keeps its mode, its owner and its access control
 list; a link stays, and what it points to is replaced.
@@ -24,7 +24,7 @@ NEW_FILE_MODE = 0o666
 
 
 def check_writable(output: str) -> None:
-    """Raise `InvalidInput` unless a file of that name can be made, or replaced."""
+    """Raise `InvalidInput` unless a file of that name can be created or replaced."""
     if is_stream(output):
         return
     path = resolve(output)
@@ -45,7 +45,7 @@ def check_writable(output: str) -> None:
 
 
 def resolve(output: str) -> Path:
-    """Return the file that the name leads to, over any links. Raises `InvalidInput`."""
+    """Return the file that a name refers to, through any links. Raises `InvalidInput`."""
     try:
         return Path(output).resolve()
     except (OSError, RuntimeError) as error:
@@ -61,14 +61,14 @@ def sibling_path(output: str, ending: str) -> Path:
 
 
 def unfinished_path(output: str) -> Path:
-    """Return where an output is written before it takes its name."""
+    """Return the path at which an output is written before it is renamed."""
     path = resolve(output)
-    # One name for all attempts: what a killed one left is overwritten by the next.
+    # The name is always the same, so that the next process overwrites what a killed one left.
     return path.with_name(f".{path.name}.unfinished")
 
 
 def private_mode(*outputs: str | None) -> int:
-    """Return the mode of a file that holds the same: closed to whom one of these is closed."""
+    """Return a mode that gives nobody more rights than any of these files does."""
     mode = NEW_FILE_MODE
     for output in outputs:
         if output and not is_stream(output) and resolve(output).exists():
@@ -106,7 +106,7 @@ def open_locked(path: Path, mode: int = NEW_FILE_MODE, flags: int = 0, name: str
 
 
 def _still_named(file: IO[bytes], path: Path) -> bool:
-    """Return whether nobody has removed or renamed it between its opening and its locking."""
+    """Return whether the open file still has this path: it may be renamed before it is locked."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
@@ -129,14 +129,14 @@ class OutputFile:
                 return
             self._path = resolve(name)
             self._mode &= private_mode(name)
-            # No link: what somebody else made there is not to be overwritten.
+            # Do not follow a link that somebody else may have put there.
             self._file = open_locked(unfinished_path(name), self._mode, os.O_NOFOLLOW, name)
         except OSError as error:
             raise InvalidInput(f"{name}: cannot be written ({error.strerror})") from error
 
     @contextmanager
     def atomic(self) -> Iterator[IO[bytes]]:
-        """Give a file that takes the output's name at the end of the block, on disk.
+        """Yield a file that is synced to disk and renamed to the output at the end of the block.
 
         Raises `OSError` that names the output if the disk is full.
         """
@@ -173,14 +173,14 @@ class OutputFile:
         left = unfinished_path(self.name) if self._path is not None else None
         if left is not None and _still_named(self._file, left):
             left.unlink()
-        # What a full disk or a pipe without a reader has refused is refused again.
+        # A full disk, or a pipe without a reader, refuses the rest once more.
         with suppress(OSError):
             self._file.close()
 
 
 @contextmanager
 def atomic_file(output: str | OutputFile, mode: int = NEW_FILE_MODE) -> Iterator[IO[bytes]]:
-    """Give a file that has its name only once it is whole, and on disk."""
+    """Yield a file that is synced to disk and renamed to the output at the end of the block."""
     if isinstance(output, OutputFile):
         with output.atomic() as file:
             yield file

@@ -1,4 +1,4 @@
-"""Names in messages: what cannot be seen is escaped, so that names that differ look different."""
+"""Escape what is invisible in names, so that names that differ look different in messages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import unicodedata
 
 from contract.printable import escaped
 
-#: Letters and marks to Unicode, yet without a shape of their own.
+#: Letters and marks by Unicode that have no visible shape.
 _BLANK_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 
 
@@ -23,7 +23,7 @@ def quoted(name: str) -> str:
 
 
 def normalized(name: str) -> str:
-    """Return what two names have in common that look alike: without case, quotes, the invisible."""
+    """Return a name without case, quotes and invisible characters, to find names that look alike."""
     folded = unicodedata.normalize("NFKC", name).casefold()
     return "".join(
         char for char in folded if _visible(char) and not char.isspace() and char not in "\"'"

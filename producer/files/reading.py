@@ -26,7 +26,7 @@ from producer.files.quoting import shown
 
 STDIN = "-"
 
-#: Longer than the longest line that can be sent: bounds memory when a file has no lines at all.
+#: More than the longest line that can be sent; bounds memory if a file has no line breaks.
 MAX_LINE_BYTES = 2**28
 
 _UNREADABLE = (
@@ -78,7 +78,7 @@ class _Readline(Protocol):
 
 @contextmanager
 def _opened(path: str, writer_wait_s: float) -> Iterator[_Readline]:
-    """Open a file; what it yields returns the next line, b"" at the end."""
+    """Open a file; yield a function that returns the next line, b"" at the end."""
     if path == STDIN:
         if sys.stdin is None:
             raise RefusedFile(" standard input is closed")
@@ -111,7 +111,7 @@ def _file(path: str) -> io.BufferedReader:
 
 @contextmanager
 def _pipe(path: str, writer_wait_s: float) -> Iterator[io.BufferedReader]:
-    """Open a named pipe; one that nobody writes to is not waited for without end."""
+    """Open a named pipe, and wait a bounded time for its writer."""
     with io.FileIO(os.open(path, os.O_RDONLY | os.O_NONBLOCK)) as file:
         deadline = time.monotonic() + writer_wait_s
         # Without a writer, a read gives no bytes; with one that has not written yet, None.

@@ -1,4 +1,4 @@
-"""Outputs that are written to as they are: open files, devices, named pipes."""
+"""Write to outputs that cannot be replaced: open files, devices, named pipes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from producer.files.reading import STDIN
 
 #: Standard output, in place of a file.
 STDOUT = STDIN
-#: Links to links, at most.
+#: The longest chain of links that is followed.
 LINKS = 40
 
 
 def is_stream(output: str) -> bool:
-    """Return whether it is written to as it is: an open file, a device, a named pipe."""
+    """Return whether an output is an open file, a device or a named pipe."""
     path = Path(output)
     try:
         return descriptor_of(output) is not None or (
@@ -31,7 +31,7 @@ def is_stream(output: str) -> bool:
 
 
 def open_stream(name: str) -> IO[bytes]:
-    """Open it for writing. Raises `InvalidInput`, or `OSError`."""
+    """Open a stream for writing. Raises `InvalidInput`, or `OSError`."""
     descriptor = descriptor_of(name)
     if descriptor is None:
         return _open_pipe(name) if Path(name).is_fifo() else Path(name).open("wb")
@@ -39,7 +39,7 @@ def open_stream(name: str) -> IO[bytes]:
         if sys.stdout is None or sys.stdout.closed:
             raise InvalidInput(f"{name}: standard output is closed")
         stream: IO[bytes] = sys.stdout.buffer
-        # A terminal obeys what a program would read as a part of an id.
+        # A terminal would obey control characters in ids.
         return cast("IO[bytes]", _Visible(stream)) if sys.stdout.isatty() else stream
     if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
         raise InvalidInput(f"{name}: this is not open for writing")
@@ -59,7 +59,7 @@ def _open_pipe(name: str) -> IO[bytes]:
 
 
 class _Visible:
-    """A terminal, for lines of text."""
+    """A terminal that gets lines of text with control characters escaped."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
@@ -76,7 +76,7 @@ class _Visible:
         self._stream.flush()
 
     def close(self) -> None:
-        """Leave it open: it is the process's."""
+        """Do nothing: standard output belongs to the process."""
 
 
 def descriptor_of(output: str) -> int | None:

@@ -13,6 +13,6 @@ wrong raises `InvalidInput` as `file:line: what`, or is counted and skipped if `
 so. Files may be compressed, whatever their names, and `-` is standard input: see
 `producer.files.reading`.
 
-A new kind of file is a new module here, and a member of `detection.Content`, which recognises a
+A new kind of file is a new module here, and a member of `detection.FileKind`, which recognises a
 file that was given for another. `keys`, `columns` and `values` parse what the kinds share.
 """

@@ -1,4 +1,4 @@
-"""Corpora and queries: JSONL with the keys that collections use, or tab-separated columns."""
+"""Read corpora and queries: JSONL with the keys of common collections, or tab-separated columns."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 from contract.validation import kind_of
 from producer.files.quoting import quoted
 from producer.formats import values
-from producer.formats.detection import Content
+from producer.formats.detection import FileKind
 from producer.formats.keys import ID_KEYS, TEXT_KEYS, first_key, join_title, list_keys
 from producer.formats.records import InvalidLines, read_records
 
@@ -45,7 +45,7 @@ def read_texts(path: str, bad: InvalidLines, max_chars: int) -> Iterator[tuple[i
             )
         return text
 
-    return read_records(path, parse, bad, Content.TEXTS, is_header)
+    return read_records(path, parse, bad, FileKind.TEXTS, is_header)
 
 
 def _json_text(line: str) -> Text:
@@ -66,7 +66,7 @@ def _json_text(line: str) -> Text:
 
 
 def _header(line: str) -> dict[str, int]:
-    """Return the columns that a header names, by their places; nothing for any other line."""
+    """Return the place of each column that a header names; nothing for any other line."""
     names = [name.strip().strip('"').lower().replace("-", "_") for name in line.split("\t")]
     named = names[0] in _ID_COLUMNS or (len(names) > 2 and _names_both(names))
     return {name: place for place, name in enumerate(names)} if named and len(names) > 1 else {}
@@ -88,7 +88,7 @@ def _two_columns(line: str, header: dict[str, int]) -> Text:
     if header:
         text = _unquoted(text)
     elif text.startswith(("http://", "https://")) and text.count("\t") == 2:
-        # MS MARCO's documents: the address is not read.
+        # A line of MS MARCO's documents, whose URL is skipped.
         text = join_title(*map(str.strip, text.split("\t")[1:]))
     return Text(values.identifier(identifier.strip()), text.strip())
 
@@ -109,7 +109,7 @@ def _named_columns(line: str, header: dict[str, int]) -> Text:
 
 
 def _unquoted(field: str) -> str:
-    """Return a column of a table with a header: such tables are written with csv's quotes."""
+    """Return a column without the quotes of CSV, which tables with a header have."""
     if not field.startswith('"'):
         return field
     inner = field[1:-1] if field.endswith('"') and len(field) > 1 else None

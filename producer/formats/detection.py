@@ -1,4 +1,4 @@
-"""Tells what the first record of a file looks like, for whoever named the wrong file."""
+"""Detect the kind of a file by its first record, for a hint if the wrong file was named."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from producer.formats import values
 from producer.formats.keys import DOCUMENT_KEYS, ID_KEYS, TEXT_KEYS
 
 
-class Content(Enum):
-    """What a file can hold, in words that go on as "this looks like ..."."""
+class FileKind(Enum):
+    """The kinds of files; the values complete the sentence "this looks like ..."."""
 
     RUN = "a TREC run, which is for --run"
     QRELS = "qrels, which are for --qrels"
@@ -33,83 +33,83 @@ class Content(Enum):
     DOCUMENTS = "texts"
 
 
-#: Besides itself, what a reader of each takes.
-_ALSO = {
-    Content.REQUESTS: {Content.PAIRS, Content.JSON},
-    Content.QRELS: {Content.THREE_COLUMNS},
-    Content.DOCUMENTS: {Content.TEXTS, Content.COMMAS, Content.JSON},
-    # A request has an id and a query, which is all that is asked of --queries.
-    Content.TEXTS: {Content.REQUESTS, Content.JSON},
+#: Other kinds that the reader of a kind accepts.
+_ALSO_ACCEPTED = {
+    FileKind.REQUESTS: {FileKind.PAIRS, FileKind.JSON},
+    FileKind.QRELS: {FileKind.THREE_COLUMNS},
+    FileKind.DOCUMENTS: {FileKind.TEXTS, FileKind.COMMAS, FileKind.JSON},
+    # A request has an id and a query, which is all that --queries needs.
+    FileKind.TEXTS: {FileKind.REQUESTS, FileKind.JSON},
 }
 
 
-#: What a line may look like that is read as something else, and is that.
-_UNCERTAIN = (Content.TEXTS, Content.COMMAS, Content.JSON)
+#: Kinds that a valid line of another kind may look like.
+_UNCERTAIN = (FileKind.TEXTS, FileKind.COMMAS, FileKind.JSON)
 
 
 class Hint(NamedTuple):
-    """What the first line of a file looks like, if that is not what is looked for."""
+    """What the first line of a file looks like, if it is not of the kind wanted."""
 
     words: str
-    #: Whether to refuse the line though it can be read.
+    #: Whether to refuse the line even if it can be parsed.
     certain: bool
 
 
-def mismatch_hint(wanted: Content, line: str) -> Hint | None:
-    """Return what the line is, if it looks like something else than `wanted`."""
-    found = _content(line.strip())
-    if found is None or found is wanted or found in _ALSO.get(wanted, ()):
+def mismatch_hint(wanted: FileKind, line: str) -> Hint | None:
+    """Return a hint if the line looks like another kind than `wanted`."""
+    found = _detect(line.strip())
+    if found is None or found is wanted or found in _ALSO_ACCEPTED.get(wanted, ()):
         return None
     certain = found not in _UNCERTAIN
-    if wanted is Content.DOCUMENTS and not line.lstrip().startswith(("{", "[")):
+    if wanted is FileKind.DOCUMENTS and not line.lstrip().startswith(("{", "[")):
         certain = line.split()[1:2] == ["Q0"]  # any other line may be a text
     return Hint(f"this looks like {found.value}", certain)
 
 
-def _content(line: str) -> Content | None:
+def _detect(line: str) -> FileKind | None:
     if line.startswith(("{", "[")):
-        return _of_json(line)
-    return _of_columns(line)
+        return _detect_json(line)
+    return _detect_columns(line)
 
 
-def _of_json(line: str) -> Content | None:
+def _detect_json(line: str) -> FileKind | None:
     if line in ("[", "{"):
-        return Content.ARRAY if line == "[" else Content.OBJECT
+        return FileKind.ARRAY if line == "[" else FileKind.OBJECT
     try:
         data = json.loads(line)
     except (ValueError, RecursionError):
-        return Content.ARRAY if line.startswith("[{") else None
+        return FileKind.ARRAY if line.startswith("[{") else None
     if isinstance(data, list):
-        return Content.ARRAY
+        return FileKind.ARRAY
     keys = set(data)
     if "query_id" in keys and ("provenance" in keys or "error" in keys):
-        return Content.RESULTS
+        return FileKind.RESULTS
     if "query" in keys and not keys.isdisjoint(("candidates", *DOCUMENT_KEYS)):
-        return Content.REQUESTS
+        return FileKind.REQUESTS
     if not keys.isdisjoint(ID_KEYS) and not keys.isdisjoint(TEXT_KEYS):
-        return Content.TEXTS
-    return Content.JSON
+        return FileKind.TEXTS
+    return FileKind.JSON
 
 
-def _of_columns(line: str) -> Content | None:
+def _detect_columns(line: str) -> FileKind | None:
     words, columns = line.split(), line.split("\t")
     numbers = [values.looks_like_a_number(word) for word in words[:6]]
-    # A text may begin with these words as well, but stands behind one tab then.
+    # A text may begin with these words too, but then one tab separates it from its id.
     in_columns = len(columns) in (1, len(words))
     is_run = len(words) >= 5 and in_columns and all(numbers[3:5])
     if is_run and (words[1] in ("Q0", "q0") or (words[1] == "0" and len(words) == 6)):
-        return Content.RUN
+        return FileKind.RUN
     if len(columns) == 4 and all(each.isdigit() for each in columns[:2]) and not numbers[-1]:
-        return Content.PAIRS
+        return FileKind.PAIRS
     if len(words) == 4 and in_columns and words[1] in ("Q0", "q0", "0") and numbers[3]:
-        return Content.QRELS
+        return FileKind.QRELS
     if len(words) == len(columns) == 3:
         if numbers[2]:
-            return Content.THREE_COLUMNS
+            return FileKind.THREE_COLUMNS
         if words[2].lower() in ("score", "relevance", "rel", "label"):
-            return Content.QRELS
+            return FileKind.QRELS
     if len(columns) == 2:
-        return Content.TEXTS
+        return FileKind.TEXTS
     if len(columns) == 1 and "," in line and " " not in line:
-        return Content.COMMAS
+        return FileKind.COMMAS
     return None

@@ -1,4 +1,4 @@
-"""The documents of one query: one text a line, or JSONL."""
+"""Read the documents of one query: one text a line, or JSONL."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from contract import jobs
 from producer.files.quoting import quoted
 from producer.formats import values
-from producer.formats.detection import Content
+from producer.formats.detection import FileKind
 from producer.formats.keys import ID_KEYS, TEXT_KEYS, document_text, first_key
 from producer.formats.records import InvalidLines, read_records
 
@@ -32,7 +32,7 @@ def read_documents(path: str) -> list[dict[str, Any] | str]:
             seen.add(data["id"])
         return data
 
-    return [item for _, item in read_records(path, parse, InvalidLines(), Content.DOCUMENTS)]
+    return [item for _, item in read_records(path, parse, InvalidLines(), FileKind.DOCUMENTS)]
 
 
 def _document(data: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Keys under which collections keep their ids and texts, and what stands under them."""
+"""Find ids and texts under the keys that collections use for them."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Any
 from contract.validation import kind_of
 from producer.files.quoting import shown
 
-#: Under which a document or a query has its id: BEIR's name first, then those of ir_datasets,
+#: Keys of the id of a document or a query: BEIR's name first, then those of ir_datasets,
 #: Pyserini and other collections. MS MARCO's passages have "pid" and, beside it, the "docid" of the
 #: document that they are from.
 ID_KEYS = (
     *("_id", "id", "doc_id", "pid", "docid", "docno", "query_id", "qid"),
     *("passage_id", "document_id", "doc-id", "query-id", "corpus-id", "question_id", "topic_id"),
 )
-#: Under which it has its text, in the order in which rank_llm looks for it.
+#: Keys of its text, in the order in which rank_llm looks for them.
 TEXT_KEYS = (
     *("text", "segment", "contents", "content", "body", "passage"),
     *("document", "query", "question"),
 )
-#: Under which a request has its documents, if they are not "candidates".
+#: Keys of the documents of a request, besides "candidates".
 DOCUMENT_KEYS = ("documents", "texts", "passages")
 
 
-#: Of the keys of a line, in a message.
+#: How many keys of a line a message names.
 _KEYS_SHOWN = 8
 
 
@@ -40,13 +40,13 @@ def first_key(data: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:
 
 
 def list_keys(data: Mapping[str, Any]) -> str:
-    """Return the first keys, for a message."""
+    """Return the first keys of a line, for a message."""
     more = f", ... ({len(data):,} keys)" if len(data) > _KEYS_SHOWN else ""
     return (", ".join(map(shown, list(data)[:_KEYS_SHOWN])) or "none") + more
 
 
 def join_title(title: str | None, text: str | None) -> str:
-    """Return one text for a document's two, as BEIR's models read them."""
+    """Return title and text as one text, as BEIR's models read them."""
     return f"{title or ''} {text or ''}".strip()
 
 

@@ -1,4 +1,4 @@
-"""Relevance judgments (qrels), in BEIR's or TREC's columns."""
+"""Read relevance judgments (qrels), in BEIR's or TREC's columns."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from producer.formats import values
 from producer.formats.columns import split_words
-from producer.formats.detection import Content
+from producer.formats.detection import FileKind
 from producer.formats.records import InvalidLines, read_records
 
-#: What stands in the second column of a TREC file, as a rule.
+#: Usual values of the second column of TREC's files.
 _ITERATIONS = ("Q0", "q0", "0")
 
 
@@ -24,7 +24,7 @@ class Judgment(NamedTuple):
 
 def read_qrels(path: str, bad: InvalidLines) -> Iterator[tuple[int, Judgment]]:
     """Yield judgments: BEIR's TSV (`query document relevance`, with a header) or TREC's columns."""
-    return read_records(path, _judgment, bad, Content.QRELS, _is_qrels_header)
+    return read_records(path, _judgment, bad, FileKind.QRELS, _is_qrels_header)
 
 
 def _judgment(_: int, line: str) -> Judgment:

@@ -1,4 +1,4 @@
-"""Gives one item a line of an input file. What is wrong with a line stops it, or is counted."""
+"""Parse one record from each line of a file; an invalid line stops the reader, or is counted."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _BYTE_ORDER_MARK = "\ufeff"
 
 @dataclass
 class InvalidLines:
-    """What to do with a line that is wrong: stop, or skip and count."""
+    """What to do with an invalid line: stop, or skip and count it."""
 
     skip: bool = False
     count: int = 0
-    #: The first few, for the report.
+    #: The messages of the first few.
     examples: list[str] = field(default_factory=list)
 
     def add(self, message: str, *, lines: int = 1) -> None:
-        """Note a wrong line. Raises `InvalidInput` unless they are skipped."""
+        """Count an invalid line. Raises `InvalidInput` unless they are skipped."""
         if not self.skip:
             raise InvalidInput(message)
         self.count += lines
@@ -38,7 +38,7 @@ def read_records(
     path: str,
     parse: Callable[[int, str], T],
     bad: InvalidLines,
-    wanted: detection.Content,
+    wanted: detection.FileKind,
     is_header: Callable[[str], bool] = lambda _: False,
 ) -> Iterator[tuple[int, T]]:
     """Yield what `parse` makes of each line that is not blank, with the line's number from 1.

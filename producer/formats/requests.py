@@ -1,4 +1,4 @@
-"""Request lines: a query with its documents in each, in the shapes that rerankers take."""
+"""Read request lines: a query with its documents in each, in the shapes that rerankers accept."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from contract import jobs
 from producer.formats import values
-from producer.formats.detection import Content
+from producer.formats.detection import FileKind
 from producer.formats.keys import DOCUMENT_KEYS, list_keys
 from producer.formats.records import InvalidLines, read_records
 from producer.formats.reranker_requests import from_rank_llm, from_reranker, with_our_keys
@@ -26,7 +26,7 @@ class Pair(NamedTuple):
 
 
 def read_requests(path: str, bad: InvalidLines) -> Iterator[tuple[int, jobs.Request | Pair]]:
-    """Yield self-contained lines. Raises `InvalidInput`.
+    """Yield the requests of a file. Raises `InvalidInput`.
 
     Lines are this project's JSON or rank_llm's; a query with "documents" (Cohere), "texts" (TEI) or
     "passages", whose places become their ids; or the four columns of MS MARCO's top1000. A line
@@ -38,7 +38,7 @@ def read_requests(path: str, bad: InvalidLines) -> Iterator[tuple[int, jobs.Requ
             return _request(number, line)
         return _pair(line)
 
-    return read_records(path, parse, bad, Content.REQUESTS)
+    return read_records(path, parse, bad, FileKind.REQUESTS)
 
 
 def _pair(line: str) -> Pair:
@@ -85,7 +85,7 @@ def _request(number: int, line: str) -> jobs.Request:
 
 
 def _candidate(place: int, entry: Any) -> Any:
-    """Return a candidate of our shape, its id a string; what is wrong with it is found later."""
+    """Return a candidate in our shape, its id a string; it is validated later."""
     if not isinstance(entry, dict):
         return entry
     if "id" not in entry or "text" not in entry:

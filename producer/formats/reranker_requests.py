@@ -17,7 +17,7 @@ _WITHOUT_EFFECT = {
 
 
 def from_reranker(data: dict[str, Any], list_key: str) -> dict[str, Any]:
-    """Return our request for one of Cohere's, TEI's or NVIDIA's shape."""
+    """Return a request in our shape, for one in Cohere's, TEI's or NVIDIA's."""
     query, entries = data["query"], data[list_key]
     if not isinstance(entries, list):
         raise ValueError(f'"{list_key}" must be a list, not {kind_of(entries)}')
@@ -62,7 +62,7 @@ def _rank_llm_candidate(entry: Any) -> dict[str, Any]:
 
 
 def with_our_keys(name: str, entry: dict[str, Any]) -> dict[str, Any]:
-    """Return the entry with "id" and "text" for the keys that collections have in their place."""
+    """Return the entry with "id" and "text" in place of the keys that collections use."""
     if "doc" in entry:
         return _rank_llm_candidate(entry)
     id_key, text_key = first_key(entry, ID_KEYS), first_key(entry, TEXT_KEYS)

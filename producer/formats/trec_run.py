@@ -1,4 +1,4 @@
-"""First-stage runs in TREC format: `query Q0 document rank score tag`."""
+"""Read first-stage runs in TREC format: `query Q0 document rank score tag`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 from producer.files.quoting import quoted
 from producer.formats import values
 from producer.formats.columns import split_words
-from producer.formats.detection import Content
+from producer.formats.detection import FileKind
 from producer.formats.records import InvalidLines, read_records
 
 
@@ -28,7 +28,7 @@ def read_run(path: str, bad: InvalidLines) -> Iterator[tuple[int, RunLine]]:
     Columns are separated by tabs if there are five, else by spaces and tabs. The tag may be
     missing, or have several words.
     """
-    return read_records(path, _run_line, bad, Content.RUN, _is_run_header)
+    return read_records(path, _run_line, bad, FileKind.RUN, _is_run_header)
 
 
 def _run_line(_: int, line: str) -> RunLine:
@@ -71,7 +71,7 @@ def _is_one_word(tag: str) -> bool:
 
 
 def _check_tag(columns: list[str], exact: bool) -> None:
-    """Refuse a tag that is, or begins with, something else than a tag."""
+    """Refuse a tag that is a number, or that contains another record."""
     words = " ".join(columns[5:]).split()
     for place, word in enumerate(words[1:], start=1):
         ranked = words[place + 2 : place + 4]

@@ -1,4 +1,4 @@
-"""What stands in a line: JSON objects, ids, numbers. A `ValueError` says what is wrong with one."""
+"""Parse JSON objects, ids and numbers. A `ValueError` says what is wrong with one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def is_json(line: str) -> bool:
 
 
 def json_object(line: str) -> dict[str, Any]:
-    """Return the object that stands in a line."""
+    """Return the JSON object in a line."""
     try:
         data = _DECODER.decode(line)
     except json.JSONDecodeError as error:
@@ -54,9 +54,10 @@ def _check_unicode(data: dict[str, Any]) -> None:
 
 
 def check_keys(line: str, *counts: tuple[str, int]) -> None:
-    """Refuse a line in which a key stands twice in one object, if a key is there too often.
+    """Refuse a line in which an object has a key twice.
 
-    `counts` are keys with how often each may be in the line: only then is it decoded once more.
+    `counts` are keys with how often each may be in the line: the line is decoded once more only if
+    one is there more often.
     """
     if any(line.count(f'"{key}"') > most for key, most in counts):
         json.loads(line, object_pairs_hook=_check_pairs)
@@ -96,7 +97,7 @@ def looks_like_a_number(text: str) -> bool:
 
 
 def number(text: str, what: str) -> float:
-    """Return a number that can be ranked."""
+    """Return a finite number."""
     try:
         value = float(text)
     except ValueError:
@@ -109,7 +110,7 @@ def number(text: str, what: str) -> float:
 
 
 def whole_number(text: str, what: str) -> int:
-    """Return a whole number that a database holds."""
+    """Return a whole number that the database can store."""
     if len(text) < 10 and text.isdecimal():  # most are, and this runs for every line of a run
         return int(text)
     value = number(text, what)
