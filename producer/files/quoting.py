@@ -23,7 +23,7 @@ def quoted(name: str) -> str:
 
 
 def normalized(name: str) -> str:
-    """Return a name without case, quotes and invisible characters, to find names that look alike."""
+    """Return a name without case, quotes and invisible characters, to find similar names."""
     folded = unicodedata.normalize("NFKC", name).casefold()
     return "".join(
         char for char in folded if _visible(char) and not char.isspace() and char not in "\"'"
