@@ -52,7 +52,7 @@ class Attempt:
         self.fields = {"attempts": started.attempts}
         return started
 
-    def runs(self, job: jobs.Job, plan: ScoringPlan) -> None:
+    def announce(self, job: jobs.Job, plan: ScoringPlan) -> None:
         """Tell that the job is being scored, and by what."""
         self.fields |= {"pairs": job.pairs, "model": plan.model}
         job_log.log(Event.RUNNING, self.job_id, self.fields, code=plan.reason)
@@ -69,7 +69,7 @@ class Attempt:
         if self._record(result):
             instead = f"instead of {made.model_requested}" if made.downgraded else None
             job_log.log(Event.DONE, self.job_id, self.fields, code=made.reason, reason=instead)
-        elif self.superseded() is not jobs.JobState.DONE:
+        elif self.log_other_end() is not jobs.JobState.DONE:
             raise Ignore
         return summary(made)
 
@@ -81,7 +81,7 @@ class Attempt:
         failure = error.as_failure(self.job_id, self.fields["attempts"])
         if self._record(failure, dead_letter=error.dead_letter):
             job_log.log(Event.FAILED, self.job_id, self.fields, code=error.code, reason=str(error))
-        elif self.superseded() is not jobs.JobState.FAILED:
+        elif self.log_other_end() is not jobs.JobState.FAILED:
             raise Ignore
         return error
 
@@ -123,7 +123,7 @@ class Attempt:
             task_events.send_cancelled(self._task)
         return Ignore()
 
-    def superseded(self) -> jobs.JobState | None:
+    def log_other_end(self) -> jobs.JobState | None:
         """Tell that the job was ended while it was scored; return how, if that is known."""
         status = self.context.best_effort(statuses.fetch(self.context.schema, self.job_id))
         state = status.state if status else None

@@ -60,7 +60,7 @@ def score(self: ScoreTask, job_id: str, **sizes: int) -> dict[str, Any]:
     """
     attempt = Attempt(self, job_id)
     try:
-        return _bring_to_an_end(attempt, self.leases)
+        return _run(attempt, self.leases)
     # One that left the task would be the end of the worker.
     except MemoryError as error:
         raise attempt.interrupt(error) from None
@@ -71,7 +71,7 @@ def score(self: ScoreTask, job_id: str, **sizes: int) -> dict[str, Any]:
         raise attempt.defer(in_s, str(error), error) from error
 
 
-def _bring_to_an_end(attempt: Attempt, held: Leases) -> dict[str, Any]:
+def _run(attempt: Attempt, held: Leases) -> dict[str, Any]:
     """Bring the job to its end, if it has none yet."""
     started, lease_s = attempt.start(), attempt.context.settings.lease_s
     match started.verdict:
@@ -105,11 +105,11 @@ def _score(attempt: Attempt, started: Started, lease: Lease) -> dict[str, Any]:
         plan = scoring_plan.choose(
             job, started, context.settings.cross_encoder_model, context.models
         )
-        attempt.runs(job, plan)
+        attempt.announce(job, plan)
         result = scoring_plan.score(job, plan, started, lease, context.models)
     except Superseded:
         attempt.fields["seconds"] = lease.seconds
-        attempt.superseded()
+        attempt.log_other_end()
         raise Ignore from None
     # Whatever it is, it is the end of this job only.
     except Exception as error:  # noqa: BLE001
