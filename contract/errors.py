@@ -35,9 +35,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from contract.failure import Failure
-from contract.provenance import Provenance
-from contract.split import SplitJob
+from contract.records import Failure, Provenance, SplitJob
 
 
 class RerankError(Exception):

@@ -1,7 +1,7 @@
 """The job that goes in, and, under `jobs.`, the other records that cross the wire.
 
-A job holds requests (a query with its candidates). Exactly one result (`contract.results`) or
-failure (`contract.failure`) comes out; `contract.status` tells where it is meanwhile.
+A job holds requests (a query with its candidates). Exactly one result or failure comes out of it;
+`contract.results` has both, and the states in between.
 """
 
 from __future__ import annotations
@@ -14,27 +14,31 @@ from pydantic import AfterValidator, Field, JsonValue, ValidationError, model_va
 from pydantic_core import from_json
 
 from contract.errors import InvalidInput
-from contract.failure import CANCELLED, Failure
-from contract.provenance import WORKER_DIED, Provenance
-from contract.record import JOB_ID, JobId, Record
-from contract.results import (
-    OUTCOME,
-    JobResult,
-    Outcome,
-    OutcomeOrError,
-    RankedDocument,
-    Ranking,
-    result_of,
+from contract.records import (
+    CANCELLED,
+    JOB_ID,
+    WORKER_DIED,
+    Failure,
+    JobId,
+    Provenance,
+    Record,
+    SplitJob,
 )
-from contract.split import SplitJob
-from contract.status import (
+from contract.results import (
     FINAL_STATES,
+    OUTCOME,
     UNREADABLE,
     DeadLetter,
+    JobResult,
     JobState,
     JobStatus,
+    Outcome,
+    OutcomeOrError,
     QueueStatus,
+    RankedDocument,
+    Ranking,
     cancellation,
+    result_of,
 )
 from contract.validation import describe
 

@@ -19,7 +19,7 @@ def check(job: jobs.Job, settings: Settings, *, may_split: bool = False) -> None
     """Raise `LimitExceeded` or `ModelNotAllowed` if the settings do not allow the job.
 
     With `may_split`, one query may have any number of candidates: see `producer.client.splitting`.
-    Its size in bytes is checked where it becomes bytes: `contract.store.payloads`.
+    Its size in bytes is checked where it becomes bytes: `contract.store.submissions`.
     """
     if job.pairs > settings.max_pairs_per_job and not (may_split and len(job.requests) == 1):
         raise LimitExceeded(

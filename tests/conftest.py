@@ -14,7 +14,7 @@ import redis
 
 from contract.settings import Settings
 from contract.store.blocking import JobStore
-from contract.store.schema import Schema
+from contract.store.operation import Schema
 from tests.embedded_redis import embedded_redis
 
 # Read when huggingface_hub is imported, which is before any fixture.

@@ -20,7 +20,7 @@ from contract.errors import RedisUnavailable
 from contract.settings import Settings
 from contract.store import dead_letters, outcomes
 from contract.store.blocking import JobStore
-from contract.store.schema import Schema
+from contract.store.operation import Schema
 from producer.client import preparing
 from producer.client.blocking import RerankClient
 from tests.documents import QUERY, SHORT

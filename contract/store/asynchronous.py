@@ -10,9 +10,8 @@ import redis
 
 from contract.errors import RedisUnavailable
 from contract.store.connection import MAX_CONNECTIONS
-from contract.store.operation import Operation
+from contract.store.operation import Operation, Schema
 from contract.store.redis_errors import translate
-from contract.store.schema import Schema
 
 T = TypeVar("T")
 

@@ -12,8 +12,7 @@ from typing import Any
 from contract import metrics
 from contract.jobs import JobState
 from contract.store import scripts
-from contract.store.operation import Operation
-from contract.store.schema import Schema
+from contract.store.operation import Operation, Schema
 
 
 class Verdict(StrEnum):
@@ -45,7 +44,7 @@ class Started:
     deaths: int
     #: The code of the error for which another model is to do the job, if there was one.
     downgrade: str | None
-    #: See `contract.store.payloads.decode`.
+    #: See `contract.store.submissions.decode`.
     payload: bytes | None
     #: How the job has ended, if it has.
     ended: JobState | None

@@ -9,9 +9,8 @@ from typing import Any, TypeVar
 import redis
 
 from contract.errors import RedisUnavailable
-from contract.store.operation import Operation
+from contract.store.operation import Operation, Schema
 from contract.store.redis_errors import closed_error, translate
-from contract.store.schema import Schema
 
 T = TypeVar("T")
 

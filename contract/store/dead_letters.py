@@ -13,11 +13,9 @@ from typing import Any
 
 from contract import jobs
 from contract.errors import JobNotFound
-from contract.store import payloads, scripts
-from contract.store.compression import compress
-from contract.store.operation import Operation
-from contract.store.schema import Schema
-from contract.store.submissions import overloaded
+from contract.store import scripts, submissions
+from contract.store.operation import Operation, Schema
+from contract.store.submissions import compress, overloaded
 
 
 @dataclass(frozen=True)
@@ -140,7 +138,7 @@ def load_job(schema: Schema, job_id: str) -> Operation[jobs.Job]:
         died_at, body = replies
         if died_at is None:
             raise not_found(job_id)
-        return payloads.decode(schema.settings, job_id, body)
+        return submissions.decode(schema.settings, job_id, body)
 
     return Operation(send, read)
 
@@ -151,7 +149,7 @@ def requeue(schema: Schema, job: jobs.Job) -> Operation[bool]:
     Its outcome is removed. Raises `LimitExceeded`, and, when read, `Overloaded`: then it is still a
     dead letter.
     """
-    body = payloads.encode(schema.settings, job)
+    body = submissions.encode(schema.settings, job)
     keys = schema.keys
 
     def read(replies: list[Any]) -> bool:
@@ -174,7 +172,7 @@ def requeue(schema: Schema, job: jobs.Job) -> Operation[bool]:
         ),
         (
             job.id,
-            payloads.digest(body),
+            submissions.digest(body),
             compress(body),
             schema.settings.payload_ttl_s,
             schema.state_ttl_s,

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from contract import names
+from contract.settings import Settings
+
 T = TypeVar("T")
 
 
@@ -20,3 +23,17 @@ class Operation(Generic[T]):
 def ping() -> Operation[None]:
     """Return an operation that does nothing but the round trip."""
     return Operation(lambda pipe: pipe.ping(), lambda _: None)
+
+
+class Schema:
+    """The keys and times to live of one namespace. Holds no connection."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.keys = names.Keys(settings.namespace)
+
+    @property
+    def state_ttl_s(self) -> int:
+        """How long a job's state is remembered: never less than its payload or its outcome."""
+        settings = self.settings
+        return max(settings.job_ttl_s, settings.payload_ttl_s, settings.result_ttl_s)

@@ -11,10 +11,9 @@ from pydantic import ValidationError
 from contract import jobs, metrics
 from contract.errors import JobSplit, PayloadInvalid, ResultExpired
 from contract.store import scripts
-from contract.store.compression import compress, decompress
-from contract.store.operation import Operation
-from contract.store.schema import Schema
+from contract.store.operation import Operation, Schema
 from contract.store.statuses import not_found
+from contract.store.submissions import compress, decompress
 from contract.validation import describe
 
 #: A result holds the ids and metadata of its job, and about a hundred bytes for each document.

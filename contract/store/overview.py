@@ -7,8 +7,7 @@ from typing import Any
 
 from contract import jobs, metrics, names
 from contract.store import scripts, server_checks
-from contract.store.operation import Operation
-from contract.store.schema import Schema
+from contract.store.operation import Operation, Schema
 
 
 def status(schema: Schema, workers: Sequence[str]) -> Operation[jobs.QueueStatus]:

@@ -6,8 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from contract.store.operation import Operation
-from contract.store.schema import Schema
+from contract.store.operation import Operation, Schema
 
 #: Clocks that differ by less do no harm, because timeouts are longer.
 SKEW_S = 5.0

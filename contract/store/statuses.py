@@ -6,8 +6,7 @@ from typing import Any
 
 from contract import jobs
 from contract.errors import JobNotFound
-from contract.store.operation import Operation
-from contract.store.schema import Schema
+from contract.store.operation import Operation, Schema
 
 
 def fetch(schema: Schema, job_id: str) -> Operation[jobs.JobStatus]:

@@ -1,17 +1,20 @@
-"""Operations that accept a job, and note that its message is on the queue."""
+"""Operations that accept a job, and how its payload is stored: both sides of it."""
 
 from __future__ import annotations
 
+import hashlib
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
-from contract import jobs, names
-from contract.errors import JobConflict, Overloaded
+from pydantic import ValidationError
+
+from contract import jobs, limits, names
+from contract.errors import JobConflict, LimitExceeded, Overloaded, PayloadInvalid, PayloadMissing
 from contract.settings import Settings
-from contract.store import payloads, scripts
-from contract.store.compression import compress
-from contract.store.operation import Operation
-from contract.store.schema import Schema
+from contract.store import scripts
+from contract.store.operation import Operation, Schema
+from contract.validation import describe
 
 
 @dataclass(frozen=True)
@@ -34,14 +37,14 @@ def accept(
     other contents, or `Overloaded` if too much is waiting already.
     """
     keys, settings = schema.keys, schema.settings
-    body = payloads.encode(settings, job)
-    digest = payloads.digest(body)
+    body = encode(settings, job)
+    fingerprint = digest(body)
 
     def read(replies: list[Any]) -> Submission:
         on_record, sent, refused, amount, split = replies[0]
         if refused:
             raise overloaded(settings, refused.decode(), amount)
-        _check_same(job.id, on_record, digest)
+        _check_same(job.id, on_record, fingerprint)
         return Submission(sent=bool(sent), split=_read_split(split))
 
     return scripts.call(
@@ -57,7 +60,7 @@ def accept(
         ),
         (
             job.id,
-            digest,
+            fingerprint,
             compress(body),
             job.pairs,
             len(job.requests),
@@ -79,17 +82,17 @@ def accept_split(
     That is not as in `split` if it was on record, and None if it was as one job. Raises
     `JobConflict`, when read, as `accept`.
     """
-    digest = payloads.digest(job.model_dump_json().encode())
+    fingerprint = digest(job.model_dump_json().encode())
 
     def read(replies: list[Any]) -> jobs.SplitJob | None:
         on_record, recorded_split = replies[0]
-        _check_same(job.id, on_record, digest)
+        _check_same(job.id, on_record, fingerprint)
         return _read_split(recorded_split)
 
     return scripts.call(
         "accept_split",
         (schema.keys.job(job.id),),
-        (digest, split.model_dump_json(), schema.state_ttl_s),
+        (fingerprint, split.model_dump_json(), schema.state_ttl_s),
         read,
     )
 
@@ -119,3 +122,61 @@ def _check_same(job_id: str, on_record: bytes, digest: str) -> None:
 
 def _read_split(split: bytes | None) -> jobs.SplitJob | None:
     return None if split is None else jobs.SplitJob.model_validate_json(split)
+
+
+def encode(settings: Settings, job: jobs.Job) -> bytes:
+    """Return the job as it is stored, before compression. Raises `LimitExceeded`."""
+    body = job.model_dump_json().encode()
+    limit = settings.max_bytes_per_job
+    if len(body) > limit:
+        raise LimitExceeded(
+            f"job {job.id} is {len(body):,} bytes, the limit is {limit:,}"
+            " (RERANKQ_MAX_BYTES_PER_JOB): split it, or send shorter texts"
+        )
+    limits.check_values(job.id, body, settings)
+    return body
+
+
+def decode(settings: Settings, job_id: str, payload: bytes | None) -> jobs.Job:
+    """Return the job that `payload` holds.
+
+    Raises `PayloadMissing`, `PayloadInvalid` or `LimitExceeded`.
+    """
+    if payload is None:
+        raise PayloadMissing(
+            f"job {job_id} has no payload: it waited longer than"
+            f" {settings.payload_ttl_s} s (RERANKQ_PAYLOAD_TTL_S), or was removed"
+        )
+    try:
+        body = decompress(payload, settings.max_bytes_per_job)
+        limits.check_values(job_id, body, settings)
+        job = jobs.Job.model_validate_json(body)
+    except ValidationError as error:
+        reason = describe(error)
+        raise PayloadInvalid(f"job {job_id} does not validate: {reason}") from error
+    except zlib.error as error:
+        raise PayloadInvalid(f"job {job_id} is no compressed payload: {error}") from error
+    if job.id != job_id:
+        raise PayloadInvalid(f"the payload of job {job_id} is that of job {job.id}")
+    return job
+
+
+def digest(body: bytes) -> str:
+    """Return a hash that tells whether two jobs have the same contents."""
+    return hashlib.sha256(body).hexdigest()
+
+
+def compress(body: bytes) -> bytes:
+    """Pack a record; level 1, because the worker's time is dearer than Redis' memory."""
+    return zlib.compress(body, level=1)
+
+
+def decompress(packed: bytes, limit_bytes: int) -> bytes:
+    """Unpack a record of at most `limit_bytes`; raises `zlib.error` if it is none, or larger."""
+    unpacker = zlib.decompressobj()
+    body = unpacker.decompress(packed, limit_bytes + 1)
+    if len(body) > limit_bytes:
+        raise zlib.error(f"more than {limit_bytes:,} bytes")
+    if not unpacker.eof:
+        raise zlib.error("cut short")
+    return body

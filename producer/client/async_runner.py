@@ -16,9 +16,8 @@ from contract.errors import ClientUnusable
 from contract.store import operation
 from contract.store.asynchronous import AsyncJobStore
 from contract.store.connection import connection_options
-from contract.store.operation import Operation
+from contract.store.operation import Operation, Schema
 from contract.store.redis_errors import closed_error
-from contract.store.schema import Schema
 from producer.client import steps
 from producer.client.async_watch import AsyncWatch
 from producer.client.publishing import Publisher

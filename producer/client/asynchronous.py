@@ -10,7 +10,7 @@ from contract import jobs, names
 from contract.settings import Settings
 from contract.store import dead_letters as stored_dead_letters
 from contract.store import overview
-from contract.store.schema import Schema
+from contract.store.operation import Schema
 from producer.client import dead_letters, job_control, prepared, preparing, queueing, results
 from producer.client.async_runner import AsyncRunner
 from producer.client.async_watch import AsyncWatch

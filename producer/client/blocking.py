@@ -12,8 +12,7 @@ from contract.store import dead_letters as stored_dead_letters
 from contract.store import operation, overview
 from contract.store.blocking import JobStore
 from contract.store.connection import connect, connect_subscribers
-from contract.store.operation import Operation
-from contract.store.schema import Schema
+from contract.store.operation import Operation, Schema
 from producer.client import (
     dead_letters,
     job_control,

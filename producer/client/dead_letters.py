@@ -5,7 +5,7 @@ from __future__ import annotations
 from contract import jobs
 from contract.errors import PayloadInvalid, RedisUnavailable
 from contract.store import dead_letters, submissions
-from contract.store.schema import Schema
+from contract.store.operation import Schema
 from producer.client import preparing
 from producer.client.publishing import Publisher
 from producer.client.steps import Procedure, call, execute

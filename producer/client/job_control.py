@@ -7,7 +7,7 @@ from contextlib import suppress
 from contract import jobs
 from contract.errors import JobNotFound
 from contract.store import outcomes, statuses
-from contract.store.schema import Schema
+from contract.store.operation import Schema
 from producer.client import merging
 from producer.client.steps import Procedure, execute
 

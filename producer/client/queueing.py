@@ -8,7 +8,7 @@ from contextlib import suppress
 from contract import jobs
 from contract.errors import JobNotFound, RedisUnavailable, RerankError
 from contract.store import submissions
-from contract.store.schema import Schema
+from contract.store.operation import Schema
 from producer.client import job_control, splitting
 from producer.client.publishing import Publisher
 from producer.client.steps import Procedure, call, execute, uninterrupted

@@ -16,7 +16,7 @@ from contract.errors import (
     ResultTimeout,
 )
 from contract.store import dead_letters
-from contract.store.schema import Schema
+from contract.store.operation import Schema
 from producer.client import job_control, merging
 from producer.client.prepared import PreparedJobs
 from producer.client.publishing import Publisher

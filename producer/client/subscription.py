@@ -13,9 +13,8 @@ import redis.asyncio
 from contract import jobs
 from contract.errors import ClientUnusable, RedisUnavailable
 from contract.store import outcomes
-from contract.store.operation import Operation
+from contract.store.operation import Operation, Schema
 from contract.store.redis_errors import translate
-from contract.store.schema import Schema
 from producer.client.inbox import Inbox
 from producer.client.watch import POLL_S
 

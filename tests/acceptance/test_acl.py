@@ -24,7 +24,7 @@ from contract.jobs import JobState
 from contract.settings import Settings
 from contract.store import submissions
 from contract.store.blocking import JobStore
-from contract.store.schema import Schema
+from contract.store.operation import Schema
 from producer.cli.loopback import free_port
 from producer.client import preparing
 from producer.client.asynchronous import AsyncRerankClient

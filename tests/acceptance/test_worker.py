@@ -14,7 +14,7 @@ from contract.errors import JobFailed
 from contract.settings import Settings
 from contract.store import submissions
 from contract.store.blocking import JobStore
-from contract.store.schema import Schema
+from contract.store.operation import Schema
 from producer.client import preparing
 from producer.client.asynchronous import AsyncRerankClient
 from producer.client.blocking import RerankClient

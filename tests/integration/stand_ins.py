@@ -15,8 +15,7 @@ from contract import jobs, names
 from contract.settings import Settings
 from contract.store import attempts, outcomes, submissions
 from contract.store.blocking import JobStore
-from contract.store.operation import Operation
-from contract.store.schema import Schema
+from contract.store.operation import Operation, Schema
 from tests.integration.redis_state import PATIENCE_S, subscribers
 from tests.integration.sample_records import failure_of, job
 from tests.processes import wait_until

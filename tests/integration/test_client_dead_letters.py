@@ -17,7 +17,7 @@ from contract.jobs import JobState
 from contract.settings import Settings
 from contract.store import dead_letters, outcomes
 from contract.store.blocking import JobStore
-from contract.store.schema import Schema
+from contract.store.operation import Schema
 from producer.cli import common, main
 from producer.client.blocking import RerankClient
 from tests.embedded_redis import embedded_redis

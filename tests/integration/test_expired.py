@@ -15,7 +15,7 @@ from contract.jobs import JobState
 from contract.settings import Settings
 from contract.store import outcomes, submissions
 from contract.store.blocking import JobStore
-from contract.store.schema import Schema
+from contract.store.operation import Schema
 from producer.cli import common, main
 from producer.client.asynchronous import AsyncRerankClient
 from producer.client.blocking import RerankClient

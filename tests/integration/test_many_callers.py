@@ -18,8 +18,7 @@ from contract.settings import Settings
 from contract.store import operation, outcomes, submissions
 from contract.store.blocking import JobStore
 from contract.store.connection import MAX_CONNECTIONS, connect
-from contract.store.operation import Operation
-from contract.store.schema import Schema
+from contract.store.operation import Operation, Schema
 from producer.client.blocking import RerankClient
 from producer.client.broker_connections import BrokerConnectionPool
 from producer.client.single_flight import SingleFlight

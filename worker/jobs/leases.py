@@ -15,8 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from contract.store import attempts
-from contract.store.operation import Operation
-from contract.store.schema import Schema
+from contract.store.operation import Operation, Schema
 from worker.jobs.lease import Lease
 from worker.runtime.connection import MAIN_TIMEOUT_S
 from worker.runtime.context import WorkerContext

@@ -15,8 +15,7 @@ from typing import Any
 from contract import names
 from contract.jobs import JobState
 from contract.store.blocking import JobStore
-from contract.store.operation import Operation
-from contract.store.schema import Schema
+from contract.store.operation import Operation, Schema
 from worker.jobs import job_snapshots
 from worker.jobs.held_messages import held_job_ids, job_id_in
 from worker.jobs.job_snapshots import JobSnapshot, number

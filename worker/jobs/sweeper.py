@@ -25,8 +25,7 @@ from contract import names
 from contract.errors import RedisUnavailable
 from contract.store import server_checks, submissions
 from contract.store.blocking import JobStore
-from contract.store.operation import Operation
-from contract.store.schema import Schema
+from contract.store.operation import Operation, Schema
 from worker.jobs import lost_jobs
 from worker.jobs.job_snapshots import JobSnapshot
 from worker.monitoring import job_log

@@ -14,7 +14,7 @@ from celery import Task
 from celery.exceptions import Ignore
 
 from contract import errors, limits, names
-from contract.store import payloads
+from contract.store import submissions
 from contract.store.attempts import Started, Verdict
 from worker.jobs import scoring_plan
 from worker.jobs.attempt import Attempt
@@ -100,7 +100,7 @@ def _run(attempt: Attempt, held: Leases) -> dict[str, Any]:
 def _score(attempt: Attempt, started: Started, lease: Lease) -> dict[str, Any]:
     context, plan = attempt.context, None
     try:
-        job = payloads.decode(context.settings, attempt.job_id, started.payload)
+        job = submissions.decode(context.settings, attempt.job_id, started.payload)
         limits.check(job, context.settings)
         plan = scoring_plan.choose(
             job, started, context.settings.cross_encoder_model, context.models

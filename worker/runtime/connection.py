@@ -7,7 +7,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from contract.store.blocking import JobStore
-from contract.store.schema import Schema
+from contract.store.operation import Schema
 
 #: A child waits for a reply; the main process has others to look after.
 CHILD_TIMEOUT_S = 10.0

@@ -12,8 +12,7 @@ from billiard.exceptions import SoftTimeLimitExceeded
 
 from contract.errors import RedisRefused, RedisUnavailable, RerankError
 from contract.store.blocking import JobStore
-from contract.store.operation import Operation
-from contract.store.schema import Schema
+from contract.store.operation import Operation, Schema
 from worker.runtime.connection import CHILD_TIMEOUT_S, MAIN_TIMEOUT_S, open_store
 from worker.runtime.counters import PendingCounters
 from worker.runtime.engine_observer import WorkerObserver

@@ -13,8 +13,7 @@ import redis.asyncio
 from contract.settings import Settings
 from contract.store.asynchronous import AsyncJobStore
 from contract.store.blocking import JobStore
-from contract.store.operation import Operation
-from contract.store.schema import Schema
+from contract.store.operation import Operation, Schema
 from tests.integration.store.attempts_at_a_job import Attempts
 
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from contract.jobs import JobState
 from contract.settings import Settings
 from contract.store import outcomes, overview, statuses, submissions
 from contract.store.blocking import JobStore
-from contract.store.schema import Schema
+from contract.store.operation import Schema
 from producer.client.blocking import RerankClient
 from tests.embedded_redis import embedded_redis
 from tests.integration.redis_state import keys_of, messages

@@ -6,10 +6,10 @@ import redis
 
 from contract.jobs import JobState
 from contract.settings import Settings
-from contract.store import attempts, outcomes, payloads, statuses, submissions
+from contract.store import attempts, outcomes, statuses, submissions
 from contract.store.attempts import Verdict
 from contract.store.blocking import JobStore
-from contract.store.schema import Schema
+from contract.store.operation import Schema
 from tests.integration.redis_state import keys_of
 from tests.integration.sample_records import failure_of, job, result_of
 from tests.integration.store.attempts_at_a_job import LONG_S, ME, OTHER, THIRD, Attempts
@@ -20,7 +20,7 @@ def test_an_attempt_is_counted_leased_and_given_its_payload(tried: Attempts) -> 
 
     assert started.verdict == Verdict.STARTED
     assert (started.attempts, started.deaths, started.downgrade) == (1, 0, None)
-    assert payloads.decode(tried.schema.settings, "j", started.payload) == tried.made
+    assert submissions.decode(tried.schema.settings, "j", started.payload) == tried.made
     assert tried.leased()
     assert tried.state() == (JobState.RUNNING, 1)
     assert tried.live_jobs() == (False, True)

@@ -18,7 +18,7 @@ from contract.store import (
     submissions,
 )
 from contract.store.blocking import JobStore
-from contract.store.schema import Schema
+from contract.store.operation import Schema
 from tests.integration.redis_state import keys_of, payload
 from tests.integration.sample_records import failure_of, job, result_of
 from tests.integration.stand_ins import begin

@@ -17,7 +17,7 @@ from contract.errors import (
 from contract.jobs import JobState
 from contract.settings import Settings
 from contract.store import attempts, dead_letters, outcomes, overview, statuses, submissions
-from contract.store.schema import Schema
+from contract.store.operation import Schema
 from tests.integration.redis_state import keys_of
 from tests.integration.sample_records import failure_of, job, result_of
 from tests.integration.stand_ins import LEASE_S, begin

@@ -12,7 +12,7 @@ from contract.settings import Settings
 from contract.store import attempts, dead_letters, outcomes, overview, submissions
 from contract.store.attempts import Verdict
 from contract.store.blocking import JobStore
-from contract.store.schema import Schema
+from contract.store.operation import Schema
 from tests.integration.sample_records import failure_of, job, result_of
 from tests.integration.stand_ins import begin
 from tests.processes import wait_until

@@ -20,8 +20,7 @@ from contract.errors import (
 from contract.jobs import JobState
 from contract.store import outcomes, overview, statuses, submissions
 from contract.store.blocking import JobStore
-from contract.store.operation import Operation
-from contract.store.schema import Schema
+from contract.store.operation import Operation, Schema
 from tests.integration.sample_records import failure_of, job, result_of
 from tests.integration.stand_ins import begin
 from tests.integration.store.conftest import Execute, live_jobs

@@ -8,7 +8,7 @@ import redis.asyncio
 from contract import jobs, names
 from contract.jobs import JobState
 from contract.store import outcomes, overview, submissions
-from contract.store.schema import Schema
+from contract.store.operation import Schema
 from tests.integration.sample_records import failure_of, job, result_of
 from tests.integration.stand_ins import begin
 from tests.integration.store.conftest import Execute

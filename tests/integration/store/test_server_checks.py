@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from contract.settings import Settings
 from contract.store import server_checks
 from contract.store.blocking import JobStore
-from contract.store.schema import Schema
+from contract.store.operation import Schema
 from producer.cli import main
 from producer.client.blocking import RerankClient
 from producer.monitoring import prometheus

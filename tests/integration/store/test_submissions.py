@@ -16,7 +16,7 @@ from contract.errors import (
 from contract.jobs import JobState
 from contract.settings import Settings
 from contract.store import outcomes, statuses, submissions
-from contract.store.schema import Schema
+from contract.store.operation import Schema
 from tests.integration.redis_state import keys_of, messages, payload
 from tests.integration.sample_records import job, result_of
 from tests.integration.stand_ins import begin
