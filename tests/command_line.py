@@ -35,7 +35,7 @@ def rerankq(
     stdout, stderr = _text_stream(), _text_stream()
     with (
         _variables(environment),
-        _standard_input(standard_input),
+        piped_to_standard_input(standard_input),
         redirect_stdout(stdout),
         redirect_stderr(stderr),
     ):
@@ -62,7 +62,8 @@ def _variables(environment: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def _standard_input(content: str | bytes) -> Iterator[None]:
+def piped_to_standard_input(content: str | bytes) -> Iterator[None]:
+    """Have this process read `content` as if another one wrote it into a pipe."""
     before = sys.stdin
     encoded = content.encode() if isinstance(content, str) else content
     sys.stdin = io.TextIOWrapper(io.BufferedReader(_Pipe(encoded)), encoding="utf-8")

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from contract.errors import InvalidInput
 from producer.cli import main
 from producer.files import conflicts
+from tests.command_line import rerankq
 
 LINE = json.dumps({"query_id": "q", "query": "a", "candidates": [{"id": "d", "text": "b"}]}) + "\n"
 
@@ -99,14 +102,9 @@ def test_one_file_under_two_names_is_refused_before_anything_is_written(
     ("arguments", "redirections"),
     [
         ("rescore --input x --output -", ">> x"),
-        ("rescore --input x --output /dev/stdout", ">> link"),
         ("rescore --input - --output x", "< x"),
-        ("rescore --input /dev/stdin --output x", "< hard"),
         ("rescore --input /dev/fd/5 --output x", "5< x"),
         ("rescore --input x --output out2", "2>> x"),
-        ("rescore --input x --output - --results out2", "> out2"),
-        ("compare --input x --model a --model b", ">> x"),
-        ("submit --query q --documents x", ">> x"),
     ],
 )
 def test_what_a_shell_has_opened_is_a_file_like_others(
@@ -121,6 +119,44 @@ def test_what_a_shell_has_opened_is_a_file_like_others(
     if "2>>" not in redirections:
         assert "are the same file" in done.stderr
         assert (folder / "x").read_bytes() == before
+
+
+@contextmanager
+def redirected(descriptor: int, path: str) -> Iterator[None]:
+    """The file is open as one of this process's own, as a shell's `>> path` or `< path` has it."""
+    before = os.dup(descriptor)
+    opened = os.open(path, os.O_CREAT | (os.O_WRONLY | os.O_APPEND if descriptor else os.O_RDONLY))
+    os.dup2(opened, descriptor)
+    try:
+        yield
+    finally:
+        os.dup2(before, descriptor)
+        os.close(before)
+        os.close(opened)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "descriptor", "path"),
+    [
+        ("rescore --input x --output /dev/stdout", 1, "link"),
+        ("rescore --input /dev/stdin --output x", 0, "hard"),
+        ("rescore --input x --output - --results out2", 1, "out2"),
+        ("rescore --input x --output out2", 2, "x"),
+        ("compare --input x --model a --model b", 1, "x"),
+        ("submit --query q --documents x", 1, "x"),
+    ],
+)
+def test_what_is_open_already_is_a_file_like_others(
+    folder: Path, arguments: str, descriptor: int, path: str
+) -> None:
+    before = (folder / "x").read_bytes()
+
+    with redirected(descriptor, path):
+        done = rerankq(*arguments.split(), environment={})
+
+    assert done.returncode == 2, done.stderr
+    assert "are the same file" in done.stderr
+    assert (folder / "x").read_bytes() == before
 
 
 @pytest.mark.parametrize(

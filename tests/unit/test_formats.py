@@ -6,9 +6,8 @@ import gzip
 import json
 import os
 import random
+import re
 import shutil
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +25,7 @@ from producer.formats.qrels import Judgment, read_qrels
 from producer.formats.records import InvalidLines
 from producer.formats.requests import Pair, read_requests
 from producer.formats.trec_run import RunLine, read_run
+from tests.command_line import piped_to_standard_input
 
 Reader = Callable[[str, InvalidLines], Iterator[tuple[int, Any]]]
 
@@ -113,16 +113,9 @@ def test_the_dress_of_a_file_does_not_matter(
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_standard_input_may_be_gzipped_too(packed: bool) -> None:
-    code = (
-        "from producer.formats.records import InvalidLines\n"
-        "from producer.formats.trec_run import read_run\n"
-        "print([tuple(line) for _, line in read_run('-', InvalidLines())])"
-    )
-    content = gzip.compress(RUN.encode()) if packed else RUN.encode()
-    done = subprocess.run(
-        [sys.executable, "-c", code], input=content, capture_output=True, check=True, timeout=60
-    )
-    assert done.stdout.decode().strip() == "[('q1', 'd1', 1, 2.5), ('q1', 'd2', 2, 1.5)]"
+    with piped_to_standard_input(gzip.compress(RUN.encode()) if packed else RUN):
+        lines = [tuple(line) for _, line in read_run("-", InvalidLines())]
+    assert lines == [("q1", "d1", 1, 2.5), ("q1", "d2", 2, 1.5)]
 
 
 def test_line_numbers_count_blank_lines(tmp_path: Path) -> None:
@@ -227,19 +220,12 @@ def test_a_named_pipe_that_nobody_writes_to_is_not_waited_for_without_end(tmp_pa
 def test_an_archive_in_a_pipe_is_refused_with_the_way_out(tmp_path: Path, archive: str) -> None:
     write(tmp_path / "run", RUN)
     packed = shutil.make_archive(str(tmp_path / "packed"), archive, tmp_path, "run")
-    code = (
-        "from producer.formats.records import InvalidLines\n"
-        "from producer.formats.trec_run import read_run\n"
-        "list(read_run('-', InvalidLines()))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        input=Path(packed).read_bytes(),
-        capture_output=True,
-        check=False,
-        timeout=60,
-    )
-    assert f"-: this is a {archive} archive in a pipe; unpack it first" in done.stderr.decode()
+    said = f"-: this is a {archive} archive in a pipe; unpack it first"
+    with (
+        piped_to_standard_input(Path(packed).read_bytes()),
+        pytest.raises(InvalidInput, match=re.escape(said)),
+    ):
+        list(read_run("-", InvalidLines()))
 
 
 # Skipping

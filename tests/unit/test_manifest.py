@@ -70,16 +70,16 @@ def test_what_lies_below_the_depth_makes_no_difference(tmp_path: Path) -> None:
 
 
 def test_texts_and_metadata_of_request_lines_are_of_the_run(tmp_path: Path) -> None:
-    def of(**candidate: Any) -> InputDigests:
+    def digests_of(**candidate: Any) -> InputDigests:
         line = {"query_id": "q", "query": "q", "candidates": [{"id": "d", "text": "t"} | candidate]}
         (tmp_path / "in").write_text(json.dumps(line))
         with Staging(Settings.load(), InvalidLines()) as staging:
             staging.load_requests(str(tmp_path / "in"))
             return staging.inputs()
 
-    assert differing(of(), of(text="u")) == {"candidates"}
-    assert differing(of(), of(metadata={"a": 1})) == {"candidates"}
-    assert differing(of(), of()) == set()
+    assert differing(digests_of(), digests_of(text="u")) == {"candidates"}
+    assert differing(digests_of(), digests_of(metadata={"a": 1})) == {"candidates"}
+    assert differing(digests_of(), digests_of()) == set()
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -277,12 +277,14 @@ def test_an_output_is_one_process_s_under_any_name(
 
 
 def test_an_output_of_a_killed_process_is_free(tmp_path: Path) -> None:
-    script = (
-        "import os; from producer.files import outputs\n"
-        f"held = outputs.OutputFile({str(tmp_path / 'out')!r}); os.kill(os.getpid(), 9)"
-    )
-    killed = subprocess.run([sys.executable, "-c", script], check=False)
-    assert killed.returncode == -9
+    pid = os.fork()
+    if not pid:
+        try:
+            outputs.OutputFile(str(tmp_path / "out"))
+            os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(1)
+    assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGKILL
 
     with outputs.OutputFile(str(tmp_path / "out")):
         pass
@@ -346,11 +348,11 @@ def test_a_full_disk_is_an_error_that_names_the_output() -> None:
 
 def test_a_terminal_is_not_given_escape_sequences_of_others() -> None:
     main_end, terminal = os.openpty()
-    script = (
-        "from producer.files import outputs\n"
-        "with outputs.atomic_file('-') as file: file.write('q Q0 d\\x1b[31m 1\\n'.encode())"
-    )
-    subprocess.run([sys.executable, "-c", script], stdout=terminal, check=True)
-    os.close(terminal)
+    with (
+        os.fdopen(terminal, "w") as stdout,
+        redirect_stdout(stdout),
+        outputs.atomic_file("-") as file,
+    ):
+        file.write(b"q Q0 d\x1b[31m 1\n")
     assert os.read(main_end, 100) == b"q Q0 d\\x1b[31m 1\r\n"
     os.close(main_end)

@@ -32,7 +32,7 @@ def output(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def taken_up(
+def resumed(
     output: Path, *, restart: bool = False, pairs_per_job: int = 2, top_k: int | None = None
 ) -> Iterator[ResumableJournal]:
     """The journal of a run over the queries q0, q1 and so on, two documents each."""
@@ -79,7 +79,7 @@ def journal_of(output: Path) -> Path:
 
 def begun(output: Path, *results: jobs.JobResult, failed: tuple[str, ...] = ()) -> None:
     """A run that was killed after these results."""
-    with taken_up(output) as journal:
+    with resumed(output) as journal:
         journal.begin()
         for each in results:
             journal.add_result(each)
@@ -90,7 +90,7 @@ def begun(output: Path, *results: jobs.JobResult, failed: tuple[str, ...] = ()) 
 def test_a_run_goes_on_where_it_was_killed(output: Path) -> None:
     begun(output, scored(3), failed=("q1",))
 
-    with taken_up(output) as journal:
+    with resumed(output) as journal:
         assert journal.resumed
         assert journal.pending == 3
         assert journal.are_done(["q1", "q3"])
@@ -106,7 +106,7 @@ def test_the_manifest_notes_how_many_tokens_each_model_reads(output: Path) -> No
 
     # Also when the lines that told it are lost
     journal_of(output).write_bytes(b"")
-    with taken_up(output) as journal:
+    with resumed(output) as journal:
         assert journal.max_lengths == {"maker/model": 512, "smaller": 512}
 
 
@@ -114,7 +114,7 @@ def test_the_tally_is_that_of_both_sessions(output: Path) -> None:
     cut = result(ranking("q0", [1.0, 0.0]).model_copy(update={"truncated": 2}))
     begun(output, cut, scored(2, downgraded=True), failed=("q1", "q4"))
 
-    with taken_up(output) as journal:
+    with resumed(output) as journal:
         journal.add_result(scored(3))
         progress = journal.progress()
 
@@ -135,7 +135,7 @@ def test_wherever_a_run_is_killed_each_whole_line_counts_and_no_other(output: Pa
     # When it ends at any byte
     for size in range(0, len(whole) + 1, 7):
         journal_of(output).write_bytes(whole[:size])
-        with taken_up(output) as journal:
+        with resumed(output) as journal:
             found = set(counted(journal))
 
         # Then the whole lines are found, and what was torn is gone
@@ -150,9 +150,9 @@ def test_what_is_appended_after_a_torn_line_is_a_line_of_its_own(output: Path) -
     with journal_of(output).open("ab") as file:
         file.write(b'{"query_id": "q2", "docu')
 
-    with taken_up(output) as journal:
+    with resumed(output) as journal:
         journal.add_result(scored(2))
-    with taken_up(output) as journal:
+    with resumed(output) as journal:
         assert sorted(counted(journal)) == ["q0", "q1", "q2"]
 
 
@@ -160,20 +160,20 @@ def test_a_later_line_takes_the_place_of_an_earlier_one_but_a_failure_of_no_rank
     output: Path,
 ) -> None:
     begun(output, scored(0, score=2.0), failed=("q1",))
-    with taken_up(output) as journal:
+    with resumed(output) as journal:
         journal.add_result(scored(0, score=3.0))
         journal.add_result(scored(1))
         journal.add_failure(["q0", "q2"], FAILURE)
         expected = {"q0": 3.0, "q1": 1.0, "q2": "bad_scores"}
         assert counted(journal) == expected
-    with taken_up(output) as journal:
+    with resumed(output) as journal:
         assert counted(journal) == expected
         assert (journal.progress().queries, journal.progress().failed_queries) == (2, 1)
 
 
 def test_a_line_of_a_query_that_is_not_in_the_input_is_passed_over(output: Path) -> None:
     begun(output, scored(0), scored(77))
-    with taken_up(output) as journal:
+    with resumed(output) as journal:
         assert counted(journal) == {"q0": 1.0}
         assert (journal.pending, journal.progress().queries) == (4, 1)
 
@@ -188,7 +188,7 @@ def test_a_damaged_journal_is_refused_with_the_place_and_the_way_out(
         file.write(damage)
     with (
         pytest.raises(InvalidInput, match=rf"partial.jsonl: damaged at byte {size}: --restart"),
-        taken_up(output),
+        resumed(output),
     ):
         pass
 
@@ -198,81 +198,81 @@ def test_another_setting_is_refused_and_nothing_is_lost(output: Path) -> None:
     before = journal_of(output).read_bytes()
     with (
         pytest.raises(InvalidInput, match=r"--top-k \(not given -> 1\)"),
-        taken_up(output, top_k=1),
+        resumed(output, top_k=1),
     ):
         pass
     assert journal_of(output).read_bytes() == before
-    with taken_up(output) as journal:
+    with resumed(output) as journal:
         assert counted(journal) == {"q0": 1.0}
 
 
 def test_another_job_size_is_that_of_the_beginning(output: Path) -> None:
     begun(output, scored(0))
-    with taken_up(output, pairs_per_job=50) as journal:
+    with resumed(output, pairs_per_job=50) as journal:
         assert journal.manifest.pairs_per_job == 2
 
 
 def test_a_journal_without_its_manifest_is_refused_unless_it_is_empty(output: Path) -> None:
     journal_of(output).touch()
-    with taken_up(output) as journal:
+    with resumed(output) as journal:
         assert not journal.resumed
     journal_of(output).write_bytes(b'{"query_id": "q0", "documents": []}\n')
     with (
         pytest.raises(InvalidInput, match=r"without out\.trec\.manifest\.json.*--restart"),
-        taken_up(output),
+        resumed(output),
     ):
         pass
 
 
 def test_a_restart_forgets_what_was_there_once_it_begins(output: Path) -> None:
     begun(output, scored(0))
-    with taken_up(output) as journal:
+    with resumed(output) as journal:
         run_id = journal.manifest.run_id
-    with taken_up(output, restart=True, top_k=1):
+    with resumed(output, restart=True, top_k=1):
         pass
-    with taken_up(output) as journal:
+    with resumed(output) as journal:
         assert (journal.manifest.run_id, journal.pending) == (run_id, 4)
 
     said: list[str] = []
-    with taken_up(output, restart=True, top_k=1) as journal:
+    with resumed(output, restart=True, top_k=1) as journal:
         journal.begin()
         journal.keep(said.append)
     assert said[0].endswith("the same command without --restart continues")
-    with taken_up(output, top_k=1) as journal:
+    with resumed(output, top_k=1) as journal:
         assert journal.manifest.run_id != run_id
         assert journal.pending == QUERIES
 
 
 def test_only_one_process_at_a_time_has_the_journal(output: Path) -> None:
-    with taken_up(output), pytest.raises(InvalidInput, match="another rerankq"), taken_up(output):
+    with resumed(output), pytest.raises(InvalidInput, match="another rerankq"), resumed(output):
         pass
-    with taken_up(output):
+    with resumed(output):
         pass
 
 
 def test_if_nothing_was_sent_no_file_is_left(output: Path) -> None:
     said: list[str] = []
-    with taken_up(output) as journal:
+    with resumed(output) as journal:
         journal.keep(said.append)
     assert (said, names(output)) == ([], [])
 
 
 def test_what_was_sent_is_taken_up_though_nothing_has_come_back(output: Path) -> None:
     said: list[str] = []
-    with taken_up(output) as journal:
+    with resumed(output) as journal:
         journal.begin()
         job_id = journal.job_id(["q0", "q1"])
         journal.keep(said.append)
     assert said == [
         f"what was scored so far is in {journal_of(output)}: the same command continues"
     ]
-    with taken_up(output) as journal:
+    with resumed(output) as journal:
         assert journal.job_id(["q0", "q1"]) == job_id
 
 
 def test_a_finished_run_leaves_neither_journal_nor_manifest(output: Path) -> None:
     begun(output, *(scored(n) for n in range(QUERIES)))
-    with taken_up(output) as journal:
+    with resumed(output) as journal:
         assert list(journal.rounds(())) == []
         journal.remove()
     assert names(output) == []
@@ -306,7 +306,7 @@ def test_just_what_failed_or_was_downgraded_is_redone(
     output: Path, retry: tuple[RetryKind, ...], again: list[str]
 ) -> None:
     begun(output, scored(0), scored(3), scored(2, downgraded=True), failed=("q1", "q4"))
-    with taken_up(output) as journal:
+    with resumed(output) as journal:
         first = journal.job_id(["q1"])
         next(journal.rounds(retry))
         assert (staged(journal), journal.pending) == (again, len(again))
@@ -321,14 +321,14 @@ def test_an_interrupted_redo_is_taken_up_with_the_same_jobs_and_not_redone_once_
 ) -> None:
     # Given a run of which three queries failed, and one was redone when it was killed
     begun(output, scored(0), scored(1), failed=("q2", "q3", "q4"))
-    with taken_up(output) as journal:
+    with resumed(output) as journal:
         next(journal.rounds(FAILED))
         journal.begin()
         job_ids = [journal.job_id([each]) for each in ("q2", "q3")]
         journal.add_failure(["q3"], FAILURE)
 
     # When the same command goes on
-    with taken_up(output) as journal:
+    with resumed(output) as journal:
         assert [journal.job_id([each]) for each in ("q2", "q3")] == job_ids
         assert journal.are_done(["q3"])
 
@@ -338,7 +338,7 @@ def test_an_interrupted_redo_is_taken_up_with_the_same_jobs_and_not_redone_once_
         assert counted(journal)["q3"] == "bad_scores"
 
     # And what failed again is left to the next
-    with taken_up(output) as journal:
+    with resumed(output) as journal:
         assert rounds_of(journal, ()) == []
         assert rounds_of(journal, FAILED) == [["q3"]]
         assert counted(journal) == {"q0": 1.0, "q1": 1.0, "q2": 9.0, "q3": 9.0, "q4": 9.0}
@@ -346,30 +346,30 @@ def test_an_interrupted_redo_is_taken_up_with_the_same_jobs_and_not_redone_once_
 
 def test_what_was_begun_comes_before_what_is_redone(output: Path) -> None:
     begun(output, scored(0), failed=("q1",))
-    with taken_up(output) as journal:
+    with resumed(output) as journal:
         assert rounds_of(journal, FAILED) == [["q2", "q3", "q4"], ["q1"]]
         assert journal.progress().failed_queries == 0
 
 
 def test_with_nothing_to_redo_nothing_is_done(output: Path) -> None:
     begun(output, *(scored(n) for n in range(QUERIES)))
-    with taken_up(output) as journal:
+    with resumed(output) as journal:
         assert rounds_of(journal, ("failed", "downgraded")) == []
         assert journal.progress().queries == QUERIES
 
 
 def test_without_a_run_there_is_nothing_to_redo(output: Path) -> None:
-    with taken_up(output) as journal, pytest.raises(InvalidInput, match="no run to take up"):
+    with resumed(output) as journal, pytest.raises(InvalidInput, match="no run to take up"):
         next(journal.rounds(FAILED))
 
 
 def test_a_journal_that_is_shorter_than_its_manifest_says_is_refused(output: Path) -> None:
     begun(output, scored(0), failed=("q1", "q2", "q3", "q4"))
-    with taken_up(output) as journal:
+    with resumed(output) as journal:
         next(journal.rounds(FAILED))
         journal.begin()
     journal_of(output).write_bytes(b"")
-    with pytest.raises(InvalidInput, match=r"shorter than .*manifest.json says"), taken_up(output):
+    with pytest.raises(InvalidInput, match=r"shorter than .*manifest.json says"), resumed(output):
         pass
 
 
@@ -377,7 +377,7 @@ def test_a_journal_that_is_shorter_than_its_manifest_says_is_refused(output: Pat
 def test_a_finish_that_was_killed_is_taken_up(output: Path, killed_before: str) -> None:
     # Given a run that was redone, and killed while it removed its files
     begun(output, *(scored(n) for n in range(QUERIES - 1)), failed=("q4",))
-    with taken_up(output) as journal:
+    with resumed(output) as journal:
         rounds_of(journal, FAILED)
         manifest = journal.manifest.model_copy(update={"round": Round()})
         manifest.save(Path(f"{output}.manifest.json"))
@@ -388,7 +388,7 @@ def test_a_finish_that_was_killed_is_taken_up(output: Path, killed_before: str) 
 
     # Then all that is lost is scored again, and nothing is left in the end
     lost = [] if killed_before == "truncate" else [[f"q{n}" for n in range(QUERIES)]]
-    with taken_up(output) as journal:
+    with resumed(output) as journal:
         assert rounds_of(journal, ()) == lost
         assert journal.progress().queries == QUERIES
         journal.remove()
