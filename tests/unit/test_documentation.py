@@ -57,3 +57,11 @@ def test_links_lead_to_files_and_headings_that_there_are(page: Path) -> None:
 def anchor(heading: str) -> str:
     """A heading's anchor, as code hosts make it."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def test_paths_in_the_pages_exist() -> None:
+    for page in PAGES:
+        for path in re.findall(
+            r"`((?:contract|producer|worker|tests|docs|deploy)/[\w./-]*)`", page.read_text()
+        ):
+            assert (ROOT / path).exists(), f"{page.name} names {path}"
