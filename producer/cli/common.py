@@ -1,4 +1,4 @@
-"""What all commands share: options with environment variables, exit codes, errors in one line."""
+"""Shared by all commands: options with environment variables, exit codes, errors in one line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ downgrade_option = option(
     "--no-downgrade", is_flag=True, help="Fail, rather than be scored by a smaller model."
 )
 
-#: More than any file has lines, and less than what a database can count.
+#: Above the number of lines of any file, and below the largest integer of a database.
 MAX_COUNT = 10**9
 MAX_SECONDS = 365 * 24 * 3600
 
@@ -36,7 +36,7 @@ EXIT_NOT_FOUND = 7
 EXIT_OVERLOADED = 8
 EXIT_INTERRUPTED = 130
 
-#: The first kind that fits gives the code; bad usage shares its code with bad input.
+#: The first matching class determines the code; bad usage has the same code as bad input.
 _EXITS: tuple[tuple[type[errors.RerankError], int], ...] = (
     (errors.InvalidInput, EXIT_BAD_INPUT),
     (errors.RedisUnavailable, EXIT_NO_REDIS),
@@ -47,7 +47,7 @@ _EXITS: tuple[tuple[type[errors.RerankError], int], ...] = (
     (errors.RerankError, EXIT_FAILED),
 )
 
-#: Stands at the end of each command's help.
+#: The end of the help of each command.
 EPILOG = f"""\b
 Exit codes:
   0    all done
@@ -83,7 +83,7 @@ class Group(click.Group):
             help_.show()
             code = help_.exit_code
         except click.ClickException as error:
-            terminal.print_error(_usage(error))
+            terminal.print_error(_usage_message(error))
             code = error.exit_code
         except errors.RerankError as error:
             terminal.print_error(error)
@@ -93,7 +93,7 @@ class Group(click.Group):
                 f"{tempfile.gettempdir()}: {error}, in a temporary file (TMPDIR moves it)"
             )
             code = EXIT_FAILED
-        except OSError as error:  # a disk that is full, above all
+        except OSError as error:  # most often a full disk
             place = f"{error.filename}: " if error.filename else ""
             terminal.print_error(f"{place}{error.strerror or error}")
             code = EXIT_FAILED
@@ -105,31 +105,31 @@ class Group(click.Group):
         except KeyboardInterrupt as error:
             raise click.Abort from error
         except BrokenPipeError:
-            # Whoever read has read enough. Python would flush, and complain, at its end.
-            nowhere = os.open(os.devnull, os.O_WRONLY)
+            # The reader has closed the pipe. Python would flush the streams at exit, and fail.
+            devnull = os.open(os.devnull, os.O_WRONLY)
             for stream in (1, 2):
-                os.dup2(nowhere, stream)
+                os.dup2(devnull, stream)
             ctx.exit(EXIT_FAILED)
 
 
-def _usage(error: click.ClickException) -> str:
+def _usage_message(error: click.ClickException) -> str:
     """Return in one line what is wrong with a command line, or the variable behind an option."""
-    said = " ".join(error.format_message().split()).rstrip(".")
+    message = " ".join(error.format_message().split()).rstrip(".")
     ctx = getattr(error, "ctx", None)
     if ctx is None:
-        return said
+        return message
     param = getattr(error, "param", None)
     if (
         isinstance(param, click.Option)
         and param.name
         and ctx.get_parameter_source(param.name) is click.core.ParameterSource.ENVIRONMENT
     ):
-        said += f" (from {ctx.auto_envvar_prefix}_{param.name.upper()})"
-    return f"{said}: see {ctx.command_path} --help"
+        message += f" (from {ctx.auto_envvar_prefix}_{param.name.upper()})"
+    return f"{message}: see {ctx.command_path} --help"
 
 
 class Count(click.IntRange):
-    """A whole number, as options have it."""
+    """A whole number as the value of an option."""
 
     name = "whole number"
 
@@ -138,7 +138,7 @@ class Count(click.IntRange):
 
 
 class Seconds(click.FloatRange):
-    """A number of seconds that can be waited for."""
+    """A number of seconds as the value of an option."""
 
     name = "number of seconds"
 

@@ -1,4 +1,4 @@
-"""Dead letters: failed jobs whose payload is kept, to be looked at, tried again, or given up."""
+"""`rerankq dead`: failed jobs whose payload is kept, to inspect, retry or drop."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def show(settings: Settings, job_id: str, as_json: bool) -> None:
         ("attempts", f"{letter.attempts}, {letter.deaths} of them killed"),
         ("queries", str(letter.requests)),
         ("pairs", str(letter.pairs)),
-        ("submitted", _when(letter.submitted_at)),
-        ("failed", _when(letter.ended_at)),
+        ("submitted", _format_time(letter.submitted_at)),
+        ("failed", _format_time(letter.ended_at)),
         ("payload", "kept" if letter.payload_kept else "expired: it cannot be retried"),
     ]
     terminal.render(terminal.name_value_table(pairs))
@@ -78,7 +78,7 @@ def retry(
     """Queue dead letters again under their ids, as if they were new."""
     limits.check_model(model, settings)
     with RerankClient(settings) as client:
-        _each(client, job_ids, all_of_them, "queued again", partial(client.retry, model=model))
+        _apply(client, job_ids, all_of_them, "queued again", partial(client.retry, model=model))
 
 
 @dead.command(epilog=common.EPILOG)
@@ -88,20 +88,20 @@ def retry(
 def drop(settings: Settings, job_ids: tuple[str, ...], all_of_them: bool) -> None:
     """Give up dead letters and remove what is kept of them; they stay failed."""
     with RerankClient(settings) as client:
-        _each(client, job_ids, all_of_them, "dropped", client.drop)
+        _apply(client, job_ids, all_of_them, "dropped", client.drop)
 
 
-def _each(
+def _apply(
     client: RerankClient,
     job_ids: tuple[str, ...],
     all_of_them: bool,
     done: str,
     call: Callable[[str], object],
 ) -> None:
-    """Call `call` with each id that was given, or with all; print those of which it is `done`.
+    """Call `call` with each given id, or with all ids, and print those for which it succeeds.
 
-    What stands in the way of one does not keep the others, unless it is Redis. Ends the command
-    with a code that says how it went.
+    An error of one dead letter does not stop the others, unless Redis is the cause. Ends the
+    command with an exit code for the whole; `done` says what was done in the report.
     """
     if bool(job_ids) == all_of_them:
         raise errors.InvalidInput("give the ids of dead letters, or --all")
@@ -109,31 +109,31 @@ def _each(
     if not total:
         terminal.print_notice("no dead letters")
     chosen = (letter.job_id for letter in client.each_dead_letter()) if all_of_them else job_ids
-    batch = _Batch(total, done)
+    run = _BulkRun(total, done)
     try:
         for job_id in chosen:
-            batch.add(job_id, call)
+            run.add(job_id, call)
     finally:
         if total > 1:
-            batch.report()
-    if batch.first_error is not None:
+            run.report()
+    if run.first_error is not None:
         if total == 1:
-            raise batch.first_error
-        raise SystemExit(common.EXIT_PARTIAL if batch.done else common.exit_code(batch.first_error))
+            raise run.first_error
+        raise SystemExit(common.EXIT_PARTIAL if run.done else common.exit_code(run.first_error))
 
 
-class _Batch:
-    """What became of many dead letters."""
+class _BulkRun:
+    """Makes a call for many dead letters, counts the outcomes and reports them."""
 
-    def __init__(self, total: int, what: str) -> None:
+    def __init__(self, total: int, done_word: str) -> None:
         self.done = self.failed = 0
         self.first_error: errors.RerankError | None = None
         self._total = total
-        self._what = what
-        self._said_at = time.monotonic()
+        self._done_word = done_word
+        self._reported_at = time.monotonic()
 
     def add(self, job_id: str, call: Callable[[str], object]) -> None:
-        """Make the call. Raises what ends the whole: `RedisUnavailable` or `Overloaded`."""
+        """Make the call. Raises `RedisUnavailable` or `Overloaded`, which end the whole run."""
         try:
             call(job_id)
         except (errors.RedisUnavailable, errors.Overloaded) as error:
@@ -148,14 +148,16 @@ class _Batch:
             return
         self.done += 1
         terminal.print_line(job_id)
-        if time.monotonic() - self._said_at >= REPORT_INTERVAL_S:
+        if time.monotonic() - self._reported_at >= REPORT_INTERVAL_S:
             self.report()
 
     def report(self) -> None:
-        """Say how many are done."""
-        self._said_at = time.monotonic()
+        """Print how many are done."""
+        self._reported_at = time.monotonic()
         failed = f", {self.failed:,} could not be" if self.failed else ""
-        terminal.print_notice(f"{self.done:,} of {self._total:,} dead letters {self._what}{failed}")
+        terminal.print_notice(
+            f"{self.done:,} of {self._total:,} dead letters {self._done_word}{failed}"
+        )
 
 
 _COLUMNS = (
@@ -172,7 +174,7 @@ _COLUMNS = (
 def _row(letter: jobs.DeadLetter) -> tuple[str, ...]:
     return (
         letter.job_id,
-        _when(letter.ended_at),
+        _format_time(letter.ended_at),
         letter.code,
         str(letter.attempts),
         str(letter.deaths),
@@ -181,5 +183,5 @@ def _row(letter: jobs.DeadLetter) -> tuple[str, ...]:
     )
 
 
-def _when(seconds: float) -> str:
+def _format_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

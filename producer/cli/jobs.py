@@ -1,4 +1,4 @@
-"""Jobs one by one: submit, result, cancel."""
+"""`rerankq submit`, `result` and `cancel`: single jobs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from producer.client.waiting import REPORT_INTERVAL_S, Deadline
 from producer.files import conflicts
 from producer.formats.documents import read_documents
 
-#: A wait this short needs no explanation.
+#: A wait that is no longer than this is not explained.
 QUIET_S = 1.0
 
 
@@ -71,7 +71,8 @@ def submit(
                 )
                 for place, each in enumerate(given)
             }
-            terminal.print_notice(f"job {job_id}")  # whatever ends the wait, the job can be found
+            # Printed first, so that the job can be found if the wait ends early.
+            terminal.print_notice(f"job {job_id}")
             _show_result(client, job_id, wait, as_json, texts)
         elif as_json:
             terminal.print_json(json.dumps({"job_id": job_id}))

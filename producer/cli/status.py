@@ -1,4 +1,4 @@
-"""What the service is doing: `rerankq status` for people, `rerankq metrics` for Prometheus."""
+"""`rerankq status` shows what the service is doing; `rerankq metrics` tells Prometheus."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.live import Live
 
 from contract import errors
 from contract.settings import Settings
-from producer.cli import common, rendering, terminal
+from producer.cli import common, status_report, terminal
 from producer.client.blocking import RerankClient
 
 
@@ -46,9 +46,9 @@ def status(
             found = client.status(job_id) if job_id else client.status()
             terminal.print_json(found.model_dump_json())
         elif job_id:
-            terminal.render(rendering.job(client.status(job_id)))
+            terminal.render(status_report.job_report(client.status(job_id)))
         else:
-            terminal.render(rendering.service(_snapshot(client)))
+            terminal.render(status_report.service_report(_snapshot(client)))
 
 
 @click.command(epilog=common.EPILOG)
@@ -66,8 +66,8 @@ def metrics(settings: Settings, serve: bool, address: str, port: int) -> None:
 
     They tell of all workers, and stand beside those of Flower (at its own /metrics).
     """
-    # Here and not above: prometheus-client comes with the extra `monitor`.
-    from producer.monitoring import prometheus as prometheus
+    # Imported here because prometheus-client comes with the extra `monitor`.
+    from producer.monitoring import prometheus
 
     with RerankClient(settings) as client:
         if not serve:
@@ -84,8 +84,8 @@ def metrics(settings: Settings, serve: bool, address: str, port: int) -> None:
             thread.join()
 
 
-def _snapshot(client: RerankClient) -> rendering.Snapshot:
-    return rendering.Snapshot(client.status(), time.monotonic())
+def _snapshot(client: RerankClient) -> status_report.Snapshot:
+    return status_report.Snapshot(client.status(), time.monotonic())
 
 
 def _watch(client: RerankClient, interval_s: float, as_json: bool) -> None:
@@ -97,18 +97,18 @@ def _watch(client: RerankClient, interval_s: float, as_json: bool) -> None:
             elif as_json:
                 terminal.print_json(now.status.model_dump_json())
             else:
-                console.print(rendering.service(now, before))
+                console.print(status_report.service_report(now, before))
     with Live(console=console, auto_refresh=False) as live:
         for now, before, trouble in _snapshots(client, interval_s):
-            live.update(rendering.service(now, before, trouble), refresh=True)
+            live.update(status_report.service_report(now, before, trouble), refresh=True)
 
 
 def _snapshots(
     client: RerankClient, interval_s: float
-) -> Iterator[tuple[rendering.Snapshot, rendering.Snapshot | None, str]]:
-    """A look each interval, with the one before; or the last one, and why there is no other.
+) -> Iterator[tuple[status_report.Snapshot, status_report.Snapshot | None, str]]:
+    """Yield a snapshot each interval with the one before, or the last one and why it is the last.
 
-    Without an end. Raises `RedisUnavailable` if there is not even a first one.
+    It never ends. Raises `RedisUnavailable` if there is no first snapshot.
     """
     now, before, trouble = _snapshot(client), None, ""
     while True:

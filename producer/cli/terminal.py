@@ -1,8 +1,8 @@
-"""The one way from here to standard output and standard error.
+"""All output of the command line to standard output and standard error.
 
-Texts, ids, names and messages of others are made visible: no control character of theirs reaches a
-terminal. What is piped is whole, whatever the width of a terminal would be; at a terminal, only the
-text of a query or document is cut to it.
+Control characters in texts, ids, names and messages of others are escaped, so that none reaches a
+terminal. Piped output is never truncated. At a terminal, only the text of a query or document is
+truncated to the width.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from rich.text import Text
 
 from contract.printable import visible, visible_json
 
-#: Of a console that is no terminal: lines are as long as they are.
+#: The width of a console that is no terminal, so that no line is folded.
 UNLIMITED_WIDTH = 1_000_000
-#: A text that can be cut has at least so many columns beside what cannot.
+#: The least width of a column whose texts are truncated.
 MIN_TEXT_WIDTH = 16
 
 
@@ -32,17 +32,17 @@ def print_line(text: object) -> None:
 
 
 def print_notice(text: object) -> None:
-    """Print a line to standard error: standard output is for what the command makes."""
+    """Print a line to standard error; standard output is for the results of a command."""
     _echo(visible(text), err=True)
 
 
 def print_error(problem: object) -> None:
-    """Print an error to standard error; further lines of it cannot be taken for others."""
+    """Print an error to standard error, further lines indented so that none looks like another."""
     _echo("Error: " + visible(problem, keep="\n").replace("\n", "\n    "), err=True)
 
 
 def _echo(text: str, *, err: bool = False) -> None:
-    # Named, because click takes a stream that is ASCII for a mistake, and writes UTF-8 to it.
+    # Passed explicitly, because click replaces a stream whose encoding is ASCII by a UTF-8 one.
     click.echo(text, sys.stderr if err else sys.stdout)
 
 
@@ -53,7 +53,7 @@ def print_json(document: str) -> None:
 
 
 def print_data(text: str) -> None:
-    """Print what a program reads, as it is; to a terminal, made visible."""
+    """Print data for a program unchanged; at a terminal, escape control characters."""
     click.echo(visible(text, keep="\n") if is_terminal(sys.stdout) else text, sys.stdout, nl=False)
 
 
@@ -66,14 +66,14 @@ def console(*, err: bool = False) -> Console:
     """Return a console of standard output or standard error."""
     if is_terminal(sys.stderr if err else sys.stdout):
         return Console(stderr=err, highlight=False)
-    # Also where a variable such as FORCE_COLOR or COLUMNS says that this is a terminal.
+    # A variable such as FORCE_COLOR or COLUMNS must not make rich treat a pipe as a terminal.
     return Console(
         stderr=err, highlight=False, force_terminal=False, width=UNLIMITED_WIDTH, color_system=None
     )
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Return whether somebody watches."""
+    """Return whether the stream is an open terminal."""
     return stream is not None and not stream.closed and stream.isatty()
 
 
@@ -90,7 +90,7 @@ class Column:
 
     name: str = ""
     right: bool = False
-    #: Whether its values are texts that may be cut to a terminal's width.
+    #: Whether its values are texts that may be truncated to a terminal's width.
     truncate: bool = False
 
 
@@ -108,15 +108,15 @@ class DataTable:
         if self._title:
             yield Text(self._title, overflow="fold")
         widths = [self._width(place) for place in range(len(self._columns))]
-        whole = sum(widths) + 2 * len(widths)  # a space on either side
+        total = sum(widths) + 2 * len(widths)  # a space on either side
         for place, column in enumerate(self._columns):
-            if column.truncate and whole > options.max_width:
-                cut = max(
-                    min(MIN_TEXT_WIDTH, widths[place]), widths[place] - whole + options.max_width
+            if column.truncate and total > options.max_width:
+                narrow = max(
+                    min(MIN_TEXT_WIDTH, widths[place]), widths[place] - total + options.max_width
                 )
-                whole += cut - widths[place]
-                widths[place] = cut
-        fits = whole <= options.max_width
+                total += narrow - widths[place]
+                widths[place] = narrow
+        fits = total <= options.max_width
         yield from (self._table(widths),) if fits else self._stacked(options.max_width)
 
     def _width(self, place: int) -> int:
@@ -150,7 +150,7 @@ class DataTable:
 
 
 def name_value_table(pairs: Sequence[tuple[str, str]]) -> Table:
-    """Return names and values, as a table whose values are folded rather than cut."""
+    """Return a table of names and values, whose values are folded and never truncated."""
     table = Table(show_header=False, box=None)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")

@@ -11,12 +11,12 @@ from rich.console import Console
 
 from contract import jobs, metrics
 from contract.jobs import JobState
-from producer.cli import rendering
+from producer.cli import status_report
 
 
 def look(
     at_s: float = 0.0, counted: Mapping[str, float] | None = None, **fields: Any
-) -> rendering.Snapshot:
+) -> status_report.Snapshot:
     """The service with some counts, by their fields in Redis."""
     reply = {field.encode(): str(amount).encode() for field, amount in (counted or {}).items()}
     status = jobs.QueueStatus(
@@ -35,15 +35,15 @@ def look(
         }
         | fields
     )
-    return rendering.Snapshot(status, at_s)
+    return status_report.Snapshot(status, at_s)
 
 
 def shown(
-    now: rendering.Snapshot, before: rendering.Snapshot | None = None, trouble: str = ""
+    now: status_report.Snapshot, before: status_report.Snapshot | None = None, trouble: str = ""
 ) -> dict[str, str]:
     """The rest of each line, by its first words."""
     console = Console(file=io.StringIO(), width=200, record=True)
-    console.print(rendering.service(now, before, trouble))
+    console.print(status_report.service_report(now, before, trouble))
     lines = [line.strip().partition("  ") for line in console.export_text().splitlines()]
     return {first: rest.strip() for first, _, rest in lines if first}
 

@@ -1,4 +1,4 @@
-"""How the service and its jobs look in a terminal."""
+"""The reports of `rerankq status` on the service and on a job, for a terminal."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from contract.models import short_name
 from contract.printable import visible
 from producer.cli import terminal
 
-#: What is shown of each model.
-_OF_MODELS: tuple[tuple[str, Counter], ...] = (
+#: What the report shows for each model.
+_MODEL_ROWS: tuple[tuple[str, Counter], ...] = (
     ("queries", metrics.QUERIES),
     ("pairs", metrics.PAIRS),
     ("... equal to another", metrics.DUPLICATES),
@@ -27,31 +27,36 @@ _OF_MODELS: tuple[tuple[str, Counter], ...] = (
 )
 
 
-#: Of workers, where there are many.
-NAMES_SHOWN = 6
+#: How many workers the report names.
+MAX_NAMES = 6
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The service at a moment of this machine's monotonic clock, in seconds."""
+    """The status of the service, and when it was read by this machine's monotonic clock."""
 
     status: jobs.QueueStatus
     at_s: float
 
     def rate(self, before: Snapshot | None, counter: Counter, label: str = "") -> float | None:
-        """How much was counted a second since `before`."""
+        """Return how much was counted per second since `before`, None without that."""
         if before is None:
             return None
         now, then = (each.count(counter, label) for each in (self, before))
-        # Less than before: the counters have expired, or Redis has lost them.
+        # There is less than before if the counters have expired, or Redis has lost them.
         return max(0.0, now - then) / (self.at_s - before.at_s)
 
     def count(self, counter: Counter, label: str = "") -> float:
         return self.status.counters.get(counter.name, {}).get(label, 0.0)
 
 
-def service(now: Snapshot, before: Snapshot | None = None, trouble: str = "") -> RenderableType:
-    """The whole service; rates are those since `before`, and trouble is why there is no later."""
+def service_report(
+    now: Snapshot, before: Snapshot | None = None, trouble: str = ""
+) -> RenderableType:
+    """Return a report on the whole service, with rates since `before`.
+
+    `trouble` says why there is no later snapshot than `now`.
+    """
     parts: list[RenderableType] = [terminal.name_value_table(_overview(now, before))]
     if trouble:
         parts.insert(0, Text(visible(trouble), style="red", overflow="fold"))
@@ -60,8 +65,8 @@ def service(now: Snapshot, before: Snapshot | None = None, trouble: str = "") ->
     return Group(*parts)
 
 
-def job(status: jobs.JobStatus) -> RenderableType:
-    """One job."""
+def job_report(status: jobs.JobStatus) -> RenderableType:
+    """Return a report on one job."""
     rows = [("job", status.job_id), ("state", status.state.value)]
     if status.code:
         rows.append(("code", status.code))
@@ -101,8 +106,8 @@ def _overview(now: Snapshot, before: Snapshot | None) -> list[tuple[str, str]]:
 def _workers(answer: Sequence[str]) -> str:
     if not answer:
         return "none answers"
-    more = ", ..." if len(answer) > NAMES_SHOWN else ""
-    return f"{len(answer)} ({', '.join(answer[:NAMES_SHOWN])}{more})"
+    more = ", ..." if len(answer) > MAX_NAMES else ""
+    return f"{len(answer)} ({', '.join(answer[:MAX_NAMES])}{more})"
 
 
 def _queue(status: jobs.QueueStatus) -> str:
@@ -145,14 +150,14 @@ def _per_second(rate: float | None, what: str = "") -> str:
 
 
 def _models(now: Snapshot, before: Snapshot | None) -> terminal.DataTable:
-    """A column a model, a row a counter."""
+    """Return a table with a column for each model and a row for each counter."""
     models = sorted(now.status.counters[metrics.PAIRS.name])
     columns = [
         terminal.Column(),
         *(terminal.Column(short_name(each), right=True) for each in models),
     ]
     rows = []
-    for heading, counter in _OF_MODELS:
+    for heading, counter in _MODEL_ROWS:
         rows.append((heading, *(f"{now.count(counter, model):,.0f}" for model in models)))
         if counter in (metrics.PAIRS, metrics.TOKENS):
             speeds = (_speed(now, before, counter, model) for model in models)
@@ -162,7 +167,7 @@ def _models(now: Snapshot, before: Snapshot | None) -> terminal.DataTable:
 
 
 def _speed(now: Snapshot, before: Snapshot | None, counter: Counter, model: str) -> float:
-    """Since the look before; without one, of one child while it scores."""
+    """Return the rate since `before`; without that, the rate of one child while it scores."""
     rate = now.rate(before, counter, model)
     if rate is not None:
         return rate
