@@ -86,7 +86,7 @@ class _Body(BaseModel):
     content: tuple[tuple[jobs.JobId], _Counts, _Embedded]
 
 
-def validated(payload: Any, queue: str, max_delay_s: float) -> dict[str, Any]:
+def validate(payload: Any, queue: str, max_delay_s: float) -> dict[str, Any]:
     """Return the message `payload` as one of our producers would have sent it to `queue`.
 
     A message that is tried again waits at most `max_delay_s` from now on. Raises `InvalidMessage`.
@@ -94,13 +94,13 @@ def validated(payload: Any, queue: str, max_delay_s: float) -> dict[str, Any]:
     _check_task(payload)
     try:
         envelope = _Envelope.model_validate(payload)
-        body = _Body.model_validate_json(b'{"content":%b}' % _decoded(envelope.body)).content
+        body = _Body.model_validate_json(b'{"content":%b}' % _decode_body(envelope.body)).content
     except ValidationError as error:
-        raise InvalidMessage(f"{describe(error)}{_whose(payload)}") from error
+        raise InvalidMessage(f"{describe(error)}{_describe_job(payload)}") from error
     (job_id,), counts, _ = body
     if job_id != envelope.headers.id:
         raise InvalidMessage(f"message {envelope.headers.id} is about job {job_id}")
-    return _rebuilt(envelope.headers, envelope.properties, counts, queue, max_delay_s)
+    return _rebuild(envelope.headers, envelope.properties, counts, queue, max_delay_s)
 
 
 def _check_task(payload: Any) -> None:
@@ -111,18 +111,18 @@ def _check_task(payload: Any) -> None:
     if task != names.SCORE_TASK:
         raise InvalidMessage(
             f"it is for task {visible(repr(task)[:100])}, and this worker runs"
-            f" {names.SCORE_TASK} only{_whose(payload)}"
+            f" {names.SCORE_TASK} only{_describe_job(payload)}"
         )
 
 
-def _decoded(body: str) -> bytes:
+def _decode_body(body: str) -> bytes:
     try:
         return base64.b64decode(body, validate=True)
     except binascii.Error as error:
         raise InvalidMessage(f"body: {error}") from error
 
 
-def _whose(payload: Any) -> str:
+def _describe_job(payload: Any) -> str:
     """Say which job the message claims to be about, if its id is one."""
     try:
         job_id = payload["headers"]["id"]
@@ -131,7 +131,7 @@ def _whose(payload: Any) -> str:
         return ""
 
 
-def _rebuilt(
+def _rebuild(
     headers: _Headers, properties: _Properties, counts: _Counts, queue: str, max_delay_s: float
 ) -> dict[str, Any]:
     job_id, sizes = headers.id, counts.model_dump()

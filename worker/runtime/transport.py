@@ -50,7 +50,7 @@ class Message(virtual.Message):
     def __init__(self, payload: Any, channel: Any = None, **kwargs: Any) -> None:
         queue = getattr(channel, "task_queue", None)
         if queue is not None:
-            payload = envelope.validated(payload, queue, channel.max_delay_s)
+            payload = envelope.validate(payload, queue, channel.max_delay_s)
         try:
             # Kombu would unpack it before anybody looks at it, to whatever size.
             if payload["headers"].get("compression") is not None:
