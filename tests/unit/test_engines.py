@@ -462,14 +462,15 @@ def test_scores_are_the_same_to_the_last_bit_in_any_batch_and_thread(
     tmp_path: Path, shape: dict[str, Any]
 ) -> None:
     encoder = load(tiny_models.bert(tmp_path, **shape))
-    together = fast(encoder).run(PAIRS).scores
+    one_thread = fast(encoder)
+    together = one_thread.run(PAIRS).scores
     assert together.std() > 100 * TOLERANCE
 
-    alone = [fast(encoder).run([pair]).scores[0] for pair in PAIRS]
+    alone = [one_thread.run([pair]).scores[0] for pair in PAIRS]
     assert np.array_equal(together, alone)
     for threads in (1, 2, 3):
+        engine = fast(encoder, threads)
         for budget in (1, 100, 777, 100_000):
-            engine = fast(encoder, threads)
             engine.budget = BatchBudget(budget)
             assert np.array_equal(engine.run(PAIRS[::-1]).scores[::-1], together)
             some = engine.run(PAIRS[3:20:2], small_batches=True).scores

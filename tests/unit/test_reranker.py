@@ -524,8 +524,8 @@ class TestErrorHandling:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("RERANKQ_MAX_BATCH_TOKENS", "512")
-        # 512 tokens x 65,536 features x 4 bytes: one pair takes 128 MiB.
-        path = tiny_models.bert(tmp_path / "large", hidden_size=8, intermediate_size=65_536)
+        # 512 tokens x 32,768 features x 4 bytes: one pair takes 64 MiB.
+        path = tiny_models.bert(tmp_path / "large", hidden_size=8, intermediate_size=32_768)
         large = CrossEncoderReranker(path)
         large.warm_up()
         given = results(*(f"{place} " * 600 for place in range(2)))
@@ -543,7 +543,7 @@ class TestErrorHandling:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("RERANKQ_MAX_BATCH_TOKENS", "512")
-        path = tiny_models.bert(tmp_path / "large", hidden_size=8, intermediate_size=65_536)
+        path = tiny_models.bert(tmp_path / "large", hidden_size=8, intermediate_size=32_768)
         large = CrossEncoderReranker(path)
         with (
             memory_left(32 * 2**20),

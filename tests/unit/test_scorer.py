@@ -84,6 +84,12 @@ def scorer() -> Scorer:
     return load("bundled")
 
 
+@pytest.fixture(scope="module")
+def encoder() -> CrossEncoder:
+    """The bundled model, for engines of a test's own."""
+    return load_encoder("bundled", "cpu")
+
+
 def small(model: str = "bundled", **given: Any) -> Scorer:
     """A scorer that nothing is measured for."""
     return load(model, **({"threads": 1, "max_batch_tokens": 1_024} | given))
@@ -249,10 +255,11 @@ def test_a_score_does_not_depend_on_what_it_was_batched_with(
 @pytest.mark.parametrize("max_batch_tokens", [1, 700, 5_000])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_any_token_budget_and_number_of_threads_gives_the_same_scores(
-    expected: list[float], threads: int, max_batch_tokens: int
+    encoder: CrossEncoder, expected: list[float], threads: int, max_batch_tokens: int
 ) -> None:
-    scorer = small(threads=threads, max_batch_tokens=max_batch_tokens)
-    assert scorer.score(PAIRS) == close(expected)
+    engine = BertEngine(encoder, exact_linears(encoder)[0], threads)
+    engine.tune(threads, max_batch_tokens)
+    assert Scorer(engine, "bundled").score(PAIRS) == close(expected)
 
 
 # Counts
@@ -462,8 +469,9 @@ class LosesOne(BertEngine):
         return super()._forward(pairs, statistics)[1:]
 
 
-def test_a_batch_that_loses_a_score_is_a_failure_that_names_the_model() -> None:
-    encoder = load_encoder("bundled", "cpu")
+def test_a_batch_that_loses_a_score_is_a_failure_that_names_the_model(
+    encoder: CrossEncoder,
+) -> None:
     scorer = Scorer(LosesOne(encoder, exact_linears(encoder)[0], 1), "mine")
     with pytest.raises(BadScores, match=r"^Reranking failed for model mine: 3 scores for 4 pairs$"):
         scorer.score(PAIRS[:4])
@@ -565,10 +573,9 @@ def time_limit() -> Iterator[None]:
 
 @pytest.mark.usefixtures("time_limit")
 def test_the_time_limit_frees_the_turn_also_while_two_threads_score(
-    expected: list[float],
+    encoder: CrossEncoder, expected: list[float]
 ) -> None:
     # Given two threads that are amid a batch each
-    encoder = load_encoder("bundled", "cpu")
     engine = RunsOutOfTimeInThreads(encoder, exact_linears(encoder)[0], threads=2)
     scorer = Scorer(engine, "bundled", passed_through=(StruckByTimeLimit,))
     engine.together = threading.Barrier(2)
@@ -591,7 +598,7 @@ linux_only = pytest.mark.skipif(
 
 
 #: Of about 512 tokens each.
-LONG_PAIRS: list[Pair] = [(QUERY, f"{number} " * 600) for number in range(32)]
+LONG_PAIRS: list[Pair] = [(QUERY, f"{number} " * 600) for number in range(16)]
 
 
 @pytest.mark.arithmetic
@@ -600,21 +607,21 @@ LONG_PAIRS: list[Pair] = [(QUERY, f"{number} " * 600) for number in range(32)]
 def test_with_memory_for_a_part_of_the_batch_scores_are_the_same_bits(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, threads: int
 ) -> None:
-    # Given 32 pairs x 512 tokens x 4,096 features x 4 bytes: one layer takes 256 MiB
+    # Given 16 pairs x 512 tokens x 4,096 features x 4 bytes: one layer takes 128 MiB
     tiny_models.bert(tmp_path / "large", intermediate_size=4_096)
-    scorer = small(str(tmp_path / "large"), threads=threads, max_batch_tokens=16_384)
+    scorer = small(str(tmp_path / "large"), threads=threads, max_batch_tokens=8_192)
     budget = scorer.engine.budget
     expected = scorer.score(LONG_PAIRS)
     assert budget.tokens == budget.full
     # When there is half of that, or less
-    with memory_left(128 * 2**20), caplog.at_level("WARNING", "worker.engine.backoff"):
+    with memory_left(64 * 2**20), caplog.at_level("WARNING", "worker.engine.backoff"):
         scores = scorer.score(LONG_PAIRS)
     # Then batches are halved until they fit, and scores are what they were
     assert "Out of memory with " in caplog.text
     assert scores == expected
     # And the smaller size is remembered, with or without lack of memory
     remembered = budget.tokens
-    assert 512 <= remembered < budget.full == 16_384
+    assert 512 <= remembered < budget.full == 8_192
     assert scorer.score(LONG_PAIRS) == expected
     assert budget.tokens == remembered
 
@@ -624,9 +631,9 @@ def test_with_memory_for_a_part_of_the_batch_scores_are_the_same_bits(
 def test_with_memory_for_a_part_of_the_batch_scores_in_eight_bits_are_near(tmp_path: Path) -> None:
     # One scale a batch: these are not the same bits.
     tiny_models.bert(tmp_path / "large", intermediate_size=4_096)
-    scorer = small(str(tmp_path / "large@int8"), max_batch_tokens=16_384)
+    scorer = small(str(tmp_path / "large@int8"), max_batch_tokens=8_192)
     expected = scorer.score(LONG_PAIRS)
-    with memory_left(128 * 2**20):
+    with memory_left(64 * 2**20):
         scores = scorer.score(LONG_PAIRS)
     assert np.corrcoef(scores, expected)[0, 1] > 0.8
     assert scorer.engine.budget.tokens < scorer.engine.budget.full
@@ -637,8 +644,8 @@ def test_with_memory_for_a_part_of_the_batch_scores_in_eight_bits_are_near(tmp_p
 def test_too_little_memory_for_a_single_pair_is_a_failure_that_may_pass(
     tmp_path: Path, model: str
 ) -> None:
-    # Given 512 tokens x 65,536 features x 4 bytes: one pair takes 128 MiB
-    tiny_models.bert(tmp_path / "large", hidden_size=8, intermediate_size=65_536)
+    # Given 512 tokens x 32,768 features x 4 bytes: one pair takes 64 MiB
+    tiny_models.bert(tmp_path / "large", hidden_size=8, intermediate_size=32_768)
     scorer = small(str(tmp_path / model), max_batch_tokens=512)
     expected = scorer.score(LONG_PAIRS[:2])
     with (
