@@ -1,0 +1,147 @@
+"""Documents and queries are read as collections have them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from producer.formats.corpus import Text
+from producer.formats.documents import read_documents
+from tests.unit.formats.samples import (
+    read,
+    refusal,
+    texts,
+    write,
+)
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ('{"_id": "d1", "title": "Title", "text": "Text"}', "Title Text"),
+        ('{"_id": "d1", "title": "", "text": "Text"}', "Text"),
+        ('{"_id": "d1", "title": null, "text": "Text", "metadata": {"a": 1}}', "Text"),
+        ('{"_id": "d1", "title": "Title", "text": ""}', "Title"),
+        ('{"_id": "d1", "title": "Title", "text": null}', "Title"),
+        ('{"_id": "d1", "text": ""}', ""),
+        *((f'{{"{name}": "d1", "text": "Text"}}', "Text") for name in ("id", "doc_id", "docno")),
+        *((f'{{"{name}": "d1", "text": "Text"}}', "Text") for name in ("docid", "query_id", "qid")),
+        *((f'{{"id": "d1", "{name}": "Text"}}', "Text") for name in ("contents", "content")),
+        *((f'{{"id": "d1", "{name}": "Text"}}', "Text") for name in ("passage", "body", "segment")),
+        ('{"qid": "d1", "query": "Text"}', "Text"),
+        ('{"pid": "d1", "passage": "Text", "spans": "(0,1)", "docid": "other"}', "Text"),
+        ('{"docid": "d1", "url": "u", "title": "T", "headings": "H", "body": "B"}', "T B"),
+        ('{"id": "d1", "text": null, "contents": "Text"}', "Text"),
+        ('{"_id": "d1", "text": "Text", "year": NaN, "limit": -Infinity}', "Text"),
+        ("d1\thttps://host/page\tTitle\tThe body", "Title The body"),
+        ("d1\thttps://host/page\t\tThe body", "The body"),
+        ("d1\thttps://host/page", "https://host/page"),
+        ('d1\t"quoted" and "not"', '"quoted" and "not"'),
+        ("d1\tone\rtwo", "one\rtwo"),
+        ('{"id": "d1", "title": "Title", "contents": "Text"}', "Title Text"),
+        ('{"_id": "d1", "id": "other", "text": "Text"}', "Text"),
+        ('{"_id": "d1", "text": "two\\nlines \\u00fc"}', "two\nlines ü"),
+        (' {"_id": "d1", "text": "Text"} ', "Text"),
+        ("d1\tText", "Text"),
+        ("d1\tText\twith\ttabs", "Text\twith\ttabs"),
+        ("d1\t", ""),
+        (" d1 \t Text ", "Text"),
+    ],
+)
+def test_title_and_text_are_joined_as_beir_does_and_tsv_has_an_id_before_its_tab(
+    tmp_path: Path, line: str, text: str
+) -> None:
+    assert read(texts, tmp_path / "file", f"{line}\n") == [Text("d1", text)]
+
+
+def test_a_whole_number_may_be_an_id(tmp_path: Path) -> None:
+    content = '{"_id": 7, "text": "a"}\n007\tb\n{"_id": -1, "text": "c"}\n'
+    assert [each.id for each in read(texts, tmp_path / "file", content)] == ["7", "007", "-1"]
+
+
+@pytest.mark.parametrize("header", ["id\ttext", "_id\ttext", "QID\tquery", "query-id\tquery"])
+def test_a_header_in_the_first_line_of_a_tsv_is_no_item(tmp_path: Path, header: str) -> None:
+    for start in ("", "\ufeff"):
+        content = f"{start}{header}\nd1\tone\n"
+        assert read(texts, tmp_path / "file", content) == [Text("d1", "one")]
+    assert len(read(texts, tmp_path / "file", f"d1\tone\n{header}\n")) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("id\ttext\ttitle\nd1\tText\tTitle\n", "Title Text"),
+        ('id\ttext\ttitle\nd1\t"A ""quoted"" text"\tTitle\n', 'Title A "quoted" text'),
+        ("\tid\ttext\n0\td1\tText\n", "Text"),
+        ('id\ttext\nd1\t"A ""quoted"" text"\n', 'A "quoted" text'),
+        ("doc-id\turl\tbody\nd1\tu\tText\n", "Text"),
+    ],
+)
+def test_a_header_names_the_columns(tmp_path: Path, content: str, text: str) -> None:
+    assert read(texts, tmp_path / "file", content) == [Text("d1", text)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0 of 3 4 apples",
+        "0 degrees 3",
+        "Q0 is 3 4",
+        "one, two",
+        "3",
+        "a\tb",
+        "7\tb c\td",
+        "[1] a",
+        "",
+    ],
+)
+def test_a_text_is_not_taken_for_another_kind_of_line(tmp_path: Path, text: str) -> None:
+    assert read(texts, tmp_path / "file", f"d1\t{text}\n") == [Text("d1", text)]
+
+
+@pytest.mark.parametrize("text", ["Got 0 of 3 4 apples", "a 0 b 3 4 5 6", "one,two", "[1] a", "7"])
+def test_a_document_is_not_taken_for_another_kind_of_line(tmp_path: Path, text: str) -> None:
+    assert read_documents(write(tmp_path / "docs", f"{text}\n")) == [text]
+
+
+def test_a_byte_order_mark_between_joined_files_is_no_part_of_an_id(tmp_path: Path) -> None:
+    made = read(texts, tmp_path / "file", "\ufeffd1\tone\n\ufeffd2\ttwo\n")
+    assert made == [Text("d1", "one"), Text("d2", "two")]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("d1\tone\rd2\ttwo", "a second record behind a carriage return"),
+        ('{"_id": "d1", "text": "a", "text": "b"}', 'the key "text" stands twice'),
+        ('{"_id": null, "text": "a"}', "an id must be a string or a whole number, not null"),
+        ('{"_id": "a\\u0000", "text": "a"}', "here 'a\\x00'"),
+        ('{"_id": ' + "9" * 5000 + ', "text": "a"}', "a number with thousands of digits"),
+        ('{"_id": "d1", "text": ', "not JSON"),
+        ('{"_id": "d1", "text": "a"} {}', "not JSON"),
+        ("{'_id': 'd1'}", "not JSON"),
+        ('{"_id": "d1", "text": NaN}', "NaN"),
+        ('{"_id": "d1", "text": ' + "[" * 100_000, "nested too deeply"),
+        ('{"_id": "d1"}', "a text in text, "),
+        ('{"_id": "d1", "text": 5}', '"text" must be a string, not a number'),
+        ('{"_id": "d1", "title": ["a"], "text": "a"}', '"title" must be a string, not a list'),
+        ('{"text": "a"}', "its keys are text; an id is looked for in _id, "),
+        ('{"_id": true, "text": "a"}', "an id must be"),
+        ('{"_id": 1.5, "text": "a"}', "an id must be"),
+        ('{"_id": "", "text": "a"}', "must not be empty"),
+        ('{"_id": "a b", "text": "a"}', "white space"),
+        ('{"_id": "a\\u00a0b", "text": "a"}', "white space"),
+        ('{"_id": "d1", "text": "half \\ud800"}', "surrogate"),
+        ('{"_id": "half \\udc00", "text": "a"}', ""),
+        ('["d1", "a"]', "neither JSON"),
+        ("one column", "neither JSON"),
+        ("a b\ttext", "white space"),
+        ("\ttext", "must not be empty"),
+        ("d1\t" + "x" * 101, "101 characters, the limit is 100 (RERANKQ_MAX_TEXT_CHARS)"),
+    ],
+)
+def test_a_wrong_text_is_named_by_its_line(tmp_path: Path, line: str, said: str) -> None:
+    message = refusal(texts, tmp_path / "file", f"d0\tfine\n{line}\n")
+    assert message.startswith("2: ")
+    assert said in message
