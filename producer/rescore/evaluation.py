@@ -15,6 +15,7 @@ from itertools import accumulate
 from math import log2
 
 from producer.rescore.journal import Journal
+from producer.rescore.ranking_changes import DocumentScores
 from producer.rescore.staging import Staging
 
 #: Ranks that nDCG@10 and MRR@10 look at.
@@ -89,9 +90,8 @@ def _dcg(gains: list[int]) -> float:
     return sum(gain / log2(rank + 1) for rank, gain in enumerate(gains[:CUTOFF], start=1))
 
 
-#: Judgments and ranking scores of one query, by document id.
+#: Relevance of a query's documents by their ids.
 Relevance = dict[str, int]
-DocumentScores = dict[str, float]
 
 MEASURES = {"nDCG@10": ndcg, "MRR@10": reciprocal_rank, "MAP": average_precision}
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import SAMPLE
+from contract.settings import Settings
+from tests.acceptance.conftest import SAMPLE, environment_of
 from tests.command_line import rerankq
 from tests.processes import rerankq_process
 
@@ -20,16 +21,24 @@ RUN = (
 )
 
 
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def undisturbed(service: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of a run on a disk with room, in a folder of its own."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    command = (*RUN, "--output", str(folder / "out"), "--results", str(folder / "out.jsonl"))
+    done = rerankq(*command, environment=environment_of(service))
+    assert done.returncode == 0, done.stderr
+    return folder / "out"
+
+
 @pytest.mark.parametrize("most_bytes", [300, 5_000, 40_000])
 def test_a_full_disk_ends_a_run_that_goes_on_when_there_is_room(
-    environment: dict[str, str], tmp_path: Path, most_bytes: int
+    environment: dict[str, str], tmp_path: Path, undisturbed: Path, most_bytes: int
 ) -> None:
-    # Given what a run writes where there is room
-    expected, results = tmp_path / "expected", tmp_path / "expected.jsonl"
-    command = (*RUN, "--output", str(expected), "--results", str(results))
-    assert rerankq(*command, environment=environment).returncode == 0
-    files = sorted(path.name for path in tmp_path.iterdir())
-
     # When the disk is full on the way
     output = tmp_path / "out"
     command = (*RUN, "--output", str(output), "--results", str(tmp_path / "out.jsonl"))
@@ -46,8 +55,8 @@ def test_a_full_disk_ends_a_run_that_goes_on_when_there_is_room(
     # And with room, the same command goes on to the same end
     again = rerankq(*command, environment=environment)
     assert again.returncode == 0, again.stderr
-    assert output.read_bytes() == expected.read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*files, "out", "out.jsonl"])
+    assert output.read_bytes() == undisturbed.read_bytes()
+    assert names(tmp_path) == names(undisturbed.parent) == ["out", "out.jsonl"]
 
 
 def test_an_output_that_takes_nothing_is_an_error_that_names_it(
