@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -47,7 +47,9 @@ class AsyncRunner:
         self._asking = ThreadPoolExecutor(1, thread_name_prefix="rerankq-ask")
         self._questions: dict[tuple[float, int | None], asyncio.Task[tuple[str, ...]]] = {}
         self._store = AsyncJobStore(self._redis, schema, self._threads)
-        self._subscription = OutcomeSubscription(self._redis, self._execute, schema)
+        self._subscription = OutcomeSubscription(
+            self._redis, self._execute, schema, self.check_usable
+        )
         self._background: set[asyncio.Task[Any]] = set()
         self._owner: tuple[asyncio.AbstractEventLoop, int] | None = None
         self._closed = False
@@ -65,10 +67,11 @@ class AsyncRunner:
                 " close it there"
             )
 
-    async def run(self, procedure: Procedure[T]) -> T:
-        """Run a procedure; return what it returns."""
-        async with self.watch() as watch:
-            return await steps.run_async(procedure, partial(self._perform, watch))
+    def run(
+        self, procedure: Procedure[T], watch: AsyncWatch | None = None
+    ) -> Coroutine[Any, Any, T]:
+        """Run a procedure, with `watch` if it waits for jobs; return what it returns."""
+        return steps.run_async(procedure, partial(self._perform, watch))
 
     async def in_thread(self, function: Callable[..., T], *arguments: Any, **options: Any) -> T:
         """Make a call that blocks or computes."""
@@ -83,7 +86,7 @@ class AsyncRunner:
 
     def watch(self) -> AsyncWatch:
         """Return a watch on the one subscription."""
-        return AsyncWatch(self._subscription, self.check_usable)
+        return AsyncWatch(self._subscription)
 
     async def workers(self, timeout_s: float, at_most: int | None) -> tuple[str, ...]:
         """Ask the workers; tasks that ask the same at the same time share one answer."""
@@ -121,16 +124,17 @@ class AsyncRunner:
         await self._execute(operation.ping())  # fails sooner than Celery's asking if Redis is away
         return await self._in(self._asking, partial(self._publisher.workers, timeout_s, at_most))
 
-    async def _perform(self, watch: AsyncWatch, step: Step) -> Any:
+    def _perform(self, watch: AsyncWatch | None, step: Step) -> Awaitable[Any]:
         match step:
             case Operation():
-                return await self._execute(step)
+                return self._execute(step)
             case Call():
-                return await self._in(self._threads, step.make)
-            case Wait():
-                return await watch.any_of(step.job_ids, step.timeout_s)
+                return self._in(self._threads, step.make)
+            case Wait() if watch is not None:
+                return watch.any_of(step.job_ids, step.timeout_s)
             case Uninterrupted():
-                return await asyncio.shield(self.in_background(self.run(step.procedure)))
+                return asyncio.shield(self.in_background(self.run(step.procedure)))
+        raise TypeError(f"{step!r} needs a watch")
 
     async def _execute(self, operation: Operation[T]) -> T:
         with self._closing_explained():

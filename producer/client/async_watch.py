@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Collection
 from typing import Self
 
 from contract import jobs
@@ -16,9 +16,10 @@ from producer.client.watch import not_all_ended
 class AsyncWatch:
     """Waits for jobs to end, on the subscription of its client. Belongs to one task."""
 
-    def __init__(self, subscription: OutcomeSubscription, check_usable: Callable[[], None]) -> None:
+    __slots__ = ("_inbox", "_subscription")
+
+    def __init__(self, subscription: OutcomeSubscription) -> None:
         self._subscription = subscription
-        self._check_usable = check_usable
         self._inbox = Inbox()
 
     async def any_of(
@@ -31,7 +32,7 @@ class AsyncWatch:
         Empty after `timeout` seconds (None: never). Raises `RedisUnavailable`, or `ClientUnusable`
         if the client is closed meanwhile.
         """
-        self._check_usable()
+        self._subscription.check_usable()
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         if self._inbox.error is not None:  # its subscription has ended: begin another one
             self._forget(list(self._inbox.outcomes))

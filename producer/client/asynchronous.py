@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from typing import Any, Self, TypeVar, Unpack, overload
 
 from contract import jobs, names
@@ -111,7 +111,8 @@ class AsyncRerankClient:
         `ResultExpired` is one kind) or `RedisUnavailable`; of a query that was split, `MixedModels`
         if a smaller model scored some of it only. (`rerank` has it score all, then.)
         """
-        return await self._run(results.result(self._schema, job_id, timeout))
+        async with self.watch() as watch:
+            return await self._run(results.result(self._schema, job_id, timeout), watch)
 
     @takes_options_of(prepared.prepare_query)
     async def rerank(
@@ -131,9 +132,9 @@ class AsyncRerankClient:
         made = await self._of_query(query, documents, options)
         await self._queue(made)
         try:
-            return await self._run(
-                results.result_of_query(self._schema, self._publisher, made, timeout)
-            )
+            async with self.watch() as watch:
+                waiting = results.result_of_query(self._schema, self._publisher, made, timeout)
+                return await self._run(waiting, watch)
         except BaseException as error:
             await self._runner.run(results.give_up(self._schema, made, error))
             raise
@@ -278,6 +279,8 @@ class AsyncRerankClient:
         await asyncio.wait([after])
         await self._runner.run(queueing.withdraw(self._schema, error, job_ids))
 
-    async def _run(self, procedure: Procedure[T]) -> T:
+    def _run(
+        self, procedure: Procedure[T], watch: AsyncWatch | None = None
+    ) -> Coroutine[Any, Any, T]:
         self._runner.check_usable()
-        return await self._runner.run(procedure)
+        return self._runner.run(procedure, watch)

@@ -10,7 +10,13 @@ from contract import jobs
 
 
 class Inbox:
-    """Outcomes of the jobs that one task waits for."""
+    """Outcomes of the jobs that one task waits for.
+
+    Kept small: a thousand waits are not to weigh on the garbage collector, whose pauses are the
+    event loop's.
+    """
+
+    __slots__ = ("_news", "error", "outcomes")
 
     def __init__(self) -> None:
         #: By job: its outcome, None while it has none.

@@ -18,14 +18,14 @@ from contract.store.operation import Operation
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Call:
     """A call that blocks or computes for a while."""
 
     make: Callable[[], Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Wait:
     """A wait for the first of some jobs to end: see `Watch.any_of`."""
 
@@ -33,7 +33,7 @@ class Wait:
     timeout_s: float | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Uninterrupted:
     """A procedure that comes to its end also if its caller is cancelled meanwhile."""
 
@@ -72,33 +72,37 @@ def uninterrupted(procedure: Procedure[T]) -> Procedure[T]:
 
 def run(procedure: Procedure[T], perform: Callable[[Step], Any]) -> T:
     """Run a procedure whose steps `perform` makes; return what it returns."""
-    resume = partial(procedure.send, None)
+    reply: Any = None
+    error: BaseException | None = None
     try:
         while True:
-            step = resume()
+            step = procedure.send(reply) if error is None else procedure.throw(error)
+            reply = error = None
             try:
                 reply = perform(step)
-            except BaseException as error:  # noqa: BLE001  # the procedure raises it, or handles it
-                resume = partial(procedure.throw, error)
-            else:
-                resume = partial(procedure.send, reply)
+            except BaseException as raised:  # noqa: BLE001  # the procedure handles or raises it
+                error = raised
     except StopIteration as end:
         result: T = end.value
         return result
+    finally:
+        error = None  # no reference cycle of an error and the frames in its traceback
 
 
 async def run_async(procedure: Procedure[T], perform: Callable[[Step], Awaitable[Any]]) -> T:
     """Run a procedure whose steps `perform` awaits; return what it returns."""
-    resume = partial(procedure.send, None)
+    reply: Any = None
+    error: BaseException | None = None
     try:
         while True:
-            step = resume()
+            step = procedure.send(reply) if error is None else procedure.throw(error)
+            reply = error = None
             try:
                 reply = await perform(step)
-            except BaseException as error:  # noqa: BLE001  # the procedure raises it, or handles it
-                resume = partial(procedure.throw, error)
-            else:
-                resume = partial(procedure.send, reply)
+            except BaseException as raised:  # noqa: BLE001  # the procedure handles or raises it
+                error = raised
     except StopIteration as end:
         result: T = end.value
         return result
+    finally:
+        error = None  # no reference cycle of an error and the frames in its traceback

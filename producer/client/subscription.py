@@ -32,12 +32,14 @@ class OutcomeSubscription:
         client: redis.asyncio.Redis,
         execute: Callable[[Operation[Outcomes]], Coroutine[Any, Any, Outcomes]],
         schema: Schema,
+        check_usable: Callable[[], None],
     ) -> None:
+        #: Raises `ClientUnusable` if nobody may wait any more, or not here.
+        self.check_usable = check_usable
         self._redis = client
         self._execute = execute
         self._schema = schema
-        #: By job, where its outcome is waited for. Kept small: a thousand waits are not to weigh on
-        #: the garbage collector, whose pauses are the event loop's.
+        #: By job, those in which its outcome is waited for.
         self._inboxes: dict[str, list[Inbox]] = {}
         #: The task that listens, and former ones that have not quite ended.
         self._tasks: set[asyncio.Task[None]] = set()
