@@ -1,23 +1,46 @@
-"""How a worker's Celery app connects to the broker: with `worker.runtime.transport`."""
+"""How a worker's Celery app connects to the broker: with `worker.runtime.transport`.
+
+Kombu finds a transport by the scheme of a URL, in a table that all apps of a process share. That is
+left as it is: the connections of this app choose for themselves, and log lines say redis://.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
 import kombu
 from celery.app import amqp
+from kombu import connection
 
 from worker.runtime.transport import Transport
 
 
-class Connection(kombu.Connection):
-    """A connection that uses our transport, whatever the scheme of its URL.
-
-    Kombu's table of transports, which all apps of a process share, is left as it is, and log lines
-    say redis://.
-    """
+class _WithTransport:
+    """What makes a connection use our transport."""
 
     def get_transport_cls(self) -> type[Transport]:
-        """Return the class of the transport."""
+        """Return the class of the transport, whatever the scheme of the URL."""
         return Transport
+
+
+class Connection(_WithTransport, kombu.Connection):
+    """A connection of a worker, of Flower, or of who asks a worker."""
+
+    def Pool(self, limit: int | None = None, **options: Any) -> ConnectionPool:  # noqa: N802
+        """Return a pool of such connections."""
+        return ConnectionPool(self, limit, **options)
+
+
+class PooledConnection(_WithTransport, connection.PooledConnection):
+    """A connection that goes back to its pool."""
+
+
+class ConnectionPool(connection.ConnectionPool):
+    """A pool of our connections."""
+
+    def new(self) -> PooledConnection:
+        """Return another connection for the pool."""
+        return PooledConnection(self, **dict(self.connection._info(resolve=False)))
 
 
 class AMQP(amqp.AMQP):
