@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import AsyncIterator, Collection
 from typing import Self
@@ -10,7 +9,7 @@ from typing import Self
 from contract import jobs
 from producer.client.inbox import Inbox
 from producer.client.subscription import OutcomeSubscription
-from producer.client.watch import not_all_ended
+from producer.client.watch import deadline_after, not_all_ended, seconds_until
 
 
 class AsyncWatch:
@@ -33,7 +32,7 @@ class AsyncWatch:
         if the client is closed meanwhile.
         """
         self._subscription.check_usable()
-        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        deadline = deadline_after(timeout)
         if self._inbox.error is not None:  # its subscription has ended: begin another one
             self._forget(list(self._inbox.outcomes))
             self._inbox.error = None
@@ -57,11 +56,10 @@ class AsyncWatch:
         Raises `ResultTimeout` if some have not ended after `timeout` seconds (None: never),
         `RedisUnavailable`, or `ClientUnusable` if the client is closed meanwhile.
         """
-        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        deadline = deadline_after(timeout)
         waiting = set(job_ids)
         while waiting:
-            left = None if timeout is None else max(0.0, deadline - time.monotonic())
-            found = await self.any_of(waiting, left)
+            found = await self.any_of(waiting, seconds_until(deadline))
             if not found:
                 raise not_all_ended(waiting, job_ids, timeout)
             waiting -= found.keys()

@@ -20,10 +20,10 @@ def status(schema: Schema, job_id: str) -> Procedure[jobs.JobStatus]:
     found = yield from execute(statuses.find(schema, job_id))
     if not isinstance(found, jobs.SplitJob):
         return found
-    of_parts = []
+    parts = []
     for part_id in found.part_ids:
-        of_parts.append((yield from execute(statuses.fetch(schema, part_id))))
-    return merging.merge_statuses(found, of_parts)
+        parts.append((yield from execute(statuses.fetch(schema, part_id))))
+    return merging.merge_statuses(found, parts)
 
 
 def cancel(schema: Schema, job_id: str) -> Procedure[bool]:

@@ -119,25 +119,25 @@ def merge_failure(split: jobs.SplitJob, part_id: str, ended: jobs.Failure) -> jo
     return ended.model_copy(update={"job_id": split.job_id, "message": f"{where}: {ended.message}"})
 
 
-def merge_statuses(split: jobs.SplitJob, of_parts: Sequence[jobs.JobStatus]) -> jobs.JobStatus:
+def merge_statuses(split: jobs.SplitJob, parts: Sequence[jobs.JobStatus]) -> jobs.JobStatus:
     """Return the state of the whole."""
-    states = {each.state for each in of_parts}
+    states = {each.state for each in parts}
     ended = states <= set(jobs.FINAL_STATES)
     first = next((each for each in _BY_WEIGHT if each in states), jobs.JobState.DONE)
     if not ended and jobs.JobState.DONE in states:
         first = jobs.JobState.RUNNING
-    starts = [each.started_at for each in of_parts if each.started_at is not None]
+    starts = [each.started_at for each in parts if each.started_at is not None]
     return jobs.JobStatus(
         job_id=split.job_id,
         state=first,
         pairs=split.bounds[-1],
         requests=1,
-        attempts=max(each.attempts for each in of_parts),
-        submitted_at=min(each.submitted_at for each in of_parts),
+        attempts=max(each.attempts for each in parts),
+        submitted_at=min(each.submitted_at for each in parts),
         started_at=min(starts) if starts else None,
-        ended_at=max(each.ended_at or 0.0 for each in of_parts) if ended else None,
-        code=next((each.code for each in of_parts if each.state is first and each.code), None),
-        outcome_kept=all(each.outcome_kept for each in of_parts),
+        ended_at=max(each.ended_at or 0.0 for each in parts) if ended else None,
+        code=next((each.code for each in parts if each.state is first and each.code), None),
+        outcome_kept=all(each.outcome_kept for each in parts),
     )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import time
 from contextlib import suppress
 
 from contract import jobs
@@ -22,11 +20,12 @@ from producer.client.prepared import PreparedJobs
 from producer.client.publishing import Publisher
 from producer.client.queueing import queue, withdraw
 from producer.client.steps import Procedure, call, execute, wait
+from producer.client.watch import deadline_after, seconds_until
 
 
 def result(schema: Schema, job_id: str, timeout_s: float | None) -> Procedure[jobs.JobResult]:
     """Wait for a job to end, and return its result: see `RerankClient.result`."""
-    deadline = _deadline(timeout_s)
+    deadline = deadline_after(timeout_s)
     ended = (yield from wait([job_id], timeout_s)).get(job_id)
     if isinstance(ended, JobSplit):
         ended = yield from _outcome_of_parts(schema, ended.split, deadline)
@@ -42,7 +41,7 @@ def _outcome_of_parts(
     """Return the outcome of a job that is split; None if it has none in time."""
     results: dict[str, jobs.JobResult] = {}
     while missing := [each for each in split.part_ids if each not in results]:
-        found = yield from wait(missing, _seconds_until(deadline))
+        found = yield from wait(missing, seconds_until(deadline))
         if not found:
             return None
         for part_id, ended in found.items():
@@ -72,14 +71,14 @@ def result_of_query(
     If a smaller model scored a part of it only, that model scores all of it.
     """
     (job,) = prepared.jobs
-    deadline = _deadline(timeout_s)
+    deadline = deadline_after(timeout_s)
     try:
         return (yield from result(schema, job.id, timeout_s))
     except MixedModels as mixed:
         again = merging.with_smaller_model(job, mixed, schema.settings, jobs.new_job_id())
         try:
             yield from queue(schema, publisher, again, prepared.priority)
-            merged = yield from result(schema, again.id, _seconds_until(deadline))
+            merged = yield from result(schema, again.id, seconds_until(deadline))
         except GeneratorExit:  # nobody runs this procedure any more
             raise
         except BaseException as error:
@@ -99,11 +98,3 @@ def give_up(schema: Schema, prepared: PreparedJobs, error: BaseException) -> Pro
         yield from withdraw(schema, error, job_ids)
     elif isinstance(error, RedisUnavailable):
         error.submitted = tuple(job_ids)
-
-
-def _deadline(timeout_s: float | None) -> float:
-    return math.inf if timeout_s is None else time.monotonic() + timeout_s
-
-
-def _seconds_until(deadline: float) -> float | None:
-    return None if deadline == math.inf else max(0.0, deadline - time.monotonic())

@@ -37,7 +37,7 @@ class Watch:
 
         Empty after `timeout` seconds (None: never). Raises `RedisUnavailable`.
         """
-        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        deadline = deadline_after(timeout)
         ask = [job_id for job_id in job_ids if job_id not in self._read_once]
         read_all_at = time.monotonic() + POLL_S
         while not (found := self._read(ask)):
@@ -59,11 +59,10 @@ class Watch:
         Raises `ResultTimeout` if some have not ended after `timeout` seconds (None: never), or
         `RedisUnavailable`.
         """
-        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        deadline = deadline_after(timeout)
         waiting = set(job_ids)
         while waiting:
-            left = None if timeout is None else max(0.0, deadline - time.monotonic())
-            found = self.any_of(waiting, left)
+            found = self.any_of(waiting, seconds_until(deadline))
             if not found:
                 raise not_all_ended(waiting, job_ids, timeout)
             waiting -= found.keys()
@@ -98,6 +97,16 @@ class Watch:
 
     def __exit__(self, *_: object) -> None:
         self._pubsub.close()
+
+
+def deadline_after(timeout_s: float | None) -> float:
+    """Return when a timeout that begins now is over, by the monotonic clock; None is never."""
+    return math.inf if timeout_s is None else time.monotonic() + timeout_s
+
+
+def seconds_until(deadline: float) -> float | None:
+    """Return the timeout that is left until a deadline."""
+    return None if deadline == math.inf else max(0.0, deadline - time.monotonic())
 
 
 def not_all_ended(

@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from contract import jobs
-
-QUERY = "edit mp3 tags from the terminal"
-
+from tests.documents import QUERY as QUERY
 
 DOCUMENTS = ("a tag editor for music files", "a game with a blue hedgehog")
 
