@@ -1,0 +1,208 @@
+"""Each way that an attempt ends is on record and in the log, and on the queue if it goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import redis
+from celery.exceptions import Ignore, Retry
+
+from contract import jobs, names
+from contract.errors import PayloadMissing
+from contract.settings import Settings
+from contract.store import outcomes, statuses, submissions
+from contract.store.blocking import JobStore
+from tests.integration.sample_records import failure_of, job, result_of
+from tests.integration.stand_ins import begin
+from worker.jobs import tasks
+from worker.jobs.attempt import Attempt
+from worker.runtime.app import create_app
+from worker.runtime.settings import WorkerSettings
+
+LEASE_S = 30
+
+#: A model for whose smallest batch no machine has the memory, and the one that takes over.
+HUNGRY, SMALLER = "stub:bytes_per_token=1e15", "stub:scale=2"
+
+
+class Delivery:
+    """Runs the task as a child does that has taken a message."""
+
+    def __init__(self, settings: Settings, model: str = "stub") -> None:
+        self.app = create_app(
+            WorkerSettings.load(
+                redis_url=settings.redis_url.get_secret_value(),
+                namespace=settings.namespace,
+                cross_encoder_model=model,
+                downgrade_model=SMALLER,
+                lease_s=LEASE_S,
+            )
+        )
+        self._task = tasks.register(self.app)
+
+    def run(self, job_id: str) -> Any:
+        """Run the task; return what it gives, or raise what it raises."""
+        with self._message(job_id):
+            return self._task.run(job_id)
+
+    @contextmanager
+    def attempt(self, job_id: str) -> Iterator[Attempt]:
+        """Make an attempt, and nothing of it yet."""
+        with self._message(job_id):
+            yield Attempt(self._task, job_id)
+
+    @contextmanager
+    def _message(self, job_id: str) -> Iterator[None]:
+        self._task.push_request(
+            id=job_id, args=(job_id,), kwargs={}, hostname="worker@here", called_directly=False
+        )
+        try:
+            yield
+        finally:
+            self._task.pop_request()
+
+
+@pytest.fixture
+def delivery(settings: Settings) -> Iterator[Delivery]:
+    made = Delivery(settings)
+    yield made
+    made.app.close()
+
+
+@pytest.fixture
+def hungry(settings: Settings) -> Iterator[Delivery]:
+    made = Delivery(settings, HUNGRY)
+    yield made
+    made.app.close()
+
+
+def accept(store: JobStore, job_id: str = "j") -> None:
+    store.execute(submissions.accept(store.schema, job(job_id)))
+
+
+def headers(client: redis.Redis, settings: Settings) -> list[dict[str, Any]]:
+    """Of the messages on the queue."""
+    lists = names.Keys(settings.namespace).queue_lists
+    found: list[Any] = [raw for name in lists for raw in client.lrange(name, 0, -1)]
+    return [json.loads(raw)["headers"] for raw in found]
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [each for each in caplog.messages if each.startswith("Job j ")]
+
+
+@pytest.fixture(autouse=True)
+def everything(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+
+
+def test_a_job_is_scored_and_its_result_recorded(
+    delivery: Delivery, store: JobStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    accept(store)
+
+    summary = delivery.run("j")
+
+    assert (summary["model"], summary["pairs"]) == ("stub", 2)
+    assert isinstance(store.execute(outcomes.fetch(store.schema, ["j"]))["j"], jobs.JobResult)
+    assert [line.split(":")[0] for line in lines(caplog)] == ["Job j running", "Job j done"]
+
+
+def test_a_job_that_another_attempt_has_comes_again_when_that_may_have_died(
+    delivery: Delivery,
+    store: JobStore,
+    client: redis.Redis,
+    settings: Settings,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    accept(store)
+    store.execute(begin(store.schema, "j"))
+
+    with pytest.raises(Retry):
+        delivery.run("j")
+
+    (sent,) = headers(client, settings)
+    assert (sent["id"], sent["delay_s"]) == ("j", LEASE_S)
+    assert lines(caplog) == ["Job j deferred: another attempt is under way; tried again in 30 s"]
+    assert store.execute(statuses.fetch(store.schema, "j")).attempts == 1
+
+
+def test_a_job_whose_model_has_no_memory_goes_to_the_downgrade_model(
+    hungry: Delivery,
+    store: JobStore,
+    client: redis.Redis,
+    settings: Settings,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    accept(store)
+
+    # When the first attempt runs out of memory
+    with pytest.raises(Retry):
+        hungry.run("j")
+
+    # Then the job waits for another one, and Flower is told of its model
+    (sent,) = headers(client, settings)
+    assert sent["shadow"].startswith(names.SCORE_TASK + "[")
+    assert store.execute(statuses.fetch(store.schema, "j")).state is jobs.JobState.QUEUED
+    assert "(out_of_memory): goes to stub:scale=2" in lines(caplog)[-1]
+    # And that one scores it
+    assert hungry.run("j")["model"] == SMALLER
+    result = store.execute(outcomes.fetch(store.schema, ["j"]))["j"]
+    assert isinstance(result, jobs.JobResult)
+    assert (result.provenance.downgraded, result.provenance.reason) == (True, "out_of_memory")
+
+
+def test_a_job_that_cannot_be_done_fails_with_the_error_that_is_on_record(
+    delivery: Delivery, store: JobStore, client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    accept(store)
+    client.delete(store.schema.keys.payload("j"))
+
+    with pytest.raises(PayloadMissing) as raised:
+        delivery.run("j")
+
+    failure = store.execute(outcomes.fetch(store.schema, ["j"]))["j"]
+    assert isinstance(failure, jobs.Failure)
+    assert (failure.code, failure.message) == ("payload_missing", str(raised.value))
+    assert "Job j failed" in lines(caplog)[-1]
+
+
+def test_a_job_that_was_cancelled_is_left_as_it_is(
+    delivery: Delivery,
+    store: JobStore,
+    client: redis.Redis,
+    settings: Settings,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    accept(store)
+    status = store.execute(statuses.fetch(store.schema, "j"))
+    store.execute(outcomes.finish(store.schema, jobs.cancellation(status, "revoked")))
+
+    with pytest.raises(Ignore):
+        delivery.run("j")
+
+    assert headers(client, settings) == []
+    assert lines(caplog) == ["Job j skipped (cancelled): it has ended already"]
+
+
+@pytest.mark.parametrize(
+    "other", [failure_of("j"), failure_of("j", jobs.CANCELLED)], ids=["failed", "cancelled"]
+)
+def test_an_attempt_that_comes_too_late_leaves_the_outcome_that_there_is(
+    delivery: Delivery, store: JobStore, caplog: pytest.LogCaptureFixture, other: jobs.Failure
+) -> None:
+    accept(store)
+    with delivery.attempt("j") as attempt:
+        attempt.start()
+        store.execute(outcomes.finish(store.schema, other))
+
+        with pytest.raises(Ignore):
+            attempt.finish(result_of("j"))
+
+    assert store.execute(outcomes.fetch(store.schema, ["j"]))["j"] == other
+    expected = "cancelled" if other.code == jobs.CANCELLED else "skipped"
+    assert lines(caplog)[-1].startswith(f"Job j {expected}")
