@@ -16,6 +16,15 @@ from producer.client import preparing
 from tests.ledger import Ledger, false_while_redis_is_away
 from tests.processes import PATIENCE_S, celery, children_of, wait_until
 
+#: Settings of workers that lose no time, neither with what is dead nor with measuring.
+LOSING_NO_TIME = {
+    "RERANKQ_THREADS": "1",
+    "RERANKQ_LEASE_S": "3",
+    "RERANKQ_SWEEP_EVERY_S": "1",
+    "RERANKQ_RESEND_AFTER_S": "3",
+    "RERANKQ_MAX_ATTEMPTS": "3",
+}
+
 
 class Worker:
     """`celery -A worker worker` as a process; `environment` are its settings."""

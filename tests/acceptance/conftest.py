@@ -1,46 +1,68 @@
-"""One real worker with two children for all tests of this folder that do not need their own."""
+"""A worker with the bundled model, or with a stub, for tests that do not need their own."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from contract.settings import Settings
 from producer.client.blocking import RerankClient
 from tests.processes import celery, wait_until
+from tests.stub_models import ABSENT, OTHER, STUB
 
+BUNDLED = "bundled"
 SAMPLE = Path(__file__).parents[2] / "examples" / "packages"
 
 
-def environment_of(settings: Settings) -> dict[str, str]:
-    """What a process needs in order to use the same Redis, with the bundled model."""
+def environment_of(settings: Settings, model: str = STUB) -> dict[str, str]:
+    """Return what a process needs in order to use the same Redis, with this model."""
     return {
         "RERANKQ_REDIS_URL": settings.redis_url.get_secret_value(),
         "RERANKQ_NAMESPACE": settings.namespace,
-        "CROSS_ENCODER_MODEL": "bundled",
+        "CROSS_ENCODER_MODEL": model,
+        "RERANKQ_ALLOWED_MODELS": ",".join(settings.allowed_models),
     }
 
 
-@pytest.fixture(scope="session")
-def service(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """Settings under which a worker serves."""
-    settings = Settings.load(redis_url=redis_url, namespace=f"test-{uuid.uuid4().hex[:8]}")
-    log = tmp_path_factory.mktemp("worker") / "worker.log"
-    arguments = ("worker", "--loglevel", "INFO", "--concurrency", "2", "-n", settings.namespace)
+@contextmanager
+def serving(redis_url: str, folder: Path, model: str, **settings: Any) -> Iterator[Settings]:
+    """Settings under which a worker with two children serves, which must outlive the tests."""
+    made: Settings = Settings.load(
+        redis_url=redis_url, namespace=f"test-{uuid.uuid4().hex[:8]}", **settings
+    )
+    log = folder / "worker.log"
+    arguments = ("worker", "--loglevel", "INFO", "--concurrency", "2", "-n", made.namespace)
     with (
-        celery(*arguments, log=log, environment=environment_of(settings)) as process,
-        RerankClient(settings) as client,
+        celery(*arguments, log=log, environment=environment_of(made, model)) as process,
+        RerankClient(made) as client,
     ):
         wait_until(
             lambda: process.poll() is not None or bool(client.workers(0.5, at_most=1)),
             "a worker answers",
         )
         assert process.poll() is None, log.read_text()
-        yield settings
+        yield made
         assert process.poll() is None, f"the worker did not survive the tests: {log.read_text()}"
+
+
+@pytest.fixture(scope="session")
+def service(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """Settings under which a worker serves with the bundled model."""
+    with serving(redis_url, tmp_path_factory.mktemp("worker"), BUNDLED) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def stub_service(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """Settings under which a worker serves with a stub; another one can be asked for."""
+    folder = tmp_path_factory.mktemp("worker")
+    with serving(redis_url, folder, STUB, allowed_models=f"{OTHER},{ABSENT}") as made:
+        yield made
 
 
 @pytest.fixture
@@ -51,4 +73,4 @@ def client(service: Settings) -> Iterator[RerankClient]:
 
 @pytest.fixture
 def environment(service: Settings) -> dict[str, str]:
-    return environment_of(service)
+    return environment_of(service, BUNDLED)

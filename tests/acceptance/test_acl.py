@@ -32,14 +32,12 @@ from producer.client.blocking import RerankClient
 from tests import acl
 from tests.acceptance.conftest import SAMPLE, environment_of
 from tests.processes import celery, children_of, rerankq_process, wait_until
-from tests.unit import tiny_models
+from tests.stub_models import ABSENT, SLOW, STUB
 from tests.web import fetch
 
 QUERY = "edit mp3 tags from the terminal"
 DOCUMENTS = ["a mail client", "a command line editor for ID3 tags of MP3 files", "a chess game"]
 KEYS = names.Keys("rerankq")
-#: Allowed, and nowhere to be found.
-NOT_THERE = "cross-encoder/ms-marco-MiniLM-L-12-v2"
 LOGIN = "someone:a-word-for-flower"
 
 
@@ -51,7 +49,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[acl.Server]:
 
 @pytest.fixture(scope="module")
 def producer(server: acl.Server) -> Settings:
-    return server.settings("producer")
+    return server.settings("producer", allowed_models=f"{STUB},{ABSENT}")
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +65,9 @@ def worker(
     """Its process."""
     folder = tmp_path_factory.mktemp("worker")
     environment = environment_of(server.settings("worker")) | {
-        "CROSS_ENCODER_MODEL": tiny_models.bert(folder / "large", intermediate_size=8_192),
-        "RERANKQ_DOWNGRADE_MODEL": "bundled",
+        "CROSS_ENCODER_MODEL": SLOW,
+        "RERANKQ_DOWNGRADE_MODEL": STUB,
+        "RERANKQ_ALLOWED_MODELS": f"{STUB},{ABSENT}",
         "RERANKQ_MAX_BATCH_TOKENS": "2048",
         "RERANKQ_LEASE_S": "3",
         "RERANKQ_SWEEP_EVERY_S": "1",
@@ -122,16 +121,16 @@ def test_an_asyncio_producer_does_so_too(producer: Settings) -> None:
 
 
 def test_a_producer_lists_retries_and_drops_dead_letters(client: RerankClient) -> None:
-    failed = [client.submit(QUERY, DOCUMENTS, model=NOT_THERE) for _ in range(2)]
+    failed = [client.submit(QUERY, DOCUMENTS, model=ABSENT) for _ in range(2)]
     for job_id in failed:
         with pytest.raises(JobFailed):
             client.result(job_id, 60)
     assert {letter.job_id for letter in client.dead_letters()} == set(failed)
 
-    client.retry(failed[0], model="bundled")
+    client.retry(failed[0], model=STUB)
     client.drop(failed[1])
 
-    assert client.result(failed[0], 60).provenance.model == "bundled"
+    assert client.result(failed[0], 60).provenance.model == STUB
     assert client.dead_letters() == []
 
 
@@ -142,7 +141,7 @@ def test_a_producer_rescores_a_run(producer: Settings, tmp_path: Path) -> None:
     output = tmp_path / "reranked.trec"
 
     done = rerankq_process(
-        *("rescore", *files, "--run", str(few), "--output", str(output), "--model", "bundled"),
+        *("rescore", *files, "--run", str(few), "--output", str(output), "--model", STUB),
         environment=environment_of(producer),
     )
 
@@ -161,7 +160,7 @@ def test_a_worker_whose_child_is_killed_downgrades_the_job(
         os.kill(child, signal.SIGKILL)
 
     made = client.result(job_id, 90).provenance
-    assert (made.model, made.reason) == ("bundled", "worker_died")
+    assert (made.model, made.reason) == (STUB, "worker_died")
 
 
 def test_a_worker_sends_lost_jobs_again(client: RerankClient, producer: Settings) -> None:

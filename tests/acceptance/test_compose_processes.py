@@ -19,6 +19,7 @@ import yaml
 from producer.cli.loopback import free_port
 from tests import processes
 from tests.processes import linux_only, wait_until
+from tests.stub_models import STUB
 
 pytestmark = linux_only
 
@@ -82,7 +83,7 @@ def test_no_password_is_in_the_list_of_processes(tmp_path: Path) -> None:
         "REDISCLI_AUTH": PASSWORD,
         "REDIS_MAXMEMORY": "100mb",
         "RERANKQ_REDIS_URL": f"redis://:{PASSWORD}@127.0.0.1:{port}/0",
-        "CROSS_ENCODER_MODEL": "bundled",
+        "CROSS_ENCODER_MODEL": STUB,
         "FLOWER_BASIC_AUTH": f"rerankq:{PASSWORD}2",
         "FLOWER_PORT": str(free_port()),
         "FLOWER_DB": str(tmp_path / "flower"),

@@ -14,10 +14,19 @@ import pytest
 from contract.errors import JobFailed
 from contract.settings import Settings
 from producer.client.blocking import RerankClient
+from tests.acceptance.conftest import environment_of
 from tests.processes import rerankq_process
+from tests.stub_models import ABSENT, STUB
 
-#: On the allow-list, and nowhere to be found.
-ABSENT = "cross-encoder/ms-marco-MiniLM-L-12-v2"
+
+@pytest.fixture(scope="module")
+def service(stub_service: Settings) -> Settings:
+    return stub_service
+
+
+@pytest.fixture
+def environment(service: Settings) -> dict[str, str]:
+    return environment_of(service)
 
 
 @pytest.fixture
@@ -79,11 +88,11 @@ def test_a_list_is_whole_in_a_pipe_and_at_a_narrow_terminal(
 def test_a_dead_letter_is_done_with_another_model(
     environment: dict[str, str], client: RerankClient, dead: str
 ) -> None:
-    retried = run(environment, "retry", dead, "--model", "bundled")
+    retried = run(environment, "retry", dead, "--model", STUB)
 
     assert (retried.returncode, retried.stdout) == (0, f"{dead}\n")
     result = client.result(dead, timeout=60)
-    assert (result.provenance.model, result.provenance.attempts) == ("bundled", 1)
+    assert (result.provenance.model, result.provenance.attempts) == (STUB, 1)
     assert dead not in run(environment, "list").stdout
 
 

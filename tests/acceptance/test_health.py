@@ -17,6 +17,7 @@ from contract.settings import Settings
 from tests.acceptance.conftest import environment_of
 from tests.embedded_redis import FaultyRedis
 from tests.processes import linux_only, wait_until
+from tests.stub_models import STUB
 from tests.worker_process import Worker
 
 pytestmark = linux_only
@@ -68,7 +69,7 @@ def settings(server: FaultyRedis) -> Settings:
 
 @pytest.fixture(scope="module")
 def worker(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
-    environment = {"CROSS_ENCODER_MODEL": "bundled"}
+    environment = {"CROSS_ENCODER_MODEL": STUB}
     with Worker(settings, tmp_path_factory.mktemp("worker"), environment) as made:
         wait_until(lambda: health(settings, made.name).ok, "the worker is healthy")
         yield made
@@ -79,7 +80,7 @@ def test_a_worker_is_healthy_whose_children_have_their_models(
 ) -> None:
     found = health(settings, worker.name)
 
-    assert found == Health(True, f"celery@{worker.name}: 2 of 2 children ready, model bundled")
+    assert found == Health(True, f"celery@{worker.name}: 2 of 2 children ready, model {STUB}")
 
 
 def test_a_child_that_replaces_another_counts_once_it_has_its_model(
@@ -93,7 +94,7 @@ def test_a_child_that_replaces_another_counts_once_it_has_its_model(
     with stopped(new):
         # When the worker is asked, then one of two is ready
         found = health(settings, worker.name)
-        assert found == Health(False, f"celery@{worker.name}: 1 of 2 children ready, model bundled")
+        assert found == Health(False, f"celery@{worker.name}: 1 of 2 children ready, model {STUB}")
 
     # And both are once it has loaded
     wait_until(lambda: health(settings, worker.name).ok, "the new child is ready")

@@ -24,15 +24,18 @@ from tests.acceptance.conftest import environment_of
 from tests.documents import QUERY, SHORT, long_documents
 from tests.ledger import Ledger
 from tests.processes import celery, end, wait_until
+from tests.stub_models import PAIRS_A_SECOND, SLOW
 
-#: More than the bundled model scores in the soft time limit.
-TOO_MANY = long_documents(4_000)
+#: As slow as the slow model, with other scores.
+SLOW_TOO = f"{SLOW};scale=2"
+#: More than either scores in the soft time limit.
+TOO_MANY = long_documents(6 * PAIRS_A_SECOND)
 #: Enough to be killed at.
-SOME = long_documents(150)
+SOME = long_documents(PAIRS_A_SECOND)
 
 ENVIRONMENT = {
-    "RERANKQ_DOWNGRADE_MODEL": "bundled@int8",
-    "RERANKQ_SOFT_TIME_LIMIT_S": "4",
+    "RERANKQ_DOWNGRADE_MODEL": SLOW_TOO,
+    "RERANKQ_SOFT_TIME_LIMIT_S": "3",
     "RERANKQ_LEASE_S": "1",
     "RERANKQ_LOG_FORMAT": "json",
 }
@@ -68,7 +71,7 @@ def run(redis_url: str, folder: Path, *arguments: str) -> Log:
     settings = Settings.load(redis_url=redis_url, namespace=f"test-{uuid.uuid4().hex[:8]}")
     log = folder / "worker.log"
     command = ("worker", "--loglevel", "INFO", "--concurrency", "2", "-n", settings.namespace)
-    environment = environment_of(settings) | ENVIRONMENT
+    environment = environment_of(settings, SLOW) | ENVIRONMENT
     with (
         celery(*command, *arguments, log=log, environment=environment) as process,
         Ledger(settings) as ledger,
@@ -146,8 +149,8 @@ def test_each_change_of_a_job_is_one_line_of_text(as_text: Log, job_id: str) -> 
 
 def test_the_objects_hold_model_pairs_seconds_and_attempts(as_json: Log) -> None:
     running, done, _ = as_json.of("good")
-    assert (running["model"], running["pairs"], running["attempts"]) == ("bundled", 3, 1)
-    assert (done["model"], done["pairs"], done["attempts"]) == ("bundled", 3, 1)
+    assert (running["model"], running["pairs"], running["attempts"]) == (SLOW, 3, 1)
+    assert (done["model"], done["pairs"], done["attempts"]) == (SLOW, 3, 1)
     assert 0 < done["seconds"] < 60
     assert done["truncated"] == 0
 
@@ -158,19 +161,19 @@ def test_the_objects_hold_why_a_job_did_not_go_the_straight_way(as_json: Log) ->
     assert "RERANKQ_PAYLOAD_TTL_S" in empty["reason"]
 
     _, cancelled = as_json.of("cancelled")
-    assert (cancelled["pairs"], cancelled["model"]) == (4_000, "bundled")
+    assert (cancelled["pairs"], cancelled["model"]) == (len(TOO_MANY), SLOW)
     assert cancelled["seconds"] > 0
 
     _, downgraded, again, failed = as_json.of("slow")
-    assert (downgraded["code"], downgraded["model"]) == ("time_limit", "bundled")
-    assert (again["code"], again["model"]) == ("time_limit", "bundled@int8")
-    assert (failed["code"], failed["model"]) == ("time_limit", "bundled@int8")
-    assert (failed["attempts"], failed["pairs"], failed["level"]) == (2, 4_000, "WARNING")
+    assert (downgraded["code"], downgraded["model"]) == ("time_limit", SLOW)
+    assert (again["code"], again["model"]) == ("time_limit", SLOW_TOO)
+    assert (failed["code"], failed["model"]) == ("time_limit", SLOW_TOO)
+    assert (failed["attempts"], failed["pairs"], failed["level"]) == (2, len(TOO_MANY), "WARNING")
     assert failed["seconds"] > 1
 
     _, interrupted, _, done = as_json.of("killed")
-    assert (interrupted["code"], interrupted["pairs"]) == ("worker_died", 150)
-    assert (done["code"], done["model"], done["truncated"]) == ("worker_died", "bundled@int8", 150)
+    assert (interrupted["code"], interrupted["pairs"]) == ("worker_died", len(SOME))
+    assert (done["code"], done["model"], done["truncated"]) == ("worker_died", SLOW_TOO, len(SOME))
 
 
 def test_celery_does_not_say_it_again(as_json: Log, as_text: Log) -> None:
@@ -182,4 +185,4 @@ def test_what_only_celery_says_is_there(as_json: Log, as_text: Log) -> None:
     for log in (as_json, as_text):
         assert "it is for task 'no.such.task', and this worker runs rerankq.score only" in log.text
         assert "exited with 'signal 9 (SIGKILL)'" in log.text
-        assert "Soft time limit (4s) exceeded" in log.text
+        assert "Soft time limit (3s) exceeded" in log.text

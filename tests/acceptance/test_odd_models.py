@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,9 +9,8 @@ import pytest
 from contract.errors import JobFailed
 from contract.settings import Settings
 from producer.client.blocking import RerankClient
-from tests.acceptance.conftest import environment_of
+from tests.acceptance.conftest import BUNDLED, environment_of
 from tests.processes import celery, end, wait_until
-from tests.unit import odd_models, tiny_models
 
 QUERY = "edit mp3 tags from the terminal"
 DOCUMENTS = ["a mail client", "a command line editor for ID3 tags of MP3 files " * 30]
@@ -20,8 +18,8 @@ DOCUMENTS = ["a mail client", "a command line editor for ID3 tags of MP3 files "
 
 def ended(settings: Settings, log: Path, **environment: str) -> str:
     """Start a worker that ends by itself, with exit code 69; return the last line of its log."""
-    arguments = ("worker", "--concurrency", "2", "-n", settings.namespace)
-    environment = environment_of(settings) | environment
+    arguments = ("worker", "--concurrency", "1", "-n", settings.namespace)
+    environment = environment_of(settings, BUNDLED) | environment
     with celery(*arguments, log=log, environment=environment) as process:
         wait_until(lambda: process.poll() is not None, "the worker has ended")
         assert end(process) == 69
@@ -32,28 +30,20 @@ def ended(settings: Settings, log: Path, **environment: str) -> str:
     return said.splitlines()[-1]
 
 
-@pytest.mark.parametrize(
-    ("make", "reason"),
-    [
-        (
-            odd_models.headless_as_nothing,
-            "lack classifier.bias, classifier.weight. Way out: ",
-        ),
-        (odd_models.remote_code, "rerankq runs no code of a model. Way out: "),
-    ],
-)
-def test_a_worker_with_a_bad_model_ends_in_one_line(
-    settings: Settings, tmp_path: Path, make: Callable[[Path], str], reason: str
-) -> None:
-    path = make(tmp_path / "bad")
+def test_a_worker_with_a_bad_model_ends_in_one_line(settings: Settings, tmp_path: Path) -> None:
+    from tests.unit import odd_models  # imports torch, which the process of other tests is spared
+
+    path = odd_models.remote_code(tmp_path / "bad")
     line = ended(settings, tmp_path / "worker.log", CROSS_ENCODER_MODEL=path)
     assert f"The worker stops (exit code 69): model {path!r} cannot be used: " in line
-    assert reason in line
+    assert "rerankq runs no code of a model. Way out: " in line
 
 
 def test_a_worker_with_a_bad_downgrade_model_of_ones_choice_ends_too(
     settings: Settings, tmp_path: Path
 ) -> None:
+    from tests.unit import odd_models
+
     path = odd_models.headless_as_classifier(tmp_path / "bad")
     line = ended(settings, tmp_path / "worker.log", RERANKQ_DOWNGRADE_MODEL=path)
     assert f"model {path!r} cannot be used: " in line
@@ -69,6 +59,8 @@ def test_a_worker_that_is_to_read_more_than_its_model_can_ends_too(
 def test_a_bad_model_among_those_allowed_fails_its_jobs_alone(
     settings: Settings, tmp_path: Path
 ) -> None:
+    from tests.unit import odd_models, tiny_models
+
     # Given a worker that allows two more models, one of them without a head, the other short
     bad = odd_models.headless_as_nothing(tmp_path / "bad")
     short = tiny_models.bert(tmp_path / "short", max_position_embeddings=32)
@@ -78,10 +70,7 @@ def test_a_bad_model_among_those_allowed_fails_its_jobs_alone(
         allowed_models=f"{bad},{short}",
     )
     arguments = ("worker", "--concurrency", "1", "-n", settings.namespace)
-    environment = environment_of(settings) | {
-        "RERANKQ_MAX_LENGTH": "64",
-        "RERANKQ_ALLOWED_MODELS": f"{bad},{short}",
-    }
+    environment = environment_of(settings, BUNDLED) | {"RERANKQ_MAX_LENGTH": "64"}
     with (
         celery(*arguments, log=tmp_path / "worker.log", environment=environment),
         RerankClient(settings) as client,

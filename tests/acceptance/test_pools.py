@@ -13,9 +13,10 @@ import pytest
 
 from contract.jobs import JobResult
 from contract.settings import Settings
-from tests.acceptance.conftest import environment_of
+from tests.acceptance.conftest import BUNDLED, environment_of
 from tests.ledger import Ledger
 from tests.processes import celery, end, linux_only, wait_until
+from tests.stub_models import ABSENT
 
 #: A lease that ends several times while the jobs below are scored, and two attempts a job.
 HASTY = {
@@ -44,14 +45,25 @@ def worker(
 
 
 @linux_only
-@pytest.mark.parametrize("pool", ["threads", "solo"])
+@pytest.mark.parametrize(
+    ("pool", "model"), [("threads", BUNDLED), ("solo", f"stub:pairs_per_s={len(DOCUMENTS) * 4}")]
+)
 def test_a_worker_without_children_scores_each_job_once_and_says_that_it_is_ready(
-    pool: str, settings: Settings, tmp_path: Path
+    pool: str, model: str, settings: Settings, tmp_path: Path
 ) -> None:
     log = tmp_path / "worker.log"
     with ExitStack() as stack:
         process = stack.enter_context(
-            worker(settings, log, "--pool", pool, "--concurrency", "4", RERANKQ_THREADS="1")
+            worker(
+                settings,
+                log,
+                "--pool",
+                pool,
+                "--concurrency",
+                "4",
+                CROSS_ENCODER_MODEL=model,
+                RERANKQ_THREADS="1",
+            )
         )
         ledger = stack.enter_context(Ledger(settings))
         ids = [ledger.submit(DOCUMENTS) for _ in range(JOBS)]
@@ -90,10 +102,9 @@ def test_a_worker_without_children_ends_if_its_model_does_not_load(
     pool: str, settings: Settings, tmp_path: Path
 ) -> None:
     log = tmp_path / "worker.log"
-    missing = {"CROSS_ENCODER_MODEL": str(tmp_path / "nowhere")}
-    with worker(settings, log, "--pool", pool, **missing) as process:
+    with worker(settings, log, "--pool", pool, CROSS_ENCODER_MODEL=ABSENT) as process:
         assert process.wait(90) == 69
-    assert "nowhere" in log.read_text()
+    assert ABSENT in log.read_text()
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from contract.settings import Settings
 from producer.cli.loopback import free_port
 from producer.client.blocking import RerankClient
 from tests.processes import children_of, rerankq_process, wait_until
+from tests.stub_models import STUB
 from tests.web import fetch, refusal
 
 
@@ -37,7 +38,7 @@ def test_ctrl_c_ends_all_that_up_started(tmp_path: Path) -> None:
     # Given a stack that is up, in a folder where somebody has a worker of another kind
     (tmp_path / "worker.py").write_text("raise SystemExit('this is not the worker of rerankq')")
     redis_port, flower_port = free_port(), free_port()
-    command = [sys.executable, "-m", "producer", "up", "--model", "bundled", "--concurrency", "1"]
+    command = [sys.executable, "-m", "producer", "up", "--model", STUB, "--concurrency", "1"]
     command += ["--redis-port", str(redis_port), "--flower-port", str(flower_port)]
     with (tmp_path / "up.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ, cwd=tmp_path)
@@ -75,7 +76,7 @@ def test_a_taken_port_is_one_line_of_error() -> None:
         taken.listen()
         port = str(taken.getsockname()[1])
 
-        done = rerankq_process("up", "--model", "bundled", "--redis-port", port, environment={})
+        done = rerankq_process("up", "--model", STUB, "--redis-port", port, environment={})
 
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert port in done.stderr

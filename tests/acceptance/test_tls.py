@@ -22,6 +22,7 @@ from producer.client.blocking import RerankClient
 from tests.acceptance.conftest import environment_of
 from tests.processes import celery, rerankq_process, wait_until
 from tests.redis_server import TlsServer, tls_server
+from tests.stub_models import STUB
 from tests.web import fetch
 
 QUERY, DOCUMENTS = "edit mp3 tags", ["a mail client", "an editor for ID3 tags"]
@@ -148,6 +149,6 @@ def test_a_worker_that_is_told_not_to_check_says_so_once(server: TlsServer, tmp_
         celery(*arguments, log=log, environment=environment_of(settings)),
         RerankClient(settings) as client,
     ):
-        assert client.rerank(QUERY, DOCUMENTS, timeout=90).provenance.model == "bundled"
+        assert client.rerank(QUERY, DOCUMENTS, timeout=90).provenance.model == STUB
 
     assert log.read_text().count("RERANKQ_REDIS_URL turns off ssl_cert_reqs") == 1

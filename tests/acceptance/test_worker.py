@@ -21,6 +21,7 @@ from producer.client.blocking import RerankClient
 from producer.client.publishing import Publisher
 from tests.acceptance.conftest import environment_of
 from tests.processes import celery, end, wait_until
+from tests.stub_models import STUB
 
 QUERY = "edit mp3 tags from the terminal"
 LONG = "a long text about this and that " * 60
@@ -181,7 +182,7 @@ def test_a_worker_without_its_model_ends_with_an_error_and_leaves_the_jobs(
         # When a worker starts whose model is nowhere
         arguments = ("worker", "--concurrency", "2", "-n", settings.namespace)
         log = tmp_path / "without.log"
-        nowhere = environment_of(settings) | {"CROSS_ENCODER_MODEL": "/no/such/model"}
+        nowhere = environment_of(settings, "/no/such/model")
         with celery(*arguments, log=log, environment=nowhere) as process:
             wait_until(lambda: process.poll() is not None, "the worker has ended")
             assert end(process) == 69
@@ -199,7 +200,7 @@ def test_a_worker_without_its_model_ends_with_an_error_and_leaves_the_jobs(
         # And the job waits for a worker that can do it
         log = tmp_path / "with.log"
         with celery(*arguments, log=log, environment=environment_of(settings)):
-            assert client.result(job_id, timeout=90).provenance.model == "bundled"
+            assert client.result(job_id, timeout=90).provenance.model == STUB
 
 
 def test_the_queue_is_empty_when_all_is_done(service: Settings, client: RerankClient) -> None:

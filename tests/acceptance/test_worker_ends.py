@@ -12,13 +12,16 @@ from pathlib import Path
 import pytest
 
 from contract.settings import Settings
-from tests.acceptance.conftest import environment_of
+from tests.acceptance.conftest import BUNDLED, environment_of
 from tests.processes import celery, children_of, end, linux_only, wait_until
 
 pytestmark = linux_only
 
 MEMORY_V1 = Path("/sys/fs/cgroup/memory")
 MB = 1024 * 1024
+
+#: Longer than it takes to kill it.
+LOADS_LONG = "stub:load_s=60"
 
 
 @pytest.fixture
@@ -48,7 +51,7 @@ def test_a_limit_too_low_for_the_model_is_told_with_the_need(
     with log.open("wb") as output:
         done = subprocess.run(
             ["/bin/sh", "-c", f'echo $$ > {group}/cgroup.procs; exec "$@"', "sh", *command],
-            env=os.environ | environment_of(settings),
+            env=os.environ | environment_of(settings, BUNDLED),
             stdout=output,
             stderr=subprocess.STDOUT,
             timeout=90,
@@ -75,7 +78,7 @@ def test_children_that_are_killed_while_they_load_are_replaced_but_not_for_ever(
     killed: set[int] = set()
 
     # When somebody kills each child as it begins to load
-    with celery(*arguments, log=log, environment=environment_of(settings)) as process:
+    with celery(*arguments, log=log, environment=environment_of(settings, LOADS_LONG)) as process:
 
         def over() -> bool:
             if process.poll() is not None:
@@ -91,5 +94,5 @@ def test_children_that_are_killed_while_they_load_are_replaced_but_not_for_ever(
 
     # Then three are enough
     assert (code, len(killed)) == (69, 3)
-    assert "3 children in a row ended while they loaded 'bundled'" in last_line(log)
+    assert f"3 children in a row ended while they loaded {LOADS_LONG!r}" in last_line(log)
     assert "Traceback" not in log.read_text()

@@ -90,7 +90,9 @@ def test_an_unknown_field_with_a_line_break_in_its_name_is_still_one_line() -> N
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("job_id", ["a", "7", "A.b_c-d", "x" * 128, jobs.new_job_id()])
+@pytest.mark.parametrize(
+    "job_id", ["a", "7", "A.b_c-d", "x" * 128, pytest.param(jobs.new_job_id(), id="a new one")]
+)
 def test_a_job_id_may_hold_letters_digits_and_a_few_signs(job_id: str) -> None:
     assert jobs.parse(jobs.Job, job(id=job_id)).id == job_id
 

@@ -8,15 +8,15 @@ import time
 
 import pytest
 
-from tests.acceptance.faults.conftest import PAIRS_A_SECOND, Models
 from tests.documents import long_documents
 from tests.ledger import Ledger
 from tests.processes import linux_only, wait_until
+from tests.stub_models import OTHER, PAIRS_A_SECOND, SLOW
 from tests.worker_process import Worker
 
 pytestmark = linux_only
 
-#: Two seconds' work for the large model.
+#: Two seconds' work for the slow model.
 A_WHILE = long_documents(2 * PAIRS_A_SECOND)
 
 
@@ -24,30 +24,28 @@ def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-def test_a_job_whose_child_is_killed_is_scored_by_the_small_model(
-    ledger: Ledger, models: Models
-) -> None:
+def test_a_job_whose_child_is_killed_is_scored_by_the_downgrade_model(ledger: Ledger) -> None:
     # When the child that has a job is killed
     job_id = ledger.submit(A_WHILE)
     _, child = ledger.under_way(job_id)
     kill(child)
 
-    # Then the job has a result of the small model, at the second attempt
+    # Then the job has a result of the other model, at the second attempt
     made = ledger.result(job_id).provenance
-    assert (made.model_requested, made.model) == (models.large, models.small)
+    assert (made.model_requested, made.model) == (SLOW, OTHER)
     assert (made.downgraded, made.reason, made.attempts) == (True, "worker_died", 2)
     ledger.balance()
 
 
 def test_a_job_whose_child_is_killed_is_scored_by_its_own_model_if_no_other_may(
-    ledger: Ledger, models: Models
+    ledger: Ledger,
 ) -> None:
     job_id = ledger.submit(A_WHILE, allow_downgrade=False)
     _, child = ledger.under_way(job_id)
     kill(child)
 
     made = ledger.result(job_id).provenance
-    assert (made.model, made.downgraded, made.reason) == (models.large, False, None)
+    assert (made.model, made.downgraded, made.reason) == (SLOW, False, None)
     assert made.attempts == 2
     ledger.balance()
 

@@ -20,10 +20,11 @@ from contract.errors import JobConflict
 from contract.store import submissions
 from producer.client import preparing
 from producer.client.blocking import RerankClient
-from tests.acceptance.faults.conftest import PAIRS_A_SECOND, Service
+from tests.acceptance.faults.conftest import Service
 from tests.documents import QUERY, SHORT, long_documents
 from tests.ledger import Ledger
 from tests.processes import wait_until
+from tests.stub_models import PAIRS_A_SECOND
 
 #: Longer than the lease, so that it has to be renewed.
 A_WHILE = long_documents(5 * PAIRS_A_SECOND)

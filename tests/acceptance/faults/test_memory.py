@@ -1,35 +1,66 @@
-"""Memory runs out: batches get smaller, then the model does, and nobody else suffers."""
+"""Memory runs out: batches get smaller, then the model does, and nobody else suffers.
+
+With real models, because it is torch's memory that runs out.
+"""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 
 from contract import jobs
-from tests.acceptance.faults.conftest import Models, Service, serving
+from tests.acceptance.faults.conftest import ENVIRONMENT, Service, serving
 from tests.documents import long_documents
 from tests.embedded_redis import FaultyRedis
 from tests.ledger import Ledger
 from tests.processes import limited_memory, linux_only, wait_until
+from tests.stub_models import MIB
 from tests.worker_process import Worker
 
 pytestmark = linux_only
 
-MIB = 2**20
 #: A batch of four pairs takes 128 MiB in the large model, a pair 32 MiB; 8 MiB in the small one. A
 #: thread's stack takes another 8 MiB; and malloc may have some 3 MiB in hand.
+LARGE, SMALL = 16_384, 4_096
 PART_OF_A_BATCH = 95 * MIB
 SMALL_MODEL_ONLY = 22 * MIB
 NO_MODEL = 2 * MIB
 
 
+#: Allocations of this size are asked of the system and given back to it, each by itself: a limit
+#: to what it gives is felt at once. What glibc keeps in reserve would hide it.
+ALL_FROM_THE_SYSTEM = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(2**20)}
+
+
+@dataclass(frozen=True)
+class Models:
+    """Folders of two models: what a job is scored with, and what it is downgraded to."""
+
+    large: str
+    small: str
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
+    from tests.unit import tiny_models  # imports torch, which the process of other tests is spared
+
+    folder = tmp_path_factory.mktemp("models")
+    return Models(
+        large=tiny_models.bert(folder / "large", intermediate_size=LARGE),
+        small=tiny_models.bert(folder / "small", intermediate_size=SMALL),
+    )
+
+
 @pytest.fixture(scope="module")
 def service(
-    server: FaultyRedis, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    server: FaultyRedis, models: Models, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
     """A child that has done no large job: malloc keeps what such a job leaves."""
+    environment = ENVIRONMENT | ALL_FROM_THE_SYSTEM
+    environment |= {"CROSS_ENCODER_MODEL": models.large, "RERANKQ_DOWNGRADE_MODEL": models.small}
     with serving(server, environment, tmp_path_factory.mktemp("worker"), 1) as made:
         yield made
 

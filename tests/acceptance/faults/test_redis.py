@@ -9,11 +9,12 @@ import pytest
 
 from contract import errors
 from contract.settings import Settings
-from tests.acceptance.faults.conftest import PAIRS_A_SECOND
+from tests.acceptance.faults.conftest import ENVIRONMENT
 from tests.documents import long_documents
 from tests.embedded_redis import FaultyRedis
 from tests.ledger import Ledger
 from tests.processes import linux_only
+from tests.stub_models import PAIRS_A_SECOND
 from tests.worker_process import Worker, await_workers
 
 pytestmark = linux_only
@@ -37,11 +38,9 @@ def settings(server: FaultyRedis) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def worker(
-    settings: Settings, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Worker]:
+def worker(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
     folder = tmp_path_factory.mktemp("worker")
-    with Worker(settings, folder, environment) as made, Ledger(settings) as ledger:
+    with Worker(settings, folder, ENVIRONMENT) as made, Ledger(settings) as ledger:
         await_workers(ledger, made)
         yield made
 

@@ -1,4 +1,4 @@
-"""A job takes too long: the small model is quicker, and a child that hangs is killed."""
+"""A job takes too long: the downgrade model is quicker, and a child that hangs is killed."""
 
 from __future__ import annotations
 
@@ -8,48 +8,34 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.acceptance.faults.conftest import PAIRS_A_SECOND, Models
+from tests.acceptance.faults.conftest import ENVIRONMENT
 from tests.documents import long_documents
 from tests.embedded_redis import FaultyRedis
 from tests.ledger import Ledger
 from tests.processes import linux_only
-from tests.unit import tiny_models
+from tests.stub_models import OTHER, PAIRS_A_SECOND, SLOW
 from tests.worker_process import Worker, await_workers
 
-SOFT_S, HARD_S = 4, 6
+SOFT_S, HARD_S = 2, 3
 
-#: Twice as long as the large model is given.
+#: Twice as long as the slow model is given.
 TOO_LONG = long_documents(2 * SOFT_S * PAIRS_A_SECOND)
 
 
 @pytest.fixture(scope="module")
-def quick(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A model that is fifteen times as quick as the large one."""
-    return tiny_models.bert(tmp_path_factory.mktemp("models") / "quick")
-
-
-@pytest.fixture(scope="module")
-def ledger(
-    server: FaultyRedis,
-    environment: dict[str, str],
-    quick: str,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Ledger]:
+def ledger(server: FaultyRedis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
     limits = {"RERANKQ_SOFT_TIME_LIMIT_S": str(SOFT_S), "RERANKQ_TIME_LIMIT_S": str(HARD_S)}
-    environment = environment | limits | {"RERANKQ_DOWNGRADE_MODEL": quick}
     settings, folder = server.settings(), tmp_path_factory.mktemp("worker")
-    with Worker(settings, folder, environment, 1) as worker, Ledger(settings) as made:
+    with Worker(settings, folder, ENVIRONMENT | limits, 1) as worker, Ledger(settings) as made:
         await_workers(made, worker)
         yield made
         assert worker.alive
 
 
-def test_a_job_that_takes_too_long_is_scored_by_the_quicker_model(
-    ledger: Ledger, models: Models, quick: str
-) -> None:
+def test_a_job_that_takes_too_long_is_scored_by_the_quicker_model(ledger: Ledger) -> None:
     made = ledger.result(ledger.submit(TOO_LONG)).provenance
 
-    assert (made.model_requested, made.model) == (models.large, quick)
+    assert (made.model_requested, made.model) == (SLOW, OTHER)
     assert (made.downgraded, made.reason, made.attempts) == (True, "time_limit", 2)
     ledger.balance()
 

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from contract.settings import Settings
-from tests.acceptance.faults.conftest import PAIRS_A_SECOND, Models
+from tests.acceptance.faults.conftest import ENVIRONMENT
 from tests.documents import long_documents
 from tests.embedded_redis import FaultyRedis
 from tests.ledger import Ledger
 from tests.processes import linux_only, wait_until
+from tests.stub_models import PAIRS_A_SECOND
 from tests.worker_process import Worker, await_workers
 
 A_WHILE = long_documents(2 * PAIRS_A_SECOND)
@@ -34,12 +35,12 @@ def ledger(settings: Settings) -> Iterator[Ledger]:
 
 
 @pytest.fixture
-def start(settings: Settings, environment: dict[str, str], tmp_path: Path) -> Iterator[Start]:
+def start(settings: Settings, tmp_path: Path) -> Iterator[Start]:
     """Starts a worker with one child, which ends with the test."""
     with ExitStack() as workers:
 
         def start(concurrency: int = 1, **changes: str) -> Worker:
-            made = Worker(settings, tmp_path, environment | changes, concurrency)
+            made = Worker(settings, tmp_path, ENVIRONMENT | changes, concurrency)
             return workers.enter_context(made)
 
         yield start
@@ -121,15 +122,23 @@ def spoil(model: str, folder: Path) -> str:
 
 @pytest.mark.slow
 def test_only_a_worker_that_has_its_models_takes_jobs(
-    ledger: Ledger, start: Start, models: Models, tmp_path: Path
+    ledger: Ledger, start: Start, tmp_path: Path
 ) -> None:
+    from tests.unit import tiny_models  # imports torch, which the process of other tests is spared
+
     job_id = ledger.submit()
 
     # When workers start whose model, or whose chosen downgrade model, is corrupt
-    corrupt = spoil(models.small, tmp_path / "corrupt")
+    whole = tiny_models.bert(tmp_path / "whole")
+    corrupt = spoil(whole, tmp_path / "corrupt")
     broken = [start(CROSS_ENCODER_MODEL=corrupt), start(RERANKQ_DOWNGRADE_MODEL=corrupt)]
     # And one that finds no downgrade model, where none was chosen: without network or cache
-    worker = start(RERANKQ_DOWNGRADE_MODEL="", HF_HOME=str(tmp_path), HF_HUB_OFFLINE="1")
+    worker = start(
+        CROSS_ENCODER_MODEL=whole,
+        RERANKQ_DOWNGRADE_MODEL="",
+        HF_HOME=str(tmp_path),
+        HF_HUB_OFFLINE="1",
+    )
 
     # Then those end and say why, and this one has done the job
     for each in broken:

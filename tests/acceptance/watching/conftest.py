@@ -4,32 +4,31 @@ from __future__ import annotations
 
 import os
 import signal
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 
 from contract.settings import Settings
-from tests.acceptance.faults.conftest import (  # noqa: F401
-    PAIRS_A_SECOND,
-    Models,
-    environment,
-    models,
-    server,
-)
 from tests.documents import SHORT, long_documents
-from tests.embedded_redis import FaultyRedis
 from tests.flower_process import Flower
 from tests.ledger import Ledger
 from tests.processes import limited_memory, wait_until
-from tests.worker_process import Worker, await_workers
+from tests.stub_models import BATCH_TOKENS, LARGE, MIB, PAIRS_A_SECOND, SMALL
+from tests.worker_process import LOSING_NO_TIME, Worker, await_workers
 
 #: Room for a few pairs in the large model; and for a pair in the small model alone.
-PART_OF_A_BATCH = 95 * 2**20
-SMALL_MODEL_ONLY = 22 * 2**20
+PART_OF_A_BATCH = 95 * MIB
+SMALL_MODEL_ONLY = 22 * MIB
 
-#: Each job has one message: another would be counted where Flower counts messages.
-NO_TWINS = {"RERANKQ_RESEND_AFTER_S": "600"}
+ENVIRONMENT = LOSING_NO_TIME | {
+    "CROSS_ENCODER_MODEL": LARGE,
+    "RERANKQ_DOWNGRADE_MODEL": SMALL,
+    "RERANKQ_MAX_BATCH_TOKENS": str(BATCH_TOKENS),
+    # Each job has one message: another would be counted where Flower counts messages.
+    "RERANKQ_RESEND_AFTER_S": "600",
+}
 
 #: Stands in no page, no message and no metric.
 UNSEEN = "a document that nobody but the model may see"
@@ -41,7 +40,6 @@ class Watched:
 
     settings: Settings
     environment: dict[str, str]
-    models: Models
     worker: Worker
     flower: Flower
     ledger: Ledger
@@ -53,19 +51,14 @@ class Watched:
     cancelled: tuple[str, str]
 
 
-@pytest.fixture(scope="package")
-def watched(
-    server: FaultyRedis,  # noqa: F811
-    environment: dict[str, str],  # noqa: F811
-    models: Models,  # noqa: F811
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Watched]:
+@pytest.fixture(scope="session")
+def watched(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     folder = tmp_path_factory.mktemp("watching")
-    settings = server.settings()
+    settings = Settings.load(redis_url=redis_url, namespace=f"test-{uuid.uuid4().hex[:8]}")
     with (
         Ledger(settings) as ledger,
         Flower(settings, folder) as flower,
-        Worker(settings, folder, environment | NO_TWINS, concurrency=1) as worker,
+        Worker(settings, folder, ENVIRONMENT, concurrency=1) as worker,
     ):
         await_workers(ledger, worker)
         wait_until(lambda: flower.hears(worker.name), "Flower hears the worker")
@@ -80,7 +73,6 @@ def watched(
                 "RERANKQ_REDIS_URL": settings.redis_url.get_secret_value(),
                 "RERANKQ_NAMESPACE": settings.namespace,
             },
-            models=models,
             worker=worker,
             flower=flower,
             ledger=ledger,

@@ -17,8 +17,9 @@ from contract import names
 from tests.acceptance.watching.conftest import Watched
 from tests.flower_process import LOGIN
 from tests.processes import PATIENCE_S, linux_only, program
+from tests.stub_models import LARGE, SMALL
 
-pytestmark = linux_only
+pytestmark = [linux_only, pytest.mark.xdist_group("watched")]
 
 #: It must not reach for its maker's servers, and has no sandbox as root.
 OPTIONS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update"]
@@ -74,15 +75,17 @@ def test_the_list_of_tasks_shows_what_was_scored_by_which_model(
     page.goto("/tasks")
 
     downgraded = row(page, watched.downgraded)
-    expect(downgraded).to_contain_text(f"{names.SCORE_TASK}[small]")
+    expect(downgraded).to_contain_text(f"{names.SCORE_TASK}[{SMALL}]")
     expect(downgraded).to_contain_text("SUCCESS")
-    expect(downgraded).to_contain_text(re.compile(r"small \(downgraded\): 2 pairs, .* 2 truncated"))
+    expect(downgraded).to_contain_text(
+        re.compile(re.escape(SMALL) + r" \(downgraded\): 2 pairs, .* 2 truncated")
+    )
     expect(downgraded).to_contain_text("{'requests': 1, 'pairs': 2}")
     done = row(page, watched.done[0])
-    expect(done).to_contain_text(re.compile(r"large: 3 pairs, [\d,]+/s, [\d.]+ s"))
+    expect(done).to_contain_text(re.compile(re.escape(LARGE) + r": 3 pairs, [\d,]+/s, [\d.]+ s"))
     failed = row(page, watched.failed)
     expect(failed).to_contain_text("FAILURE")
-    expect(failed).to_contain_text("OutOfMemory: Reranking failed for model large")
+    expect(failed).to_contain_text(f"OutOfMemory: Reranking failed for model {LARGE}")
     for job_id in watched.cancelled:
         expect(row(page, job_id)).to_contain_text("REVOKED")
     page.screenshot(path=pictures / "flower-tasks.png")
@@ -99,7 +102,7 @@ def test_a_job_has_a_page_of_its_own(watched: Watched, page: Page, pictures: Pat
 
     told = page.get_by_role("region", name="Task details")
     expect(told).to_contain_text(watched.failed)
-    expect(told).to_contain_text("OutOfMemory: Reranking failed for model large")
+    expect(told).to_contain_text(f"OutOfMemory: Reranking failed for model {LARGE}")
     expect(told).to_contain_text("'pairs': 2")
     expect(page.locator("body")).not_to_contain_text("a long text about this and that")
     page.screenshot(path=pictures / "flower-task.png")

@@ -18,8 +18,9 @@ from tests.documents import SHORT
 from tests.flower_process import LOGIN, Flower
 from tests.metrics_text import nonzero, samples
 from tests.processes import linux_only, wait_until
+from tests.stub_models import LARGE, SMALL
 
-pytestmark = linux_only
+pytestmark = [linux_only, pytest.mark.xdist_group("watched")]
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def test_a_result_is_a_summary_that_agrees_with_the_ledger(
 def test_jobs_of_the_downgrade_model_are_told_by_their_names(
     watched: Watched, tasks: dict[str, dict[str, Any]]
 ) -> None:
-    downgraded = f"{names.SCORE_TASK}[{Path(watched.models.small).name}]"
+    downgraded = f"{names.SCORE_TASK}[{SMALL}]"
 
     others = {job_id for job_id, task in tasks.items() if task["name"] != names.SCORE_TASK}
     assert others == {watched.downgraded, watched.killed}
@@ -73,7 +74,7 @@ def test_a_failure_has_a_reason_of_one_line(
     reason = tasks[watched.failed]["exception"]
 
     assert reason.startswith(f"{errors.OutOfMemory.__name__}(")
-    assert Path(watched.models.large).name in reason
+    assert LARGE in reason
     assert "\\n" not in reason
     assert len(reason) < 300
 

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -20,9 +19,10 @@ from producer.cli.loopback import free_port
 from tests.acceptance.watching.conftest import Watched
 from tests.metrics_text import nonzero, samples
 from tests.processes import end, linux_only, rerankq_process
+from tests.stub_models import LARGE, SMALL
 from tests.web import fetch
 
-pytestmark = linux_only
+pytestmark = [linux_only, pytest.mark.xdist_group("watched")]
 
 
 def provenances(watched: Watched) -> list[jobs.Provenance]:
@@ -68,21 +68,19 @@ def test_what_was_scored_is_counted_in_pairs_of_each_model(watched: Watched, tex
     assert of(text, metrics.TOKENS) == by_model(watched, "tokens")
     assert of(text, metrics.TRUNCATED) == by_model(watched, "truncated")
     saved = sum(made.pairs - made.unique_pairs for made in provenances(watched))
-    assert of(text, metrics.DUPLICATES) == {watched.models.large: saved}
+    assert of(text, metrics.DUPLICATES) == {LARGE: saved}
     assert saved == 1
 
 
 def test_work_and_trouble_are_counted_by_model(watched: Watched, text: str) -> None:
-    large, small = watched.models.large, watched.models.small
-
-    assert set(of(text, metrics.BATCHES)) == {large, small}
-    assert set(of(text, metrics.SCORING_S)) == {large, small}
+    assert set(of(text, metrics.BATCHES)) == {LARGE, SMALL}
+    assert set(of(text, metrics.SCORING_S)) == {LARGE, SMALL}
     # One job was scored in parts, and two found no memory for a single pair of the large model
-    assert set(of(text, metrics.SHORTAGES)) == {large}
-    assert 1 <= of(text, metrics.HALVINGS)[large] < of(text, metrics.SHORTAGES)[large]
+    assert set(of(text, metrics.SHORTAGES)) == {LARGE}
+    assert 1 <= of(text, metrics.HALVINGS)[LARGE] < of(text, metrics.SHORTAGES)[LARGE]
     # Both models were loaded by the first child, and by the one that replaced it
-    assert of(text, metrics.LOADS) == {large: 2, small: 2}
-    assert set(of(text, metrics.LOADING_S)) == {large, small}
+    assert of(text, metrics.LOADS) == {LARGE: 2, SMALL: 2}
+    assert set(of(text, metrics.LOADING_S)) == {LARGE, SMALL}
 
 
 def test_attempts_are_counted_and_those_that_were_killed(watched: Watched, text: str) -> None:
@@ -170,13 +168,12 @@ def test_the_status_shows_the_same_to_people(watched: Watched) -> None:
     assert "1 out_of_memory" in lines["failures"]
     assert "1 out_of_memory, 1 worker_died" in lines["downgrades"]
     assert "1 of " in lines["killed"]
-    large, small = (Path(model).name for model in (watched.models.large, watched.models.small))
     pairs = by_model(watched, "pairs")
-    header = next(line for line in done.stdout.splitlines() if large in line and small in line)
+    header = next(line for line in done.stdout.splitlines() if LARGE in line and SMALL in line)
     shown = dict(zip(header.split(), lines["pairs"].split()[1:], strict=True))
     assert shown == {
-        large: f"{pairs[watched.models.large]:,}",
-        small: f"{pairs[watched.models.small]:,}",
+        LARGE: f"{pairs[LARGE]:,}",
+        SMALL: f"{pairs[SMALL]:,}",
     }
 
 
