@@ -31,7 +31,8 @@ from producer.client.asynchronous import AsyncRerankClient
 from producer.client.blocking import RerankClient
 from tests import acl
 from tests.acceptance.conftest import SAMPLE, environment_of
-from tests.processes import celery, children_of, rerankq_process, wait_until
+from tests.command_line import rerankq
+from tests.processes import celery, children_of, wait_until
 from tests.stub_models import ABSENT, SLOW, STUB
 from tests.web import fetch
 
@@ -140,7 +141,7 @@ def test_a_producer_rescores_a_run(producer: Settings, tmp_path: Path) -> None:
     files = ("--corpus", str(SAMPLE / "corpus.jsonl"), "--queries", str(SAMPLE / "queries.jsonl"))
     output = tmp_path / "reranked.trec"
 
-    done = rerankq_process(
+    done = rerankq(
         *("rescore", *files, "--run", str(few), "--output", str(output), "--model", STUB),
         environment=environment_of(producer),
     )
@@ -225,9 +226,7 @@ def test_flower_shows_tasks_workers_and_queue(
 
 
 def test_whoever_watches_may_ask_for_the_status(server: acl.Server) -> None:
-    done = rerankq_process(
-        "status", "--json", environment=environment_of(server.settings("flower"))
-    )
+    done = rerankq("status", "--json", environment=environment_of(server.settings("flower")))
 
     assert done.returncode == 0, done.stderr
     assert len(json.loads(done.stdout)["workers"]) == 1

@@ -26,7 +26,8 @@ from producer.client.asynchronous import AsyncRerankClient
 from producer.client.blocking import RerankClient
 from producer.client.publishing import Publisher
 from tests.acceptance.conftest import environment_of
-from tests.processes import celery, rerankq_process, wait_until
+from tests.command_line import rerankq
+from tests.processes import celery, wait_until
 from tests.web import fetch
 
 USER, PASSWORD, WRONG = "some-user", "Tr0ub4dor", "c0rrecthorse"
@@ -214,7 +215,7 @@ def test_no_error_has_the_password_that_was_refused() -> None:
 def test_the_command_line_never_prints_it(arguments: tuple[str, ...], code: int) -> None:
     port = free_port()
     with server(port):
-        done = rerankq_process(*arguments, environment=environment_of(settings_of(port, WRONG)))
+        done = rerankq(*arguments, environment=environment_of(settings_of(port, WRONG)))
 
     assert done.returncode == code, done.stderr
     assert done.stdout + done.stderr
@@ -223,7 +224,7 @@ def test_the_command_line_never_prints_it(arguments: tuple[str, ...], code: int)
 
 @pytest.mark.parametrize("mark", "/?#[")
 def test_a_password_that_breaks_the_url_is_not_printed(mark: str) -> None:
-    done = rerankq_process(
+    done = rerankq(
         "--redis-url", f"redis://u:{PASSWORD}{mark}{WRONG}@h:1/0", "status", environment={}
     )
 

@@ -15,7 +15,7 @@ from contract.errors import JobFailed
 from contract.settings import Settings
 from producer.client.blocking import RerankClient
 from tests.acceptance.conftest import environment_of
-from tests.processes import rerankq_process
+from tests.command_line import Completed, rerankq
 from tests.stub_models import ABSENT, STUB
 
 
@@ -38,8 +38,8 @@ def dead(service: Settings, client: RerankClient) -> str:
     return job_id
 
 
-def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    return rerankq_process("dead", *arguments, environment=environment)
+def run(environment: dict[str, str], *arguments: str) -> Completed:
+    return rerankq("dead", *arguments, environment=environment)
 
 
 def test_a_dead_letter_says_why_and_how_often(environment: dict[str, str], dead: str) -> None:

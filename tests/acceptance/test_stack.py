@@ -14,6 +14,7 @@ from pathlib import Path
 from contract.settings import Settings
 from producer.cli.loopback import free_port
 from producer.client.blocking import RerankClient
+from tests.command_line import rerankq
 from tests.processes import children_of, rerankq_process, wait_until
 from tests.stub_models import STUB
 from tests.web import fetch, refusal
@@ -76,7 +77,7 @@ def test_a_taken_port_is_one_line_of_error() -> None:
         taken.listen()
         port = str(taken.getsockname()[1])
 
-        done = rerankq_process("up", "--model", STUB, "--redis-port", port, environment={})
+        done = rerankq("up", "--model", STUB, "--redis-port", port, environment={})
 
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert port in done.stderr

@@ -20,7 +20,8 @@ from producer.cli.loopback import free_port
 from producer.client.asynchronous import AsyncRerankClient
 from producer.client.blocking import RerankClient
 from tests.acceptance.conftest import environment_of
-from tests.processes import celery, rerankq_process, wait_until
+from tests.command_line import rerankq
+from tests.processes import celery, wait_until
 from tests.redis_server import TlsServer, tls_server
 from tests.stub_models import STUB
 from tests.web import fetch
@@ -78,7 +79,7 @@ def test_both_clients_have_their_jobs_scored(service: Service) -> None:
 
 
 def test_the_command_line_has_its_job_scored(service: Service) -> None:
-    done = rerankq_process(
+    done = rerankq(
         *("submit", "--query", QUERY, "--documents", "-", "--wait", "60", "--json"),
         environment=environment_of(service.settings),
         standard_input="\n".join(DOCUMENTS),
@@ -124,7 +125,7 @@ def test_nobody_talks_to_a_server_that_is_not_trusted(
     settings = server.settings(host, **options)
     environment = environment_of(settings) | {"FLOWER_BASIC_AUTH": LOGIN}
 
-    status = rerankq_process("status", environment=environment)
+    status = rerankq("status", environment=environment)
     assert (status.returncode, status.stderr.count("\n")) == (4, 1)
     assert reason in status.stderr
     assert PASSWORD not in status.stderr

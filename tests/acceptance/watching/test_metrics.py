@@ -17,8 +17,9 @@ from contract import jobs, metrics
 from contract.metrics import Counter
 from producer.cli.loopback import free_port
 from tests.acceptance.watching.conftest import Watched
+from tests.command_line import rerankq
 from tests.metrics_text import nonzero, samples
-from tests.processes import end, linux_only, rerankq_process
+from tests.processes import end, linux_only
 from tests.stub_models import LARGE, SMALL
 from tests.web import fetch
 
@@ -47,7 +48,7 @@ def of(text: str, counter: Counter) -> dict[str, float]:
 
 @pytest.fixture(scope="module")
 def text(watched: Watched) -> str:
-    done = rerankq_process("metrics", environment=watched.environment)
+    done = rerankq("metrics", environment=watched.environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -153,7 +154,7 @@ def test_a_scrape_while_redis_is_away_says_so_and_nothing_else() -> None:
 
 def test_printing_while_redis_is_away_is_an_error() -> None:
     nowhere = f"redis://127.0.0.1:{free_port()}/0"
-    done = rerankq_process("metrics", environment={"RERANKQ_REDIS_URL": nowhere})
+    done = rerankq("metrics", environment={"RERANKQ_REDIS_URL": nowhere})
 
     assert done.returncode == 4
     assert nowhere in done.stderr
@@ -161,7 +162,7 @@ def test_printing_while_redis_is_away_is_an_error() -> None:
 
 
 def test_the_status_shows_the_same_to_people(watched: Watched) -> None:
-    done = rerankq_process("status", environment=watched.environment | {"COLUMNS": "200"})
+    done = rerankq("status", environment=watched.environment | {"COLUMNS": "200"})
 
     lines = {line.split("  ")[0].strip(): line for line in done.stdout.splitlines()}
     assert f"{len(provenances(watched))} done, 1 failed, 2 cancelled" in lines["jobs"]

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.command_line import rerankq
 from tests.embedded_redis import FaultyRedis
-from tests.processes import end, linux_only, rerankq_process, wait_until
+from tests.processes import end, linux_only, wait_until
 
 pytestmark = linux_only
 
@@ -88,7 +89,7 @@ def test_it_goes_on_while_redis_is_away_and_until_ctrl_c(
 
 
 def test_it_does_not_begin_without_redis() -> None:
-    done = rerankq_process(
+    done = rerankq(
         *("status", "--watch"), environment={"RERANKQ_REDIS_URL": "redis://127.0.0.1:1/0"}
     )
 
@@ -97,14 +98,14 @@ def test_it_does_not_begin_without_redis() -> None:
 
 
 def test_it_is_for_the_whole_service() -> None:
-    done = rerankq_process("status", "some-job", "--watch", environment={})
+    done = rerankq("status", "some-job", "--watch", environment={})
 
     assert done.returncode == 2
     assert "--watch" in done.stderr
 
 
 def test_metrics_are_not_served_where_somebody_else_listens(server: FaultyRedis) -> None:
-    done = rerankq_process(
+    done = rerankq(
         *("metrics", "--serve", "--port", str(server.port)),
         environment={"RERANKQ_REDIS_URL": server.url},
     )
