@@ -15,6 +15,7 @@ import redis
 from contract.settings import Settings
 from contract.store.blocking import JobStore
 from contract.store.operation import Schema
+from tests import groups
 from tests.embedded_redis import embedded_redis
 
 # Read when huggingface_hub is imported, which is before any fixture.
@@ -36,15 +37,16 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file in one process, with the services that they share.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from tests.scheduling import GroupScheduling  # who runs one process needs no pytest-xdist
 
-    Files that share a service name a group of their own.
-    """
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.location[0]))
+    return GroupScheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest groups first, and the tests of a group one after the other."""
+    items.sort(key=lambda item: (groups.place(item.nodeid), groups.group(item.nodeid)))
 
 
 @pytest.fixture(autouse=True)

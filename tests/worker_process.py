@@ -16,6 +16,9 @@ from producer.client import preparing
 from tests.ledger import Ledger, false_while_redis_is_away
 from tests.processes import PATIENCE_S, celery, children_of, wait_until
 
+#: Allocations of this size are asked of the system and given back to it, each by itself: a limit
+#: to what it gives is felt at once. What glibc keeps in reserve would hide it.
+ALL_FROM_THE_SYSTEM = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(2**20)}
 #: Settings of workers that lose no time, neither with what is dead nor with measuring.
 LOSING_NO_TIME = {
     "RERANKQ_THREADS": "1",

@@ -18,7 +18,7 @@ from tests.embedded_redis import FaultyRedis
 from tests.ledger import Ledger
 from tests.processes import limited_memory, linux_only, wait_until
 from tests.stub_models import MIB
-from tests.worker_process import Worker
+from tests.worker_process import ALL_FROM_THE_SYSTEM, Worker
 
 pytestmark = linux_only
 
@@ -28,11 +28,6 @@ LARGE, SMALL = 16_384, 4_096
 PART_OF_A_BATCH = 95 * MIB
 SMALL_MODEL_ONLY = 22 * MIB
 NO_MODEL = 2 * MIB
-
-
-#: Allocations of this size are asked of the system and given back to it, each by itself: a limit
-#: to what it gives is felt at once. What glibc keeps in reserve would hide it.
-ALL_FROM_THE_SYSTEM = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(2**20)}
 
 
 @dataclass(frozen=True)

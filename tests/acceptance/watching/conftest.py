@@ -16,19 +16,23 @@ from tests.flower_process import Flower
 from tests.ledger import Ledger
 from tests.processes import limited_memory, wait_until
 from tests.stub_models import BATCH_TOKENS, LARGE, MIB, PAIRS_A_SECOND, SMALL
-from tests.worker_process import LOSING_NO_TIME, Worker, await_workers
+from tests.worker_process import ALL_FROM_THE_SYSTEM, LOSING_NO_TIME, Worker, await_workers
 
 #: Room for a few pairs in the large model; and for a pair in the small model alone.
 PART_OF_A_BATCH = 95 * MIB
 SMALL_MODEL_ONLY = 22 * MIB
 
-ENVIRONMENT = LOSING_NO_TIME | {
-    "CROSS_ENCODER_MODEL": LARGE,
-    "RERANKQ_DOWNGRADE_MODEL": SMALL,
-    "RERANKQ_MAX_BATCH_TOKENS": str(BATCH_TOKENS),
-    # Each job has one message: another would be counted where Flower counts messages.
-    "RERANKQ_RESEND_AFTER_S": "600",
-}
+ENVIRONMENT = (
+    LOSING_NO_TIME
+    | ALL_FROM_THE_SYSTEM
+    | {
+        "CROSS_ENCODER_MODEL": LARGE,
+        "RERANKQ_DOWNGRADE_MODEL": SMALL,
+        "RERANKQ_MAX_BATCH_TOKENS": str(BATCH_TOKENS),
+        # Each job has one message: another would be counted where Flower counts messages.
+        "RERANKQ_RESEND_AFTER_S": "600",
+    }
+)
 
 #: Stands in no page, no message and no metric.
 UNSEEN = "a document that nobody but the model may see"

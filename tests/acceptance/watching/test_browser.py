@@ -19,7 +19,7 @@ from tests.flower_process import LOGIN
 from tests.processes import PATIENCE_S, linux_only, program
 from tests.stub_models import LARGE, SMALL
 
-pytestmark = [linux_only, pytest.mark.xdist_group("watched")]
+pytestmark = linux_only
 
 #: It must not reach for its maker's servers, and has no sandbox as root.
 OPTIONS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update"]

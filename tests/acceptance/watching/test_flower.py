@@ -20,7 +20,7 @@ from tests.metrics_text import nonzero, samples
 from tests.processes import linux_only, wait_until
 from tests.stub_models import LARGE, SMALL
 
-pytestmark = [linux_only, pytest.mark.xdist_group("watched")]
+pytestmark = linux_only
 
 
 @pytest.fixture(scope="module")

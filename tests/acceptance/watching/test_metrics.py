@@ -23,7 +23,7 @@ from tests.processes import end, linux_only
 from tests.stub_models import LARGE, SMALL
 from tests.web import fetch
 
-pytestmark = [linux_only, pytest.mark.xdist_group("watched")]
+pytestmark = linux_only
 
 
 def provenances(watched: Watched) -> list[jobs.Provenance]:

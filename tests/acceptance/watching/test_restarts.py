@@ -11,7 +11,7 @@ from tests.acceptance.watching.conftest import Watched
 from tests.flower_process import Flower
 from tests.processes import linux_only, wait_until
 
-pytestmark = [linux_only, pytest.mark.xdist_group("watched")]
+pytestmark = linux_only
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])

@@ -1,0 +1,44 @@
+"""Which tests run together in one process, and which are begun first."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+#: Files and folders whose tests share a service that is slow to start, by what they share.
+TOGETHER = {
+    "tests/acceptance/watching": "watched",
+    **dict.fromkeys(
+        (
+            f"tests/acceptance/test_{name}.py"
+            for name in ("cli", "compare", "outputs", "rescore", "splitting", "worker")
+        ),
+        "bundled model",
+    ),
+}
+#: The groups that take longest: nobody should begin one when all others are done.
+LONGEST = (
+    "tests/soak/test_soak.py",
+    "bundled model",
+    "tests/acceptance/test_stack.py",
+    "tests/acceptance/faults/test_memory.py",
+    "tests/acceptance/test_odd_models.py",
+    "tests/acceptance/faults/test_deliveries.py",
+    "watched",
+    "tests/acceptance/faults/test_redis.py",
+    "tests/acceptance/test_resume.py",
+    "tests/integration/test_worker_task.py",
+    "tests/integration/test_client.py",
+    "tests/integration/test_sweeper.py",
+)
+
+
+def group(nodeid: str) -> str:
+    """Return the name of the group of a test: by default, its file."""
+    file = nodeid.partition("::")[0]
+    return TOGETHER.get(file) or TOGETHER.get(str(PurePosixPath(file).parent)) or file
+
+
+def place(nodeid: str) -> int:
+    """Return the place of the test's group in the order."""
+    name = group(nodeid)
+    return LONGEST.index(name) if name in LONGEST else len(LONGEST)

@@ -1,0 +1,23 @@
+"""How several processes share the tests out: `pytest -n 4`.
+
+Each process has its own server, and its own services as its tests ask for them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xdist.scheduler import LoadScopeScheduling
+
+from tests.groups import group
+
+
+class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]
+    """One group after the other, in the order in which they were collected."""
+
+    def __init__(self, config: Any, log: Any) -> None:
+        super().__init__(config, log)
+        config.option.loadscopereorder = False
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group(nodeid)
