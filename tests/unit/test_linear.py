@@ -139,6 +139,9 @@ def test_packing_eight_bits_leaves_torchs_choice_of_kernels_as_it_was() -> None:
     before = torch.backends.quantized.engine
     Int8Linear(weight, bias)
     assert torch.backends.quantized.engine == before
+    with pytest.raises(RuntimeError):
+        Int8Linear(weight, bias[:3])
+    assert torch.backends.quantized.engine == before
 
 
 @pytest.mark.parametrize("bits", [7, 8])

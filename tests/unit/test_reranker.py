@@ -8,12 +8,8 @@ import logging
 import math
 import os
 import re
-import resource
 import shutil
-import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,6 +17,7 @@ from pydantic import ValidationError
 
 from contract.errors import InvalidInput, ModelUnavailable, OutOfMemory, ScoringError
 from contract.models import DEFAULT_MODEL
+from tests.processes import limited_memory, linux_only
 from tests.unit import tiny_models
 from worker.engine import load
 from worker.engine.model_paths import bundled_path
@@ -71,18 +68,6 @@ def reranker() -> CrossEncoderReranker:
     made = CrossEncoderReranker("bundled")
     made.warm_up()
     return made
-
-
-@contextmanager
-def memory_left(size: int) -> Iterator[None]:
-    """The process may take no more than `size` bytes beyond what it has."""
-    taken = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (taken + size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 class TestInitialisation:
@@ -519,18 +504,18 @@ class TestErrorHandling:
         shutil.copytree(bundled_path(), tmp_path / "late")
         assert texts(late.rerank(QUERY, results(*TEXTS), top_k=1)) == [BEST]
 
-    @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space, as Linux does")
+    @linux_only
     def test_too_little_memory_while_scoring_is_a_value_error(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("RERANKQ_MAX_BATCH_TOKENS", "512")
-        # 512 tokens x 32,768 features x 4 bytes: one pair takes 64 MiB.
-        path = tiny_models.bert(tmp_path / "large", hidden_size=8, intermediate_size=32_768)
+        # 512 tokens x 65,536 features x 4 bytes: one pair takes 128 MiB.
+        path = tiny_models.bert(tmp_path / "large", hidden_size=8, intermediate_size=65_536)
         large = CrossEncoderReranker(path)
         large.warm_up()
         given = results(*(f"{place} " * 600 for place in range(2)))
         with (
-            memory_left(32 * 2**20),
+            limited_memory([os.getpid()], 32 * 2**20),
             pytest.raises(
                 ScoringError, match=r"^Reranking failed for model large: .*allocate"
             ) as caught,
@@ -538,15 +523,15 @@ class TestErrorHandling:
             large.rerank(QUERY, given)
         assert isinstance(caught.value.__cause__, OutOfMemory)
 
-    @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space, as Linux does")
+    @linux_only
     def test_too_little_memory_while_warming_up_is_a_value_error(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("RERANKQ_MAX_BATCH_TOKENS", "512")
-        path = tiny_models.bert(tmp_path / "large", hidden_size=8, intermediate_size=32_768)
+        path = tiny_models.bert(tmp_path / "large", hidden_size=8, intermediate_size=65_536)
         large = CrossEncoderReranker(path)
         with (
-            memory_left(32 * 2**20),
+            limited_memory([os.getpid()], 32 * 2**20),
             pytest.raises(ValueError, match=r"^Reranking failed for model large: .*allocate"),
         ):
             large.warm_up()

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import random
-import resource
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -29,6 +27,7 @@ from contract.errors import (
     ScoringError,
     TimeLimitExceeded,
 )
+from tests.processes import limited_memory, linux_only
 from tests.unit import tiny_models
 from worker.engine import Scorer, load
 from worker.engine.batches import ScoreArray
@@ -112,18 +111,6 @@ def close(scores: Sequence[float]) -> object:
 
 class StruckByTimeLimit(Exception):
     """As the time limit of Celery: it comes at any moment, and is no failure of the model."""
-
-
-@contextmanager
-def memory_left(size: int) -> Iterator[None]:
-    """The process may take no more than `size` bytes beyond what it has."""
-    taken = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (taken + size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 # Parity
@@ -592,11 +579,6 @@ def test_the_time_limit_frees_the_turn_also_while_two_threads_score(
 
 # Memory
 
-linux_only = pytest.mark.skipif(
-    sys.platform != "linux", reason="limits the address space, as Linux does"
-)
-
-
 #: Of about 512 tokens each.
 LONG_PAIRS: list[Pair] = [(QUERY, f"{number} " * 600) for number in range(16)]
 
@@ -614,7 +596,10 @@ def test_with_memory_for_a_part_of_the_batch_scores_are_the_same_bits(
     expected = scorer.score(LONG_PAIRS)
     assert budget.tokens == budget.full
     # When there is half of that, or less
-    with memory_left(64 * 2**20), caplog.at_level("WARNING", "worker.engine.backoff"):
+    with (
+        limited_memory([os.getpid()], 64 * 2**20),
+        caplog.at_level("WARNING", "worker.engine.backoff"),
+    ):
         scores = scorer.score(LONG_PAIRS)
     # Then batches are halved until they fit, and scores are what they were
     assert "Out of memory with " in caplog.text
@@ -633,7 +618,7 @@ def test_with_memory_for_a_part_of_the_batch_scores_in_eight_bits_are_near(tmp_p
     tiny_models.bert(tmp_path / "large", intermediate_size=4_096)
     scorer = small(str(tmp_path / "large@int8"), max_batch_tokens=8_192)
     expected = scorer.score(LONG_PAIRS)
-    with memory_left(64 * 2**20):
+    with limited_memory([os.getpid()], 64 * 2**20):
         scores = scorer.score(LONG_PAIRS)
     assert np.corrcoef(scores, expected)[0, 1] > 0.8
     assert scorer.engine.budget.tokens < scorer.engine.budget.full
@@ -644,12 +629,12 @@ def test_with_memory_for_a_part_of_the_batch_scores_in_eight_bits_are_near(tmp_p
 def test_too_little_memory_for_a_single_pair_is_a_failure_that_may_pass(
     tmp_path: Path, model: str
 ) -> None:
-    # Given 512 tokens x 32,768 features x 4 bytes: one pair takes 64 MiB
-    tiny_models.bert(tmp_path / "large", hidden_size=8, intermediate_size=32_768)
+    # Given 512 tokens x 65,536 features x 4 bytes: one pair takes 128 MiB
+    tiny_models.bert(tmp_path / "large", hidden_size=8, intermediate_size=65_536)
     scorer = small(str(tmp_path / model), max_batch_tokens=512)
     expected = scorer.score(LONG_PAIRS[:2])
     with (
-        memory_left(32 * 2**20),
+        limited_memory([os.getpid()], 32 * 2**20),
         pytest.raises(
             OutOfMemory, match=rf"^Reranking failed for model {model}: .*allocate"
         ) as caught,
@@ -668,7 +653,7 @@ def test_a_scorer_works_on_after_memory_ran_out_at_a_new_size(expected: list[flo
     pairs = [(QUERY, f"{number} pdf " * number) for number in range(37)]
 
     def score_twice() -> list[list[float]]:
-        with memory_left(0), suppress(OutOfMemory):  # no other failure
+        with limited_memory([os.getpid()], 0), suppress(OutOfMemory):  # no other failure
             scorer.score(pairs)
         return [scorer.score(PAIRS), scorer.score(pairs)]
 

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import os
-import resource
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from contract.errors import ModelUnavailable, OutOfMemory, TimeLimitExceeded
+from tests.processes import limited_memory, linux_only
 from worker.engine import BatchStatistics, EngineObserver, Pair, Scorer, load
 from worker.engine.stub import StubEngine
 
@@ -26,22 +21,6 @@ PAIRS: list[Pair] = [
     (QUERY, ""),
     (QUERY, "a mail client"),
 ]
-
-linux_only = pytest.mark.skipif(
-    sys.platform != "linux", reason="limits the address space, as Linux does"
-)
-
-
-@contextmanager
-def memory_left(size: int) -> Iterator[None]:
-    """The process may take no more than `size` bytes beyond what it has."""
-    taken = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (taken + size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def test_documents_that_have_more_of_the_querys_words_score_higher() -> None:
@@ -145,7 +124,7 @@ def test_a_hungry_one_scores_smaller_batches_where_memory_is_short(
     scorer = load("stub:bytes_per_token=1048576", max_batch_tokens=512)
     expected = load("stub").score(pairs)
     # When there is a third of that
-    with memory_left(170 * 2**20):
+    with limited_memory([os.getpid()], 170 * 2**20):
         scored = scorer.score(pairs)
     # Then batches are halved until they fit, and scores are what they were
     assert scored == expected
@@ -157,11 +136,11 @@ def test_a_hungry_one_scores_smaller_batches_where_memory_is_short(
 def test_a_pair_that_is_too_hungry_alone_is_a_failure_that_may_pass() -> None:
     scorer = load("stub:bytes_per_token=8388608")
     with (
-        memory_left(32 * 2**20),
+        limited_memory([os.getpid()], 32 * 2**20),
         pytest.raises(OutOfMemory, match=r"^Reranking failed for model stub:bytes_per_token"),
     ):
         scorer.score(PAIRS[:1])
-    with memory_left(400 * 2**20):
+    with limited_memory([os.getpid()], 400 * 2**20):
         assert len(scorer.score(PAIRS[:1])) == 1
 
 
@@ -203,13 +182,3 @@ def test_options_stand_one_behind_another(separator: str) -> None:
 
 def test_any_engine_can_be_given_to_a_scorer() -> None:
     assert Scorer(StubEngine(), "mine").score(PAIRS) == load("stub").score(PAIRS)
-
-
-def test_neither_it_nor_the_engine_package_imports_torch() -> None:
-    code = (
-        "import sys, worker.engine;"
-        "assert 'numpy' not in sys.modules;"
-        "worker.engine.load('stub').score([('a', 'b')]);"
-        "assert not {'torch', 'transformers', 'celery'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -12,9 +11,9 @@ import pytest
 import torch
 from billiard.exceptions import SoftTimeLimitExceeded
 
-from tests.processes import wait_until
+from tests.processes import limited_memory, linux_only, wait_until
 from worker.engine.backoff import attempt_each
-from worker.engine.threads import ScoringThreads, prefetch, torch_threads
+from worker.engine.threads import START_BYTES, ScoringThreads, prefetch, torch_threads
 
 Result = int | Exception
 
@@ -251,34 +250,12 @@ def test_a_failure_ahead_comes_out_after_the_results_before_it(bad: int) -> None
 # Without memory
 
 
-WITHOUT_ROOM = """
-import os, resource
-from worker.engine.threads import START_BYTES, ScoringThreads
-
-pages = int(open("/proc/self/statm").read().split()[0])
-taken = pages * os.sysconf("SC_PAGE_SIZE")
-threads = ScoringThreads(2)
-resource.setrlimit(resource.RLIMIT_AS, (taken + START_BYTES, resource.RLIM_INFINITY))
-try:
-    threads.map(abs, [-1])
-except MemoryError as error:
-    print(error)
-resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-print(threads.map(abs, [-1]))
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads its own size as Linux tells it")
+@linux_only
 def test_threads_that_have_no_room_to_start_are_an_error_and_not_waited_for() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_ROOM],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-    assert done.returncode == 0, done.stderr
-    error, after = done.stdout.splitlines()
-    assert "not enough memory" in error
-    assert after == "[1]"
+    threads = ScoringThreads(2)
+    with (
+        limited_memory([os.getpid()], START_BYTES),
+        pytest.raises(MemoryError, match="not enough memory"),
+    ):
+        threads.map(abs, [-1])
+    assert threads.map(abs, [-1]) == [1]
