@@ -60,6 +60,20 @@ def result_of(job_id: str, *, downgraded: bool = False, score: float = 1.5) -> j
     )
 
 
+def result_of_job(job: jobs.Job, model: str = "bundled", score: float = 1.5) -> jobs.JobResult:
+    """A result for each request of a job, as a worker would record it."""
+    made = result_of(job.id, score=score)
+    return made.model_copy(
+        update={
+            "rankings": tuple(
+                made.rankings[0].model_copy(update={"query_id": each.query_id})
+                for each in job.requests
+            ),
+            "provenance": made.provenance.model_copy(update={"model_requested": model}),
+        }
+    )
+
+
 def failure_of(job_id: str, code: str = "scoring_failed") -> jobs.Failure:
     """A failure as a worker would record it."""
     return jobs.Failure(

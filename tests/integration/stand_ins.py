@@ -7,11 +7,13 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any, Self
 
 import redis
 from celery import Celery
 
 from contract import jobs, names
+from contract.errors import RedisUnavailable
 from contract.settings import Settings
 from contract.store import attempts, outcomes, submissions
 from contract.store.blocking import JobStore
@@ -112,3 +114,54 @@ def answering_worker(settings: Settings) -> Iterator[None]:
         thread.join()
         connection.release()
         app.close()
+
+
+class StandInWorker:
+    """Takes the jobs that are queued, and records what `outcome` makes of them."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        outcome: Callable[[jobs.Job], jobs.Outcome],
+        at_most: int = 1_000_000,
+    ) -> None:
+        self._at_most = at_most
+        self.taken: list[jobs.Job] = []
+        self._outcome = outcome
+        self._over = threading.Event()
+        self._client = redis.Redis.from_url(settings.redis_url.get_secret_value())
+        self._store = JobStore(self._client, Schema(settings))
+        self._thread = threading.Thread(target=self._run)
+
+    @property
+    def queries(self) -> list[str | None]:
+        """The query of each job taken."""
+        return [job.requests[0].query_id for job in self.taken]
+
+    def _run(self) -> None:
+        while not self._over.wait(0.01):
+            try:
+                self._work()
+            except (RedisUnavailable, redis.RedisError):
+                continue  # a worker waits for its Redis
+
+    def _work(self) -> None:
+        schema = self._store.schema
+        queued: Any = self._client.zrange(schema.keys.queued, 0, 0)
+        if not queued or len(self.taken) == self._at_most:
+            return
+        job_id = queued[0].decode()
+        started = self._store.execute(begin(schema, job_id))
+        if started.payload is not None:
+            job = submissions.decode(schema.settings, job_id, started.payload)
+            self._store.execute(outcomes.finish(schema, self._outcome(job)))
+            self.taken.append(job)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        self._client.close()

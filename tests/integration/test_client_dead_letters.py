@@ -22,9 +22,9 @@ from producer.cli import common, main
 from producer.client.blocking import RerankClient
 from tests.embedded_redis import embedded_redis
 from tests.integration.redis_state import messages
+from tests.integration.rescore_runs import session
 from tests.integration.sample_records import failure_of
-from tests.integration.stand_ins import die
-from tests.integration.test_rescore import Worker, session
+from tests.integration.stand_ins import StandInWorker, die
 
 #: More than were ever looked at in one go.
 MANY = 1_300
@@ -253,7 +253,7 @@ def test_a_letter_whose_message_cannot_be_sent_is_queued_and_said_to_be(
 def test_a_run_leaves_no_letter_that_cannot_be_retried(
     reranker: RerankClient, settings: Settings, store: JobStore, tmp_path: Path
 ) -> None:
-    class Dying(Worker):
+    class Dying(StandInWorker):
         """Records failures as dead letters, as a worker does."""
 
         def _work(self) -> None:

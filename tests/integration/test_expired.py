@@ -20,10 +20,15 @@ from producer.cli import common, main
 from producer.client.asynchronous import AsyncRerankClient
 from producer.client.blocking import RerankClient
 from tests.integration.redis_state import messages, payload
-from tests.integration.sample_records import DOCUMENTS, QUERY, failure_of, job
-from tests.integration.sample_records import result_of as some_result
-from tests.integration.stand_ins import begin
-from tests.integration.test_rescore import Worker, result_of
+from tests.integration.sample_records import (
+    DOCUMENTS,
+    QUERY,
+    failure_of,
+    job,
+    result_of,
+    result_of_job,
+)
+from tests.integration.stand_ins import StandInWorker, begin
 
 SAID = (
     r"job mine has ended \((done|failed|cancelled)\), and its result has expired .*submit it again"
@@ -45,7 +50,7 @@ def gone(request: pytest.FixtureRequest, reranker: RerankClient, store: JobStore
     if how == "cancelled":
         reranker.cancel("mine")
     elif how in ("done", "forgotten"):
-        store.execute(outcomes.finish(schema, some_result("mine")))
+        store.execute(outcomes.finish(schema, result_of("mine")))
     else:
         store.execute(outcomes.finish(schema, failure_of("mine"), dead_letter=how == "dead"))
     if how == "forgotten":
@@ -83,7 +88,7 @@ def test_whoever_asks_is_told_that_the_result_has_expired(
 def test_who_submits_it_again_has_it_scored_again(
     gone: str, reranker: RerankClient, settings: Settings, client: redis.Redis
 ) -> None:
-    with Worker(settings, result_of):
+    with StandInWorker(settings, result_of_job):
         result = reranker.rerank(QUERY, DOCUMENTS, job_id="mine", timeout=30)
 
     assert (result.job_id, result.provenance.attempts) == ("mine", 1)
@@ -98,14 +103,14 @@ def test_the_asyncio_client_has_it_scored_again_too(gone: str, settings: Setting
         async with AsyncRerankClient(settings) as reranker:
             return await reranker.rerank(QUERY, DOCUMENTS, job_id="mine", timeout=30)
 
-    with Worker(settings, result_of):
+    with StandInWorker(settings, result_of_job):
         assert asyncio.run(rerank()).job_id == "mine"
 
 
 def test_while_the_result_is_kept_nothing_is_scored_again(
     reranker: RerankClient, settings: Settings
 ) -> None:
-    with Worker(settings, result_of) as worker:
+    with StandInWorker(settings, result_of_job) as worker:
         first = reranker.rerank(QUERY, DOCUMENTS, job_id="mine", timeout=30)
         assert reranker.rerank(QUERY, DOCUMENTS, job_id="mine", timeout=30) == first
     assert len(worker.taken) == 1
@@ -117,7 +122,7 @@ def test_a_new_job_under_an_old_id_does_not_find_the_result_of_the_old_one(
     """The state of a job may be lost before its outcome, which is of other contents then."""
     schema = store.schema
     store.execute(submissions.accept(schema, job("mine")))
-    store.execute(outcomes.finish(schema, some_result("mine")))
+    store.execute(outcomes.finish(schema, result_of("mine")))
     store.client.delete(schema.keys.job("mine"))
 
     store.execute(submissions.accept(schema, job("mine", query="another query")))
@@ -137,5 +142,5 @@ def test_a_state_is_remembered_as_long_as_what_belongs_to_it(
     store.execute(submissions.accept(schema, job("mine")))
     assert store.client.ttl(keys.job("mine")) >= store.client.ttl(keys.payload("mine"))
     store.execute(begin(schema, "mine"))
-    store.execute(outcomes.finish(schema, some_result("mine")))
+    store.execute(outcomes.finish(schema, result_of("mine")))
     assert store.client.ttl(keys.job("mine")) >= store.client.ttl(keys.outcome("mine"))

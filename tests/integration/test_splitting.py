@@ -26,7 +26,7 @@ from producer.rescore.resume import ResumableJournal
 from producer.rescore.staging import Staging
 from tests.integration.sample_records import failure_of
 from tests.integration.sample_records import result_of as some_result
-from tests.integration.test_rescore import Worker
+from tests.integration.stand_ins import StandInWorker
 from worker.engine import ranking
 
 DOCUMENTS = [f"document {number}" for number in range(20)]
@@ -89,7 +89,7 @@ def reranker(narrow: Settings) -> Iterator[RerankClient]:
 @pytest.fixture
 def whole(settings: Settings) -> jobs.JobResult:
     """What one job gives."""
-    with Worker(settings, scored), RerankClient(settings) as made:
+    with StandInWorker(settings, scored), RerankClient(settings) as made:
         return made.rerank("q", DOCUMENTS, timeout=30)
 
 
@@ -105,7 +105,7 @@ def check(found: jobs.JobResult, whole: jobs.JobResult) -> None:
 def test_rerank_gives_what_one_job_gives(
     reranker: RerankClient, narrow: Settings, whole: jobs.JobResult
 ) -> None:
-    with Worker(narrow, scored) as worker:
+    with StandInWorker(narrow, scored) as worker:
         found = reranker.rerank("q", DOCUMENTS, timeout=30)
     check(found, whole)
     assert sorted(job.pairs for job in worker.taken) == [6, 7, 7]
@@ -114,7 +114,7 @@ def test_rerank_gives_what_one_job_gives(
 def test_the_best_of_all_are_the_best_of_the_parts(
     reranker: RerankClient, narrow: Settings, whole: jobs.JobResult
 ) -> None:
-    with Worker(narrow, scored):
+    with StandInWorker(narrow, scored):
         found = reranker.rerank("q", DOCUMENTS, top_k=9, timeout=30)
     assert found.documents == whole.documents[:9]
 
@@ -128,7 +128,7 @@ def test_what_is_submitted_has_one_id_that_stands_for_all(
     status = reranker.status("mine")
     assert (status.state, status.pairs, status.requests) == (JobState.QUEUED, 20, 1)
     # When it is done
-    with Worker(narrow, scored) as worker:
+    with StandInWorker(narrow, scored) as worker:
         found = reranker.result("mine", 30)
     # Then each part was scored once, and its id gives the whole, as often as it is asked for
     check(found, whole)
@@ -156,11 +156,11 @@ def test_many_queries_keep_their_order(
         return jobs.Request(query="q", query_id=f"q{number}", candidates=candidates)
 
     requests = [request(number, size) for number, size in enumerate((3, 20, 2, 4, 8))]
-    with Worker(settings, scored), RerankClient(settings) as large:
+    with StandInWorker(settings, scored), RerankClient(settings) as large:
         expected = [
             each for job_id in large.submit_many(requests) for each in large.result(job_id).rankings
         ]
-    with Worker(narrow, scored):
+    with StandInWorker(narrow, scored):
         ids = reranker.submit_many(requests)
         found = [each for job_id in ids for each in reranker.result(job_id, 30).rankings]
     assert found == expected
@@ -170,7 +170,7 @@ def test_candidates_of_too_many_bytes_are_split_as_well(
     settings: Settings, whole: jobs.JobResult
 ) -> None:
     short = settings.model_copy(update={"max_bytes_per_job": 900})
-    with Worker(short, scored) as worker, RerankClient(short) as reranker:
+    with StandInWorker(short, scored) as worker, RerankClient(short) as reranker:
         found = reranker.rerank("q", DOCUMENTS, timeout=30)
     assert found.documents == whole.documents
     assert len(worker.taken) == found.provenance.parts > 1
@@ -194,7 +194,7 @@ def test_the_asyncio_client_gives_what_one_job_gives(
             with pytest.raises(JobFailed, match="cancelled"):
                 await reranker.result("other", 30)
 
-    with Worker(narrow, scored):
+    with StandInWorker(narrow, scored):
         asyncio.run(scenario())
     asyncio.run(cancelling())
 
@@ -207,7 +207,7 @@ def test_a_split_that_is_on_record_is_kept_when_the_limits_change(
         changed = settings.model_copy(update={"max_pairs_per_job": limit})
         with RerankClient(changed) as other:
             other.submit("q", DOCUMENTS, job_id="mine")
-    with Worker(narrow, scored) as worker:
+    with StandInWorker(narrow, scored) as worker:
         check(reranker.result("mine", 30), whole)
     assert len(worker.taken) == 3
 
@@ -218,7 +218,7 @@ def test_a_split_that_is_on_record_is_kept_when_the_limits_change(
 def test_a_part_that_fails_fails_the_whole_and_spares_the_others_their_work(
     reranker: RerankClient, narrow: Settings
 ) -> None:
-    with Worker(narrow, failing(9), at_most=2), pytest.raises(JobFailed) as raised:
+    with StandInWorker(narrow, failing(9), at_most=2), pytest.raises(JobFailed) as raised:
         reranker.rerank("q", DOCUMENTS, job_id="mine", timeout=30)
     failure = raised.value.failure
     assert (failure.job_id, failure.code) == ("mine", "scoring_failed")
@@ -249,7 +249,7 @@ def test_a_query_that_is_refused_midway_leaves_no_part(narrow: Settings) -> None
 def test_a_part_whose_result_has_expired_is_the_end_of_the_whole(
     reranker: RerankClient, narrow: Settings, store: JobStore, whole: jobs.JobResult
 ) -> None:
-    with Worker(narrow, scored) as worker:
+    with StandInWorker(narrow, scored) as worker:
         reranker.rerank("q", DOCUMENTS, job_id="mine", timeout=30)
         store.client.delete(store.schema.keys.outcome("mine.8-14"))
         assert not reranker.status("mine").outcome_kept
@@ -263,7 +263,7 @@ def test_a_part_whose_result_has_expired_is_the_end_of_the_whole(
 
 
 def smaller(settings: Settings) -> jobs.JobResult:
-    with Worker(settings, scored), RerankClient(settings) as made:
+    with StandInWorker(settings, scored), RerankClient(settings) as made:
         return made.rerank("q", DOCUMENTS, model=SMALLER, timeout=30)
 
 
@@ -271,7 +271,7 @@ def test_if_a_smaller_model_scores_a_part_it_scores_all(
     reranker: RerankClient, narrow: Settings, settings: Settings
 ) -> None:
     expected = smaller(settings)
-    with Worker(narrow, downgrading(9)):
+    with StandInWorker(narrow, downgrading(9)):
         found = reranker.rerank("q", DOCUMENTS, timeout=30)
     assert found.documents == expected.documents
     made = found.provenance
@@ -287,21 +287,24 @@ def test_if_a_smaller_model_scores_a_part_it_scores_all_for_the_asyncio_client(
             return await reranker.rerank("q", DOCUMENTS, timeout=30)
 
     expected = smaller(settings)
-    with Worker(narrow, downgrading(9)):
+    with StandInWorker(narrow, downgrading(9)):
         found = asyncio.run(rerank())
     assert found.documents == expected.documents
     assert found.provenance.downgraded
 
 
 def test_a_result_is_never_of_two_models(reranker: RerankClient, narrow: Settings) -> None:
-    with Worker(narrow, downgrading(9)), pytest.raises(MixedModels, match="different models"):
+    with (
+        StandInWorker(narrow, downgrading(9)),
+        pytest.raises(MixedModels, match="different models"),
+    ):
         reranker.result(reranker.submit("q", DOCUMENTS), 30)
 
 
 def test_where_the_smaller_model_may_not_be_asked_for_the_query_fails(narrow: Settings) -> None:
     strict = narrow.model_copy(update={"allowed_models": ()})
     with (
-        Worker(narrow, downgrading(9)),
+        StandInWorker(narrow, downgrading(9)),
         RerankClient(strict) as reranker,
         pytest.raises(MixedModels),
     ):
@@ -347,9 +350,9 @@ def test_a_run_is_the_same_to_the_byte_split_interrupted_or_neither(
     outcome: Callable[[jobs.Job], jobs.Outcome],
 ) -> None:
     source = run_file(tmp_path)
-    with Worker(settings, outcome):
+    with StandInWorker(settings, outcome):
         expected = session(settings, source, tmp_path / "large")
-    with Worker(narrow, outcome):
+    with StandInWorker(narrow, outcome):
         assert session(narrow, source, tmp_path / "narrow") == expected
 
     # And if it is interrupted again and again, each time after one more job
@@ -362,7 +365,7 @@ def test_a_run_is_the_same_to_the_byte_split_interrupted_or_neither(
 
         return interrupt
 
-    with Worker(narrow, outcome):
+    with StandInWorker(narrow, outcome):
         for number in range(20):
             progress = interrupt_after(number)
             try:
@@ -382,7 +385,7 @@ def test_a_part_that_fails_fails_its_query_only(narrow: Settings, tmp_path: Path
         unwanted = any(each.text == "1 9" for each in made.requests[0].candidates)
         return failure_of(made.id) if unwanted else scored(made)
 
-    with Worker(narrow, outcome):
+    with StandInWorker(narrow, outcome):
         session(narrow, run_file(tmp_path), tmp_path / "out")
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     (failed,) = [line for line in lines if "error" in line]

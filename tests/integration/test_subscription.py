@@ -13,9 +13,8 @@ from contract.settings import Settings
 from producer.cli import common
 from producer.client.blocking import RerankClient
 from tests.embedded_redis import embedded_redis
-from tests.integration.sample_records import DOCUMENTS, QUERY
-from tests.integration.stand_ins import answering_worker
-from tests.integration.test_rescore import Worker, result_of
+from tests.integration.sample_records import DOCUMENTS, QUERY, result_of_job
+from tests.integration.stand_ins import StandInWorker, answering_worker
 from tests.processes import rerankq_process
 
 
@@ -69,7 +68,7 @@ def test_a_run_that_is_not_accepted_says_why_ends_in_time_and_is_resumed(
         assert "the same command continues" in full.stderr
         # And once there is room, the same command comes to its end
         fill(own_server, percent=10)
-        with Worker(own_server, result_of):
+        with StandInWorker(own_server, result_of_job):
             done = rerankq_process(*command, environment=environment(own_server))
     assert done.returncode == 0, done.stderr
     assert output.exists()
