@@ -29,6 +29,11 @@ def documents(tmp_path: Path) -> str:
 
 
 @pytest.fixture
+def environment(stub_service: Settings) -> dict[str, str]:
+    return environment_of(stub_service)
+
+
+@pytest.fixture
 def lonely(settings: Settings) -> dict[str, str]:
     """A namespace without a worker."""
     return environment_of(settings)

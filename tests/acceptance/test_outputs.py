@@ -21,16 +21,21 @@ RUN = (
 )
 
 
+@pytest.fixture
+def environment(stub_service: Settings) -> dict[str, str]:
+    return environment_of(stub_service)
+
+
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.fixture(scope="module")
-def undisturbed(service: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undisturbed(stub_service: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output of a run on a disk with room, in a folder of its own."""
     folder = tmp_path_factory.mktemp("undisturbed")
     command = (*RUN, "--output", str(folder / "out"), "--results", str(folder / "out.jsonl"))
-    done = rerankq(*command, environment=environment_of(service))
+    done = rerankq(*command, environment=environment_of(stub_service))
     assert done.returncode == 0, done.stderr
     return folder / "out"
 

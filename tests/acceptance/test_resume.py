@@ -25,6 +25,8 @@ from tests.processes import celery, children_of, wait_until
 
 KILLS = 10
 QUERIES = 40
+#: Two children need about seven seconds for all queries: long enough to be killed ten times.
+SLOW = "stub:pairs_per_s=150"
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Service:
 @pytest.fixture(scope="module")
 def own(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     settings = Settings.load(redis_url=redis_url, namespace=f"test-{uuid.uuid4().hex[:8]}")
-    environment = environment_of(settings)
+    environment = environment_of(settings, SLOW)
     log = tmp_path_factory.mktemp("worker") / "worker.log"
     arguments = ("worker", "--concurrency", "2", "-n", settings.namespace)
     with celery(*arguments, log=log, environment=environment) as process:
