@@ -69,7 +69,7 @@ class AsyncRerankClient:
         submitting again with that `job_id` is harmless. If the calling task is cancelled, so is a
         job without an id of the caller's choice.
         """
-        made = await self._of_query(query, documents, options)
+        made = await self._prepare_query(query, documents, options)
         (job_id,) = await self._queue(made)
         return job_id
 
@@ -129,7 +129,7 @@ class AsyncRerankClient:
         cancelled, and so is one without a `job_id` if the calling task is cancelled. If Redis goes
         away meanwhile, the error's `submitted` has the job's id.
         """
-        made = await self._of_query(query, documents, options)
+        made = await self._prepare_query(query, documents, options)
         await self._queue(made)
         try:
             async with self.watch() as watch:
@@ -237,7 +237,7 @@ class AsyncRerankClient:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def _of_query(
+    async def _prepare_query(
         self, query: str, documents: Iterable[preparing.Document], options: SubmitOptions
     ) -> prepared.PreparedJobs:
         self._runner.check_usable()
@@ -262,13 +262,13 @@ class AsyncRerankClient:
                 begun.append(job.id)
                 await self.submit_job(job, priority=made.priority)
 
-        queueing_ = self._runner.in_background(queue())
+        sending = self._runner.in_background(queue())
         try:
-            await asyncio.shield(queueing_)
+            await asyncio.shield(sending)
         except BaseException as error:
             stopped.set()
             if made.is_withdrawn_after(error):
-                withdrawing = self._withdraw(error, begun, after=queueing_)
+                withdrawing = self._withdraw(error, begun, after=sending)
                 await asyncio.shield(self._runner.in_background(withdrawing))
             raise
         return begun
