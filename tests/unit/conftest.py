@@ -1,16 +1,37 @@
-"""What tests of models share."""
+"""What tests of models share. Torch is imported only by those that need it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from worker.engine.threads import torch_threads
+if TYPE_CHECKING:
+    from sentence_transformers import CrossEncoder
 
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """What is this small is slower with two."""
+    """Have torch compute in one thread: what is this small is slower with two."""
+    from worker.engine.threads import torch_threads
+
     with torch_threads(1):
         yield
+
+
+@pytest.fixture(scope="session")
+def bundled() -> CrossEncoder:
+    """Load the bundled model once, for engines of a test's own."""
+    from worker.engine.checkpoint import load_encoder
+
+    return load_encoder("bundled", "cpu")
+
+
+@pytest.fixture(scope="session")
+def bundled_logits() -> Any:
+    """Return the logits of the bundled model for `tests.unit.predict_scores.PAIRS`."""
+    from tests.unit.predict_scores import logits
+    from worker.engine.model_paths import bundled_path
+
+    return logits(str(bundled_path()))

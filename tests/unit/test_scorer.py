@@ -32,7 +32,6 @@ from tests.unit import tiny_models
 from worker.engine import Scorer, load
 from worker.engine.batches import ScoreArray
 from worker.engine.bert_engine import BertEngine
-from worker.engine.checkpoint import load_encoder
 from worker.engine.choice import exact_linears
 from worker.engine.model_paths import bundled_path
 from worker.engine.protocol import BeforeBatch, EngineOutput, Pair, do_nothing
@@ -81,12 +80,6 @@ GOLDEN: list[tuple[str, str, float]] = [
 def scorer() -> Scorer:
     """Tuned, as it is in a worker that is told nothing."""
     return load("bundled")
-
-
-@pytest.fixture(scope="module")
-def encoder() -> CrossEncoder:
-    """The bundled model, for engines of a test's own."""
-    return load_encoder("bundled", "cpu")
 
 
 def small(model: str = "bundled", **given: Any) -> Scorer:
@@ -242,9 +235,9 @@ def test_a_score_does_not_depend_on_what_it_was_batched_with(
 @pytest.mark.parametrize("max_batch_tokens", [1, 700, 5_000])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_any_token_budget_and_number_of_threads_gives_the_same_scores(
-    encoder: CrossEncoder, expected: list[float], threads: int, max_batch_tokens: int
+    bundled: CrossEncoder, expected: list[float], threads: int, max_batch_tokens: int
 ) -> None:
-    engine = BertEngine(encoder, exact_linears(encoder)[0], threads)
+    engine = BertEngine(bundled, exact_linears(bundled)[0], threads)
     engine.tune(threads, max_batch_tokens)
     assert Scorer(engine, "bundled").score(PAIRS) == close(expected)
 
@@ -457,9 +450,9 @@ class LosesOne(BertEngine):
 
 
 def test_a_batch_that_loses_a_score_is_a_failure_that_names_the_model(
-    encoder: CrossEncoder,
+    bundled: CrossEncoder,
 ) -> None:
-    scorer = Scorer(LosesOne(encoder, exact_linears(encoder)[0], 1), "mine")
+    scorer = Scorer(LosesOne(bundled, exact_linears(bundled)[0], 1), "mine")
     with pytest.raises(BadScores, match=r"^Reranking failed for model mine: 3 scores for 4 pairs$"):
         scorer.score(PAIRS[:4])
 
@@ -560,10 +553,10 @@ def time_limit() -> Iterator[None]:
 
 @pytest.mark.usefixtures("time_limit")
 def test_the_time_limit_frees_the_turn_also_while_two_threads_score(
-    encoder: CrossEncoder, expected: list[float]
+    bundled: CrossEncoder, expected: list[float]
 ) -> None:
     # Given two threads that are amid a batch each
-    engine = RunsOutOfTimeInThreads(encoder, exact_linears(encoder)[0], threads=2)
+    engine = RunsOutOfTimeInThreads(bundled, exact_linears(bundled)[0], threads=2)
     scorer = Scorer(engine, "bundled", passed_through=(StruckByTimeLimit,))
     engine.together = threading.Barrier(2)
     engine.late = True

@@ -1,0 +1,65 @@
+"""Pairs, engines that score them, and the scores that they should give: those of predict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from sentence_transformers import CrossEncoder
+
+from worker.engine.bert_engine import BertEngine
+from worker.engine.checkpoint import load_encoder
+from worker.engine.choice import choose, exact_linears
+from worker.engine.predict_engine import PredictEngine
+from worker.engine.protocol import Pair
+
+TOLERANCE = 1e-4
+
+QUERY = "how do I open a pdf"
+DOCUMENTS = (
+    "pdf",
+    "",
+    "a tool to open pdf files",
+    "日本語のPDFを開く 🙂",
+    "the mail server delivers messages to local users " * 6,
+    "open a pdf file with a password " * 100,
+    *(f"package number {number} " * (number % 5) for number in range(40)),
+)
+PAIRS: list[Pair] = [(QUERY, document) for document in DOCUMENTS]
+
+
+def open_encoder(path: str, dtype: str | None = None) -> CrossEncoder:
+    return load_encoder(path, "cpu", dtype)
+
+
+def chosen(encoder: CrossEncoder, *, int8: bool = False) -> BertEngine | PredictEngine:
+    """The engine for a model, without measuring what is fastest."""
+    return choose(encoder, int8=int8, threads=1, max_batch_tokens=512)
+
+
+def fast_engine(encoder: CrossEncoder, threads: int = 1) -> BertEngine:
+    return BertEngine(encoder, exact_linears(encoder)[0], threads)
+
+
+@lru_cache(maxsize=2)
+def reference(path: str) -> CrossEncoder:
+    return CrossEncoder(path, device="cpu")
+
+
+def predicted(path: str, pairs: Sequence[Pair] = PAIRS, **given: Any) -> Any:
+    """What sentence-transformers itself gives, by default with the model's own activation."""
+    scores: Any = reference(path).predict(list(pairs), **given)
+    return scores
+
+
+def logits(path: str, pairs: Sequence[Pair] = PAIRS) -> Any:
+    return predicted(path, pairs, activation_fn=torch.nn.Identity())
+
+
+def apart(one: Any, other: Any) -> float:
+    """How far the farthest score is from where it should be."""
+    assert np.shape(one) == np.shape(other)
+    return float(np.max(np.abs(np.subtract(one, other))))

@@ -1,0 +1,205 @@
+"""Our own BERT gives the same bits in any batch and thread, and fails as a whole."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import CrossEncoder
+
+from tests.unit import tiny_models
+from tests.unit.predict_scores import (
+    PAIRS,
+    QUERY,
+    TOLERANCE,
+    apart,
+    fast_engine,
+    open_encoder,
+)
+from worker.engine.backoff import BatchBudget
+from worker.engine.batches import ScoreArray
+from worker.engine.bert_engine import PREFETCHED_PAIRS, BertEngine
+from worker.engine.choice import exact_linears
+from worker.engine.linear import Linear
+from worker.engine.statistics import BatchStatistics
+from worker.engine.threads import torch_threads
+from worker.engine.tokens import PairTokens
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+# Batches and threads
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("budget", [1, 300, 100_000])
+def test_scores_do_not_depend_on_threads_and_budget(
+    bundled: CrossEncoder, bundled_logits: Any, threads: int, budget: int
+) -> None:
+    engine = fast_engine(bundled, threads)
+    engine.tune(threads, budget)
+    assert apart(engine.run(PAIRS).scores, bundled_logits) < TOLERANCE
+
+
+#: Sizes that libraries may have kernels of their own for. Rows of other than full 16 bytes are not
+#: among them: what is added up first depends there on where a row begins.
+SHAPES: list[dict[str, Any]] = [
+    {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 1, "intermediate_size": 64},
+    {"num_hidden_layers": 2, "hidden_size": 24, "num_attention_heads": 4, "intermediate_size": 50},
+    {"num_hidden_layers": 2, "hidden_size": 36, "num_attention_heads": 3, "intermediate_size": 65},
+    {"num_hidden_layers": 3, "hidden_size": 64, "num_attention_heads": 2, "intermediate_size": 96},
+    {"num_hidden_layers": 2, "hidden_size": 128, "num_attention_heads": 4},
+]
+
+
+@pytest.mark.arithmetic
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"h{shape['hidden_size']}")
+def test_scores_are_the_same_to_the_last_bit_in_any_batch_and_thread(
+    tmp_path: Path, shape: dict[str, Any]
+) -> None:
+    encoder = open_encoder(tiny_models.bert(tmp_path, **shape))
+    one_thread = fast_engine(encoder)
+    together = one_thread.run(PAIRS).scores
+    assert together.std() > 100 * TOLERANCE
+
+    alone = [one_thread.run([pair]).scores[0] for pair in PAIRS]
+    assert np.array_equal(together, alone)
+    for threads in (1, 2, 3):
+        engine = fast_engine(encoder, threads)
+        for budget in (1, 100, 777, 100_000):
+            engine.budget = BatchBudget(budget)
+            assert np.array_equal(engine.run(PAIRS[::-1]).scores[::-1], together)
+            some = engine.run(PAIRS[3:20:2], small_batches=True).scores
+            assert np.array_equal(some, together[3:20:2])
+
+
+class StruckByTimeLimit(Exception):
+    """As the time limit of Celery: it comes at any moment."""
+
+
+class Failing(BertEngine):
+    """Fails at the first batch, once a second one is being scored, if it is given an error."""
+
+    error: BaseException | None = None
+    begun = 0
+    inside = 0
+
+    def __init__(self, encoder: CrossEncoder) -> None:
+        super().__init__(encoder, exact_linears(encoder)[0], threads=2)
+        self._together = threading.Barrier(2)
+        self._counting = threading.Lock()
+
+    def _forward(self, pairs: Sequence[PairTokens], statistics: BatchStatistics) -> ScoreArray:
+        if self.error is None:
+            return super()._forward(pairs, statistics)
+        with self._counting:
+            place = self.begun
+            self.begun += 1
+            self.inside += 1
+        try:
+            if place < 2:
+                self._together.wait(30)
+            if place == 0:
+                raise self.error
+            for _ in range(20):  # far longer than the error needs to come out
+                scores = super()._forward(pairs, statistics)
+            return scores
+        finally:
+            with self._counting:
+                self.inside -= 1
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a kernel failed"), StruckByTimeLimit()])
+def test_an_error_in_one_thread_comes_out_once_all_threads_have_ended(
+    bundled: CrossEncoder, bundled_logits: Any, error: Exception
+) -> None:
+    engine = Failing(bundled)
+    engine.budget = BatchBudget(1)
+    # Given an error while another batch is being scored
+    engine.error = error
+    with torch_threads(3):
+        with pytest.raises(type(error)) as caught:
+            engine.run(PAIRS)
+        assert torch.get_num_threads() == 3
+    # Then it comes out, nothing goes on behind it, and the next run is as ever
+    assert caught.value is error
+    assert 2 <= engine.begun < len(PAIRS)
+    assert engine.inside == 0
+    engine.error = None
+    assert apart(engine.run(PAIRS).scores, bundled_logits) < TOLERANCE
+
+
+class StrikesWhileSubmitting(ThreadPoolExecutor):
+    """Threads that are given half of the work when the time limit strikes."""
+
+    def __init__(self, place: int) -> None:
+        super().__init__(1)
+        self.place = place
+        self.given: list[Future[Any]] = []
+
+    def submit(self, function: Any, /, *given: Any, **named: Any) -> Future[Any]:
+        if len(self.given) == self.place:
+            raise StruckByTimeLimit
+        self.given.append(super().submit(function, *given, **named))
+        return self.given[-1]
+
+
+def test_the_time_limit_leaves_no_work_behind_though_not_all_was_handed_out(
+    bundled: CrossEncoder,
+) -> None:
+    engine = fast_engine(bundled, threads=2)
+    engine.budget = BatchBudget(1)
+    engine._pool._pool = pool = StrikesWhileSubmitting(place=400)
+    with pool:
+        with pytest.raises(StruckByTimeLimit):
+            engine.run([(QUERY, f"package {number}") for number in range(500)])
+        left = [future for future in pool.given if not future.done()]
+        pool.shutdown(cancel_futures=True)
+    assert len(pool.given) == 400
+    assert left == []
+
+
+# On a GPU
+
+
+class AsOnGpu(BertEngine):
+    """Goes the GPU's way, on the CPU: in portions, each tokenised ahead, with some padding."""
+
+    def __init__(self, encoder: CrossEncoder, linear: type[Linear], threads: int) -> None:
+        super().__init__(encoder, linear, threads)
+        self._on_gpu = True
+        self.budget = BatchBudget(32_768)
+
+
+def test_in_portions_scores_are_the_same(tmp_path: Path) -> None:
+    # Given more pairs than a portion has, of some lengths, at the seam too
+    encoder = open_encoder(tiny_models.bert(tmp_path, hidden_size=8, intermediate_size=8))
+    texts = [f"{number} a" * (number % 4) for number in range(PREFETCHED_PAIRS + 300)]
+    seam = slice(PREFETCHED_PAIRS - 2, PREFETCHED_PAIRS + 2)
+    texts[seam] = ["x " * length for length in (40, 900, 0, 60)]
+    pairs = [("pdf", text) for text in texts]
+    plain, other = fast_engine(encoder).run(pairs), AsOnGpu(encoder, Linear, 1).run(pairs)
+    assert apart(other.scores, plain.scores) < TOLERANCE
+    assert plain.scores.std() > 100 * TOLERANCE
+    assert (other.tokens, other.truncated) == (plain.tokens, plain.truncated)
+    assert plain.truncated[seam] == [False, True, False, False]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_with_padding_scores_are_the_same(
+    bundled: CrossEncoder, bundled_logits: Any, threads: int
+) -> None:
+    engine = AsOnGpu(bundled, Linear, threads)
+    assert apart(engine.run(PAIRS).scores, bundled_logits) < TOLERANCE
+    assert len(engine.run([]).scores) == 0
+
+
+def test_a_failure_in_the_first_portion_comes_out(bundled: CrossEncoder) -> None:
+    with pytest.raises(TypeError):
+        AsOnGpu(bundled, Linear, 1).run([(QUERY, "\ud800")])
