@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
-
 from contract import jobs
 from worker.engine import load
-from worker.engine.model_paths import bundled_path
 
 SAMPLE = Path(__file__).parents[2] / "examples" / "packages"
 
@@ -58,14 +56,23 @@ def _lines(name: str) -> Iterator[dict[str, str]]:
     return map(json.loads, (SAMPLE / name).read_text().splitlines())
 
 
-def smaller_model(folder: Path) -> Path:
-    """A model that gives other scores than the bundled one; as large, but who counts."""
+def real_models(folder: Path) -> tuple[str, str]:
+    """Return the bundled model, and one with other scores; as large, but who counts."""
+    from safetensors.torch import load_file, save_file  # imports torch
+
+    from worker.engine.model_paths import bundled_path
+
     path = folder / "smaller"
     shutil.copytree(bundled_path(), path)
     weights = load_file(path / "model.safetensors")
     weights["classifier.bias"] += 1
     save_file(weights, path / "model.safetensors", {"format": "pt"})
-    return path
+    return "bundled", str(path)
+
+
+def stub_models() -> tuple[str, str]:
+    """Return two stubs with different scores, which take time and memory as a model does."""
+    return "stub:pairs_per_s=100;bytes_per_token=16384", "stub:scale=2;bytes_per_token=4096"
 
 
 class Expected:
@@ -81,7 +88,9 @@ class Expected:
             }
         )
         self._scores = {
-            model: dict(zip(pairs, load(model, threads=2).score(pairs), strict=True))
+            model: dict(
+                zip(pairs, load(_without_delay(model), threads=2).score(pairs), strict=True)
+            )
             for model in models
         }
 
@@ -103,3 +112,8 @@ class Expected:
             == sorted((each.score for each in ranking.documents), reverse=True)
             for request, ranking in zip(job.requests, result.rankings, strict=True)
         )
+
+
+def _without_delay(model: str) -> str:
+    """Return a model with the same scores: how quick a stub is does not change them."""
+    return re.sub(r"pairs_per_s=\d+;?", "", model)

@@ -12,6 +12,7 @@ back.
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import random
 import shutil
@@ -33,7 +34,7 @@ from tests.embedded_redis import FaultyRedis
 from tests.soak import clocks
 from tests.soak.callers import Callers, Operator
 from tests.soak.faults import Faults, Worker
-from tests.soak.jobs import Expected, made, smaller_model
+from tests.soak.jobs import Expected, made, real_models
 
 T = TypeVar("T")
 
@@ -106,9 +107,17 @@ class Books:
 
 
 class Soak:
-    """One run."""
+    """One run, with a model and the one that jobs are downgraded to."""
 
-    def __init__(self, number: int, seed: int, folder: Path, say: Callable[[str], object]) -> None:
+    def __init__(
+        self,
+        models: tuple[str, str],
+        number: int,
+        seed: int,
+        folder: Path,
+        say: Callable[[str], object],
+    ) -> None:
+        self._models = models
         self._rng = random.Random(seed)
         self._jobs = made(number, self._rng)
         self._folder = folder
@@ -118,15 +127,15 @@ class Soak:
 
     def run(self, fault_every_s: float = EVERY_S) -> Books:
         """Submit all jobs, have faults happen until all are done, and count."""
-        smaller = smaller_model(self._folder)
+        full, downgraded = self._models
         with ExitStack() as stack:
             server = stack.enter_context(FaultyRedis(appendonly="yes", appendfsync="always"))
             settings = Settings.load(redis_url=server.url, namespace="soak")
             environment = TIMES | {
                 "RERANKQ_REDIS_URL": server.url,
                 "RERANKQ_NAMESPACE": "soak",
-                "CROSS_ENCODER_MODEL": "bundled",
-                "RERANKQ_DOWNGRADE_MODEL": str(smaller),
+                "CROSS_ENCODER_MODEL": full,
+                "RERANKQ_DOWNGRADE_MODEL": downgraded,
                 "RERANKQ_THREADS": "1",
             }
             library = clocks.built(self._folder)
@@ -154,7 +163,7 @@ class Soak:
                 operator.end()
                 callers.end()
             self.books.worker_starts = sum(worker.starts for worker in workers)
-            expected = Expected(["bundled", str(smaller)], self._jobs)
+            expected = Expected(self._models, self._jobs)
             self._count(client, expected, callers, operator)
         return self.books
 
@@ -270,8 +279,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"seed {seed}", flush=True)  # noqa: T201
     folder = given.logs or Path(tempfile.mkdtemp(prefix="rerankq-soak-"))
     folder.mkdir(parents=True, exist_ok=True)
-    books = Soak(given.jobs, seed, folder, lambda line: print(line, flush=True)).run()  # noqa: T201
-    print(books)  # noqa: T201
+    say = functools.partial(print, flush=True)
+    books = Soak(real_models(folder), given.jobs, seed, folder, say).run()
+    say(books)
     if books.balanced and given.logs is None:
         shutil.rmtree(folder)
     else:

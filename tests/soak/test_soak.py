@@ -1,4 +1,4 @@
-"""A minute of faults; `make soak` has the long one."""
+"""Half a minute of faults; `make soak` has the long one, with real models."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.soak.jobs import stub_models
 from tests.soak.soak import Soak
 
 
@@ -13,7 +14,7 @@ from tests.soak.soak import Soak
 def test_whatever_happens_every_job_ends_once_and_as_one_model_has_it(tmp_path: Path) -> None:
     happened: list[str] = []
 
-    books = Soak(number=60, seed=7, folder=tmp_path, say=happened.append).run()
+    books = Soak(stub_models(), number=60, seed=7, folder=tmp_path, say=happened.append).run()
 
     assert books.balanced, "\n".join((*happened, str(books)))
     assert books.faults.total() > 5
