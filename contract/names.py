@@ -154,3 +154,16 @@ def celery_options(settings: Settings) -> dict[str, Any]:
             "unacked_mutex_key": f"{keys.unacked}:mutex",
         },
     }
+
+
+def options_of_no_worker(settings: Settings) -> dict[str, str]:
+    """Return the transport's options of who takes no messages: producers and Flower.
+
+    What workers hold is not theirs to give back, which kombu would do while they wait for a reply.
+    """
+    unacked = Keys(settings.namespace).unacked_by_producers
+    return {
+        "unacked_key": unacked,
+        "unacked_index_key": f"{unacked}:index",
+        "unacked_mutex_key": f"{unacked}:mutex",
+    }

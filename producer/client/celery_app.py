@@ -31,7 +31,6 @@ class _App(Celery):  # type: ignore[misc]
 
 def publisher_app(settings: Settings) -> Celery:
     """Return a Celery app that only sends, and that only `settings` configure."""
-    keys = names.Keys(settings.namespace)
     app = _App(
         "rerankq.producer",
         set_as_current=False,
@@ -50,11 +49,7 @@ def publisher_app(settings: Settings) -> Celery:
         "socket_connect_timeout": settings.redis_timeout_s,
         "socket_keepalive": True,
         "client_name": "rerankq-producer",
-        # What workers hold is not a producer's to give back, which kombu would do while it
-        # waits for a reply.
-        "unacked_key": keys.unacked_by_producers,
-        "unacked_index_key": f"{keys.unacked_by_producers}:index",
-        "unacked_mutex_key": f"{keys.unacked_by_producers}:mutex",
+        **names.options_of_no_worker(settings),
         # Kombu's own attempts to connect, before any of Celery's policies come to bear.
         "max_retries": 1,
         "interval_start": 0,

@@ -220,7 +220,11 @@ def test_flower_shows_tasks_workers_and_queue(
             return bool(get("/api/tasks").get(job_id, {}).get("state") == "SUCCESS")
 
         wait_until(shown, "Flower shows a job")
-        assert next(iter(get("/api/workers?refresh=1").values()))["stats"]["pid"]
+
+        def answers() -> bool:
+            return "stats" in next(iter(get("/api/workers?refresh=1").values()))
+
+        wait_until(answers, "Flower shows the worker's answer")
         (queue,) = get("/api/queues/length")["active_queues"]
         assert queue["name"] == KEYS.queue
 

@@ -10,7 +10,11 @@ import redis
 
 from contract import names
 from contract.errors import Overloaded, RedisUnavailable
+from contract.jobs import JobState
 from contract.settings import Settings
+from contract.store import statuses
+from contract.store.blocking import JobStore
+from contract.store.operation import Schema
 from producer.client.blocking import RerankClient
 from tests import acl
 from tests.integration.sample_records import DOCUMENTS, QUERY
@@ -186,3 +190,13 @@ def test_the_file_is_refused_until_it_has_passwords(tmp_path: Path) -> None:
         users.write_text(acl.SHIPPED.read_text())
         with pytest.raises(redis.ResponseError, match=r"users\.acl:2: The password hash must be"):
             anybody.acl_load()
+
+
+def test_flower_may_look_up_how_a_job_ended(server: acl.Server) -> None:
+    with RerankClient(server.settings("producer")) as client:
+        job_id = client.submit(QUERY, DOCUMENTS)
+
+    with server.connection("flower") as connection:
+        store = JobStore(connection, Schema(server.settings("flower")))
+        assert store.execute(statuses.fetch(store.schema, job_id)).state is JobState.QUEUED
+    assert server.refused() == []
