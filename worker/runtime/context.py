@@ -43,14 +43,14 @@ class WorkerContext:
         self.exit_reason = ExitReason()
         self.load_progress = LoadProgress()
         #: Replaced once it is known how the worker was started.
-        self.pool = PoolLayout.of_one_process()
+        self.pool_layout = PoolLayout.of_one_process()
         self._stores: dict[float, JobStore] = {}
 
     @cached_property
     def models(self) -> LoadedModels:
         """The models of this process, which has no children."""
         observer = WorkerObserver(self.counters, self.load_progress)
-        return LoadedModels(self.settings, self.pool.threads, observer)
+        return LoadedModels(self.settings, self.pool_layout.threads, observer)
 
     def store(self, timeout_s: float) -> JobStore:
         """Return this process's store; a server that says nothing is given up after `timeout_s`."""

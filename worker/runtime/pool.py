@@ -43,7 +43,9 @@ def _prepare_parent(sender: Any, **_: Any) -> None:
     context: WorkerContext = sender.app.context
     pool = pool_kinds.pool_class(sender.pool_cls)
     processes = pool_kinds.processes(pool, sender.concurrency)
-    context.pool = PoolLayout(os.getpid(), processes, context.settings.threads_among(processes))
+    context.pool_layout = PoolLayout(
+        os.getpid(), processes, context.settings.threads_among(processes)
+    )
     # A log is no terminal.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     # Torch is imported before the fork, so that the children share its memory; but nothing is
@@ -69,11 +71,11 @@ def _load_models_in_child(**_: Any) -> None:
 
 def _load_models(context: WorkerContext) -> None:
     # Tokenizers have their own thread pool, which would take every core in each child.
-    os.environ.setdefault("RAYON_NUM_THREADS", str(context.pool.threads))
+    os.environ.setdefault("RAYON_NUM_THREADS", str(context.pool_layout.threads))
     _prefer_as_oom_victim()
-    exit_reason, main_pid = context.exit_reason, context.pool.main_pid
+    exit_reason, main_pid = context.exit_reason, context.pool_layout.main_pid
     place = getattr(billiard.current_process(), "index", 0)
-    models, processes = context.models.required, context.pool.processes
+    models, processes = context.models.required, context.pool_layout.processes
     exit_reason.child_starts_loading(place, models, processes)
     exit_reason.end_worker(main_pid)
     try:
