@@ -10,9 +10,13 @@ TOGETHER = {
     **dict.fromkeys(
         (
             f"tests/acceptance/test_{name}.py"
-            for name in ("cli", "compare", "outputs", "rescore", "splitting", "worker")
+            for name in ("compare", "sample", "splitting", "worker")
         ),
         "bundled model",
+    ),
+    **dict.fromkeys(
+        (f"tests/acceptance/test_{name}.py" for name in ("cli", "dead", "outputs", "rescore")),
+        "stub",
     ),
 }
 #: The groups that take longest: nobody should begin one when all others are done.

@@ -1,0 +1,67 @@
+"""The sample is re-scored by a real model: all of it, once, in order, and exactly."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+from sentence_transformers import CrossEncoder
+
+from tests.acceptance.conftest import SAMPLE
+from tests.acceptance.trec_runs import read_run
+from tests.command_line import rerankq
+from worker.engine.model_paths import bundled_path
+
+PACKAGES = (
+    *("--corpus", str(SAMPLE / "corpus.jsonl")),
+    *("--queries", str(SAMPLE / "queries.jsonl")),
+    *("--run", str(SAMPLE / "bm25.trec")),
+)
+
+
+def test_the_sample_is_rescored_whole_and_exactly(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    # When the sample is re-scored
+    output, results = tmp_path / "out.trec", tmp_path / "out.jsonl"
+    done = rerankq(
+        *("rescore", *PACKAGES, "--qrels", str(SAMPLE / "qrels.tsv")),
+        *("--output", str(output), "--results", str(results)),
+        environment=environment,
+    )
+    assert done.returncode == 0, done.stderr
+
+    # Then every pair of the input is there once
+    before, after = read_run(SAMPLE / "bm25.trec"), read_run(output)
+    assert Counter(line[:2] for line in after) == Counter(line[:2] for line in before)
+    # And the queries are in the order of the input, ranks from 1, scores non-increasing
+    assert list(dict.fromkeys(line[0] for line in after)) == list(
+        dict.fromkeys(line[0] for line in before)
+    )
+    for query in {line[0] for line in after}:
+        of_query = [line for line in after if line[0] == query]
+        assert [line[2] for line in of_query] == list(range(1, len(of_query) + 1))
+        assert [line[3] for line in of_query] == sorted((s[3] for s in of_query), reverse=True)
+    assert {line[4] for line in after} == {"rerankq-bundled"}
+
+    # And the scores are those of sentence-transformers
+    scores = {(query, document): score for query, document, _, score, _ in after}
+    queries, documents = texts(SAMPLE / "queries.jsonl"), texts(SAMPLE / "corpus.jsonl")
+    pairs = list(scores)
+    expected = CrossEncoder(str(bundled_path()), device="cpu").predict(
+        [(queries[query], documents[document]) for query, document in pairs]
+    )
+    worst = max(abs(scores[pair] - float(each)) for pair, each in zip(pairs, expected, strict=True))
+    assert worst < 1e-4
+
+    # And the measures before and after are printed
+    assert "first stage   0.6151" in done.stderr
+    assert "reranked" in done.stderr
+    # And nothing else is left
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.jsonl", "out.trec"]
+    assert len(results.read_text().splitlines()) == 50
+
+
+def texts(path: Path) -> dict[str, str]:
+    return {line["_id"]: line["text"] for line in map(json.loads, path.read_text().splitlines())}
