@@ -173,7 +173,7 @@ def test_a_decoder_whose_texts_end_with_the_padding_scores_pairs_one_at_a_time(
     tokenizer = odd_models.tokenizer_without(pad_token=None, eos_token=SEP)
     path = odd_models.qwen3(tmp_path / "model", tokenizer)
     # When its model is loaded
-    with caplog.at_level(logging.WARNING, "worker.engine.engines"):
+    with caplog.at_level(logging.WARNING, "worker.engine.predict_engine"):
         scorer = small(path)
     # Then its batches are found out
     assert "pairs are scored one at a time, which is slower" in caplog.text

@@ -176,6 +176,8 @@ def test_settings_do_not_change() -> None:
         pytest.param(DEFAULT_MODEL, None, KNOWN_MODELS[0], id="the smallest"),
         pytest.param("/models/mine", None, KNOWN_MODELS[0], id="whatever the model is"),
         pytest.param("bundled", None, "bundled", id="the bundled one is as small"),
+        pytest.param("stub:scale=2", None, "stub:scale=2", id="a stub has no smaller one"),
+        pytest.param("stub", "stub:scale=2", "stub:scale=2", id="chosen for a stub"),
         pytest.param("bundled", "/models/less", "/models/less", id="chosen for the bundled one"),
         pytest.param("bundled", KNOWN_MODELS[0], KNOWN_MODELS[0], id="chosen, though the default"),
         pytest.param(DEFAULT_MODEL, "/models/less", "/models/less", id="chosen"),
