@@ -11,7 +11,7 @@ from contract.settings import Settings
 from contract.store import dead_letters as stored_dead_letters
 from contract.store import overview
 from contract.store.operation import Schema
-from producer.client import dead_letters, job_control, prepared, preparing, queueing, results
+from producer.client import dead_letters, preparing, procedures
 from producer.client.async_runner import AsyncRunner
 from producer.client.async_watch import AsyncWatch
 from producer.client.options import SubmitManyOptions, SubmitOptions, takes_options_of
@@ -50,7 +50,7 @@ class AsyncRerankClient:
         self._runner = AsyncRunner(self._schema, self._publisher)
         self._submissions = asyncio.Semaphore(MAX_SUBMISSIONS)
 
-    @takes_options_of(prepared.prepare_query)
+    @takes_options_of(preparing.prepare_query)
     async def submit(
         self,
         query: str,
@@ -73,7 +73,7 @@ class AsyncRerankClient:
         (job_id,) = await self._queue(made)
         return job_id
 
-    @takes_options_of(prepared.prepare_requests)
+    @takes_options_of(preparing.prepare_requests)
     async def submit_many(
         self,
         requests: Iterable[jobs.Request | dict[str, Any]],
@@ -90,7 +90,7 @@ class AsyncRerankClient:
         """
         self._runner.check_usable()
         made = await self._runner.in_thread(
-            prepared.prepare_requests, requests, self.settings, **options
+            preparing.prepare_requests, requests, self.settings, **options
         )
         return await self._queue(made)
 
@@ -98,7 +98,7 @@ class AsyncRerankClient:
         """Queue a job that `preparing.job` made; return its id. Raises as `submit`."""
         preparing.check_priority(priority)
         async with self._submissions:
-            return await self._run(queueing.queue(self._schema, self._publisher, job, priority))
+            return await self._run(procedures.queue(self._schema, self._publisher, job, priority))
 
     async def result(
         self,
@@ -112,9 +112,9 @@ class AsyncRerankClient:
         if a smaller model scored some of it only. (`rerank` has it score all, then.)
         """
         async with self.watch() as watch:
-            return await self._run(results.result(self._schema, job_id, timeout), watch)
+            return await self._run(procedures.result(self._schema, job_id, timeout), watch)
 
-    @takes_options_of(prepared.prepare_query)
+    @takes_options_of(preparing.prepare_query)
     async def rerank(
         self,
         query: str,
@@ -133,10 +133,10 @@ class AsyncRerankClient:
         await self._queue(made)
         try:
             async with self.watch() as watch:
-                waiting = results.result_of_query(self._schema, self._publisher, made, timeout)
+                waiting = procedures.result_of_query(self._schema, self._publisher, made, timeout)
                 return await self._run(waiting, watch)
         except BaseException as error:
-            await self._runner.run(results.give_up(self._schema, made, error))
+            await self._runner.run(procedures.give_up(self._schema, made, error))
             raise
 
     @overload
@@ -149,7 +149,7 @@ class AsyncRerankClient:
         Raises `JobNotFound` or `RedisUnavailable`.
         """
         if job_id is not None:
-            return await self._run(job_control.status(self._schema, job_id))
+            return await self._run(procedures.status(self._schema, job_id))
         return await self._run(execute(overview.status(self._schema, await self.workers())))
 
     async def cancel(self, job_id: str) -> bool:
@@ -158,7 +158,7 @@ class AsyncRerankClient:
         A waiting job is never scored; the scores of a running one are thrown away. Raises
         `JobNotFound` or `RedisUnavailable`.
         """
-        return await self._run(job_control.cancel(self._schema, job_id))
+        return await self._run(procedures.cancel(self._schema, job_id))
 
     async def workers(self, timeout_s: float = 1.0, at_most: int | None = None) -> tuple[str, ...]:
         """Return the names of the workers that answer within `timeout_s`.
@@ -171,7 +171,7 @@ class AsyncRerankClient:
 
     async def forget(self, job_id: str) -> None:
         """Remove the outcome of an ended job before it expires. Raises `RedisUnavailable`."""
-        await self._run(job_control.forget(self._schema, job_id))
+        await self._run(procedures.forget(self._schema, job_id))
 
     async def dead_letters(self, at_most: int | None = 1_000) -> list[jobs.DeadLetter]:
         """Return failed jobs that can be tried again, the last first; None returns all.
@@ -239,14 +239,14 @@ class AsyncRerankClient:
 
     async def _prepare_query(
         self, query: str, documents: Iterable[preparing.Document], options: SubmitOptions
-    ) -> prepared.PreparedJobs:
+    ) -> preparing.PreparedJobs:
         self._runner.check_usable()
         async with self._submissions:
             return await self._runner.in_thread(
-                prepared.prepare_query, query, documents, self.settings, **options
+                preparing.prepare_query, query, documents, self.settings, **options
             )
 
-    async def _queue(self, made: prepared.PreparedJobs) -> list[str]:
+    async def _queue(self, made: preparing.PreparedJobs) -> list[str]:
         """Queue jobs one after the other; withdraw them after an error, where that is to be.
 
         A submission that is under way when the caller is cancelled comes to its end before that:
@@ -277,7 +277,7 @@ class AsyncRerankClient:
         self, error: BaseException, job_ids: list[str], after: asyncio.Task[None]
     ) -> None:
         await asyncio.wait([after])
-        await self._runner.run(queueing.withdraw(self._schema, error, job_ids))
+        await self._runner.run(procedures.withdraw(self._schema, error, job_ids))
 
     def _run(
         self, procedure: Procedure[T], watch: AsyncWatch | None = None

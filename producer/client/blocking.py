@@ -13,15 +13,7 @@ from contract.store import operation, overview
 from contract.store.blocking import JobStore
 from contract.store.connection import connect, connect_subscribers
 from contract.store.operation import Operation, Schema
-from producer.client import (
-    dead_letters,
-    job_control,
-    prepared,
-    preparing,
-    queueing,
-    results,
-    steps,
-)
+from producer.client import dead_letters, preparing, procedures, steps
 from producer.client.options import SubmitManyOptions, SubmitOptions, takes_options_of
 from producer.client.publishing import Publisher
 from producer.client.steps import Call, Procedure, Step, Uninterrupted, Wait
@@ -54,7 +46,7 @@ class RerankClient:
         self._subscriptions = connect_subscribers(self.settings)
         self._publisher = Publisher(self.settings)
 
-    @takes_options_of(prepared.prepare_query)
+    @takes_options_of(preparing.prepare_query)
     def submit(
         self,
         query: str,
@@ -73,11 +65,11 @@ class RerankClient:
         submitting again with that `job_id` is harmless. If the call is interrupted, a job without
         an id of the caller's choice is cancelled.
         """
-        made = prepared.prepare_query(query, documents, self.settings, **options)
+        made = preparing.prepare_query(query, documents, self.settings, **options)
         (job_id,) = self._queue(made)
         return job_id
 
-    @takes_options_of(prepared.prepare_requests)
+    @takes_options_of(preparing.prepare_requests)
     def submit_many(
         self,
         requests: Iterable[jobs.Request | dict[str, Any]],
@@ -92,12 +84,12 @@ class RerankClient:
         cancelled and forgotten. Where that fails because Redis is away, their ids are in the
         error's `submitted`. Raises as `submit`; all requests are checked before the first is sent.
         """
-        return self._queue(prepared.prepare_requests(requests, self.settings, **options))
+        return self._queue(preparing.prepare_requests(requests, self.settings, **options))
 
     def submit_job(self, job: jobs.Job, *, priority: int = names.PRIORITY_BULK) -> str:
         """Queue a job that `preparing.job` made; return its id. Raises as `submit`."""
         preparing.check_priority(priority)
-        return self._run(queueing.queue(self._schema, self._publisher, job, priority))
+        return self._run(procedures.queue(self._schema, self._publisher, job, priority))
 
     def result(self, job_id: str, timeout: float | None = 300.0) -> jobs.JobResult:
         """Return the job's result, waiting up to `timeout` seconds for it (None: for ever).
@@ -107,9 +99,9 @@ class RerankClient:
         if a smaller model scored some of it only. (`rerank` has it score all, then.)
         """
         with self.watch() as watch:
-            return self._run(results.result(self._schema, job_id, timeout), watch)
+            return self._run(procedures.result(self._schema, job_id, timeout), watch)
 
-    @takes_options_of(prepared.prepare_query)
+    @takes_options_of(preparing.prepare_query)
     def rerank(
         self,
         query: str,
@@ -124,14 +116,14 @@ class RerankClient:
         cancelled, and so is one without a `job_id` if the wait is interrupted. If Redis goes away
         meanwhile, the error's `submitted` has the job's id.
         """
-        made = prepared.prepare_query(query, documents, self.settings, **options)
+        made = preparing.prepare_query(query, documents, self.settings, **options)
         self._queue(made)
         try:
             with self.watch() as watch:
-                waiting = results.result_of_query(self._schema, self._publisher, made, timeout)
+                waiting = procedures.result_of_query(self._schema, self._publisher, made, timeout)
                 return self._run(waiting, watch)
         except BaseException as error:
-            self._run(results.give_up(self._schema, made, error))
+            self._run(procedures.give_up(self._schema, made, error))
             raise
 
     @overload
@@ -144,7 +136,7 @@ class RerankClient:
         Raises `JobNotFound` or `RedisUnavailable`.
         """
         if job_id is not None:
-            return self._run(job_control.status(self._schema, job_id))
+            return self._run(procedures.status(self._schema, job_id))
         return self._store.execute(overview.status(self._schema, self.workers()))
 
     def cancel(self, job_id: str) -> bool:
@@ -153,7 +145,7 @@ class RerankClient:
         A waiting job is never scored; the scores of a running one are thrown away. Raises
         `JobNotFound` or `RedisUnavailable`.
         """
-        return self._run(job_control.cancel(self._schema, job_id))
+        return self._run(procedures.cancel(self._schema, job_id))
 
     def workers(self, timeout_s: float = 1.0, at_most: int | None = None) -> tuple[str, ...]:
         """Return the names of the workers that answer within `timeout_s`.
@@ -166,7 +158,7 @@ class RerankClient:
 
     def forget(self, job_id: str) -> None:
         """Remove the outcome of an ended job before it expires. Raises `RedisUnavailable`."""
-        self._run(job_control.forget(self._schema, job_id))
+        self._run(procedures.forget(self._schema, job_id))
 
     def dead_letters(self, at_most: int | None = 1_000) -> list[jobs.DeadLetter]:
         """Return failed jobs that can be tried again, the last first; None returns all.
@@ -229,7 +221,7 @@ class RerankClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _queue(self, made: prepared.PreparedJobs) -> list[str]:
+    def _queue(self, made: preparing.PreparedJobs) -> list[str]:
         """Queue jobs one after the other; withdraw them after an error, where that is to be."""
         begun: list[str] = []
         try:
@@ -238,7 +230,7 @@ class RerankClient:
                 self.submit_job(job, priority=made.priority)
         except BaseException as error:
             if made.is_withdrawn_after(error):
-                self._run(queueing.withdraw(self._schema, error, begun))
+                self._run(procedures.withdraw(self._schema, error, begun))
             raise
         return begun
 

@@ -1,7 +1,7 @@
 """Options of a submission, for type checkers and for `help`; both clients take the same.
 
 The methods of the clients take them as `**options: Unpack[...]`, so that an option is added here,
-and in `producer.client.prepared`, which uses it and has its default.
+and in `producer.client.preparing`, which uses it and has its default.
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
-"""Makes jobs that may be sent of what a caller holds: strings, dicts, records."""
+"""Make jobs that may be sent from strings, dicts and records, with the options of a submission."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import cast
+from dataclasses import dataclass
+from typing import Any, cast
 
-from contract import jobs, limits
+from contract import jobs, limits, names
 from contract.errors import InvalidInput
+from contract.jobs import Job, Request
 from contract.settings import Settings
 from producer.client import splitting
 
@@ -130,3 +132,55 @@ def check_priority(priority: int) -> None:
     """Raise `InvalidInput` unless `priority` is 0 to 9."""
     if priority not in range(10):
         raise InvalidInput(f"priority {priority} is not 0 (first) to 9 (last)")
+
+
+@dataclass(frozen=True)
+class PreparedJobs:
+    """Jobs that are ready to be queued, one after the other."""
+
+    jobs: tuple[Job, ...]
+    priority: int
+    #: Whether there are all of them or none.
+    all_or_none: bool = False
+    #: Whether the caller chose the id: others may have submitted the same job, and wait for it.
+    id_is_chosen: bool = False
+
+    def is_withdrawn_after(self, error: BaseException) -> bool:
+        """Return whether its jobs are to be cancelled because of an error or an interruption."""
+        interrupted = not isinstance(error, Exception)  # KeyboardInterrupt, CancelledError, ...
+        return self.all_or_none or (interrupted and not self.id_is_chosen)
+
+
+def prepare_query(
+    query: str,
+    documents: Iterable[Document],
+    settings: Settings,
+    /,
+    *,
+    top_k: int | None = None,
+    model: str | None = None,
+    job_id: str | None = None,
+    allow_downgrade: bool = True,
+    priority: int = names.PRIORITY_SINGLE,
+) -> PreparedJobs:
+    """Make the job of one query with its documents. Raises `InvalidInput`."""
+    check_priority(priority)
+    asked = request(query, documents, top_k=top_k)
+    made = job([asked], settings, model=model, job_id=job_id, allow_downgrade=allow_downgrade)
+    return PreparedJobs((made,), priority, id_is_chosen=job_id is not None)
+
+
+def prepare_requests(
+    requests: Iterable[Request | dict[str, Any]],
+    settings: Settings,
+    /,
+    *,
+    model: str | None = None,
+    allow_downgrade: bool = True,
+    priority: int = names.PRIORITY_BULK,
+    pairs_per_job: int | None = None,
+) -> PreparedJobs:
+    """Make the jobs of many queries. Raises `InvalidInput` with the request's place."""
+    check_priority(priority)
+    made = many(requests, settings, model, pairs_per_job, allow_downgrade)
+    return PreparedJobs(tuple(made), priority, all_or_none=True)

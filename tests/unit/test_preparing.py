@@ -14,7 +14,7 @@ from contract.errors import InvalidInput, LimitExceeded, ModelNotAllowed
 from contract.settings import Settings
 from contract.store import submissions
 from contract.store.operation import Schema
-from producer.client import job_control, preparing
+from producer.client import preparing, procedures
 
 
 def load(**overrides: Any) -> Settings:
@@ -196,6 +196,6 @@ def test_a_cancellation_is_a_failure_that_counts_as_cancelled() -> None:
         ended_at=None,
         code=None,
     )
-    made = jobs.cancellation(status, job_control.CANCELLED)
+    made = jobs.cancellation(status, procedures.CANCELLED)
     assert (made.job_id, made.attempts) == ("j", 2)
     assert jobs.JobState.after(made) is jobs.JobState.CANCELLED

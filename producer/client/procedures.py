@@ -1,0 +1,203 @@
+"""What both clients do, as procedures: queue and withdraw jobs, await results, cancel and forget.
+
+A procedure is a generator of steps (`producer.client.steps`). The blocking client makes each step,
+and the asyncio client awaits it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+from contract import jobs
+from contract.errors import (
+    JobNotFound,
+    JobSplit,
+    MixedModels,
+    RedisUnavailable,
+    RerankError,
+    ResultTimeout,
+)
+from contract.store import dead_letters, outcomes, statuses, submissions
+from contract.store.operation import Schema
+from producer.client import merging, splitting
+from producer.client.preparing import PreparedJobs
+from producer.client.publishing import Publisher
+from producer.client.steps import Procedure, call, execute, uninterrupted, wait
+from producer.client.watch import deadline_after, seconds_until
+
+
+def queue(schema: Schema, publisher: Publisher, job: jobs.Job, priority: int) -> Procedure[str]:
+    """Queue a job, or its parts if it is too large; return its id.
+
+    If a part is refused, the others are withdrawn. The `submitted` of a `RedisUnavailable` has the
+    job's id: it may be queued.
+    """
+    split = yield from call(splitting.split, job, schema.settings)
+    try:
+        if split is not None:
+            offer = yield from call(submissions.accept_split, schema, job, split)
+            split = yield from execute(offer)
+        if split is None:
+            split = yield from _queue_whole(schema, publisher, job, priority)
+        for part in splitting.parts(job, split) if split else ():
+            yield from _queue_whole(schema, publisher, part, priority)
+    except RedisUnavailable as error:
+        error.submitted = (job.id,)
+        raise
+    except RerankError as error:
+        if split is not None:
+            yield from withdraw(schema, error, [job.id])
+        raise
+    return job.id
+
+
+def _queue_whole(
+    schema: Schema, publisher: Publisher, job: jobs.Job, priority: int
+) -> Procedure[jobs.SplitJob | None]:
+    """Queue a job as it is, unless it is on record as split: return how, then."""
+    offer = yield from call(submissions.accept, schema, job, priority)
+    accepted = yield from execute(offer)
+    if not accepted.sent and accepted.split is None:
+        yield from call(publisher.send, job, priority)
+        yield from execute(submissions.mark_sent(schema, job.id))
+    return accepted.split
+
+
+def withdraw(schema: Schema, error: BaseException, job_ids: Sequence[str]) -> Procedure[None]:
+    """Cancel and forget jobs because of an error, also if the caller is cancelled meanwhile.
+
+    The error's `submitted` has the ids of those for which that fails because Redis is away.
+    """
+    return uninterrupted(_withdraw(schema, error, job_ids))
+
+
+def _withdraw(schema: Schema, error: BaseException, job_ids: Sequence[str]) -> Procedure[None]:
+    left = list(job_ids)
+    try:
+        while left:
+            with suppress(JobNotFound):
+                yield from cancel(schema, left[0])
+                yield from forget(schema, left[0])
+            del left[0]
+    except RedisUnavailable:
+        pass  # `error` has the ids of those that are left
+    _note_submitted(error, left)
+
+
+def _note_submitted(error: BaseException, job_ids: Sequence[str]) -> None:
+    """Put the ids of jobs that may still be queued into an error, whatever its kind."""
+    error.submitted = tuple(job_ids)  # type: ignore[attr-defined]
+    if job_ids:
+        error.add_note(f"{len(job_ids):,} jobs may still be queued: their ids are in .submitted")
+
+
+def result(schema: Schema, job_id: str, timeout_s: float | None) -> Procedure[jobs.JobResult]:
+    """Wait for a job to end, and return its result: see `RerankClient.result`."""
+    deadline = deadline_after(timeout_s)
+    ended = (yield from wait([job_id], timeout_s)).get(job_id)
+    if isinstance(ended, JobSplit):
+        ended = yield from _outcome_of_parts(schema, ended.split, deadline)
+    if ended is None:
+        state = (yield from status(schema, job_id)).state
+        raise ResultTimeout(f"job {job_id} is still {state} after {timeout_s:g} s")
+    return jobs.result_of(ended)
+
+
+def _outcome_of_parts(
+    schema: Schema, split: jobs.SplitJob, deadline: float
+) -> Procedure[jobs.OutcomeOrError | None]:
+    """Return the outcome of a job that is split; None if it has none in time."""
+    results: dict[str, jobs.JobResult] = {}
+    while missing := [each for each in split.part_ids if each not in results]:
+        found = yield from wait(missing, seconds_until(deadline))
+        if not found:
+            return None
+        for part_id, ended in found.items():
+            if not isinstance(ended, jobs.JobResult):
+                yield from _cancel_parts(schema, split)
+                if isinstance(ended, RerankError):
+                    return ended
+                return merging.merge_failure(split, part_id, ended)
+            results[part_id] = ended
+    in_order = [results[each] for each in split.part_ids]
+    return (yield from call(merging.merge_results, split, in_order))
+
+
+def _cancel_parts(schema: Schema, split: jobs.SplitJob) -> Procedure[None]:
+    """Cancel all parts of a job of which one has failed; none can be retried by itself."""
+    for part_id in split.part_ids:
+        with suppress(JobNotFound):
+            yield from cancel(schema, part_id)
+        yield from execute(dead_letters.drop(schema, part_id))
+
+
+def result_of_query(
+    schema: Schema, publisher: Publisher, prepared: PreparedJobs, timeout_s: float | None
+) -> Procedure[jobs.JobResult]:
+    """Return the result of one query that was queued just now.
+
+    If a smaller model scored a part of it only, that model scores all of it.
+    """
+    (job,) = prepared.jobs
+    deadline = deadline_after(timeout_s)
+    try:
+        return (yield from result(schema, job.id, timeout_s))
+    except MixedModels as mixed:
+        again = merging.with_smaller_model(job, mixed, schema.settings, jobs.new_job_id())
+        try:
+            yield from queue(schema, publisher, again, prepared.priority)
+            merged = yield from result(schema, again.id, seconds_until(deadline))
+        except GeneratorExit:  # nobody runs this procedure any more
+            raise
+        except BaseException as error:
+            yield from withdraw(schema, error, [again.id])
+            raise
+        yield from forget(schema, again.id)
+        return merging.as_downgraded(merged, job.id, mixed)
+
+
+def give_up(schema: Schema, prepared: PreparedJobs, error: BaseException) -> Procedure[None]:
+    """Withdraw a query whose result did not come in time, or whose caller was interrupted.
+
+    The `submitted` of a `RedisUnavailable` has the id of its job, which may go on.
+    """
+    job_ids = [job.id for job in prepared.jobs]
+    if isinstance(error, ResultTimeout) or prepared.is_withdrawn_after(error):
+        yield from withdraw(schema, error, job_ids)
+    elif isinstance(error, RedisUnavailable):
+        error.submitted = tuple(job_ids)
+
+
+#: The message in the outcome of a cancelled job.
+CANCELLED = "cancelled by its caller"
+
+
+def status(schema: Schema, job_id: str) -> Procedure[jobs.JobStatus]:
+    """Return the state of a job; of one that is split, that of the whole."""
+    found = yield from execute(statuses.find(schema, job_id))
+    if not isinstance(found, jobs.SplitJob):
+        return found
+    parts = []
+    for part_id in found.part_ids:
+        parts.append((yield from execute(statuses.fetch(schema, part_id))))
+    return merging.merge_statuses(found, parts)
+
+
+def cancel(schema: Schema, job_id: str) -> Procedure[bool]:
+    """Cancel a job, or all its parts; return whether any of them had not ended."""
+    found = yield from execute(statuses.find(schema, job_id))
+    if not isinstance(found, jobs.SplitJob):
+        return (yield from execute(outcomes.finish(schema, jobs.cancellation(found, CANCELLED))))
+    cancelled = False
+    for part_id in found.part_ids:
+        with suppress(JobNotFound):  # not submitted yet
+            cancelled |= yield from cancel(schema, part_id)
+    return cancelled
+
+
+def forget(schema: Schema, job_id: str) -> Procedure[None]:
+    """Remove the outcome of a job, and of its parts."""
+    split = yield from execute(outcomes.forget(schema, job_id))
+    for part_id in split.part_ids if split else ():
+        yield from execute(outcomes.forget(schema, part_id))
