@@ -76,13 +76,13 @@ def run(redis_url: str, folder: Path, *arguments: str) -> Log:
         celery(*command, *arguments, log=log, environment=environment) as process,
         Ledger(settings) as ledger,
     ):
-        _have_all_done(ledger, settings)
+        _have_all_done(ledger, settings, log)
         wait_until(lambda: "no.such.task" in log.read_text(), "the stranger is noticed")
         assert end(process) == 0, log.read_text()
     return Log(log.read_text())
 
 
-def _have_all_done(ledger: Ledger, settings: Settings) -> None:
+def _have_all_done(ledger: Ledger, settings: Settings, log: Path) -> None:
     ledger.submit(job_id="good")
     ledger.result("good")
 
@@ -104,6 +104,7 @@ def _have_all_done(ledger: Ledger, settings: Settings) -> None:
 
     ledger.submit(SOME, job_id="killed")
     _, child = ledger.under_way("killed")
+    wait_until(lambda: "Job killed running" in log.read_text(), "its line is written")
     os.kill(child, signal.SIGKILL)
     ledger.submit(TOO_MANY, job_id="slow")
     ledger.result("killed")
