@@ -20,9 +20,14 @@ SOURCES = sorted(
 #: Modules whose loading runs code that is in the data.
 LOADERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 RUNNERS = {"eval", "exec", "__import__"}
-#: Flower keeps its state in a shelf, in a folder of this user alone, and opens it itself a moment
-#: after it was corrected.
-ALLOWED = {"worker/monitoring/flower_state.py": ["imports shelve"]}
+ALLOWED = {
+    # Flower keeps its state in a shelf, in a folder of this user alone, and opens it itself a
+    # moment after it was corrected.
+    "worker/monitoring/flower_state.py": ["imports shelve"],
+    # Only its `cpu_count`, which reads no data.
+    "worker/engine/choice.py": ["imports from joblib"],
+    "worker/inprocess/models.py": ["imports from joblib"],
+}
 
 
 def dangers(source: str) -> Iterator[str]:

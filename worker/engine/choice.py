@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-import joblib
 import numpy as np
 import torch
+from joblib import cpu_count
 from sentence_transformers import CrossEncoder
 
 from worker.engine import memory, predict_engine
@@ -35,7 +35,7 @@ def choose(
     all that there are for the model, unless others are given. Raises `ValueError` if there is no
     int8 for this model.
     """
-    cores = threads or joblib.cpu_count()
+    cores = threads or cpu_count()
     predict = PredictEngine(encoder, cores, max_batch_tokens or predict_engine.BATCH_TOKENS)
     if not (supports(encoder) and gives_logits(encoder)):
         logger.info("No fast path for this %s: scoring by predict", type(encoder.model).__name__)

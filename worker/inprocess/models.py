@@ -18,9 +18,10 @@ class ProcessModels:
     @cached_property
     def executor(self) -> ThreadPoolExecutor:
         """Have one thread a core: the model takes turns, the rest of a call need not."""
-        import joblib  # takes a fifth of a second, which only asyncio programs need to wait
+        # Takes a fifth of a second, which only asyncio programs need to wait.
+        from joblib import cpu_count
 
-        return ThreadPoolExecutor(joblib.cpu_count(), thread_name_prefix="rerank")
+        return ThreadPoolExecutor(cpu_count(), thread_name_prefix="rerank")
 
 
 _creating = threading.Lock()
