@@ -143,7 +143,11 @@ class Ledger:
         A Redis that is away meanwhile is waited for.
         """
         wait_until(false_while_redis_is_away(self._all_ended), "all jobs have ended", within_s)
-        wait_until(false_while_redis_is_away(self._nothing_left), "nothing is left", within_s)
+        try:
+            wait_until(false_while_redis_is_away(self._nothing_left), "nothing is left", within_s)
+        except AssertionError as error:
+            error.add_note(f"left: {self.left()}")
+            raise
         outcomes = self.outcomes()
         results = {key for key, each in outcomes.items() if isinstance(each, jobs.JobResult)}
         failures = {key: each for key, each in outcomes.items() if isinstance(each, jobs.Failure)}

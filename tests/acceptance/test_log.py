@@ -40,6 +40,9 @@ ENVIRONMENT = {
     "RERANKQ_LOG_FORMAT": "json",
 }
 
+#: The line of an attempt at the job that is killed, as text or JSON.
+RUNNING = "killed.*running|running.*killed"
+
 #: What becomes of the jobs, by their ids.
 CHANGES = {
     "good": ["running", "done", "skipped"],
