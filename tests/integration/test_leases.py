@@ -17,8 +17,7 @@ from contract.settings import Settings
 from contract.store import attempts, outcomes, submissions
 from tests.integration.sample_records import failure_of, job
 from tests.processes import wait_until
-from worker.jobs.lease import Lease, Superseded, new_token, token_prefix
-from worker.jobs.leases import Leases
+from worker.jobs.leases import Lease, Leases, Superseded, new_token, token_prefix
 from worker.runtime.connection import CHILD_TIMEOUT_S
 from worker.runtime.context import WorkerContext
 from worker.runtime.settings import WorkerSettings

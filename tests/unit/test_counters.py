@@ -9,8 +9,7 @@ from contract import metrics
 from contract.errors import ScoringError
 from worker.engine import BatchStatistics, Scorer, backoff, batches, load
 from worker.engine.backoff import BatchBudget
-from worker.runtime.counters import PendingCounters
-from worker.runtime.engine_observer import WorkerObserver
+from worker.runtime.counters import PendingCounters, WorkerObserver
 from worker.runtime.load_progress import LoadProgress
 
 PAIRS = [("a query", f"document number {place} " + "word " * place) for place in range(40)]

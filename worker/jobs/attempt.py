@@ -15,7 +15,7 @@ from celery.exceptions import Ignore
 from contract import errors, jobs
 from contract.store import attempts, outcomes, statuses
 from contract.store.attempts import Started
-from worker.jobs import lease
+from worker.jobs import leases
 from worker.jobs.scoring_plan import ScoringPlan
 from worker.monitoring import job_log, task_events
 from worker.monitoring.job_log import Event, JobFields
@@ -31,7 +31,7 @@ class Attempt:
 
     def __init__(self, task: Task, job_id: str) -> None:
         self.job_id = job_id
-        self.token = lease.new_token(task.request.hostname)
+        self.token = leases.new_token(task.request.hostname)
         self.context: WorkerContext = task.app.context
         #: What is known of the job by now.
         self.fields: JobFields = {}

@@ -11,7 +11,7 @@ from celery.worker.request import Request
 from contract import jobs
 from contract.errors import TimeLimitExceeded
 from contract.store import attempts, outcomes, statuses
-from worker.jobs import lease
+from worker.jobs import leases
 from worker.monitoring import job_log
 from worker.monitoring.job_log import Event, JobFields
 from worker.runtime.context import WorkerContext
@@ -75,7 +75,7 @@ class ChildOutcomeRequest(Request):
 
     @property
     def _token_prefix(self) -> str:
-        return lease.token_prefix(self.hostname, self.worker_pid)
+        return leases.token_prefix(self.hostname, self.worker_pid)
 
 
 def _record_revoked(sender: Any, request: Any, **_: Any) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from contract import errors, jobs
 from contract.store.attempts import Started
 from worker.engine import ranking
-from worker.jobs.lease import Lease
+from worker.jobs.leases import Lease
 from worker.runtime.models import LoadedModels
 
 if TYPE_CHECKING:

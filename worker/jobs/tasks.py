@@ -18,8 +18,7 @@ from contract.store import submissions
 from contract.store.attempts import Started, Verdict
 from worker.jobs import scoring_plan
 from worker.jobs.attempt import Attempt
-from worker.jobs.lease import Lease, Superseded, time_limit_error
-from worker.jobs.leases import Leases
+from worker.jobs.leases import Lease, Leases, Superseded, time_limit_error
 from worker.runtime.app import WorkerApp
 from worker.runtime.settings import WorkerSettings
 

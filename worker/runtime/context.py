@@ -14,8 +14,7 @@ from contract.errors import RedisRefused, RedisUnavailable, RerankError
 from contract.store.blocking import JobStore
 from contract.store.operation import Operation, Schema
 from worker.runtime.connection import CHILD_TIMEOUT_S, MAIN_TIMEOUT_S, open_store
-from worker.runtime.counters import PendingCounters
-from worker.runtime.engine_observer import WorkerObserver
+from worker.runtime.counters import PendingCounters, WorkerObserver
 from worker.runtime.exit_reason import ExitReason
 from worker.runtime.load_progress import LoadProgress
 from worker.runtime.models import LoadedModels

@@ -1,7 +1,7 @@
 """Which of Celery's pools a worker can run in.
 
 In a pool of processes each child has its model. In a pool without children (`threads`, `solo`) the
-main process has the one model, and jobs take turns (see `worker.jobs.lease`).
+main process has the one model, and jobs take turns (see `worker.jobs.leases`).
 """
 
 from __future__ import annotations
