@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import SecretStr
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
 PREFIX = "RERANKQ_"
 #: Characters of a value that a message shows.
 SHOWN_CHARS = 60
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """Says in a field's annotation which values are allowed, where its type does not tell."""
+
+    values: str
+
 
 #: What the other side reads from the environment. Neither side imports the other, and one file of
 #: variables may serve both, so that each must know the names of the other.
@@ -100,8 +109,9 @@ def _field(settings: type[BaseSettings], name: str) -> FieldInfo | None:
 
 
 def _allowed(field: FieldInfo, error: ErrorDetails) -> str | None:
-    if field.description:
-        return field.description
+    for each in field.metadata:
+        if isinstance(each, Allowed):
+            return each.values
     kinds = get_args(field.annotation) or (field.annotation,)
     if error["type"] == "literal_error":
         return str(error["ctx"]["expected"])

@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from contract import environment, redis_url
 from contract import redis_tls as tls
+from contract.environment import Allowed
 from contract.errors import InvalidInput
 from contract.models import DEFAULT_MODEL, INT8, KNOWN_MODELS
 
@@ -32,12 +33,14 @@ class EnvironmentSettings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    #: The model of a job that names none.
-    cross_encoder_model: str = Field(
+    cross_encoder_model: Annotated[
+        str, Allowed("the name of a model on the hub, a local folder, or `bundled`")
+    ] = Field(
         DEFAULT_MODEL,
         min_length=1,
         validation_alias="CROSS_ENCODER_MODEL",
-        description="the name of a model on the hub, a local folder, or `bundled`",
+        description="The model that scores jobs which name none: a name on the Hugging Face hub, a"
+        " local folder, `bundled`, or `stub`. Append `@int8` for 8-bit weights.",
     )
 
     @classmethod
@@ -61,39 +64,97 @@ class Settings(EnvironmentSettings):
 
     #: Secret, because it may hold a password. The query of a rediss:// URL holds the options of
     #: `contract.redis_tls`.
-    redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
-    #: Begins every key and names the queue; two services may share one Redis under two of them.
-    namespace: str = Field(
-        "rerankq",
-        pattern=r"^[A-Za-z0-9._-]{1,64}$",
-        description="1 to 64 letters, digits, dots, underscores or hyphens",
+    redis_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"),
+        description="The Redis server and database. Use `rediss://` for TLS. In a password,"
+        " percent-encode every character except letters and digits (`@` is `%40`). The URL takes no"
+        " query options except those for TLS. White space around the URL is ignored.",
     )
-    #: Names or local paths a job may ask for, besides the worker's default; comma-separated.
-    allowed_models: Annotated[tuple[str, ...], NoDecode] = KNOWN_MODELS
+    namespace: Annotated[str, Allowed("1 to 64 letters, digits, dots, underscores or hyphens")] = (
+        Field(
+            "rerankq",
+            pattern=r"^[A-Za-z0-9._-]{1,64}$",
+            description="The prefix of every key in Redis, and the name of the queue. Two services"
+            " with different namespaces can share one Redis.",
+        )
+    )
+    allowed_models: Annotated[tuple[str, ...], NoDecode] = Field(
+        KNOWN_MODELS,
+        description="The models that a job may request in addition to the worker's own: hub names"
+        " or local folders, separated by commas.",
+    )
 
-    #: At ten pairs a second (long texts, six layers, one thread) this stays under the time limit.
-    max_pairs_per_job: int = Field(5_000, ge=1, le=LARGEST)
-    #: Of the job as JSON, before compression.
-    max_bytes_per_job: int = Field(64 * 1024 * 1024, ge=1, le=LARGEST)
-    #: Of one query or document; the model reads at most its first few thousand characters.
-    max_text_chars: int = Field(1_000_000, ge=1, le=LARGEST)
+    # At ten pairs a second (long texts, six layers, one thread) this stays under the time limit.
+    max_pairs_per_job: int = Field(
+        5_000,
+        ge=1,
+        le=LARGEST,
+        description="The maximum number of query-document pairs in a job. It also limits the number"
+        " of JSON values in a job (ids, texts, scores, metadata) to 200 for each pair.",
+    )
+    max_bytes_per_job: int = Field(
+        64 * 1024 * 1024,
+        ge=1,
+        le=LARGEST,
+        description="The maximum size of a job as JSON, before compression.",
+    )
+    # A model reads at most the first few thousand characters.
+    max_text_chars: int = Field(
+        1_000_000,
+        ge=1,
+        le=LARGEST,
+        description="The maximum length of a query or a document, in characters.",
+    )
 
-    #: No job is accepted while the queue has this many messages, or while more of Redis' memory is
-    #: in use (if it has a limit).
-    max_queue_length: int = Field(100_000, ge=1, le=LARGEST)
-    max_redis_memory_percent: int = Field(80, ge=1, le=100)
+    max_queue_length: int = Field(
+        100_000,
+        ge=1,
+        le=LARGEST,
+        description="The number of queued messages at which the service stops accepting jobs.",
+    )
+    max_redis_memory_percent: int = Field(
+        80,
+        ge=1,
+        le=100,
+        description="The share of Redis' `maxmemory` above which the service accepts no new job. It"
+        " has no effect if Redis has no memory limit.",
+    )
 
-    #: How long a payload waits for a worker.
-    payload_ttl_s: int = Field(24 * 3600, ge=1, le=TEN_YEARS_S)
-    #: How long a result or failure can be read.
-    result_ttl_s: int = Field(24 * 3600, ge=1, le=TEN_YEARS_S)
-    #: How long the job's state is remembered, and a dead letter kept; bounds what `status` counts.
-    job_ttl_s: int = Field(7 * 24 * 3600, ge=1, le=TEN_YEARS_S)
+    payload_ttl_s: int = Field(
+        24 * 3600,
+        ge=1,
+        le=TEN_YEARS_S,
+        description="How long a job's payload waits for a worker, in seconds.",
+    )
+    result_ttl_s: int = Field(
+        24 * 3600,
+        ge=1,
+        le=TEN_YEARS_S,
+        description="How long a result or failure can be read, in seconds.",
+    )
+    job_ttl_s: int = Field(
+        7 * 24 * 3600,
+        ge=1,
+        le=TEN_YEARS_S,
+        description="How long Redis keeps the state of a job and its dead letter, in seconds. It is"
+        " at least as long as the payload and the result are kept.",
+    )
 
-    #: A silent or absent Redis is reported to a producer after about this time.
-    redis_timeout_s: float = Field(2.5, gt=0, le=3600, allow_inf_nan=False)
-    #: An unacknowledged message is delivered again after this time; above the hard time limit.
-    visibility_timeout_s: int = Field(900, ge=1, le=TEN_YEARS_S)
+    redis_timeout_s: float = Field(
+        2.5,
+        gt=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="How long a producer waits for a silent Redis before it raises"
+        " `RedisUnavailable`, in seconds.",
+    )
+    visibility_timeout_s: int = Field(
+        900,
+        ge=1,
+        le=TEN_YEARS_S,
+        description="How long a message may stay unacknowledged before Celery delivers it again, in"
+        " seconds. It must be longer than `RERANKQ_TIME_LIMIT_S`.",
+    )
 
     @field_validator("redis_url")
     @classmethod

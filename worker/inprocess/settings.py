@@ -2,28 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from contract.environment import Allowed
 from contract.settings import LARGEST, EnvironmentSettings
 
 
 class ModelSettings(EnvironmentSettings):
     """How models are run: all that a program which scores in its own process needs to know."""
 
-    #: cpu, cuda, cuda:N or mps. Nothing is guessed: a missing GPU is an error, not a crawl.
-    device: str = Field(
-        "cpu", pattern=r"^(cpu|cuda(:\d+)?|mps)$", description="cpu, cuda, cuda:N or mps"
+    # Nothing is guessed: a missing GPU is an error, not a crawl.
+    device: Annotated[str, Allowed("cpu, cuda, cuda:N or mps")] = Field(
+        "cpu",
+        pattern=r"^(cpu|cuda(:\d+)?|mps)$",
+        description="The device that scores: `cpu`, `cuda`, `cuda:N` or `mps`. If the device is"
+        " missing, the worker does not start.",
     )
-    #: Of one child; None shares the cores out among the children.
-    threads: int | None = Field(None, ge=1, le=1024)
-    #: Of a batch, together; None finds the fastest number by measuring.
-    max_batch_tokens: int | None = Field(None, ge=1, le=LARGEST)
-    #: Tokens of a pair that are read at most; None reads as many as the model allows.
-    max_length: int | None = Field(None, ge=8, le=LARGEST)
-    #: Of the weights; None is float32, and float16 on CUDA. int8 is asked for by a model's name.
-    dtype: Literal["float32", "float16", "bfloat16"] | None = None
+    threads: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="The number of threads in each worker child. By default, the children share the"
+        " available cores.",
+    )
+    max_batch_tokens: int | None = Field(
+        None,
+        ge=1,
+        le=LARGEST,
+        description="The maximum number of tokens in a batch. By default, the worker measures the"
+        " fastest number when it starts.",
+    )
+    max_length: int | None = Field(
+        None,
+        ge=8,
+        le=LARGEST,
+        description="The maximum number of tokens that the model reads from a pair. By default, it"
+        " reads as many as the model allows.",
+    )
+    dtype: Literal["float32", "float16", "bfloat16"] | None = Field(
+        None,
+        description="The data type of the weights: `float32`, `float16` or `bfloat16`. The default"
+        " is `float32`, and `float16` on CUDA. For 8-bit weights, append `@int8` to the model's"
+        " name.",
+    )
 
     @model_validator(mode="after")
     def _check_dtype(self) -> Self:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from celery.utils.sysinfo import cpu_budget
 from pydantic import Field, model_validator
 
+from contract.environment import Allowed
 from contract.models import BUNDLED, KNOWN_MODELS, is_stub
 from contract.settings import LARGEST, TEN_YEARS_S, Settings
 from worker.inprocess.settings import ModelSettings
@@ -20,29 +21,71 @@ LogFormat = Literal["text", "json"]
 class WorkerSettings(ModelSettings, Settings):
     """What only a worker needs to know. Frozen; read once, by `load`."""
 
-    #: Scores a job that the model asked for could not, for lack of memory or time; `none` for no
-    #: such model. Unless it is set: TinyBERT; for the bundled model (as small) and for a stub that
-    #: itself.
-    downgrade_model: str = Field(
-        KNOWN_MODELS[0], min_length=1, description="the name of a model, or `none`"
+    downgrade_model: Annotated[str, Allowed("the name of a model, or `none`")] = Field(
+        KNOWN_MODELS[0],
+        min_length=1,
+        description="The smaller model that scores a job after the requested model ran out of"
+        " memory or time, or its process was killed. Set it to `none` to disable downgrades. For"
+        " `bundled` and `stub`, the default is that model itself.",
     )
-    #: A job is ended in Python after this time, and its child is killed after the next.
-    soft_time_limit_s: int = Field(600, ge=1, le=TEN_YEARS_S)
-    time_limit_s: int = Field(660, ge=1, le=TEN_YEARS_S)
-    #: A job that was started this often without coming to an end is given up.
-    max_attempts: int = Field(4, ge=1, le=LARGEST)
-    #: An attempt that is not heard of for so long has died, and another may begin.
-    lease_s: float = Field(30.0, ge=0.3, le=TEN_YEARS_S, allow_inf_nan=False)
-    #: How often a worker looks for jobs whose messages or workers are lost, and after what time
-    #: their messages are sent again.
-    sweep_every_s: float = Field(10.0, gt=0, le=TEN_YEARS_S, allow_inf_nan=False)
-    resend_after_s: float = Field(60.0, gt=0, le=TEN_YEARS_S, allow_inf_nan=False)
-    #: Whether Flower may start without a login.
-    flower_open: bool = False
-    #: For a child that replaces another, until it has loaded its models.
-    model_load_timeout_s: int = Field(300, ge=1, le=TEN_YEARS_S)
-    #: Lines for people, or JSON objects; the worker's option --log-format wins.
-    log_format: LogFormat = "text"
+    soft_time_limit_s: int = Field(
+        600,
+        ge=1,
+        le=TEN_YEARS_S,
+        description="The time after which a worker stops an attempt at a job, in seconds. The job"
+        " is then scored once more, by the downgrade model.",
+    )
+    time_limit_s: int = Field(
+        660,
+        ge=1,
+        le=TEN_YEARS_S,
+        description="The time after which a worker kills the child that scores a job, in seconds."
+        " It must be longer than `RERANKQ_SOFT_TIME_LIMIT_S`.",
+    )
+    max_attempts: int = Field(
+        4,
+        ge=1,
+        le=LARGEST,
+        description="How many times a job may start before it fails with `attempts_exhausted`.",
+    )
+    lease_s: float = Field(
+        30.0,
+        ge=0.3,
+        le=TEN_YEARS_S,
+        allow_inf_nan=False,
+        description="How long a lease on a job lasts without renewal, in seconds. When it expires,"
+        " the attempt counts as dead, and another one may start.",
+    )
+    sweep_every_s: float = Field(
+        10.0,
+        gt=0,
+        le=TEN_YEARS_S,
+        allow_inf_nan=False,
+        description="How often a worker looks for jobs that lost their message or worker, in"
+        " seconds.",
+    )
+    resend_after_s: float = Field(
+        60.0,
+        gt=0,
+        le=TEN_YEARS_S,
+        allow_inf_nan=False,
+        description="How long a job may be without a message and without a lease before a worker"
+        " sends its message again, in seconds.",
+    )
+    flower_open: bool = Field(
+        False, description="Allows Flower to start without a login if set to `true`."
+    )
+    model_load_timeout_s: int = Field(
+        300,
+        ge=1,
+        le=TEN_YEARS_S,
+        description="How long a replacement child may take to load its models, in seconds.",
+    )
+    log_format: LogFormat = Field(
+        "text",
+        description="The format of the worker's log: `text` for lines of text, `json` for one JSON"
+        " object per line. The option `--log-format` overrides it.",
+    )
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
