@@ -31,7 +31,7 @@ RUN python -m venv /opt/rerankq \
     && pip install --no-compile --requirement producer.txt
 
 FROM producer-dependencies AS code
-COPY README.md ./
+COPY README.md LICENSE ./
 COPY contract contract
 COPY producer producer
 COPY worker worker
