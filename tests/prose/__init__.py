@@ -1,0 +1,1 @@
+"""Check the language of the documentation: sentences that are short, and phrases that read well."""
