@@ -4,6 +4,7 @@
 # make bench   rerankq beside other rerankers on this machine, into benchmarks/results
 # make soak    the slow tests of faults, and a thousand jobs with a fault every two seconds
 # make up      Redis, a worker and Flower in the foreground
+# make docs    the documentation as a site, in site/
 # make format  put the code in order
 # make clean   remove what make made
 
@@ -13,7 +14,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PIP    := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install --quiet
 
-.PHONY: demo test coverage soak bench up lint format clean
+.PHONY: demo test coverage soak bench up docs lint format clean
 .DEFAULT_GOAL := test
 
 # The version check comes first: an old Python would fail later, and say less.
@@ -21,7 +22,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "rerankq needs Python 3.11 or newer: make PYTHON=python3.11 ..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --editable '.[worker,monitor,embedded,dev]'
+	$(PIP) --editable '.[worker,monitor,embedded,docs,dev]'
 	touch $@
 
 # The other rerankers are large: only who compares has them.
@@ -44,6 +45,11 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
+	$(BIN)/python -m tests.prose
+
+# Strictly: a broken link, an unknown anchor or a page in no menu is an error.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 test: $(READY)
 	@$(BIN)/python -m tests.run
@@ -60,5 +66,5 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist site
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -67,6 +67,7 @@ def checks(python: Sequence[str]) -> tuple[list[Check], list[Check]]:
     waiting = [Check("tests with services", (*pytest, *services))]
     computing = [
         Check("lint", ("make", "--no-print-directory", "lint")),
+        Check("documentation", ("make", "--no-print-directory", "docs")),
         Check("unit tests", (*pytest, "tests/unit")),
         *(
             Check(f"arithmetic, {name}", (*pytest, "-m", "arithmetic", "tests/unit"), environment)

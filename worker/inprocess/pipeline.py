@@ -24,14 +24,20 @@ class PipelineSettings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
 
-    reranker_enabled: bool = True
-    reranker_model: str = Field(
-        default_factory=lambda: os.environ.get("CROSS_ENCODER_MODEL") or DEFAULT_MODEL
+    reranker_enabled: bool = Field(
+        True,
+        description="Enables the reranking step. If `false`, the step returns the first results.",
     )
-    #: Results to keep.
-    reranker_top_k: int = Field(10, ge=0)
-    #: Results to fetch from the first stage.
-    vector_top_k: int = Field(100, ge=1)
+    reranker_model: str = Field(
+        default_factory=lambda: os.environ.get("CROSS_ENCODER_MODEL") or DEFAULT_MODEL,
+        description="The model of the step. The default is `CROSS_ENCODER_MODEL`, or its default.",
+    )
+    reranker_top_k: int = Field(
+        10, ge=0, description="The number of results that the step returns."
+    )
+    vector_top_k: int = Field(
+        100, ge=1, description="The number of results to fetch from the first stage."
+    )
 
 
 async def rerank_step(
