@@ -10,7 +10,7 @@ TOGETHER = {
     **dict.fromkeys(
         (
             f"tests/acceptance/test_{name}.py"
-            for name in ("compare", "sample", "splitting", "worker")
+            for name in ("compare", "documented_commands", "sample", "splitting", "worker")
         ),
         "bundled model",
     ),

@@ -14,6 +14,7 @@ from pathlib import Path
 from contract.settings import Settings
 from producer.cli.loopback import free_port
 from producer.client.blocking import RerankClient
+from tests import documented
 from tests.command_line import rerankq
 from tests.processes import children_of, rerankq_process, wait_until
 from tests.stub_models import STUB
@@ -32,6 +33,8 @@ def test_the_demo_shows_what_reranking_changes(tmp_path: Path) -> None:
     assert "first stage" in done.stderr
     assert "reranked" in done.stderr
     assert "fix the artist and album names in my mp3 collection" in done.stdout
+    shown = documented.command("README.md", "make demo").shown
+    assert documented.missing(shown, done.stdout + done.stderr) == set()
     assert len((tmp_path / "reranked.trec").read_text().splitlines()) == 2500
 
 
@@ -50,6 +53,9 @@ def test_ctrl_c_ends_all_that_up_started(tmp_path: Path) -> None:
         settings = Settings.load(redis_url=f"redis://127.0.0.1:{redis_port}/0")
         with RerankClient(settings) as client:
             assert client.rerank("a query", ["a document"], timeout=60).documents[0].rank == 1
+        shown = documented.command("README.md", "make up").shown
+        served = tuple(line.replace("bundled", STUB) for line in shown)
+        assert documented.missing(served, (tmp_path / "up.log").read_text()) == set()
         # And Flower lets those in who read what was printed
         assert refusal(f"http://127.0.0.1:{flower_port}/tasks") == 401
         url = re.search(r"http://(\S+)@127\S+", (tmp_path / "up.log").read_text())
