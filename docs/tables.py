@@ -22,6 +22,9 @@ from worker.runtime.settings import WorkerSettings
 
 Row = Sequence[str]
 
+#: How the help of an option states a default that is no value of the option.
+STATED_DEFAULT = re.compile(r" \[default: (.*?)\]")
+
 REDIS_UP = (
     "rerankq_redis_up",
     "gauge",
@@ -145,16 +148,17 @@ def _option(option: click.Option, prefix: str) -> Row:
     names = ", ".join(f"`{each}`" for each in option.opts)
     if option.metavar:
         names += f" `{option.metavar}`"
-    default = (
-        ""
-        if option.is_flag or not isinstance(option.default, (int, float, str))
-        else option.default
-    )
-    return names, f"`{prefix}_{option.name}`".upper(), str(default), _escaped(option.help or "")
+    text, default = option.help or "", ""
+    if stated := STATED_DEFAULT.search(text):
+        text, default = text.replace(stated[0], ""), stated[1]
+    elif not option.is_flag and isinstance(option.default, (int, float, str)):
+        default = str(option.default)
+    return names, f"`{prefix}_{option.name}`".upper(), default, _escaped(text)
 
 
 def _paragraphs(text: str) -> str:
-    return "\n\n".join(_escaped(" ".join(each.split())) for each in text.split("\n\n"))
+    paragraphs = text.replace("\b", "").split("\n\n")
+    return "\n\n".join(_escaped(" ".join(each.split())) for each in paragraphs)
 
 
 def _table(heads: Row, rows: Iterable[Row]) -> str:
