@@ -28,6 +28,7 @@ MOUNTED = {
     "sample.md": "examples/packages/README.md",
     "benchmarks/method.md": "benchmarks/README.md",
     "benchmarks/results.md": "benchmarks/results/bench.md",
+    "model-card.md": "rerankq_bundled_model/rerank-tiny-en/README.md",
     "operations/redis-users.md": "deploy/README.md",
 }
 #: Titles of mounted pages that begin without one.
@@ -51,8 +52,7 @@ def on_files(files: Files, config: Any) -> Files:
         files.append(File.generated(config, place, content=text))
     linked = {target for page in files.documentation_pages() for target in _outside(page)}
     for target in sorted(linked):
-        copy = File.generated(config, f"{COPIES}/{target}", abs_src_path=str(ROOT / target))
-        files.append(copy)
+        files.append(File.generated(config, _place(target), abs_src_path=str(ROOT / target)))
     return files
 
 
@@ -101,4 +101,9 @@ def _place(path: str) -> str:
             return place
     if path == "README.md":
         return "index.md"
-    return path.removeprefix("docs/") if path.startswith("docs/") else f"{COPIES}/{path}"
+    if path.startswith("docs/"):
+        return path.removeprefix("docs/")
+    if path.endswith(".png"):
+        return f"{COPIES}/{path}"
+    # As text, a browser shows the file; and a name that begins with a dot would be left out.
+    return f"{COPIES}/{path.lstrip('.')}.txt"
