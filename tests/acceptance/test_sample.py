@@ -6,9 +6,6 @@ import json
 from collections import Counter
 from pathlib import Path
 
-import torch
-from sentence_transformers import CrossEncoder
-
 from tests.acceptance.conftest import SAMPLE
 from tests.acceptance.trec_runs import read_run
 from tests.command_line import rerankq
@@ -64,6 +61,9 @@ def test_the_sample_is_rescored_whole_and_exactly(
 
 def predicted(pairs: list[tuple[str, str]]) -> list[float]:
     """Return the scores of sentence-transformers, from one thread: two take twice the work."""
+    import torch  # here, so that the processes of other tests are spared the seconds
+    from sentence_transformers import CrossEncoder
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
