@@ -1,13 +1,13 @@
-"""Pairs of texts in, scores out.
+"""Scoring of text pairs, without a queue.
 
     from worker.engine import load
 
     scorer = load("bundled")
     logits = scorer.score([("a query", "a document")])
 
-`Scorer` takes any `Engine`, also one that imports no torch: `worker.engine.stub`. What is named
-here is imported when it is first used, because the settings of Flower import modules of this
-package on machines without numpy and torch.
+`Scorer` accepts any `Engine`, including `worker.engine.stub`, which does not import torch. Names
+are imported on first use, because Flower's settings import modules of this package on machines
+without numpy and torch.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The out-of-memory backoff of a job: smaller batches, and nothing scored twice.
+"""Out-of-memory backoff: retry with smaller batches, without scoring a pair twice.
 
-The size that worked is remembered by the process, so that the next job does not run into the same
-wall. It grows back slowly, because what was short of memory may have been another process.
+The process remembers the batch size that worked, so that the next job does not run out of memory in
+the same way. The size grows back slowly, because another process may have used the memory.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-#: Jobs that come through at a reduced budget before twice as much is tried.
+#: Jobs that must succeed with a reduced budget before twice as much is tried.
 GROW_AFTER = 20
-#: Tokens of a batch where the last attempt may have died of its memory.
+#: Token budget of a batch after an attempt that may have been killed for its memory.
 SMALL_BATCH_TOKENS = 512
 
-#: Batches of pairs, by the pairs' indexes.
+#: Batches of pairs, as indexes of the pairs.
 Batches = list[list[int]]
-#: Scores of a batch, or the lack of memory that it met.
+#: The scores of a batch, or its out-of-memory error.
 BatchOutcome = ScoreArray | Exception
 
 
 class BatchBudget:
-    """Tokens that a batch may have, reduced while memory is short."""
+    """The token budget of a batch, reduced while memory is short."""
 
     def __init__(self, tokens: int) -> None:
         self.full = self.tokens = tokens
         self._jobs = 0
 
     def halve(self) -> None:
-        """Take half from now on."""
+        """Halve the budget."""
         self.tokens = max(1, self.tokens // 2)
         self._jobs = 0
 
     def record_success(self) -> None:
-        """Note a job that was scored with no more than this."""
+        """Record a job that was scored within this budget."""
         if self.tokens < self.full:
             self._jobs += 1
         if self._jobs == GROW_AFTER:
@@ -52,7 +52,7 @@ class BatchBudget:
             self._jobs = 0
 
     def small(self) -> BatchBudget:
-        """Return a budget of small batches, whose reductions leave this one as it is."""
+        """Return a budget of small batches, independent of this one."""
         return BatchBudget(min(self.tokens, SMALL_BATCH_TOKENS))
 
 
@@ -63,11 +63,11 @@ def score_with_backoff(
     attempt_batches: Callable[[Batches, bool], list[BatchOutcome]],
     statistics: BatchStatistics,
 ) -> ScoreArray:
-    """Return the scores of pairs of these lengths (tokens), in their order.
+    """Return the scores of pairs with these lengths (in tokens), in their order.
 
-    `make_batches` makes batches within a number of tokens, and `attempt_batches` scores as many of
-    them as memory suffices for, one at a time if its second argument says so. Raises the lack of
-    memory that a pair meets alone.
+    `make_batches` makes batches within a number of tokens. `attempt_batches` scores as many of them
+    as memory allows, one at a time if its second argument is true. Raises the out-of-memory error
+    of a pair that fails even when scored alone.
     """
     done: Batches = []
     scores: list[ScoreArray] = []
@@ -110,12 +110,12 @@ def score_with_backoff(
 def attempt_each(
     function: Callable[[Item], Result], items: Sequence[Item]
 ) -> list[Result | Exception]:
-    """Return the result of each item; where memory ran out, the error stands in its place."""
+    """Return the result of each item, with an error in place of each one that ran out of memory."""
     return [attempt(partial(function, item)) for item in items]
 
 
 def attempt(call: Callable[[], Result]) -> Result | Exception:
-    """Return the result of a call, or the error if memory ran out; other errors are raised."""
+    """Return the result of a call, or its error if memory ran out. Other errors are raised."""
     try:
         return call()
     except Exception as error:

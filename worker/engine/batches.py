@@ -1,4 +1,4 @@
-"""Which pairs are scored together: sorted by tokens, within a budget of tokens."""
+"""Batching: sort pairs by length and split them within a token budget."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from contract.errors import BadScores
 
-#: One number a pair, or a row of them.
+#: Shape [pairs], or [pairs, labels].
 ScoreArray = npt.NDArray[np.float32]
 
 
@@ -23,9 +23,9 @@ def make_batches(
 ) -> Iterator[list[int]]:
     """Yield the indexes of `lengths`, longest first, in batches of at most `max_tokens` tokens.
 
-    With `share_among` threads the batches are made smaller where that gives each an equal share of
-    `least_share` tokens or more. If a batch is `padded`, each pair counts as much as the longest
-    of its batch. One pair alone may exceed the budget: it still has to be scored.
+    With `share_among` threads, batches are smaller if that lets each thread have an equal share of
+    at least `least_share` tokens. In a `padded` batch, each pair counts as many tokens as the
+    longest. A single pair may exceed the budget, because it has to be scored anyway.
     """
     budget = max_tokens
     if share_among > 1:
@@ -46,9 +46,9 @@ def make_batches(
 
 
 def restore_order(batches: Sequence[list[int]], scores: Sequence[ScoreArray]) -> ScoreArray:
-    """Return the scores of all batches, each at its pair's index.
+    """Return the scores of all batches in the order of the pairs.
 
-    Raises `BadScores` if there are too few or too many of them.
+    Raises `BadScores` if the number of scores differs from the number of pairs.
     """
     for batch, batch_scores in zip(batches, scores, strict=True):
         if len(batch_scores) != len(batch):

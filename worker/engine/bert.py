@@ -1,26 +1,29 @@
-"""BERT for sequence classification, written for scoring: the same logits with less work.
+"""BERT for sequence classification, optimised for scoring: the same logits with less work.
 
-What is left out or done otherwise than in the textbook, and changes nothing but rounding:
+Differences from the textbook implementation, none of which change more than rounding:
 
-- No padding: a batch's pairs are laid end to end in one row of tokens (see
+- No padding: the pairs of a batch are concatenated into one row of tokens (see
   `worker.engine.packing`).
-- Query, key and value of a token are one product; GELU and residual are done inside products.
-- Only [CLS] is read at the end, so the last layer is computed for [CLS] only: its attention needs
-  all tokens of a pair, but no query, output or feed-forward of theirs. Nor does it need their keys
-  and values: with k = K x, q.k is (Kt q).x, and with v = V x the weighted sum of the v is V times
-  the weighted sum of the x. So K and V are applied once a pair instead of once a token. (The key's
-  bias adds the same to all of a pair's attention scores, which the softmax ignores.)
+- Query, key and value are one product per token, and GELU and residual are fused into products.
+- Only the output of [CLS] is used, so the last layer is computed for [CLS] only. Its attention
+  reads all tokens of a pair, but needs no query, output or feed-forward of the other tokens.
+- The last layer does not compute keys and values per token either. With k = K x, q.k is (Kt q).x.
+  With v = V x, the weighted sum of the v is V times the weighted sum of the x. So K and V are
+  applied once per pair instead of once per token. (The bias of the key adds the same number to all
+  attention scores of a pair, which the softmax ignores.)
 
-A pair's logit is the same to the last bit whatever else is in its batch, so a job that is scored
-again in other batches gives the same scores. That holds in float32 on an x86 CPU with packed linear
-layers (see `worker.engine.linear`) and a hidden size that is a multiple of 4, as every trained BERT
-has.
+The logit of a pair is bitwise identical whatever else is in its batch, so a job that is scored
+again in other batches gets the same scores. This holds in float32 on an x86 CPU with packed linear
+layers (see `worker.engine.linear`) and a hidden size that is a multiple of 4, which every trained
+BERT has.
 Libraries choose kernels by the number of rows, and kernels differ in the order of summation. The
 packed layers of oneDNN sum in the same order for every multiple of 16 rows, and MKL sums all rows
-of exactly 16 in the same order; every product has such a number of rows, or a single pair's shape.
+in the same order if there are exactly 16. Every product here has such a number of rows, or the
+shape of a single pair.
 
-Letters in shapes: T rows (tokens) of a batch, n pairs of a group, L tokens of each of them, N pairs
-of a batch (N' with what fills them up), h hidden size, H heads, d = h / H, i intermediate size.
+Letters in shapes: T rows (tokens) of a batch, n pairs of a group, L tokens per pair of a group, N
+pairs of a batch (N' with the rows that fill it up), h hidden size, H heads, d = h / H, i
+intermediate size.
 """
 
 from __future__ import annotations
@@ -37,13 +40,14 @@ from transformers import BertForSequenceClassification
 from worker.engine.linear import Linear
 from worker.engine.packing import Batch, Group
 
-#: The last layer's rows, one a pair, are filled up to a multiple of this. Its products by head are
-#: computed for this many rows at a time, because MKL's order of summation depends on the number.
+#: The rows of the last layer, one per pair, are filled up to a multiple of this. Its products per
+#: head are computed for this many rows at a time, because MKL's order of summation depends on the
+#: number of rows.
 PAIRS_AT_ONCE = 16
 
 
 def supports(encoder: CrossEncoder) -> bool:
-    """Return whether `Bert` computes what this model does: a plain BERT with one score a pair."""
+    """Return whether `Bert` can compute this model: a plain BERT with one score per pair."""
     model, tokenizer = encoder.model, encoder.tokenizer
     if type(model) is not BertForSequenceClassification or len(encoder) != 1:
         return False
@@ -60,7 +64,7 @@ def supports(encoder: CrossEncoder) -> bool:
 
 
 class Bert:
-    """The network of a `BertForSequenceClassification`, its linear layers of kind `linear`."""
+    """The network of a `BertForSequenceClassification`, with linear layers of kind `linear`."""
 
     def __init__(self, model: BertForSequenceClassification, linear: type[Linear]) -> None:
         embeddings = model.bert.embeddings
@@ -84,7 +88,7 @@ class Bert:
 
     @torch.inference_mode()
     def __call__(self, batch: Batch) -> Tensor:
-        """Logits [N] of the batch's pairs, float32 on the CPU, in the batch's order."""
+        """Return the logits [N] of the batch's pairs in their order, float32 on the CPU."""
         ids = torch.from_numpy(batch.ids).to(self.device)  # [T]
         places = torch.from_numpy(batch.positions + batch.types * self.positions).to(self.device)
         x = functional.embedding(ids, self._words) + functional.embedding(places, self._places)
@@ -110,7 +114,7 @@ class _Norm:
 
 
 class _Layer:
-    """A layer of the encoder, for all tokens."""
+    """One encoder layer, computed for all tokens."""
 
     def __init__(self, layer: Any, heads: int, linear: type[Linear]) -> None:
         attention = layer.attention
@@ -137,7 +141,7 @@ class _Layer:
         self, qkv: Tensor, groups: Sequence[Group], masks: Sequence[Tensor | None]
     ) -> Tensor:
         rows, width = qkv.shape
-        # Zeros in the rows that no group has: what they hold is never read, but must be a number.
+        # Rows outside all groups are zero: they are never read, but must not hold NaN.
         context = qkv.new_zeros(rows, width // 3)
         for group, mask in zip(groups, masks, strict=True):
             shape = (group.pairs, group.length, 3, self._heads, -1)
@@ -149,7 +153,7 @@ class _Layer:
 
 
 class _LastLayer:
-    """The last layer, for [CLS] only: too little work to gain from layers that are not exact."""
+    """The last layer, computed for [CLS] only. int8 would gain too little here, so it is exact."""
 
     def __init__(self, layer: Any, heads: int, linear: type[Linear]) -> None:
         attention = layer.attention
@@ -182,7 +186,7 @@ class _LastLayer:
         pairs, hidden = cls.shape
         q = self._query(cls).view(pairs, self._heads, -1) * self._scale  # [N', H, d]
         q = _by_head(q, self._key)  # Kt q: [N', H, h]
-        sums = torch.zeros_like(q)  # of the x, weighted: [N', H, h]
+        sums = torch.zeros_like(q)  # weighted sums of x: [N', H, h]
         first = 0
         for group, mask in zip(groups, masks, strict=True):
             own = slice(first, first + group.pairs)
@@ -192,12 +196,12 @@ class _LastLayer:
                 scores += mask[:, 0]
             sums[own] = torch.bmm(scores.softmax(-1), states)
             first = own.stop
-        values = _by_head(sums, self._value)  # V of each sum: [N', H, d]
+        values = _by_head(sums, self._value)  # V times each sum: [N', H, d]
         return values.reshape(pairs, hidden) + self._value_bias
 
 
 def _mask(group: Group, like: Tensor) -> Tensor | None:
-    """Return what hides padding when it is added to attention scores: [n, 1, 1, L]."""
+    """Return the term [n, 1, 1, L] that hides padding when added to attention scores."""
     if group.lengths is None:
         return None
     lengths = torch.tensor(group.lengths, device=like.device)
@@ -207,13 +211,13 @@ def _mask(group: Group, like: Tensor) -> Tensor | None:
 
 
 def _fill_up(parts: Sequence[Tensor]) -> Tensor:
-    """Return the parts in one, with rows of zeros up to a multiple of `PAIRS_AT_ONCE`."""
+    """Return the concatenated parts, with rows of zeros up to a multiple of `PAIRS_AT_ONCE`."""
     rows = sum(map(len, parts))
     return torch.cat([*parts, parts[0].new_zeros(-rows % PAIRS_AT_ONCE, parts[0].shape[1])])
 
 
 def _by_head(x: Tensor, weights: Tensor) -> Tensor:
-    """Return the product of x [N', H, in] and each head's weights [H, in, out]: [N', H, out]."""
+    """Return x [N', H, in] times each head's weights [H, in, out], of shape [N', H, out]."""
     x = x.transpose(0, 1)  # [H, N', in]
     at_once = PAIRS_AT_ONCE if x.device.type == "cpu" else x.shape[1]
     parts = [torch.bmm(part, weights) for part in torch.split(x, at_once, dim=1)]

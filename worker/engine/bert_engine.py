@@ -1,4 +1,4 @@
-"""Our own BERT as an engine: batches without padding, in threads that score a batch each."""
+"""The engine for our own BERT: batches without padding, one batch per thread."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from worker.engine.tokens import PairTokenizer, PairTokens, SpecialIds
 
 logger = logging.getLogger(__name__)
 
-#: Token budgets to choose from; the first is the one to beat.
+#: Candidate token budgets. The first is chosen unless another is clearly faster.
 CPU_BUDGETS = (1024, 512, 2048, 4096)
 GPU_BUDGETS = (32_768, 16_384, 65_536)
-#: On a GPU, pairs are tokenised in portions of this many, each while the one before is scored ...
+#: On a GPU, pairs are tokenised in portions of this size, while the previous one is scored ...
 PREFETCHED_PAIRS = 4_096
-#: ... and many small steps cost more than some padding.
+#: ... and many small steps cost more than some padding does.
 GPU_SLACK_TOKENS = 31
 
-#: What another thread takes over should take it this long: waking it takes some milliseconds.
+#: Minimum work to hand to another thread, in seconds: waking a thread takes some milliseconds.
 LEAST_SHARE_S = 0.005
 
 
 class BertEngine:
-    """Our own BERT, in threads that score a batch each.
+    """Our own BERT, with each thread scoring a batch of its own.
 
-    That keeps two cores busier than two threads on one batch do: most operations on some hundred
-    tokens are too small to be shared.
+    This keeps two cores busier than two threads on the same batch, because most operations on a few
+    hundred tokens are too small to be parallelised.
     """
 
     backend = "rerankq"
@@ -59,7 +59,7 @@ class BertEngine:
 
     @property
     def batches_at_once(self) -> int:
-        """Return the number of batches that are scored at the same time: one in each thread."""
+        """Return the number of batches that are scored at the same time, one per thread."""
         return self.threads
 
     def run(
@@ -70,7 +70,7 @@ class BertEngine:
         *,
         small_batches: bool = False,
     ) -> EngineOutput:
-        """Score the pairs, sorted by tokens over all of them (on a GPU: over some thousand)."""
+        """Score the pairs, sorted by length (on a GPU, within portions of some thousand pairs)."""
         statistics = statistics or BatchStatistics()
         budget = self.budget.small() if small_batches else self.budget
         portion_size = PREFETCHED_PAIRS if self._on_gpu else max(1, len(pairs))
@@ -88,14 +88,14 @@ class BertEngine:
         )
 
     def tune(self, threads: int | None, max_batch_tokens: int | None) -> None:
-        """Take these, or measure which number of threads and which token budget is the fastest."""
+        """Set the number of threads and the token budget; measure to find those that are None."""
 
         def score_budget(tokens: int) -> int:
             return self._score_made_up([tokens])
 
         self.budget = BatchBudget(max_batch_tokens or tuning.fastest(self._budgets, score_budget))
         if threads is None and self.threads > 1:
-            # Where two logical cores are one, half as many threads may do as well.
+            # With two logical cores per physical core, half as many threads may be as fast.
             choices = (max(1, self.threads // 2), self.threads)
             self.threads = tuning.fastest(choices, self._score_in_threads)
             self._pool = ScoringThreads(self.threads)
@@ -132,13 +132,13 @@ class BertEngine:
         return scores
 
     def _score_made_up(self, budgets: Sequence[int]) -> int:
-        """Score a batch of each budget, of no texts in particular; return the number of tokens."""
+        """Score a made-up batch for each budget, and return the number of tokens."""
         made_up = [self._make_up(budget) for budget in budgets]
         self._pool.map(partial(self._forward, statistics=BatchStatistics()), made_up)
         return sum(pair.length for pairs in made_up for pair in pairs)
 
     def _make_up(self, tokens: int) -> list[PairTokens]:
-        """Return pairs of about as many tokens, as long as passages are: 40 to 140, 90 a mean."""
+        """Return pairs as long as passages (40 to 140 tokens, 90 on average), `tokens` in total."""
         room = self.max_length - 3
         query = np.repeat(self._special.sep, min(8, room // 2))
         sizes = [min(size, room - len(query)) for size in range(129, 29, -10)]

@@ -1,4 +1,4 @@
-"""Finds and loads cross-encoders: on disk, in the Hugging Face cache, then on the hub."""
+"""Find and load cross-encoders: from disk, from the Hugging Face cache, or from the hub."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def load_encoder(
     max_length: int | None = None,
     passed_through: tuple[type[Exception], ...] = (),
 ) -> CrossEncoder:
-    """Load a cross-encoder: in float32, or on CUDA in float16, unless `dtype` says otherwise.
+    """Load a cross-encoder in float32, or on CUDA in float16, unless `dtype` is given.
 
-    It reads as many tokens of a pair as it allows, or `max_length` if that is fewer. Raises
-    `OutOfMemory`, or `ModelUnavailable` naming the model, what is wrong with it (or where it was
-    looked for) and the ways out.
+    It reads as many tokens of a pair as the model allows, or `max_length` if that is fewer. Raises
+    `OutOfMemory`, or `ModelUnavailable` with the name of the model, the fault (or where the model
+    was searched for) and how to fix it.
     """
     logger.info("Loading cross-encoder model: %s", model)
     began = time.perf_counter()
@@ -54,7 +54,7 @@ def load_encoder(
 
 
 def _precision(device: str, dtype: str | None) -> torch.dtype:
-    """Return the precision to load the weights in, whatever the model's file has them in."""
+    """Return the precision to load the weights in, regardless of the precision in the file."""
     if dtype is None:
         dtype = "float16" if device.startswith("cuda") else "float32"
     precision: torch.dtype = getattr(torch, dtype)
@@ -62,7 +62,7 @@ def _precision(device: str, dtype: str | None) -> torch.dtype:
 
 
 def _source(model: str) -> str:
-    """Return the folder or the hub's name to load from."""
+    """Return the folder or the hub name to load from."""
     if model == BUNDLED:
         return str(bundled_path())
     if not is_path(model):
@@ -75,7 +75,7 @@ def _source(model: str) -> str:
 
 def _open(source: str, device: str, dtype: torch.dtype) -> CrossEncoder:
     try:
-        # The cache first: no request to the hub at each start, and none needed without network.
+        # Try the cache first, so that a start sends no request to the hub and needs no network.
         return _read(source, device, dtype, local_files_only=True)
     except (OSError, ValueError) as error:
         if is_path(source) or model_files.find_fault(_folder(source), error):
@@ -85,7 +85,7 @@ def _open(source: str, device: str, dtype: torch.dtype) -> CrossEncoder:
 
 
 def _ask_hub(model: str) -> None:
-    """Raise at once what loading would raise after a minute of retries."""
+    """Raise at once the error that loading would raise after a minute of retries."""
     from huggingface_hub import HfApi
 
     HfApi().model_info(model, timeout=10)
@@ -98,7 +98,7 @@ def _read(source: str, device: str, dtype: torch.dtype, *, local_files_only: boo
             device=device,
             local_files_only=local_files_only,
             trust_remote_code=False,
-            # `checkpoint_checks` refuses weights of another shape, and names them.
+            # `checkpoint_checks` rejects weights of other shapes, and names them.
             model_kwargs={"dtype": dtype, "ignore_mismatched_sizes": True},
         )
 
@@ -128,12 +128,12 @@ def _unavailable(model: str, error: Exception) -> str:
 
 
 def _folder(name: str) -> Path | None:
-    """Return where a model's files are, None if there are none."""
+    """Return the folder with the files of a model, or None if there is none."""
     if is_path(name):
         path = Path(name).expanduser()
         return path if path.is_dir() else None
     try:
         config = try_to_load_from_cache(name, "config.json", _cache())
-    except ValueError:  # no name that the hub allows
+    except ValueError:  # not a valid name on the hub
         return None
     return Path(config).parent if isinstance(config, str) else None

@@ -1,4 +1,4 @@
-"""Checks of a checkpoint that loads without an error: is it the trained reranker it seems to be?"""
+"""Checks that a checkpoint which loaded without an error is a trained reranker."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from transformers.utils import logging as transformers_logging
 
 from worker.engine.unusable import UnusableModel
 
-#: Keys of weights that a message names; a model may lack hundreds.
+#: Keys of weights to name in a message, as a model may lack hundreds.
 NAMED_KEYS = 4
 
 
 def check(encoder: CrossEncoder, source: str, cache: str | None) -> None:
-    """Raise `UnusableModel` for a model whose scores would mean nothing.
+    """Raise `UnusableModel` for a model whose scores would be meaningless.
 
-    `source` is the folder or hub name that it was loaded from.
+    `source` is the folder or the hub name that the model was loaded from.
     """
     _check_kind(encoder, source, cache)
     _check_weights(encoder, source, cache)
@@ -32,14 +32,14 @@ def check(encoder: CrossEncoder, source: str, cache: str | None) -> None:
 
 
 def _check_kind(encoder: CrossEncoder, source: str, cache: str | None) -> None:
-    """Refuse what was trained for something else, embedding or generating text."""
+    """Reject models that were trained for another purpose, such as embedding or generating text."""
     saved_as = encoder.model.config.architectures or ()
     loaded_as = type(encoder.model).__name__
     if saved_as and loaded_as not in saved_as and len(encoder) == 1:
         raise UnusableModel(
             f"it is a {saved_as[0]}, not a {loaded_as}: it has no trained scoring head"
         )
-    # sentence-transformers turns any language model with the words "yes" and "no" into a reranker.
+    # sentence-transformers turns any language model into a reranker with the words "yes" and "no".
     if loaded_as.endswith("ForCausalLM") and not _has_file(source, "modules.json", cache):
         raise UnusableModel(
             f"it is a {loaded_as} that was not saved as a reranker: nothing says that it was"
@@ -48,7 +48,7 @@ def _check_kind(encoder: CrossEncoder, source: str, cache: str | None) -> None:
 
 
 def _check_weights(encoder: CrossEncoder, source: str, cache: str | None) -> None:
-    """Refuse weights that do not fill the model: what is missing was made up, at random."""
+    """Reject weights that do not fill the model: missing ones are initialised at random."""
     info = _loading_info(encoder.model, source, cache)
     if mismatched := sorted(info["mismatched_keys"]):
         shapes = [f"{key} is {list(held)}, not {list(wanted)}" for key, held, wanted in mismatched]
@@ -73,8 +73,8 @@ def _check_weights(encoder: CrossEncoder, source: str, cache: str | None) -> Non
 def _loading_info(network: Any, source: str, cache: str | None) -> dict[str, Any]:
     """Return transformers' report on loading the weights.
 
-    CrossEncoder does not pass the report on. A second model is loaded for it, in the precision of
-    the file, whose tensors are then mapped into memory and not read.
+    CrossEncoder does not expose the report, so a second model is loaded in the precision of the
+    file. Its tensors are only mapped into memory, not read.
     """
     with quiet_transformers():
         _, info = type(network).from_pretrained(
@@ -91,7 +91,7 @@ def _loading_info(network: Any, source: str, cache: str | None) -> dict[str, Any
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keep transformers from logging its report on the weights, a table of many lines."""
+    """Keep transformers from logging its report on the weights, which is a long table."""
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity(logging.ERROR)
     try:
@@ -101,7 +101,7 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def _keys_that_score(encoder: CrossEncoder, keys: Iterable[str]) -> list[str]:
-    """Return those of the missing keys that a score depends on: not an unused pooler's.
+    """Return the missing keys that a score depends on, which excludes those of an unused pooler.
 
     A score depends on a tensor if it has a gradient with respect to it.
     """
@@ -130,7 +130,7 @@ def _keys_that_score(encoder: CrossEncoder, keys: Iterable[str]) -> list[str]:
 
 
 def _keys_of_unused_layers(network: Any, unexpected: Iterable[str]) -> list[str]:
-    """Return the unexpected keys that differ from the model's own in a layer's number only."""
+    """Return the unexpected keys that differ from the model's only in a layer's number."""
     own = {_without_numbers(key) for key in network.state_dict()}
     return sorted(key for key in unexpected if _without_numbers(key) in own)
 
@@ -140,7 +140,7 @@ def _without_numbers(key: str) -> str:
 
 
 def _check_finite(network: Any) -> None:
-    """Refuse weights that are no numbers, in the file or in the precision they were loaded in."""
+    """Reject weights that are not finite, in the file or in the precision they are loaded in."""
     bad = sorted(
         name
         for name, tensor in network.named_parameters()
@@ -156,7 +156,7 @@ def _check_finite(network: Any) -> None:
 
 def _check_tokenizer(encoder: CrossEncoder) -> None:
     tokenizer = encoder.tokenizer
-    # A folder without a tokenizer gets one that knows the special tokens only.
+    # transformers creates a tokenizer with only special tokens for a folder that has none.
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise UnusableModel(
             "it has no tokenizer: tokenizer.json is missing, or holds no words",
@@ -174,7 +174,7 @@ def _check_tokenizer(encoder: CrossEncoder) -> None:
 
 
 def _has_file(source: str, name: str, cache: str | None) -> bool:
-    """Return whether a model that has been loaded came with this file."""
+    """Return whether a loaded model came with this file."""
     if Path(source).is_dir():
         return (Path(source) / name).is_file()
     return isinstance(try_to_load_from_cache(source, name, cache_dir=cache), str)

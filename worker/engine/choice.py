@@ -1,4 +1,4 @@
-"""Which engine scores for a model: our own BERT where it is proven to give `predict`'s scores."""
+"""Choose the engine for a model: our own BERT if its scores match those of `predict`."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def choose(
     max_batch_tokens: int | None,
     linears: Sequence[type[Linear]] | None = None,
 ) -> BertEngine | PredictEngine:
-    """Return the fastest engine that gives the scores of `encoder.predict`, or nearly, in int8.
+    """Return the fastest engine whose scores match `encoder.predict` (approximately, in int8).
 
-    What is None is found by measuring. `linears` are the exact kinds of layers to try, best first:
-    all that there are for the model, unless others are given. Raises `ValueError` if there is no
-    int8 for this model.
+    Arguments that are None are found by measuring. `linears` are the exact kinds of layers to try,
+    best first; by default, all that the model supports. Raises `ValueError` if the model has no
+    int8 version.
     """
     cores = threads or cpu_count()
     predict = PredictEngine(encoder, cores, max_batch_tokens or predict_engine.BATCH_TOKENS)
@@ -60,10 +60,10 @@ def exact_linears(encoder: CrossEncoder) -> tuple[type[Linear], ...]:
 def _fast_and_exact(
     encoder: CrossEncoder, predict: PredictEngine, threads: int, linears: Sequence[type[Linear]]
 ) -> BertEngine | None:
-    """Return the fastest of our engines that gives the scores of `predict`, or None.
+    """Return the fastest of our engines whose scores match those of `predict`, or None.
 
-    Packed layers use private operators of torch, which another version may lack or refuse: what
-    they raise is a reason to take plain layers.
+    Packed layers use private operators of torch, which another version may lack or reject. If they
+    raise an error, plain layers are used.
     """
     expected = predict.run(PROBES).scores
     reasons = []

@@ -1,4 +1,4 @@
-"""How many tokens of a pair a model reads, and how many a pair has."""
+"""Token limits of models, and token counts of pairs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import nn
 
 from worker.engine.unusable import UnusableModel
 
-#: Tokens of a pair, for a model that states no limit anywhere (T5 has relative positions).
+#: Maximum tokens of a pair if the model states no limit (T5 has relative positions).
 DEFAULT_MAX_LENGTH = 512
-#: Tokenizers state "no limit" as 1e30; no model reads this many tokens.
+#: Tokenizers represent "no limit" as 1e30. No model reads this many tokens.
 NO_LIMIT = 10**9
 
-#: Overrides for `CrossEncoder.preprocess`: lists of token ids, neither truncated nor padded.
+#: Overrides for `CrossEncoder.preprocess` to get lists of token ids without truncation or padding.
 _UNTRUNCATED: dict[str, dict[str, object]] = {
     "common": {"return_tensors": None},
     "text": {"truncation": False, "padding": False, "verbose": False},
@@ -23,7 +23,7 @@ _UNTRUNCATED: dict[str, dict[str, object]] = {
 
 
 def set_max_length(encoder: CrossEncoder, at_most: int | None = None) -> None:
-    """Set how many tokens of a pair the model reads: all that it allows, or `at_most`.
+    """Set how many tokens of a pair the model reads: its limit, or `at_most` if that is lower.
 
     Raises `UnusableModel` if the model has no room for a pair.
     """
@@ -34,7 +34,7 @@ def set_max_length(encoder: CrossEncoder, at_most: int | None = None) -> None:
         limit = min(at_most, positions or at_most)
     else:
         limit = min((each for each in (own, positions) if each), default=DEFAULT_MAX_LENGTH)
-    # Truncation to a `max_length` in the model's own settings comes on top.
+    # A `max_length` in the model's own settings applies too.
     limit = min(limit, _configured_limit(encoder) or limit)
     least = untruncated_lengths(encoder, [("a", "b")])[0]
     if limit < least:
@@ -47,14 +47,14 @@ def set_max_length(encoder: CrossEncoder, at_most: int | None = None) -> None:
 
 
 def position_limit(encoder: CrossEncoder) -> int | None:
-    """Return the number of tokens that the model has positions for, None if that is not limited."""
+    """Return the number of tokens that the model has positions for, or None if it has no limit."""
     limits = []
     stated = getattr(encoder.model.config.get_text_config(), "max_position_embeddings", None)
     if isinstance(stated, int) and stated > 0:  # XLNet says -1 for "no limit"
         limits.append(stated)
     for name, module in encoder.model.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            # RoBERTa and its relatives number positions from the padding's id + 1.
+            # RoBERTa and related models number positions from the padding id + 1.
             unused = 0 if module.padding_idx is None else module.padding_idx + 1
             limits.append(module.num_embeddings - unused)
     return min(limits, default=None)
@@ -63,7 +63,7 @@ def position_limit(encoder: CrossEncoder) -> int | None:
 def untruncated_lengths(encoder: CrossEncoder, pairs: Sequence[tuple[str, str]]) -> list[int]:
     """Return the number of tokens of each pair before truncation, as the model would read it.
 
-    A default prompt, a chat template and special tokens are included.
+    Includes a default prompt, a chat template and special tokens.
     """
     encoded = encoder.preprocess(
         list(pairs), prompt=default_prompt(encoder), processing_kwargs=_UNTRUNCATED
@@ -78,20 +78,20 @@ def default_prompt(encoder: CrossEncoder) -> str | None:
 
 
 def _own_limit(encoder: CrossEncoder) -> int | None:
-    """Return what the tokenizer says that the model reads, None if it says nothing."""
+    """Return the limit that the tokenizer states, or None if it states none."""
     stated = encoder.tokenizer.model_max_length
     return int(stated) if stated is not None and stated < NO_LIMIT else None
 
 
 def _configured_limit(encoder: CrossEncoder) -> int | None:
-    """Return the `max_length` of `processing_kwargs`, which the model was saved with."""
+    """Return the `max_length` in the `processing_kwargs` that the model was saved with."""
     settings: dict[str, Any] = getattr(encoder[0], "processing_kwargs", {})
     stated = [settings.get(part, {}).get("max_length") for part in ("text", "common")]
     return min((each for each in stated if isinstance(each, int)), default=None)
 
 
 def _check_truncation(encoder: CrossEncoder, limit: int) -> None:
-    """Raise `UnusableModel` unless a pair that is too long is truncated to the limit."""
+    """Raise `UnusableModel` unless the model truncates long pairs to the limit."""
     too_long = [("a", " a" * (limit + 8))]
     encoded = encoder.preprocess(
         too_long,

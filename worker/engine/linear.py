@@ -1,8 +1,8 @@
 """Linear layers for inference: torch's own, oneDNN's with packed weights, and int8.
 
-All take x of shape [tokens, in] and give [tokens, out]. What follows a layer in a transformer, a
-GELU or the addition of a residual, is part of the call, because the faster kinds do it while the
-values are still in registers.
+All take x of shape [tokens, in] and return [tokens, out]. The call includes the operation that
+follows the layer in a transformer, GELU or adding a residual, because the faster kinds do that
+while the values are still in registers.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from torch.nn import functional
 
 from worker.engine import memory
 
-#: How far products of whole numbers may be off in 8 bits, as a share of the largest: rounding.
+#: Maximum relative error of integer products in 8 bits: rounding only.
 INT8_TOLERANCE = 1e-6
-#: Numbers of rows for which that is tried: kernels are chosen by it.
+#: Numbers of rows to test with, because the number of rows selects the kernel.
 TRIED_ROWS = (16, 512)
 
-#: The number of rows that oneDNN packs for. Any layout for 32 rows or more measured the same.
+#: The number of rows that oneDNN packs for. All layouts for 32 rows or more were equally fast.
 PACK_FOR_ROWS = 1024
 
 
 class Linear:
-    """torch's own, in the weights' precision and on their device."""
+    """torch's own layer, in the precision and on the device of the weights."""
 
     #: Whether the weights keep their precision.
     exact = True
@@ -44,15 +44,15 @@ class Linear:
         return functional.gelu(self(x))
 
     def add(self, x: Tensor, residual: Tensor) -> Tensor:
-        """Return the layer's output + residual of shape [tokens, out]."""
+        """Return the sum of the layer's output and `residual`, both of shape [tokens, out]."""
         return self(x).add_(residual)
 
 
 class PackedLinear(Linear):
-    """oneDNN's, float32 on a CPU: weights packed once, GELU and residual fused into the product.
+    """oneDNN's layer for float32 on a CPU: packed weights, with GELU and residual fused in.
 
-    On AVX-512 it reaches 110 GFLOP/s a core where torch's own reaches 98, and its GELU and its
-    addition cost next to nothing. These are the operators that torch.compile itself puts in.
+    On AVX-512 it reaches 110 GFLOP/s per core where torch's own reaches 98, and GELU and addition
+    cost almost nothing. torch.compile uses the same operators.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
@@ -77,12 +77,12 @@ class PackedLinear(Linear):
 
 
 class Int8Linear(Linear):
-    """Weights in 8 bits, one scale an output; activations in 8 or 7 bits, one scale a batch.
+    """8-bit weights with a scale per output, and 8- or 7-bit activations with a scale per batch.
 
-    torch's dynamic quantisation on oneDNN's kernels. Without VNNI instructions these add products
-    of unsigned and signed bytes in 16 bits, which overflow with activations of 8 bits and hold
-    those of 7. Which of the two a CPU computes correctly is tried for each shape of a layer. Raises
-    `ValueError` if neither is.
+    This is torch's dynamic quantisation on oneDNN's kernels. Without VNNI instructions, these add
+    products of unsigned and signed bytes in 16 bits, which overflow with 8-bit activations but not
+    with 7-bit ones. Each shape of a layer is tested for which of the two the CPU computes
+    correctly. Raises `ValueError` if it computes neither correctly.
     """
 
     exact = False
@@ -102,9 +102,9 @@ class Int8Linear(Linear):
 
 @cache
 def seven_bits(wide: int, out: int) -> bool:
-    """Return whether activations have to be reduced to 7 bits for products to be correct.
+    """Return whether activations must be reduced to 7 bits for products to be correct.
 
-    Raises `ValueError` if they are not correct even then, or if there are no such products.
+    Raises `ValueError` if 7-bit products are wrong too, or if the CPU has no such products.
     """
     try:
         if error_of_int8(wide, out, seven_bits=False) <= INT8_TOLERANCE:
@@ -122,18 +122,18 @@ def seven_bits(wide: int, out: int) -> bool:
 
 
 def error_of_int8(wide: int, out: int, *, seven_bits: bool) -> float:
-    """Return how far products are off, as a share of the largest, where sums are at their extremes.
+    """Return the relative error of products whose sums are at their extremes.
 
-    Weights and activations are whole numbers that quantisation keeps as they are, with scales of 1,
-    so that the exact product is known.
+    Weights and activations are integers that quantisation with a scale of 1 does not change, so the
+    exact product is known.
     """
     weight = torch.tensor([127.0, -127.0]).repeat(-(-out // 2))[:out, None].repeat(1, wide)
     top = 127 if seven_bits else 255
     packed = _quantised(weight, torch.zeros(out))
     worst = 0.0
-    for lowest in (0, -(top + 1) // 2):  # zero points at the end of the range, and in its middle
+    for lowest in (0, -(top + 1) // 2):  # zero points at the end and in the middle of the range
         highest = top + lowest
-        # Each row has the whole range, and most of its activations at one end of it.
+        # Each row covers the whole range, with most of its activations at one end.
         ends = torch.tensor([highest, lowest, highest, highest, lowest, lowest]).float()
         for rows in TRIED_ROWS:
             x = ends.repeat(-(-rows // 6))[:rows, None].repeat(1, wide)
@@ -153,7 +153,7 @@ def _quantised(weight: Tensor, bias: Tensor) -> Any:
     scales = weight.abs().amax(1).clamp(min=1e-12).double() / 127  # [out]
     zeros = torch.zeros(len(scales), dtype=torch.long)
     with warnings.catch_warnings():
-        # torch means to replace these tensors one day.
+        # torch plans to replace these tensors.
         warnings.simplefilter("ignore", UserWarning)
         eight_bit = torch.quantize_per_channel(weight.contiguous(), scales, zeros, 0, torch.qint8)
     before = torch.backends.quantized.engine

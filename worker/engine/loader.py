@@ -1,4 +1,4 @@
-"""From the name of a model to a scorer that is warm."""
+"""Load a model by its name and warm it up."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ def load(
 ) -> Scorer:
     """Load a cross-encoder and warm it up.
 
-    `model` is a name on the Hugging Face hub, a local path, or `bundled`, each with `@int8` behind
-    it for 8-bit weights; or `stub` (see `worker.engine.stub`). `threads` and `max_batch_tokens`
-    (tokens of a batch) are found by measuring if they are None; `dtype` is then float32, and
-    float16 on CUDA. `max_length` reads fewer tokens of a pair than the model allows. Exceptions of
-    the kinds `passed_through` are no failures of the model, while it loads and when it scores.
+    `model` is a name on the Hugging Face hub, a local path or `bundled`, each with an optional
+    suffix `@int8` for 8-bit weights, or `stub` (see `worker.engine.stub`). `threads` and
+    `max_batch_tokens` (tokens per batch) are found by measuring if they are None. `dtype` defaults
+    to float32, and to float16 on CUDA. `max_length` limits the tokens read of a pair to fewer than
+    the model allows. Exceptions of the types `passed_through` are not treated as failures of the
+    model, neither while loading nor while scoring.
 
     Raises `ModelUnavailable`, or `OutOfMemory`.
     """
@@ -45,7 +46,7 @@ def load(
         device = stub.StubEngine.device
         engine = _load_stub(model, max_batch_tokens, max_length)
     else:
-        # Torch takes seconds and hundreds of megabytes to import: only where it scores.
+        # torch takes seconds and hundreds of megabytes to import, so import it only to score.
         from worker.engine import checkpoint, choice
 
         encoder = checkpoint.load_encoder(model, device, dtype, max_length, passed_through)
@@ -59,7 +60,7 @@ def load(
             raise
         except OutOfMemory:
             raise
-        # What fails with made-up pairs would fail in every job.
+        # A model that fails with made-up pairs would fail in every job.
         except Exception as error:
             if memory.ran_out(error):
                 raise OutOfMemory(failure_message(model, error)) from error
@@ -71,7 +72,7 @@ def load(
 
 
 def import_libraries(models: list[str]) -> None:
-    """Import what loading these models imports, and compute nothing: a fork may follow."""
+    """Import the libraries for these models without computing anything: a fork may follow."""
     if not all(map(is_stub, models)):
         import worker.engine.choice  # noqa: F401
 

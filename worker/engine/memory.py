@@ -1,4 +1,4 @@
-"""Recognises that memory ran out, whoever says so, and gives back what can be given back."""
+"""Recognise out-of-memory errors of all libraries, and release unused memory."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ import sys
 import traceback
 from typing import Any
 
-#: How each library says it. Only torch's caching allocator for CUDA has an error of its own, and
-#: Python and numpy have `MemoryError`; all else comes as RuntimeErrors or plain Exceptions.
+#: The out-of-memory messages of each library. Only torch's CUDA allocator has an error class of its
+#: own, and Python and numpy raise `MemoryError`. All others raise RuntimeError or Exception.
 MESSAGES = (
     "DefaultCPUAllocator",  # torch on a CPU
     "not enough memory",  # ... in other builds
-    "could not create a primitive",  # oneDNN, where it cannot make room for a kernel
+    "could not create a primitive",  # oneDNN, with no memory for a kernel
     "could not create a memory",
     "std::bad_alloc",
     "can't start new thread",  # no room for a stack
     "CUDA out of memory",
     "CUDA error: out of memory",
     "CUDA driver error: out of memory",  # where its allocator maps pages itself
-    "CUDA driver error: device not ready",  # seen under pressure, as is the next
+    "CUDA driver error: device not ready",  # seen when memory is short, as is the next
     "!handles_.at(i) INTERNAL ASSERT",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
     "HIP out of memory",
     "MPS backend out of memory",
     "Invalid buffer size",  # MPS, where one tensor is too large
-    "Failed to allocate memory",  # onnxruntime, whose error is no RuntimeError
+    "Failed to allocate memory",  # onnxruntime, whose error is not a RuntimeError
 )
 
 
@@ -41,13 +41,13 @@ def ran_out(error: BaseException) -> bool:
 
 
 def release_frames(error: BaseException) -> None:
-    """Drop what the frames of an error's traceback still hold: the tensors of the batch."""
+    """Drop the references that the frames of a traceback hold to the tensors of a batch."""
     traceback.clear_frames(error.__traceback__)
     error.__traceback__ = None
 
 
 def require(size_bytes: int) -> None:
-    """Raise `MemoryError` if the system would not give that much just now."""
+    """Raise `MemoryError` if the system cannot provide that much memory now."""
     try:
         mmap.mmap(-1, size_bytes).close()
     except OSError as error:
@@ -55,9 +55,9 @@ def require(size_bytes: int) -> None:
 
 
 def release_unused() -> None:
-    """Give memory that nobody uses back to the system, and to the device."""
+    """Return unused memory to the system and the device."""
     gc.collect()
-    # glibc keeps what was freed, in an arena for each thread.
+    # glibc keeps freed memory in an arena for each thread.
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
@@ -69,5 +69,5 @@ def release_unused() -> None:
 
 
 def _torch() -> Any:
-    """Return torch if it is in use here: an engine without it should not have to import it."""
+    """Return torch if it has been imported, so that an engine without torch need not import it."""
     return sys.modules.get("torch")

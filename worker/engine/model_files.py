@@ -1,4 +1,4 @@
-"""What is wrong with the files of a model that does not load, in words that name them."""
+"""Find out why a model does not load, by inspecting its files."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from transformers import CONFIG_MAPPING
 from worker.engine.unusable import UnusableModel, needs_code
 
 LFS_POINTER = b"version https://git-lfs"
-#: In errors of transformers and sentence-transformers about a model that has code of its own, and
-#: in torch's about a pickle that holds more than tensors.
+#: Words in error messages: of transformers and sentence-transformers about a model with its own
+#: code, and of torch about a pickle that holds more than tensors.
 REMOTE_CODE, PICKLE = "remote_code", "weights_only"
 #: Loggers that warn of an activation function that is not torch's.
 _ADVISERS = (
@@ -28,7 +28,7 @@ FETCH_AGAIN = "fetch the model's files again"
 
 
 def find_fault(folder: Path | None, error: Exception) -> UnusableModel | None:
-    """Return what is wrong, None if nothing is found; `folder` is None if there is no copy."""
+    """Return the fault, or None if none is found. `folder` is None if there is no local copy."""
     if folder is not None:
         for check in (_check_files, _check_config, _check_weights):
             if found := check(folder):
@@ -45,7 +45,7 @@ def find_fault(folder: Path | None, error: Exception) -> UnusableModel | None:
 
 @contextmanager
 def without_advice_to_trust() -> Iterator[None]:
-    """Keep warnings of sentence-transformers from advising to trust a model's code."""
+    """Suppress the warnings of sentence-transformers that recommend trusting a model's code."""
     loggers = [logging.getLogger(name) for name in _ADVISERS]
     for each in loggers:
         each.addFilter(_reword)

@@ -1,4 +1,4 @@
-"""Where the files of a model are, by its name."""
+"""Locate the files of a model by its name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from worker.engine.unusable import UnusableModel
 
 
 def bundled_path() -> Path:
-    """Return the bundled model's folder. Raises `UnusableModel` where it is not installed."""
+    """Return the folder of the bundled model. Raises `UnusableModel` if it is not installed."""
     try:
         import rerankq_bundled_model
     except ModuleNotFoundError as error:
@@ -21,5 +21,5 @@ def bundled_path() -> Path:
 
 
 def is_path(model: str) -> bool:
-    """Return whether the name is that of a folder: it begins like a path, or the folder exists."""
+    """Return whether the name is a folder: it begins like a path, or the folder exists."""
     return model.startswith(("/", ".", "~")) or Path(model).exists()

@@ -1,4 +1,4 @@
-"""What the owner of a model may want to be told, to count or to show it."""
+"""An interface for reporting the progress of loading and scoring."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from worker.engine.statistics import BatchStatistics
 
 
 class EngineObserver:
-    """Hears what becomes of models. This one does nothing with it; owners override what they use.
+    """Callbacks about loading and scoring. The defaults do nothing; override those you need.
 
-    Called in the thread that loads or scores.
+    They run in the thread that loads or scores.
     """
 
     def loading(self, stage: str) -> None:
-        """A model is being loaded; `stage` says how far it is, as in `loading model 'bundled'`."""
+        """Handle a stage of loading a model, for example `loading model 'bundled'`."""
 
     def loaded(self, model: str, seconds: float) -> None:
-        """A model has been loaded and warmed up."""
+        """Handle a model that has been loaded and warmed up."""
 
     def scored(self, model: str, statistics: BatchStatistics) -> None:
-        """Pairs have been scored, or could not be."""
+        """Handle pairs that have been scored, or could not be scored."""

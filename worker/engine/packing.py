@@ -1,8 +1,8 @@
-"""How the pairs of a batch are laid out in memory: end to end, without padding.
+"""The memory layout of a batch: concatenated pairs, without padding.
 
-A batch is one long row of tokens. All that a transformer does token by token (nearly all of its
-work) runs over that row; only attention needs to know where a pair ends, and sees the pairs in
-groups of one length.
+A batch is one long row of tokens. Nearly all of a transformer's work is done per token and runs
+over that row. Only attention depends on where a pair ends, so it handles pairs in groups of the
+same length.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from worker.engine.tokens import PairTokens, SpecialIds
 
 Ids = npt.NDArray[np.int32]
 
-#: Rows of a batch are rounded up to this: oneDNN prepares its kernels once for each number of rows,
+#: The rows of a batch are rounded up to this. oneDNN prepares its kernels once per number of rows,
 #: which takes as long as a few hundred rows of a small model.
 ROUND_ROWS_TO = 16
 
@@ -26,11 +26,11 @@ ROUND_ROWS_TO = 16
 class Group:
     """Pairs of one batch that have, or are padded to, the same number of tokens."""
 
-    #: The first row, the number of pairs, and the rows of each.
+    #: The first row, the number of pairs, and the rows per pair.
     start: int
     pairs: int
     length: int
-    #: Own lengths of the pairs, if not all are `length`.
+    #: Lengths of the pairs without padding, unless all are `length`.
     lengths: tuple[int, ...] | None
 
     @property
@@ -40,9 +40,9 @@ class Group:
 
 @dataclass(frozen=True)
 class Batch:
-    """Pairs laid end to end, in `rows` rows."""
+    """Concatenated pairs, in `rows` rows."""
 
-    #: Of each row: the token's id, its place in its pair, and 0 (query) or 1 (document).
+    #: Per row: token id, position in the pair, and 0 (query) or 1 (document).
     ids: Ids
     positions: Ids
     types: Ids
@@ -54,9 +54,9 @@ class Batch:
 
 
 def group_by_length(lengths: Sequence[int], slack: int = 0) -> Iterator[tuple[int, int]]:
-    """Yield where groups begin and end in `lengths`, which fall.
+    """Yield the start and end of each group in `lengths`, which must be in descending order.
 
-    A pair gets up to `slack` tokens of padding.
+    A pair gets at most `slack` tokens of padding.
     """
     first = 0
     for place in range(1, len(lengths) + 1):
@@ -66,10 +66,10 @@ def group_by_length(lengths: Sequence[int], slack: int = 0) -> Iterator[tuple[in
 
 
 def lay_out(pairs: Sequence[PairTokens], special: SpecialIds, slack: int = 0) -> Batch:
-    """Return the batch of these pairs, which must come longest first."""
+    """Return the batch of these pairs, which must be sorted with the longest first."""
     lengths = [pair.length for pair in pairs]
     groups = []
-    room = np.empty(len(pairs), np.int32)  # rows of each pair, padding included
+    room = np.empty(len(pairs), np.int32)  # rows per pair, including padding
     start = 0
     for first, end in group_by_length(lengths, slack):
         longest = lengths[first]
@@ -82,13 +82,13 @@ def lay_out(pairs: Sequence[PairTokens], special: SpecialIds, slack: int = 0) ->
     positions = np.zeros(rows, np.int32)
     positions[:start] = np.arange(start, dtype=np.int32) - np.repeat(begins, room)
     types = np.zeros(rows, np.int32)
-    query_rows = np.array([len(pair.query) + 2 for pair in pairs], np.int32)  # with [CLS] and [SEP]
+    query_rows = np.array([len(pair.query) + 2 for pair in pairs], np.int32)  # + [CLS] and [SEP]
     types[:start] = positions[:start] >= np.repeat(query_rows, room)
     return Batch(_ids(pairs, room, rows, special), positions, types, tuple(groups))
 
 
 def _ids(pairs: Sequence[PairTokens], room: Ids, rows: int, special: SpecialIds) -> Ids:
-    """[CLS] query [SEP] document [SEP] of each pair, and padding where it has more room."""
+    """Return [CLS] query [SEP] document [SEP] of each pair, padded where it has more room."""
     parts: list[Ids] = []
     filled = 0
     for pair, space in zip(pairs, room.tolist(), strict=True):

@@ -1,4 +1,4 @@
-"""Batches need padding, and a pair's score must not depend on it."""
+"""Padding tokens, and a check that padding does not change a score."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from worker.engine.unusable import UnusableModel
 
 
 def ensure_padding_token(encoder: CrossEncoder) -> None:
-    """Give a tokenizer without a padding token one: its end-of-text token.
+    """Ensure that a tokenizer has a padding token; use its end-of-text token if it has none.
 
     Raises `UnusableModel` if it has neither.
     """
@@ -36,13 +36,13 @@ def find_dependence(
     score: Callable[[list[tuple[str, str]]], npt.NDArray[np.float32]],
     tolerance: float,
 ) -> str | None:
-    """Return how scores of pairs of unequal lengths in one batch differ from those of each alone.
+    """Return how scores of pairs in one batch differ from scores of each alone, or None.
 
-    None if they agree. Classifiers made from decoders look for a pair's last token, which is the
-    one before the padding, by the padding token in their configuration: it is set to the
-    tokenizer's, and back if the scores do not agree then.
+    Classifiers made from decoders find the last token of a pair, the one before the padding, by the
+    padding token in their configuration. This sets it to the tokenizer's, and restores it if the
+    scores still differ.
     """
-    # Alone first: without a padding token in the configuration the last token is simply the last.
+    # Alone first: without a padding token in the configuration, the last token is read correctly.
     alone = np.concatenate([score([pair]) for pair in pairs])
     config = encoder.model.config.get_text_config()
     before = config.pad_token_id

@@ -1,4 +1,4 @@
-"""`CrossEncoder.predict` as an engine, for all that our own BERT does not score."""
+"""`CrossEncoder.predict` as an engine, for all models that our own BERT does not support."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from worker.engine.threads import torch_threads
 
 logger = logging.getLogger(__name__)
 
-#: There is no measuring: this was within 3 % of the best for RoBERTa and BERT.
+#: Not measured at startup: this was within 3 % of the best for RoBERTa and BERT.
 BATCH_TOKENS = 1024
-#: Pairs whose tokens are counted at once: bounds what is held meanwhile.
+#: Pairs whose tokens are counted at once, to limit memory.
 PAIRS_AT_ONCE = 4_096
 
 
@@ -52,7 +52,7 @@ class PredictEngine:
         *,
         small_batches: bool = False,
     ) -> EngineOutput:
-        """Score the pairs, sorted by tokens over all of them."""
+        """Score the pairs, sorted by length over all of them."""
         statistics = statistics or BatchStatistics()
 
         def score_batch(indexes: list[int]) -> ScoreArray:
@@ -76,7 +76,7 @@ class PredictEngine:
         return EngineOutput(scores, sum(tokens), truncated)
 
     def check_batching(self) -> None:
-        """Score pairs one at a time from now on if batches do not give the scores of each alone."""
+        """Score pairs one at a time from now on if their scores depend on the batch."""
         with torch_threads(self.threads):
             why = padding.find_dependence(
                 self._encoder, UNEQUAL_PROBES, self._predict, TOLERANCES[self.dtype]
@@ -99,7 +99,7 @@ class PredictEngine:
             return self._predict(pairs)
         except ValueError as error:
             # T5 and BART score only batches in which all pairs have the same number of end tokens,
-            # and a text may spell one out.
+            # and a text may contain one.
             if len(pairs) == 1 or memory.ran_out(error):
                 raise
             return np.concatenate([self._predict([pair]) for pair in pairs])
@@ -111,7 +111,7 @@ class PredictEngine:
         return scores
 
     def _count_tokens(self, pairs: Sequence[Pair]) -> tuple[list[int], list[bool]]:
-        """Return how many tokens of each pair are read, and whether it was truncated."""
+        """Return how many tokens are read of each pair, and whether it was truncated."""
         lengths: list[int] = []
         for start in range(0, len(pairs), PAIRS_AT_ONCE):
             lengths += untruncated_lengths(self._encoder, pairs[start : start + PAIRS_AT_ONCE])

@@ -1,4 +1,4 @@
-"""What an engine is: a loaded model that scores pairs of a query and a document."""
+"""The engine interface: a loaded model that scores pairs of a query and a document."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from worker.engine.statistics import BatchStatistics
 
 #: A query and a document.
 Pair = tuple[str, str]
-#: Called before each batch; what it raises ends the run.
+#: Called before each batch. An exception from it ends the run.
 BeforeBatch = Callable[[], object]
 
 
@@ -22,9 +22,9 @@ def do_nothing() -> None:
 
 @dataclass(frozen=True)
 class EngineOutput:
-    """What became of some pairs, in their order."""
+    """The results for some pairs, in their order."""
 
-    #: [pairs], or [pairs, labels] for a model with several.
+    #: Shape [pairs], or [pairs, labels] for a model with several labels.
     scores: ScoreArray
     #: Tokens of all pairs, after truncation.
     tokens: int
@@ -33,31 +33,31 @@ class EngineOutput:
 
 
 class Engine(Protocol):
-    """A loaded model, for one caller at a time."""
+    """A loaded model. It serves one caller at a time."""
 
     @property
     def backend(self) -> str:
-        """What scores, for a result's provenance."""
+        """The name of the implementation, for the provenance of a result."""
 
     @property
     def dtype(self) -> str:
-        """The precision of its weights."""
+        """The precision of the weights."""
 
     @property
     def max_length(self) -> int:
-        """Tokens of a pair that it reads."""
+        """The number of tokens of a pair that it reads."""
 
     @property
     def labels(self) -> int:
-        """Scores that it gives each pair."""
+        """The number of scores per pair."""
 
     @property
     def budget(self) -> BatchBudget:
-        """Tokens of a batch."""
+        """The token budget of a batch."""
 
     @property
     def batches_at_once(self) -> int:
-        """Number of batches that are scored at the same time."""
+        """The number of batches that are scored at the same time."""
 
     def run(
         self,
@@ -67,7 +67,7 @@ class Engine(Protocol):
         *,
         small_batches: bool = False,
     ) -> EngineOutput:
-        """Score the pairs, with the longest first.
+        """Score the pairs, longest first, and record batches in `statistics`.
 
-        What it takes is noted in `statistics`. `small_batches` takes less memory, and more time.
+        `small_batches` saves memory and takes more time.
         """

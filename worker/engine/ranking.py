@@ -1,4 +1,4 @@
-"""From logits to rankings."""
+"""Turn logits into rankings."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def sigmoid(logit: float) -> float:
 
 
 def best_indexes(scores: Sequence[float], top_k: int | None) -> list[int]:
-    """Return the indexes of the best scores, best first; equal scores keep their order."""
+    """Return the indexes of the best scores, best first. Equal scores keep their order."""
     return sorted(range(len(scores)), key=lambda index: -scores[index])[:top_k]
 
 
 def rank(request: Request, scores: Sequence[float], truncated: int = 0) -> Ranking:
-    """Order a request's candidates by `scores`: logits, one a candidate, in their order.
+    """Rank the candidates of a request by `scores`: one logit per candidate, in their order.
 
     `truncated` is the number of candidates that were longer than the model reads.
     """

@@ -1,7 +1,7 @@
-"""The one place that runs a model: pairs of texts in, scores out, in the caller's order.
+"""The entry point to a model: text pairs in, scores out, in the caller's order.
 
-It knows nothing of jobs, queries or ranks. Equal pairs are scored once; how the others are scored
-is up to an engine (see `worker.engine.protocol`).
+It does not know about jobs, queries or ranks. Duplicate pairs are scored once, and an engine scores
+the unique ones (see `worker.engine.protocol`).
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from worker.engine.statistics import BatchStatistics
 
 @dataclass(frozen=True)
 class ScoredPairs:
-    """Scores of some pairs, in the caller's order, and what they cost."""
+    """Scores of some pairs, in the caller's order, and the work they took."""
 
-    #: One raw logit a pair; a list of them a pair if the model has several labels. A model with an
-    #: activation of its own making (no identity, no sigmoid) gives what comes out of that.
+    #: One raw logit per pair, or a list of them if the model has several labels. If the model has
+    #: its own activation function (neither identity nor sigmoid), its output.
     logits: list[Any]
-    #: Number of pairs that differ from each other.
+    #: The number of unique pairs.
     unique_pairs: int
-    #: Of the unique pairs, after truncation.
+    #: Tokens of the unique pairs, after truncation.
     tokens: int
-    #: Which pairs (not unique ones) were longer than the model reads.
+    #: Which of all pairs (not only of the unique ones) were longer than the model reads.
     truncated: list[bool]
 
 
 class Scorer:
-    """A model that scores. Safe to share between threads, which then take turns.
+    """A model that scores pairs. Threads can share it; they take turns.
 
-    `worker.engine.load` makes one from a model's name. `model` and `device` are for messages and
-    for a result's provenance. `observer` is told what scoring took; exceptions of the kinds
-    `passed_through` reach the caller as they are.
+    Use `worker.engine.load` to create one from a model's name. `model` and `device` appear in
+    messages and in the provenance of a result. `observer` is called with the statistics of each
+    call. Exceptions of the types `passed_through` reach the caller unchanged.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Scorer:
 
     @property
     def backend(self) -> str:
-        """What scores: `rerankq` (the fast exact path), `sentence-transformers` or `stub`."""
+        """`rerankq` (the fast exact path), `sentence-transformers` or `stub`."""
         return self.engine.backend
 
     @property
@@ -74,7 +74,7 @@ class Scorer:
         return self.engine.dtype
 
     def score(self, pairs: Sequence[Pair]) -> list[Any]:
-        """Return raw logits of (query, document) pairs, in their order.
+        """Return the raw logits of (query, document) pairs, in their order.
 
         Raises `ScoringError`, or `OutOfMemory`.
         """
@@ -87,10 +87,10 @@ class Scorer:
         *,
         small_batches: bool = False,
     ) -> ScoredPairs:
-        """Score as `score` does, and say what was scored.
+        """Score as `score` does, and return statistics with the scores.
 
-        `before_batch` is called before each batch, and ends it all by raising a `RerankError`.
-        `small_batches` is for where memory may be short.
+        `before_batch` is called before each batch, and can stop scoring by raising a `RerankError`.
+        Use `small_batches` where memory may be short.
         """
         statistics = BatchStatistics()
         with self._turn:
@@ -100,11 +100,11 @@ class Scorer:
                     self.engine, pairs, before_batch, statistics, small_batches=small_batches
                 )
                 statistics.pair_tokens = scored.tokens
-            # The time limit's exception comes at any moment, and is not the model's.
+            # The time limit's exception can occur anywhere, and is not an error of the model.
             except self._passed_through:
                 raise
-            # Whatever a model raises is a failure to score; MemoryError must not reach Celery,
-            # whose parent process would end with it.
+            # Every error of a model is a scoring failure. A MemoryError must not reach Celery,
+            # because its parent process would exit.
             except Exception as error:  # noqa: BLE001
                 ours = _translated(self.model, error)
                 raise ours from (None if ours is error else error)
@@ -122,9 +122,9 @@ def score_unique(
     *,
     small_batches: bool = False,
 ) -> ScoredPairs:
-    """Score each pair once, however often it is there.
+    """Score each unique pair once.
 
-    Raises `BadScores` for what is no score, and whatever the engine raises.
+    Raises `BadScores` for invalid scores, and all errors of the engine.
     """
     numbers: dict[Pair, int] = {}
     unique = [numbers.setdefault((query, text), len(numbers)) for query, text in pairs]
@@ -143,14 +143,14 @@ def score_unique(
 
 
 def failure_message(model: str, cause: object) -> str:
-    """Return the message of an error while scoring."""
+    """Return the message for an error during scoring."""
     name = short_name(model)
     text = str(cause) or type(cause).__name__
     return f"Reranking failed for model {name}: {text}"
 
 
 def _translated(model: str, error: Exception) -> RerankError:
-    """Return our error for one that the model raised."""
+    """Return our error for an error that the model raised."""
     if isinstance(error, BadScores):
         return BadScores(failure_message(model, error))
     if isinstance(error, RerankError):

@@ -1,4 +1,4 @@
-"""The scorers of a process: each model is loaded once, by whoever asks first."""
+"""A cache of the scorers in a process: each model is loaded once."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from worker.engine.unusable import UnusableModel, unusable_message
 
 
 class ScorerCache:
-    """Scorers by all that their scores depend on. Safe to share between threads.
+    """Scorers, keyed by all settings that scores depend on. Safe to share between threads.
 
-    `observer` and `passed_through` are those of `worker.engine.load`.
+    See `worker.engine.load` for `observer` and `passed_through`.
     """
 
     def __init__(
@@ -36,15 +36,16 @@ class ScorerCache:
         dtype: str | None = None,
         max_length: int | None = None,
     ) -> Scorer:
-        """Return the scorer of `model`, loaded and warmed at the first call.
+        """Return the scorer of `model`, loaded and warmed up on the first call.
 
-        The first caller's `threads` and `max_batch_tokens`, which change no score, hold for all.
+        `threads` and `max_batch_tokens` do not affect scores, so those of the first call apply to
+        all.
 
-        Raises `OutOfMemory`, or `ModelUnavailable`, also for a model with several scores a pair:
-        nothing says which of them to rank by.
+        Raises `OutOfMemory`, or `ModelUnavailable`, also for a model with several scores per pair,
+        because it is unknown which of them to rank by.
         """
         key = (model, device, dtype, max_length)
-        if key in self._scorers:  # whoever has a loaded model need not wait for another to load
+        if key in self._scorers:  # a caller of a loaded model need not wait for another to load
             return self._scorers[key]
         with self._loading:
             if key not in self._scorers:
@@ -59,7 +60,7 @@ class ScorerCache:
 
 
 def require_length(scorer: Scorer, max_length: int | None) -> None:
-    """Raise `ModelUnavailable` if the scorer reads fewer tokens of a pair than it was asked to."""
+    """Raise `ModelUnavailable` if the scorer reads fewer tokens of a pair than required."""
     if max_length is not None and scorer.max_length < max_length:
         raise ModelUnavailable(
             f"model {scorer.model!r} reads at most {scorer.max_length} tokens, and"

@@ -1,4 +1,4 @@
-"""What scoring some pairs took, for whoever counts it."""
+"""Statistics of scoring some pairs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 class BatchStatistics:
     """The batches that some pairs were scored in."""
 
-    #: Tokens that each batch was computed for, those that only fill it up included.
+    #: Computed tokens of each batch, including padding.
     batch_tokens: list[int] = field(default_factory=list)
-    #: Times that memory ran out, and that the batch budget was reduced for it.
+    #: How often memory ran out, and how often the batch budget was reduced because of it.
     out_of_memory: int = 0
     budget_reductions: int = 0
     #: Tokens of the pairs after truncation; 0 if they could not be scored.
@@ -20,5 +20,5 @@ class BatchStatistics:
 
     @property
     def padding_tokens(self) -> int:
-        """Tokens that were computed beside those of the pairs."""
+        """The number of computed tokens that are padding."""
         return sum(self.batch_tokens) - self.pair_tokens

@@ -1,14 +1,15 @@
-"""An engine without a model, for tests of programs that rerank: quick to start, the same anywhere.
+"""An engine without a model, for testing programs that rerank: quick to start and deterministic.
 
-It is served only where it is named: `stub`, or `stub:OPTION=NUMBER,...` (or `;`, for lists of names
-that are separated by commas) with any of:
+Its model name is `stub`, or `stub:OPTION=NUMBER,...` (or `;` instead of `,`, in comma-separated
+lists of names), with any of these options:
 
-    scale             multiplies each score, so that two stubs give different ones (1)
-    pairs_per_s       scores no more pairs than that in a second
-    bytes_per_token   takes that much memory for each token of a batch, while it scores it
-    load_s            takes that long to load
+    scale             multiply each score, so that two stubs return different ones (default 1)
+    pairs_per_s       score at most this many pairs per second
+    bytes_per_token   use this much memory for each token of a batch while scoring it
+    load_s            take this many seconds to load
 
-It reads words for tokens, and three more for each pair, as BERT has. Imports no torch.
+Each word counts as a token, and each pair has three special tokens, as in BERT. This module does
+not import torch.
 """
 
 from __future__ import annotations
@@ -35,17 +36,17 @@ logger = logging.getLogger(__name__)
 
 MAX_LENGTH = 512
 BATCH_TOKENS = 1024
-#: Of each pair, as [CLS] and two [SEP] are of BERT's.
+#: Special tokens per pair, as many as BERT's [CLS] and two [SEP].
 SPECIAL_TOKENS = 3
-#: Scores of pairs without and with all words of the query; the hash of the pair adds less than 1.
+#: Scores of pairs with none and with all words of the query. The hash of the pair adds less than 1.
 NO_WORDS, ALL_WORDS = -6.0, 5.0
-#: A slow stub waits no longer than this between two calls of `before_batch`.
+#: Longest pause, in seconds, of a slow stub between two calls of `before_batch`.
 STEP_S = 0.05
 
 
 @dataclass(frozen=True)
 class StubOptions:
-    """What makes a stub slow, hungry or different; see the module."""
+    """Options that make a stub slow, memory-hungry or different; see the module's docstring."""
 
     scale: float = 1.0
     pairs_per_s: float | None = None
@@ -54,7 +55,7 @@ class StubOptions:
 
     @classmethod
     def parse(cls, model: str) -> StubOptions:
-        """Read the options from the name of a stub. Raises `UnusableModel`."""
+        """Parse the options in the name of a stub. Raises `UnusableModel`."""
         head, _, text = model.partition(":")
         if head != STUB:
             raise UnusableModel(f"there is no int8 form of {STUB!r}")
@@ -75,7 +76,7 @@ class StubOptions:
 
 
 class StubEngine:
-    """Scores a pair by the share of the query's words that stand in the document."""
+    """Scores a pair by the share of the query's words that occur in the document."""
 
     backend = STUB
     device = "cpu"
@@ -104,7 +105,7 @@ class StubEngine:
         *,
         small_batches: bool = False,
     ) -> EngineOutput:
-        """Score the pairs, with the longest first; see `Engine`."""
+        """Score the pairs, longest first; see `Engine`."""
         statistics = statistics or BatchStatistics()
         read = [self._truncate(pair) for pair in pairs]
         lengths = [len(query) + len(document) + SPECIAL_TOKENS for query, document, _ in read]
@@ -137,7 +138,7 @@ class StubEngine:
         return query[:query_words], document[:document_words], truncated
 
     def _score(self, query: list[str], document: list[str]) -> float:
-        # Whole numbers and single operations of IEEE 754: the same bits on every machine.
+        # Integers and single IEEE 754 operations only, for identical bits on every machine.
         wanted = set(map(_plain, query))
         found = len(wanted.intersection(map(_plain, document)))
         share = found / max(1, len(wanted))

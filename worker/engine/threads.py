@@ -1,4 +1,4 @@
-"""Threads that score a batch each, with torch computing in one thread in each of them."""
+"""Threads that score one batch each, with torch limited to one thread in each of them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import torch
 from worker.engine import memory
 from worker.engine.backoff import Item, Result, attempt
 
-#: What a thread takes when it starts: its stack, above all.
+#: Memory that a thread needs to start, mostly for its stack.
 START_BYTES = 16 * 2**20
 
 
 class ScoringThreads:
-    """A number of threads, for one caller at a time."""
+    """A thread pool that serves one caller at a time."""
 
     def __init__(self, number: int) -> None:
         self._number = number
@@ -38,7 +38,7 @@ class ScoringThreads:
         *,
         one_at_a_time: bool = False,
     ) -> list[Result | Exception]:
-        """Return results as `map` does, with the error in place of one for which memory ran out."""
+        """Return results as `map` does, with an error for each item that ran out of memory."""
         with self._computing():
             if one_at_a_time:
                 outcomes = [attempt(self._pool.submit(function, item).result) for item in items]
@@ -55,18 +55,18 @@ class ScoringThreads:
             try:
                 self._require_memory_to_start()
                 yield
-            except BaseException:  # the time limit's too, which strikes at any moment
+            except BaseException:  # including the time limit's, which can occur anywhere
                 self._renew()
                 raise
 
     def _require_memory_to_start(self) -> None:
-        """Raise `MemoryError` early: Python waits for ever for a thread that had none to start."""
+        """Raise `MemoryError` early: Python waits forever for a thread with no memory to start."""
         if not self._started:
             memory.require(self._number * START_BYTES)
             self._started = True
 
     def _renew(self) -> None:
-        """Start new threads: one in which oneDNN once had no memory for a kernel makes no other."""
+        """Replace the threads: after oneDNN runs out of memory in one, it makes no more kernels."""
         self._pool.shutdown(cancel_futures=True)
         self._pool = self._new_pool()
         self._started = False
@@ -76,7 +76,7 @@ class ScoringThreads:
 
 
 def prefetch(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Yield results as `map` does, and make the next one in a thread meanwhile."""
+    """Yield results as `map` does, computing the next one in a thread in the background."""
     with ThreadPoolExecutor(1, "prefetch") as thread:
         pending: deque[Future[Result]] = deque()
         for item in items:
@@ -89,7 +89,7 @@ def prefetch(function: Callable[[Item], Result], items: Iterable[Item]) -> Itera
 
 @contextmanager
 def torch_threads(threads: int) -> Iterator[None]:
-    """Let torch use this number of threads for one operation, and then as many as before."""
+    """Let torch use this number of threads per operation, and restore the number afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

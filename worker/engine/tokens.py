@@ -1,4 +1,4 @@
-"""Token ids of (query, document) pairs: each text, and where possible each word, tokenised once."""
+"""Fast tokenisation of (query, document) pairs: each text, or each word, is tokenised once."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from worker.engine.truncation import longest_first
 
 Ids = npt.NDArray[np.int32]
 
-#: Words are remembered until they have this many characters together: some 50,000, or 12 MB.
+#: Maximum characters of all remembered words: some 50,000 words, or 12 MB.
 REMEMBERED_CHARS = 400_000
 
-#: Texts handled at once: bounds what is held besides the ids themselves.
+#: Texts processed at once, to limit memory.
 TEXTS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
 class PairTokens:
-    """The ids of a pair after truncation, without the special ones."""
+    """The token ids of a pair after truncation, without special tokens."""
 
     query: Ids
     document: Ids
@@ -36,12 +36,12 @@ class PairTokens:
 
     @property
     def length(self) -> int:
-        """Tokens of the pair, [CLS] and two [SEP] included."""
+        """The number of tokens of the pair, including [CLS] and two [SEP]."""
         return len(self.query) + len(self.document) + 3
 
 
 class SpecialIds:
-    """The ids between texts."""
+    """The ids of special tokens."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.cls = np.array([tokenizer.cls_token_id], np.int32)
@@ -53,14 +53,14 @@ class SpecialIds:
 
 
 class PairTokenizer:
-    """Gives what `tokenizer` makes of pairs that it truncates to `max_length`, in less time.
+    """A faster equivalent of `tokenizer` with truncation of pairs to `max_length`.
 
-    For tokenizers that put `[CLS] query [SEP] document [SEP]`, as BERT's do.
+    It supports tokenizers that produce `[CLS] query [SEP] document [SEP]`, as BERT's do.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
-        # A copy: tokenizers are not safe to share between threads, and the original's own calls
-        # leave their truncation and padding set.
+        # A copy, because tokenizers are not thread-safe and calls to the original change its
+        # truncation and padding.
         backend = copy.deepcopy(tokenizer.backend_tokenizer)
         backend.no_truncation()
         backend.no_padding()
@@ -83,14 +83,14 @@ class PairTokenizer:
         lengths = len(query), len(document)
         if sum(lengths) <= room:
             return PairTokens(query, document, truncated=False)
-        if min(lengths) == self._max_length:  # each may be longer: which one is the longer?
+        if min(lengths) == self._max_length:  # each may be longer: compare full lengths
             lengths = self._texts.count(pair[0]), self._texts.count(pair[1])
         query_tokens, document_tokens = longest_first(*lengths, room)
         return PairTokens(query[:query_tokens], document[:document_tokens], truncated=True)
 
 
 class TextTokenizer:
-    """Token ids of texts, by a tokenizer of any kind."""
+    """Token ids of texts, with a tokenizer of any kind."""
 
     def __init__(self, backend: Tokenizer) -> None:
         self._backend = backend
@@ -101,15 +101,15 @@ class TextTokenizer:
             yield np.array(encoding.ids[:at_most], np.int32)
 
     def count(self, text: str) -> int:
-        """Return the number of all tokens of a text."""
+        """Return the number of tokens of a whole text."""
         return len(self._backend.encode(text, add_special_tokens=False).ids)
 
 
 class WordTokenizer(TextTokenizer):
-    """Token ids of texts, by a tokenizer to which a space always ends a word (`splits_at_spaces`).
+    """Token ids of texts, with a tokenizer for which spaces always end words (`splits_at_spaces`).
 
-    Each word is tokenised once and remembered: looking a word up takes about a thirtieth of
-    tokenising it.
+    Each word is tokenised once and remembered, because a lookup is about thirty times as fast as
+    tokenising.
     """
 
     def __init__(self, backend: Tokenizer) -> None:
@@ -119,12 +119,12 @@ class WordTokenizer(TextTokenizer):
 
     def ids(self, texts: Sequence[str], at_most: int) -> Iterator[Ids]:
         """Yield the first `at_most` ids of each text, without special tokens."""
-        # So many words nearly always give so many ids, and the rest of a book is not looked at.
+        # This many words nearly always yield enough ids, so the rest of a long text is not read.
         split = [text.split(" ", at_most) for text in texts]
         self._tokenise_new(chain.from_iterable(words[:at_most] for words in split))
         for words in split:
             ids = list(chain.from_iterable(map(self._known.__getitem__, words[:at_most])))
-            if len(ids) < at_most < len(words):  # words of no token: spaces, control characters
+            if len(ids) < at_most < len(words):  # words without tokens: spaces, control characters
                 rest = self._backend.encode(words[at_most], add_special_tokens=False)
                 ids += rest.ids
             yield np.array(ids[:at_most], np.int32)
@@ -139,17 +139,17 @@ class WordTokenizer(TextTokenizer):
 
 
 def splits_at_spaces(backend: Tokenizer) -> bool:
-    """Return whether a text's ids are those of its space-separated words, one after another.
+    """Return whether the ids of a text are those of its space-separated words, concatenated.
 
-    BERT's are: its normaliser works character by character, its pre-tokenizer ends words at white
-    space, and WordPiece sees one word at a time.
+    That is true of BERT: its normaliser works on single characters, its pre-tokenizer ends words at
+    white space, and WordPiece handles one word at a time.
     """
     added = backend.get_added_tokens_decoder().values()
     return (
         isinstance(backend.normalizer, BertNormalizer)
         and isinstance(backend.pre_tokenizer, BertPreTokenizer)
         and isinstance(backend.model, WordPiece)
-        # A normalised token matches where its tabs are spaces.
+        # A normalised token matches text in which tabs have become spaces.
         and not any(
             token.lstrip or token.rstrip or [token.content] != token.content.split()
             for token in added

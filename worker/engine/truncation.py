@@ -1,13 +1,14 @@
-"""How many tokens of a pair are read, if it has more than the model has room for."""
+"""Truncation of pairs to the length that a model can read."""
 
 from __future__ import annotations
 
 
 def longest_first(query: int, document: int, room: int) -> tuple[int, int]:
-    """Return how many tokens of each remain where both have to go into `room`.
+    """Return how many tokens of each text remain when both have to fit into `room`.
 
-    What the tokenizers library does under the name "longest_first": only the longer one is
-    truncated if that is enough; else both become equal, and the longer one gets the odd token.
+    This is the strategy "longest_first" of the tokenizers library. If truncating the longer text is
+    enough, only that is truncated. Otherwise both get equal lengths, and the longer one keeps the
+    odd token.
     """
     if query + document <= room:
         return query, document

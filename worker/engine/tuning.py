@@ -1,4 +1,4 @@
-"""Settings found by measuring, within a bounded time, on the machine and the model at hand."""
+"""Measure which settings are fastest for this machine and model, in a limited time."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import math
 import time
 from collections.abc import Callable, Sequence
 
-#: Time for one choice: a slow model has measured fewer candidates by then.
+#: Time limit for one choice, in seconds. Slow models measure fewer candidates.
 LIMIT_S = 0.4
-#: A candidate is measured for at least this long, unless one run takes longer.
+#: Minimum time to measure a candidate, in seconds, unless a single run takes longer.
 ENOUGH_S = 0.03
-#: What is chosen against an earlier candidate has to be faster by this factor: the rest is noise.
+#: A candidate must be faster than an earlier one by this factor, because of noise.
 CLEARLY = 1.03
 
 
 def fastest(candidates: Sequence[int], score: Callable[[int], int]) -> int:
-    """Return the candidate with which `score` takes the least time for each token.
+    """Return the candidate with which `score` takes the least time per token.
 
-    `score` returns a number of tokens. The first candidate is the one to beat. A candidate that is
-    expected to need more time than is left is not tried.
+    `score` returns a number of tokens. The first candidate is the default. A candidate that is
+    expected to need more than the remaining time is not measured.
     """
     end = time.perf_counter() + LIMIT_S
     best, least = candidates[0], math.inf
@@ -33,7 +33,7 @@ def fastest(candidates: Sequence[int], score: Callable[[int], int]) -> int:
 
 
 def seconds_per_token(candidate: int, score: Callable[[int], int]) -> float:
-    """Return the time of the best of some runs."""
+    """Return the time per token of the fastest of several runs."""
     least = math.inf
     end = time.perf_counter() + ENOUGH_S
     while True:

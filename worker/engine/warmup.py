@@ -1,4 +1,4 @@
-"""The first passes of a model: what fails in a job should fail here, and soon."""
+"""Warm-up: score made-up pairs after loading, so that a faulty model fails before any job."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from worker.engine.scorer import score_unique
 
 logger = logging.getLogger(__name__)
 
-#: Tokens of the first pairs whose time is taken.
+#: Tokens of the first timed pairs.
 FIRST_LENGTH = 128
-#: A pass is left out if the model's warm-up would then take longer than this.
+#: Skip a pass if the warm-up would take longer than this, in seconds.
 LIMIT_S = 30.0
-#: A pass that is hardly longer than the one before proves nothing more.
+#: Skip a pass unless it is longer than the previous one by this factor.
 LEAST_GROWTH = 1.25
 
 
 def warm_up(engine: Engine, model: str, progress: Callable[[str], object]) -> None:
     """Score unequal pairs, then the largest shape, so that lack of memory shows at once.
 
-    `progress` is called with what is being done.
+    `progress` is called with a description of each step.
     """
 
     def score_full_batches(length: int) -> None:
@@ -47,10 +47,10 @@ def score_growing_lengths(
     limit_s: float = LIMIT_S,
     clock: Callable[[], float] = time.perf_counter,
 ) -> int:
-    """Score pairs of growing lengths, up to `max_length` tokens as far as time allows.
+    """Score pairs of growing lengths, up to `max_length` tokens if time allows.
 
-    `score` is called with a number of tokens. A pass is taken to need four times as long for pairs
-    twice as long, as attention does. Returns the number of tokens reached.
+    `score` is called with a number of tokens. A pass with pairs twice as long is assumed to take
+    four times as long, as attention does. Returns the number of tokens reached.
     """
     began = clock()
     length = min(FIRST_LENGTH, max_length)
