@@ -1,1 +1,1 @@
-"""One job from message to outcome."""
+"""Run one job, from its message to its outcome, and recover lost jobs."""

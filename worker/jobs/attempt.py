@@ -1,7 +1,7 @@
-"""One attempt at one job, and the ways it may end.
+"""One attempt at a job, and the ways it can end.
 
-Each of them does all that belongs to it: what is put on record, the line of the log, and what
-Flower hears.
+Each way to end an attempt does everything that belongs to it: it records the outcome, writes a log
+line, and sends an event to Flower.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from worker.monitoring.job_log import Event, JobFields
 from worker.runtime import envelope
 from worker.runtime.context import WorkerContext
 
-#: Before the next attempt, in which another model scores.
+#: Delay before the next attempt, which uses another model.
 DOWNGRADE_DELAY_S = 1
 
 
 class Attempt:
-    """An attempt that `task` makes at the job of its message."""
+    """The attempt of `task` at the job of its message."""
 
     def __init__(self, task: Task, job_id: str) -> None:
         self.job_id = job_id
         self.token = leases.new_token(task.request.hostname)
         self.context: WorkerContext = task.app.context
-        #: What is known of the job by now.
+        #: The fields for log lines that are known so far.
         self.fields: JobFields = {}
         self._task = task
 
     def start(self) -> Started:
-        """Count the attempt and take the lease, if there is anything to do."""
+        """Count the attempt and take the lease, unless the job has ended or is leased."""
         settings = self.context.settings
         started = self.context.retry_until_available(
             attempts.start(
@@ -53,16 +53,16 @@ class Attempt:
         return started
 
     def announce(self, job: jobs.Job, plan: ScoringPlan) -> None:
-        """Tell that the job is being scored, and by what."""
+        """Report that scoring starts, and with which model."""
         self.fields |= {"pairs": job.pairs, "model": plan.model}
         job_log.log(Event.RUNNING, self.job_id, self.fields, code=plan.reason)
         if plan.reason is not None:
             task_events.send_downgraded(self._task, plan.model, plan.reason)
 
     def finish(self, result: jobs.JobResult) -> dict[str, Any]:
-        """Put the result on record; return a summary for Flower.
+        """Record the result, and return a summary for Flower.
 
-        Raises `Ignore` if the job has another end.
+        Raises `Ignore` if the job has already ended in another way.
         """
         made = result.provenance
         self.fields |= {"seconds": made.seconds, "truncated": made.truncated}
@@ -74,9 +74,9 @@ class Attempt:
         return summary(made)
 
     def fail(self, error: errors.RerankError) -> errors.RerankError:
-        """Put a failure on record; return the error, to be raised.
+        """Record a failure, and return the error to raise.
 
-        Raises `Ignore` if the job has another end.
+        Raises `Ignore` if the job has already ended in another way.
         """
         failure = error.as_failure(self.job_id, self.fields["attempts"])
         if self._record(failure, dead_letter=error.dead_letter):
@@ -86,7 +86,7 @@ class Attempt:
         return error
 
     def downgrade(self, error: errors.RerankError, model: str) -> Exception:
-        """Hand the job over to another attempt, with another model; return what to raise."""
+        """Leave the job to another attempt with another model, and return what to raise."""
         self.context.retry_until_available(
             attempts.release(
                 self.context.schema,
@@ -101,22 +101,22 @@ class Attempt:
         return self._retry(DOWNGRADE_DELAY_S, error, shadow=task_events.name_with(model))
 
     def defer(self, in_s: float, why: str, error: Exception | None = None) -> Exception:
-        """Have the message come again later; return what to raise."""
+        """Have the message delivered again later, and return what to raise."""
         retry = self._retry(in_s, error)
         job_log.log(Event.DEFERRED, self.job_id, reason=f"{why}; tried again in {in_s:g} s")
         return retry
 
     def interrupt(self, error: MemoryError) -> errors.OutOfMemory:
-        """Give up without a record, because even that has no memory; return what to raise."""
+        """Give up without a record, which would need memory too, and return what to raise."""
         ours = errors.OutOfMemory(f"job {self.job_id}: {error}")
         with suppress(MemoryError):
             job_log.log(Event.INTERRUPTED, self.job_id, code=ours.code, reason=str(error))
         return ours
 
     def skip(self, reason: str, code: str | None) -> Ignore:
-        """Leave a job that had ended; return what to raise.
+        """Skip a job that has already ended, and return what to raise.
 
-        How it did is what Flower goes on to show.
+        Flower continues to show the outcome of the job.
         """
         job_log.log(Event.SKIPPED, self.job_id, code=code, reason=reason)
         if code == jobs.JobState.CANCELLED:
@@ -124,7 +124,7 @@ class Attempt:
         return Ignore()
 
     def log_other_end(self) -> jobs.JobState | None:
-        """Tell that the job was ended while it was scored; return how, if that is known."""
+        """Log that the job ended while it was being scored, and return how, or None if unknown."""
         status = self.context.best_effort(statuses.fetch(self.context.schema, self.job_id))
         state = status.state if status else None
         if state is jobs.JobState.CANCELLED:
@@ -135,7 +135,7 @@ class Attempt:
         return state
 
     def _record(self, outcome: jobs.Outcome, *, dead_letter: bool = False) -> bool:
-        """Put an outcome on record; return whether the job had none."""
+        """Record an outcome, and return whether the job had none before."""
         return self.context.retry_until_available(
             outcomes.finish(
                 self.context.schema,
@@ -158,7 +158,7 @@ class Attempt:
 
 
 def summary(provenance: jobs.Provenance) -> dict[str, Any]:
-    """Return what Flower's Result column shows, the most telling first."""
+    """Return what Flower's Result column shows, with the most important field first."""
     return {
         "model": provenance.model,
         "downgraded": provenance.downgraded,

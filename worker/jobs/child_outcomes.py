@@ -1,4 +1,4 @@
-"""A message in the main process: what became of the child that had it?"""
+"""Handle the end of children in the main process: a time limit, a kill, or a revoked job."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from worker.runtime.context import WorkerContext
 
 
 def register() -> None:
-    """Have Celery tell of jobs that are revoked."""
+    """Connect the handler for revoked jobs."""
     signals.task_revoked.connect(_record_revoked)
 
 
 class ChildOutcomeRequest(Request):
-    """A message that a child works on, or is about to."""
+    """The request of a message that a child is running, or is about to run."""
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
-        """Fail the job, because its child is killed for taking too long."""
+        """Fail the job, because its child is killed for exceeding the time limit."""
         super().on_timeout(soft, timeout)
         if soft:
             return
@@ -48,7 +48,7 @@ class ChildOutcomeRequest(Request):
     def on_failure(
         self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False
     ) -> Any:
-        """If the child was killed, end its lease: the next attempt need not wait."""
+        """If the child was killed, release its lease, so that the next attempt need not wait."""
         error = getattr(exc_info.exception, "exc", exc_info.exception)
         if isinstance(error, WorkerLostError | SystemExit) and self.worker_pid:
             self._release()
@@ -59,7 +59,7 @@ class ChildOutcomeRequest(Request):
         released = context.best_effort(
             attempts.release(context.schema, self.id, self._token_prefix, died=True)
         )
-        # Nothing is said of a job that had ended; if Redis is away, nobody knows.
+        # Log nothing for a job that has ended. If Redis is unavailable, it is unknown.
         if released is not False:
             status = (
                 context.best_effort(statuses.fetch(context.schema, self.id)) if released else None
@@ -79,7 +79,7 @@ class ChildOutcomeRequest(Request):
 
 
 def _record_revoked(sender: Any, request: Any, **_: Any) -> None:
-    """Cancel a job that was revoked in Flower: no worker will take it."""
+    """Cancel a job that was revoked in Flower, because no worker will run it."""
     context: WorkerContext = sender.app.context
     status = context.best_effort(statuses.fetch(context.schema, request.id))
     if status is not None and context.best_effort(

@@ -1,4 +1,4 @@
-"""Which messages workers hold: those that they have taken from the queue and not acknowledged."""
+"""Find the messages that workers hold: those taken from the queue and not yet acknowledged."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from worker.jobs.job_snapshots import BATCH, in_batches
 
 logger = logging.getLogger(__name__)
 
-#: Messages in workers' hands beyond which nobody can tell which are lost.
+#: With more held messages than this, lost ones cannot be identified.
 MAX_HELD = 20_000
 
 
 def held_job_ids(store: JobStore, now: float, recently_s: float) -> set[str] | None:
-    """Return the ids of jobs whose messages workers have taken recently; None if they are too many.
+    """Return the ids of jobs whose messages were taken recently, or None if there are too many.
 
-    A worker that was killed seems to hold its messages until the visibility timeout.
+    A killed worker appears to hold its messages until the visibility timeout.
     """
     keys = store.schema.keys
     tags: dict[str, str] = {}
@@ -40,7 +40,7 @@ def held_job_ids(store: JobStore, now: float, recently_s: float) -> set[str] | N
 
 
 def _taken_at(keys: names.Keys, tags: Sequence[str]) -> Operation[list[float | None]]:
-    """Return when workers have taken the messages of these delivery tags."""
+    """Return when workers took the messages with these delivery tags."""
 
     def send(pipe: Any) -> None:
         for tag in tags:
@@ -65,7 +65,7 @@ def _page(keys: names.Keys, cursor: int) -> Operation[tuple[int, dict[bytes, byt
 
 
 def job_id_in(raw: bytes, *path: int) -> str:
-    """Return the job's id in a message of kombu's, or in a list that holds one; empty if none."""
+    """Return the job id in a kombu message, or in a list that contains one; "" if there is none."""
     try:
         message = json.loads(raw)
         for index in path:

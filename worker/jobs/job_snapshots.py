@@ -1,4 +1,4 @@
-"""What tells of jobs whether anybody will do them."""
+"""Read the records and leases of jobs, to decide whether a worker will run them."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from contract.jobs import JobState
 from contract.store import scripts
 from contract.store.blocking import JobStore
 
-#: Jobs and messages that Redis is asked for in one command.
+#: Jobs and messages to request from Redis in one command.
 BATCH = 250
 
 
 @dataclass(frozen=True)
 class JobSnapshot:
-    """A job's record and lease, at one moment."""
+    """The record and the lease of a job at one moment."""
 
     job_id: str
     state: JobState | None
     leased: bool
-    #: Seconds since the epoch; None if its message was never sent, as far as is known.
+    #: Seconds since the epoch; None if no message is known to have been sent.
     sent_at: float | None
     submitted_at: float
     priority: int
@@ -32,12 +32,12 @@ class JobSnapshot:
 
     @property
     def step(self) -> int:
-        """The priority step of the list that its message is put on."""
+        """The priority step of the list that the job's message belongs to."""
         return names.priority_step(min(9, max(0, self.priority)))
 
 
 def fetch(store: JobStore, ids: Iterable[str]) -> list[JobSnapshot]:
-    """Return what is known of these jobs. Raises `RedisUnavailable`."""
+    """Return snapshots of these jobs. Raises `RedisUnavailable`."""
     schema = store.schema
     found: list[JobSnapshot] = []
     for batch in in_batches(ids):
@@ -47,7 +47,7 @@ def fetch(store: JobStore, ids: Iterable[str]) -> list[JobSnapshot]:
 
 
 def in_batches(ids: Iterable[str]) -> Iterator[list[str]]:
-    """Yield as many ids at a time as Redis is asked for."""
+    """Yield ids in batches that are small enough for one command."""
     rest = list(ids)
     for start in range(0, len(rest), BATCH):
         yield rest[start : start + BATCH]
@@ -80,7 +80,7 @@ def _state(raw: bytes | None) -> JobState | None:
 
 
 def number(raw: bytes | None) -> float | None:
-    """Return the number that a field of a record holds; None if it holds none."""
+    """Return the number in a field of a record, or None if it has none."""
     try:
         return float(raw) if raw else None
     except ValueError:

@@ -1,8 +1,8 @@
-"""Keep the leases of the attempts of a process, and tell an attempt when it no longer counts.
+"""Renew the leases of a process's attempts, and stop an attempt that no longer counts.
 
-One thread renews the leases of all attempts: in a pool of threads there are several at a time.
-Nobody else scores their jobs meanwhile; once the renewals end, because the process was killed,
-somebody else may.
+One thread renews the leases of all attempts, because a thread pool has several at a time. While a
+lease is renewed, no other worker scores the job. Once the process has been killed, the lease
+expires and another worker may take the job.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from worker.runtime.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
 
-#: EX_SOFTWARE of sysexits.h: a job did not stop scoring at its time limit, and had to be stopped.
+#: EX_SOFTWARE of sysexits.h: scoring did not stop at the time limit, so the process ended itself.
 EXIT_STUCK = 70
 
-#: Renewals in the time of a lease: an attempt that missed some is given a third of the lease more.
+#: Renewals per lease duration. If some are missed, a third of the lease is added.
 RENEWALS = 6
 
 
 class Leases:
-    """The leases of a process's attempts, of which one scores at a time: it has one model."""
+    """The leases of a process's attempts. Only one scores at a time: there is one model."""
 
     def __init__(self, context: WorkerContext) -> None:
         self._context = context
@@ -43,12 +43,12 @@ class Leases:
         self._pid = 0
 
     def lease(self, job_id: str, token: str) -> Lease:
-        """Return a lease that nobody renews."""
+        """Return a lease that is not renewed."""
         return Lease(job_id, token, self._context.settings, self._scoring_lock)
 
     @contextmanager
     def renewed(self, lease: Lease) -> Iterator[Lease]:
-        """Have a lease renewed until the end of the block."""
+        """Renew a lease until the end of the block."""
         held = self._running_renewer().leases
         held[lease.token] = lease
         try:
@@ -57,7 +57,7 @@ class Leases:
             del held[lease.token]
 
     def close(self) -> None:
-        """Renew nothing any more."""
+        """Stop renewing leases."""
         if self._renewer is not None:
             self._renewer.stop()
 
@@ -70,18 +70,18 @@ class Leases:
 
 
 class LeaseRenewer(threading.Thread):
-    """Renews the leases of the attempts under way."""
+    """A thread that renews the leases of running attempts."""
 
     def __init__(self, context: WorkerContext) -> None:
         super().__init__(name="leases", daemon=True)
-        #: By their tokens.
+        #: Leases by token.
         self.leases: dict[str, Lease] = {}
         self._context = context
         self._stopped = threading.Event()
         self.start()
 
     def run(self) -> None:
-        """Renew all leases again and again."""
+        """Renew all leases periodically."""
         while not self._stopped.wait(self._context.settings.lease_s / RENEWALS):
             leases = list(self.leases.values())
             if leases:
@@ -89,7 +89,7 @@ class LeaseRenewer(threading.Thread):
                 self._renew(leases)
 
     def stop(self) -> None:
-        """End the thread."""
+        """Stop the thread."""
         self._stopped.set()
         self.join()
 
@@ -100,14 +100,14 @@ class LeaseRenewer(threading.Thread):
             still = context.store(MAIN_TIMEOUT_S).execute(renewals)
             for lease, counts in zip(leases, still, strict=True):
                 lease.lost = not counts
-        # Memory that runs out may do so here; with this thread, all leases to come would end.
+        # Memory can run out here too. Without this thread, all later leases would expire.
         except Exception as error:  # noqa: BLE001
             logger.warning("%d leases were not renewed: %r", len(leases), error)
 
     def _end_if_stuck(self, leases: list[Lease]) -> None:
-        """End a process that nobody else can end: in a pool without children, its job never stops.
+        """End the process if a job does not stop; without child processes, no parent can end it.
 
-        Another worker finds the jobs without their leases. A child is ended by its parent.
+        Another worker finds its jobs, whose leases expire. A child process is ended by its parent.
         """
         settings = self._context.settings
         for lease in leases:
@@ -122,7 +122,7 @@ class LeaseRenewer(threading.Thread):
 
 
 def _renewals(schema: Schema, leases: Sequence[Lease], lease_s: float) -> Operation[list[bool]]:
-    """Renew all leases in one operation; a slow one must not keep the others from it."""
+    """Renew all leases in one operation, so that a slow one does not delay the others."""
     each = [attempts.renew(schema, lease.job_id, lease.token, lease_s) for lease in leases]
 
     def send(pipe: Any) -> None:
@@ -135,18 +135,18 @@ def _renewals(schema: Schema, leases: Sequence[Lease], lease_s: float) -> Operat
     return Operation(send, read)
 
 
-#: Between two looks, while an attempt waits for its turn, at whether it still counts.
+#: Interval for checking whether an attempt still counts while it waits for its turn.
 SLOT_POLL_S = 0.5
 
 
 class Superseded(RerankError):
-    """The attempt no longer counts: the job was cancelled, or another attempt has ended it."""
+    """The attempt no longer counts: the job was cancelled, or another attempt ended it."""
 
     code = "superseded"
 
 
 class Lease:
-    """The lease of one attempt at one job; `scoring_lock` is for one attempt at a time."""
+    """The lease of one attempt at a job. `scoring_lock` lets one attempt at a time score."""
 
     def __init__(
         self, job_id: str, token: str, settings: WorkerSettings, scoring_lock: threading.Lock
@@ -154,7 +154,7 @@ class Lease:
         self.job_id = job_id
         self.token = token
         self.lost = False
-        #: Whether it is this attempt's turn to score.
+        #: Whether this attempt is the one that scores.
         self.scoring = False
         self.began = time.monotonic()
         self._settings = settings
@@ -162,12 +162,12 @@ class Lease:
 
     @property
     def seconds(self) -> float:
-        """Since the attempt began, or since its turn to score."""
+        """Seconds since the attempt started, or since it got its turn to score."""
         return time.monotonic() - self.began
 
     @contextmanager
     def scoring_slot(self) -> Iterator[None]:
-        """Wait until no other attempt of this process scores; the time limit begins then.
+        """Wait until no other attempt of this process scores, then start the time limit.
 
         Raises `Superseded`.
         """
@@ -182,9 +182,9 @@ class Lease:
             self._scoring_lock.release()
 
     def check(self) -> None:
-        """Raise `Superseded` or `TimeLimitExceeded`; called before each batch.
+        """Raise `Superseded` or `TimeLimitExceeded`. Called before each batch.
 
-        Celery's own time limit is not kept while Redis is away, nor in threads.
+        Celery does not enforce its own time limit while Redis is unavailable, or in threads.
         """
         self._check_counts()
         if self.seconds > self._settings.soft_time_limit_s:
@@ -196,7 +196,7 @@ class Lease:
 
 
 def time_limit_error(settings: WorkerSettings) -> TimeLimitExceeded:
-    """Return the error of a job that takes too long."""
+    """Return the error for a job that exceeds the time limit."""
     return TimeLimitExceeded(
         f"not done after {settings.soft_time_limit_s} s (RERANKQ_SOFT_TIME_LIMIT_S):"
         " send fewer pairs in a job"
@@ -204,7 +204,7 @@ def time_limit_error(settings: WorkerSettings) -> TimeLimitExceeded:
 
 
 def token_prefix(worker: str, pid: int) -> str:
-    """Return how the tokens of one process begin."""
+    """Return the prefix of all tokens of one process."""
     return f"{worker}:{pid}:"
 
 

@@ -1,9 +1,9 @@
-"""Finds the jobs whose messages are lost, however many wait, in bounded time.
+"""Find the jobs whose messages are lost, in bounded time however long the queue is.
 
-Each list of the queue is first in, first out: of the jobs that no worker has begun, those that were
-sent before the next messages have been taken already, and a worker must hold their messages. All
-others are explained by their place behind the next messages and are not looked at. What is left is
-looked at in pieces, from sweep to sweep.
+Each list of the queue is first in, first out. So if a job was sent before the next messages in the
+list, its message has been taken, and a worker must hold it unless it is lost. All other queued jobs
+are still waiting behind the next messages, and need no check. The jobs to check are split into
+parts over several sweeps.
 """
 
 from __future__ import annotations
@@ -20,35 +20,35 @@ from worker.jobs import job_snapshots
 from worker.jobs.held_messages import held_job_ids, job_id_in
 from worker.jobs.job_snapshots import JobSnapshot, number
 
-#: Jobs of a kind (running, or queued with one priority step) that are looked at in one sweep.
+#: Maximum jobs to check in one sweep per kind: running, or queued with one priority step.
 AT_ONCE = 1_000
-#: Next messages of a list that are read: those of the last moments may be copies of others.
+#: Number of next messages to read from a list. The newest may be copies of others.
 NEXT_MESSAGES = 50
-#: How long the sweeper's positions are remembered.
+#: How long to keep the sweeper's positions.
 POSITIONS_TTL_S = 3_600
 
 
 @dataclass(frozen=True)
 class QueueHead:
-    """The next messages of one of the queue's lists."""
+    """The next messages of one list of the queue."""
 
     ids: frozenset[str]
-    #: Whether there are no others.
+    #: Whether the list has no other messages.
     whole: bool
-    #: When the oldest of them was sent: what was sent before has been taken. None if unknown.
+    #: When the oldest of them was sent, or None if unknown. All messages sent before were taken.
     sent_at: float | None = None
 
 
 @dataclass(frozen=True)
 class LostJobs:
-    """The lost jobs, and where the next sweep is to go on."""
+    """The lost jobs, and the positions where the next sweep continues."""
 
     jobs: list[JobSnapshot]
     positions: dict[str, float]
 
 
 def find(store: JobStore, resend_after_s: float) -> LostJobs:
-    """Look for jobs that nobody has for so long. Raises `RedisUnavailable`."""
+    """Find jobs that no worker has had for `resend_after_s`. Raises `RedisUnavailable`."""
     schema = store.schema
     now, positions, queue = store.execute(_read_queue(schema))
     upcoming = {job_id for each in queue.values() for job_id in each.ids}
@@ -77,7 +77,7 @@ def find(store: JobStore, resend_after_s: float) -> LostJobs:
 
 
 def save_positions(schema: Schema, positions: dict[str, float]) -> Operation[None]:
-    """Have the next sweep go on at these positions, and begin anew with the other kinds."""
+    """Store where the next sweep continues; kinds without a position start from the beginning."""
     key = schema.keys.sweeper_places
 
     def send(pipe: Any) -> None:
@@ -90,9 +90,9 @@ def save_positions(schema: Schema, positions: dict[str, float]) -> Operation[Non
 
 
 def _is_suspect(job: JobSnapshot, upcoming: QueueHead, now: float, resend_after_s: float) -> bool:
-    """Return whether nobody has the job, unless a worker holds its message."""
+    """Return whether the job is lost, unless a worker holds its message."""
     last_sign = max(job.sent_at or 0.0, job.submitted_at)
-    # The server's clock may have been put back.
+    # The server's clock may have been set back.
     if job.state is None or abs(now - last_sign) < resend_after_s:
         return False
     if job.state is JobState.RUNNING:
@@ -105,7 +105,7 @@ def _is_suspect(job: JobSnapshot, upcoming: QueueHead, now: float, resend_after_
 
 
 def _read_queue(schema: Schema) -> Operation[tuple[float, dict[str, float], dict[int, QueueHead]]]:
-    """Return the server's time, the sweeper's positions, and the next messages, at one moment."""
+    """Return the server's time, the sweeper's positions and the next messages, read atomically."""
     keys = schema.keys
 
     def send(pipe: Any) -> None:
@@ -128,7 +128,7 @@ def _read_queue(schema: Schema) -> Operation[tuple[float, dict[str, float], dict
 
 
 def _with_send_time(step: int, upcoming: QueueHead, known: dict[str, JobSnapshot]) -> QueueHead:
-    """Return it with the time at which the oldest was sent that has not been begun."""
+    """Return `upcoming` with the time when its oldest queued job was sent."""
     jobs = (known[job_id] for job_id in upcoming.ids)
     times = [
         each.sent_at
@@ -141,7 +141,7 @@ def _with_send_time(step: int, upcoming: QueueHead, known: dict[str, JobSnapshot
 def _jobs_to_check(
     schema: Schema, positions: dict[str, float], queue: dict[int, QueueHead]
 ) -> Operation[dict[str, list[tuple[str, float]]]]:
-    """Return ids and scores of the jobs of each kind to look at, from where it was left on."""
+    """Return ids and scores of the next jobs of each kind to check, after the last position."""
     keys = schema.keys
     kinds: list[tuple[str, str, float, float]] = [("running", keys.running, 0.0, names.STEP_SPAN_S)]
     for step, upcoming in queue.items():
@@ -170,6 +170,6 @@ def _jobs_to_check(
 
 
 def _remove_expired(schema: Schema, ids: Sequence[str]) -> Operation[None]:
-    """Note that jobs whose records have expired neither wait nor run."""
+    """Remove jobs with expired records from the indexes of queued and running jobs."""
     keys = (schema.keys.queued, schema.keys.running)
     return Operation(lambda pipe: [pipe.zrem(key, *ids) for key in keys], lambda _: None)

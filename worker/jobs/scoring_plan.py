@@ -1,4 +1,4 @@
-"""Which model scores a job, and what its scores become: rankings that say where they came from."""
+"""Choose the model for a job, score it, and return rankings with their provenance."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from worker.runtime.models import LoadedModels
 if TYPE_CHECKING:
     from worker.engine.scorer import ScoredPairs
 
-#: For these another model is worth a try.
+#: Errors after which it is worth trying another model.
 DOWNGRADE_AFTER = (errors.OutOfMemory, errors.TimeLimitExceeded)
 
 
@@ -24,16 +24,16 @@ class ScoringPlan:
 
     requested: str
     model: str
-    #: Why it is not the model requested.
+    #: Why the model is not the requested one.
     reason: str | None
-    #: The attempt before may have died of its memory.
+    #: Whether the previous attempt may have been killed for its memory.
     small_batches: bool
-    #: What else could score it, should this run out of memory or time.
+    #: The model for the next attempt if this one runs out of memory or time.
     instead: str | None
 
 
 def choose(job: jobs.Job, started: Started, default: str, models: LoadedModels) -> ScoringPlan:
-    """Plan with the model asked for; after a lack of memory or time, or a death, with a smaller."""
+    """Plan to use the requested model, or a smaller one after lack of memory or time or a crash."""
     requested = job.model or default
     smaller = models.downgrade_model if job.allow_downgrade else None
     reason = started.downgrade or (jobs.WORKER_DIED if started.deaths else None)

@@ -1,11 +1,12 @@
-"""Looks for jobs that nobody will do, and sends their messages again.
+"""Find lost jobs periodically, and send their messages again.
 
-Celery on Redis may lose a message: a worker that is killed between taking it from the queue and
-noting that it holds it, a producer that is killed between putting the job on record and sending it.
-And a job whose worker was killed as a whole would wait for the visibility timeout. Sending one time
-too many is harmless: a job that has ended, or is leased, is not begun again.
+Celery on Redis can lose a message. A worker may be killed after it takes a message from the queue
+and before it records that it holds it. A producer may be killed after it records a job and before
+it sends the message. Also, when a whole worker is killed, its job would wait for the visibility
+timeout. Sending a message too often is harmless, because a job that has ended or is leased is not
+started again.
 
-One worker at a time looks, in its main process, for some milliseconds.
+One worker at a time sweeps, in its main process, for some milliseconds.
 """
 
 from __future__ import annotations
@@ -36,21 +37,21 @@ from worker.runtime.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
 
-#: Seconds for sending in one sweep, during which the main process looks after nothing else.
+#: Time limit in seconds for sending in one sweep, because it blocks the main process.
 SENDING_S = 1.0
 
 
 def register(app: WorkerApp) -> None:
-    """Have the workers of an app sweep."""
+    """Add the sweeper to the workers of an app."""
     app.steps["consumer"].add(Sweeper)
 
 
 def sweep(
     store: JobStore, settings: WorkerSettings, send: Callable[[JobSnapshot], object]
 ) -> list[str]:
-    """Send the messages of lost jobs with `send(job)`; return their ids.
+    """Send the messages of lost jobs with `send(job)`, and return the ids of these jobs.
 
-    What there is no time for is left to the next sweep. Raises `RedisUnavailable`.
+    Jobs that do not fit in the time limit are left to the next sweep. Raises `RedisUnavailable`.
     """
     schema = store.schema
     if not store.execute(_acquire_lock(schema, settings.sweep_every_s)):
@@ -92,7 +93,7 @@ def send_again(app: WorkerApp, job: JobSnapshot) -> None:
 
 
 class Sweeper(bootsteps.StartStopStep):
-    """Has the worker sweep as long as it has a connection."""
+    """A step of the worker's consumer that sweeps while the worker is connected."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
@@ -102,12 +103,12 @@ class Sweeper(bootsteps.StartStopStep):
         self._clock_is_off = False
 
     def start(self, consumer: Any) -> None:
-        """Sweep from now on."""
+        """Start to sweep."""
         every_s = self._app.context.settings.sweep_every_s
         self._entry = consumer.timer.call_repeatedly(every_s, self._sweep)
 
     def stop(self, consumer: Any) -> None:
-        """Sweep no more."""
+        """Stop sweeping."""
         if self._entry is not None:
             self._entry.cancel()
             self._entry = None
@@ -124,7 +125,7 @@ class Sweeper(bootsteps.StartStopStep):
             logger.warning("Looking for lost jobs took %.1f s", took_s)
 
     def _check_clock(self, store: JobStore) -> None:
-        """Warn when the clock of this machine has been moved, and not at every sweep after that."""
+        """Warn once if the clock of this machine has been changed, not at every sweep."""
         warnings = store.execute(server_checks.check_clock())
         for warning in warnings if not self._clock_is_off else ():
             logger.warning("Warning: %s", warning)

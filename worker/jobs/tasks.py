@@ -1,7 +1,7 @@
-"""The one task: score a job and put its outcome on record.
+"""The Celery task: score a job and record its outcome.
 
-A job ends here in exactly one way: `outcomes.finish` with a result, or with a failure that has a
-code. What Celery stores beside it is a summary for Flower.
+A job ends in exactly one way: `outcomes.finish` with a result, or with a failure that has a code.
+Celery's own result is only a summary for Flower.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from worker.runtime.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
 
-#: Before the next try of a job while Redis is away.
+#: Delay before a job is tried again while Redis is unavailable.
 REDIS_AWAY_DELAY_S = 5.0
 
 
 class ScoreTask(Task):
-    """Celery's task, with the leases of its attempts."""
+    """The class of the task, which has the leases of its attempts."""
 
     leases: Leases
 
 
 def register(app: WorkerApp) -> Task:
-    """Add the task to an app; return it."""
+    """Register the task with an app, and return it."""
     return app.task(
         score,
         name=names.SCORE_TASK,
@@ -45,7 +45,7 @@ def register(app: WorkerApp) -> Task:
         lazy=False,
         leases=Leases(app.context),
         Request="worker.jobs.child_outcomes:ChildOutcomeRequest",
-        max_retries=None,  # attempts are counted with the job, whatever way its message took
+        max_retries=None,  # attempts are counted with the job, however its message arrived
         default_retry_delay=2,
         resultrepr_maxsize=512,
         throws=(errors.RerankError,),
@@ -53,25 +53,25 @@ def register(app: WorkerApp) -> Task:
 
 
 def score(self: ScoreTask, job_id: str, **sizes: int) -> dict[str, Any]:
-    """Score job `job_id`; its sizes are for Flower, the payload says what counts.
+    """Score job `job_id`; its sizes are for Flower, the stored payload decides.
 
-    Gives a summary. Raises the error that stands in the failure record.
+    Returns a summary. Raises the error in the failure record.
     """
     attempt = Attempt(self, job_id)
     try:
         return _run(attempt, self.leases)
-    # One that left the task would be the end of the worker.
+    # A MemoryError that leaves the task would end the worker.
     except MemoryError as error:
         raise attempt.interrupt(error) from None
     except errors.RedisUnavailable as error:
-        # Not the job's fault, and no outcome could be recorded: it is to be tried again.
+        # This is not the job's fault, and no outcome could be recorded, so try the job again.
         refused = isinstance(error, errors.RedisRefused)
         in_s = attempt.context.settings.lease_s if refused else REDIS_AWAY_DELAY_S
         raise attempt.defer(in_s, str(error), error) from error
 
 
 def _run(attempt: Attempt, held: Leases) -> dict[str, Any]:
-    """Bring the job to its end, if it has none yet."""
+    """Run the job, unless it has already ended."""
     started, lease_s = attempt.start(), attempt.context.settings.lease_s
     match started.verdict:
         case Verdict.UNREADABLE:
@@ -79,14 +79,14 @@ def _run(attempt: Attempt, held: Leases) -> dict[str, Any]:
             logger.error("Job %s is given up: key %s holds no record of a job", attempt.job_id, key)
             raise Ignore
         case Verdict.UNKNOWN:
-            # A late copy of a message, or a forged one. Recording anything would give a job that
-            # was forgotten a second end.
+            # A late copy of a message, or a forged one. Recording an outcome would create a second
+            # one for a job whose record was deleted.
             raise attempt.skip("there is no record of it", "unknown")
         case Verdict.ENDED:
             raise attempt.skip("it has ended already", started.ended)
         case Verdict.HELD:
-            # Another has it, and may yet die: to acknowledge this message would be to take away
-            # what brings the job back, which is one record for all deliveries of a message.
+            # Another attempt has the job and may still die. Do not acknowledge this message: all
+            # deliveries of a message share one record, which Celery needs to restore it.
             raise attempt.defer(lease_s, "another attempt is under way")
         case Verdict.SILENT:
             raise attempt.defer(lease_s / 3, "an attempt may have died")
@@ -110,7 +110,7 @@ def _score(attempt: Attempt, started: Started, lease: Lease) -> dict[str, Any]:
         attempt.fields["seconds"] = lease.seconds
         attempt.log_other_end()
         raise Ignore from None
-    # Whatever it is, it is the end of this job only.
+    # Whatever the error is, it ends only this job.
     except Exception as error:  # noqa: BLE001
         ours = _translated(error, context.settings)
         attempt.fields["seconds"] = lease.seconds
@@ -121,7 +121,7 @@ def _score(attempt: Attempt, started: Started, lease: Lease) -> dict[str, Any]:
 
 
 def _translated(error: Exception, settings: WorkerSettings) -> errors.RerankError:
-    """Return the error to put on record for one that ended an attempt."""
+    """Return the error to record for one that ended an attempt."""
     if isinstance(error, errors.RerankError):
         return error
     if isinstance(error, SoftTimeLimitExceeded):

@@ -1,1 +1,1 @@
-"""What a worker reports: Flower, events, job log and log format."""
+"""Monitoring of a worker: Flower, events, job log and log format."""

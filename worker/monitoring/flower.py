@@ -1,7 +1,7 @@
-"""Flower as it is shipped: its settings, and no way to leave it open by accident.
+"""Flower with defaults for this service, and without access for everyone by accident.
 
-`rerankq flower` needs no flags, and one variable: a login. Flower's own options, on the command
-line or as `FLOWER_*` variables, win over the defaults here.
+`rerankq flower` needs no flags and only one variable, for a login. Flower's own options, on the
+command line or as `FLOWER_*` variables, override these defaults.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ COMMAND = "flower"
 
 
 def register(app: WorkerApp) -> None:
-    """Prepare this process to be Flower with this app, unless Celery runs another command in it."""
+    """Set up Flower in this process, unless Celery runs another command."""
     context = click.get_current_context(silent=True)
     command = context.invoked_subcommand if context else None
     if command not in (None, COMMAND):
@@ -38,8 +38,9 @@ def register(app: WorkerApp) -> None:
 
 
 def set_defaults(settings: WorkerSettings) -> None:
-    """Set the variables of Flower's options that are not set, or empty, to our defaults."""
-    # A compose file passes on as empty what is not set. To Flower, an empty address is all of them.
+    """Set the variables of Flower's options to our defaults if they are unset or empty."""
+    # A compose file passes unset variables as empty ones. An empty address means all addresses to
+    # Flower.
     for name in [each for each in os.environ if each.startswith(flower_options.PREFIX)]:
         if not os.environ[name]:
             del os.environ[name]
@@ -54,22 +55,22 @@ def defaults(settings: WorkerSettings) -> dict[str, str]:
         "tasks_columns": "name,uuid,state,result,runtime,received,worker,kwargs",
         "persistent": "true",
         "db": str(_state_folder() / f"flower-{settings.namespace}"),
-        "state_save_interval": "60000",  # ms; while it saves, Flower answers nobody
-        "max_tasks": "10000",  # which take 90 MB
+        "state_save_interval": "60000",  # ms; Flower answers no requests while it saves
+        "max_tasks": "10000",  # about 90 MB
         "purge_offline_workers": "3600",  # s; each start of a container adds a name
-        # Seconds. Jobs take from some milliseconds to the time limit.
+        # Seconds. Jobs take from milliseconds up to the time limit.
         "task_runtime_metric_buckets": "0.01,0.03,0.1,0.3,1,3,10,30,60,120,300,600",
     }
 
 
 def _state_folder() -> Path:
-    """Return the folder that the XDG base directory specification has for a program's state."""
+    """Return the folder for a program's state, by the XDG base directory specification."""
     home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(home) / "rerankq"
 
 
 def _configure(sender: WorkerApp, **_: object) -> None:
-    """Check Flower's options and add ours; Flower sends this signal before it listens."""
+    """Check Flower's options and add ours. Flower sends this signal before it listens."""
     command = click.get_current_context(silent=True)
     if command is None or command.info_name != COMMAND:
         return
@@ -82,11 +83,11 @@ def _configure(sender: WorkerApp, **_: object) -> None:
     corrector = flower_state.TaskCorrector(store)
 
     def format_task(task: Any) -> Any:
-        """Return the task as Flower shows it, with its outcome if Flower missed that."""
+        """Return the task as Flower shows it, with its outcome if Flower missed it."""
         corrector.correct(task)
         return flower_format.format_task(task)
 
-    # No variable can hold a function.
+    # A variable cannot hold a function.
     options.format_task = format_task
     if options.persistent:
         flower_state.correct_state_file(options.db, store)

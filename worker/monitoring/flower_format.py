@@ -1,4 +1,4 @@
-"""What Flower's table shows of a task, in the column of results."""
+"""Format the results of tasks for Flower's table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from contract.models import short_name
 def format_task(task: Any) -> Any:
     """Return the task with a short line as its result: what was scored, or why it failed.
 
-    Flower passes a copy of its task. It escapes a result in the table, but not an exception, so the
+    Flower passes a copy of its task. In the table, it escapes results but not exceptions, so the
     reason of a failure becomes the result.
     """
     if task.state == states.FAILURE:
@@ -25,7 +25,7 @@ def format_task(task: Any) -> Any:
 
 
 def _format_summary(result: str) -> str:
-    """Return the summary of a job, which Flower has as the representation of a dict, as a line."""
+    """Return the summary of a job as a line; Flower stores it as the representation of a dict."""
     try:
         summary = ast.literal_eval(result)
         downgraded = " (downgraded)" if summary["downgraded"] else ""
@@ -42,6 +42,6 @@ def _format_error(exception: str) -> str:
     found = re.fullmatch(r"""(\w+)\((['"].*['"])\)""", exception)
     try:
         text = f"{found[1]}: {ast.literal_eval(found[2])}" if found else exception
-    except (ValueError, SyntaxError):  # Celery has truncated the representation
+    except (ValueError, SyntaxError):  # Celery truncated the representation
         text = exception
     return " ".join(text.split())

@@ -1,4 +1,4 @@
-"""Checks Flower's own options before it starts, and reports in one line what it would fail on."""
+"""Check Flower's own options before it starts, and report an invalid one in one line."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false"}
 
 
 def read_and_check(arguments: Sequence[str], *, may_be_open: bool) -> None:
-    """Read variables, configuration file and command line as Flower will; end if they are wrong.
+    """Read variables, configuration file and command line as Flower will; exit if one is invalid.
 
-    `arguments` are those that follow `flower`. Flower reads everything again later.
+    `arguments` are those after `flower`. Flower reads all options again later.
     """
     from flower.command import apply_env_options, apply_options
     from tornado.options import options
@@ -47,7 +47,7 @@ def read_and_check(arguments: Sequence[str], *, may_be_open: bool) -> None:
 
 
 def _check_variables(options: Any) -> None:
-    """Convert the value of each variable as Flower will, and end with a line if that fails."""
+    """Convert the value of each variable as Flower will; exit with a message if that fails."""
     from flower.utils import strtobool
 
     for option in options._options.values():  # Flower reads this private name too
@@ -64,7 +64,7 @@ def _check_variables(options: Any) -> None:
 
 
 def _check_arguments(options: Any, arguments: Sequence[str]) -> None:
-    """Parse the arguments one by one, so that the line says which of them is wrong."""
+    """Parse the arguments one at a time, so that the message names the invalid one."""
     from flower.command import is_flower_option
     from tornado.options import Error
 
@@ -78,7 +78,7 @@ def _check_arguments(options: Any, arguments: Sequence[str]) -> None:
 
 
 def check(options: Any, *, may_be_open: bool) -> None:
-    """End the process with a line about what is wrong with Flower's options, once all are read."""
+    """Exit with a message if Flower's options are invalid, once all have been read."""
     if not (options.basic_auth or options.auth or may_be_open):
         exit_misconfigured(OPEN_MESSAGE)
     for name, problem in _problems(options):
@@ -107,7 +107,7 @@ def _problems(options: Any) -> Iterator[tuple[str, str]]:
     yield from _cannot_listen(options)
 
 
-#: In the unit of each option: seconds, milliseconds, or a number of things.
+#: Minimum values in the unit of each option: seconds, milliseconds, or a count.
 _MINIMUMS = {
     "inspect_timeout": 1,
     "max_workers": 1,
@@ -118,7 +118,7 @@ _MINIMUMS = {
 
 
 def _bad_logins(logins: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with each login, without the login, which is secret."""
+    """Yield the fault of each invalid login, without the login itself, which is secret."""
     for place, login in enumerate(logins, start=1):
         user, colon, password = login.partition(":")
         which = f"login {place} of {len(logins)}"
@@ -162,7 +162,7 @@ def _bad_certificate(options: Any) -> Iterator[tuple[str, str]]:
         return
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        # An empty passphrase keeps OpenSSL from asking for one on the terminal.
+        # An empty passphrase keeps OpenSSL from prompting for one on the terminal.
         context.load_cert_chain(options.certfile, options.keyfile, password="")
         if options.ca_certs:
             context.load_verify_locations(options.ca_certs)
@@ -173,7 +173,7 @@ def _bad_certificate(options: Any) -> Iterator[tuple[str, str]]:
 def _bad_state_file(path: Path) -> Iterator[tuple[str, str]]:
     way_out = "give a file that it may write, or set FLOWER_PERSISTENT=false"
     try:
-        # Flower reads the file with pickle, so nobody else may write it.
+        # Flower reads the file with pickle, so no other user may be able to write it.
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         yield "db", f"Flower has no place for its state ({error}): {way_out}"
@@ -185,7 +185,7 @@ def _bad_state_file(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _is_foreign(path: Path) -> bool:
-    # Other kinds of database have files beside this name, and none of exactly this name.
+    # Other kinds of database add a suffix to this name, and have no file with exactly this name.
     expected = ("dbm.gnu", "dbm.sqlite3")
     return path.exists() and path.stat().st_size > 0 and dbm.whichdb(str(path)) not in expected
 

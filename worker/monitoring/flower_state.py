@@ -1,10 +1,11 @@
-"""Corrects what Flower shows, from the records of the jobs.
+"""Correct the states that Flower shows, using the records of the jobs.
 
-Flower knows only the events that it received. A job that ended while Flower was stopped, or had no
-connection to Redis, would stay STARTED for ever. Its record says how it ended. The state file, a
-shelf with Celery's `State` under the key "events", is corrected before Flower reads it; a file that
-cannot be read is left to Flower. While Flower runs, a task without recent events is corrected when
-it is shown.
+Flower knows only the events that it received. A job that ended while Flower was stopped or
+disconnected from Redis would stay STARTED forever. The job's record has its outcome.
+
+The state file, a shelf with Celery's `State` under the key "events", is corrected before Flower
+reads it. A file that cannot be read is left to Flower. While Flower runs, a task without recent
+events is corrected when it is shown.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from contract.store.blocking import JobStore
 
 logger = logging.getLogger(__name__)
 
-#: A task that is shown is looked up if its last event is older.
+#: A shown task is looked up if its last event is older than this.
 QUIET_S = 60.0
-#: How long no task is looked up after Redis did not answer: Flower serves no request meanwhile.
+#: How long to skip lookups after Redis did not answer, because Flower blocks during a lookup.
 PAUSE_S = 30.0
 
 MISSED = "ended while Flower did not hear of it"
@@ -34,7 +35,7 @@ UNKNOWN = "unknown"
 
 
 def correct_state_file(path: str, store: JobStore) -> int:
-    """Correct all tasks in the file whose jobs have ended; return how many those were."""
+    """Correct all tasks in the file whose jobs have ended, and return their number."""
     if not dbm.whichdb(path):  # there is no file yet
         return 0
     try:
@@ -46,7 +47,7 @@ def correct_state_file(path: str, store: JobStore) -> int:
     except RedisUnavailable as error:
         logger.warning("Tasks of jobs that have ended may be shown as running: %s", error)
         return 0
-    # A damaged shelf, or one of another version, raises anything. Flower moves it away.
+    # A damaged shelf, or one of another version, can raise any error. Flower moves it away.
     except Exception as error:  # noqa: BLE001
         logger.warning("Flower's state in %s was not corrected: %r", path, error)
         return 0
@@ -56,7 +57,7 @@ def correct_state_file(path: str, store: JobStore) -> int:
 
 
 class TaskCorrector:
-    """Corrects a task that is about to be shown."""
+    """Corrects a task when it is shown."""
 
     def __init__(self, store: JobStore) -> None:
         self._store = store
@@ -64,11 +65,11 @@ class TaskCorrector:
 
     @property
     def paused(self) -> bool:
-        """Whether no task is looked up, because Redis did not answer a short time ago."""
+        """Whether lookups are paused because Redis did not answer recently."""
         return time.time() < self._paused_until
 
     def correct(self, task: Any) -> None:
-        """Give the task the outcome of its job, if that has ended and the last event is old."""
+        """Set the task's outcome from its job, if the job has ended and the last event is old."""
         quiet_s = time.time() - (task.timestamp or 0)
         if self.paused or quiet_s < QUIET_S or not _is_unfinished(task):
             return
@@ -90,7 +91,7 @@ def _is_unfinished(task: Any) -> bool:
 
 
 def _apply_outcome(task: Any, store: JobStore) -> bool:
-    """Give the task the outcome of its job; return False if the job has not ended."""
+    """Set the task's outcome from its job; return False if the job has not ended."""
     try:
         status = store.execute(statuses.fetch(store.schema, task.uuid))
     except JobNotFound:
@@ -104,7 +105,7 @@ def _apply_outcome(task: Any, store: JobStore) -> bool:
 
 
 def _final_event(status: JobStatus) -> tuple[str, dict[str, Any]]:
-    """Return the type of Celery's event for the outcome, and its fields."""
+    """Return the type of Celery's event for the outcome, and the event's fields."""
     if status.state is JobState.CANCELLED:
         return "revoked", {}
     if status.state is JobState.FAILED:

@@ -1,7 +1,7 @@
-"""What becomes of jobs, as this worker sees it: one line for each change, the same for all.
+"""Log the events of jobs, with one line per event in one format.
 
-A line is a sentence for people; its record carries what the sentence says as fields, which
-`--log-format json` writes as keys. A job whose payload is no job fails without having run.
+A line is a sentence for people. Its record has the same facts as fields, which `--log-format json`
+writes as keys. A job with an invalid payload fails without having run.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ class Event(StrEnum):
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
-    #: Another attempt is to be made, with another model ...
+    #: Another attempt follows, with another model ...
     DOWNGRADED = "downgraded"
-    #: ... or because this one came to no end: its process was killed, or had no memory left ...
+    #: ... or because this one did not finish: its process was killed, or ran out of memory ...
     INTERRUPTED = "interrupted"
-    #: ... or because nobody is at it.
+    #: ... or because no worker is running the job.
     RESENT = "resent"
-    #: It cannot be begun, or put on record, just now.
+    #: The job cannot be started, or its outcome cannot be recorded, at the moment.
     DEFERRED = "deferred"
-    #: It has ended already.
+    #: The job has already ended.
     SKIPPED = "skipped"
 
 
-#: What somebody may want to look into.
+#: Events that an operator may need to look into.
 _WARNINGS = (Event.FAILED, Event.DOWNGRADED, Event.INTERRUPTED, Event.RESENT)
 
 
 class JobFields(TypedDict, total=False):
-    """What is known of a job beside its id."""
+    """What is known of a job in addition to its id."""
 
     pairs: int
-    #: Which scores it, or was to.
+    #: The model that scores the job, or was planned to.
     model: str
-    #: Since the attempt began.
+    #: Seconds since the attempt started.
     seconds: float
     attempts: int
-    #: Pairs of which the model has read the beginning only.
+    #: Pairs whose text was truncated.
     truncated: int
 
 
@@ -61,8 +61,8 @@ def log(
 ) -> None:
     """Log what happened to a job.
 
-    The code is that of an error, of the reason for another model, or the state of a job that has
-    ended; the reason is for people.
+    `code` is the code of an error, of the reason for using another model, or the state of a job
+    that has ended. `reason` is text for people.
     """
     fields = fields or {}
     level = logging.WARNING if event in _WARNINGS else logging.INFO

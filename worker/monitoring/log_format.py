@@ -1,7 +1,7 @@
-"""The format of a worker's log: lines of text, or with `--log-format json` a JSON object a line.
+"""The format of a worker's log: text, or with `--log-format json` one JSON object per line.
 
-With JSON, everything that the worker's processes write is an object: what Celery prints, what
-other libraries print, warnings, and errors with their tracebacks.
+In JSON format, all output of the worker's processes is JSON: Celery's messages, those of other
+libraries, warnings, and errors with tracebacks.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from worker.runtime.settings import LogFormat
 
 STDERR = 2
 
-#: Holds the chosen format, because children that are spawned inherit nothing but variables.
+#: Stores the chosen format in a variable, because spawned children inherit only variables.
 VARIABLE = "RERANKQ_LOG_FORMAT"
 
-#: Loggers that are silent below warnings, because our own lines say the same: see
+#: Loggers that log only warnings, because our own lines have the same content: see
 #: `worker.monitoring.job_log` and `worker.engine.checkpoint`.
 QUIET_LOGGERS = (
     "celery.app.trace",
@@ -39,7 +39,7 @@ QUIET_LOGGERS = (
 
 
 def register(app: WorkerApp) -> None:
-    """Add the option to `celery worker`, and set up logging as it says."""
+    """Add the option to `celery worker`, and set up logging accordingly."""
     app.user_options["worker"].add(_option(app.context.settings.log_format))
     signals.celeryd_init.connect(_choose)
     signals.after_setup_logger.connect(_set_up_logger)
@@ -57,7 +57,7 @@ def _option(default: LogFormat) -> click.Option:
 
 
 def _choose(instance: Any, conf: Any, options: dict[str, Any], **_: Any) -> None:
-    """Record the chosen format, before Celery prints anything."""
+    """Store the chosen format before Celery prints anything."""
     if options.get("log_format"):
         os.environ[VARIABLE] = options["log_format"]
     if not _is_json():
@@ -65,7 +65,7 @@ def _choose(instance: Any, conf: Any, options: dict[str, Any], **_: Any) -> None
     instance.quiet = True  # no banner
     conf.worker_redirect_stdouts = True
     _replace_safe_say()
-    # For what is logged before Celery sets up the log, which removes this handler.
+    # For records logged before Celery sets up logging, which removes this handler.
     logging.basicConfig(handlers=[logging.StreamHandler(sys.__stderr__)])
     _format(logging.getLogger())
     logging.captureWarnings(True)
@@ -73,7 +73,7 @@ def _choose(instance: Any, conf: Any, options: dict[str, Any], **_: Any) -> None
 
 def _set_up_logger(logger: logging.Logger, loglevel: int, **_: Any) -> None:
     for name in QUIET_LOGGERS:
-        # Whoever asks for debug messages gets those of all loggers.
+        # At level DEBUG, show the messages of all loggers.
         level = logging.NOTSET if loglevel <= logging.DEBUG else max(loglevel, logging.WARNING)
         logging.getLogger(name).setLevel(level)
     _format(logger)
@@ -97,10 +97,10 @@ def _format(logger: logging.Logger) -> None:
 
 
 class TextFormatter(logging.Formatter):
-    """Formats as another formatter does, but so that no text can forge a line of the log.
+    """Formats records with another formatter, so that no text can forge a log line.
 
-    Control characters, for example of a job's texts in an error, are escaped, and all lines of a
-    record but the first are indented.
+    Control characters, for example from a job's texts in an error, are escaped. All lines of a
+    record after the first are indented.
     """
 
     def __init__(self, inner: logging.Formatter) -> None:
@@ -108,7 +108,7 @@ class TextFormatter(logging.Formatter):
         self._inner = inner
 
     def format(self, record: logging.LogRecord) -> str:
-        # Other handlers get the record unchanged.
+        # A copy, so that other handlers get the original record.
         shown = copy.copy(record)
         shown.msg, shown.args = _one_entry(record.getMessage()), None
         if record.exc_info:
@@ -122,7 +122,7 @@ def _one_entry(text: str) -> str:
 
 
 def json_formatter() -> logging.Formatter:
-    """Return a formatter that makes a JSON object of a record, with the record's own fields."""
+    """Return a formatter that writes a record as a JSON object, including its extra fields."""
     # Imported here because Flower imports this module, on machines without that package.
     from pythonjsonlogger.json import JsonFormatter
 
@@ -135,12 +135,12 @@ def json_formatter() -> logging.Formatter:
             "process": "pid",
         },
         timestamp="time",
-        defaults={"time": None},  # it is added last, and keeps the first place
+        defaults={"time": None},  # added last, but keeps the first place
     )
 
 
 def _replace_safe_say() -> None:
-    """Have Celery's signal handlers write objects; ends the process if this Celery has changed."""
+    """Make Celery's signal handlers write JSON; exit if this version of Celery has changed."""
     if not callable(getattr(program, "safe_say", None)):
         exit_misconfigured(
             f"Error: with Celery {celery.__version__}, --log-format json cannot write all lines as"

@@ -1,4 +1,4 @@
-"""What Flower hears of a job beside what Celery tells it. Nothing depends on its being heard."""
+"""Send events to Flower in addition to Celery's own. No function depends on their delivery."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ logger = logging.getLogger(__name__)
 
 
 def name_with(model: str) -> str:
-    """Return the task's name in Flower's table once another model has the job."""
+    """Return the task's name in Flower's table after a switch to another model."""
     return f"{names.SCORE_TASK}[{short_name(model)}]"
 
 
 def send_downgraded(task: Task, model: str, reason: str) -> None:
-    """Tell that the downgrade model scores the job now, whatever way its message came."""
+    """Report that the downgrade model now scores the job, however its message arrived."""
     _send(task, "task-downgraded", name=name_with(model), reason=reason)
 
 
 def send_cancelled(task: Task) -> None:
-    """Tell that the job was cancelled; as far as Celery knows, its task was done."""
+    """Report that the job was cancelled, because Celery reports the task as successful."""
     _send(task, "task-revoked", terminated=False, signum=None, expired=False)
 
 
@@ -34,6 +34,6 @@ def _send(task: Task, event: str, **fields: Any) -> None:
         task.send_event(event, retry=False, **fields)
     except SoftTimeLimitExceeded:
         raise
-    # Whatever it is, no job fails for it.
+    # No error here may fail the job.
     except Exception as error:  # noqa: BLE001
         logger.warning("Flower was not told of %s (%s): %s", task.request.id, event, error)
