@@ -1,1 +1,1 @@
-"""What crosses the wire between producers and workers: records, names, limits, errors, store."""
+"""The contract between producers and workers: records, names, limits, errors and the store."""

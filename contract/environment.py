@@ -1,4 +1,4 @@
-"""Names the environment variables that are wrong, and those that nobody knows."""
+"""Report environment variables with invalid values, and unknown ones."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from pydantic_settings import BaseSettings
 
 PREFIX = "RERANKQ_"
-#: Characters of a value that a message shows.
+#: The number of characters of a value that a message shows.
 SHOWN_CHARS = 60
 
 
 @dataclass(frozen=True)
 class Allowed:
-    """Says in a field's annotation which values are allowed, where its type does not tell."""
+    """Annotation of a field: its allowed values, if its type does not show them."""
 
     values: str
 
 
-#: What the other side reads from the environment. Neither side imports the other, and one file of
-#: variables may serve both, so that each must know the names of the other.
+#: The settings of the worker, for the producer, which cannot import them. Both sides may share one
+#: file of variables, so each must know the names that the other reads.
 WORKER_SETTINGS = (
     "DEVICE",
     "THREADS",
@@ -48,7 +48,7 @@ WORKER_SETTINGS = (
     "MODEL_LOAD_TIMEOUT_S",
     "LOG_FORMAT",
 )
-#: An option of a command has a variable that begins with RERANKQ_ and the command's name.
+#: The variable of a command's option begins with RERANKQ_ and the name of the command.
 COMMANDS = (
     "SUBMIT",
     "RESULT",
@@ -70,7 +70,7 @@ def variable(name: str) -> str:
 
 
 def describe_error(settings: type[BaseSettings], error: ErrorDetails) -> str:
-    """Return one line on what is wrong with a setting: its variable, what is allowed, its value."""
+    """Return a one-line message: the variable, its allowed values, and its current value."""
     said = error["msg"].removeprefix("Value error, ")
     if not error["loc"]:
         return said
@@ -88,7 +88,7 @@ def describe_error(settings: type[BaseSettings], error: ErrorDetails) -> str:
 
 
 def unknown_variables(environment: Iterable[str], known: Iterable[str]) -> Iterator[str]:
-    """Yield a line for each variable that begins with RERANKQ_ and is none of `known`."""
+    """Yield a line for each variable that begins with RERANKQ_ and is not in `known`."""
     names = {*known, *(f"{PREFIX}{each}" for each in WORKER_SETTINGS)}
     for name in sorted(environment):
         if name.startswith(PREFIX) and name not in names:

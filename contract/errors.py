@@ -1,33 +1,33 @@
-"""Every error of rerankq, in one tree.
+"""All errors of rerankq, in one tree.
 
-* RerankError                  the root: has a `code`, and says whether trying again can help
+* RerankError                  the root: has a `code`, and whether a retry can help
   x InvalidInput               the caller's data is wrong (also a ValueError)
     + LimitExceeded            too many pairs, too many bytes, too long a text
     + ModelNotAllowed          the model is not on the allow-list
     + JobConflict              the job id is taken by a job with other contents
-  x RedisUnavailable           Redis refuses, is silent, or is full; try again
-    + RedisRefused             it will not do this: rights, or a key of another type
+  x RedisUnavailable           Redis refuses, does not answer, or is full; try again
+    + RedisRefused             Redis refuses this command: permissions, or a key of another type
   x Overloaded                 the queue or Redis' memory is nearly full; try again later
   x JobNotFound                never submitted, or its records have expired
     + ResultExpired            the job ended, and its result has expired or was forgotten
   x ResultTimeout              no outcome yet (also a TimeoutError)
   x NoWorker                   no worker answers
   x ClientUnusable             closed, or of another event loop or process (also a RuntimeError)
-  x JobSplit                   others stand for the job; clients merge their results
+  x JobSplit                   the job was split into parts; clients merge their results
   x MixedModels                parts of one query were scored by different models
   x JobFailed                  the job ended in a recorded failure, which it carries
   x PayloadMissing             the worker found no payload for the job
-  x PayloadInvalid             the worker found a payload that is no job
+  x PayloadInvalid             the worker found a payload that is not a job
   x ScoringError               the model failed while scoring (also a ValueError)
     + ModelUnavailable         the model cannot be loaded
     + BadScores                NaN, or a wrong number of scores
   x OutOfMemory                the model did not fit into memory
   x TimeLimitExceeded          the job took longer than the time limit
-  x AttemptsExhausted          the job ended its workers time after time
+  x AttemptsExhausted          the job's workers died in every allowed attempt
 
-Foreign errors become one of these at a single seam each: those of redis-py in
+Errors of other libraries are translated in one place each: those of redis-py in
 `contract.store.redis_errors`, those of Celery's publishing in `producer.client.publishing`, those
-of pydantic in `contract.jobs` (in the words of `contract.validation`), those of the model in
+of pydantic in `contract.jobs` (with the messages of `contract.validation`), those of the model in
 `worker.engine.scorer`.
 """
 
@@ -39,20 +39,20 @@ from contract.records import Failure, Provenance, SplitJob
 
 
 class RerankError(Exception):
-    """The root of all errors of rerankq."""
+    """The base class of all errors of rerankq."""
 
     #: Stable name for machines, also stored in a failure record.
     code: ClassVar[str] = "error"
-    #: Whether the same request may succeed later without being changed.
+    #: Whether the same request may succeed later, unchanged.
     retryable: bool = False
-    #: Whether a job that ends so is kept as a dead letter: its payload is sound, and another model,
-    #: more memory or a repaired worker may do it.
+    #: Whether a job that ends with this error is kept as a dead letter: its payload is valid, and
+    #: it may succeed with another model, more memory or a repaired worker.
     dead_letter: ClassVar[bool] = False
-    #: Ids of jobs that are queued, or may be, though this was raised: see `RerankClient`.
+    #: Ids of jobs that are or may be queued despite this error: see `RerankClient`.
     submitted: tuple[str, ...] = ()
 
     def as_failure(self, job_id: str, attempts: int) -> Failure:
-        """Return the record of a job that ended in this error."""
+        """Return the failure record of a job that ended with this error."""
         return Failure(
             job_id=job_id,
             code=self.code,
@@ -94,21 +94,21 @@ class RedisUnavailable(RerankError):
 
 
 class RedisRefused(RedisUnavailable):
-    """Redis will refuse this command until somebody changes its keys, its users or its settings."""
+    """Redis refuses this command until its keys, users or settings are changed."""
 
     code = "redis_refused"
     retryable = False
 
 
 class Overloaded(RerankError):
-    """The job was not accepted: too much is waiting already."""
+    """The job was not accepted because the queue or Redis' memory is nearly full."""
 
     code = "overloaded"
     retryable = True
 
 
 class JobNotFound(RerankError):
-    """No record of the job: it was never submitted, or its records have expired."""
+    """There is no record of the job: it was never submitted, or its records have expired."""
 
     code = "job_not_found"
 
@@ -140,7 +140,7 @@ class ClientUnusable(RerankError, RuntimeError):
 
 
 class JobSplit(RerankError):
-    """Other jobs stand for the job, which `split` names; clients merge their results."""
+    """The job was split into the parts in `split`; clients merge their results."""
 
     code = "job_split"
 
@@ -153,15 +153,15 @@ class JobSplit(RerankError):
 
 
 class MixedModels(RerankError):
-    """Parts of one query, which was too large for a job, were scored by different models."""
+    """The parts of a query that was too large for one job were scored by different models."""
 
     code = "mixed_models"
-    #: Of a part that a smaller model scored, if that is how they differ.
+    #: The provenance of a part that a smaller model scored, if that is the difference.
     downgrade: Provenance | None = None
 
 
 class JobFailed(RerankError):
-    """The job ended in a failure, which `failure` describes."""
+    """The job ended with the failure in `failure`."""
 
     code = "job_failed"
 
@@ -221,7 +221,7 @@ class TimeLimitExceeded(RerankError):
 
 
 class AttemptsExhausted(RerankError):
-    """The job was started as often as allowed and never came to an end."""
+    """The job was started as often as allowed and never finished."""
 
     code = "attempts_exhausted"
     dead_letter = True

@@ -1,7 +1,7 @@
-"""The job that goes in, and, under `jobs.`, the other records that cross the wire.
+"""The record of a job; this module also exports the other records of the contract.
 
-A job holds requests (a query with its candidates). Exactly one result or failure comes out of it;
-`contract.results` has both, and the states in between.
+A job holds requests: queries with their candidates. It ends with exactly one result or failure.
+`contract.results` defines both, and the states in between.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _check_not_blank(text: str) -> str:
 
 
 def _check_unicode(text: str) -> str:
-    # Half a surrogate pair is a Python string, but can be neither stored nor tokenised.
+    # Python strings may contain a lone surrogate, which can be neither stored nor tokenised.
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -91,7 +91,7 @@ def _check_unicode(text: str) -> str:
 
 def _check_unicode_inside(data: dict[str, JsonValue]) -> dict[str, JsonValue]:
     text = _check_unicode(json.dumps(data, ensure_ascii=False))
-    # What reads the job back has a limit of its own, which the job's own nesting adds to.
+    # The JSON parser limits the depth of the whole job, so the levels around metadata count too.
     around = 8
     try:
         from_json("[" * around + text + "]" * around)
@@ -104,15 +104,15 @@ Text = Annotated[str, AfterValidator(_check_unicode)]
 
 
 class Candidate(Record):
-    """A document of the first stage, to be scored against the query."""
+    """A document of the first stage that is scored against the query."""
 
-    #: The caller's own name of the document; unique within its request.
+    #: The caller's id of the document, unique within its request.
     id: Text = Field(min_length=1)
     #: May be empty: test collections hold empty documents.
     text: Text
     #: The first stage's score.
     score: float | None = None
-    #: Comes back unchanged with the ranked document.
+    #: Returned unchanged with the ranked document.
     metadata: Annotated[dict[str, JsonValue], AfterValidator(_check_unicode_inside)] | None = None
 
 
@@ -121,9 +121,9 @@ class Request(Record):
 
     query: Annotated[Text, AfterValidator(_check_not_blank)]
     candidates: tuple[Candidate, ...] = Field(min_length=1)
-    #: The caller's own name of the query.
+    #: The caller's id of the query.
     query_id: Text | None = None
-    #: Keep this many of the best; None keeps all.
+    #: The number of best documents to keep; None keeps all.
     top_k: int | None = Field(None, ge=1)
 
     @model_validator(mode="after")
@@ -137,23 +137,23 @@ class Request(Record):
 
 
 class Job(Record):
-    """What one message on the queue stands for."""
+    """A unit of work: one message on the queue."""
 
     id: JobId
     requests: tuple[Request, ...] = Field(min_length=1)
-    #: The model asked for; None is the worker's default.
+    #: The requested model; None is the worker's default.
     model: str | None = Field(None, min_length=1)
     #: Whether a smaller model may score the job if this one runs out of memory or time.
     allow_downgrade: bool = True
 
     @property
     def pairs(self) -> int:
-        """Number of (query, document) pairs."""
+        """The number of (query, document) pairs."""
         return sum(len(request.candidates) for request in self.requests)
 
 
 def new_job_id() -> str:
-    """An id nobody else has."""
+    """Return a unique id."""
     return str(uuid.uuid4())
 
 
@@ -161,9 +161,9 @@ RecordType = TypeVar("RecordType", bound=Record)
 
 
 def parse(kind: type[RecordType], data: Any) -> RecordType:
-    """Make a record of plain data (a dict, or a record of that kind, which is taken as it is).
+    """Make a record from plain data: a dict, or a record of that kind, which is returned as it is.
 
-    Raises `InvalidInput` with the first thing that is wrong and its place.
+    Raises `InvalidInput` with the first fault and its place.
     """
     try:
         return kind.model_validate(data)

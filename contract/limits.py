@@ -1,4 +1,4 @@
-"""The limits of a job, which the producer checks before it sends, and the worker again."""
+"""Check the limits of a job: in the producer before it sends, and again in the worker."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contract import jobs
 from contract.errors import LimitExceeded, ModelNotAllowed
 from contract.settings import Settings
 
-#: JSON values of a candidate: its id, text, score and metadata.
+#: The number of JSON values that a candidate may hold: its id, text, score and metadata.
 VALUES_PER_PAIR = 200
 
 #: A string in JSON. The pattern never backtracks, whatever the text.
@@ -19,7 +19,7 @@ def check(job: jobs.Job, settings: Settings, *, may_split: bool = False) -> None
     """Raise `LimitExceeded` or `ModelNotAllowed` if the settings do not allow the job.
 
     With `may_split`, one query may have any number of candidates: see `producer.client.splitting`.
-    Its size in bytes is checked where it becomes bytes: `contract.store.submissions`.
+    The size in bytes is checked when the job is encoded: see `contract.store.submissions`.
     """
     if job.pairs > settings.max_pairs_per_job and not (may_split and len(job.requests) == 1):
         raise LimitExceeded(
@@ -34,12 +34,12 @@ def check(job: jobs.Job, settings: Settings, *, may_split: bool = False) -> None
 
 
 def check_values(job_id: str, body: bytes, settings: Settings) -> None:
-    """Raise `LimitExceeded` if a job, as JSON, holds more values than its pairs can need.
+    """Raise `LimitExceeded` if a job's JSON holds more values than its pairs can need.
 
-    Small values take a hundred times more memory than their JSON, so that its size is no bound.
+    Small values take a hundred times more memory than their JSON, so a byte limit is not enough.
     """
     limit = VALUES_PER_PAIR * settings.max_pairs_per_job
-    # Most jobs stay below the limit even with the commas of their texts counted.
+    # Counting the commas in texts too is faster, and enough for most jobs to pass.
     if _count_values(body) > limit and (values := _count_values(_STRING.sub(b"", body))) > limit:
         raise LimitExceeded(
             f"job {job_id} holds {values:,} values, the limit is {limit:,}"
@@ -53,7 +53,7 @@ def _count_values(body: bytes) -> int:
 
 
 def check_model(model: str | None, settings: Settings) -> None:
-    """Raise `ModelNotAllowed` if a job may not ask for `model`; None is the worker's own."""
+    """Raise `ModelNotAllowed` if jobs may not request `model`; None is the worker's default."""
     if model is not None and not settings.allows(model):
         raise ModelNotAllowed(
             f"model {model!r} is not allowed; allowed are"

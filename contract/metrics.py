@@ -1,8 +1,8 @@
-"""The counters, which all workers and producers add to, in one hash of Redis.
+"""The counters that all workers and producers share, in one Redis hash.
 
-What a job's end counts is added by the script that records the end (see `contract.store.scripts`):
-it is counted exactly once, however often a message is delivered or a call repeated. Counters only
-grow.
+The script that records the end of a job also updates its counters: see `contract.store.scripts`.
+Each job is therefore counted exactly once, even if a message is delivered twice or a call is
+repeated. Counters only grow.
 """
 
 from __future__ import annotations
@@ -13,32 +13,33 @@ from typing import Any
 
 from contract import errors, jobs
 
-#: What to add to each field of the hash: a counter's name, a space, and its label's value.
+#: The increment of each field of the hash. A field is a counter's name, a space, and the value of
+#: its label.
 Counts = Mapping[str, float]
-#: By each counter's name: a number by each value of its label, or one under "" without a label.
+#: For each counter, a number for each value of its label; the key is "" without a label.
 Totals = dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True)
 class Counter:
-    """A number that only grows, or one by each value of a label."""
+    """A number that only grows, or one number for each value of a label."""
 
-    #: Holds the unit, unless it counts things.
+    #: Includes the unit, unless the counter counts things.
     name: str
     help: str
     label: str | None = None
-    #: Values of the label that are known beforehand. They begin at zero, because Prometheus sees no
-    #: growth in a series that begins at one.
+    #: Label values that are known in advance. Their series start at zero, because Prometheus sees
+    #: no increase in a series that starts at one.
     values: tuple[str, ...] = ()
 
     def field(self, value: str = "") -> str:
-        """Return its field for a value of the label."""
+        """Return the counter's field in the hash for a value of the label."""
         return f"{self.name} {value}" if self.label else self.name
 
 
-#: How a job can end, ...
+#: The final states of a job ...
 ENDS = (jobs.JobState.DONE, jobs.JobState.FAILED, jobs.JobState.CANCELLED)
-#: ... the codes of failures that a worker puts on record, and why another model scored it.
+#: ... and the codes of the failures that workers record, and of the reasons for a downgrade.
 CODES = tuple(
     error.code
     for error in (
@@ -78,7 +79,7 @@ ALL = (
 
 
 def outcome_counts(outcome: jobs.Outcome) -> Counts:
-    """Return what a job's end adds."""
+    """Return the increments for the end of a job."""
     state = jobs.JobState.after(outcome)
     counts: dict[str, float] = {JOBS_ENDED.field(state): 1}
     if isinstance(outcome, jobs.Failure):
@@ -96,13 +97,13 @@ def outcome_counts(outcome: jobs.Outcome) -> Counts:
 
 
 def arguments(counts: Counts) -> list[str | bytes | int]:
-    """Return the counts as the last arguments of a script."""
+    """Return the increments as the last arguments of a script."""
     grown = {field: more for field, more in counts.items() if more}
     return [text for field, more in grown.items() for text in (field, f"{more:.6f}")]
 
 
 def totals(reply: Mapping[Any, Any]) -> Totals:
-    """Return what the hash holds, and a zero for each known series that it lacks."""
+    """Return the values in the hash, and zero for each known series that is missing."""
     found: Totals = {
         counter.name: dict.fromkeys(map(str, counter.values) if counter.label else ("",), 0.0)
         for counter in ALL

@@ -1,13 +1,13 @@
-"""Names of models, as jobs, settings and results have them."""
+"""Model names, as used in jobs, settings and results."""
 
 from __future__ import annotations
 
 #: The small model that ships with rerankq.
 BUNDLED = "bundled"
-#: The engine without a model, alone or with options behind a colon: see `worker.engine.stub`.
+#: The engine without a model; options may follow a colon: see `worker.engine.stub`.
 STUB = "stub"
 
-#: The published models a job may ask for, smallest first, and the one that ships with rerankq.
+#: The published models that a job may request, smallest first, and the bundled one.
 KNOWN_MODELS = (
     "cross-encoder/ms-marco-TinyBERT-L-2-v2",
     "cross-encoder/ms-marco-MiniLM-L-6-v2",
@@ -16,17 +16,17 @@ KNOWN_MODELS = (
 )
 DEFAULT_MODEL = "cross-encoder/ms-marco-MiniLM-L-6-v2"
 
-#: After a model's name: the same model with 8-bit weights, which is faster and not exact.
+#: Suffix of a model's name: the same model with 8-bit weights, which is faster but inexact.
 INT8 = "@int8"
 
 
 def short_name(model: str) -> str:
-    """Return the model's name without its owner or folder, as log lines and run tags show it."""
+    """Return the model's name without its owner or folder, for log lines and run tags."""
     return model.rstrip("/").rsplit("/", 1)[-1] or model
 
 
 def is_int8(model: str) -> bool:
-    """Return whether the name asks for 8-bit weights."""
+    """Return whether the name requests 8-bit weights."""
     return model.endswith(INT8)
 
 

@@ -1,24 +1,25 @@
-"""Every name that crosses a process: queue, task, Redis keys, and the Celery options of both sides.
+"""The names that processes share: queue, task, Redis keys, and the Celery options of both sides.
 
-Keys, where `ns` is the namespace (every one has a TTL, set in `contract.store`):
+Redis keys, where `ns` is the namespace. Each key has a TTL, which `contract.store` sets:
 
     ns:job:ID            hash    state, counts, attempts, times, digest of the payload
     ns:payload:ID        string  the job, compressed; removed when the job ends, unless it is a
                                  dead letter
-    ns:lease:ID          string  token of the attempt under way; expires unless it is renewed
-    ns:outcome:ID        string  the result or failure, compressed; the first one written stays
-    ns:live:queued       zset    ids of jobs no worker has begun, by priority step and time of
-                                 submission
-    ns:live:running      zset    ids of jobs a worker has begun, by time of the last start
-    ns:dead              zset    ids of the dead letters, by time of their end
-    ns:totals            hash    jobs ended, by state
-    ns:counters          hash    what `contract.metrics` counts
-    ns:sweeper           string  the one worker that looks for lost jobs just now
-    ns:sweeper:places    hash    how far the sweeper has looked through the jobs of each kind
-    ns:done              channel ids of jobs, as they end
+    ns:lease:ID          string  token of the current attempt; expires unless it is renewed
+    ns:outcome:ID        string  the result or failure, compressed; the first one written is kept
+    ns:live:queued       zset    ids of jobs that no worker has started, by priority step and time
+                                 of submission
+    ns:live:running      zset    ids of jobs that a worker has started, by time of the last start
+    ns:dead              zset    ids of the dead letters, by time of failure
+    ns:totals            hash    the number of ended jobs by state
+    ns:counters          hash    the counters of `contract.metrics`
+    ns:sweeper           string  the worker that currently sweeps for lost jobs
+    ns:sweeper:places    hash    the position of the sweep among the jobs of each state
+    ns:done              channel ids of jobs, published as they end
 
-Celery's own: the list `ns` and one list a priority step (the queue), `ns:unacked*` (messages that
-workers hold), `_kombu.binding.*`, and `ns:celery-task-meta-ID` (the small task results).
+Celery's keys: the list `ns` and one list for each priority step (the queue), `ns:unacked*`
+(messages that workers hold), `_kombu.binding.*`, and `ns:celery-task-meta-ID` (the small task
+results).
 """
 
 from __future__ import annotations
@@ -28,22 +29,22 @@ from typing import Any
 
 from contract.settings import Settings
 
-#: The one task. Producers send it by name, so that they need not have the worker's code.
+#: The only task. Producers send it by name, so they do not need the worker's code.
 SCORE_TASK = "rerankq.score"
 
-#: Kombu's queue on Redis is one list for each step; 0 is taken first. A priority in between goes
-#: to the step below it.
+#: Kombu's queue on Redis has one list for each step; step 0 is consumed first. A priority between
+#: two steps belongs to the lower one.
 PRIORITY_STEPS = (0, 3, 6, 9)
-#: A person waits for a single job, nobody for one of a thousand: bulk work queues behind.
+#: A user waits for a single job, so it is consumed before bulk jobs.
 PRIORITY_SINGLE = 3
 PRIORITY_BULK = 6
 
-#: The score of a queued job is its time, and this times its priority step.
+#: The score of a queued job in the zset is its time plus this span times its priority step.
 STEP_SPAN_S = 10**10
 
 
 def priority_step(priority: int) -> int:
-    """Return the step whose list holds the messages of a priority, 0 to 9."""
+    """Return the step whose list holds messages of a priority from 0 to 9."""
     return max(step for step in PRIORITY_STEPS if step <= priority)
 
 
@@ -116,7 +117,7 @@ class Keys:
 
     @property
     def unacked_by_producers(self) -> str:
-        """Return where kombu looks for lost messages in a producer, which never holds any."""
+        """Return the key in which producers look for lost messages; it is always empty."""
         return f"{self.unacked}:producers"
 
     @property
@@ -125,29 +126,29 @@ class Keys:
 
 
 def celery_options(settings: Settings) -> dict[str, Any]:
-    """Return the Celery options that producer, worker and Flower must share."""
+    """Return the Celery options that producers, workers and Flower must share."""
     keys = Keys(settings.namespace)
     return {
         "broker_url": settings.redis_server,
-        # Passed apart from the URL: kombu checks no certificate unless it is told to, and Flower
-        # does not read the URL's query.
+        # Passed separately from the URL, because kombu does not verify certificates by default, and
+        # Flower ignores the query of the URL.
         "broker_use_ssl": settings.redis_tls,
         "redis_backend_use_ssl": settings.redis_tls,
-        # Never pickle: whoever can write to Redis could run code.
+        # Never pickle, because anyone who can write to Redis could then run code.
         "task_serializer": "json",
         "result_serializer": "json",
         "event_serializer": "json",
         "accept_content": ["json"],
         "result_accept_content": ["json"],
         "task_default_queue": keys.queue,
-        "task_create_missing_queues": False,  # a typo must not make a queue that nobody reads
+        "task_create_missing_queues": False,  # a typo must not create a queue without consumers
         # Two namespaces on one Redis must not answer each other's pings.
         "control_exchange": settings.namespace,
         "event_exchange": f"{settings.namespace}.events",
-        "task_send_sent_event": True,  # Flower shows how long a job queued
+        "task_send_sent_event": True,  # lets Flower show the time in the queue
         "broker_transport_options": {
             "priority_steps": list(PRIORITY_STEPS),
-            # The shortest timeout among all apps on one Redis wins, so both sides state it.
+            # The shortest timeout of all apps on one Redis applies, so both sides set it.
             "visibility_timeout": settings.visibility_timeout_s,
             "unacked_key": keys.unacked,
             "unacked_index_key": keys.unacked_index,
@@ -157,9 +158,9 @@ def celery_options(settings: Settings) -> dict[str, Any]:
 
 
 def options_of_no_worker(settings: Settings) -> dict[str, str]:
-    """Return the transport's options of who takes no messages: producers and Flower.
+    """Return the transport options of producers and Flower, which consume no messages.
 
-    What workers hold is not theirs to give back, which kombu would do while they wait for a reply.
+    Without them, kombu would requeue messages that workers hold, while it waits for a reply.
     """
     unacked = Keys(settings.namespace).unacked_by_producers
     return {

@@ -1,7 +1,7 @@
-"""Makes text from others safe to print.
+"""Make untrusted text safe to print.
 
-Characters that would move a cursor, change a colour, reverse the writing direction or forge a line
-are shown as escape sequences.
+Characters that would move the cursor, change a colour, reverse the writing direction or forge a
+line are shown as escape sequences.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 import re
 import unicodedata
 
-#: Control characters, format characters (bidirectional ones, zero-width ones), surrogates, and the
-#: separators of lines and paragraphs.
+#: Control characters, format characters (bidirectional, zero-width), surrogates, and line and
+#: paragraph separators.
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
 def visible(text: object, keep: str = "") -> str:
-    """Return the text with each invisible character as Python writes it, such as `\\x1b`.
+    """Return the text with invisible characters as Python escape sequences, such as `\\x1b`.
 
-    Those in `keep` stay as they are.
+    Characters in `keep` are not escaped.
     """
     given = str(text)
     if given.isprintable():
@@ -29,7 +29,7 @@ def visible(text: object, keep: str = "") -> str:
 
 
 def visible_json(text: str, *, ascii_only: bool = False) -> str:
-    """Return the JSON document with each invisible character as JSON escapes it: the same data."""
+    """Return the same JSON document with invisible characters as JSON escape sequences."""
     return _NOT_ASCII.sub(
         lambda found: (
             _json_escaped(found[0])
@@ -40,12 +40,12 @@ def visible_json(text: str, *, ascii_only: bool = False) -> str:
     )
 
 
-#: JSON escapes what comes before these itself.
+#: Matches DEL too, which JSON encoders do not escape.
 _NOT_ASCII = re.compile(r"[^\x00-\x7e]")
 
 
 def escaped(character: str) -> str:
-    """Return the character as Python writes it in a string, such as `\\x1b`."""
+    """Return the Python escape sequence of a character, such as `\\x1b`."""
     return character.encode("unicode_escape").decode()
 
 

@@ -1,4 +1,4 @@
-"""What all records that cross the wire have in common, and those that errors carry."""
+"""The base class of all records, and the records that errors carry."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-#: Stands in Redis keys, in Flower's addresses and on command lines.
+#: Job ids are used in Redis keys, in Flower's URLs and on command lines.
 JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 
 class Record(BaseModel):
-    """A frozen record that refuses unknown fields, NaN and infinity."""
+    """A frozen record that rejects unknown fields, NaN and infinity."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -26,69 +26,70 @@ def _check_job_id(job_id: str) -> str:
 JobId = Annotated[str, AfterValidator(_check_job_id)]
 
 
-#: `code` of the failure of a cancelled job.
+#: The `code` of the failure of a cancelled job.
 CANCELLED = "cancelled"
 
 
 class Failure(Record):
-    """Why a job has no result."""
+    """The reason why a job has no result."""
 
     job_id: str
-    #: The `code` of an error of `contract.errors`, or `cancelled`.
+    #: The `code` of an error in `contract.errors`, or `cancelled`.
     code: str
     message: str
-    #: Whether the same job may succeed if submitted again.
+    #: Whether the same job may succeed if it is submitted again.
     retryable: bool
-    #: How often a worker began the job.
+    #: How often a worker started the job.
     attempts: int
 
 
 class SplitJob(Record):
-    """A job of one query that is too large for a job: several others stand for it, its parts."""
+    """A query that is too large for one job and was split into several jobs, its parts."""
 
     job_id: JobId
-    #: Places of the first candidates of the parts, and the number of all candidates.
+    #: The index of each part's first candidate, and at the end the number of all candidates.
     bounds: tuple[int, ...] = Field(min_length=2)
     top_k: int | None
 
     @property
     def part_ids(self) -> tuple[str, ...]:
-        """Ids of the parts, in the order of their candidates."""
+        """The ids of the parts, in the order of their candidates."""
         return tuple(
             f"{self.job_id}.{begin + 1}-{end}"
             for begin, end in zip(self.bounds, self.bounds[1:], strict=False)
         )
 
 
-#: `reason` of a downgrade after an attempt whose process was killed.
+#: The `reason` of a downgrade after an attempt whose process was killed.
 WORKER_DIED = "worker_died"
 
 
 class Provenance(Record):
-    """Where a result's scores came from, and what they cost."""
+    """The origin and the cost of a result's scores."""
 
     model_requested: str
     model: str
-    #: Whether a smaller model than the one asked for made the scores.
+    #: Whether a smaller model than the requested one computed the scores.
     downgraded: bool = False
-    #: Why, if downgraded: the code of the error that ended the attempt before, or `worker_died`.
+    #: The reason, if downgraded: the code of the error that ended the previous attempt, or
+    #: `worker_died`.
     reason: str | None = None
-    #: How often a worker began the job, this time included.
+    #: How often a worker started the job, including this time.
     attempts: int
     backend: str
     device: str
     dtype: str
-    #: Tokens a pair is cut to.
+    #: The number of tokens that pairs are truncated to.
     max_length: int
     pairs: int
-    #: Equal pairs are scored once.
+    #: The number of distinct pairs; equal pairs are scored once.
     unique_pairs: int
-    #: Of the unique pairs, after cutting.
+    #: The number of tokens of the unique pairs after truncation.
     tokens: int
-    #: Pairs that were longer than `max_length`.
+    #: The number of pairs that were longer than `max_length`.
     truncated: int
-    #: From taking the job to its result.
+    #: Seconds from receiving the job to its result.
     seconds: float
-    #: Number of jobs that the query's candidates were split over: what is counted above is summed,
-    #: attempts are those of the part that needed most.
+    #: The number of jobs that the query was split into. The counts above are sums over the parts;
+    #: `attempts` is the highest of any part.
     parts: int = 1

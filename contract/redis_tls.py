@@ -1,6 +1,6 @@
-"""TLS options in the query of a `rediss://` URL, under redis-py's names.
+"""Read the TLS options in the query of a `rediss://` URL, under redis-py's names.
 
-Certificates and host names are checked unless the URL says otherwise.
+Certificates and host names are verified unless the URL disables it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ CERTFILE = "ssl_certfile"
 KEYFILE = "ssl_keyfile"
 OPTIONS = (CA_CERTS, CERTFILE, KEYFILE, CERT_REQS, CHECK_HOSTNAME)
 
-#: Spelt out, because redis-py, kombu and Celery do not agree on what each other word means.
+#: Only these values, because redis-py, kombu and Celery interpret all others differently.
 _ALLOWED = {CERT_REQS: ("required", "none"), CHECK_HOSTNAME: ("true", "false")}
 
 
@@ -32,12 +32,12 @@ def options(url: str) -> dict[str, Any] | None:
 
 
 def check(url: str) -> None:
-    """Raise `ValueError` if the query holds other options, or names files that cannot be used."""
+    """Raise `ValueError` if the query has unknown options, or files that cannot be used."""
     parts = urlsplit(url)
     query = parse_qs(parts.query, keep_blank_values=True)
     for name, values in query.items():
         if name not in OPTIONS:
-            # Not by its name: part of a password may have got there.
+            # The name is not shown, because it may contain a part of a password.
             raise ValueError(f"its query may hold {', '.join(OPTIONS)} only")
         if parts.scheme != "rediss":
             raise ValueError(f"{name} is for rediss://, which is TLS")
@@ -51,9 +51,9 @@ def check(url: str) -> None:
 
 
 def _load(files: dict[str, str]) -> None:
-    """Raise `ValueError` if OpenSSL cannot use these files."""
+    """Raise `ValueError` if OpenSSL cannot load these files."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    # OpenSSL does not say which file is missing.
+    # OpenSSL does not report which file is missing.
     for name, path in files.items():
         try:
             Path(path).open("rb").close()
@@ -66,7 +66,7 @@ def _load(files: dict[str, str]) -> None:
         raise ValueError(f"{CA_CERTS}: no certificate in {files[CA_CERTS]!r} ({error})") from None
     try:
         if CERTFILE in files:
-            # Without a passphrase OpenSSL would ask for one on the terminal.
+            # Without a password, OpenSSL would prompt for one on the terminal.
             context.load_cert_chain(files[CERTFILE], files.get(KEYFILE), password="")
     except (ssl.SSLError, ValueError) as error:
         raise ValueError(
@@ -75,7 +75,7 @@ def _load(files: dict[str, str]) -> None:
 
 
 def find_tls_error(error: BaseException) -> ssl.SSLError | None:
-    """Return the TLS error in the chain of an error's causes, if there is one."""
+    """Return the TLS error in an error's chain of causes, if there is one."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, ssl.SSLError):

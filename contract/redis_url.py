@@ -1,4 +1,4 @@
-"""The form of a Redis URL, and the messages that refuse one, never with its password."""
+"""Validate a Redis URL, with messages that never contain its password."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _ENCODE = (
     f"must be {_SHAPE}; percent-encode all characters of a password but letters and digits:"
     " # as %23, / as %2F, : as %3A, ? as %3F, @ as %40, % as %25"
 )
-#: Schemes of redis-py and kombu that are not supported, and why.
+#: Schemes of redis-py and kombu that rerankq does not support, and the reasons.
 _OTHER_SCHEMES = {
     "unix": "Unix sockets are not supported",
     "redis+socket": "Unix sockets are not supported",
@@ -32,7 +32,7 @@ def check(url: str) -> None:
         raise ValueError(
             "must begin with redis:// or rediss://" + (f": {reason}" if reason else "")
         )
-    # An at sign after the host means that the host is a part of the password.
+    # An at sign after the host means that the parsed host is a part of the password.
     if "@" in parts.path + parts.query + parts.fragment or parts.fragment or "\\" in url:
         raise ValueError(_ENCODE)
     login, _, server = parts.netloc.rpartition("@")
@@ -44,7 +44,7 @@ def check(url: str) -> None:
 
 
 def _split(url: str) -> SplitResult:
-    # `urlsplit` drops newlines and tabs without a word.
+    # `urlsplit` drops newlines and tabs silently.
     if re.search(r"[\s\x00-\x1f\x7f]", url):
         raise ValueError(f"has white space in it: {_ENCODE}")
     try:

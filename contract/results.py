@@ -1,4 +1,4 @@
-"""What becomes of a job: its state, and at its end a result with a ranking for each request."""
+"""The states and the outcome of a job: a result with a ranking for each request, or a failure."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from contract.records import CANCELLED, Failure, Provenance, Record
 
 
 class RankedDocument(Record):
-    """A candidate with its new place and score."""
+    """A candidate with its new rank and score."""
 
     id: str
-    #: Place in the request's candidates, from 0.
+    #: The index among the request's candidates, from 0.
     index: int
-    #: From 1.
+    #: The new rank, from 1.
     rank: int
     #: The model's raw logit: any real number, higher is better.
     score: float
@@ -26,11 +26,11 @@ class RankedDocument(Record):
 
 
 class Ranking(Record):
-    """One query's documents, best first, all scored by one model."""
+    """The documents of one query, best first, all scored by one model."""
 
     query_id: str | None
     documents: tuple[RankedDocument, ...]
-    #: Candidates that were longer than the model reads.
+    #: The number of candidates that were truncated to the model's maximum length.
     truncated: int = 0
 
 
@@ -45,7 +45,7 @@ class JobResult(Record):
     def documents(self) -> tuple[RankedDocument, ...]:
         """The ranked documents of a job with one request.
 
-        Raises `InvalidInput` if the job has several: read `rankings` then.
+        Raises `InvalidInput` if the job has several requests: use `rankings` instead.
         """
         if len(self.rankings) != 1:
             raise InvalidInput(
@@ -55,14 +55,14 @@ class JobResult(Record):
 
 
 Outcome = JobResult | Failure
-#: An outcome, or why there is none to be had.
+#: An outcome, or the error that explains why it is not available.
 OutcomeOrError = Outcome | RerankError
 
 OUTCOME: TypeAdapter[Outcome] = TypeAdapter(Outcome)
 
 
 def result_of(ended: OutcomeOrError) -> JobResult:
-    """The result; raises `JobFailed` if it is a failure, or the error that stands in its place."""
+    """Return the result; raise `JobFailed` if it is a failure, or the error in its place."""
     if isinstance(ended, RerankError):
         raise ended
     if isinstance(ended, Failure):
@@ -71,7 +71,7 @@ def result_of(ended: OutcomeOrError) -> JobResult:
 
 
 class JobState(StrEnum):
-    """Where a job is on its way."""
+    """The state of a job."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -81,18 +81,18 @@ class JobState(StrEnum):
 
     @classmethod
     def after(cls, outcome: Outcome) -> JobState:
-        """The state of a job with this outcome."""
+        """Return the state of a job with this outcome."""
         if isinstance(outcome, JobResult):
             return cls.DONE
         return cls.CANCELLED if outcome.code == CANCELLED else cls.FAILED
 
 
-#: States that last.
+#: The states of jobs that have ended.
 FINAL_STATES = (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
 
 
 class JobStatus(Record):
-    """What is known of a job without reading its payload or outcome."""
+    """The status of a job, without its payload and outcome."""
 
     job_id: str
     state: JobState
@@ -103,25 +103,25 @@ class JobStatus(Record):
     submitted_at: float
     started_at: float | None
     ended_at: float | None
-    #: The code of its failure, if it has one.
+    #: The code of the failure, if the job failed.
     code: str | None
-    #: Whether its result or failure can be read: not before its end, nor when it has expired.
+    #: Whether the result or failure can be read: the job has ended and its outcome has not expired.
     outcome_kept: bool = False
 
 
-#: `code` of a dead letter whose record cannot be read.
+#: The `code` of a dead letter whose record cannot be read.
 UNREADABLE = "unreadable"
 
 
 class DeadLetter(Record):
-    """A job that failed, and that may be tried again as long as its payload is kept."""
+    """A failed job that can be retried as long as its payload is kept."""
 
     job_id: str
-    #: Of the failure: see `Failure`.
+    #: The code of the failure: see `Failure`.
     code: str
     message: str
     attempts: int
-    #: Attempts whose processes were killed.
+    #: The number of attempts whose processes were killed.
     deaths: int
     requests: int
     pairs: int
@@ -129,44 +129,45 @@ class DeadLetter(Record):
     submitted_at: float
     ended_at: float
     priority: int
-    #: Not if it expired: the job waited too long.
+    #: Whether the payload is still there: it expires if the job waits too long.
     payload_kept: bool
 
     @property
     def readable(self) -> bool:
-        """Whether its record can be read; if not, it can only be dropped."""
+        """Whether the record can be read; if not, it can only be dropped."""
         return self.code != UNREADABLE
 
 
 class QueueStatus(Record):
-    """The state of the service."""
+    """The status of the service."""
 
     #: Names of the workers that answered.
     workers: tuple[str, ...]
-    #: Messages waiting for a worker, and how many of them there are of each priority.
+    #: The number of messages that wait for a worker, in total and by priority.
     queue_depth: int
     queue_lengths: dict[int, int]
-    #: How long the oldest of the jobs that no worker has begun has waited; None if there is none.
+    #: How long the oldest job that no worker has started has waited; None if there is none.
     oldest_queued_s: float | None
-    #: Jobs that workers have begun.
+    #: The number of jobs that workers have started.
     in_flight: int
-    #: Messages that workers hold: of jobs in flight, those taken next, those to be tried again.
+    #: The number of messages that workers hold: for jobs in flight, for prefetched jobs, and for
+    #: jobs that wait for a retry.
     unacked: int
-    #: Number of jobs: queued and running now, the others in total.
+    #: The number of jobs by state: currently queued and running, and all that have ended.
     jobs: dict[JobState, int]
-    #: Failed jobs that can be tried again.
+    #: The number of failed jobs that can be retried.
     dead_letters: int
-    #: What Redis uses in all, and what it may use: 0 for no limit.
+    #: Redis' memory in use, and its limit; 0 is no limit.
     redis_memory_bytes: int
     redis_max_memory_bytes: int
-    #: By counter and label (or "" if it has none): see `contract.metrics`.
+    #: Values by counter and label value ("" without a label): see `contract.metrics`.
     counters: dict[str, dict[str, float]]
-    #: What endangers jobs: see `contract.store.server_checks`.
+    #: Conditions that endanger jobs: see `contract.store.server_checks`.
     warnings: tuple[str, ...] = ()
 
 
 def cancellation(status: JobStatus, message: str) -> Failure:
-    """Return the outcome of a job that was given up."""
+    """Return the outcome of a cancelled job."""
     return Failure(
         job_id=status.job_id,
         code=CANCELLED,

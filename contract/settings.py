@@ -1,6 +1,6 @@
-"""Settings that producers and workers share, each with its environment variable.
+"""The settings that producers and workers share, and their environment variables.
 
-`CROSS_ENCODER_MODEL` keeps the name it has elsewhere; all others begin with `RERANKQ_`.
+`CROSS_ENCODER_MODEL` keeps its established name; all others begin with `RERANKQ_`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contract.environment import Allowed
 from contract.errors import InvalidInput
 from contract.models import DEFAULT_MODEL, INT8, KNOWN_MODELS
 
-#: Upper bounds: ten years in seconds, and the largest number that every service around us takes.
+#: Upper bounds: ten years in seconds, and the largest integer that all services accept.
 TEN_YEARS_S = 10 * 365 * 24 * 3600
 LARGEST = 2**31 - 1
 
@@ -45,10 +45,10 @@ class EnvironmentSettings(BaseSettings):
 
     @classmethod
     def load(cls, **overrides: Any) -> Self:
-        """Read the environment; what is passed as a keyword (and is not None) wins over it.
+        """Read the environment; keyword arguments that are not None take precedence.
 
-        Raises `InvalidInput`, in one line that names the variable, its value unless that is a
-        secret, and what is allowed.
+        Raises `InvalidInput` with one line: the variable, its value unless it is a secret, and the
+        allowed values.
         """
         given = {name: value for name, value in overrides.items() if value is not None}
         try:
@@ -60,10 +60,10 @@ class EnvironmentSettings(BaseSettings):
 
 
 class Settings(EnvironmentSettings):
-    """What both sides of the wire must agree on."""
+    """The settings on which producers and workers must agree."""
 
-    #: Secret, because it may hold a password. The query of a rediss:// URL holds the options of
-    #: `contract.redis_tls`.
+    #: Secret, because it may contain a password. The query of a rediss:// URL may contain the
+    #: options of `contract.redis_tls`.
     redis_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
         description="The Redis server and database. Use `rediss://` for TLS. In a password,"
@@ -84,7 +84,7 @@ class Settings(EnvironmentSettings):
         " or local folders, separated by commas.",
     )
 
-    # At ten pairs a second (long texts, six layers, one thread) this stays under the time limit.
+    # At ten pairs per second (long texts, six layers, one thread), this stays below the time limit.
     max_pairs_per_job: int = Field(
         5_000,
         ge=1,
@@ -178,14 +178,14 @@ class Settings(EnvironmentSettings):
         return value
 
     def with_redis_url(self, redis_url: str | None) -> Self:
-        """Return these settings with another Redis, if one is given. Raises `InvalidInput`."""
+        """Return the settings with `redis_url`, if it is given. Raises `InvalidInput`."""
         if redis_url is None:
             return self
         return self.load(**(self.model_dump() | {"redis_url": redis_url}))
 
     @property
     def redis_server(self) -> str:
-        """Return the Redis URL without its query: a secret, if it holds a password."""
+        """Return the Redis URL without its query; it may contain a password."""
         return self.redis_url.get_secret_value().partition("?")[0]
 
     @property
@@ -195,11 +195,11 @@ class Settings(EnvironmentSettings):
 
     @property
     def redis_location(self) -> str:
-        """Return the Redis URL without user name, password and query, for messages."""
+        """Return the Redis URL for messages, without user name, password and query."""
         parts = urlsplit(self.redis_url.get_secret_value())
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
     def allows(self, model: str) -> bool:
-        """Return whether a job may ask for `model`, in one precision or the other."""
+        """Return whether a job may request `model`, in either precision."""
         allowed = (self.cross_encoder_model.removesuffix(INT8), *self.allowed_models)
         return model.removesuffix(INT8) in allowed or model in allowed

@@ -1,7 +1,7 @@
-"""Puts what pydantic found wrong into this project's words: the one place that does.
+"""Translate pydantic's validation errors into messages of this project.
 
-pydantic's own phrases ("Input should be a valid string") speak of its types. A caller holds JSON or
-plain Python data, so the words here are those of JSON: object, list, string, number, null.
+pydantic's own messages ("Input should be a valid string") use the names of its types. Callers pass
+JSON or plain Python data, so these messages use JSON's: object, list, string, number, null.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _NUMBER = "must be a number, not {kind}"
 _WHOLE = "must be a whole number, not {kind}"
 _BOOLEAN = "must be true or false, not {kind}"
 
-#: By pydantic's type of error. `{kind}` is the kind of what was given; the other names are those
-#: of the error's context.
+#: Messages by pydantic's error type. `{kind}` is the JSON type of the given value; the other names
+#: are those of the error's context.
 _WORDS = {
     "missing": "is missing",
     "extra_forbidden": "unknown field",
@@ -63,7 +63,7 @@ _WORDS = {
     "too_long": "has {actual_length} entries, at most {max_length} are allowed",
 }
 
-#: What an empty list lacks, by the field's name.
+#: The missing item of an empty list, by the name of the field.
 _NEEDED = {
     "candidates": "a request needs at least one candidate",
     "requests": "a job needs at least one request",
@@ -71,7 +71,7 @@ _NEEDED = {
 
 
 def describe(error: ValidationError) -> str:
-    """Return the first fault that pydantic found in one line, `place: what is wrong`."""
+    """Return the first fault that pydantic found in one line, as `place: message`."""
     first = error.errors(include_url=False)[0]
     where, message = place(first["loc"]), reason(first)
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
@@ -90,11 +90,11 @@ def place(location: tuple[int | str, ...]) -> str:
 
 
 def reason(fault: Mapping[str, Any]) -> str:
-    """Return what is wrong, given an item of `ValidationError.errors()`, without the value."""
+    """Return the message for an item of `ValidationError.errors()`, without the value."""
     kind: str = fault["type"]
     context = fault.get("ctx", {})
     if kind in ("value_error", "assertion_error"):
-        return str(context["error"])  # the words of a validator of this project
+        return str(context["error"])  # the message of a validator of this project
     if kind == "too_short":
         return _too_short(fault, context)
     words = _WORDS.get(kind, "has a value that cannot be used here ({type})")
@@ -109,7 +109,7 @@ def _too_short(fault: Mapping[str, Any], context: Mapping[str, Any]) -> str:
 
 
 def kind_of(value: object) -> str:
-    """Return what JSON calls a value of this kind."""
+    """Return the name of a value's JSON type."""
     if value is None:
         return "null"
     if isinstance(value, bool):

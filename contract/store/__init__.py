@@ -1,1 +1,1 @@
-"""Records in Redis: the operations on them, and the clients that run operations."""
+"""Store records in Redis: the operations, and the stores that run them."""

@@ -1,4 +1,4 @@
-"""Runs operations over asyncio connections."""
+"""Run operations over asyncio connections."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ T = TypeVar("T")
 
 
 class AsyncJobStore:
-    """Runs operations over asyncio connections; `threads` take the replies apart.
+    """Runs operations over asyncio connections, and parses the replies in `threads`.
 
-    Unpacking a large result takes long enough for the event loop's others to notice. At most
-    `max_connections` operations are under way.
+    Unpacking a large result would delay the other tasks of the event loop. At most
+    `max_connections` operations run at the same time.
     """
 
     def __init__(
@@ -37,12 +37,15 @@ class AsyncJobStore:
         self._under_way: set[asyncio.Future[Any]] = set()
 
     async def execute(self, operation: Operation[T]) -> T:
-        """Run the operation in one transaction. Raises `RedisUnavailable`, and what it reads."""
+        """Run the operation in one transaction.
+
+        Raises `RedisUnavailable`, and the errors of the operation.
+        """
         pipe = self.client.pipeline(transaction=True)
         operation.send(pipe)
         await self._free.acquire()
-        # A caller that is cancelled must not tear the operation apart in the middle of a reply. It
-        # counts, and its connection is in use, until it has come to its end.
+        # Cancelling the caller must not interrupt the operation in the middle of a reply. Until it
+        # has ended, it counts as running and uses its connection.
         execution = asyncio.ensure_future(pipe.execute())
         self._under_way.add(execution)
         execution.add_done_callback(self._ended)
@@ -51,7 +54,7 @@ class AsyncJobStore:
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if execution.cancelled() and task and not task.cancelling():
-                # By somebody who cancels all tasks of the loop, but not this caller.
+                # Something cancelled all tasks of the loop, but not this caller.
                 raise RedisUnavailable(
                     "the exchange with Redis was cancelled: try again"
                 ) from error
@@ -66,6 +69,6 @@ class AsyncJobStore:
         self._free.release()
 
     async def aclose(self) -> None:
-        """Let the operations under way come to their ends, and close the connection."""
+        """Wait for running operations to end, and close the connections."""
         await asyncio.gather(*self._under_way, return_exceptions=True)
         await self.client.aclose()

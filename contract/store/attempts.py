@@ -1,6 +1,6 @@
-"""Operations on an attempt at a job: begin it, keep its lease, release it.
+"""Operations on an attempt at a job: start it, renew its lease, release it.
 
-At most one attempt is under way, as long as its process renews a lease: see `lua/start.lua`.
+At most one attempt runs at a time, and its process renews a lease: see `lua/start.lua`.
 """
 
 from __future__ import annotations
@@ -16,46 +16,46 @@ from contract.store.operation import Operation, Schema
 
 
 class Verdict(StrEnum):
-    """Whether an attempt was begun, or why not."""
+    """The outcome of trying to start an attempt."""
 
     STARTED = "started"
-    #: The job's key holds something else than a record of a job.
+    #: The job's key does not hold the record of a job.
     UNREADABLE = "unreadable"
-    #: There is no record of the job: it was forgotten, has expired, or never was.
+    #: There is no record of the job: it was forgotten, has expired, or never existed.
     UNKNOWN = "unknown"
     #: The job has ended already.
     ENDED = "ended"
-    #: Another attempt is under way.
+    #: Another attempt is running.
     HELD = "held"
-    #: Another attempt was under way, and may have died: ask again after the grace.
+    #: Another attempt may have died: try again after the grace period.
     SILENT = "silent"
-    #: There have been as many attempts as are allowed.
+    #: The job has used all allowed attempts.
     EXHAUSTED = "exhausted"
 
 
 @dataclass(frozen=True)
 class Started:
-    """An attempt at a job, or why there is none."""
+    """A started attempt at a job, or the reason why it was not started."""
 
     verdict: Verdict
-    #: How many there have been, this one included.
+    #: The number of attempts, including this one.
     attempts: int
-    #: How many of those before died: their processes were killed.
+    #: The number of earlier attempts whose processes were killed.
     deaths: int
-    #: The code of the error for which another model is to do the job, if there was one.
+    #: The code of the error because of which a smaller model must score the job, if any.
     downgrade: str | None
-    #: See `contract.store.submissions.decode`.
+    #: The encoded job: see `contract.store.submissions.decode`.
     payload: bytes | None
-    #: How the job has ended, if it has.
+    #: The final state of the job, if it has ended.
     ended: JobState | None
 
 
 def start(
     schema: Schema, job_id: str, token: str, *, max_attempts: int, lease_s: float
 ) -> Operation[Started]:
-    """Begin an attempt, if there is to be one: count it, lease the job, load what is to do.
+    """Start an attempt if the job's state allows it: count it, lease the job, load the payload.
 
-    After a third of the lease without a renewal, an attempt counts as dead.
+    An attempt that has not renewed its lease for a third of the lease time counts as dead.
     """
 
     def read(replies: list[Any]) -> Started:
@@ -92,7 +92,7 @@ def start(
 
 
 def renew(schema: Schema, job_id: str, token: str, lease_s: float) -> Operation[bool]:
-    """Keep the lease; False if the attempt no longer counts, because the job has ended."""
+    """Renew the lease; return False if the attempt is obsolete because the job has ended."""
     return scripts.call(
         "renew",
         (schema.keys.job(job_id), schema.keys.lease(job_id)),
@@ -110,9 +110,9 @@ def release(
     died: bool = False,
     counts: metrics.Counts | None = None,
 ) -> Operation[bool]:
-    """End an attempt that is to be followed by another; `token` may be its beginning only.
+    """End an attempt so that another can follow; `token` may be a prefix of its token.
 
-    False if it was not that attempt which is under way.
+    Return False if that attempt is not the current one.
     """
     return scripts.call(
         "release",

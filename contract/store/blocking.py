@@ -1,4 +1,4 @@
-"""Runs operations over blocking connections."""
+"""Run operations over blocking connections."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ T = TypeVar("T")
 
 
 class Transaction(redis.client.Pipeline):
-    """A pipeline whose connection is closed, not reused, if it was interrupted.
+    """A pipeline that closes its connection if it was interrupted, instead of reusing it.
 
-    The reply to what it sent may still be on its way (Ctrl-C, the signal of a time limit), and must
-    not be read as the reply to the next operation on that connection.
+    After Ctrl-C or the signal of a time limit, the reply may still arrive. The next operation on
+    that connection must not read it as its own.
     """
 
     def reset(self) -> None:  # type: ignore[override]
@@ -40,7 +40,7 @@ class JobStore:
     def execute(self, operation: Operation[T]) -> T:
         """Run the operation in one transaction.
 
-        Raises `RedisUnavailable`, `ClientUnusable` after `close`, and what the operation reads.
+        Raises `RedisUnavailable`, `ClientUnusable` after `close`, and the errors of the operation.
         """
         self.check_open()
         pipe = Transaction(self.client.connection_pool, self.client.response_callbacks, True, None)
@@ -66,7 +66,7 @@ class JobStore:
     def close(self) -> None:
         """Refuse further calls, and close the connections that no thread is using.
 
-        A call under way closes its own connection when it ends.
+        A running call closes its own connection when it ends.
         """
         self._closed = True
         self._close_idle_if_closed()

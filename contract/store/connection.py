@@ -1,4 +1,4 @@
-"""How a producer connects to Redis."""
+"""Connect to Redis from a producer."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from redis.retry import Retry
 
 from contract.settings import Settings
 
-#: Connections that the calls of one client share.
+#: The number of connections that the calls of one client share.
 MAX_CONNECTIONS = 32
-#: A thread waits this long for one of them to become free.
+#: The longest that a thread waits for one of them to become free.
 POOL_WAIT_S = 10.0
-#: Waiting threads hold a subscription each, so the number of threads is the bound.
+#: Each waiting thread holds a subscription, so this limits the number of waiting threads.
 MAX_SUBSCRIPTIONS = 10_000
 
 
 def connection_options(settings: Settings, *, asynchronous: bool = False) -> dict[str, Any]:
-    """Options of redis-py's clients for a producer.
+    """Return the options of redis-py's clients for a producer.
 
-    A call is tried again only on a connection that turned out to be closed: a silent server is
-    reported after one timeout.
+    A call is retried only if its connection was closed. A server that does not answer is reported
+    after one timeout.
     """
     retry = AsyncRetry if asynchronous else Retry
     return {
@@ -37,7 +37,7 @@ def connection_options(settings: Settings, *, asynchronous: bool = False) -> dic
 
 
 def connect(settings: Settings, pool_wait_s: float = POOL_WAIT_S) -> redis.Redis:
-    """Return a client for calls, whose connections are shared by any number of threads."""
+    """Return a client for calls; any number of threads can share it."""
     return redis.Redis.from_pool(
         redis.BlockingConnectionPool.from_url(
             settings.redis_url.get_secret_value(),
@@ -51,8 +51,8 @@ def connect(settings: Settings, pool_wait_s: float = POOL_WAIT_S) -> redis.Redis
 def connect_subscribers(settings: Settings) -> redis.Redis:
     """Return a client for subscriptions.
 
-    It has a pool of its own because redis-py closes a connection that was subscribed: taken from
-    the pool of all others, the next call would have to open a new one.
+    It has its own pool, because redis-py closes a connection after its subscription. In a shared
+    pool, the next call would have to open a new connection.
     """
     return redis.Redis.from_url(
         settings.redis_url.get_secret_value(),

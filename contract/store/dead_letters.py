@@ -1,6 +1,6 @@
-"""Operations on dead letters: jobs that failed, and whose payload is kept.
+"""Operations on dead letters: failed jobs whose payload is kept.
 
-It is kept of those jobs that another model, more memory or a repaired worker may still do; see
+The payload is kept if the job may succeed with another model, more memory or a repaired worker: see
 `RerankError.dead_letter`.
 """
 
@@ -20,19 +20,19 @@ from contract.store.submissions import compress, overloaded
 
 @dataclass(frozen=True)
 class Page:
-    """Some ids of dead letters, the last that died first, and where the next page begins."""
+    """Some ids of dead letters, newest first, and the position of the next page."""
 
     ids: tuple[str, ...] = ()
-    #: When the last of them died, in seconds since the epoch.
+    #: When the last job on this page failed, in seconds since the epoch.
     died_at: float = math.inf
-    #: The ids listed so far that died at that very time.
+    #: The ids listed so far of jobs that failed at exactly that time.
     listed_at_that_time: frozenset[str] = frozenset()
 
 
 def page(schema: Schema, before: Page, at_most: int) -> Operation[Page]:
-    """Return up to `at_most` ids of those that died before; none if there are no more.
+    """Return the page after `before`, with up to `at_most` ids; without ids at the end.
 
-    Letters that come or go between two pages neither hide others nor repeat them.
+    Dead letters that are added or removed between two pages neither hide nor repeat others.
     """
 
     def send(pipe: Any) -> None:
@@ -67,12 +67,12 @@ def count(schema: Schema) -> Operation[int]:
 
 
 def not_found(job_id: str) -> JobNotFound:
-    """Return the error of a job that is no dead letter."""
+    """Return the error for a job that is not a dead letter."""
     return JobNotFound(f"job {job_id} is no dead letter: see `rerankq dead list`")
 
 
 def fetch(schema: Schema, job_ids: Sequence[str]) -> Operation[list[jobs.DeadLetter]]:
-    """Return those of `job_ids` that are dead letters; see `DeadLetter.readable`."""
+    """Return the dead letters among `job_ids`; see `DeadLetter.readable`."""
     keys = schema.keys
     pairs = [(keys.job(job_id), keys.payload(job_id)) for job_id in job_ids]
 
@@ -144,10 +144,10 @@ def load_job(schema: Schema, job_id: str) -> Operation[jobs.Job]:
 
 
 def requeue(schema: Schema, job: jobs.Job) -> Operation[bool]:
-    """Put a dead letter back on record as a new job; False if it is none any more.
+    """Turn a dead letter into a new job; return False if it is no longer a dead letter.
 
-    Its outcome is removed. Raises `LimitExceeded`, and, when read, `Overloaded`: then it is still a
-    dead letter.
+    Its outcome is removed. Raises `LimitExceeded`, or `Overloaded` when the reply is read; the job
+    is then still a dead letter.
     """
     body = submissions.encode(schema.settings, job)
     keys = schema.keys
@@ -184,7 +184,7 @@ def requeue(schema: Schema, job: jobs.Job) -> Operation[bool]:
 
 
 def drop(schema: Schema, job_id: str) -> Operation[bool]:
-    """Give up a dead letter and its payload; False if it is none. What failed stays failed."""
+    """Drop a dead letter and its payload; return False if it is none. The job stays failed."""
     keys = schema.keys
     return scripts.call(
         "drop_dead_letter",

@@ -1,4 +1,4 @@
-"""One round trip to Redis: described once, run by `contract.store.blocking` or with asyncio."""
+"""Describe a round trip to Redis, which the blocking or the asyncio store runs."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Operation(Generic[T]):
-    """The commands to put into a pipeline, and how to read all their replies."""
+    """The commands of a pipeline, and a function that reads their replies."""
 
     send: Callable[[Any], object]
     read: Callable[[list[Any]], T]
 
 
 def ping() -> Operation[None]:
-    """Return an operation that does nothing but the round trip."""
+    """Return an operation that only makes the round trip."""
     return Operation(lambda pipe: pipe.ping(), lambda _: None)
 
 
 class Schema:
-    """The keys and times to live of one namespace. Holds no connection."""
+    """The keys and times to live of one namespace, without a connection."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -34,6 +34,6 @@ class Schema:
 
     @property
     def state_ttl_s(self) -> int:
-        """How long a job's state is remembered: never less than its payload or its outcome."""
+        """How long a job's state is kept: at least as long as its payload and its outcome."""
         settings = self.settings
         return max(settings.job_ttl_s, settings.payload_ttl_s, settings.result_ttl_s)

@@ -1,4 +1,4 @@
-"""Operations on outcomes of jobs: record one, fetch some, forget one."""
+"""Operations on the outcomes of jobs: record one, fetch several, forget one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from contract.store.statuses import not_found
 from contract.store.submissions import compress, decompress
 from contract.validation import describe
 
-#: A result holds the ids and metadata of its job, and about a hundred bytes for each document.
+#: A result is as large as the ids and metadata of its job, and about 100 bytes per document.
 OUTCOME_ROOM_BYTES = 64 * 1024 * 1024
 
 
@@ -28,10 +28,10 @@ def finish(
     dead_letter: bool = False,
     counts: metrics.Counts | None = None,
 ) -> Operation[bool]:
-    """Record how a job ended and tell those who wait; False if it had ended before.
+    """Record the outcome of a job and notify waiting clients; return False if it had ended before.
 
-    With (the beginning of) a token, also False if another attempt is under way. A dead letter keeps
-    its payload. `counts` are counted too, beside what the outcome says.
+    With a token or its prefix, also return False if another attempt is running. A dead letter keeps
+    its payload. `counts` are added to the counters, in addition to those of the outcome.
     """
     keys, job_id = schema.keys, outcome.job_id
     failure = outcome if isinstance(outcome, jobs.Failure) else None
@@ -65,10 +65,9 @@ def finish(
 
 
 def fetch(schema: Schema, job_ids: Sequence[str]) -> Operation[dict[str, jobs.OutcomeOrError]]:
-    """Return the outcomes of those of `job_ids` that have ended.
+    """Return the outcomes of the jobs in `job_ids` that have ended.
 
-    An error takes the place of an outcome that is gone, that cannot be read, or that clients must
-    merge from others.
+    An error replaces an outcome that has expired, cannot be read, or must be merged from parts.
     """
     keys = schema.keys
     limit_bytes = OUTCOME_ROOM_BYTES + 4 * schema.settings.max_bytes_per_job
@@ -91,10 +90,10 @@ def fetch(schema: Schema, job_ids: Sequence[str]) -> Operation[dict[str, jobs.Ou
 
 
 def forget(schema: Schema, job_id: str) -> Operation[jobs.SplitJob | None]:
-    """Remove the outcome of a job whose caller has it safe; return how the job was split.
+    """Remove the outcome of a job after its caller has stored it; return how the job was split.
 
-    Its small state stays a while longer, so that a message delivered twice finds it ended. A dead
-    letter is removed as well: whoever has the outcome knows of the failure.
+    The job's small state is kept a while longer, so that a message delivered twice finds the job
+    ended. A dead letter is removed too, because its caller has read the failure.
     """
     keys = schema.keys
 
@@ -119,7 +118,7 @@ def _expired(job_id: str, state: str) -> ResultExpired:
 
 def _read_outcome(job_id: str, packed: bytes, limit_bytes: int) -> jobs.OutcomeOrError:
     try:
-        # A newer worker may say more than we know of: a caller need not be upgraded before.
+        # A newer worker may add fields, so that callers can be upgraded later than workers.
         return jobs.OUTCOME.validate_json(decompress(packed, limit_bytes), extra="ignore")
     except zlib.error as error:
         return PayloadInvalid(f"the outcome of job {job_id} cannot be unpacked: {error}")

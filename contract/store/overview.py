@@ -11,7 +11,7 @@ from contract.store.operation import Operation, Schema
 
 
 def status(schema: Schema, workers: Sequence[str]) -> Operation[jobs.QueueStatus]:
-    """Return the state of the service; `workers` goes into it as it is."""
+    """Return the status of the service, which includes `workers` unchanged."""
     keys = schema.keys
     checks = server_checks.check_all(schema)
 
@@ -69,12 +69,12 @@ def status(schema: Schema, workers: Sequence[str]) -> Operation[jobs.QueueStatus
 
 
 def _since(then: float, now: tuple[int, int]) -> float:
-    """Return the seconds from `then` to `now` (seconds, microseconds), by the server's clock."""
+    """Return the seconds from `then` to `now`, the server's clock as (seconds, microseconds)."""
     return max(0.0, now[0] + now[1] / 1e6 - then)
 
 
 def count(schema: Schema, counts: metrics.Counts) -> Operation[None]:
-    """Count what belongs to no job."""
+    """Add to counters that do not belong to a job."""
     return scripts.call(
         "add_counts",
         (schema.keys.counters,),

@@ -1,4 +1,4 @@
-"""The one seam where redis-py's errors become ours."""
+"""Translate the errors of redis-py, in one place."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from contract import redis_tls
 from contract.errors import ClientUnusable, RedisRefused, RedisUnavailable
 from contract.settings import Settings
 
-#: How replies begin that refuse a command for a while only: during a start or a failover, or while
-#: the disk is full. redis-py takes the first word off those that it has an error of its own for.
+#: Prefixes of replies that refuse a command temporarily: during a start or a failover, or while the
+#: disk is full. redis-py removes the first word of replies for which it has its own error class.
 PASSING = (
     *("MISCONF", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "BUSY", "LOADING"),
     *("READONLY", "You can't write against a read only replica", "UNBLOCKED"),
@@ -19,12 +19,12 @@ PASSING = (
 
 
 def closed_error() -> ClientUnusable:
-    """Return the error of a call on a client that was closed."""
+    """Return the error for a call on a closed client."""
     return ClientUnusable("the client was closed: create another one")
 
 
 def translate(error: redis.RedisError, settings: Settings) -> RedisUnavailable:
-    """Return our error for one of redis-py's."""
+    """Return rerankq's error for an error of redis-py."""
     location = settings.redis_location
     if isinstance(error, redis.exceptions.OutOfMemoryError):
         return RedisUnavailable(f"Redis at {location} is full (maxmemory): try again later")
@@ -46,7 +46,7 @@ def translate(error: redis.RedisError, settings: Settings) -> RedisUnavailable:
 
 
 def _refusal_advice(error: redis.RedisError) -> str:
-    """Return what Redis says, and the way out where it is known."""
+    """Return Redis' message, and the fix if it is known."""
     said = str(error)
     if "WRONGTYPE" in said:
         return f"{said}. A key has been overwritten by something else: delete it"
@@ -58,7 +58,7 @@ def _refusal_advice(error: redis.RedisError) -> str:
 
 
 def _tls_advice(failure: ssl.SSLError) -> str:
-    """Return what TLS says, and the way out."""
+    """Return the TLS message, and the fix."""
     if isinstance(failure, ssl.SSLCertVerificationError):
         return (
             f"its certificate is not trusted ({failure.verify_message}). RERANKQ_REDIS_URL must"

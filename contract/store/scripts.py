@@ -1,9 +1,9 @@
-"""The state changes of a job: the Lua scripts in `contract/store/lua`.
+"""Change the state of a job with the Lua scripts in `contract/store/lua`.
 
-Scripts, because each change depends on the state it finds: a job that has ended stays as it ended.
-What is counted is counted with the change.
+Each change is a script, because it depends on the current state: a job that has ended keeps its
+outcome. The same script updates the counters.
 
-A script names the functions it needs of `lua/shared` in a line `-- uses: clock, count`.
+A line such as `-- uses: clock, count` names the functions in `lua/shared` that a script needs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from contract.store.operation import Operation
 
 T = TypeVar("T")
 
-#: What Lua and Python must agree on, by the names that the scripts have for it.
+#: The constants that Lua and Python share, by their names in the scripts.
 CONSTANTS: dict[str, int | str] = {
     "STEP_SPAN_S": STEP_SPAN_S,
     "JOBS_ACCEPTED": JOBS_ACCEPTED.field(),
@@ -42,7 +42,7 @@ def call(
 
 @functools.cache
 def source(name: str) -> str:
-    """Return a script behind the constants and the shared functions that it needs."""
+    """Return a script, preceded by the constants and the shared functions that it needs."""
     folder = resources.files("contract.store") / "lua"
     script = (folder / f"{name}.lua").read_text(encoding="utf-8")
     uses = re.search(r"^-- uses: (.+)$", script, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Finds what an operator got wrong about Redis and the clocks: one line each, with the way out."""
+"""Check the configuration of Redis and the clocks; each warning is one line with the fix."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 from contract.store.operation import Operation, Schema
 
-#: Clocks that differ by less do no harm, because timeouts are longer.
+#: Smaller differences between clocks are harmless, because timeouts are longer.
 SKEW_S = 5.0
 
-#: The first version that has all commands which kombu uses.
+#: The first version with all commands that kombu uses.
 OLDEST_VERSION = (6, 2)
 
 
 def check_all(schema: Schema) -> Operation[tuple[str, ...]]:
-    """Return what is wrong with Redis' settings and the clocks, as far as Redis tells."""
+    """Return warnings about Redis' settings and the clocks, as far as Redis reports them."""
 
     def send(pipe: Any) -> None:
         pipe.time()
@@ -31,7 +31,7 @@ def check_all(schema: Schema) -> Operation[tuple[str, ...]]:
             *_check_memory(info),
             *_check_persistence(info),
             *_check_clock("this machine", time.time() - now),
-            # A worker that takes a message notes when, by its own clock.
+            # A worker records the time at which it takes a message, by its own clock.
             *_check_clock("a worker", max(0.0, held[0][1] - now) if held else 0.0),
         )
 
@@ -39,7 +39,7 @@ def check_all(schema: Schema) -> Operation[tuple[str, ...]]:
 
 
 def check_clock() -> Operation[tuple[str, ...]]:
-    """Return whether the clock of this machine differs from that of Redis."""
+    """Return a warning if the clock of this machine differs from that of Redis."""
 
     def read(replies: list[Any]) -> tuple[str, ...]:
         seconds, micros = replies[0]
@@ -49,7 +49,7 @@ def check_clock() -> Operation[tuple[str, ...]]:
 
 
 def check_server(info: Mapping[str, Any]) -> Iterator[str]:
-    """Return what makes a server unfit, whatever its settings."""
+    """Yield the reasons why a server is unsuitable, regardless of its settings."""
     version = str(info.get("redis_version", ""))
     if (numbers := _numbers(version)) and numbers < OLDEST_VERSION:
         needed = ".".join(map(str, OLDEST_VERSION))

@@ -10,7 +10,7 @@ from contract.store.operation import Operation, Schema
 
 
 def fetch(schema: Schema, job_id: str) -> Operation[jobs.JobStatus]:
-    """Return the state of a job that is not split. Raises `JobNotFound` when read."""
+    """Return the status of a job that is not split. Raises `JobNotFound` when read."""
     operation = find(schema, job_id)
 
     def read(replies: list[Any]) -> jobs.JobStatus:
@@ -23,7 +23,7 @@ def fetch(schema: Schema, job_id: str) -> Operation[jobs.JobStatus]:
 
 
 def find(schema: Schema, job_id: str) -> Operation[jobs.JobStatus | jobs.SplitJob]:
-    """Return the job's state, or how it is split. Raises `JobNotFound` when read."""
+    """Return the job's status, or how it is split. Raises `JobNotFound` when read."""
 
     def send(pipe: Any) -> None:
         pipe.hgetall(schema.keys.job(job_id))
@@ -52,5 +52,5 @@ def find(schema: Schema, job_id: str) -> Operation[jobs.JobStatus | jobs.SplitJo
 
 
 def not_found(job_id: str) -> JobNotFound:
-    """Return the error of a job that has no record."""
+    """Return the error for a job that has no record."""
     return JobNotFound(f"no record of job {job_id}: never submitted here, or expired")

@@ -1,4 +1,4 @@
-"""Operations that accept a job, and how its payload is stored: both sides of it."""
+"""Operations that accept jobs, and the functions that encode and decode their payloads."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from contract.validation import describe
 
 @dataclass(frozen=True)
 class Submission:
-    """What is on record for a job id after it was submitted."""
+    """The stored state of a job id after a submission."""
 
-    #: Whether its message is known to be on the queue (or to have been).
+    #: Whether its message is known to be, or to have been, on the queue.
     sent: bool
-    #: How it is split, if several others stand for it.
+    #: How the job is split, if it is.
     split: jobs.SplitJob | None = None
 
 
 def accept(
     schema: Schema, job: jobs.Job, priority: int = names.PRIORITY_BULK
 ) -> Operation[Submission]:
-    """Put a job on record, unless it is there already.
+    """Store a job, unless it is stored already.
 
-    One that has ended, and whose outcome is gone, is on record as a new job afterwards. Raises
-    `LimitExceeded` if the job is too many bytes, and, when read, `JobConflict` if the id stands for
-    other contents, or `Overloaded` if too much is waiting already.
+    A job that has ended and whose outcome has expired is stored as a new job. Raises
+    `LimitExceeded` if the job has too many bytes. When read, raises `JobConflict` if the id belongs
+    to a job with other contents, or `Overloaded` if the queue or Redis' memory is nearly full.
     """
     keys, settings = schema.keys, schema.settings
     body = encode(settings, job)
@@ -77,10 +77,10 @@ def accept(
 def accept_split(
     schema: Schema, job: jobs.Job, split: jobs.SplitJob
 ) -> Operation[jobs.SplitJob | None]:
-    """Put on record that several others stand for a job; return how it is split.
+    """Store that a job is split into parts; return how it is split.
 
-    That is not as in `split` if it was on record, and None if it was as one job. Raises
-    `JobConflict`, when read, as `accept`.
+    If the job was stored before, return how it was split then, or None if it was not split. Raises
+    `JobConflict` when read, as `accept` does.
     """
     fingerprint = digest(job.model_dump_json().encode())
 
@@ -98,12 +98,12 @@ def accept_split(
 
 
 def mark_sent(schema: Schema, job_id: str) -> Operation[None]:
-    """Note that the job's message is on the queue."""
+    """Record that the job's message is on the queue."""
     return scripts.call("mark_sent", (schema.keys.job(job_id),), (), lambda _: None)
 
 
 def overloaded(settings: Settings, what: str, amount: int) -> Overloaded:
-    """Return the error for what the scripts' `full` returns."""
+    """Return the error for the reason that the scripts' `overload` returns."""
     if what == "queue":
         limit = f"{settings.max_queue_length:,} (RERANKQ_MAX_QUEUE_LENGTH)"
         full = f"{amount:,} messages are on the queue, the limit is {limit}"
@@ -125,7 +125,7 @@ def _read_split(split: bytes | None) -> jobs.SplitJob | None:
 
 
 def encode(settings: Settings, job: jobs.Job) -> bytes:
-    """Return the job as it is stored, before compression. Raises `LimitExceeded`."""
+    """Return the job in its stored form, before compression. Raises `LimitExceeded`."""
     body = job.model_dump_json().encode()
     limit = settings.max_bytes_per_job
     if len(body) > limit:
@@ -138,7 +138,7 @@ def encode(settings: Settings, job: jobs.Job) -> bytes:
 
 
 def decode(settings: Settings, job_id: str, payload: bytes | None) -> jobs.Job:
-    """Return the job that `payload` holds.
+    """Return the job in `payload`.
 
     Raises `PayloadMissing`, `PayloadInvalid` or `LimitExceeded`.
     """
@@ -162,17 +162,17 @@ def decode(settings: Settings, job_id: str, payload: bytes | None) -> jobs.Job:
 
 
 def digest(body: bytes) -> str:
-    """Return a hash that tells whether two jobs have the same contents."""
+    """Return a hash by which to compare the contents of two jobs."""
     return hashlib.sha256(body).hexdigest()
 
 
 def compress(body: bytes) -> bytes:
-    """Pack a record; level 1, because the worker's time is dearer than Redis' memory."""
+    """Compress a record at level 1, because a worker's time costs more than Redis' memory."""
     return zlib.compress(body, level=1)
 
 
 def decompress(packed: bytes, limit_bytes: int) -> bytes:
-    """Unpack a record of at most `limit_bytes`; raises `zlib.error` if it is none, or larger."""
+    """Decompress a record; raise `zlib.error` if it is invalid or larger than `limit_bytes`."""
     unpacker = zlib.decompressobj()
     body = unpacker.decompress(packed, limit_bytes + 1)
     if len(body) > limit_bytes:

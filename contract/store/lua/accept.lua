@@ -1,9 +1,8 @@
--- Puts a job on record and among the queued ones.
+-- Stores a job and adds it to the queued jobs.
 --
--- A payload that has expired is put back; a job that has ended, and whose outcome is gone, becomes a
--- new one. Behind the named keys stand the queue's lists. Returns the digest on record, whether the
--- message is known to be sent, why the job is refused (see `overload`), and how it is split, if
--- several others stand for it.
+-- An expired payload is restored; a job that has ended and whose outcome has expired becomes a new
+-- job. The queue's lists follow the named keys. Returns the stored digest, whether the message is
+-- known to be sent, why the job is refused (see `overload`), and how the job is split, if it is.
 -- uses: clock, read_state, queue_score, count, overload, forget_attempts
 local job, payload, queued, counters, outcome, dead = unpack(KEYS, 1, 6)
 local id, digest, body, pair_count, request_count, priority, payload_ttl_s, job_ttl_s, max_queue,

@@ -1,7 +1,7 @@
--- Puts on record that several others stand for a job.
+-- Stores that a job is split into parts.
 --
--- Returns the digest on record and how the job is split: a job that is on record may be split in
--- another way, or not at all.
+-- Returns the stored digest and how the job is split: a job that was stored before may be split
+-- differently, or not at all.
 -- uses: clock
 local job = KEYS[1]
 local digest, split, ttl_s = unpack(ARGV)

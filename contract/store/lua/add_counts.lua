@@ -1,4 +1,5 @@
--- Counts what belongs to no job: counters and what to add to them follow the time to live.
+-- Adds to counters that do not belong to a job; the counters and their increments follow the time
+-- to live.
 -- uses: count
 local counters = KEYS[1]
 local ttl_s = ARGV[1]

@@ -1,6 +1,6 @@
--- Gives up a dead letter; returns 1 if it was one. Its outcome stays.
+-- Drops a dead letter; returns 1 if it was one. Its outcome is kept.
 --
--- A key that is no job's record is removed: nothing else could be done with it.
+-- A key that does not hold the record of a job is removed, because it has no other use.
 local job, payload, dead = unpack(KEYS)
 local id = ARGV[1]
 

@@ -1,8 +1,8 @@
--- Reads the dead letters whose ids are the arguments; behind the first key stand the job and the
+-- Reads the dead letters whose ids are the arguments; the keys after the first are the job and the
 -- payload of each.
 --
--- Returns for each when it died, why its record cannot be read, the record, and whether its payload
--- is there.
+-- Returns for each: when it failed, why its record cannot be read, the record, and whether its
+-- payload exists.
 local dead = KEYS[1]
 
 local found = {}

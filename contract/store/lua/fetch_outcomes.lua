@@ -1,7 +1,7 @@
 -- Reads the outcomes of jobs; the keys are the outcome and the job of each.
 --
--- Returns for each the outcome, or '' if its key holds something else, the state, and how the job is
--- split, if several others stand for it.
+-- Returns for each: the outcome, or '' if its key holds something else, the state, and how the job
+-- is split, if it is.
 local function field(key, name)
   local value = redis.pcall('HGET', key, name)
   return type(value) == 'string' and value

@@ -1,9 +1,9 @@
--- Records how a job ended and tells those who wait.
+-- Records the outcome of a job and notifies waiting clients.
 --
--- `token` may be how the token begins, or '' for no attempt; the payload of a dead letter, which has
--- a message, stays, to be tried again. Counters and what to add to them follow the named arguments.
--- Returns 1 if this outcome stands now, 0 if the job had ended before, has no record, or another
--- attempt than the token's is under way.
+-- `token` may be a prefix of the token, or '' for no attempt. A dead letter, which has a message,
+-- keeps its payload for a retry. Counters and their increments follow the named arguments. Returns
+-- 1 if the outcome was recorded, 0 if the job had ended before, has no record, or is being run by
+-- an attempt with another token.
 -- uses: clock, read_state, count
 local job, outcome, payload, queued, running, totals, lease, dead, counters = unpack(KEYS)
 local id, body, new_state, code, done_channel, result_ttl_s, job_ttl_s, token, letter_message =

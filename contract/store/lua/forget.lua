@@ -1,7 +1,7 @@
--- Removes the outcome of a job that has ended; what stays of it has the time to live `ttl_s`.
+-- Removes the outcome of a job that has ended; its state is kept for `ttl_s` seconds.
 --
--- A dead letter is none afterwards: without its payload it could not be tried again. A job that
--- others stand for is removed; returns how it was split.
+-- A dead letter is removed from the list, because it cannot be retried without its payload. The
+-- record of a split job is removed; returns how it was split.
 -- uses: read_state
 local job, outcome, payload, dead = unpack(KEYS)
 local id, ttl_s = unpack(ARGV)

@@ -1,4 +1,4 @@
--- Notes that the job's message is on the queue.
+-- Records that the job's message is on the queue.
 -- uses: clock
 local job = KEYS[1]
 

@@ -1,7 +1,7 @@
 -- Reads the states of jobs; the keys are the job and the lease of each.
 --
--- Returns of each whether it is leased, and its state, times, priority and sizes; no values if the
--- key is no record of a job.
+-- Returns for each: whether it is leased, and its state, times, priority and sizes; no values if
+-- the key does not hold the record of a job.
 local found = {}
 for place = 1, #KEYS, 2 do
   local values = redis.pcall('HMGET', KEYS[place], 'state', 'sent_at', 'submitted_at', 'priority',

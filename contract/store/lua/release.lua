@@ -1,7 +1,7 @@
--- Ends an attempt that is to be followed by another; returns whether it was that attempt's.
+-- Ends an attempt so that another can follow; returns whether that attempt was the current one.
 --
--- `token` may be how the token begins; `died` is 1 if the attempt's process was killed. Counters and
--- what to add to them follow the named arguments.
+-- `token` may be a prefix of the token; `died` is 1 if the attempt's process was killed. Counters
+-- and their increments follow the named arguments.
 -- uses: clock, read_state, queue_score, count
 local job, lease, queued, running, counters = unpack(KEYS)
 local id, token, downgrade, died, job_ttl_s = unpack(ARGV, 1, 5)

@@ -1,6 +1,6 @@
--- Keeps the lease of an attempt; returns whether the attempt still counts.
+-- Renews the lease of an attempt; returns whether the attempt is still the current one.
 --
--- A lease that has expired meanwhile, because Redis stood still, is taken again.
+-- A lease that expired because Redis was paused is taken again.
 -- uses: read_state
 local job, lease = unpack(KEYS)
 local token, lease_ms = unpack(ARGV)

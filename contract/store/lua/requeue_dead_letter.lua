@@ -1,8 +1,8 @@
--- Puts a dead letter back on record as a new job.
+-- Turns a dead letter into a new job.
 --
--- Behind the named keys stand the queue's lists. Returns 1 if the job is queued again, 0 if it is no
--- dead letter, and why it is refused: see `overload`. One without a message is none any more: its
--- records have expired before its id, and another job may have taken it.
+-- The queue's lists follow the named keys. Returns 1 if the job is queued again, 0 if it is not a
+-- dead letter, and why it is refused: see `overload`. A job without a message is no longer a dead
+-- letter: its records expired before the entry in the list, and another job may have its id.
 -- uses: clock, queue_score, count, overload, forget_attempts
 local job, outcome, payload, queued, totals, dead, counters = unpack(KEYS, 1, 7)
 local id, digest, body, payload_ttl_s, job_ttl_s, max_queue, max_memory_percent = unpack(ARGV)

@@ -1,14 +1,14 @@
--- Begins an attempt at a job.
+-- Starts an attempt at a job.
 --
--- An attempt has a token. The job's field `open` holds it while the attempt is under way, and so
--- does the lease, a key of its own that expires unless it is renewed. An attempt that ends clears
--- both; `open` without a lease is what an attempt leaves behind that died.
+-- An attempt has a token. While it runs, the token is in the job's field `open` and in the lease, a
+-- separate key that expires unless it is renewed. An attempt clears both when it ends; an attempt
+-- that died leaves `open` without a lease.
 --
--- Returns a verdict: 'unreadable' (the job's record is of another type), 'unknown' (it has none),
--- 'ended', 'held' (another attempt is under way), 'silent' (it may have died: to be asked again
--- after the grace), 'exhausted' or 'started'; the number of attempts, of those that died, why to
--- downgrade, the payload, and the state of a job that has ended. Asking twice with one token is
--- asking once.
+-- Returns a verdict: 'unreadable' (the job's key has another type), 'unknown' (no record), 'ended',
+-- 'held' (another attempt is running), 'silent' (it may have died: try again after the grace
+-- period), 'exhausted' or 'started'. The other values are the number of attempts, the number of
+-- those that died, why to downgrade, the payload, and the state of a job that has ended. Calling
+-- twice with the same token has the same effect as calling once.
 -- uses: clock, read_state, count
 local job, queued, running, payload, lease, counters = unpack(KEYS)
 local id, job_ttl_s, token, lease_ms, grace_s, max_attempts = unpack(ARGV)

@@ -1,4 +1,4 @@
--- Removes what a job that is done anew does not keep.
+-- Removes the fields that a job does not keep when it is queued again.
 local function forget_attempts(job)
   redis.call('HDEL', job, 'code', 'message', 'started_at', 'ended_at', 'sent_at', 'attempts',
     'deaths', 'downgrade', 'open', 'silent_since')

@@ -1,5 +1,5 @@
 -- Returns why no job is accepted ('queue' with its length, or 'memory' with the percentage in use),
--- or ''. The queue's lists are the keys from a place on.
+-- or ''. The queue's lists are the keys from index `first_list` on.
 local function overload(first_list, max_queue, max_memory_percent)
   local waiting = 0
   for place = first_list, #KEYS do waiting = waiting + redis.call('LLEN', KEYS[place]) end
