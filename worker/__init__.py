@@ -1,4 +1,4 @@
-"""What owns the model: `rerankq worker` scores jobs, `rerankq flower` shows them.
+"""The worker, which runs the models: `rerankq worker` scores jobs, `rerankq flower` shows them.
 
-`worker.inprocess.CrossEncoderReranker` is the same model in the caller's own process.
+`worker.inprocess.CrossEncoderReranker` runs the same models in the caller's own process.
 """

@@ -1,7 +1,7 @@
-"""Celery's command line, where no other module called `worker` can take this one's place.
+"""Celery's command line, started so that no other module called `worker` is imported instead.
 
-`rerankq worker` and `rerankq flower` run this file by its path. Celery itself looks for an app in
-the current folder first, and would load a user's own `worker.py` from there.
+`rerankq worker` and `rerankq flower` run this file by its path. Celery itself searches the current
+folder for an app first, and would load a user's own `worker.py` from there.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def main() -> None:
-    """Run the arguments of this process as Celery does; ends the process."""
+    """Run Celery with the arguments of this process, and exit."""
     for package in ("contract", "worker"):
         _require_own(package)
-        importlib.import_module(package)  # what is in it is found with it from now on
-    # Celery puts the current folder first, unless it is on the path already.
+        importlib.import_module(package)  # makes its submodules importable
+    # Celery puts the current folder first, unless the path already has it.
     with suppress(FileNotFoundError):
         sys.path.append(str(Path.cwd()))
 
@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def _require_own(package: str) -> None:
-    """End the process with a line if Python would import another package of this name."""
+    """Exit with a message if Python would import another package of this name."""
     spec = importlib.util.find_spec(package)
     found = Path(spec.origin).resolve() if spec and spec.origin else None
     if found == ROOT / package / "__init__.py":

@@ -1,6 +1,6 @@
-"""The Celery app, where `celery -A worker` looks for it: settings are read, and parts put together.
+"""The Celery app that `celery -A worker` finds: read the settings and assemble the parts.
 
-Nothing else in a worker, in Flower or in a health check reads the environment for settings.
+No other module of a worker, of Flower or of a health check reads settings from the environment.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from worker.runtime.app import WorkerApp, create_app
 from worker.runtime.exits import exit_misconfigured
 from worker.runtime.settings import WorkerSettings
 
-#: Variables that Celery puts before an app's own settings; its options `-b`, `--result-backend`,
-#: `--config` and `--loader` set them too.
+#: Variables that take precedence over an app's settings in Celery. Its options `-b`,
+#: `--result-backend`, `--config` and `--loader` set them too.
 VARIABLES_OF_CELERY = (
     *("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"),
     *("CELERY_RESULT_BACKEND", "CELERY_CONFIG_MODULE", "CELERY_LOADER"),
@@ -50,7 +50,7 @@ def _build() -> WorkerApp:
 
 
 def _register_jobs(sender: WorkerApp, **_: Any) -> None:
-    """Add what runs jobs, as soon as Celery wants its tasks: a health check does without."""
+    """Register the job modules when Celery loads its tasks, because a health check needs none."""
     from worker.jobs import child_outcomes, sweeper, tasks
     from worker.runtime import pool, startup_checks
 

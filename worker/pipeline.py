@@ -1,4 +1,4 @@
-"""The former place of the pipeline step of `worker.inprocess`, which goes on working."""
+"""A deprecated alias for the pipeline step in `worker.inprocess`, kept for compatibility."""
 
 from worker.inprocess.pipeline import PipelineSettings, rerank_step
 

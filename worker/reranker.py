@@ -1,4 +1,4 @@
-"""The former place of `worker.inprocess`, which goes on working."""
+"""A deprecated alias for `worker.inprocess`, kept for compatibility."""
 
 from worker.inprocess.reranker import CrossEncoderReranker
 from worker.inprocess.results import (

@@ -1,4 +1,4 @@
-"""The reranker in the caller's own process, without a queue.
+"""A reranker in the caller's own process, without a queue.
 
     from worker.inprocess import CrossEncoderReranker, DocumentChunkWithScore, QueryResult
 
@@ -6,8 +6,8 @@
     best = reranker.rerank("a query", results, top_k=10)
     best = await reranker.rerank_async("a query", results, top_k=10)
 
-What is named here is imported when it is first used: the worker's settings extend those of this
-package, also where no model can be loaded.
+Names are imported on first use, because the worker's settings extend those of this package, also on
+machines where no model can be loaded.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The models of a process, and the threads in which asyncio programs wait for them."""
+"""The models of a process, and the threads that run them for asyncio programs."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from worker.engine import ScorerCache
 
 
 class ProcessModels:
-    """What rerankers of one process share: each model is loaded once."""
+    """Models shared by the rerankers of a process. Each model is loaded once."""
 
     def __init__(self) -> None:
         self.scorers = ScorerCache()
 
     @cached_property
     def executor(self) -> ThreadPoolExecutor:
-        """Have one thread a core: the model takes turns, the rest of a call need not."""
-        # Takes a fifth of a second, which only asyncio programs need to wait.
+        """A thread pool with one thread per core: only scoring takes turns."""
+        # This import takes a fifth of a second, and only asyncio programs need it.
         from joblib import cpu_count
 
         return ThreadPoolExecutor(cpu_count(), thread_name_prefix="rerank")
@@ -28,7 +28,7 @@ _creating = threading.Lock()
 
 
 def process_models() -> ProcessModels:
-    """Return the models of this process, the same at each call."""
+    """Return the models of this process, the same on each call."""
     with _creating:
         return _process_models()
 

@@ -1,6 +1,6 @@
 """The reranking step of a retrieval pipeline, with its settings.
 
-Over-fetch `vector_top_k` results from the retriever, then keep `reranker_top_k` of them:
+Fetch `vector_top_k` results from the retriever, then keep the best `reranker_top_k` of them:
 
     settings = PipelineSettings()
     results = retriever.search(query, limit=settings.vector_top_k)
@@ -20,7 +20,7 @@ from worker.inprocess.results import QueryResult
 
 
 class PipelineSettings(BaseSettings):
-    """Read from the environment: RERANKER_ENABLED, RERANKER_MODEL, RERANKER_TOP_K, VECTOR_TOP_K."""
+    """Settings from RERANKER_ENABLED, RERANKER_MODEL, RERANKER_TOP_K and VECTOR_TOP_K."""
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
 
@@ -43,9 +43,10 @@ class PipelineSettings(BaseSettings):
 async def rerank_step(
     query: str, results: list[QueryResult], settings: PipelineSettings
 ) -> list[QueryResult]:
-    """Return the best `reranker_top_k` results; if disabled, the first ones as they came.
+    """Return the best `reranker_top_k` results, or if disabled, the first ones in their order.
 
-    Raises as `CrossEncoderReranker.rerank`: falling back to the first stage is the caller's choice.
+    Raises the same errors as `CrossEncoderReranker.rerank`. The caller decides whether to fall back
+    to the first stage.
     """
     if not settings.reranker_enabled:
         return results[: settings.reranker_top_k]

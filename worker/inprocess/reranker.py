@@ -28,12 +28,14 @@ logger = logging.getLogger(__name__)
 class CrossEncoderReranker:
     """Sorts results by a cross-encoder's score. Safe to share between threads.
 
-    The model is `model_name`, else `CROSS_ENCODER_MODEL`, else ms-marco-MiniLM-L-6-v2; a local
-    path and `bundled` are names too. It loads at the first use (or at `warm_up`), once a process
-    for each way to run it: `device`, `dtype`, `threads`, `max_length` and `max_batch_tokens` have
-    the meaning and the defaults of the worker's settings (`RERANKQ_DEVICE` and so on). No other
-    setting of the service is read. Raises `InvalidInput` naming the one that does not parse.
-    `models` are shared with the process's other rerankers unless others are given.
+    The model is `model_name`, else `CROSS_ENCODER_MODEL`, else ms-marco-MiniLM-L-6-v2. It may also
+    be a local path or `bundled`. It is loaded on first use (or by `warm_up`), once per process for
+    each combination of settings. `device`, `dtype`, `threads`, `max_length` and `max_batch_tokens`
+    have the meaning and the defaults of the worker's settings (`RERANKQ_DEVICE` and so on). No
+    other setting of the service is read.
+
+    `models` are shared with the other rerankers of the process by default. Raises `InvalidInput`
+    with the name of a setting that is invalid.
     """
 
     def __init__(
@@ -59,18 +61,18 @@ class CrossEncoderReranker:
         self.model_name = self._settings.cross_encoder_model
 
     def warm_up(self) -> None:
-        """Load the model now. Raises `ScoringError`, a `ValueError`, if it cannot be."""
+        """Load the model now. Raises `ScoringError`, a `ValueError`, if it cannot be loaded."""
         self._scorer()
 
     def rerank(
         self, query: str, results: list[QueryResult], top_k: int | None = None
     ) -> list[QueryResult]:
-        """Return the results with new scores (logits), best first; the input is left as it is.
+        """Return the results with new scores (logits), best first, without changing the input.
 
-        `top_k` keeps that many: None and any number beyond their count keep all, 0 keeps none.
-        Equal scores keep their order. No results give no results, whatever the query. Raises
-        `InvalidInput` for a blank query or a negative `top_k`, and `ScoringError` if the model
-        fails or does not load; both are `ValueError`s.
+        `top_k` is the number of results to keep: None or a larger number than there are keeps all,
+        0 keeps none. Equal scores keep their order. Without results, the list is empty, whatever
+        the query. Raises `InvalidInput` for a blank query or a negative `top_k`, and `ScoringError`
+        if the model fails or cannot be loaded. Both are `ValueError`s.
         """
         if top_k is not None and top_k < 0:
             raise InvalidInput(f"top_k is {top_k}: it must be 0 or more, or None for all")
@@ -96,7 +98,7 @@ class CrossEncoderReranker:
     async def rerank_async(
         self, query: str, results: list[QueryResult], top_k: int | None = None
     ) -> list[QueryResult]:
-        """Rerank as `rerank` does, in a thread, so that the event loop stays free."""
+        """Rerank as `rerank` does, in a thread, so that the event loop is not blocked."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._models.executor, self.rerank, query, results, top_k)
 
@@ -121,7 +123,7 @@ class CrossEncoderReranker:
 
     @contextmanager
     def _as_value_errors(self) -> Iterator[None]:
-        """Raise all that a model can do wrong as one kind of error, in one form."""
+        """Raise all errors of a model as one type of error, with messages in one form."""
         try:
             yield
         except ModelUnavailable as error:

@@ -1,4 +1,4 @@
-"""What a retriever gives and the reranker sorts: chunks of documents with scores."""
+"""The results that a retriever returns and the reranker sorts: chunks of documents with scores."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 
 class Source(StrEnum):
-    """Where a document came from."""
+    """The origin of a document."""
 
     PDF = "pdf"
     HTML = "html"
@@ -18,14 +18,14 @@ class Source(StrEnum):
 
 
 class DocumentChunkMetadata(BaseModel):
-    """What is known of a chunk besides its text."""
+    """The metadata of a chunk."""
 
     source: Source
     document_id: str | None = None
 
 
 class DocumentChunkWithScore(BaseModel):
-    """A piece of a document, as a retriever gives it."""
+    """A chunk of a document, as a retriever returns it."""
 
     chunk_id: str | None = None
     text: str
@@ -33,7 +33,7 @@ class DocumentChunkWithScore(BaseModel):
 
 
 class QueryResult(BaseModel):
-    """A chunk and its score: the retriever's before reranking, the model's logit after."""
+    """A chunk and its score: the retriever's before reranking, the model's logit afterwards."""
 
     chunk: DocumentChunkWithScore
     score: float | None = None

@@ -1,4 +1,4 @@
-"""Settings of how models are run, each with an environment variable: `RERANKQ_` and its name."""
+"""Settings for running models. Each has an environment variable: `RERANKQ_` and its name."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from contract.settings import LARGEST, EnvironmentSettings
 
 
 class ModelSettings(EnvironmentSettings):
-    """How models are run: all that a program which scores in its own process needs to know."""
+    """The settings of a program that runs models in its own process."""
 
-    # Nothing is guessed: a missing GPU is an error, not a crawl.
+    # Not detected: a missing GPU should be an error, not a slow run on the CPU.
     device: Annotated[str, Allowed("cpu, cuda, cuda:N or mps")] = Field(
         "cpu",
         pattern=r"^(cpu|cuda(:\d+)?|mps)$",

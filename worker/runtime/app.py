@@ -1,4 +1,4 @@
-"""The Celery app of a worker, which carries what the parts of the worker share."""
+"""The Celery app of a worker, which gives its parts access to a shared context."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from worker.runtime.settings import WorkerSettings
 class WorkerApp(Celery):
     """A Celery app with a `WorkerContext`.
 
-    A task reaches it as `self.app`, a request as `request.app`, a step of the consumer as
-    `consumer.app`, a command of remote control as `state.app`, and a handler of a signal by the
-    worker that sends it.
+    A task accesses it as `self.app`, a request as `request.app`, a step of the consumer as
+    `consumer.app`, a remote control command as `state.app`, and a signal handler through the worker
+    that sends the signal.
     """
 
     amqp_cls = "worker.runtime.broker:AMQP"
@@ -34,6 +34,6 @@ def create_app(settings: WorkerSettings) -> WorkerApp:
 
 
 def _unregister_tasks_of_celery(sender: Celery, **_: Any) -> None:
-    """Leave our task alone on the list: `celery.map` and its like run it past its checks."""
+    """Leave only our task registered: `celery.map` and similar tasks run it without its checks."""
     for name in [name for name in sender.tasks if name.startswith("celery.")]:
         sender.tasks.unregister(name)

@@ -1,7 +1,8 @@
-"""How a worker's Celery app connects to the broker: with `worker.runtime.transport`.
+"""The broker connection of a worker's Celery app, which uses `worker.runtime.transport`.
 
-Kombu finds a transport by the scheme of a URL, in a table that all apps of a process share. That is
-left as it is: the connections of this app choose for themselves, and log lines say redis://.
+Kombu finds a transport by the scheme of a URL, in a table that all apps of a process share. That
+table is not changed. The connections of this app choose their transport themselves, and log lines
+show redis://.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from worker.runtime.transport import Transport
 
 
 class _WithTransport:
-    """What makes a connection use our transport."""
+    """A mixin that makes a connection use our transport."""
 
     def get_transport_cls(self) -> type[Transport]:
         """Return the class of the transport, whatever the scheme of the URL."""
@@ -24,7 +25,7 @@ class _WithTransport:
 
 
 class Connection(_WithTransport, kombu.Connection):
-    """A connection of a worker, of Flower, or of who asks a worker."""
+    """A connection of a worker, of Flower, or of a client that queries workers."""
 
     def Pool(self, limit: int | None = None, **options: Any) -> ConnectionPool:  # noqa: N802
         """Return a pool of such connections."""
@@ -32,7 +33,7 @@ class Connection(_WithTransport, kombu.Connection):
 
 
 class PooledConnection(_WithTransport, connection.PooledConnection):
-    """A connection that goes back to its pool."""
+    """A connection that is returned to its pool."""
 
 
 class ConnectionPool(connection.ConnectionPool):
@@ -44,6 +45,6 @@ class ConnectionPool(connection.ConnectionPool):
 
 
 class AMQP(amqp.AMQP):
-    """What Celery makes connections with."""
+    """The object with which Celery creates connections."""
 
     Connection = BrokerConnection = Connection

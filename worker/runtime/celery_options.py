@@ -9,24 +9,24 @@ from worker.runtime.settings import WorkerSettings
 
 
 def celery_options(settings: WorkerSettings) -> dict[str, Any]:
-    """Return the options that a worker has beside those that all sides share."""
+    """Return the options of a worker in addition to those that producers share."""
     shared = names.celery_options(settings)
     return shared | {
         "broker_transport_options": shared["broker_transport_options"]
         | _transport_options(settings),
         # Delivery
-        "task_acks_late": True,  # a message leaves the queue when its outcome is on record
+        "task_acks_late": True,  # acknowledge a message once its outcome is recorded
         "task_retry_on_worker_lost": True,  # a killed child's job runs again; attempts are counted
         "task_reject_on_worker_lost": True,  # only if that message cannot be sent
-        "task_acks_on_failure": True,  # a failure is an end ...
+        "task_acks_on_failure": True,  # a failure is an outcome ...
         "task_acks_on_timeout": True,  # ... and so is the hard time limit
-        "worker_deduplicate_successful_tasks": True,  # a message that comes again after success
-        # Leases keep twins apart; a killed child would have to load its model again.
+        "worker_deduplicate_successful_tasks": True,  # skip messages delivered again after success
+        # Leases keep attempts apart, and a killed child would have to load its model again.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
-        "worker_prefetch_multiplier": 1,  # jobs are long: the next one is for whoever is free
-        # Redis going away
+        "worker_prefetch_multiplier": 1,  # jobs are long: leave the next one to any free worker
+        # Redis being unavailable
         "broker_connection_retry_on_startup": True,
-        "broker_connection_max_retries": None,  # wait for Redis for ever
+        "broker_connection_max_retries": None,  # wait for Redis without a limit
         "broker_channel_error_retry": True,  # survive "out of memory" and "read only" replies
         "broker_pool_acquire_timeout": 5,
         "broker_pool_limit": 10,
@@ -38,7 +38,7 @@ def celery_options(settings: WorkerSettings) -> dict[str, Any]:
         },
         # Celery's own small results, which deduplication needs
         "result_backend": settings.redis_server,
-        "result_backend_always_retry": True,  # finished work does not become a failure at a blip
+        "result_backend_always_retry": True,  # finished work must not fail for a short outage
         "result_backend_max_retries": 60,
         "result_backend_transport_options": {"global_keyprefix": f"{settings.namespace}:"},
         "redis_socket_timeout": 10,
@@ -47,10 +47,10 @@ def celery_options(settings: WorkerSettings) -> dict[str, Any]:
         "redis_backend_health_check_interval": 25,
         "result_expires": 3600,
         "result_failure_expires": 86_400,
-        "result_extended": False,  # the arguments say nothing that the job's record does not
+        "result_extended": False,  # the arguments are in the job's record too
         # Children
         "worker_concurrency": settings.default_concurrency,
-        # A child that does not load ends with the reason.
+        # A child that cannot load its model reports the reason before it exits.
         "worker_pool": "worker.runtime.prefork:TaskPool",
         "worker_proc_alive_timeout": settings.model_load_timeout_s,  # replacements load models
         "worker_lost_wait": 5,
@@ -58,24 +58,24 @@ def celery_options(settings: WorkerSettings) -> dict[str, Any]:
         "task_soft_time_limit": settings.soft_time_limit_s,
         "task_time_limit": settings.time_limit_s,
         "worker_eta_task_limit": 100,
-        # One try for a heartbeat.
+        # Heartbeats are sent without retries.
         "worker_consumer": "worker.runtime.consumer:Consumer",
-        # Watching
+        # Monitoring
         "worker_send_task_events": True,
-        "worker_redirect_stdouts": False,  # what prints, prints; it is no warning of ours
+        "worker_redirect_stdouts": False,  # do not log printed lines as warnings
     }
 
 
 def _transport_options(settings: WorkerSettings) -> dict[str, Any]:
     return {
-        "unacked_restore_interval": 5,  # look for messages of dead workers each 5 s ...
-        "unacked_restore_throttle": 1,  # ... and not at every tenth look only
-        "unacked_restore_limit": 100,  # not all of them in one command
-        "unacked_mutex_expire": 30,  # one that is killed while it looks must not keep others off
+        "unacked_restore_interval": 5,  # look for messages of dead workers every 5 s ...
+        "unacked_restore_throttle": 1,  # ... and not only at every tenth check
+        "unacked_restore_limit": 100,  # do not restore all of them in one command
+        "unacked_mutex_expire": 30,  # a worker killed during the check must not block others
         "socket_timeout": 10,  # well above the 1 s that a blocking pop lasts
         "socket_connect_timeout": 5,
         "socket_keepalive": True,
-        "health_check_interval": 10,  # a half-open connection is noticed in about 21 s
+        "health_check_interval": 10,  # a half-open connection is detected in about 21 s
         "client_name": "rerankq-worker",
         "max_delay_s": settings.lease_s,  # see `worker.runtime.envelope`
     }

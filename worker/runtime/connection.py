@@ -1,4 +1,4 @@
-"""How a process of the worker is connected to Redis."""
+"""The Redis connection of a worker's process."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from redis.retry import Retry
 from contract.store.blocking import JobStore
 from contract.store.operation import Schema
 
-#: A child waits for a reply; the main process has others to look after.
+#: A child can wait for a reply. The main process serves others and must not wait as long.
 CHILD_TIMEOUT_S = 10.0
 MAIN_TIMEOUT_S = 2.5
 
 
 def open_store(schema: Schema, timeout_s: float) -> JobStore:
-    """Return a store that gives up a server which says nothing for `timeout_s`."""
+    """Return a store that raises an error if the server does not answer for `timeout_s`."""
     client = redis.Redis.from_url(
         schema.settings.redis_url.get_secret_value(),
         socket_timeout=timeout_s,
         socket_connect_timeout=min(5.0, timeout_s),
         socket_keepalive=True,
         health_check_interval=30,
-        # Once more, for a connection that was closed meanwhile.
+        # Retry once, for a connection that was closed while idle.
         retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
         client_name="rerankq-store",
     )

@@ -1,4 +1,4 @@
-"""Celery's consumer, whose heartbeat does not hold up the worker."""
+"""Celery's consumer, with a heartbeat that cannot block the worker."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 from celery.worker import consumer, heartbeat
 from celery.worker.consumer import heart
 
-#: How Celery names the step that `Heart` stands for.
+#: Celery's name for the step that `Heart` replaces.
 CELERYS_HEART = "celery.worker.consumer.heart:Heart"
 
 
 class TryOnce:
-    """An event dispatcher that tries once to send an event."""
+    """An event dispatcher that sends each event without retries."""
 
     def __init__(self, dispatcher: Any) -> None:
         self._dispatcher = dispatcher
 
     def send(self, event: str, **fields: Any) -> Any:
-        """Send an event; another try is not made, whatever the caller says."""
+        """Send an event without a retry, even if the caller asks for one."""
         return self._dispatcher.send(event, **fields | {"retry": False})
 
     def __getattr__(self, name: str) -> Any:
@@ -27,14 +27,14 @@ class TryOnce:
 
 
 class Heart(heart.Heart):
-    """Celery's step that sends heartbeats, in its place.
+    """Replaces Celery's step that sends heartbeats.
 
-    Celery sends them from the main loop and tries again without an end: a Redis that accepts and
-    never answers would freeze the loop, deaf to SIGTERM. One try is enough for a heartbeat.
+    Celery sends them from the main loop and retries without a limit. If Redis accepted connections
+    but never answered, the loop would freeze and ignore SIGTERM. A heartbeat needs no retry.
     """
 
     def start(self, consumer: Any) -> None:
-        """Begin to send heartbeats."""
+        """Start to send heartbeats."""
         dispatcher = TryOnce(consumer.event_dispatcher)
         consumer.heart = heartbeat.Heart(consumer.timer, dispatcher, self.heartbeat_interval)
         consumer.heart.start()
@@ -51,6 +51,6 @@ class Consumer(consumer.Consumer):
     """Celery's consumer with our `Heart`."""
 
     class Blueprint(consumer.Consumer.Blueprint):
-        """The steps of a consumer."""
+        """The steps of the consumer."""
 
         default_steps = _replace_heart(consumer.Consumer.Blueprint.default_steps)

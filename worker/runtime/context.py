@@ -1,4 +1,4 @@
-"""What the parts of one worker share, in place of globals: the app carries it."""
+"""The shared state of a worker's parts, carried by the app instead of globals."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-#: Between two tries of what has to be done.
+#: Delay between retries.
 RETRY_PAUSE_S = 1.0
 
 
 class WorkerContext:
-    """The settings of a worker, and what a process of it has.
+    """The settings of a worker, and the shared objects of one of its processes.
 
-    The main process makes it before it forks: what children share with it lies in shared memory.
+    The main process creates it before it forks. Data that children share with it is in shared
+    memory.
     """
 
     def __init__(self, settings: WorkerSettings) -> None:
@@ -41,7 +42,7 @@ class WorkerContext:
         self.counters = PendingCounters()
         self.exit_reason = ExitReason()
         self.load_progress = LoadProgress()
-        #: Replaced once it is known how the worker was started.
+        #: Replaced once the worker's pool is known.
         self.pool_layout = PoolLayout.of_one_process()
         self._stores: dict[float, JobStore] = {}
 
@@ -52,17 +53,17 @@ class WorkerContext:
         return LoadedModels(self.settings, self.pool_layout.threads, observer)
 
     def store(self, timeout_s: float) -> JobStore:
-        """Return this process's store; a server that says nothing is given up after `timeout_s`."""
+        """Return this process's store, which waits at most `timeout_s` for a reply from Redis."""
         if timeout_s not in self._stores:
             self._stores[timeout_s] = open_store(self.schema, timeout_s)
         return self._stores[timeout_s]
 
     def retry_until_available(self, operation: Operation[T]) -> T:
-        """Run the operation in a child, however long Redis is away.
+        """Run the operation in a child, and retry while Redis is unavailable.
 
-        Scores that cannot be put on record must not become a failure, nor may the time limit's
-        signal keep them from it. Raises `RedisUnavailable` after RERANKQ_TIME_LIMIT_S, and
-        `RedisRefused` at once.
+        Scores that cannot be recorded must not become a failure, and the signal of the time limit
+        must not prevent recording them. Raises `RedisUnavailable` after RERANKQ_TIME_LIMIT_S, and
+        `RedisRefused` immediately.
         """
         store, began = self.store(CHILD_TIMEOUT_S), time.monotonic()
         while True:
@@ -75,13 +76,13 @@ class WorkerContext:
                     if time.monotonic() - began > self.settings.time_limit_s:
                         raise
                     logger.warning("Waiting for Redis: %s", error)
-                    # After a failover, an open connection may still lead to what is a replica now.
-                    # Not those that other threads are using.
+                    # After a failover, an idle connection may lead to a server that is now a
+                    # replica. Keep the connections that other threads are using.
                     store.client.connection_pool.disconnect(inuse_connections=False)
                     time.sleep(RETRY_PAUSE_S)
 
     def best_effort(self, operation: Operation[T]) -> T | None:
-        """Run the operation in the main process, or go on without; return None then."""
+        """Run the operation in the main process without a retry; return None if it fails."""
         try:
             return self.store(MAIN_TIMEOUT_S).execute(operation)
         except RerankError as error:

@@ -1,6 +1,6 @@
-"""What this process has counted and not yet reported: it goes along with the next change of a job.
+"""Counters that are not in Redis yet. They are sent with the next change of a job.
 
-A process that is killed takes the rest with it, and no job waits for its counts.
+The counts of a killed process are lost, and no job waits for its counts to be sent.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from worker.runtime.load_progress import LoadProgress
 
 
 class PendingCounters:
-    """Counts until somebody takes them to Redis. Safe to share between threads."""
+    """Accumulates counts until they are sent to Redis. Safe to share between threads."""
 
     def __init__(self) -> None:
         self._pending: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def add(self, counts: metrics.Counts) -> None:
-        """Count something."""
+        """Increase a counter."""
         with self._lock:
             for what, more in counts.items():
                 self._pending[what] = self._pending.get(what, 0) + more
 
     def take(self) -> metrics.Counts:
-        """Return all that was counted since the last call."""
+        """Return all counts since the last call, and reset them."""
         with self._lock:
             taken = dict(self._pending)
             self._pending.clear()
@@ -35,7 +35,7 @@ class PendingCounters:
 
 
 class WorkerObserver(EngineObserver):
-    """Counts for all workers together, and shows the main process what this child is loading."""
+    """Counts for all workers together, and reports to the main process what this child loads."""
 
     def __init__(self, counters: PendingCounters, load_progress: LoadProgress) -> None:
         self._counters = counters
@@ -48,7 +48,7 @@ class WorkerObserver(EngineObserver):
         self._counters.add({metrics.LOADS.field(model): 1, metrics.LOADING_S.field(model): seconds})
 
     def scored(self, model: str, statistics: BatchStatistics) -> None:
-        # Batches are compared with the pairs that were scored: those of a failed job are not there.
+        # Batches are compared with the pairs that were scored, which excludes those of failed jobs.
         whole = statistics.pair_tokens > 0
         self._counters.add(
             {

@@ -1,10 +1,11 @@
-"""What a message on the queue must be before kombu and Celery see it.
+"""Validate messages from the queue before kombu and Celery parse them.
 
-Whoever can write to Redis can put anything on the queue. Celery would unpack what claims to be
-compressed, run its own tasks (`celery.map` runs ours past its checks), publish what a message asks
-for when its task ends, keep the time limits that a message brings along, and hold a message until
-a time in the far future. Our producers use none of this, so nothing of it is accepted: a message
-is read as the few things that it may say, and written anew.
+Every client of Redis can put anything on the queue. A message could make Celery decompress data of
+any size, run its own tasks (`celery.map` runs ours without its checks), publish other messages when
+a task ends, set time limits, or hold the message until a time in the far future.
+
+Our producers use none of this, so nothing of it is accepted. The few allowed fields of a message
+are read, and a new message is built from them.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ from contract import jobs, names
 from contract.printable import visible
 from contract.validation import describe
 
-#: Bytes of a message; ours take less than two thousand.
+#: Maximum bytes of a message. Ours have fewer than two thousand.
 MAX_BYTES = 64 * 1024
 
-#: Header: seconds that a message which is tried again has to wait after it was received. Celery's
-#: own header is a time by the clock of the machine that sent it.
+#: A header with the seconds that a retried message must wait after it was received. Celery's own
+#: header is a time by the clock of the sending machine.
 DELAY_HEADER = "delay_s"
 
 
 class InvalidMessage(ValueError):
-    """What was taken from the queue is not one of our messages."""
+    """An entry of the queue is not one of our messages."""
 
 
 class _Headers(BaseModel):
@@ -69,7 +70,7 @@ class _Counts(BaseModel):
 
 
 class _Embedded(BaseModel):
-    """What is to be published when the task ends: nothing."""
+    """Messages to publish when the task ends, which must be empty."""
 
     callbacks: None = None
     errbacks: None = None
@@ -89,7 +90,7 @@ class _Body(BaseModel):
 def validate(payload: Any, queue: str, max_delay_s: float) -> dict[str, Any]:
     """Return the message `payload` as one of our producers would have sent it to `queue`.
 
-    A message that is tried again waits at most `max_delay_s` from now on. Raises `InvalidMessage`.
+    A retried message waits at most `max_delay_s` from now. Raises `InvalidMessage`.
     """
     _check_task(payload)
     try:
@@ -123,7 +124,7 @@ def _decode_body(body: str) -> bytes:
 
 
 def _describe_job(payload: Any) -> str:
-    """Say which job the message claims to be about, if its id is one."""
+    """Describe which job the message claims to be about, if it has a valid id."""
     try:
         job_id = payload["headers"]["id"]
         return f" (job {job_id})" if jobs.JOB_ID.fullmatch(job_id) else ""

@@ -1,7 +1,7 @@
-"""Why a worker ends by itself: decided in a child, said once by the main process, as its last line.
+"""The reason why a worker exits: decided in a child, logged by the main process as its last line.
 
-A child that cannot load its model reports that itself. One that is killed while it loads cannot:
-the child that takes its place in the pool finds what it left in shared memory.
+A child that cannot load its model reports that itself. One that is killed while loading cannot. The
+child that replaces it in the pool detects the kill from what it left in shared memory.
 """
 
 from __future__ import annotations
@@ -22,29 +22,30 @@ from worker.runtime.memory_limit import MB
 
 logger = logging.getLogger(__name__)
 
-#: Children in a row that may end while they load, for another reason than memory: somebody may
-#: have killed them by hand.
+#: Maximum number of consecutive children that may end while loading, for a reason other than
+#: memory. More than one, because an operator may have killed them.
 MAX_DEATHS = 3
 
 
 class ExitReason:
-    """Decides why the worker ends. Parent and forked children share what it notes."""
+    """Decides why the worker exits. The main process and forked children share its state."""
 
     def __init__(self) -> None:
-        #: One byte for the exit code, then the reason.
+        #: One byte for the exit code, followed by the reason.
         self._verdict = mmap.mmap(-1, mmap.PAGESIZE)
-        #: Whether the verdict is this process's own.
+        #: Whether this process made the decision.
         self._is_own = False
-        #: By place in the pool: the process that began to load its models, and that which has them.
+        #: By place in the pool: the process that started to load its models, and the one that has
+        #: loaded.
         self._loading_pids = _shared_numbers()
         self._loaded_pids = _shared_numbers()
-        #: By place in the pool: kills for lack of memory before the process began.
+        #: By place in the pool: out-of-memory kills before the process started to load.
         self._oom_kills = _shared_numbers()
-        #: Children that ended while they loaded, since one has loaded.
+        #: Children that ended while loading, since a child last loaded successfully.
         self._deaths = _shared_numbers()
 
     def child_starts_loading(self, place: int, models: Sequence[str], processes: int) -> None:
-        """Note that this process loads its models, and judge what became of the one before it."""
+        """Record that this process loads its models, and check why its predecessor ended."""
         before = self._loading_pids[place]
         if before and before != self._loaded_pids[place]:
             self._judge_predecessor(before, self._oom_kills[place], models, processes)
@@ -52,23 +53,23 @@ class ExitReason:
         self._oom_kills[place] = memory_limit.oom_kills() or 0
 
     def child_has_loaded(self, place: int) -> None:
-        """Note that this process has its models."""
+        """Record that this process has loaded its models."""
         self._loaded_pids[place] = os.getpid()
         self._deaths[0] = 0
 
     def loaded_pids(self) -> set[int]:
-        """Return the ids of the processes that have their models; some may have ended since."""
+        """Return the ids of the processes that have loaded models; some may have ended since."""
         return set(self._loaded_pids)
 
     def loading_failed(self, error: RerankError, models: Sequence[str], processes: int) -> None:
-        """Have the worker end, because its models did not load."""
+        """Make the worker exit because its models did not load."""
         if isinstance(error, OutOfMemory):
             self.decide(restart.EXIT_NO_MEMORY, f"{error}. {_memory_advice(models, processes)}")
         else:
             self.decide(restart.EXIT_NO_MODEL, str(error))
 
     def decide(self, code: int, reason: str) -> None:
-        """Have the worker end with this exit code; the first reason counts."""
+        """Make the worker exit with this exit code. Only the first reason counts."""
         if not self._verdict[0]:
             self._is_own = True
             text = reason.encode()[: len(self._verdict) - 2]
@@ -76,7 +77,7 @@ class ExitReason:
             self._verdict[0] = code
 
     def report(self, worker: Any) -> None:
-        """Log why the worker stops, and have it exit with that code, if there is a verdict."""
+        """If an exit was decided, log the reason and set the worker's exit code."""
         code = self._verdict[0]
         if not code:
             return
@@ -91,7 +92,7 @@ class ExitReason:
         )
 
     def end_worker(self, main_pid: int) -> None:
-        """Leave this process, and have the main process stop, if there is a verdict."""
+        """If an exit was decided, end this process and make the main process stop."""
         code = self._verdict[0]
         if not code:
             return
@@ -121,12 +122,12 @@ class ExitReason:
 
 
 def _shared_numbers() -> memoryview:
-    """Return whole numbers that a process and its forks share."""
+    """Return integers that a process and its forks share."""
     return memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("i")
 
 
 def _memory_advice(models: Sequence[str], processes: int) -> str:
-    """Return the limit, the need, and the way out."""
+    """Return the memory limit, the memory needed, and how to fix the lack of it."""
     bound = memory_limit.limit()
     allowed = f"The limit is {bound}" if bound else "There is no limit but the machine's memory"
     weights = sum(_weight_bytes(model) for model in models)

@@ -1,18 +1,18 @@
-"""How a process of the worker's package ends before it has begun."""
+"""Exit codes and messages for a worker that cannot start."""
 
 from __future__ import annotations
 
 import sys
 from typing import NoReturn
 
-#: EX_CONFIG of sysexits.h: a setting is wrong, or missing.
+#: EX_CONFIG of sysexits.h: a setting is invalid or missing.
 EXIT_CONFIG = 78
 
 
 def exit_misconfigured(message: str) -> NoReturn:
-    """End the process with a line on standard error.
+    """Exit with a message on standard error.
 
-    An error would not do: Celery puts its traceback before it, or logs it and goes on.
+    An exception would not do: Celery prints its traceback first, or logs it and continues.
     """
     print(message, file=sys.stderr)  # noqa: T201
     raise SystemExit(EXIT_CONFIG)

@@ -62,11 +62,11 @@ def main(app: WorkerApp, destination: str, timeout: float) -> None:
 
 
 def ask(app: WorkerApp, worker: str, timeout_s: float) -> dict[str, Any]:
-    """Return what the worker of this name says of its readiness: see `worker.runtime.pool`.
+    """Return the readiness that the worker with this name reports: see `worker.runtime.pool`.
 
     Raises `NoWorker` or `RedisUnavailable`.
     """
-    # Celery would try for ever to connect.
+    # Test the connection first, because Celery would retry it without a limit.
     context = app.context
     context.store(timeout_s).execute(operation.ping())
     try:

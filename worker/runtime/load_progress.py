@@ -1,8 +1,8 @@
-"""What a worker is doing until it is ready, for those who wait for it.
+"""The loading stage of a worker, for clients that wait until it is ready.
 
-The text is kept in memory that forked children share with their parent, so that the main process
-can report what its children are doing. The last writer wins: the children of a worker all load the
-same models.
+The text is stored in memory that forked children share with the main process, so that the main
+process can report what its children are doing. The last writer wins, because all children of a
+worker load the same models.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ BYTES = 512
 
 
 class LoadProgress:
-    """The stage that the process which wrote last was at."""
+    """The loading stage that a process wrote last."""
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, BYTES)
 
     def write(self, text: str) -> None:
-        """Replace the stage, as in `loading model 'bundled'`; an empty text means none."""
+        """Replace the stage, for example with `loading model 'bundled'`. Empty text means none."""
         written = text.encode()[: BYTES - 1]
         self._memory[: len(written) + 1] = written + b"\0"
 

@@ -1,6 +1,7 @@
-"""How much memory this process may use, how often the kernel had to kill for it, and the need.
+"""Memory limits of the control group, out-of-memory kills, and how much memory a worker needs.
 
-Reads Linux control groups, version 1 and 2; elsewhere nothing is known. Imports no torch.
+This reads Linux control groups, versions 1 and 2; on other systems nothing is known. It does not
+import torch.
 """
 
 from __future__ import annotations
@@ -13,18 +14,19 @@ from math import prod
 from pathlib import Path
 
 MB = 1024 * 1024
-#: Measured with torch 2.13 for CPU: what the main process and its children share, and what each
-#: child has beside its weights. Weights count 1.2 times in a child, and once for the file.
+#: Measured with torch 2.13 for CPU: the memory that the main process and its children share, and
+#: the memory of each child without its weights. Weights count 1.2 times per child, and once for the
+#: file.
 SHARED_BYTES = 470 * MB
 CHILD_BYTES = 135 * MB
 WEIGHTS_IN_CHILD = 1.2
-#: Weights are computed in float32 on a CPU, whatever the file has.
+#: Weights are computed in float32 on a CPU, regardless of the precision in the file.
 WEIGHT_BYTES = 4
 
 
 @dataclass(frozen=True)
 class Limit:
-    """The lowest limit of memory that holds for this process, and the file that says so."""
+    """The lowest memory limit of this process, and the file that states it."""
 
     size_bytes: int
     source: Path
@@ -34,14 +36,14 @@ class Limit:
 
 
 def limit(root: Path = Path("/")) -> Limit | None:
-    """Return the limit of the control group or the nearest one above it; None if there is none."""
+    """Return the lowest limit of the control group and those above it; None if there is none."""
     found = [
         Limit(int(text), file)
         for folder in _groups(root)
         for name in ("memory.max", "memory.limit_in_bytes")
         if (file := folder / name).is_file() and (text := file.read_text().strip()).isdigit()
     ]
-    # Version 1 writes a number larger than any memory for no limit.
+    # Version 1 represents "no limit" as a number larger than any memory.
     found = [each for each in found if each.size_bytes < _machine_bytes()]
     return min(found, key=lambda each: each.size_bytes, default=None)
 
@@ -53,12 +55,12 @@ def oom_kills(root: Path = Path("/")) -> int | None:
             counted = _count(folder / name)
             if counted is not None:
                 return counted
-    # Of the whole machine, for a process in no control group of its own.
+    # The count of the whole machine, for a process without a control group of its own.
     return _count(root / "proc/vmstat")
 
 
 def weight_bytes(folder: Path) -> int:
-    """Return the size of a model's weights in float32, by the files in its folder; 0 if none."""
+    """Return the size of a model's weights in float32, from the files in its folder; 0 if none."""
     tensors = list(folder.glob("*.safetensors"))
     if tensors:
         return sum(map(_safetensors_bytes, tensors))
@@ -66,7 +68,7 @@ def weight_bytes(folder: Path) -> int:
 
 
 def need_bytes(weights_bytes: int, children: int) -> int:
-    """Return about how much memory a worker needs: within a tenth of what was measured."""
+    """Return about how much memory a worker needs, within a tenth of measured values."""
     child = CHILD_BYTES + WEIGHTS_IN_CHILD * weights_bytes
     return round(SHARED_BYTES + weights_bytes + children * child)
 
@@ -74,7 +76,8 @@ def need_bytes(weights_bytes: int, children: int) -> int:
 def _groups(root: Path) -> Iterator[Path]:
     """Yield the control group of this process and those above it, innermost first.
 
-    In a container the path that /proc names may not exist: its own group is the root there.
+    In a container, the path that /proc names may not exist, because the container's own group is
+    the root there.
     """
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
@@ -103,7 +106,7 @@ def _machine_bytes() -> int:
 
 
 def _safetensors_bytes(file: Path) -> int:
-    """Return the size of the tensors in float32, by the header: its length, then JSON."""
+    """Return the size of the tensors in float32, from the file's header (its length, then JSON)."""
     size = file.stat().st_size
     try:
         with file.open("rb") as opened:
@@ -111,5 +114,5 @@ def _safetensors_bytes(file: Path) -> int:
             header = json.loads(opened.read(min(length, size)))
         shapes = (each["shape"] for name, each in header.items() if name != "__metadata__")
         return WEIGHT_BYTES * int(sum(map(prod, shapes)))
-    except (ValueError, LookupError, TypeError, AttributeError):  # no such header
+    except (ValueError, LookupError, TypeError, AttributeError):  # no valid header
         return size

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 class LoadedModels:
-    """Loads models as a worker's settings say, each once; `threads` are those of this process."""
+    """Loads models according to a worker's settings, each once; `threads` apply to this process."""
 
     def __init__(self, settings: WorkerSettings, threads: int, observer: EngineObserver) -> None:
         self._settings = settings
@@ -27,10 +27,9 @@ class LoadedModels:
         self._observer = observer
 
     def scorer(self, model: str) -> Scorer:
-        """Return the scorer of `model`, loaded at the first call. Raises `ModelUnavailable`.
+        """Return the scorer of `model`, loaded on the first call. Raises `ModelUnavailable`.
 
-        The default model has to read as many tokens as RERANKQ_MAX_LENGTH says; others, up to
-        their own limit.
+        The default model must support RERANKQ_MAX_LENGTH tokens. Others read up to their own limit.
         """
         from worker.engine.scorer_cache import require_length
 
@@ -49,7 +48,7 @@ class LoadedModels:
 
     @cached_property
     def _scorers(self) -> ScorerCache:
-        # Here and not above: Flower imports this module, on machines that have no numpy.
+        # Imported here because Flower imports this module, on machines without numpy.
         from worker.engine import ScorerCache
 
         return ScorerCache(self._observer, passed_through=(SoftTimeLimitExceeded,))
@@ -58,8 +57,8 @@ class LoadedModels:
     def downgrade_model(self) -> str | None:
         """The downgrade model, loaded; None if there is none.
 
-        Raises `ModelUnavailable` if it was chosen. A default that is nowhere is no reason not to
-        work.
+        Raises `ModelUnavailable` if it was configured. If only the default cannot be found, the
+        worker runs without one.
         """
         name = self._settings.downgrade_to
         if name is None:
@@ -86,7 +85,7 @@ class LoadedModels:
     def required(self) -> list[str]:
         """The models without which the worker cannot start.
 
-        Not the downgrade model if it is the same, or a default that may be nowhere.
+        Excludes the downgrade model if it is the same model, or a default that may be missing.
         """
         settings = self._settings
         chosen = settings.downgrade_to if settings.downgrade_is_chosen else None

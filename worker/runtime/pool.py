@@ -1,10 +1,10 @@
-"""The life of a worker's processes: models load in the children, and no model means no worker.
+"""The lifecycle of a worker's processes: children load the models, and exit if they cannot.
 
-The main process answers a ping also while its children load, or die again and again: whether they
-can score, it says when it is asked for its readiness (see `worker.health`).
+The main process answers a ping even while its children load or crash repeatedly. It reports whether
+they can score when it is asked for its readiness (see `worker.health`).
 
-A child that cannot load its model ends the whole worker: one that stayed up would take jobs it
-cannot do, and one that tried again and again would hide that nothing is being done.
+A child that cannot load its model ends the whole worker. If the worker stayed up, it would take
+jobs that it cannot run, and endless retries would hide that no job is being run.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from worker.runtime.pool_kinds import PoolLayout
 
 logger = logging.getLogger(__name__)
 
-#: From -1000 to 1000, the highest is killed first.
+#: From -1000 to 1000; the process with the highest score is killed first.
 OOM_SCORE_ADJ = 500
 
 
 def register() -> None:
-    """Have Celery load the models in each process that scores, and answer for their readiness."""
+    """Make Celery load the models in each process that scores, and add the readiness command."""
     signals.worker_init.connect(_prepare_parent)
     signals.worker_process_init.connect(_load_models_in_child)
     signals.worker_shutdown.connect(_report_exit_reason)
@@ -46,22 +46,22 @@ def _prepare_parent(sender: Any, **_: Any) -> None:
     context.pool_layout = PoolLayout(
         os.getpid(), processes, context.settings.threads_among(processes)
     )
-    # A log is no terminal.
+    # A log is not a terminal.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    # Torch is imported before the fork, so that the children share its memory; but nothing is
-    # computed: a thread pool that was used does not survive a fork, and its child hangs.
+    # Import torch before the fork, so that the children share its memory. But compute nothing,
+    # because a thread pool that was used does not survive a fork, and its child hangs.
     from worker.engine import import_libraries
 
     import_libraries(context.settings.models)
 
-    # What the collector looks at, it writes to: each child would have a copy of its own.
+    # The garbage collector writes to the objects it visits, so each child would get a copy of them.
     gc.collect()
     gc.freeze()
     if pool_kinds.sends_no_process_init(pool):
         try:
             _load_models(context)
         except SystemExit:
-            context.exit_reason.report(sender)  # there is nothing yet that could shut down
+            context.exit_reason.report(sender)  # nothing is running yet that could shut down
             raise
 
 
@@ -70,7 +70,7 @@ def _load_models_in_child(**_: Any) -> None:
 
 
 def _load_models(context: WorkerContext) -> None:
-    # Tokenizers have their own thread pool, which would take every core in each child.
+    # Tokenizers have their own thread pool, which would use every core in each child.
     os.environ.setdefault("RAYON_NUM_THREADS", str(context.pool_layout.threads))
     _prefer_as_oom_victim()
     exit_reason, main_pid = context.exit_reason, context.pool_layout.main_pid
@@ -83,7 +83,7 @@ def _load_models(context: WorkerContext) -> None:
     except RerankError as error:
         exit_reason.loading_failed(error, models, processes)
         exit_reason.end_worker(main_pid)
-    # Celery would log any other error and carry on with a child that has no model.
+    # Celery would log any other error and continue with a child that has no model.
     except BaseException as error:
         logger.error("A child could not load its models", exc_info=True)
         exit_reason.decide(restart.EXIT_NO_MODEL, f"its model did not load: {error!r}")
@@ -95,9 +95,9 @@ def _load_models(context: WorkerContext) -> None:
 
 
 def _prefer_as_oom_victim() -> None:
-    """If the system has to kill for memory, a child: its job is tried again, and the others go on.
+    """Make the kernel kill a child first when memory runs out, so that only its job is retried.
 
-    Linux only; elsewhere the system chooses.
+    Linux only; other systems choose by themselves.
     """
     score = Path("/proc/self/oom_score_adj")
     if score.exists():
@@ -109,10 +109,10 @@ def _report_exit_reason(sender: Any, **_: Any) -> None:
 
 
 def readiness(state: Any, **_: Any) -> dict[str, Any]:
-    """Return how many children this worker is to have, and how many live and have their models."""
+    """Return the number of children, and how many are alive and have loaded their models."""
     context: WorkerContext = state.app.context
-    # Not those that the pool knows: it may notice the death of one some seconds later. A pool
-    # without children scores in the main process.
+    # Do not ask the pool, which may notice the death of a child some seconds later. A pool without
+    # children scores in the main process.
     pool = state.consumer.pool
     alive = {os.getpid(), *(child.pid for child in billiard.active_children())}
     return {

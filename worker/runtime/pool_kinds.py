@@ -1,7 +1,7 @@
-"""Which of Celery's pools a worker can run in.
+"""The kinds of Celery pools that a worker can run in.
 
-In a pool of processes each child has its model. In a pool without children (`threads`, `solo`) the
-main process has the one model, and jobs take turns (see `worker.jobs.leases`).
+In a process pool, each child has its own model. In a pool without children (`threads`, `solo`), the
+main process has one model, and jobs take turns (see `worker.jobs.leases`).
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ class PoolLayout:
     """How the work is divided among the processes of a worker."""
 
     main_pid: int
-    #: That have a model.
+    #: The number of processes with a model.
     processes: int
-    #: Of each such process.
+    #: Threads per process.
     threads: int
 
     @classmethod
     def of_one_process(cls) -> PoolLayout:
-        """Return that of a process which is no worker."""
+        """Return the layout of a process that is not a worker."""
         return cls(os.getpid(), processes=1, threads=1)
 
 
 def register() -> None:
-    """Have Celery check the pool that a worker is started with."""
+    """Make Celery check the pool that a worker is started with."""
     signals.celeryd_init.connect(_check)
 
 
 def pool_class(pool: Any) -> type:
-    """Return the class of a pool, given that or its name."""
+    """Return the class of a pool, given the class or its name."""
     kind: type = concurrency.get_implementation(pool)
     return kind
 
 
 def _check(options: dict[str, Any], conf: Any, **_: Any) -> None:
-    """End the process with a line if it cannot score in the pool that was asked for."""
+    """Exit with a message if a worker cannot score in the requested pool."""
     kind = pool_class(options.get("pool") or options.get("pool_cls") or conf.worker_pool)
     if not issubclass(kind, _SUPPORTED):
         exit_misconfigured(
@@ -61,10 +61,10 @@ def _check(options: dict[str, Any], conf: Any, **_: Any) -> None:
 
 
 def processes(kind: type, concurrency: int) -> int:
-    """Return the number of processes with a model in a pool of so many children or threads."""
+    """Return how many processes have a model in a pool of `concurrency` children or threads."""
     return concurrency if issubclass(kind, prefork.TaskPool) else 1
 
 
 def sends_no_process_init(kind: type) -> bool:
-    """Return whether Celery sends no `worker_process_init` for this pool."""
+    """Return whether Celery does not send `worker_process_init` for this pool."""
     return issubclass(kind, thread.TaskPool)

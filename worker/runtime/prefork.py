@@ -1,4 +1,4 @@
-"""The worker's processes, as Celery has them, with our own words for a bad start."""
+"""Celery's process pool, with our own handling of children that fail to start."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from collections.abc import Callable
 
 from celery.concurrency import asynpool, prefork
 
-#: Between two looks at which children have ended. Celery takes five seconds; it is told of most
-#: deaths at once, but not of one that is complete only after it was told.
+#: Interval between checks for ended children, in seconds. Celery's default is five. It is notified
+#: of most deaths immediately, but misses one that completes after the notification.
 CHILD_CHECK_S = 1.0
 
 
 class AsynPool(asynpool.AsynPool):
-    """Celery's children, whose deaths are noticed within a second."""
+    """Celery's pool of children, which notices their deaths within a second."""
 
     @property
     def timers(self) -> dict[Callable[[], object], float]:
-        """What the event loop calls again and again, and after how many seconds."""
+        """The functions that the event loop calls periodically, and their intervals in seconds."""
         return {self.maintain_pool: CHILD_CHECK_S}
 
 
 class TaskPool(prefork.TaskPool):
-    """Celery's pool, which leaves it to `worker.runtime.pool` to judge how its children start."""
+    """Celery's pool, with `worker.runtime.pool` deciding whether children start correctly."""
 
     Pool = AsynPool
 
     def did_start_ok(self) -> bool:
-        """Return True: Celery would end with a traceback if a child has ended by now.
+        """Return True, because Celery would exit with a traceback if a child has ended.
 
-        A child that cannot load its model stops the worker with the reason, and one that was
-        killed is replaced.
+        A child that cannot load its model stops the worker with the reason, and a killed one is
+        replaced.
         """
         return True

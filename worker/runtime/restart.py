@@ -1,11 +1,11 @@
-"""Start a worker again, after a delay, if it ended for want of a model or of memory.
+"""Restart a worker after a delay if it exits because of a missing model or lack of memory.
 
     python -m worker.restart celery -A worker worker ...
 
-For containers. An engine that restarts a container begins the start period of its health check
-anew, so a worker that never loads its model would never be shown as unhealthy. Here the container
-stays, its health check fails, and the last line of the log is the reason. Any other end of the
-command is the end of this process, with the same exit code.
+This is for containers. When an engine restarts a container, it also restarts the start period of
+the health check, so a worker that never loads its model would never be shown as unhealthy. Here the
+container keeps running, its health check fails, and the last line of the log has the reason. If the
+command exits for any other reason, this process exits with the same exit code.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from worker.runtime import memory_limit
 EXIT_NO_MODEL = 69
 #: EX_OSERR of sysexits.h: there is too little memory to load the models.
 EXIT_NO_MEMORY = 71
-#: Tells the worker how long the delay will be, for the last line of its log.
+#: Passes the delay to the worker, for the last line of its log.
 DELAY_VARIABLE = "RERANKQ_AGAIN_IN_S"
 
 FIRST_DELAY_S = 10
@@ -34,7 +34,7 @@ FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signa
 
 
 class RestartSupervisor:
-    """Runs the command until it ends well, or for a reason that no delay mends, or is told to."""
+    """Runs the command until it succeeds, fails permanently, or is stopped by a signal."""
 
     def __init__(self, command: Sequence[str], delays_s: Iterable[float]) -> None:
         self._command = command
@@ -43,7 +43,7 @@ class RestartSupervisor:
         self._asked_to_end = threading.Event()
 
     def run(self) -> int:
-        """Return the exit code of the last run; that of a shell if a signal ended it."""
+        """Return the exit code of the last run, as a shell reports it if a signal ended the run."""
         for number in FORWARDED:
             signal.signal(number, self._forward)
         code = 0
@@ -58,7 +58,7 @@ class RestartSupervisor:
         self._process = subprocess.Popen(  # noqa: S603
             self._command, env=os.environ | {DELAY_VARIABLE: f"{delay_s:g}"}
         )
-        if self._asked_to_end.is_set():  # by a signal that came before there was a process
+        if self._asked_to_end.is_set():  # a signal arrived before the process started
             self._process.terminate()
         code = self._process.wait()
         if code == -signal.SIGKILL and (memory_limit.oom_kills() or 0) > kills:
@@ -74,7 +74,7 @@ class RestartSupervisor:
 
 
 def delays_s() -> Iterator[int]:
-    """Yield how long to wait after the first run, the second, and so on."""
+    """Yield the delays after the first run, the second, and so on."""
     delay_s = FIRST_DELAY_S
     while True:
         yield delay_s
@@ -93,5 +93,5 @@ def _report_killed(delay_s: float) -> None:
 
 
 def main() -> int:
-    """Run the command that the arguments name; return its exit code."""
+    """Run the command in the arguments, and return its exit code."""
     return RestartSupervisor(sys.argv[1:], delays_s()).run()

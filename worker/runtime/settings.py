@@ -1,4 +1,4 @@
-"""Settings of a worker, each with an environment variable: `RERANKQ_` and its name in capitals."""
+"""Settings of a worker. Each has an environment variable: `RERANKQ_` and its name in capitals."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from contract.models import BUNDLED, KNOWN_MODELS, is_stub
 from contract.settings import LARGEST, TEN_YEARS_S, Settings
 from worker.inprocess.settings import ModelSettings
 
-#: Where a model is named, for none.
+#: Disables a setting that names a model.
 NO_MODEL = "none"
 
 LogFormat = Literal["text", "json"]
 
 
 class WorkerSettings(ModelSettings, Settings):
-    """What only a worker needs to know. Frozen; read once, by `load`."""
+    """The settings that only a worker needs. Frozen; read once, by `load`."""
 
     downgrade_model: Annotated[str, Allowed("the name of a model, or `none`")] = Field(
         KNOWN_MODELS[0],
@@ -100,7 +100,7 @@ class WorkerSettings(ModelSettings, Settings):
 
     @property
     def downgrade_to(self) -> str | None:
-        """The downgrade model, if there is to be one."""
+        """The downgrade model, or None if there is none."""
         if self.downgrade_model == NO_MODEL:
             return None
         model = self.cross_encoder_model
@@ -110,30 +110,30 @@ class WorkerSettings(ModelSettings, Settings):
 
     @property
     def downgrade_is_chosen(self) -> bool:
-        """Whether the downgrade model was set, and is no mere default."""
+        """Whether the downgrade model was configured, rather than left at its default."""
         return "downgrade_model" in self.model_fields_set
 
     @property
     def models(self) -> list[str]:
-        """The default model, and the downgrade model if there is to be one."""
+        """The default model, and the downgrade model if there is one."""
         return [self.cross_encoder_model, *filter(None, (self.downgrade_to,))]
 
     @property
     def default_concurrency(self) -> int:
-        """Children of a worker that is not told with `--concurrency`: one a GPU, or one a core.
+        """The number of children without `--concurrency`: one on a GPU, else one per core.
 
-        A core each, because one thread never waits for another; with `threads` set, as many
-        children as that leaves cores for.
+        One per core, because a single thread never waits for another. If `threads` is set, as many
+        children as there are cores for.
         """
         if self.device != "cpu":
             return 1
         return max(1, cores() // (self.threads or 1))
 
     def threads_among(self, children: int) -> int:
-        """Threads of each of so many children."""
+        """Return the number of threads per child, for this number of children."""
         return self.threads or max(1, cores() // children)
 
 
 def cores() -> int:
-    """Processor cores this process may use, its control group's quota included."""
+    """Return the number of cores this process may use, limited by its control group's quota."""
     return max(1, int(cpu_budget(use_cgroup_quota=True).count))

@@ -1,4 +1,4 @@
-"""What a worker sees to before it takes its first message."""
+"""Checks that a worker makes before it receives its first message."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from worker.runtime.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
 
-#: Commands of remote control that let a worker do what its settings do not say: keep other time
-#: limits than those that its leases and timeouts fit, read other queues, or run other code.
+#: Remote control commands that would change what the settings specify: time limits that no longer
+#: fit leases and timeouts, other queues, or other code.
 REFUSED_COMMANDS = (
     *("time_limit", "rate_limit", "pool_restart", "autoscale"),
     *("add_consumer", "cancel_consumer", "memdump", "memsample"),
@@ -30,7 +30,7 @@ REFUSED_COMMANDS = (
 
 
 def register() -> None:
-    """Have Celery make these checks when a worker starts."""
+    """Make Celery run these checks when a worker starts."""
     signals.worker_init.connect(_prepare)
     signals.celeryd_after_setup.connect(_warn)
 
@@ -39,10 +39,10 @@ def _prepare(**_: Any) -> None:
     for command in REFUSED_COMMANDS:
         Panel.data.pop(command, None)
         Panel.meta.pop(command, None)
-    # Celery restarts at SIGHUP with `sys.argv`, which for `python -m celery` is the path of a file
-    # that cannot be run.
+    # On SIGHUP, Celery restarts with `sys.argv`, which under `python -m celery` is the path of a
+    # file that cannot be executed.
     sys.argv = sys.orig_argv[1:]
-    # At each loss of a connection Celery explains that setting's default, also to who has set it.
+    # Celery warns about the default of that setting on each lost connection, even if it is set.
     warnings.filterwarnings("ignore", "\nIn Celery 5.1 we introduced", CPendingDeprecationWarning)
 
 
@@ -68,8 +68,8 @@ def _warn_of_unchecked_tls(settings: WorkerSettings) -> None:
 
 
 def warn_of_unknown_variables() -> None:
-    """Warn of variables that begin as those of settings do, and are of none."""
-    # Those of commands stand in the same file, as a rule.
+    """Warn about variables with the prefix of our settings that match no setting."""
+    # The variables of commands are usually in the same file.
     commands = tuple(f"{environment.PREFIX}{name}_" for name in environment.COMMANDS)
     ours = (name for name in os.environ if not name.startswith(commands))
     for warning in environment.unknown_variables(

@@ -1,10 +1,11 @@
-"""Kombu's transport for Redis, made to outlive whatever lies on the queue.
+"""Kombu's transport for Redis, hardened against malformed entries of the queue.
 
-Kombu and Celery parse what they take from the queue in the worker's main loop. What is not JSON, is
-not shaped like kombu's envelope, or does not hold what our producers send, would end the worker
-with an error from deep inside, or cost it its memory; and a message goes back to the queue when a
-worker ends. The times at which workers took their messages are those of Redis: they are compared
-by other machines.
+Kombu and Celery parse messages in the worker's main loop. A message that is not JSON, lacks the
+shape of kombu's envelope, or differs from those of our producers would end the worker with an
+internal error, or use up its memory. And when a worker ends, its message goes back to the queue.
+
+The times when workers took their messages are by the clock of Redis, because other machines compare
+them.
 """
 
 from __future__ import annotations
@@ -27,16 +28,16 @@ from worker.runtime.envelope import InvalidMessage
 logger = logging.getLogger(__name__)
 
 
-#: What comes of taking for granted that data has a certain shape.
+#: Errors of code that assumes a certain shape of data.
 MALFORMED = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
-#: Bytes of a message of remote control or an event. Answers name every task a worker has.
+#: Maximum bytes of a remote control message or an event. Replies name every task of a worker.
 MAX_BROADCAST_BYTES = 4 * 1024 * 1024
 
-#: Messages of dead workers that go back to the queue at one look.
+#: Messages of dead workers to restore to the queue in one check.
 RESTORED_AT_ONCE = 100
 
-#: Note that a worker has a message. KEYS index, messages; ARGV tag, message.
+#: Record that a worker has a message. KEYS index, messages; ARGV tag, message.
 _HOLD = """
 local time = redis.call('TIME')
 redis.call('ZADD', KEYS[1], string.format('%d.%06d', time[1], time[2]), ARGV[1])
@@ -45,19 +46,19 @@ redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
 
 
 class Message(virtual.Message):
-    """An envelope that has all that kombu and Celery count on; a task's message is one of ours."""
+    """An envelope with all fields that kombu and Celery need; task messages must be ours."""
 
     def __init__(self, payload: Any, channel: Any = None, **kwargs: Any) -> None:
         queue = getattr(channel, "task_queue", None)
         if queue is not None:
             payload = envelope.validate(payload, queue, channel.max_delay_s)
         try:
-            # Kombu would unpack it before anybody looks at it, to whatever size.
+            # Kombu would decompress it before any check, whatever the resulting size.
             if payload["headers"].get("compression") is not None:
                 raise InvalidMessage("it is compressed, which ours are not")
             super().__init__(payload, channel=channel, **kwargs)
             _ = self.delivery_info["exchange"], self.delivery_info["routing_key"]
-            # Kombu files it under the one, and notes in the other that it is delivered again.
+            # Kombu stores it under the delivery tag, and marks redelivery in the headers.
             usable = isinstance(self.delivery_tag, str) and isinstance(payload["headers"], dict)
         except MALFORMED as error:
             raise InvalidMessage(repr(error)) from error
@@ -66,10 +67,10 @@ class Message(virtual.Message):
 
 
 class QoS(redis.QoS):
-    """Notes by the clock of Redis which messages a worker has.
+    """Records by the clock of Redis which messages a worker has.
 
-    Kombu uses the clock of each machine: a worker whose clock is ahead would put all messages that
-    others hold back on the queue, again and again.
+    Kombu uses the clock of each machine. A worker with a fast clock would repeatedly put all
+    messages that others hold back on the queue.
     """
 
     def append(self, message: Any, delivery_tag: str) -> None:
@@ -82,7 +83,7 @@ class QoS(redis.QoS):
     def restore_visible(
         self, start: int = 0, num: int | None = RESTORED_AT_ONCE, interval: int = 1
     ) -> None:
-        """Put the messages back on the queue that were taken before the visibility timeout."""
+        """Put messages back on the queue that were taken before the visibility timeout."""
         with self.channel.conn_or_acquire() as client, suppress(redis.MutexHeld):
             taken_before = client.time()[0] - self.visibility_timeout
             with redis.Mutex(client, self.unacked_mutex_key, self.unacked_mutex_expire):
@@ -97,7 +98,7 @@ class QoS(redis.QoS):
 
 
 class _PubSub(PubSub):
-    """A subscription that refuses what is too large to be parsed."""
+    """A subscription that rejects messages too large to parse."""
 
     def parse_response(self, *args: Any, **kwargs: Any) -> Any:
         response = super().parse_response(*args, **kwargs)  # type: ignore[no-untyped-call]
@@ -108,7 +109,7 @@ class _PubSub(PubSub):
 
 
 class _Client(Redis):
-    """A client that refuses entries of the queue that are too large to be parsed."""
+    """A client that rejects entries of the queue that are too large to parse."""
 
     def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
         response = super().parse_response(connection, command_name, **options)  # type: ignore[no-untyped-call]
@@ -121,23 +122,23 @@ class _Client(Redis):
 
 
 class Channel(redis.Channel):
-    """Throws away what is no message, or none of Celery's, and says so."""
+    """Discards messages that are malformed or not Celery's, and logs them."""
 
     Message = Message
     QoS = QoS
 
     from_transport_options = (*redis.Channel.from_transport_options, "max_delay_s")
 
-    #: How long a message that is tried again may wait.
+    #: Maximum delay of a retried message, in seconds.
     max_delay_s = 0.0
 
-    #: Whose messages it takes and has to acknowledge; None for remote control and events.
+    #: The queue from which it takes and acknowledges messages; None for remote control and events.
     task_queue: str | None = None
 
     def basic_consume(
         self, queue: str, no_ack: bool, callback: Callable[[Any], object], *args: Any, **kwargs: Any
     ) -> Any:
-        """Consume as kombu does, with a callback that may fail for one message alone."""
+        """Consume as kombu does, with a callback that rejects a malformed message."""
 
         def drop_if_malformed(message: Any) -> None:
             try:
@@ -170,10 +171,10 @@ class Channel(redis.Channel):
 
 
 class Poller(redis.MultiChannelPoller):
-    """Gives back to the queue what dead workers held, in workers only.
+    """Puts messages of dead workers back on the queue, in workers only.
 
-    Kombu would do so wherever anything is awaited. Flower, and who asks the workers something, have
-    no right to the messages that workers hold.
+    Kombu would do so in every process that waits for a message. Flower and clients that query
+    workers must not touch the messages that workers hold.
     """
 
     def maybe_restore_messages(self) -> None:
@@ -186,7 +187,7 @@ class Poller(redis.MultiChannelPoller):
 
 
 class Transport(redis.Transport):
-    """Kombu's transport with the parts above."""
+    """Kombu's transport with the classes above."""
 
     Channel = Channel
 
