@@ -38,14 +38,13 @@ from transformers import (
 )
 
 from tests.unit import tiny_models
-from tests.unit.tiny_models import BEGIN, END, PADDING, SHAPE, UNKNOWN
+from tests.unit.tiny_models import BEGIN, END, PADDING, SHAPE, UNKNOWN, WORDS
 
 #: As callables: what these take is known at run time only.
 distilbert_config: Any = DistilBertConfig
 t5_config: Any = T5Config
 qwen3_classifier: Any = Qwen3ForSequenceClassification
 
-WORDS = 30_522
 MASK = "[MASK]"
 NO_LIMIT = int(1e30)
 
@@ -55,15 +54,15 @@ def save(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> str:
-    """Write the model and its tokenizer, by default the bundled model's."""
+    """Write the model and its tokenizer, by default a tiny BERT's."""
     model.save_pretrained(folder)
-    (tokenizer or tiny_models.bundled_tokenizer()).save_pretrained(folder)
+    (tokenizer or tiny_models.bert_tokenizer()).save_pretrained(folder)
     return str(folder)
 
 
 def tokenizer_without(**missing: Any) -> PreTrainedTokenizerBase:
-    """Return the bundled model's tokenizer with some attributes changed."""
-    tokenizer = tiny_models.bundled_tokenizer()
+    """Return a tiny BERT's tokenizer with some attributes changed."""
+    tokenizer = tiny_models.bert_tokenizer()
     for name, value in missing.items():
         setattr(tokenizer, name, value)
     return tokenizer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from worker.engine.bert import Bert, supports
 from worker.engine.linear import Linear, PackedLinear
 from worker.engine.model_paths import bundled_path
 from worker.engine.packing import lay_out
-from worker.engine.threads import torch_threads
 from worker.engine.tokens import PairTokens, SpecialIds
 
 pytestmark = pytest.mark.arithmetic
@@ -40,13 +39,6 @@ BATCHES: dict[str, list[tuple[int, int]]] = {
 SLACKS = [0, 1, 7, 1_000]
 
 kinds = pytest.mark.parametrize("kind", [Linear, PackedLinear])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """What is this small is slower with two."""
-    with torch_threads(1):
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -31,9 +31,6 @@ from worker.engine.statistics import BatchStatistics
 from worker.engine.threads import torch_threads
 from worker.engine.tokens import PairTokens
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 # Batches and threads
 
 

@@ -65,7 +65,7 @@ BAD: dict[str, tuple[Callable[[Path], str], str]] = {
     "scores that are no numbers": (odd_models.overflows, "scores are not finite numbers"),
     "vocabulary larger than the embedding": (
         odd_models.vocabulary_too_large,
-        "its tokenizer has ids up to 30,521, and its weights embed 1,000",
+        "its tokenizer has ids up to 5,999, and its weights embed 1,000",
     ),
     "neither padding nor end token": (
         odd_models.no_padding_token,

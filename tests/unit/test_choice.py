@@ -36,8 +36,6 @@ from worker.engine.linear import Linear, PackedLinear
 from worker.engine.probes import PROBES
 from worker.engine.protocol import Pair
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def with_activation(folder: Path, name: str, **given: Any) -> str:
     """A BERT with an activation in its config."""
@@ -171,7 +169,7 @@ def test_a_tokenizer_that_lays_pairs_out_otherwise_is_found_out(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, pair: str
 ) -> None:
     # Given a plain BERT whose tokenizer is unlike BERT's
-    backend = tiny_models.bundled_tokenizer().backend_tokenizer
+    backend = tiny_models.bert_tokenizer().backend_tokenizer
     path = tiny_models.bert(tmp_path, tokenizer=tiny_models.in_pairs(backend, pair))
     # When an engine is chosen for it
     engine = chosen(open_encoder(path))
@@ -184,13 +182,13 @@ def test_a_tokenizer_that_lays_pairs_out_otherwise_is_found_out(
 
 
 def test_a_tokenizer_that_lays_pairs_out_as_berts_does_is_not(tmp_path: Path) -> None:
-    backend = tiny_models.bundled_tokenizer().backend_tokenizer
+    backend = tiny_models.bert_tokenizer().backend_tokenizer
     path = tiny_models.bert(tmp_path, tokenizer=tiny_models.in_pairs(backend))
     assert chosen(open_encoder(path)).backend == "rerankq"
 
 
 def test_a_tokenizer_that_gives_no_token_types_is_found_out(tmp_path: Path) -> None:
-    tokenizer = tiny_models.in_pairs(tiny_models.bundled_tokenizer().backend_tokenizer)
+    tokenizer = tiny_models.in_pairs(tiny_models.bert_tokenizer().backend_tokenizer)
     tokenizer.model_input_names = ["input_ids", "attention_mask"]
     path = tiny_models.bert(tmp_path, tokenizer=tokenizer)
     engine = chosen(open_encoder(path))
@@ -213,7 +211,7 @@ def test_a_tokenizer_that_cuts_off_the_beginning_is_found_out(
 def test_a_tokenizer_written_in_python_is_used_by_predict(tmp_path: Path) -> None:
     # Such is that of the Japanese BERTs.
     vocabulary = tmp_path / "vocab.txt"
-    words = tiny_models.bundled_tokenizer().get_vocab()
+    words = tiny_models.bert_tokenizer().get_vocab()
     vocabulary.write_text("\n".join(sorted(words, key=words.__getitem__)))
     japanese: Any = BertJapaneseTokenizer
     tokenizer = japanese(str(vocabulary), word_tokenizer_type="basic", model_max_length=512)
@@ -359,7 +357,7 @@ def three_labels(folder: Path) -> str:
 
 
 def swapped(folder: Path) -> str:
-    backend = tiny_models.bundled_tokenizer().backend_tokenizer
+    backend = tiny_models.bert_tokenizer().backend_tokenizer
     tokenizer = tiny_models.in_pairs(backend, "[CLS] $B [SEP] $A:1 [SEP]:1")
     return tiny_models.bert(folder, tokenizer=tokenizer)
 

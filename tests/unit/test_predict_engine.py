@@ -20,8 +20,6 @@ from worker.engine.batches import ScoreArray
 from worker.engine.predict_engine import PredictEngine
 from worker.engine.protocol import Pair
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.mark.parametrize("budget", [1, 40, 100_000])
 def test_scores_of_predict_do_not_depend_on_the_budget(tmp_path: Path, budget: int) -> None:

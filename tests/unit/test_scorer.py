@@ -40,8 +40,6 @@ from worker.engine.stub import StubEngine
 from worker.engine.threads import torch_threads
 from worker.engine.tokens import TEXTS_AT_ONCE, PairTokens
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 TOLERANCE = 1e-4
 
 QUERY = "how do I open a pdf"
@@ -95,7 +93,7 @@ def expected() -> list[float]:
 
 def predicted(path: str, pairs: Sequence[Pair]) -> list[float]:
     reference = CrossEncoder(path, device="cpu", activation_fn=torch.nn.Identity())
-    return [float(score) for score in reference.predict(list(pairs))]
+    return [float(score) for score in reference.predict(list(pairs), batch_size=4)]
 
 
 def close(scores: Sequence[float]) -> object:
