@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import shutil
@@ -121,6 +122,7 @@ def rerankq_process(
 def limited_memory(pids: Iterable[int], left: int) -> Iterator[None]:
     """The processes may take no more than `left` bytes beyond what they have."""
     limited = []
+    gc.collect()  # what is freed later would be room beside `left`, if this process is limited
     try:
         for pid in pids:
             taken = int(Path(f"/proc/{pid}/statm").read_text().split()[0])

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,6 +29,30 @@ def one_thread() -> Iterator[None]:
 
     with torch_threads(1):
         yield
+
+
+@dataclass(frozen=True)
+class FreshEngine:
+    """What a new process imported to load the bundled model, and the error of an unknown one."""
+
+    imported: set[str]
+    error: str
+
+
+@pytest.fixture(scope="session")
+def fresh_engine(tmp_path_factory: pytest.TempPathFactory) -> FreshEngine:
+    """Load a model where there is no way to the hub; once, because torch is slow to import."""
+    unreachable = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9"}
+    process = subprocess.run(
+        [sys.executable, "-m", "tests.unit.fresh_engine"],
+        env=os.environ | {"HF_HOME": str(tmp_path_factory.mktemp("hub"))} | unreachable,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    )
+    told = json.loads(process.stdout.splitlines()[-1])
+    return FreshEngine(set(told["imported"]), told["error"])
 
 
 @pytest.fixture(scope="session")

@@ -12,17 +12,19 @@ ELSEWHERE = "redis://127.0.0.1:1/0"
 
 
 @pytest.mark.parametrize(
-    ("variables", "options", "named"),
+    ("command", "variables", "options", "named"),
     [
-        ({"CELERY_BROKER_URL": ELSEWHERE}, [], "CELERY_BROKER_URL"),
-        ({"CELERY_RESULT_BACKEND": ELSEWHERE}, [], "CELERY_RESULT_BACKEND"),
-        ({"CELERY_CONFIG_MODULE": "some.module"}, [], "CELERY_CONFIG_MODULE"),
-        ({}, ["--broker", ELSEWHERE], "CELERY_BROKER_URL"),
+        ("worker", {"CELERY_BROKER_URL": ELSEWHERE}, [], "CELERY_BROKER_URL"),
+        ("worker", {"CELERY_RESULT_BACKEND": ELSEWHERE}, [], "CELERY_RESULT_BACKEND"),
+        ("worker", {"CELERY_CONFIG_MODULE": "some.module"}, [], "CELERY_CONFIG_MODULE"),
+        ("worker", {}, ["--broker", ELSEWHERE], "CELERY_BROKER_URL"),
+        # Both commands check alike, when Celery finds the app.
+        ("flower", {"CELERY_CONFIG_MODULE": "some.module"}, [], "CELERY_CONFIG_MODULE"),
+        ("flower", {}, ["--broker", ELSEWHERE], "CELERY_BROKER_URL"),
     ],
 )
-@pytest.mark.parametrize("command", ["worker", "flower"])
 def test_an_address_of_redis_that_only_celery_knows_ends_the_process_with_a_line(
-    variables: dict[str, str], options: list[str], named: str, command: str
+    command: str, variables: dict[str, str], options: list[str], named: str
 ) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "celery", "-A", "worker", *options, command],

@@ -15,6 +15,7 @@ import producer
 import worker.jobs
 import worker.monitoring
 import worker.runtime
+from tests.unit.conftest import FreshEngine
 
 MODEL_SIDE = {"torch", "sentence_transformers", "transformers", "worker"}
 
@@ -83,11 +84,13 @@ def test_the_health_check_loads_no_model_and_no_task() -> None:
 QUEUE = {"celery", "kombu", "billiard", "redis"}
 
 
-def test_the_engine_loads_no_queue_and_a_model_only_when_it_is_named() -> None:
+def test_the_engine_loads_no_queue_and_a_model_only_when_it_is_named(
+    fresh_engine: FreshEngine,
+) -> None:
     loaded = modules_after("import worker.engine")
     assert loaded & (QUEUE | {"torch", "numpy", "pydantic"}) == set()
 
-    loaded = modules_after("from worker.engine import load; load('bundled')")
+    loaded = fresh_engine.imported
     assert {"torch", "worker.engine.bert_engine"} <= loaded
     assert loaded & (QUEUE | {"contract.settings", "worker.runtime"}) == set()
 

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable
 
 import pytest
 from rich.cells import cell_len
@@ -15,6 +15,8 @@ from rich.console import Console
 
 from producer.cli import terminal
 from producer.cli.terminal import Column, DataTable
+
+Piped = Callable[[str], tuple[io.BytesIO, io.BytesIO]]
 
 ID, MODEL, TEXT = "9f2c1d7e-5a9b-4c3f-8d21-0123456789ab", "cross-encoder/some-model" * 2, "語 " * 50
 COLUMNS = [
@@ -72,23 +74,26 @@ def test_what_others_wrote_is_visible_in_a_table() -> None:
             assert "[bold]" in "".join(lines)
 
 
-# As a process
+# Piped
 
 
-def printed(
-    script: str, environment: Mapping[str, str] | None = None, **options: object
-) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(  # type: ignore[call-overload, no-any-return]
-        [sys.executable, "-c", f"from producer.cli import terminal\n{script}"],
-        env=os.environ | (environment or {}),
-        **{"capture_output": True, "check": False} | options,
-    )
+@pytest.fixture
+def piped(monkeypatch: pytest.MonkeyPatch) -> Piped:
+    """Replace standard output and standard error by streams in an encoding that are no terminal."""
+
+    def replace(encoding: str) -> tuple[io.BytesIO, io.BytesIO]:
+        written = io.BytesIO(), io.BytesIO()
+        for name, content in zip(("stdout", "stderr"), written, strict=True):
+            stream = io.TextIOWrapper(content, encoding=encoding, write_through=True)
+            monkeypatch.setattr(sys, name, stream)
+        return written
+
+    return replace
 
 
-TABLE = f"""
-columns = [terminal.Column('job'), terminal.Column('model'), terminal.Column('text', truncate=True)]
-terminal.render(terminal.DataTable(columns, [({ID!r}, {MODEL!r}, {TEXT!r})]))
-"""
+def print_table() -> None:
+    columns = [Column("job"), Column("model"), Column("text", truncate=True)]
+    terminal.render(DataTable(columns, [(ID, MODEL, TEXT)]))
 
 
 @pytest.mark.parametrize(
@@ -103,8 +108,14 @@ terminal.render(terminal.DataTable(columns, [({ID!r}, {MODEL!r}, {TEXT!r})]))
         {"TTY_COMPATIBLE": "1"},
     ],
 )
-def test_what_is_piped_is_whole_and_plain(environment: dict[str, str]) -> None:
-    header, line = printed(TABLE, environment | {"PYTHONUTF8": "1"}).stdout.decode().splitlines()
+def test_what_is_piped_is_whole_and_plain(
+    environment: dict[str, str], piped: Piped, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    stdout, _ = piped("utf-8")
+    print_table()
+    header, line = stdout.getvalue().decode().splitlines()
 
     assert header.split() == ["job", "model", "text"]
     assert line.split() == [ID, MODEL, *TEXT.split()]
@@ -112,26 +123,55 @@ def test_what_is_piped_is_whole_and_plain(environment: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
-def test_an_encoding_that_lacks_a_character_has_its_escape_sequence(encoding: str) -> None:
+def test_an_encoding_that_lacks_a_character_has_its_escape_sequence(
+    encoding: str, piped: Piped
+) -> None:
     text = "naïve 語 😀"
-    script = (
-        f"terminal.tolerate_encodings(); terminal.print_line({text!r})\n"
-        f"terminal.print_notice({text!r})\n"
-        f'terminal.print_json(\'{{"id": "{text}"}}\')'
-    )
-    done = printed(script, {"PYTHONIOENCODING": encoding})
+    stdout, stderr = piped(encoding)
+    terminal.tolerate_encodings()
+    terminal.print_line(text)
+    terminal.print_notice(text)
+    terminal.print_json(f'{{"id": "{text}"}}')
 
-    line, data = done.stdout.splitlines()
-    assert done.returncode == 0
+    line, data = stdout.getvalue().splitlines()
     assert line == text.encode(encoding, "backslashreplace")
     assert json.loads(data.decode(encoding)) == {"id": text}
-    assert done.stderr == text.encode(encoding, "backslashreplace") + b"\n"
+    assert stderr.getvalue() == text.encode(encoding, "backslashreplace") + b"\n"
 
 
-def test_a_closed_standard_output_is_no_traceback() -> None:
-    done = printed("import sys\nsys.stdout = None\nterminal.print_line('x')\n" + TABLE)
+def test_a_closed_standard_output_is_no_traceback(
+    piped: Piped, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, stderr = piped("utf-8")
+    monkeypatch.setattr(sys, "stdout", None)
+    terminal.print_line("x")
+    print_table()
 
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert stderr.getvalue() == b""
+
+
+SCRIPT = """
+from producer.cli import terminal
+terminal.tolerate_encodings()
+terminal.print_line("naïve 語")
+terminal.render(terminal.DataTable([terminal.Column("語")], [("naïve",)]))
+"""
+
+
+def test_the_streams_of_a_process_are_treated_alike() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        env=os.environ | {"PYTHONIOENCODING": "ascii", "FORCE_COLOR": "1"},
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+
+    line, header, value = done.stdout.split(b"\n", 2)
+    assert line == rb"na\xefve \u8a9e"
+    assert header.split() == [rb"\u8a9e"]
+    assert value.split() == [rb"na\xefve"]
+    assert done.stderr == b""
 
 
 def test_an_error_of_many_lines_cannot_be_taken_for_several(
