@@ -1,1 +1,1 @@
-"""Speed and memory, measured."""
+"""Benchmarks of speed and memory."""

@@ -1,6 +1,6 @@
-"""The benchmark: rerankq beside other ways to score the same pairs with the same weights.
+"""The benchmark: rerankq and other ways to score the same pairs with the same weights.
 
-`make bench`, or `python -m benchmarks.bench`, from the repository's root. Writes bench.json,
+Run `make bench`, or `python -m benchmarks.bench` in the repository's root. It writes bench.json,
 bench.md and bench.png.
 """
 
@@ -40,14 +40,14 @@ from benchmarks.work import KINDS, Collection, Kind
 from contract.errors import RerankError
 
 SEED = 0
-#: Queries of a repeat through the queue, for six layers: about ten seconds on two cores.
+#: Queries per repeat through the queue, for six layers: about ten seconds on two cores.
 QUEUE_QUERIES = 20
 QUEUE_REPEATS = 3
 BURST_JOBS = 1_000
 
 
 class Benchmark:
-    """One run, model by model. What it finds stands in `bench`."""
+    """One run, model by model. The results are collected in `bench`."""
 
     def __init__(self, options: Options, scratch: Path) -> None:
         self.bench = Bench(machine.describe(options.threads), asdict(options))
@@ -57,7 +57,7 @@ class Benchmark:
         self._progress = Progress(options.total_s())
 
     def run(self) -> Bench:
-        """Measure all that was asked for."""
+        """Measure all that the options request."""
         self._note_load()
         for name in self._options.models:
             self._model(SHAPES[name])
@@ -82,7 +82,7 @@ class Benchmark:
             for number in (1, 2):
                 try:
                     self._queue(folder, shape, number)
-                # The figures there are stand, whatever becomes of the others.
+                # A failure here does not affect the other figures.
                 except (RuntimeError, WayFailed, RerankError) as error:
                     self._failed(shape.name, f"through Redis, {number} children", str(error))
 
@@ -91,12 +91,12 @@ class Benchmark:
         self.bench.failed.append(Failed(model, what, reason))
 
     def _prepare(self, folder: Path) -> dict[str, str]:
-        """Make the model's files; gives the ways that lack theirs, and why."""
+        """Create the model's files; return the ways that lack theirs, with the reason."""
         needed = {needs for way in self._options.ways if (needs := WAYS[way].needs)}
         reason = prepare("weights", folder)
         if reason:
             raise click.ClickException(f"no weights: {reason}")
-        # All others are made of the ONNX file.
+        # All other files are made from the ONNX file.
         steps = ["onnx", *sorted(needed - {"onnx"})] if needed else []
         failed: dict[str, str] = {}
         for step in steps:
@@ -196,7 +196,7 @@ class Benchmark:
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=RESULTS)
 def main(quick: bool, out: Path, **given: Any) -> None:
     """Measure, and write bench.json, bench.md and bench.png."""
-    # Whoever stops us stops the processes that we started.
+    # If this process is terminated, it must stop the processes that it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with tempfile.TemporaryDirectory(prefix="rerankq-bench-") as scratch:
         bench = Benchmark(choose(quick, **given), Path(scratch)).run()

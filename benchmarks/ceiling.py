@@ -1,4 +1,4 @@
-"""How fast this machine multiplies float32 matrices of a model's own shapes: the ceiling."""
+"""Measure the ceiling: how fast this machine multiplies float32 matrices of a model's shapes."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from benchmarks.work import Pair
 
 Product = Callable[[], object]
 
-#: Rows of a product: a batch of as many tokens, enough for either library to reach its best.
+#: Rows of a product: a batch of as many tokens, enough for both libraries to reach full speed.
 ROWS = 1024
-#: Of each product.
+#: Minimum measuring time of each product, in seconds.
 AT_LEAST_S = 0.1
 
 
 def load(folder: Path, threads: int) -> Callable[[list[Pair]], list[float]]:
-    """GFLOP/s as [linear, packed], measured anew at each call; the pairs are not looked at.
+    """Return a function that measures GFLOP/s as [linear, packed], ignoring its argument.
 
-    `linear` is torch.nn.functional.linear as every model has it (MKL's sgemm), `packed` oneDNN
-    with weights reordered once, as torch.compile has it. The shapes of a layer count by their
-    FLOPs: all FLOPs of a layer divided by the time of all four products.
+    `linear` is torch.nn.functional.linear, which every model uses (MKL's sgemm). `packed` is
+    oneDNN with weights that are reordered once, as in torch.compile. The shapes of a layer are
+    weighted by FLOPs: all FLOPs of a layer divided by the time of its four products.
     """
     import torch
 
@@ -46,7 +46,7 @@ def load(folder: Path, threads: int) -> Callable[[list[Pair]], list[float]]:
 
 
 def _seconds(product: Product) -> float:
-    """Mean seconds of one product, over `AT_LEAST_S`."""
+    """Return the mean seconds of one product, over `AT_LEAST_S`."""
     product()
     began = time.perf_counter()
     times = 0

@@ -1,7 +1,7 @@
-"""How `rerankq rescore` grows: time and peaks of memory for a thousand pairs and up.
+"""Measure how time and peak memory of `rerankq rescore` grow from a thousand pairs upwards.
 
-`python -m benchmarks.growth`, from the repository's root. Each size has a fresh Redis and worker
-with two children, and the bundled model. Writes growth.json and growth.png.
+Run `python -m benchmarks.growth` in the repository's root. Each size uses a fresh Redis and a fresh
+worker with two children and the bundled model. It writes growth.json and growth.png.
 """
 
 from __future__ import annotations
@@ -37,41 +37,41 @@ from producer.rescore.options import job_size
 from worker.engine.model_paths import bundled_path
 
 CHILDREN = 2
-#: The engine alone is measured on no more: its speed is the same for all that follow.
+#: Maximum pairs for the engine alone, because its speed is the same for more.
 ALONE_PAIRS = 50_000
 LOG = "rescore.log"
-#: Between two looks at the processes.
+#: Interval between samples of the processes.
 SAMPLE_S = 0.1
 
 
 @dataclass(frozen=True)
 class Run:
-    """One re-scoring. Memory in MB of 10^6 bytes, at its peak."""
+    """One re-scoring run. Memory values are peaks, in MB of 10^6 bytes."""
 
     pairs: int
     queries: int
     input_mb: float
-    #: Of the whole command, reading and writing files included.
+    #: Duration of the whole command, including reading and writing files.
     seconds: float
     pairs_per_s: float
-    #: What the command itself says of its scoring, from the first job to the last result.
+    #: The rate that the command itself reports, from the first job to the last result.
     scoring_pairs_per_s: float
-    #: Without Redis: before and after the command.
+    #: The rate without Redis, before and after the command.
     engine_alone_pairs_per_s: tuple[float, float]
     producer_peak_rss_mb: float
-    #: Of the child that had most; its peak before the first job, and in all.
+    #: For the child with the highest memory: its peak before the first job, and its overall peak.
     worker_child_ready_rss_mb: float
     worker_child_peak_rss_mb: float
-    #: `used_memory_peak`, less what an empty server has.
+    #: `used_memory_peak`, minus that of an empty server.
     redis_peak_mb: float
 
 
 @dataclass
 class Peaks:
-    """Peaks of the producer and the worker's children, looked at from a thread of ours.
+    """Peak memory of the producer and the worker's children, sampled in a thread.
 
-    A process's peak is the kernel's own count, so that nothing between two looks is missed; but
-    it can only be read while the process lives. Use it in a `with` block.
+    The kernel counts the peak of a process itself, so nothing between two samples is missed. But
+    the peak can only be read while the process is alive. Use it in a `with` block.
     """
 
     producer: int
@@ -91,7 +91,7 @@ class Peaks:
 
     def _watch(self) -> None:
         while not self._done.wait(SAMPLE_S):
-            # The process may end between the list and the look.
+            # The process may end after it was listed.
             with suppress(ValueError, OSError):
                 self.producer_mb = max(self.producer_mb, memory.peak_rss_mb(self.producer))
             with suppress(ValueError, OSError):
@@ -99,10 +99,10 @@ class Peaks:
 
 
 def copies(pairs: int) -> Iterator[tuple[int, Query]]:
-    """Queries with about so many pairs together, no two of them equal, and the copy of each.
+    """Yield unique queries with about `pairs` pairs in total, each with the number of its copy.
 
-    The sample is repeated as often as it takes, each copy of a query and of a document with the
-    copy's number behind its text. So the corpus grows with the queries.
+    The sample is repeated as often as needed. The number of the copy is appended to the text of
+    each query and document, so the corpus grows with the queries.
     """
     collection = Collection(SAMPLE)
     queries = collection.draw(KINDS["real"], len(collection), CANDIDATES, seed=0)
@@ -114,7 +114,7 @@ def copies(pairs: int) -> Iterator[tuple[int, Query]]:
 
 
 def write_inputs(folder: Path, pairs: int) -> int:
-    """Write corpus, queries and run of `copies`; gives the number of queries."""
+    """Write the corpus, the queries and the run of `copies`; return the number of queries."""
     ids: dict[str, str] = {}
     number = -1
     with (
@@ -126,7 +126,7 @@ def write_inputs(folder: Path, pairs: int) -> int:
         for number, (copy, query) in enumerate(copies(pairs)):
             if copy != current:
                 current = copy
-                ids.clear()  # its documents are others
+                ids.clear()  # each copy has its own documents
             _write(questions, _id=f"q{number}", text=query.text)
             for rank, text in enumerate(query.documents, start=1):
                 if text not in ids:
@@ -137,9 +137,10 @@ def write_inputs(folder: Path, pairs: int) -> int:
 
 
 def engines_alone(pairs: int, threads_each: int, scratch: Path) -> float:
-    """Pairs/s of the engine without Redis, in as many processes with as many threads.
+    """Return the engine's pairs/s without Redis, with as many processes and threads as the worker.
 
-    Each process gets its part of (at most `ALONE_PAIRS`) pairs in portions as large as jobs are.
+    Each process scores its share of the pairs (at most `ALONE_PAIRS` in total) in portions that are
+    as large as jobs.
     """
     every = [pair for _, query in copies(min(pairs, ALONE_PAIRS)) for pair in query.pairs]
     each = -(-len(every) // CHILDREN)
@@ -161,7 +162,7 @@ def _portions(engine: Child, pairs: list[Pair], size: int) -> float:
 
 
 def measure(pairs: int, threads: int, scratch: Path) -> Run:
-    """Re-score about so many pairs with a fresh service."""
+    """Re-score about `pairs` pairs with a fresh service."""
     queries = write_inputs(scratch, pairs)
     inputs = [scratch / name for name in ("corpus.jsonl", "queries.jsonl", "run.trec")]
     threads_each = max(1, threads // CHILDREN)
@@ -262,7 +263,7 @@ def main(sizes: list[int], threads: int, out: Path) -> None:
 
 
 def table(runs: list[Run]) -> str:
-    """The runs in Markdown."""
+    """Return the runs as a Markdown table."""
     rows = [
         "| pairs | input | time | pairs/s | scoring | engine alone | producer | worker child"
         " | Redis |",

@@ -1,8 +1,8 @@
-"""A way in a process of its own: `python -m benchmarks.host WAY FOLDER THREADS`.
+"""Host one way in its own process: `python -m benchmarks.host WAY FOLDER THREADS`.
 
-Speaks JSON lines. Says `{"ready_s": ...}` when it has loaded; then for each line of pairs on
-standard input says `{"seconds": ..., "scores": [...]}`. Ends with its standard input. An error
-ends it too, with its reason as the last line of standard error.
+The protocol is JSON lines. It prints `{"ready_s": ...}` once it has loaded. For each line of pairs
+on standard input, it prints `{"seconds": ..., "scores": [...]}`. It exits at the end of its
+standard input, or on an error, with the reason as the last line of standard error.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from benchmarks.ways import WAYS
 
 def main(way: str, folder: str, threads: str) -> None:
     """Load the way, then score until standard input ends."""
-    # Libraries print: what they print must not stand between the answers.
+    # Libraries may print, and their output must not mix with the answers.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
 

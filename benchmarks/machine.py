@@ -1,4 +1,4 @@
-"""What a figure was measured on."""
+"""Describe the machine that produced the figures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-#: The packages whose versions decide the figures.
+#: The packages whose versions affect the figures.
 PACKAGES = (
     "torch",
     "sentence-transformers",
@@ -21,12 +21,12 @@ PACKAGES = (
     "openvino",
     "nncf",
 )
-#: Above this, something else is running, and the figures are not this machine's.
+#: A higher load average means that another program is running and distorts the figures.
 QUIET_LOAD = 0.5
 
 
 def describe(threads: int) -> dict[str, Any]:
-    """The machine: processor, cores this process may use, threads of each way, versions."""
+    """Return the processor, the cores this process may use, threads per way, and versions."""
     return {
         "processor": processor(),
         "cores": len(os.sched_getaffinity(0)),
@@ -40,7 +40,7 @@ def describe(threads: int) -> dict[str, Any]:
 
 
 def title(machine: dict[str, Any]) -> str:
-    """The machine in a line."""
+    """Return a description of the machine in one line."""
     return (
         f"{machine['processor']}, {machine['cores']} cores, torch {machine['packages']['torch']},"
         f" {machine['threads']} threads"
@@ -48,7 +48,7 @@ def title(machine: dict[str, Any]) -> str:
 
 
 def processor() -> str:
-    """The processor's name and widest vector unit, as Linux has them."""
+    """Return the processor's name and widest vector unit, as reported by Linux."""
     lines = [line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines() if line]
     facts = {name.strip(): value.strip() for name, _, value in lines}
     flags = facts.get("flags", "").split()
@@ -58,12 +58,12 @@ def processor() -> str:
 
 
 def memory_gb() -> float:
-    """The machine's memory, in GB of 10^9 bytes."""
+    """Return the machine's memory, in GB of 10^9 bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
 
 
 def version(package: str) -> str | None:
-    """The installed version of a package; None if it is not installed."""
+    """Return the installed version of a package, or None if it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

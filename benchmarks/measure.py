@@ -1,4 +1,4 @@
-"""The ways of one model, timed side by side: the same pairs, one way at a time, in random order."""
+"""Time all ways of one model on the same pairs, one way at a time, in random order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.shapes import SHAPES, useful_flops
 from benchmarks.ways import BATCH_SIZES, REFERENCE, WAYS
 from benchmarks.work import KINDS, Collection, Kind, Pair, Plan, samples, token_lengths
 
-#: The process that measures the ceiling; it takes its turns among the ways.
+#: The process that measures the ceiling. It takes turns with the ways.
 CEILING = "ceiling"
 CALL_SIZES = (20, 50, 100)
 #: The ways whose single calls are timed.
@@ -23,7 +23,7 @@ CALL_WAYS = ("rerankq", *(f"predict-{size}" for size in BATCH_SIZES))
 
 @dataclass
 class _Cell:
-    """One kind of documents: its pairs, and the answers to them."""
+    """One kind of documents, with its pairs and their answers."""
 
     kind: Kind
     check: list[Pair]
@@ -34,7 +34,7 @@ class _Cell:
 
 
 class Measuring:
-    """The measurements of one model. `seed` chooses pairs and order."""
+    """The measurements of one model. `seed` selects the pairs and the order."""
 
     def __init__(
         self, children: Children, folder: Path, collection: Collection, pairs: int, seed: int
@@ -50,12 +50,12 @@ class Measuring:
         self._gflops: list[list[float]] = []
 
     def plan(self, kind: Kind, repeats: int) -> Plan:
-        """How many pairs of this kind are scored in a repeat."""
+        """Return how many pairs of this kind to score in each repeat."""
         pairs = self._pairs * self._shape.pairs_factor * kind.pairs_factor
         return Plan.of(round(pairs), repeats, queries=len(self._collection))
 
     def check(self, kind: Kind, repeats: int) -> dict[str, float]:
-        """Score one query by every way, before anything is timed: the scores' differences."""
+        """Score one query with every way before timing, and return how much the scores differ."""
         check, timed = samples(self._collection, kind, self.plan(kind, repeats), self._seed)
         cell = _Cell(kind, check, timed)
         self._cells.append(cell)
@@ -86,7 +86,7 @@ class Measuring:
         self._compare(cell, scores)
 
     def calls(self, repeats: int) -> list[Call]:
-        """Milliseconds of single calls, a new query each time; the first one is not counted."""
+        """Return the times of single calls, each with a new query, without the first."""
         seconds: dict[tuple[int, str], list[float]] = defaultdict(list)
         for number in range(repeats + 1):
             for size in CALL_SIZES:
@@ -102,12 +102,12 @@ class Measuring:
         ]
 
     def ceiling(self) -> Ceiling:
-        """The machine's matrix products, measured between the ways."""
+        """Return the speed of the machine's matrix products, measured between the ways."""
         linear, packed = (Spread.of(each) for each in zip(*self._gflops, strict=True))
         return Ceiling(self._shape.name, linear, packed, max(linear.median, packed.median))
 
     def scored(self) -> list[Scored]:
-        """The results of the ways that lasted, the fastest first in each kind of documents."""
+        """Return the results of all ways that did not fail, fastest first per kind of documents."""
         gflops = self.ceiling().gflops
         return [record for cell in self._cells for record in self._records(cell, gflops)]
 
@@ -164,6 +164,6 @@ class Measuring:
 
 
 def best_predict(rates: dict[str, list[float]]) -> str:
-    """The batch size of `predict` that is fastest here."""
+    """Return the fastest batch size of `predict` on this machine."""
     sizes = [way for size in BATCH_SIZES if (way := f"predict-{size}") in rates]
     return max(sizes, key=lambda way: Spread.of(rates[way]).median)

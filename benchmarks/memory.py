@@ -1,4 +1,4 @@
-"""Memory of processes, as Linux counts it, in MB of 10^6 bytes."""
+"""Memory of processes, as reported by Linux, in MB of 10^6 bytes."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ KIB = 1024 / 1e6
 
 
 def rss_mb(pid: int) -> float:
-    """Resident memory of a process, pages shared with others included (VmRSS)."""
+    """Return the resident memory of a process, including shared pages (VmRSS)."""
     return _field(f"/proc/{pid}/status", "VmRSS")
 
 
 def peak_rss_mb(pid: int) -> float:
-    """The most it has ever been (VmHWM)."""
+    """Return the peak of the resident memory of a process (VmHWM)."""
     return _field(f"/proc/{pid}/status", "VmHWM")
 
 
 def pss_mb(pid: int) -> float:
-    """Resident memory of a process, each shared page divided by the number of its users.
+    """Return the proportional memory: each shared page is divided among the processes that use it.
 
-    The sum over all processes is what they take of the machine together.
+    The sum over all processes is the memory that they use together.
     """
     return _field(f"/proc/{pid}/smaps_rollup", "Pss")
 
 
 def children(pid: int) -> list[int]:
-    """Processes that this process has started, oldest first."""
+    """Return the processes that this process has started, oldest first."""
     tasks = Path(f"/proc/{pid}/task").iterdir()
     return sorted(int(child) for task in tasks for child in (task / "children").read_text().split())
 

@@ -1,4 +1,4 @@
-"""What a run measures, how often, and how long that takes."""
+"""Options: what a run measures, how often, and an estimate of how long that takes."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from benchmarks.work import FEWEST, KINDS, SAMPLE, Kind
 
 RESULTS = Path(__file__).parent / "results"
 PARTS = ("ways", "calls", "queue")
-#: Documents for each model, unless told: twelve layers would take as long as all others together.
+#: Default documents of each model. All kinds with twelve layers would take as long as all other
+#: models together.
 DOCUMENTS = {"bundled": tuple(KINDS), "minilm-6": tuple(KINDS), "minilm-12": ("real",)}
 
-# Guesses, of two cores and 14 ways; they are corrected as the work goes on.
+# Estimates for two cores and 14 ways. They are corrected during the run.
 GUESS_PREPARE_S = 35.0
 GUESS_LOAD_S = 35.0
 GUESS_CALLS_S = 3.0
@@ -27,14 +28,15 @@ GUESS_QUEUE_S = 90.0
 
 @dataclass(frozen=True)
 class Options:
-    """What is measured, and how often."""
+    """What to measure, and how often."""
 
     models: tuple[str, ...]
-    #: Empty: those of `DOCUMENTS`.
+    #: If empty, use `DOCUMENTS`.
     documents: tuple[str, ...]
     ways: tuple[str, ...]
     parts: tuple[str, ...]
-    #: Of real documents a repeat, for six layers; other cells get what takes about as long.
+    #: Pairs of real documents per repeat, for six layers. Other cells get as many as take about the
+    #: same time.
     pairs: int
     repeats: int
     calls: int
@@ -43,18 +45,18 @@ class Options:
     data: str
 
     def kinds(self, model: str) -> list[Kind]:
-        """The documents for a model, shortest first (see `work.KINDS`)."""
+        """Return the documents for a model, shortest first (see `work.KINDS`)."""
         chosen = self.documents or DOCUMENTS[model]
         return [kind for name, kind in KINDS.items() if name in chosen]
 
     def turn_s(self, shape: Shape, kind: Kind) -> float:
-        """Seconds in which each way scores the pairs of a repeat, guessed."""
+        """Return an estimate of the seconds in which each way scores the pairs of a repeat."""
         pairs = max(FEWEST, self.pairs * shape.pairs_factor * kind.pairs_factor)
         flops = pairs * useful_flops(shape, [kind.tokens])
         return len(self.ways) * flops / (shape.guess_gflops * 1e9)
 
     def total_s(self) -> float:
-        """Seconds that all of it takes, guessed."""
+        """Return an estimate of the seconds of the whole run."""
         return sum(self._model_s(SHAPES[model]) for model in self.models)
 
     def _model_s(self, shape: Shape) -> float:
@@ -71,7 +73,7 @@ class Options:
         return seconds
 
 
-#: What is measured unless told, and what with --quick.
+#: The defaults, and the values with --quick.
 DEFAULTS: dict[str, Any] = {
     "models": tuple(SHAPES),
     "documents": (),
@@ -95,18 +97,18 @@ QUICK = DEFAULTS | {
 
 
 def choose(quick: bool, **given: Any) -> Options:
-    """The options that were given, and for the others those of a quick or a whole run."""
+    """Return the given options, completed with those of a quick or a full run."""
     values = (QUICK if quick else DEFAULTS) | {
         name: value for name, value in given.items() if value is not None
     }
-    # The others' scores are compared with its, and their speed too.
+    # The scores and the speed of all others are compared with those of the reference.
     if REFERENCE not in values["ways"]:
         values["ways"] += (REFERENCE,)
     return Options(**values)
 
 
 class Names(click.ParamType[tuple[str, ...]]):
-    """A comma-separated choice of names."""
+    """A comma-separated selection of names."""
 
     name = "names"
 
@@ -116,7 +118,7 @@ class Names(click.ParamType[tuple[str, ...]]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, ...]:
-        """The names, each of which must be known."""
+        """Return the names. Fails if one of them is unknown."""
         names = tuple(name.strip() for name in str(value).split(",") if name.strip())
         unknown = [name for name in names if name not in self._known]
         if unknown or not names:

@@ -1,4 +1,4 @@
-"""The pictures."""
+"""Draw the pictures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DPI = 150
 
 
 def bars(bench: Bench, path: Path) -> bool:
-    """Pairs/s of each way on real documents, for six and two layers; False if there are none."""
+    """Plot pairs/s per way on real documents for six and two layers; return False without data."""
     panels = [
         (name, records)
         for name in ("minilm-6", "bundled")
@@ -65,7 +65,7 @@ def bars(bench: Bench, path: Path) -> bool:
 
 
 def _on_real_documents(bench: Bench, model: str) -> list[Scored]:
-    """The fastest last: it is drawn at the top."""
+    """Return the results on real documents with the fastest last, which is drawn at the top."""
     records = [
         each for each in bench.scored if (each.model, each.documents) == (model, KINDS["real"].name)
     ]
@@ -103,7 +103,7 @@ def _panel(axis: Any, model: str, records: list[Scored]) -> None:
 
 
 def growth(record: dict[str, Any], path: Path) -> None:
-    """Time and peaks of memory by the number of pairs, both axes logarithmic."""
+    """Plot time and peak memory by the number of pairs, with both axes logarithmic."""
     runs = record["runs"]
     pairs = [run["pairs"] for run in runs]
     figure, (time_axis, memory_axis) = plt.subplots(1, 2, figsize=(11, 4.4))

@@ -1,7 +1,7 @@
-"""Writes models to a folder: weights, and what other libraries want made of them.
+"""Write models to a folder: the weights, and the files that other libraries need.
 
-`python -m benchmarks.prepare STEP FOLDER`, where the folder's name is that of a shape. Each step
-runs in a process of its own: none of it counts as memory or threads of what is measured.
+Run `python -m benchmarks.prepare STEP FOLDER`, with a folder that is named like a shape. Each step
+runs in its own process, so that its memory and threads do not affect the measurements.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from benchmarks.work import CANDIDATES, KINDS, MAX_LENGTH, SAMPLE, Collection, t
 from worker.engine.model_paths import bundled_path
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
-#: Of 50 pairs each, on which openvino's int8 is calibrated: 300 are what nncf takes unless told.
+#: Queries, with 50 pairs each, for calibrating openvino's int8: nncf uses 300 pairs by default.
 CALIBRATION_QUERIES = 6
 
 
 def write_weights(folder: Path) -> None:
-    """The model as transformers saves it: the bundled one, or random weights of a shape.
+    """Save the model as transformers does: the bundled one, or random weights of a shape.
 
-    Speed does not depend on the values of weights; but scores that are all alike would agree with
-    anything, so the weights are larger than a fresh model's.
+    Speed does not depend on the values of weights. But nearly equal scores would match any other
+    scores, so the weights are larger than those of a fresh model.
     """
     if folder.name == "bundled":
         shutil.copytree(bundled_path(), folder)
@@ -61,7 +61,7 @@ def write_weights(folder: Path) -> None:
 
 @torch.inference_mode()
 def _centre(model: Any, folder: Path) -> None:
-    """Move the scores' mean to 0: of large ones a sigmoid keeps nothing that could be compared."""
+    """Shift the mean of the scores to 0, because a sigmoid saturates for large scores."""
     forward = _LogitsOnly(model)
     inputs = (map(torch.from_numpy, columns) for columns in _inputs(folder, queries=1))
     logits = [float(forward(*columns)) for columns in inputs]
@@ -69,10 +69,10 @@ def _centre(model: Any, folder: Path) -> None:
 
 
 def export_onnx(folder: Path) -> None:
-    """The same weights in ONNX, with the files that fastembed and FlashRank look for beside."""
+    """Export the weights to ONNX, and add the files that fastembed and FlashRank need."""
     target = folder / "onnx"
     target.mkdir()
-    # Its attention is plain products and a softmax, which every runtime knows how to fuse.
+    # This attention is plain products and a softmax, which every runtime can fuse.
     model = AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation="eager")
     axes = {0: "pairs", 1: "tokens"}
     torch.onnx.export(
@@ -93,7 +93,7 @@ def export_onnx(folder: Path) -> None:
 
 
 def quantise_onnx(folder: Path) -> None:
-    """onnxruntime's dynamic int8: weights in int8, activations as they come."""
+    """Quantise with onnxruntime's dynamic int8: int8 weights, activations quantised at run time."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     target = folder / "onnx-int8"
@@ -107,7 +107,7 @@ def quantise_onnx(folder: Path) -> None:
 
 
 def quantise_openvino(folder: Path) -> None:
-    """openvino's int8, weights and activations, calibrated on pairs of the sample."""
+    """Quantise with openvino's int8: weights and activations, calibrated on pairs of the sample."""
     import nncf
     import openvino
 
@@ -125,7 +125,7 @@ def quantise_openvino(folder: Path) -> None:
 
 
 class _LogitsOnly(torch.nn.Module):
-    """The network with its inputs by place and its one output, as an exporter wants it."""
+    """The network with positional inputs and a single output, as required by exporters."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ class _LogitsOnly(torch.nn.Module):
 
 
 def _inputs(folder: Path, queries: int) -> list[tuple[Any, ...]]:
-    """Columns of `INPUTS` for the pairs of some of the sample's queries, each pair alone."""
+    """Return the columns of `INPUTS` for the pairs of some queries of the sample, one pair each."""
     drawn = Collection(SAMPLE).draw(KINDS["real"], queries, CANDIDATES, seed=1)
     pairs = [pair for query in drawn for pair in query.pairs]
     return [

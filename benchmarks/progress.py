@@ -1,4 +1,4 @@
-"""A line for each step of long work, with the time it has taken and what is left."""
+"""Print a line for each step of long work, with the elapsed and the remaining time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 
 class Progress:
-    """Steps of which each has a guessed share of the work; what is left follows from what took."""
+    """Progress in steps with estimated durations, which are corrected by measured ones."""
 
     def __init__(self, total_s: float) -> None:
         self._total_s = total_s
@@ -21,16 +21,16 @@ class Progress:
         return time.monotonic() - self._began
 
     def step(self, text: str, guess_s: float = 0.0) -> None:
-        """Say what is measured now; it was guessed to take so many seconds."""
+        """Print the step that starts now, which is estimated to take `guess_s` seconds."""
         left_s = self._total_s - self._done_s
-        # Guesses are corrected by what the steps before took, once they say something.
+        # Correct the estimate by the time of earlier steps, once there are enough of them.
         if self._done_s > 0.1 * self._total_s:
             left_s *= self.elapsed_s / self._done_s
         click.echo(f"[{_clock(self.elapsed_s)}, {_clock(max(0.0, left_s))} left] {text}", err=True)
         self._done_s += guess_s
 
     def note(self, text: str) -> None:
-        """Say something about the step."""
+        """Print a remark about the step."""
         click.echo(f"{'':20}{text}", err=True)
 
 

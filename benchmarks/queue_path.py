@@ -1,4 +1,4 @@
-"""The whole path: what the way through Redis costs, and what a worker's children take of memory."""
+"""Measure the whole path: the cost of the queue, and the memory of a worker's children."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from producer import AsyncRerankClient, RerankClient
 
 #: Documents of a small job.
 SMALL = 20
-#: So many that no child waits long for the other's last one.
+#: Enough jobs that no child waits long for the last job of the other.
 JOBS = 20
-#: Between small jobs: the worker is idle, and so are the thread pools of who had the last turn.
+#: Pause between small jobs, so that the worker and the thread pools of the last run are idle.
 IDLE_S = 0.1
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured."""
+    """How much to measure."""
 
     queries: int
     repeats: int
-    #: Small jobs.
+    #: The number of small jobs.
     calls: int
 
 
 def measure(
     service: Service, engines: Sequence[Child], collection: Collection, plan: Plan
 ) -> Queue:
-    """Pairs/s through the queue and the added latency of small jobs, beside `Scorer.score`.
+    """Measure speed and latency through the queue, compared with `Scorer.score`.
 
-    `engines` score in as many processes with as many threads as the worker's children do.
+    `engines` use as many processes and threads as the worker's children.
     """
     chance = random.Random(0)
     queries = collection.draw(KINDS["real"], plan.queries, CANDIDATES, seed=2)
     with RerankClient(redis_url=service.url) as client:
         many = _Many(client, engines, queries)
-        many.repeat(chance)  # a warm-up: connections, and words that nobody has seen
+        many.repeat(chance)  # a warm-up, for connections and new words
         many.forget()
         for _ in range(plan.repeats):
             many.repeat(chance)
@@ -70,7 +70,7 @@ def measure(
 
 
 def child_memory(service: Service, model: str) -> list[ChildMemory]:
-    """Memory of each worker child; to be asked after they have scored."""
+    """Return the memory of each worker child. Call it after they have scored."""
     return [
         ChildMemory(model, number, memory.rss_mb(pid), memory.pss_mb(pid), memory.peak_rss_mb(pid))
         for number, pid in enumerate(service.worker_children(), start=1)
@@ -78,7 +78,7 @@ def child_memory(service: Service, model: str) -> list[ChildMemory]:
 
 
 class _Many:
-    """The same pairs through the queue and by the engines alone, in random order."""
+    """Scores the same pairs through the queue and with the engines alone, in random order."""
 
     def __init__(
         self, client: RerankClient, engines: Sequence[Child], queries: list[Query]
@@ -92,7 +92,7 @@ class _Many:
         self.max_difference = 0.0
 
     def forget(self) -> None:
-        """The repeats so far do not count."""
+        """Discard the repeats so far."""
         self.through_queue.clear()
         self.in_process.clear()
 
@@ -127,7 +127,7 @@ class _Many:
         return scores
 
     def _alone(self) -> list[float]:
-        """Each engine has an equal part of the queries; the slowest one's time counts."""
+        """Score an equal share of the queries with each engine, and record the longest time."""
         each = -(-len(self._queries) // len(self._engines))
         parts = [self._queries[at : at + each] for at in range(0, len(self._queries), each)]
         with ThreadPoolExecutor(len(parts)) as pool:
@@ -143,7 +143,7 @@ class _Many:
 def _small_jobs(
     client: RerankClient, engine: Child, collection: Collection, calls: int, chance: random.Random
 ) -> tuple[list[float], list[float]]:
-    """Seconds of small jobs as their caller sees them, and of the same pairs in-process."""
+    """Return seconds of small jobs as seen by the caller, and of the same pairs in-process."""
     outside_s, inside_s = [], []
     for _ in range(calls):
         query = collection.call(KINDS["short"], SMALL, chance)
@@ -159,7 +159,7 @@ def _small_jobs(
 
 
 def burst(service: Service, jobs: int, collection: Collection) -> Burst:
-    """So many jobs of three documents, submitted and awaited at once by one asyncio program."""
+    """Submit and await `jobs` jobs of three documents at once in one asyncio program."""
     chance = random.Random(0)
     queries = [collection.call(KINDS["short"], 3, chance) for _ in range(jobs)]
     seconds, worst_s = asyncio.run(_all_at_once(service.url, queries))
@@ -174,7 +174,7 @@ async def _all_at_once(url: str, queries: list[Query]) -> tuple[float, float]:
 
 
 class LoopDelay:
-    """The longest time in which the event loop did not come round. Use it in a `with` block."""
+    """Measures the longest time for which the event loop was blocked. Use it in a `with` block."""
 
     async def __aenter__(self) -> LoopDelay:
         self.worst_s = 0.0

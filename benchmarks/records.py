@@ -1,4 +1,4 @@
-"""What is measured, as it stands in `bench.json`."""
+"""The records of measurements, as stored in `bench.json`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-#: Scores that differ by no more than this are the same: float32 sums in another order.
+#: Scores that differ by no more than this count as equal: float32 sums in another order.
 EXACT = 1e-3
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Repeats of one figure."""
+    """The spread of repeats of one figure."""
 
     median: float
     low: float
@@ -21,37 +21,38 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Self:
-        """The median, the lowest and the highest."""
+        """Return the median, the lowest and the highest value."""
         return cls(statistics.median(values), min(values), max(values))
 
     @classmethod
     def quartiles(cls, values: Sequence[float]) -> Self:
-        """The median and the quartiles: for many repeats, of which one or two go astray."""
+        """Return the median and the quartiles, for many repeats with one or two outliers."""
         low, median, high = statistics.quantiles(values, n=4)
         return cls(median, low, high)
 
 
 @dataclass(frozen=True)
 class Scored:
-    """One way on one kind of documents."""
+    """The results of one way on one kind of documents."""
 
     model: str
     documents: str
     way: str
     title: str
     int8: bool
-    #: Of each repeat.
+    #: Pairs of each repeat.
     pairs: list[int]
     tokens: list[int]
     seconds: list[float]
     pairs_per_s: Spread
-    #: Unpadded tokens of the pairs.
+    #: Tokens of the pairs, without padding.
     tokens_per_s: Spread
-    #: To `predict` at its best batch size, repeat by repeat.
+    #: The ratio to `predict` at its best batch size, for each repeat.
     ratio: Spread
-    #: Of the time in which the machine's best matrix product would do the useful work.
+    #: The time that the machine's best matrix product would need for the useful work, as a share.
     share_of_ceiling: Spread
-    #: Of its process, to the end of these documents; PSS of pages shared with other ways is less.
+    #: Memory of the process at the end of these documents. PSS is less, because other ways share
+    #: pages.
     peak_rss_mb: float
     pss_mb: float
     #: The largest |score - score of predict|, over all pairs.
@@ -71,18 +72,18 @@ class Failed:
 
 @dataclass(frozen=True)
 class Ceiling:
-    """GFLOP/s of matrix products of a model's shapes, see `ceiling.py`."""
+    """GFLOP/s of matrix products with a model's shapes; see `ceiling.py`."""
 
     model: str
     linear_gflops: Spread
     packed_gflops: Spread
-    #: The higher of the two medians: the ceiling.
+    #: The ceiling: the higher of the two medians.
     gflops: float
 
 
 @dataclass(frozen=True)
 class Call:
-    """One query with so many short documents, in one call."""
+    """One query with `documents` short documents, in one call."""
 
     model: str
     documents: int
@@ -92,29 +93,29 @@ class Call:
 
 @dataclass(frozen=True)
 class Queue:
-    """The whole path through Redis with so many worker children."""
+    """The whole path through Redis, with `children` worker children."""
 
     model: str
     children: int
     threads_each: int
     pairs: int
     pairs_per_s: Spread
-    #: Of `Scorer.score` in as many processes with as many threads, on the same pairs.
+    #: The speed of `Scorer.score` with as many processes and threads, on the same pairs.
     in_process_pairs_per_s: Spread
-    #: Through the queue to in-process, repeat by repeat.
+    #: The ratio of the queue's speed to that in-process, for each repeat.
     ratio: Spread
     max_difference: float
-    #: Jobs of 20 short documents to an idle worker, with quartiles: as the caller sees them, ...
+    #: Jobs of 20 short documents to an idle worker, with quartiles: the latency for the caller, ...
     calls: int
     call_ms: Spread
-    #: ... in-process with the threads of one child, and the difference of the two.
+    #: ... in-process with the threads of one child, and the difference of both.
     in_process_ms: Spread
     added_ms: Spread
 
 
 @dataclass(frozen=True)
 class ChildMemory:
-    """Of one worker child, after it has scored jobs."""
+    """The memory of one worker child, after it has scored jobs."""
 
     model: str
     child: int
@@ -125,21 +126,21 @@ class ChildMemory:
 
 @dataclass(frozen=True)
 class Burst:
-    """Many small jobs submitted and awaited at once by one asyncio program."""
+    """Many small jobs that one asyncio program submits and awaits at once."""
 
     jobs: int
     seconds: float
-    #: The longest time in which the program's event loop did not come round.
+    #: The longest time for which the program's event loop was blocked.
     worst_loop_delay_ms: float
 
 
 @dataclass
 class Bench:
-    """All of one run."""
+    """All results of one run."""
 
     machine: dict[str, Any]
     options: dict[str, Any]
-    #: What a reader of the figures has to know.
+    #: Remarks that are needed to interpret the figures.
     notes: list[str] = field(default_factory=list)
     ceilings: list[Ceiling] = field(default_factory=list)
     scored: list[Scored] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""The tables of a run, in Markdown."""
+"""Format the results of a run as Markdown tables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.work import KINDS
 
 
 def markdown(bench: Bench) -> str:
-    """All tables of the run."""
+    """Return all tables of the run."""
     parts = [
         f"{machine.title(bench.machine)}. Medians, and the lowest and highest of"
         f" {bench.options['repeats']} repeats that took turns at random; scores"
@@ -214,6 +214,6 @@ def _number(value: float) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], rule: str = "---:") -> str:
-    """A Markdown table, its first column to the left and the others, numbers, to the right."""
+    """Return a Markdown table with the first column aligned left and all others, numbers, right."""
     rules = ("---", *(rule for _ in head[1:]))
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rules, *rows))

@@ -1,4 +1,4 @@
-"""The ways' processes: started, asked one at a time, ended."""
+"""Start, query and end the processes of the ways."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from benchmarks.ways import WAYS
 from benchmarks.work import Pair
 
 ROOT = Path(__file__).parents[1]
-#: Thread pools spin for a moment after their work; the next way does not pay for it.
+#: Thread pools spin briefly after their work, which must not slow down the next way.
 SETTLE_S = 0.05
-#: For a process to end by itself when its input ends.
+#: How long a process may take to exit after its input ends.
 END_S = 10.0
 
-#: Two processes of the same way have a log each.
+#: Numbers for logs, because two processes of the same way need separate ones.
 _numbers = itertools.count(1)
 
 
 class WayFailed(Exception):
-    """A way cannot be measured; the text says why."""
+    """A way cannot be measured. The message has the reason."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What scoring some pairs took, and gave."""
+    """The scores of some pairs, and the time they took."""
 
     seconds: float
     scores: list[float]
@@ -43,14 +43,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class Memory:
-    """Of a process, see `memory.py`."""
+    """The memory of a process; see `memory.py`."""
 
     peak_rss_mb: float
     pss_mb: float
 
 
 class Child:
-    """A way in its own process. Raises `WayFailed` from every method if the process has ended."""
+    """A way in its own process. All methods raise `WayFailed` if the process has ended."""
 
     def __init__(self, way: str, folder: Path, threads: int, logs: Path) -> None:
         self.folder = folder
@@ -69,11 +69,11 @@ class Child:
         self._answers = cast(IO[str], self._process.stdout)
 
     def wait_ready(self) -> float:
-        """Wait until the model is loaded; gives the seconds it took, without Python's start."""
+        """Wait until the model is loaded; return the seconds it took, without Python's start."""
         return float(self._read()["ready_s"])
 
     def ask(self, pairs: list[Pair]) -> Answer:
-        """Score the pairs now; the time is that of the call in the child."""
+        """Score the pairs now. The time is that of the call in the child."""
         time.sleep(SETTLE_S)
         try:
             self._questions.write(json.dumps(pairs) + "\n")
@@ -83,16 +83,16 @@ class Child:
         return Answer(**self._read())
 
     def memory(self) -> Memory:
-        """What the process has now, and the most it has had."""
+        """Return the current memory of the process, and its peak."""
         pid = self._process.pid
         try:
             return Memory(memory.peak_rss_mb(pid), memory.pss_mb(pid))
-        except (ValueError, OSError) as error:  # it has ended, or is about to
+        except (ValueError, OSError) as error:  # the process has ended, or is about to
             raise WayFailed(self._reason()) from error
 
     def end(self) -> None:
-        """End the process. It may have ended already."""
-        with suppress(BrokenPipeError):  # it has ended before it read its last line
+        """End the process, if it is still running."""
+        with suppress(BrokenPipeError):  # it ended before it read its last line
             self._questions.close()
         try:
             self._process.wait(END_S)
@@ -114,7 +114,7 @@ class Child:
 
 
 class Children:
-    """The ways of one model, loaded. Use it in a `with` block, which ends them."""
+    """The loaded ways of one model. Use it in a `with` block, which ends them."""
 
     def __init__(
         self, folder: Path, threads: int, logs: Path, failed: Callable[[str, str, str], object]
@@ -122,7 +122,7 @@ class Children:
         self._folder = folder
         self._threads = threads
         self._logs = logs
-        #: Told of each way that is not measured (any more): model, title and reason.
+        #: Called with model, title and reason for each way that cannot be measured, or no longer.
         self._failed = failed
         self.loaded: dict[str, Child] = {}
 
@@ -132,7 +132,7 @@ class Children:
             list(pool.map(self._start, ways))
 
     def ask(self, way: str, pairs: list[Pair]) -> Answer | None:
-        """Score the pairs; None if the way fails, which is then not asked again."""
+        """Return the answer for the pairs, or None if the way fails. A failed way is ended."""
         try:
             return self.loaded[way].ask(pairs)
         except WayFailed as error:
@@ -140,7 +140,7 @@ class Children:
             return None
 
     def fail(self, way: str, reason: str) -> None:
-        """End a way. Raises `RuntimeError` if there are no figures without it."""
+        """End a way. Raises `RuntimeError` if no figures are possible without it."""
         if way in self.loaded:
             self.loaded.pop(way).end()
         if way not in WAYS:
@@ -164,7 +164,7 @@ class Children:
 
 
 def prepare(step: str, folder: Path) -> str | None:
-    """Run a step of `prepare.py`; gives the reason if it fails."""
+    """Run a step of `prepare.py`; return the reason if it fails."""
     ran = subprocess.run(  # noqa: S603
         [sys.executable, "-m", "benchmarks.prepare", step, str(folder)],
         cwd=ROOT,
@@ -180,22 +180,22 @@ def prepare(step: str, folder: Path) -> str | None:
 
 
 def environment(threads: int) -> dict[str, str]:
-    """The environment of a process with so many threads in each of its pools."""
+    """Return the environment of a process with `threads` threads in each of its pools."""
     pools = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
     return (
         os.environ
         | dict.fromkeys(pools, str(threads))
         | {
-            # All models are folders: nothing is to be looked up.
+            # All models are local folders, so no request to the hub is needed.
             "HF_HUB_OFFLINE": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
-            "NNCF_CI": "1",  # no telemetry of nncf's either
+            "NNCF_CI": "1",  # disables nncf's telemetry too
             "PYTHONWARNINGS": "ignore",
         }
     )
 
 
 def last_line(text: str) -> str:
-    """The last line that says something: of a traceback, the error."""
+    """Return the last line that is not empty: for a traceback, the error."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else ""

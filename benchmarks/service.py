@@ -1,4 +1,4 @@
-"""An embedded Redis and a worker as processes of this machine, ended whatever happens."""
+"""An embedded Redis and a worker as local processes, which are always stopped at the end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from producer.cli.loopback import free_port
 
 
 class Service(LocalStack):
-    """A worker with so many children on a fresh Redis, and no Flower beside what is measured."""
+    """A worker with `children` children on a fresh Redis, without Flower."""
 
     def __init__(self, model: str, children: int, threads_each: int, logs: Path) -> None:
         super().__init__(
@@ -30,9 +30,9 @@ class Service(LocalStack):
 
     @property
     def url(self) -> str:
-        """Of its Redis."""
+        """The URL of its Redis."""
         return self.settings.redis_url.get_secret_value()
 
     def worker_children(self) -> list[int]:
-        """Processes that score."""
+        """Return the processes that score."""
         return memory.children(self.pid("worker"))

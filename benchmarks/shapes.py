@@ -1,4 +1,4 @@
-"""The models' shapes, and how much of the arithmetic is useful."""
+"""The shapes of models, and the amount of useful arithmetic."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Shape:
-    """A BERT with one score a pair, and what others have published of the model of that shape."""
+    """A BERT with one score per pair, and published figures for a model of that shape."""
 
     name: str
-    #: As tables have it.
+    #: The name in tables.
     title: str
     layers: int
     hidden: int
@@ -21,11 +21,11 @@ class Shape:
     reference: str
     reference_ram_mb: int
     reference_call: str
-    #: In ms, by the number of documents.
+    #: Milliseconds by the number of documents.
     reference_call_ms: dict[int, int] = field(default_factory=dict)
     #: Pairs to score while six layers score one, so that no cell takes much longer than another.
     pairs_factor: float = 1.0
-    #: Of useful work, of a middling way on two cores: to guess how long a run takes.
+    #: Useful GFLOP/s of an average way on two cores, to estimate the duration of a run.
     guess_gflops: float = 50.0
 
 
@@ -74,22 +74,22 @@ SHAPES = {
 
 
 def useful_flops(shape: Shape, lengths: Iterable[int]) -> float:
-    """Floating point operations that the scores of pairs of these lengths (tokens) need.
+    """Return the floating point operations needed for the scores of pairs with these token counts.
 
-    A multiplication and an addition count as two. With h hidden, i intermediate, and L the pair's
-    own length:
+    A multiplication and an addition count as two operations. With hidden size h, intermediate size
+    i, and L tokens in the pair:
 
-    - each layer but the last, a token: 2 (4 h h + 2 h i) for the four projections of attention and
-      the two of the feed-forward net, and 4 L h for attention itself (L dot products of h, and
+    - each layer but the last, per token: 2 (4 h h + 2 h i) for the four projections of attention
+      and the two of the feed-forward net, and 4 L h for attention itself (L dot products of h, and
       the weighted sum of L rows of h);
-    - the last layer, a token: 2 (2 h h), its key and value only, because nothing but the first
-      token's output is read after it;
-    - the last layer, a pair: the first token's query, output and feed-forward net,
-      2 (2 h h + 2 h i), its attention 4 L h, and the pooler and head 2 (h h + h).
+    - the last layer, per token: 2 (2 h h) for key and value only, because only the output of the
+      first token is used afterwards;
+    - the last layer, per pair: the first token's query, output and feed-forward net, 2 (2 h h + 2 h
+      i), its attention 4 L h, and the pooler and head 2 (h h + h).
 
-    Embeddings, norms, softmax and activations are not counted, as they are no matrix products;
-    nor is padding, which nobody asked for. It is the same work for every way, so the share of the
-    ceiling compares ways: one that computes more than it has to has the lower share.
+    Embeddings, norms, softmax and activations do not count, because they are not matrix products.
+    Padding does not count, because it is not needed. The work is the same for every way, so a way
+    that computes more than necessary has a lower share of the ceiling.
     """
     h, i, full = shape.hidden, shape.intermediate, shape.layers - 1
     flops = 0.0
@@ -101,7 +101,9 @@ def useful_flops(shape: Shape, lengths: Iterable[int]) -> float:
 
 
 def linear_shapes(shape: Shape) -> list[tuple[int, int]]:
-    """(inputs, outputs) of a layer's linear maps: query-key-value, output, and the two of the
-    feed-forward net."""
+    """Return (inputs, outputs) of a layer's linear maps.
+
+    They are query-key-value, attention output, and the two of the feed-forward net.
+    """
     h, i = shape.hidden, shape.intermediate
     return [(h, 3 * h), (h, h), (h, i), (i, h)]

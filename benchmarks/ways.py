@@ -1,8 +1,8 @@
-"""The ways to score pairs: one function a library, each fed the same weights from a local folder.
+"""The ways to score pairs: one function per library, with the same weights from a local folder.
 
-`load_X(folder, threads)` gives a function from pairs to raw logits, in the pairs' order. A library
-is imported in its own function, because each way runs in a process of its own. `folder` is a
-model as transformers saves it; `folder/onnx` and its neighbours are what `prepare.py` made of it.
+`load_X(folder, threads)` returns a function from pairs to raw logits, in the order of the pairs.
+Each function imports its own library, because each way runs in its own process. `folder` is a model
+in the format of transformers. `prepare.py` creates `folder/onnx` and the folders next to it.
 """
 
 from __future__ import annotations
@@ -19,46 +19,46 @@ from benchmarks.work import MAX_LENGTH, Pair, tokenizer_of
 
 Score = Callable[[list[Pair]], list[float]]
 
-#: Of onnxruntime and openvino used directly, whose batches we make ourselves.
+#: Batch size for onnxruntime and openvino when used directly.
 OWN_BATCH = 16
 
 
 @dataclass(frozen=True)
 class Way:
-    """A way, and what a reader of its figures should know."""
+    """A way, with notes for interpreting its figures."""
 
     name: str
-    #: As tables have it.
+    #: The name in tables.
     title: str
     load: Callable[[Path, int], Score]
-    #: What `prepare.py` has to make for it, besides the weights.
+    #: The step of `prepare.py` that it needs in addition to the weights.
     needs: str | None = None
     int8: bool = False
     note: str = ""
 
 
 def load_rerankq(folder: Path, threads: int) -> Score:
-    """This repository's engine."""
+    """Load this repository's engine."""
     from worker.engine import load
 
     return load(str(folder), device="cpu", threads=threads).score
 
 
 def load_rerankq_int8(folder: Path, threads: int) -> Score:
-    """The same with its linear maps in int8."""
+    """Load this repository's engine, with its linear layers in int8."""
     from worker.engine import load
 
     return load(f"{folder}@int8", device="cpu", threads=threads).score
 
 
 def load_predict(folder: Path, threads: int, batch_size: int) -> Score:
-    """sentence-transformers, all pairs in one call."""
+    """Load sentence-transformers, with all pairs in one call."""
     predict = _predict(folder, threads)
     return lambda pairs: predict(pairs, batch_size)
 
 
 def load_predict_by_query(folder: Path, threads: int) -> Score:
-    """sentence-transformers, a call for each query, as a web app has it."""
+    """Load sentence-transformers, with one call per query, as in a web application."""
     predict = _predict(folder, threads)
     return lambda pairs: [score for query in by_query(pairs) for score in predict(query, 32)]
 
@@ -81,11 +81,11 @@ def _predict(folder: Path, threads: int) -> Callable[[list[Pair], int], list[flo
 
 
 def load_fastembed(folder: Path, threads: int) -> Score:
-    """fastembed, with its default batches of 64 pairs in the order given."""
+    """Load fastembed, with its default batches of 64 pairs in the given order."""
     from fastembed.common.model_description import ModelSource
     from fastembed.rerank.cross_encoder import TextCrossEncoder
 
-    # The source is never asked: the folder is there.
+    # The source is never used, because the folder exists.
     TextCrossEncoder.add_custom_model(
         "local/model", sources=ModelSource(hf="local/model"), model_file="model.onnx"
     )
@@ -100,14 +100,14 @@ def load_fastembed(folder: Path, threads: int) -> Score:
 
 
 def load_flashrank(folder: Path, threads: int) -> Score:
-    """FlashRank: all documents of a query are one batch. Its sigmoid is undone."""
+    """Load FlashRank. All documents of a query are one batch, and its sigmoid is inverted."""
     import numpy as np
     from flashrank import Ranker, RerankRequest
     from flashrank.Config import model_file_map
 
     model_file_map["onnx"] = "model.onnx"
     ranker = Ranker("onnx", cache_dir=str(folder), max_length=MAX_LENGTH, log_level="WARNING")
-    # It has no option for threads, and would take all cores.
+    # It has no option for threads, and would use all cores.
     ranker.session = _session(folder / "onnx" / "model.onnx", threads)
 
     def score(pairs: list[Pair]) -> list[float]:
@@ -117,7 +117,7 @@ def load_flashrank(folder: Path, threads: int) -> Score:
             ranked = ranker.rerank(RerankRequest(query=query[0][0], passages=passages))
             ranked.sort(key=itemgetter("id"))
             relevance = np.array([each["score"] for each in ranked], dtype=np.float64)
-            # A float32 sigmoid comes to 0 or 1 somewhere: infinity is no score.
+            # A float32 sigmoid can saturate at 0 or 1, whose logit would be infinite.
             relevance = relevance.clip(1e-38, 1 - 2**-24)
             scores += (np.log(relevance) - np.log1p(-relevance)).tolist()
         return scores
@@ -126,7 +126,7 @@ def load_flashrank(folder: Path, threads: int) -> Score:
 
 
 def load_rerankers(folder: Path, threads: int) -> Score:
-    """rerankers, its transformers ranker: query by query, its default batches of 16."""
+    """Load the transformers ranker of rerankers: query by query, in its default batches of 16."""
     import torch
     from rerankers import Reranker
 
@@ -147,13 +147,13 @@ def load_rerankers(folder: Path, threads: int) -> Score:
 
 
 def load_onnxruntime(folder: Path, threads: int, variant: str = "onnx") -> Score:
-    """onnxruntime itself: the longest first, batches of 16."""
+    """Load onnxruntime itself: longest pairs first, in batches of 16."""
     session = _session(folder / variant / "model.onnx", threads)
     return _sorted_batches(folder, lambda inputs: session.run(None, inputs)[0])
 
 
 def load_openvino(folder: Path, threads: int, variant: str = "onnx") -> Score:
-    """openvino itself: the longest first, batches of 16."""
+    """Load openvino itself: longest pairs first, in batches of 16."""
     import openvino
 
     file = "model.onnx" if variant == "onnx" else "model.xml"
@@ -164,7 +164,7 @@ def load_openvino(folder: Path, threads: int, variant: str = "onnx") -> Score:
         {
             "INFERENCE_NUM_THREADS": threads,
             "PERFORMANCE_HINT": "LATENCY",
-            # Where the processor has bfloat16, openvino would take it unasked.
+            # openvino would use bfloat16 by default if the processor supports it.
             "INFERENCE_PRECISION_HINT": "f32",
         },
     )
@@ -174,7 +174,7 @@ def load_openvino(folder: Path, threads: int, variant: str = "onnx") -> Score:
 
 
 def by_query(pairs: list[Pair]) -> Iterator[list[Pair]]:
-    """The pairs in groups of the same query, which stand together."""
+    """Yield the pairs of each query, which must be adjacent."""
     for _, group in groupby(pairs, key=itemgetter(0)):
         yield list(group)
 
@@ -189,7 +189,7 @@ def _session(path: Path, threads: int) -> Any:
 
 
 def _sorted_batches(folder: Path, run: Callable[[dict[str, Any]], Any]) -> Score:
-    """Batches of `OWN_BATCH` pairs of like length, for a library that only runs a network."""
+    """Return a function that scores in batches of `OWN_BATCH` pairs of similar length."""
     import numpy as np
 
     tokenizer = tokenizer_of(folder)
@@ -212,10 +212,10 @@ def _sorted_batches(folder: Path, run: Callable[[dict[str, Any]], Any]) -> Score
     return score
 
 
-#: Of the exported network, in the order in which `_sorted_batches` fills them.
+#: The inputs of the exported network, in the order in which `_sorted_batches` passes them.
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
-#: The way whose scores are the right ones, and whose speed at its best batch size is 1.
+#: The way with the reference scores. Its speed at its best batch size counts as 1.
 REFERENCE = "predict-32"
 BATCH_SIZES = (8, 16, 32, 64)
 

@@ -1,4 +1,4 @@
-"""The pairs that are scored: whole queries with their candidates, and how long they are."""
+"""The pairs to score: whole queries with their candidates, in documents of various lengths."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from tokenizers import Tokenizer
 Pair = tuple[str, str]
 
 SAMPLE = Path(__file__).parents[1] / "examples" / "packages"
-#: What every way reads of a pair, in tokens.
+#: Maximum tokens that every way reads of a pair.
 MAX_LENGTH = 512
-#: Of a query, at most: as many as the sample has.
+#: Maximum candidates per query: as many as the sample has.
 CANDIDATES = 50
-#: ... and at least: fewer would be one small batch for every way.
+#: Minimum candidates per query: fewer would be one small batch for every way.
 FEWEST = 8
-#: A name and so many words are about 20 tokens with their query.
+#: A name and this many words are about 20 tokens, including their query.
 SHORT_WORDS = 2
-#: So many characters are more than 512 tokens of any text here.
+#: This many characters are more than 512 tokens for all texts here.
 LONG_CHARS = 4_000
 
 
@@ -29,15 +29,15 @@ class Kind:
     """A kind of documents."""
 
     name: str
-    #: As tables have it.
+    #: The name in tables.
     title: str
-    #: Pairs to score while one of real documents is scored.
+    #: Pairs to score for each pair of real documents.
     pairs_factor: float
-    #: Of a pair, about.
+    #: Approximate tokens of a pair.
     tokens: int
 
 
-#: Shortest first: a process's peak of memory then belongs to the documents it was read after.
+#: Shortest first, so that the peak memory of a process belongs to the documents scored last.
 KINDS = {
     kind.name: kind
     for kind in (
@@ -57,12 +57,12 @@ class Query:
 
     @property
     def pairs(self) -> list[Pair]:
-        """Each document with the query."""
+        """The query paired with each document."""
         return [(self.text, document) for document in self.documents]
 
 
 class Collection:
-    """A first-stage run with its texts: corpus.jsonl, queries.jsonl, and bm25.trec of a folder."""
+    """A first-stage run with its texts: corpus.jsonl, queries.jsonl and bm25.trec in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.name = folder.name
@@ -76,13 +76,13 @@ class Collection:
         self._places = {document_id: place for place, document_id in enumerate(self._ids)}
 
     def __len__(self) -> int:
-        """Number of queries."""
+        """Return the number of queries."""
         return len(self._run)
 
     def draw(self, kind: Kind, queries: int, candidates: int, seed: int) -> list[Query]:
-        """So many queries, drawn at random, each with its candidates, no two of them equal.
+        """Return random queries with their candidates, without duplicate pairs.
 
-        Equal pairs are scored once by some ways and twice by others.
+        Some ways score duplicate pairs only once.
         """
         drawn = random.Random(seed).sample(list(self._run), queries)
         return [
@@ -91,7 +91,7 @@ class Collection:
         ]
 
     def call(self, kind: Kind, documents: int, chance: random.Random) -> Query:
-        """A query with so many documents drawn from the whole corpus: a call of any size."""
+        """Return a query with `documents` documents, drawn at random from the whole corpus."""
         query = chance.choice(list(self._queries.values()))
         return Query(query, self._cut(kind, chance.sample(self._ids, 2 * documents), documents))
 
@@ -102,7 +102,7 @@ class Collection:
     def _text(self, kind: Kind, document_id: str) -> str:
         text = self._documents[document_id]
         if kind.name == "short":
-            # The name, because many descriptions begin with the same words.
+            # The name comes first, because many descriptions begin with the same words.
             return f"{document_id}: {' '.join(text.split()[:SHORT_WORDS])}"
         if kind.name == "long":
             place = self._places[document_id]
@@ -114,7 +114,7 @@ class Collection:
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of a collection is scored, so that no text is ever scored twice by a way."""
+    """How much of a collection to score, so that no way scores a text twice."""
 
     candidates: int
     queries_each: int
@@ -122,9 +122,9 @@ class Plan:
 
     @classmethod
     def of(cls, pairs: int, repeats: int, queries: int) -> Plan:
-        """About `pairs` pairs a repeat, of two queries or more; fewer if the queries run out."""
+        """Plan about `pairs` pairs per repeat, of at least two queries if there are enough."""
         candidates = min(CANDIDATES, max(FEWEST, pairs // 2))
-        # One query is for the check before.
+        # One query is reserved for the check.
         most = (queries - 1) // repeats
         if most < 1:
             raise ValueError(f"{queries} queries are too few for {repeats} repeats")
@@ -134,9 +134,9 @@ class Plan:
 def samples(
     collection: Collection, kind: Kind, plan: Plan, seed: int
 ) -> tuple[list[Pair], list[list[Pair]]]:
-    """The pairs of the check, and those of each repeat: different queries each time.
+    """Return the pairs of the check and those of each repeat, with different queries each time.
 
-    An engine that remembers words it has seen must not profit from having seen these texts.
+    An engine that caches words must not benefit from having scored the same texts before.
     """
     queries = 1 + plan.repeats * plan.queries_each
     drawn = collection.draw(kind, queries, plan.candidates, seed)
@@ -148,12 +148,12 @@ def samples(
 
 
 def token_lengths(folder: Path, pairs: list[Pair]) -> list[int]:
-    """Tokens of each pair after cutting, by the tokenizer of the model in `folder`."""
+    """Return the number of tokens of each pair after truncation, for the model in `folder`."""
     return [len(encoding.ids) for encoding in tokenizer_of(folder).encode_batch(pairs)]
 
 
 def tokenizer_of(folder: Path) -> Tokenizer:
-    """The tokenizer of the model in `folder`, which cuts and does not pad."""
+    """Return the tokenizer of the model in `folder`, with truncation and without padding."""
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.enable_truncation(MAX_LENGTH)
@@ -161,6 +161,6 @@ def tokenizer_of(folder: Path) -> Tokenizer:
 
 
 def _texts(path: Path) -> dict[str, str]:
-    """Texts by id; of a doubled id the last counts, as in `rerankq rescore --skip-invalid`."""
+    """Return texts by id. The last duplicate counts, as in `rerankq rescore --skip-invalid`."""
     lines = map(json.loads, path.read_text().splitlines())
     return {line["_id"]: f"{line.get('title') or ''} {line['text']}".strip() for line in lines}

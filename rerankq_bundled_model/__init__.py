@@ -1,6 +1,6 @@
-"""The weights of the model that jobs ask for as `bundled`: a distribution of their own.
+"""The weights of the model `bundled`, as a distribution of its own.
 
-Only workers install it: it is forty times as large as all the code of rerankq.
+Only workers install it, because it is forty times as large as all the code of rerankq.
 """
 
 from pathlib import Path
