@@ -1,17 +1,16 @@
-# Two images: `producer` (rerankq and Flower, no torch) and `worker`. Builds with and without
-# BuildKit.
+# Two images: `producer` (rerankq and Flower, without torch) and `worker`. BuildKit is optional.
 #
 #   docker build --target producer -t rerankq-producer .
 #   docker build --target worker -t rerankq-worker .
 #
-# TORCH_INDEX  where torch comes from: its CPU build, or for a GPU .../whl/cu126
-# MODELS       names to put into the worker's image, separated by spaces; `bundled` is there anyway
+# TORCH_INDEX  package index for torch: the CPU build by default, .../whl/cu126 for a GPU
+# MODELS       models to download into the worker's image, separated by spaces; always has `bundled`
 
 FROM python:3.11.14-slim-bookworm AS base
 ENV PATH=/opt/rerankq/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     HF_HOME=/var/lib/rerankq/models
-# A volume takes its owner from the folder that it is first mounted on.
+# A volume gets its owner from the folder that it is first mounted on.
 RUN groupadd --gid 10001 rerankq \
     && useradd --uid 10001 --gid 10001 --create-home --shell /usr/sbin/nologin rerankq \
     && install --directory --owner rerankq --group rerankq --mode 700 \
@@ -19,7 +18,7 @@ RUN groupadd --gid 10001 rerankq \
     && install --directory --owner rerankq --group rerankq /opt/models
 
 
-# Without the code, so that a change of the code does not fetch all dependencies again.
+# Without the code, so that changes to the code do not download all dependencies again.
 FROM base AS producer-dependencies
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
@@ -40,7 +39,7 @@ RUN pip wheel --no-deps --wheel-dir /wheel .
 
 FROM producer-dependencies AS producer-installed
 COPY --from=code /wheel /wheel
-# The imports write the bytecode that is used; the file system is read-only when the image runs.
+# The imports compile the bytecode now, because the file system is read-only at run time.
 RUN pip install --no-compile --no-deps /wheel/*.whl \
     && python slim.py /opt/rerankq \
     && python -c 'import producer.client.asynchronous, producer.cli, producer.monitoring.prometheus' \
@@ -53,11 +52,11 @@ WORKDIR /home/rerankq
 ENTRYPOINT ["rerankq"]
 
 
-# Below `producer`, because without BuildKit all stages above a target are built.
+# After `producer`, because without BuildKit all stages before a target are built.
 FROM producer-dependencies AS worker-dependencies
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 COPY rerankq_bundled_model rerankq_bundled_model
-# Torch alone from its own index: all else, also what torch needs, is on PyPI.
+# Only torch comes from its own index. All other packages, including its dependencies, are on PyPI.
 RUN python requirements.py worker > worker.txt \
     && grep ^torch worker.txt > torch.txt \
     && pip install --no-compile --no-deps --index-url "$TORCH_INDEX" --requirement torch.txt \
@@ -75,7 +74,7 @@ COPY --from=worker-installed /opt/rerankq /opt/rerankq
 USER 10001:10001
 WORKDIR /home/rerankq
 ARG MODELS=""
-# As the worker loads them: what is fetched is what it will look for, and is seen to be a reranker.
+# Load the models as the worker does: this downloads the files it needs, and checks each model.
 RUN for model in $MODELS; do \
         HF_HOME=/opt/models \
         python -c 'import sys; from worker.engine.checkpoint import load_encoder; load_encoder(sys.argv[1], "cpu")' "$model" \

@@ -1,12 +1,12 @@
 # make demo    re-score the bundled sample on this machine, and show what changed
 # make test    every check that CI runs
-# make coverage  the same, and which lines were run, in all processes: takes half as long again
-# make bench   rerankq beside other rerankers on this machine, into benchmarks/results
-# make soak    the slow tests of faults, and a thousand jobs with a fault every two seconds
+# make coverage  the same with line coverage of all processes: takes half as long again
+# make bench   compare rerankq with other rerankers on this machine, into benchmarks/results
+# make soak    the slow fault tests, and a thousand jobs with a fault every two seconds
 # make up      Redis, a worker and Flower in the foreground
-# make docs    the documentation as a site, in site/
-# make format  put the code in order
-# make clean   remove what make made
+# make docs    build the documentation site in site/
+# make format  format the code
+# make clean   remove everything that make created
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -17,7 +17,7 @@ PIP    := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/
 .PHONY: demo test coverage soak bench up docs lint format clean
 .DEFAULT_GOAL := test
 
-# The version check comes first: an old Python would fail later, and say less.
+# Check the version first, because an old Python would fail later with a less helpful message.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "rerankq needs Python 3.11 or newer: make PYTHON=python3.11 ..." >&2; exit 1; }
@@ -25,7 +25,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PIP) --editable '.[worker,monitor,embedded,docs,dev]'
 	touch $@
 
-# The other rerankers are large: only who compares has them.
+# The other rerankers are large, so they are installed only for benchmarks.
 $(READY)-bench: $(READY)
 	$(PIP) --editable '.[bench]'
 	touch $@
@@ -47,8 +47,8 @@ lint: $(READY)
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/python -m tests.prose
 
-# Strictly: a broken link, an unknown anchor or a page in no menu is an error. Not with --quiet,
-# which hides warnings from what counts them.
+# --strict makes broken links, unknown anchors and pages missing from the menu errors. It needs the
+# warnings that --quiet would hide.
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 

@@ -84,8 +84,8 @@ def useful_flops(shape: Shape, lengths: Iterable[int]) -> float:
       the weighted sum of L rows of h);
     - the last layer, per token: 2 (2 h h) for key and value only, because only the output of the
       first token is used afterwards;
-    - the last layer, per pair: the first token's query, output and feed-forward net, 2 (2 h h + 2 h
-      i), its attention 4 L h, and the pooler and head 2 (h h + h).
+    - the last layer, per pair: the first token's query, output and feed-forward net,
+      2 (2 h h + 2 h i), its attention 4 L h, and the pooler and head 2 (h h + h).
 
     Embeddings, norms, softmax and activations do not count, because they are not matrix products.
     Padding does not count, because it is not needed. The work is the same for every way, so a way

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Write .env from .env.example: with new passwords, and with the user who calls this as the owner
-# of what the command-line containers write into data/.
+# Create .env from .env.example, with new passwords. The user who runs this script will own the
+# files that the command-line containers write to data/.
 set -eu
 umask 077
 cd "$(dirname "$0")/.."
@@ -15,12 +15,12 @@ password() {
 
 user=${SUDO_UID:-$(id -u)}:${SUDO_GID:-$(id -g)}
 if [ "${user%%:*}" = 0 ]; then
-    # No container runs as root: on behalf of root, one user of their own writes into data/.
+    # No container runs as root, so when root runs this script, another user writes to data/.
     user=10001:10001
     chown "$user" data
 fi
 
-# In the shell itself: an argument of a program is there for all to see.
+# Use shell builtins only, because all users can see the arguments of a program.
 while IFS= read -r line; do
     case $line in
     *_PASSWORD=) printf '%s%s\n' "$line" "$(password)" ;;

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Run a command in the worker's image, with the image's models in the model cache. The cache is a
-# volume, which outlives the image: links to models that the image no longer has are removed.
+# Run a command in the worker's image, with the image's models linked into the model cache. The
+# cache is a volume that outlives the image, so links to models no longer in the image are removed.
 set -eu
 mkdir -p "$HF_HOME/hub"
 find "$HF_HOME/hub" -maxdepth 1 -xtype l -delete
