@@ -80,12 +80,13 @@ def useful_flops(shape: Shape, lengths: Iterable[int]) -> float:
     i, and L tokens in the pair:
 
     - each layer but the last, per token: 2 (4 h h + 2 h i) for the four projections of attention
-      and the two of the feed-forward net, and 4 L h for attention itself (L dot products of h, and
-      the weighted sum of L rows of h);
+      and the two of the feed-forward net;
+    - each layer but the last, per token: 4 L h for attention itself (L dot products of h, and the
+      weighted sum of L rows of h);
     - the last layer, per token: 2 (2 h h) for key and value only, because only the output of the
       first token is used afterwards;
-    - the last layer, per pair: the first token's query, output and feed-forward net,
-      2 (2 h h + 2 h i), its attention 4 L h, and the pooler and head 2 (h h + h).
+    - the last layer, per pair: 2 (2 h h + 2 h i) for the first token's query, output and
+      feed-forward net, 4 L h for its attention, and 2 (h h + h) for the pooler and head.
 
     Embeddings, norms, softmax and activations do not count, because they are not matrix products.
     Padding does not count, because it is not needed. The work is the same for every way, so a way

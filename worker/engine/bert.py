@@ -1,6 +1,6 @@
 """BERT for sequence classification, optimised for scoring: the same logits with less work.
 
-Differences from the textbook implementation, none of which change more than rounding:
+Differences from the textbook implementation, which only affect rounding:
 
 - No padding: the pairs of a batch are concatenated into one row of tokens (see
   `worker.engine.packing`).
@@ -21,9 +21,13 @@ packed layers of oneDNN sum in the same order for every multiple of 16 rows, and
 in the same order if there are exactly 16. Every product here has such a number of rows, or the
 shape of a single pair.
 
-Letters in shapes: T rows (tokens) of a batch, n pairs of a group, L tokens per pair of a group, N
-pairs of a batch (N' with the rows that fill it up), h hidden size, H heads, d = h / H, i
-intermediate size.
+Letters in shapes:
+
+- T: rows (tokens) of a batch
+- N: pairs of a batch (N' with the rows that fill it up)
+- n, L: pairs of a group, and tokens of each of its pairs
+- h, i: hidden and intermediate size
+- H, d: attention heads, and h / H
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from worker.engine.tokens import PairTokens, SpecialIds
 
 Ids = npt.NDArray[np.int32]
 
-#: The rows of a batch are rounded up to this. oneDNN prepares its kernels once per number of rows,
+#: The rows of a batch are rounded up to this. For each new number of rows, oneDNN prepares kernels,
 #: which takes as long as a few hundred rows of a small model.
 ROUND_ROWS_TO = 16
 

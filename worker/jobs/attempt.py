@@ -107,7 +107,7 @@ class Attempt:
         return retry
 
     def interrupt(self, error: MemoryError) -> errors.OutOfMemory:
-        """Give up without a record, which would need memory too, and return what to raise."""
+        """End without recording an outcome, which would need memory; return what to raise."""
         ours = errors.OutOfMemory(f"job {self.job_id}: {error}")
         with suppress(MemoryError):
             job_log.log(Event.INTERRUPTED, self.job_id, code=ours.code, reason=str(error))

@@ -59,7 +59,7 @@ class ChildOutcomeRequest(Request):
         released = context.best_effort(
             attempts.release(context.schema, self.id, self._token_prefix, died=True)
         )
-        # Log nothing for a job that has ended. If Redis is unavailable, it is unknown.
+        # False means that the job has ended. None means that Redis is unavailable, so log the kill.
         if released is not False:
             status = (
                 context.best_effort(statuses.fetch(context.schema, self.id)) if released else None

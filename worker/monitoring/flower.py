@@ -1,4 +1,4 @@
-"""Flower with defaults for this service, and without access for everyone by accident.
+"""Run Flower with defaults for this service, and never open to everyone by accident.
 
 `rerankq flower` needs no flags and only one variable, for a login. Flower's own options, on the
 command line or as `FLOWER_*` variables, override these defaults.

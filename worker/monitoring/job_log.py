@@ -39,7 +39,7 @@ _WARNINGS = (Event.FAILED, Event.DOWNGRADED, Event.INTERRUPTED, Event.RESENT)
 
 
 class JobFields(TypedDict, total=False):
-    """What is known of a job in addition to its id."""
+    """The known facts about a job, in addition to its id."""
 
     pairs: int
     #: The model that scores the job, or was planned to.

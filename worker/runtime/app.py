@@ -1,4 +1,4 @@
-"""The Celery app of a worker, which gives its parts access to a shared context."""
+"""The Celery app of a worker, through which its parts access a shared context."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from worker.runtime.settings import WorkerSettings
 class WorkerApp(Celery):
     """A Celery app with a `WorkerContext`.
 
-    A task accesses it as `self.app`, a request as `request.app`, a step of the consumer as
-    `consumer.app`, a remote control command as `state.app`, and a signal handler through the worker
-    that sends the signal.
+    It is available as `self.app` in a task, `request.app` in a request, `consumer.app` in a step
+    of the consumer, and `state.app` in a remote control command. A signal handler gets it from the
+    worker that sends the signal.
     """
 
     amqp_cls = "worker.runtime.broker:AMQP"

@@ -1,8 +1,12 @@
 """Validate messages from the queue before kombu and Celery parse them.
 
-Every client of Redis can put anything on the queue. A message could make Celery decompress data of
-any size, run its own tasks (`celery.map` runs ours without its checks), publish other messages when
-a task ends, set time limits, or hold the message until a time in the far future.
+Every client of Redis can put anything on the queue. A message could make Celery:
+
+- decompress data of any size
+- run Celery's own tasks (`celery.map` runs ours without its checks)
+- publish other messages when a task ends
+- change the time limits
+- hold the message until a time in the far future
 
 Our producers use none of this, so nothing of it is accepted. The few allowed fields of a message
 are read, and a new message is built from them.
