@@ -50,7 +50,7 @@ def main(ctx: click.Context, redis_url: str | None, namespace: str | None) -> No
                                    --run first.trec --output reranked.trec
     """
     if ctx.invoked_subcommand in (celery_commands.worker.name, celery_commands.flower.name):
-        return  # that process reads all settings itself, and says what is wrong with them
+        return  # that process reads and checks all settings itself
     known = map(environment.variable, Settings.model_fields)
     for warning in environment.unknown_variables(
         os.environ, (*known, *_variables(main, environment.PREFIX))
@@ -60,7 +60,7 @@ def main(ctx: click.Context, redis_url: str | None, namespace: str | None) -> No
 
 
 def _variables(command: click.Command, prefix: str) -> Iterator[str]:
-    """Yield the variables of the options of a command, and of those below it."""
+    """Yield the variables of the options of a command and of its subcommands."""
     for param in command.params:
         if isinstance(param, click.Option):
             yield f"{prefix}{param.name}".upper()

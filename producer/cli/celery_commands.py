@@ -1,4 +1,4 @@
-"""`rerankq worker` and `rerankq flower`: Celery's own commands, with the app of this package."""
+"""Define `rerankq worker` and `rerankq flower`: Celery's commands, with the app of this package."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import click
 
 from contract.errors import RerankError
 
-#: A file and not a module's name, because another `worker` may be found first.
+#: A file instead of a module name, because another module `worker` may be found first.
 ENTRY_POINT = Path(__file__).resolve().parents[2] / "worker" / "__main__.py"
 APP = "worker.celery:app"
-#: Keeps Python from putting the current folder first on the path, in these processes and theirs.
+#: Keeps Python from putting the current folder first on the path, also in child processes.
 ENVIRONMENT = {"PYTHONSAFEPATH": "1"}
 
 _CONTEXT_SETTINGS = {"ignore_unknown_options": True}
 
 
 def command_line(*arguments: str) -> list[str]:
-    """Return the command that runs a command of Celery; it needs `ENVIRONMENT`."""
+    """Return the command line for a command of Celery; run it with `ENVIRONMENT`."""
     return [sys.executable, str(ENTRY_POINT), "-A", APP, *arguments]
 
 
@@ -51,7 +51,7 @@ def _require(module: str, problem: str, extra: str) -> None:
 
 
 def _become(ctx: click.Context, command: str, arguments: Sequence[str]) -> NoReturn:
-    """Replace this process, which keeps its id, by one that runs a command of Celery."""
+    """Replace this process with a command of Celery, under the same process id."""
     given = ctx.parent.params if ctx.parent else {}
     settings = {
         f"RERANKQ_{name.upper()}": given[name]

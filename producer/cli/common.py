@@ -1,4 +1,4 @@
-"""Shared by all commands: options with environment variables, exit codes, errors in one line."""
+"""Share code among all commands: options with variables, exit codes, one-line errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ downgrade_option = option(
     "--no-downgrade", is_flag=True, help="Fail, rather than be scored by a smaller model."
 )
 
-#: Above the number of lines of any file, and below the largest integer of a database.
+#: More than the lines of any file, and less than the largest integer of a database.
 MAX_COUNT = 10**9
 MAX_SECONDS = 365 * 24 * 3600
 
@@ -36,7 +36,7 @@ EXIT_NOT_FOUND = 7
 EXIT_OVERLOADED = 8
 EXIT_INTERRUPTED = 130
 
-#: The first matching class determines the code; bad usage has the same code as bad input.
+#: The first matching class determines the code; bad usage has the code of bad input.
 _EXITS: tuple[tuple[type[errors.RerankError], int], ...] = (
     (errors.InvalidInput, EXIT_BAD_INPUT),
     (errors.RedisUnavailable, EXIT_NO_REDIS),
@@ -69,7 +69,7 @@ def exit_code(error: errors.RerankError) -> int:
 
 
 class Group(click.Group):
-    """Turns errors, ours and click's, into one line on standard error and an exit code."""
+    """Turns the errors of rerankq and click into one line on standard error and an exit code."""
 
     def main(self, *args: Any, **extra: Any) -> NoReturn:
         """Run the command line and end the process."""
@@ -93,7 +93,7 @@ class Group(click.Group):
                 f"{tempfile.gettempdir()}: {error}, in a temporary file (TMPDIR moves it)"
             )
             code = EXIT_FAILED
-        except OSError as error:  # most often a full disk
+        except OSError as error:  # usually a full disk
             place = f"{error.filename}: " if error.filename else ""
             terminal.print_error(f"{place}{error.strerror or error}")
             code = EXIT_FAILED
@@ -105,7 +105,7 @@ class Group(click.Group):
         except KeyboardInterrupt as error:
             raise click.Abort from error
         except BrokenPipeError:
-            # The reader has closed the pipe. Python would flush the streams at exit, and fail.
+            # The reader has closed the pipe, and flushing the streams at exit would fail.
             devnull = os.open(os.devnull, os.O_WRONLY)
             for stream in (1, 2):
                 os.dup2(devnull, stream)
@@ -113,7 +113,7 @@ class Group(click.Group):
 
 
 def _usage_message(error: click.ClickException) -> str:
-    """Return in one line what is wrong with a command line, or the variable behind an option."""
+    """Return a one-line message about a command line, or about the variable of an option."""
     message = " ".join(error.format_message().split()).rstrip(".")
     ctx = getattr(error, "ctx", None)
     if ctx is None:

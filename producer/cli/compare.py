@@ -1,4 +1,4 @@
-"""`rerankq compare`: what changes for a run if another model scores it."""
+"""Define `rerankq compare`, which shows how another model changes a run."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def _compare(
 
 
 def _load_models(client: RerankClient, folder: Path, options: list[Options]) -> None:
-    """Load both models before either scores: an hour of the first is not lost on the second."""
+    """Load both models first, so that a bad second model is found before an hour of scoring."""
     require_worker(client, options[0].worker_wait_s, terminal.print_notice)
     for each in options:
         terminal.print_notice(f"loading {each.model}")
@@ -122,7 +122,7 @@ def _load_models(client: RerankClient, folder: Path, options: list[Options]) -> 
 
 
 def _score(client: RerankClient, journal: Journal, options: Options, pairs: int) -> ModelRun:
-    """Score everything with one model; end the command if there is nothing to compare."""
+    """Score all queries with one model; end the command if there is nothing to compare."""
     model = str(options.model)
     began = time.monotonic()
     with run_report.show_progress(

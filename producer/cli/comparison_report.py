@@ -1,4 +1,4 @@
-"""Print how two models differ: as tables, or as JSON."""
+"""Print a comparison of two models, as tables or as JSON."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _changes(summary: ComparisonSummary) -> terminal.DataTable:
 
 
 def _qualities(report: ComparisonReport) -> terminal.DataTable:
-    """Return a table of the measures, if there are judgments, and of the speeds."""
+    """Return a table of the speeds, and of the measures if there are judgments."""
     columns = [terminal.Column()]
     rows = [["A"], ["B"], ["change"]]
     if report.measures:

@@ -1,4 +1,4 @@
-"""`rerankq dead`: failed jobs whose payload is kept, to inspect, retry or drop."""
+"""Define `rerankq dead`, which lists, shows, retries and drops dead letters."""
 
 from __future__ import annotations
 
@@ -98,10 +98,10 @@ def _apply(
     done: str,
     call: Callable[[str], object],
 ) -> None:
-    """Call `call` with each given id, or with all ids, and print those for which it succeeds.
+    """Call `call` with each given id, or with all ids, and print the ids for which it succeeds.
 
     An error of one dead letter does not stop the others, unless Redis is the cause. Ends the
-    command with an exit code for the whole; `done` says what was done in the report.
+    command with one exit code for all; `done` is the verb of the report.
     """
     if bool(job_ids) == all_of_them:
         raise errors.InvalidInput("give the ids of dead letters, or --all")
@@ -123,7 +123,7 @@ def _apply(
 
 
 class _BulkRun:
-    """Makes a call for many dead letters, counts the outcomes and reports them."""
+    """Makes a call for many dead letters, and counts and reports the outcomes."""
 
     def __init__(self, total: int, done_word: str) -> None:
         self.done = self.failed = 0
@@ -133,7 +133,7 @@ class _BulkRun:
         self._reported_at = time.monotonic()
 
     def add(self, job_id: str, call: Callable[[str], object]) -> None:
-        """Make the call. Raises `RedisUnavailable` or `Overloaded`, which end the whole run."""
+        """Make the call. Raises `RedisUnavailable` or `Overloaded`, which end the run."""
         try:
             call(job_id)
         except (errors.RedisUnavailable, errors.Overloaded) as error:
@@ -152,7 +152,7 @@ class _BulkRun:
             self.report()
 
     def report(self) -> None:
-        """Print how many are done."""
+        """Print the number of successful calls."""
         self._reported_at = time.monotonic()
         failed = f", {self.failed:,} could not be" if self.failed else ""
         terminal.print_notice(

@@ -1,4 +1,4 @@
-"""`rerankq submit`, `result` and `cancel`: single jobs."""
+"""Define `rerankq submit`, `result` and `cancel`, for single jobs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from producer.client.waiting import REPORT_INTERVAL_S, Deadline
 from producer.files import conflicts
 from producer.formats.documents import read_documents
 
-#: A wait that is no longer than this is not explained.
+#: Waits up to this long are not explained.
 QUIET_S = 1.0
 
 
@@ -71,7 +71,7 @@ def submit(
                 )
                 for place, each in enumerate(given)
             }
-            # Printed first, so that the job can be found if the wait ends early.
+            # Print the id first, so that the job can be found if the wait ends early.
             terminal.print_notice(f"job {job_id}")
             _show_result(client, job_id, wait, as_json, texts)
         elif as_json:
@@ -104,7 +104,7 @@ def cancel(settings: Settings, job_id: str) -> None:
 
 
 def _await(client: RerankClient, job_id: str, wait_s: float) -> jobs.JobResult:
-    """Return the job's result. Raises as `RerankClient.result`."""
+    """Return the job's result. Raises the errors of `RerankClient.result`."""
     deadline = Deadline(wait_s, terminal.print_notice)
     quiet_s = QUIET_S
     while True:

@@ -1,4 +1,4 @@
-"""`rerankq up` and `rerankq demo`: the whole service on this machine, without Docker."""
+"""Define `rerankq up` and `rerankq demo`: the whole service on this machine, without Docker."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def demo(ctx: click.Context, keep: str | None) -> None:
 
 
 def _wait_for_interrupt(stack: LocalStack) -> None:
-    """Return at Ctrl-C or SIGTERM; raise if a service ends by itself."""
+    """Return on Ctrl-C or SIGTERM; raise if a service ends by itself."""
     with suppress(KeyboardInterrupt):
         while True:
             time.sleep(1.0)
@@ -117,14 +117,14 @@ def _wait_for_interrupt(stack: LocalStack) -> None:
 
 
 def _treat_sigterm_as_interrupt() -> None:
-    """Stop the services first, whichever signal ends this process."""
+    """Stop the services on SIGTERM as on Ctrl-C."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # In the background, a shell starts a process with SIGINT ignored.
+    # A shell starts background processes with SIGINT ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _sample() -> Path:
-    """Return the folder of the sample collection, in the checkout or as it was installed."""
+    """Return the folder of the sample collection, in the checkout or the installation."""
     package = Path(__file__).parents[1]
     for folder in (package.parent / "examples" / "packages", package / "sample"):
         if (folder / "corpus.jsonl").is_file():
@@ -133,7 +133,7 @@ def _sample() -> Path:
 
 
 def _show_examples(sample: Path, results: Path, queries: int = 4, documents: int = 3) -> None:
-    """Print the best documents of a few queries, with the start of each text; * marks answers."""
+    """Print the best documents of a few queries: the start of each text, with * for answers."""
     texts = _texts(sample / "corpus.jsonl")
     judged = read_qrels(str(sample / "qrels.tsv"), InvalidLines())
     answers = {(line.query_id, line.document_id) for _, line in judged}

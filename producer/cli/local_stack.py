@@ -1,4 +1,4 @@
-"""An embedded Redis, a worker and Flower as processes of this machine, on loopback only."""
+"""Run an embedded Redis, a worker and Flower as local processes, on loopback only."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from producer.cli import celery_commands, loopback
 from producer.client.blocking import RerankClient
 from producer.client.waiting import REPORT_INTERVAL_S, Deadline
 
-#: The longest that a worker may take to import torch and load its model.
+#: The time limit for a worker to import torch and load its model.
 START_S = 180.0
-#: The longest that a service may take to stop: a worker finishes its job first.
+#: The time limit for a service to stop; a worker finishes its job first.
 STOP_S = 60.0
-#: The longest that a health check may take; it waits for a reply for about a second.
+#: The time limit of a health check, which waits about a second for a reply.
 HEALTH_S = 30.0
 
 
 class LocalStack:
-    """Starts the services in order and stops them in reverse. Use it in a `with` block.
+    """Starts the services in order, and stops them in reverse. Use it in a `with` block.
 
-    Their logs go to the folder `logs`. Without a `flower_port` there is no Flower. `environment`
-    is added to that of this process. Raises `RerankError`, which names the service, if one does not
-    start.
+    Their logs are written to the folder `logs`. Flower runs only if `flower_port` is given.
+    `environment` is added to the environment of this process. Raises `RerankError`, which names the
+    service, if a service does not start.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class LocalStack:
         say: Callable[[str], object],
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        #: The settings of the services, and of clients of theirs.
+        #: The settings of the services and their clients.
         self.settings = Settings.load(
             redis_url=f"redis://127.0.0.1:{redis_port}/0",
             namespace=settings.namespace,
@@ -58,11 +58,11 @@ class LocalStack:
         self._flower_port = flower_port
         self._say = say
         self._added = dict(environment or {})
-        #: Flower's user and password.
+        #: Flower's login, as `user:password`.
         self._login = os.environ.get("FLOWER_BASIC_AUTH", "").split(",")[0] or _new_login()
         self._started = ExitStack()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        #: What the health check said last: what the worker does until it is ready.
+        #: The last message of the health check: what the worker is doing until it is ready.
         self._health = ""
 
     def __enter__(self) -> Self:
@@ -80,7 +80,7 @@ class LocalStack:
         self._started.close()
 
     def pid(self, name: str) -> int:
-        """Return the id of the process of a service that was started."""
+        """Return the process id of a started service."""
         return self._processes[name].pid
 
     def check(self) -> None:
@@ -101,8 +101,8 @@ class LocalStack:
             ) from error
         loopback.require_free(self._redis_port, "Redis", "--redis-port")
         server = ValkeyServer(port=self._redis_port)
-        # Ctrl-C reaches the whole process group. The server is started with the signal blocked,
-        # because it must outlive the worker, which still records its last job.
+        # Ctrl-C reaches the whole process group. The server starts with the signal blocked, because
+        # it must outlive the worker, which still records its last job.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             server.start()
@@ -119,7 +119,7 @@ class LocalStack:
         self._start("worker", command, stop_s=STOP_S)
         with RerankClient(self.settings) as client:
             self._wait("worker", lambda: bool(client.workers(timeout_s=0.5, at_most=1)))
-        # It answers before its children have loaded their models.
+        # The worker answers before its children have loaded their models.
         self._wait("worker", self._worker_is_healthy)
         model = self.settings.cross_encoder_model
         self._say(f"worker  {model}, ready in {time.monotonic() - began:.1f} s")
@@ -150,7 +150,7 @@ class LocalStack:
 
     def _start(self, name: str, command: list[str], stop_s: float) -> None:
         log = self._started.enter_context((self._logs / f"{name}.log").open("wb"))
-        # A session of its own: Ctrl-C reaches this process alone, which then stops the others.
+        # In a new session, so that Ctrl-C reaches only this process, which then stops the others.
         process = subprocess.Popen(  # noqa: S603
             celery_commands.command_line(*command),
             env=self.environment,
@@ -164,7 +164,7 @@ class LocalStack:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return the variables of the services, and of other processes that are to find them."""
+        """Return the environment variables of the services, and of processes that use them."""
         return (
             {"FLOWER_DB": str(self._logs / "flower-state")}
             | os.environ
@@ -208,11 +208,11 @@ class LocalStack:
     def _log_excerpt(self, name: str) -> str:
         """Return the first critical line of the service's log, or else its last dozen lines."""
         lines = (self._logs / f"{name}.log").read_text(errors="replace").splitlines()
-        # What follows the first, sometimes a traceback of Celery, is a consequence of it.
+        # Lines after the first critical one, such as a traceback of Celery, are consequences of it.
         critical = [line for line in lines if "CRITICAL" in line]
         return "\n".join(critical[:1] or lines[-12:])
 
 
 def _new_login() -> str:
-    """Return a login that is good for this run of the stack."""
+    """Return a random login for one run of the stack."""
     return f"rerankq:{secrets.token_urlsafe(9)}"

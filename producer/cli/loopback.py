@@ -1,4 +1,4 @@
-"""Ports of this machine's loopback address."""
+"""Find and check ports of this machine's loopback address."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ADDRESS = "127.0.0.1"
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a port on which no process listens."""
     with closing(socket.socket()) as probe:
         probe.bind((ADDRESS, 0))
         port: int = probe.getsockname()[1]
@@ -21,7 +21,7 @@ def free_port() -> int:
 
 
 def require_free(port: int, service: str, option: str) -> None:
-    """Raise `RerankError`, which names the service and its option, if somebody listens."""
+    """Raise `RerankError`, which names the service and its option, if the port is in use."""
     with closing(socket.socket()) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -34,7 +34,7 @@ def require_free(port: int, service: str, option: str) -> None:
 
 
 def is_healthy(url: str) -> bool:
-    """Return whether a server answers at the address, with status 200."""
+    """Return whether a server answers at the URL with status 200."""
     try:
         with urllib.request.urlopen(url, timeout=2.0) as response:  # noqa: S310
             return bool(response.status == 200)

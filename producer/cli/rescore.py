@@ -1,4 +1,4 @@
-"""`rerankq rescore`: a first-stage run goes in, a reranked run comes out."""
+"""Define `rerankq rescore`, which turns a first-stage run into a reranked run."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def _score(
     options: Options,
     retry: tuple[RetryKind, ...],
 ) -> Progress:
-    """Score what is to be scored, and print how that went."""
+    """Score the remaining pairs, and print a report."""
     if journal.resumed:
         done = counts.queries - journal.pending
         terminal.print_notice(f"continuing: {done:,} of {counts.queries:,} queries are done")
@@ -144,7 +144,7 @@ def _score(
 
 
 def _finish(journal: Journal, progress: Progress) -> None:
-    """Remove the journal, unless something of it could be retried: then print how."""
+    """Remove the journal; if queries can be retried, keep it and print how."""
     retryable = (
         (progress.failed_queries, "failed", "--retry-failed"),
         (progress.downgraded_queries, "were downgraded", "--rescore-downgraded"),

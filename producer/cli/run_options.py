@@ -1,4 +1,4 @@
-"""The options that the commands which score a run share."""
+"""Define the options that all commands for scoring a run share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """Combine options to one decorator; `--help` lists them in this order."""
+    """Combine options into one decorator; `--help` lists them in this order."""
 
     def decorate(command: Command) -> Command:
         for decorator in reversed(decorators):
@@ -22,7 +22,7 @@ def options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Co
     return decorate
 
 
-#: The input files; `InputFiles.check` refuses those that do not go together.
+#: The input files; `InputFiles.check` rejects invalid combinations.
 file_options = options(
     common.option("--corpus", metavar="FILE", help='Documents: BEIR JSONL, or "id<TAB>text".'),
     common.option("--queries", metavar="FILE", help='Queries: BEIR JSONL, or "id<TAB>text".'),
@@ -37,7 +37,7 @@ file_options = options(
 depth_option = common.option(
     "--depth", type=common.Count(), metavar="N", help="Rerank the best N. [default: all]"
 )
-#: How the run is read and sent.
+#: The options for reading and sending the run.
 work_options = options(
     common.option(
         "--window",

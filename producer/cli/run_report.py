@@ -1,4 +1,4 @@
-"""Print what the commands that score a run have read and scored, and how far they are."""
+"""Print what was read and scored, and the progress, for the commands that score a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from producer.rescore.loading import LoadReport
 from producer.rescore.progress import Progress
 from producer.rescore.staging import Counts
 
-#: Without a terminal, progress is printed at most this often.
+#: Without a terminal, the shortest interval between two lines of progress.
 LINE_EVERY_S = 10.0
 
 
@@ -43,7 +43,7 @@ def print_input(counts: Counts, found: LoadReport, bad: InvalidLines) -> None:
 
 
 def print_scored(progress: Progress, seconds: float, earlier_pairs: int = 0) -> None:
-    """Print what was scored, by which model, how fast, and what was truncated or failed."""
+    """Print what was scored, by which model and how fast, and what was truncated or failed."""
     models = ", ".join(f"{model} ({count:,} queries)" for model, count in progress.models.items())
     pairs = progress.pairs - earlier_pairs
     rate = pairs / seconds if seconds else 0.0
@@ -68,7 +68,7 @@ def print_scored(progress: Progress, seconds: float, earlier_pairs: int = 0) -> 
 def show_progress(
     console: Console, pairs: int, earlier: Progress, label: str | None = None
 ) -> Iterator[Callable[[Progress], None]]:
-    """Show a bar on a terminal, and a plain line now and then elsewhere, after a `label`.
+    """Show progress after a `label`: a bar on a terminal, and occasional lines elsewhere.
 
     Pairs that were scored `earlier` count as done, but not for the speed.
     """

@@ -1,4 +1,4 @@
-"""`rerankq status` shows what the service is doing; `rerankq metrics` tells Prometheus."""
+"""Define `rerankq status`, which shows the service, and `rerankq metrics`, for Prometheus."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def metrics(settings: Settings, serve: bool, address: str, port: int) -> None:
 
     They tell of all workers, and stand beside those of Flower (at its own /metrics).
     """
-    # Imported here because prometheus-client comes with the extra `monitor`.
+    # Imported here, because prometheus-client is only installed with the extra `monitor`.
     from producer.monitoring import prometheus
 
     with RerankClient(settings) as client:
@@ -106,7 +106,7 @@ def _watch(client: RerankClient, interval_s: float, as_json: bool) -> None:
 def _snapshots(
     client: RerankClient, interval_s: float
 ) -> Iterator[tuple[status_report.Snapshot, status_report.Snapshot | None, str]]:
-    """Yield a snapshot each interval with the one before, or the last one and why it is the last.
+    """Yield a snapshot per interval with the previous one; after an error, the last and the reason.
 
     It never ends. Raises `RedisUnavailable` if there is no first snapshot.
     """

@@ -1,4 +1,4 @@
-"""The reports of `rerankq status` on the service and on a job, for a terminal."""
+"""Make the reports of `rerankq status` on the service and on a job, for a terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from contract.models import short_name
 from contract.printable import visible
 from producer.cli import terminal
 
-#: What the report shows for each model.
+#: The rows that the report shows for each model.
 _MODEL_ROWS: tuple[tuple[str, Counter], ...] = (
     ("queries", metrics.QUERIES),
     ("pairs", metrics.PAIRS),
@@ -27,23 +27,23 @@ _MODEL_ROWS: tuple[tuple[str, Counter], ...] = (
 )
 
 
-#: How many workers the report names.
+#: The number of workers that the report names.
 MAX_NAMES = 6
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The status of the service, and when it was read by this machine's monotonic clock."""
+    """The status of the service, and when it was read, by this machine's monotonic clock."""
 
     status: jobs.QueueStatus
     at_s: float
 
     def rate(self, before: Snapshot | None, counter: Counter, label: str = "") -> float | None:
-        """Return how much was counted per second since `before`, None without that."""
+        """Return the increase per second since `before`; None without `before`."""
         if before is None:
             return None
         now, then = (each.count(counter, label) for each in (self, before))
-        # There is less than before if the counters have expired, or Redis has lost them.
+        # The value decreases if the counters have expired, or if Redis has lost them.
         return max(0.0, now - then) / (self.at_s - before.at_s)
 
     def count(self, counter: Counter, label: str = "") -> float:
@@ -55,7 +55,7 @@ def service_report(
 ) -> RenderableType:
     """Return a report on the whole service, with rates since `before`.
 
-    `trouble` says why there is no later snapshot than `now`.
+    `trouble` is the reason why there is no snapshot after `now`.
     """
     parts: list[RenderableType] = [terminal.name_value_table(_overview(now, before))]
     if trouble:
@@ -121,7 +121,7 @@ def _queue(status: jobs.QueueStatus) -> str:
 
 
 def _unacked(status: jobs.QueueStatus) -> str:
-    """Count the messages that workers hold, and explain those that no running job accounts for."""
+    """Return the number of messages that workers hold, with a note about unexplained ones."""
     others = status.unacked - status.in_flight
     if others <= 0:
         return f"{status.unacked:,}"
@@ -167,7 +167,7 @@ def _models(now: Snapshot, before: Snapshot | None) -> terminal.DataTable:
 
 
 def _speed(now: Snapshot, before: Snapshot | None, counter: Counter, model: str) -> float:
-    """Return the rate since `before`; without that, the rate of one child while it scores."""
+    """Return the rate since `before`; without `before`, the rate of one child while it scores."""
     rate = now.rate(before, counter, model)
     if rate is not None:
         return rate

@@ -1,7 +1,7 @@
-"""All output of the command line to standard output and standard error.
+"""Print the output of the command line to standard output and standard error.
 
-Control characters in texts, ids, names and messages of others are escaped, so that none reaches a
-terminal. Piped output is never truncated. At a terminal, only the text of a query or document is
+Control characters in untrusted texts, ids, names and messages are escaped, so that none reaches a
+terminal. Piped output is never truncated. On a terminal, only the text of a query or document is
 truncated to the width.
 """
 
@@ -20,9 +20,9 @@ from rich.text import Text
 
 from contract.printable import visible, visible_json
 
-#: The width of a console that is no terminal, so that no line is folded.
+#: The width of a console that is not a terminal, so that no line is folded.
 UNLIMITED_WIDTH = 1_000_000
-#: The least width of a column whose texts are truncated.
+#: The minimum width of a column with truncated texts.
 MIN_TEXT_WIDTH = 16
 
 
@@ -32,38 +32,38 @@ def print_line(text: object) -> None:
 
 
 def print_notice(text: object) -> None:
-    """Print a line to standard error; standard output is for the results of a command."""
+    """Print a line to standard error, because standard output is for the results of a command."""
     _echo(visible(text), err=True)
 
 
 def print_error(problem: object) -> None:
-    """Print an error to standard error, further lines indented so that none looks like another."""
+    """Print an error to standard error; further lines are indented, to set them off from others."""
     _echo("Error: " + visible(problem, keep="\n").replace("\n", "\n    "), err=True)
 
 
 def _echo(text: str, *, err: bool = False) -> None:
-    # Passed explicitly, because click replaces a stream whose encoding is ASCII by a UTF-8 one.
+    # The stream is passed, because click would replace one with ASCII encoding by a UTF-8 stream.
     click.echo(text, sys.stderr if err else sys.stdout)
 
 
 def print_json(document: str) -> None:
-    """Print a JSON document as a line, in ASCII where standard output is not UTF-8."""
+    """Print a JSON document as one line, in ASCII if standard output is not UTF-8."""
     encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "")
     _echo(visible_json(document, ascii_only=encoding != "utf8"))
 
 
 def print_data(text: str) -> None:
-    """Print data for a program unchanged; at a terminal, escape control characters."""
+    """Print data for programs unchanged; on a terminal, escape control characters."""
     click.echo(visible(text, keep="\n") if is_terminal(sys.stdout) else text, sys.stdout, nl=False)
 
 
 def render(content: RenderableType, *, err: bool = False) -> None:
-    """Print a table, or several."""
+    """Print one table or several."""
     console(err=err).print(content)
 
 
 def console(*, err: bool = False) -> Console:
-    """Return a console of standard output or standard error."""
+    """Return a console for standard output or standard error."""
     if is_terminal(sys.stderr if err else sys.stdout):
         return Console(stderr=err, highlight=False)
     # A variable such as FORCE_COLOR or COLUMNS must not make rich treat a pipe as a terminal.
@@ -78,7 +78,7 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 
 def tolerate_encodings() -> None:
-    """Print characters that a stream's encoding lacks as their escape sequences."""
+    """Make the streams print characters that their encoding lacks as escape sequences."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -90,12 +90,12 @@ class Column:
 
     name: str = ""
     right: bool = False
-    #: Whether its values are texts that may be truncated to a terminal's width.
+    #: Whether its texts may be truncated to a terminal's width.
     truncate: bool = False
 
 
 class DataTable:
-    """A table of records; where a terminal is too narrow for it, each row becomes a few lines."""
+    """A table of records; on a terminal that is too narrow, each row becomes several lines."""
 
     def __init__(
         self, columns: Sequence[Column], rows: Sequence[Sequence[str]], title: str = ""
@@ -108,7 +108,7 @@ class DataTable:
         if self._title:
             yield Text(self._title, overflow="fold")
         widths = [self._width(place) for place in range(len(self._columns))]
-        total = sum(widths) + 2 * len(widths)  # a space on either side
+        total = sum(widths) + 2 * len(widths)  # a space on each side
         for place, column in enumerate(self._columns):
             if column.truncate and total > options.max_width:
                 narrow = max(
@@ -150,7 +150,7 @@ class DataTable:
 
 
 def name_value_table(pairs: Sequence[tuple[str, str]]) -> Table:
-    """Return a table of names and values, whose values are folded and never truncated."""
+    """Return a table of names and values; values are folded, never truncated."""
     table = Table(show_header=False, box=None)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")

@@ -1,8 +1,8 @@
-"""Open, read and replace files, whatever they contain.
+"""Open, read and replace files of any content.
 
 - `reading`: the lines of an input, through `compression` and `file_types`
 - `outputs`: files that are replaced in one step, by one process at a time
-- `streams`: outputs that are written as they are: open files, devices, named pipes
-- `conflicts`: whether a command would write to what it reads
+- `streams`: outputs that are written directly: open files, devices, named pipes
+- `conflicts`: checks that a command does not write to its inputs
 - `quoting`: file names and ids in messages
 """

@@ -1,4 +1,4 @@
-"""Decompress a file, whatever its name: gzip, bzip2, xz, and a zip or tar of a single file."""
+"""Decompress a file by its content: gzip, bzip2, xz, and a zip or tar of a single file."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _MAX_LAYERS = 3
 
 
 class RefusedFile(Exception):
-    """A file that is not read; the message continues the file's name and a colon."""
+    """The file cannot be read; the message follows the file's name and a colon."""
 
 
 def decompress(file: BinaryIO) -> tuple[bytes, io.BufferedReader]:
-    """Return the first bytes of what a file holds, and a stream of all of it.
+    """Return the first bytes of a file's decompressed content, and a stream of all of it.
 
     Raises `RefusedFile` for an archive of several files, or one that cannot be opened.
     """
@@ -40,16 +40,16 @@ def decompress(file: BinaryIO) -> tuple[bytes, io.BufferedReader]:
 
 
 def _head(stream: io.BufferedReader) -> tuple[bytes, io.BufferedReader]:
-    """Return the first bytes, and a stream that still has them."""
+    """Return the first bytes, and a stream that still includes them."""
     if stream.seekable():
         return stream.peek(file_types.HEAD_BYTES)[: file_types.HEAD_BYTES], stream
-    # A pipe gives what its writer has written so far: peek() would not wait for more.
+    # Not peek(), which would return only what the writer of a pipe has written so far.
     head = stream.read(file_types.HEAD_BYTES)
     return head, buffered(Concatenated(io.BytesIO(head), stream))
 
 
 def buffered(raw: Any) -> io.BufferedReader:
-    """Return a stream that reads a raw one in large portions."""
+    """Return a stream that reads a raw stream in large blocks."""
     return io.BufferedReader(raw, _BUFFER_BYTES)
 
 
@@ -72,15 +72,15 @@ class Concatenated(io.RawIOBase):
 
 
 def _gunzipped(stream: io.BufferedReader) -> io.BufferedReader:
-    # Buffered, because GzipFile's own readline is slow.
+    # Buffered, because the readline of GzipFile is slow.
     return buffered(gzip.GzipFile(fileobj=stream, mode="rb"))
 
 
 class _Members(io.RawIOBase):
     """The decompressed content of a bzip2 or xz file, which may have several compressed streams.
 
-    The classes of the standard library stop in silence at anything behind the first stream that is
-    not the beginning of another: here that is an error.
+    The classes of the standard library silently ignore data after a stream that is not another
+    stream. Here it is an error.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class _Members(io.RawIOBase):
         while True:
             packed = b""
             if self._member.eof:
-                # xz pads with zeros.
+                # xz files may be padded with zeros.
                 packed = self._member.unused_data.lstrip(b"\0")
                 while not packed and (more := self._stream.read(_BUFFER_BYTES)):
                     packed = more.lstrip(b"\0")
@@ -124,7 +124,7 @@ def _unzipped(stream: io.BufferedReader) -> io.BufferedReader:
         raise RefusedFile(" this is an Excel or Word file; save it as tab-separated text")
     try:
         return buffered(archive.open(_only(names, "zip")))
-    except (RuntimeError, NotImplementedError) as error:  # a password; a rare method
+    except (RuntimeError, NotImplementedError) as error:  # a password, or an unsupported method
         raise RefusedFile(f" this is a zip archive that cannot be opened ({error})") from error
 
 
@@ -138,7 +138,7 @@ def _untarred(stream: io.BufferedReader) -> io.BufferedReader:
 
 
 def _only(names: list[str], kind: str) -> str:
-    """Return the one file of an archive; those that macOS adds do not count."""
+    """Return the only file of an archive, ignoring the files that macOS adds."""
     hidden = ("__MACOSX/", "._")
     files = [each for each in names if not each.startswith(hidden) and ".DS_Store" not in each]
     if len(files) == 1:

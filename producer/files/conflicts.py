@@ -1,4 +1,4 @@
-"""Refuse outputs that are also inputs, or the same as another output: by file, not by name."""
+"""Reject outputs that are also inputs or other outputs, by comparing files instead of names."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from producer.files.streams import STDOUT, is_stream
 class FileUse:
     """A file that a command reads or writes."""
 
-    #: What the file is used for, such as `--output`.
+    #: The option that uses the file, such as `--output`.
     what: str
-    #: The name as it was given.
+    #: The name given by the user.
     name: str
-    #: The descriptor of an open file, in place of the name.
+    #: The descriptor of an open file, instead of the name.
     descriptor: int | None = None
 
     def __str__(self) -> str:
@@ -34,20 +34,20 @@ class FileUse:
 
 @dataclass(frozen=True)
 class _NewFile:
-    """A file that does not exist yet: the device and inode of its folder, and its name."""
+    """A file that does not exist yet, by the device and inode of its folder, and its name."""
 
     folder: tuple[int, int]
     name: str
 
 
 def input_uses(option: str, name: str | None) -> Iterator[FileUse]:
-    """Yield the file that an option names, if it is given."""
+    """Yield the file of an option, if the option is given."""
     if name:
         yield FileUse(option, name, 0 if name == STDIN else None)
 
 
 def output_uses(option: str, name: str | None) -> Iterator[FileUse]:
-    """Yield what is written for an option, if it is given: the output and its unfinished file."""
+    """Yield the output of an option and its unfinished file, if the option is given."""
     if not name:
         return
     yield FileUse(option, name, 1 if name == STDOUT else None)
@@ -56,7 +56,7 @@ def output_uses(option: str, name: str | None) -> Iterator[FileUse]:
 
 
 def check(reads: Sequence[FileUse], writes: Sequence[FileUse]) -> None:
-    """Raise `InvalidInput` if a file is written that is also read, or written twice."""
+    """Raise `InvalidInput` if a file would be both read and written, or written twice."""
     for read, written in product(reads, writes):
         if _same(read, written, _matters_to_readers):
             raise InvalidInput(f"{written} and {read} are the same file: it would be overwritten")
@@ -81,7 +81,7 @@ def _same(one: FileUse, other: FileUse, matters: Callable[[os.stat_result], bool
 
 
 def _matters_to_readers(found: os.stat_result) -> bool:
-    """Return whether writing to a file changes what is read from it: not a terminal, /dev/null."""
+    """Return whether writing to a file changes what is read from it; false for terminals."""
     return not stat.S_ISCHR(found.st_mode) and not stat.S_ISSOCK(found.st_mode)
 
 
@@ -90,7 +90,7 @@ def _matters_to_writers(found: os.stat_result) -> bool:
 
 
 def _locate(use: FileUse) -> os.stat_result | _NewFile | None:
-    """Return the file, or where it would be created; None if there is no such place."""
+    """Return the file, or where it would be created; None if its folder does not exist."""
     try:
         if use.descriptor is not None:
             return os.fstat(use.descriptor)
@@ -103,7 +103,7 @@ def _locate(use: FileUse) -> os.stat_result | _NewFile | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        if use.descriptor is not None:  # it is closed
+        if use.descriptor is not None:  # the descriptor is closed
             return None
         raise InvalidInput(f"{use.name}: {error.strerror}") from error
 
@@ -113,7 +113,7 @@ def _normalized(name: str) -> str:
 
 
 def _ignores_case(use: FileUse) -> bool:
-    """Return whether the file system ignores case there, by creating a file."""
+    """Return whether the file system there ignores case, by creating a file."""
     folder = outputs.resolve(use.name).parent
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".Rerankq-") as probe:
         return (folder / Path(probe.name).name.swapcase()).exists()

@@ -1,16 +1,16 @@
-"""Detect the type of a file by its first bytes: how to decompress it, or how to convert it."""
+"""Detect the type of a file from its first bytes, and how to decompress or convert it."""
 
 from __future__ import annotations
 
 from enum import Enum
 from typing import NamedTuple
 
-#: The number of first bytes that the functions here need.
+#: The number of first bytes that these functions need.
 HEAD_BYTES = 1024
 
 
 class Compression(Enum):
-    """A compression, or an archive format, that the standard library decompresses."""
+    """A compression or archive format that the standard library supports."""
 
     GZIP = "gzip"
     BZIP2 = "bzip2"
@@ -20,7 +20,7 @@ class Compression(Enum):
 
 
 class UnsupportedFile(NamedTuple):
-    """A type of file that holds no lines of text, and what the user can do with it."""
+    """A type of file that is not lines of text, and what the user can do with it."""
 
     name: str
     hint: str
@@ -29,14 +29,14 @@ class UnsupportedFile(NamedTuple):
 _COMPRESSIONS = (
     (b"\x1f\x8b", Compression.GZIP),
     *((b"BZh%d1AY&SY" % level, Compression.BZIP2) for level in range(1, 10)),
-    *((b"BZh%d\x17rE8P\x90" % level, Compression.BZIP2) for level in range(1, 10)),  # an empty one
+    *((b"BZh%d\x17rE8P\x90" % level, Compression.BZIP2) for level in range(1, 10)),  # empty files
     (b"\xfd7zXZ\0", Compression.XZ),
     (b"\x5d\0\0", Compression.XZ),  # its predecessor, .lzma
     (b"PK\3\4", Compression.ZIP),
-    (b"PK\5\6", Compression.ZIP),  # an empty one
+    (b"PK\5\6", Compression.ZIP),  # an empty archive
 )
 
-#: The longer mark first: that of UTF-32 begins with that of UTF-16.
+#: Longer marks first, because the mark of UTF-32 begins with that of UTF-16.
 _ENCODINGS = (
     (b"\xff\xfe\0\0", "utf-32"),
     (b"\0\0\xfe\xff", "utf-32"),
@@ -75,7 +75,7 @@ _UNSUPPORTED = (
     ),
 )
 
-#: A text may begin with these marks too: they count only if control characters follow.
+#: Text may also begin with these bytes, so they count only if control characters follow.
 _UNSUPPORTED_IF_BINARY = (
     (b"PAR1", "a Parquet file", f"{_TABLE} (pandas: read_parquet, to_json with lines=True)"),
     (b"ARROW1", "an Arrow file", _TABLE),
@@ -84,7 +84,7 @@ _UNSUPPORTED_IF_BINARY = (
     (b"LZIP", "an lzip file", "unpack it first: lzip -d"),
 )
 
-#: Compared in lower case, without the white space before it.
+#: Compared in lower case, without leading white space.
 _MARKUP = (
     (b"<!doctype html", "an HTML page", "was a login or error page saved in the file's place?"),
     (b"<html", "an HTML page", "was a login or error page saved in the file's place?"),
@@ -95,19 +95,19 @@ _MARKUP = (
 
 
 def detect_compression(head: bytes) -> Compression | None:
-    """Return the compression of a file that begins so, None if it has none."""
+    """Return the compression of a file with these first bytes; None if it is not compressed."""
     if head[257:262] == b"ustar":
         return Compression.TAR
     return next((kind for mark, kind in _COMPRESSIONS if head.startswith(mark)), None)
 
 
 def detect_encoding(head: bytes) -> str | None:
-    """Return the encoding that a byte order mark names, None for UTF-8."""
+    """Return the encoding indicated by a byte order mark; None for UTF-8."""
     return next((name for mark, name in _ENCODINGS if head.startswith(mark)), None)
 
 
 def detect_unsupported(head: bytes) -> UnsupportedFile | None:
-    """Return the type of a file that begins so, None if it may be text."""
+    """Return the type of a file with these first bytes; None if it may be text."""
     binary = any(byte < 8 for byte in head)
     for mark, what, hint in (*_UNSUPPORTED, *(_UNSUPPORTED_IF_BINARY if binary else ())):
         if head.startswith(mark):
@@ -122,7 +122,7 @@ def detect_unsupported(head: bytes) -> UnsupportedFile | None:
 
 
 def _unmarked_utf_16(head: bytes) -> UnsupportedFile | None:
-    """Return UTF-16 without a byte order mark, if the bytes look like it."""
+    """Return the type for UTF-16 without a byte order mark, if the bytes look like it."""
     even, odd = head[:64:2], head[1:64:2]
     for name, zeros, letters in (("UTF-16LE", odd, even), ("UTF-16BE", even, odd)):
         if len(zeros) > 3 and not any(zeros) and all(letters):

@@ -1,7 +1,7 @@
 """Replace output files in one step, by one process at a time.
 
-An output that exists is replaced in one step. It keeps its mode, its owner and its access control
-list; a link stays, and what it points to is replaced.
+An existing output is replaced in one step, and keeps its mode, owner and access control list. For a
+link, the target is replaced.
 """
 
 from __future__ import annotations
@@ -53,22 +53,22 @@ def resolve(output: str) -> Path:
 
 
 def sibling_path(output: str, ending: str) -> Path:
-    """Return the file next to an output, which all processes find that write to it.
+    """Return a file next to an output, the same for all processes that write the output.
 
-    It stands beside what a link points to.
+    For a link, it is next to the target.
     """
     return Path(f"{resolve(output) if Path(output).is_symlink() else output}{ending}")
 
 
 def unfinished_path(output: str) -> Path:
-    """Return the path at which an output is written before it is renamed."""
+    """Return the path where an output is written before it is renamed."""
     path = resolve(output)
-    # The name is always the same, so that the next process overwrites what a killed one left.
+    # The name is always the same, so that the next process overwrites the file of a killed one.
     return path.with_name(f".{path.name}.unfinished")
 
 
 def private_mode(*outputs: str | None) -> int:
-    """Return a mode that gives nobody more rights than any of these files does."""
+    """Return a mode that grants no more rights than each of these files does."""
     mode = NEW_FILE_MODE
     for output in outputs:
         if output and not is_stream(output) and resolve(output).exists():
@@ -77,10 +77,10 @@ def private_mode(*outputs: str | None) -> int:
 
 
 def open_locked(path: Path, mode: int = NEW_FILE_MODE, flags: int = 0, name: str = "") -> IO[bytes]:
-    """Open a file for reading and writing, or make it; nobody else can until it is closed.
+    """Open or create a file for reading and writing, and lock it until it is closed.
 
-    What it holds is left as it is; nobody has more rights to it than `mode` gives. Raises
-    `InvalidInput` if another process has it, calling it `name`, or `OSError`.
+    Its content is kept, and its rights are limited to `mode`. Raises `InvalidInput` if another
+    process has locked it, with `name` in the message, or `OSError`.
     """
     while True:
         file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | flags, mode), "r+b")
@@ -106,7 +106,7 @@ def open_locked(path: Path, mode: int = NEW_FILE_MODE, flags: int = 0, name: str
 
 
 def _still_named(file: IO[bytes], path: Path) -> bool:
-    """Return whether the open file still has this path: it may be renamed before it is locked."""
+    """Return whether the open file still has this path; it can be renamed before it is locked."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
@@ -114,9 +114,9 @@ def _still_named(file: IO[bytes], path: Path) -> bool:
 
 
 class OutputFile:
-    """An output that no other process can write while this is open. Use it in a `with` block.
+    """An output that no other process can write while it is open. Use it in a `with` block.
 
-    Raises `InvalidInput` if another process has it, or if it cannot be opened.
+    Raises `InvalidInput` if another process has locked it, or if it cannot be opened.
     """
 
     def __init__(self, name: str, mode: int = NEW_FILE_MODE) -> None:
@@ -129,7 +129,7 @@ class OutputFile:
                 return
             self._path = resolve(name)
             self._mode &= private_mode(name)
-            # Do not follow a link that somebody else may have put there.
+            # Do not follow a link that another user may have put there.
             self._file = open_locked(unfinished_path(name), self._mode, os.O_NOFOLLOW, name)
         except OSError as error:
             raise InvalidInput(f"{name}: cannot be written ({error.strerror})") from error
@@ -138,7 +138,7 @@ class OutputFile:
     def atomic(self) -> Iterator[IO[bytes]]:
         """Yield a file that is synced to disk and renamed to the output at the end of the block.
 
-        Raises `OSError` that names the output if the disk is full.
+        Raises `OSError`, which names the output, if the disk is full.
         """
         try:
             if self._path is None:
@@ -173,7 +173,7 @@ class OutputFile:
         left = unfinished_path(self.name) if self._path is not None else None
         if left is not None and _still_named(self._file, left):
             left.unlink()
-        # A full disk, or a pipe without a reader, refuses the rest once more.
+        # A full disk, or a pipe without a reader, fails again for the rest.
         with suppress(OSError):
             self._file.close()
 
@@ -199,5 +199,5 @@ def _take_rights(existing: Path, made: Path, descriptor: int, mode: int) -> None
                 break
     shutil.copystat(existing, made)
     if os.fstat(descriptor).st_gid != old.st_gid:
-        mode &= ~stat.S_IRWXG  # they were another group's rights
+        mode &= ~stat.S_IRWXG  # these rights were granted to another group
     os.fchmod(descriptor, old.st_mode & (mode | 0o111) & 0o777)

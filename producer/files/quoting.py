@@ -1,4 +1,4 @@
-"""Escape what is invisible in names, so that names that differ look different in messages."""
+"""Escape invisible characters in names, so that different names look different in messages."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import unicodedata
 
 from contract.printable import escaped
 
-#: Letters and marks by Unicode that have no visible shape.
+#: Letters and marks, according to Unicode, that are invisible.
 _BLANK_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 
 
 def shown(name: str) -> str:
-    """Return `name` with line breaks and everything invisible as Python escapes."""
+    """Return `name` with line breaks and invisible characters as Python escape sequences."""
     if name.isascii() and name.isprintable():
         return name
     return "".join(char if _visible(char) else escaped(char) for char in name)
@@ -23,7 +23,7 @@ def quoted(name: str) -> str:
 
 
 def normalized(name: str) -> str:
-    """Return a name without case, quotes and invisible characters, to find similar names."""
+    """Return a lowercase name without quotes and invisible characters, to find similar names."""
     folded = unicodedata.normalize("NFKC", name).casefold()
     return "".join(
         char for char in folded if _visible(char) and not char.isspace() and char not in "\"'"

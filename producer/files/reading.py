@@ -1,7 +1,7 @@
-"""Read the lines of an input file, however it is compressed or encoded.
+"""Read the lines of an input file in any supported compression and encoding.
 
-UTF-16 and UTF-32 are decoded by their byte order mark. A file that holds no text is refused, with
-its type and what to do about it.
+UTF-16 and UTF-32 are decoded by their byte order mark. A file that is not text is refused, with its
+type and how to convert it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from producer.files.quoting import shown
 
 STDIN = "-"
 
-#: More than the longest line that can be sent; bounds memory if a file has no line breaks.
+#: More than the longest line that can be sent; limits memory if a file has no line breaks.
 MAX_LINE_BYTES = 2**28
 
 _UNREADABLE = (
@@ -36,11 +36,11 @@ _UNREADABLE = (
 
 
 def lines(path: str, *, writer_wait_s: float = 5.0) -> Iterator[tuple[int, bytes]]:
-    """Yield each line as UTF-8 bytes, with its end, and its number from 1.
+    """Yield the number of each line, from 1, and the line as UTF-8 bytes with its line end.
 
-    A line ends at a line feed and nowhere else. A named pipe is given up if nobody opens it for
-    writing within `writer_wait_s`. Raises `InvalidInput` if the file cannot be read to its end, is
-    not text, or changes while it is read.
+    Only a line feed ends a line. A named pipe without a writer is an error after `writer_wait_s`
+    seconds. Raises `InvalidInput` if the file cannot be read to its end, is not text, or changes
+    while it is read.
     """
     number = 0
     try:
@@ -111,10 +111,10 @@ def _file(path: str) -> io.BufferedReader:
 
 @contextmanager
 def _pipe(path: str, writer_wait_s: float) -> Iterator[io.BufferedReader]:
-    """Open a named pipe, and wait a bounded time for its writer."""
+    """Open a named pipe, and wait up to `writer_wait_s` seconds for its writer."""
     with io.FileIO(os.open(path, os.O_RDONLY | os.O_NONBLOCK)) as file:
         deadline = time.monotonic() + writer_wait_s
-        # Without a writer, a read gives no bytes; with one that has not written yet, None.
+        # A read returns no bytes without a writer, and None if the writer has not written yet.
         while (head := file.read(file_types.HEAD_BYTES)) == b"":
             if time.monotonic() > deadline:
                 raise RefusedFile(f" nobody writes to this pipe (waited {writer_wait_s:.0f} s)")
@@ -124,7 +124,7 @@ def _pipe(path: str, writer_wait_s: float) -> Iterator[io.BufferedReader]:
 
 
 def _nearby(path: str) -> str:
-    """Return a hint at the same file, packed or unpacked, if there is one."""
+    """Return a hint about a compressed or decompressed form of the file, if there is one."""
     other = [path + suffix for suffix in (".gz", ".bz2", ".xz", ".zip")]
     other.append(path.removesuffix(Path(path).suffix))
     found = next((each for each in other if Path(each).is_file()), None)

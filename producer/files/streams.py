@@ -13,7 +13,7 @@ from contract.errors import InvalidInput
 from contract.printable import visible
 from producer.files.reading import STDIN
 
-#: Standard output, in place of a file.
+#: The name for standard output, instead of a file.
 STDOUT = STDIN
 #: The longest chain of links that is followed.
 LINKS = 40
@@ -39,7 +39,7 @@ def open_stream(name: str) -> IO[bytes]:
         if sys.stdout is None or sys.stdout.closed:
             raise InvalidInput(f"{name}: standard output is closed")
         stream: IO[bytes] = sys.stdout.buffer
-        # A terminal would obey control characters in ids.
+        # A terminal would interpret control characters in ids.
         return cast("IO[bytes]", _Visible(stream)) if sys.stdout.isatty() else stream
     if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
         raise InvalidInput(f"{name}: this is not open for writing")
@@ -59,7 +59,7 @@ def _open_pipe(name: str) -> IO[bytes]:
 
 
 class _Visible:
-    """A terminal that gets lines of text with control characters escaped."""
+    """A terminal that receives lines of text with control characters escaped."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
@@ -80,7 +80,7 @@ class _Visible:
 
 
 def descriptor_of(output: str) -> int | None:
-    """Return the number of an open file of this process: 1 for /dev/stdout, else None."""
+    """Return the descriptor of an open file of this process (1 for /dev/stdout), else None."""
     if output == STDOUT:
         return 1
     path = Path(output).absolute()

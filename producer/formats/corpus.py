@@ -24,7 +24,7 @@ class Text(NamedTuple):
 def read_texts(path: str, bad: InvalidLines, max_chars: int) -> Iterator[tuple[int, Text]]:
     """Yield the texts of a corpus or of queries. Raises `InvalidInput`.
 
-    Lines are JSON objects, whose title and text are joined as BEIR does; or `id<TAB>text`; or the
+    Lines are JSON objects, whose title and text are joined as in BEIR; or `id<TAB>text`; or the
     four columns of MS MARCO's documents; or the columns that a header names.
     """
     header: dict[str, int] = {}
@@ -66,7 +66,7 @@ def _json_text(line: str) -> Text:
 
 
 def _header(line: str) -> dict[str, int]:
-    """Return the place of each column that a header names; nothing for any other line."""
+    """Return the index of each column named in a header; empty for any other line."""
     names = [name.strip().strip('"').lower().replace("-", "_") for name in line.split("\t")]
     named = names[0] in _ID_COLUMNS or (len(names) > 2 and _names_both(names))
     return {name: place for place, name in enumerate(names)} if named and len(names) > 1 else {}
@@ -88,7 +88,7 @@ def _two_columns(line: str, header: dict[str, int]) -> Text:
     if header:
         text = _unquoted(text)
     elif text.startswith(("http://", "https://")) and text.count("\t") == 2:
-        # A line of MS MARCO's documents, whose URL is skipped.
+        # In a line of MS MARCO's documents, the URL is skipped.
         text = join_title(*map(str.strip, text.split("\t")[1:]))
     return Text(values.identifier(identifier.strip()), text.strip())
 
@@ -109,7 +109,7 @@ def _named_columns(line: str, header: dict[str, int]) -> Text:
 
 
 def _unquoted(field: str) -> str:
-    """Return a column without the quotes of CSV, which tables with a header have."""
+    """Return a column without CSV quotes, which tables with a header may have."""
     if not field.startswith('"'):
         return field
     inner = field[1:-1] if field.endswith('"') and len(field) > 1 else None

@@ -1,4 +1,4 @@
-"""Detect the kind of a file by its first record, for a hint if the wrong file was named."""
+"""Detect the kind of a file from its first record, for a hint if the wrong file was given."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from producer.formats.keys import DOCUMENT_KEYS, ID_KEYS, TEXT_KEYS
 
 
 class FileKind(Enum):
-    """The kinds of files; the values complete the sentence "this looks like ..."."""
+    """The kinds of files; each value completes the sentence "this looks like ..."."""
 
     RUN = "a TREC run, which is for --run"
     QRELS = "qrels, which are for --qrels"
@@ -33,7 +33,7 @@ class FileKind(Enum):
     DOCUMENTS = "texts"
 
 
-#: Other kinds that the reader of a kind accepts.
+#: Other kinds that the reader of a kind also accepts.
 _ALSO_ACCEPTED = {
     FileKind.REQUESTS: {FileKind.PAIRS, FileKind.JSON},
     FileKind.QRELS: {FileKind.THREE_COLUMNS},
@@ -43,12 +43,12 @@ _ALSO_ACCEPTED = {
 }
 
 
-#: Kinds that a valid line of another kind may look like.
+#: Kinds that a valid line of another kind may resemble.
 _UNCERTAIN = (FileKind.TEXTS, FileKind.COMMAS, FileKind.JSON)
 
 
 class Hint(NamedTuple):
-    """What the first line of a file looks like, if it is not of the kind wanted."""
+    """A description of a file's first line, if it is not of the wanted kind."""
 
     words: str
     #: Whether to refuse the line even if it can be parsed.

@@ -1,4 +1,4 @@
-"""Read the documents of one query: one text a line, or JSONL."""
+"""Read the documents of one query: one text per line, or JSONL."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from producer.formats.records import InvalidLines, read_records
 
 
 def read_documents(path: str) -> list[dict[str, Any] | str]:
-    """Return the documents of one query: one text a line, or JSONL. Raises `InvalidInput`.
+    """Return the documents of one query: one text per line, or JSONL. Raises `InvalidInput`.
 
-    JSON is this project's (`{"id", "text"}`, with "score" and "metadata"), or has the keys that
-    corpora have.
+    JSON objects have rerankq's keys (`{"id", "text"}`, with "score" and "metadata"), or those of
+    corpora.
     """
     seen: set[str] = set()
 

@@ -1,4 +1,4 @@
-"""Find ids and texts under the keys that collections use for them."""
+"""Find ids and texts by the keys that collections use for them."""
 
 from __future__ import annotations
 
@@ -8,28 +8,27 @@ from typing import Any
 from contract.validation import kind_of
 from producer.files.quoting import shown
 
-#: Keys of the id of a document or a query: BEIR's name first, then those of ir_datasets,
-#: Pyserini and other collections. MS MARCO's passages have "pid" and, beside it, the "docid" of the
-#: document that they are from.
+#: Keys for the id of a document or a query: BEIR's first, then those of ir_datasets, Pyserini and
+#: other collections. MS MARCO's passages have "pid", and the "docid" of their document.
 ID_KEYS = (
     *("_id", "id", "doc_id", "pid", "docid", "docno", "query_id", "qid"),
     *("passage_id", "document_id", "doc-id", "query-id", "corpus-id", "question_id", "topic_id"),
 )
-#: Keys of its text, in the order in which rank_llm looks for them.
+#: Keys for the text, in the order in which rank_llm looks for them.
 TEXT_KEYS = (
     *("text", "segment", "contents", "content", "body", "passage"),
     *("document", "query", "question"),
 )
-#: Keys of the documents of a request, besides "candidates".
+#: Keys for the documents of a request, in addition to "candidates".
 DOCUMENT_KEYS = ("documents", "texts", "passages")
 
 
-#: How many keys of a line a message names.
+#: The number of keys of a line that a message names.
 _KEYS_SHOWN = 8
 
 
 def first_key(data: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:
-    """Return the first of `keys` that has a value in `data`; null counts if there is no other."""
+    """Return the first of `keys` with a value in `data`, or else the first that is null."""
     null = None
     for key in keys:
         if key in data:

@@ -10,7 +10,7 @@ from producer.formats.columns import split_words
 from producer.formats.detection import FileKind
 from producer.formats.records import InvalidLines, read_records
 
-#: Usual values of the second column of TREC's files.
+#: Common values of the second column in TREC's files.
 _ITERATIONS = ("Q0", "q0", "0")
 
 

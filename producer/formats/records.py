@@ -26,7 +26,7 @@ class InvalidLines:
     examples: list[str] = field(default_factory=list)
 
     def add(self, message: str, *, lines: int = 1) -> None:
-        """Count an invalid line. Raises `InvalidInput` unless they are skipped."""
+        """Count an invalid line. Raises `InvalidInput` unless invalid lines are skipped."""
         if not self.skip:
             raise InvalidInput(message)
         self.count += lines
@@ -41,10 +41,10 @@ def read_records(
     wanted: detection.FileKind,
     is_header: Callable[[str], bool] = lambda _: False,
 ) -> Iterator[tuple[int, T]]:
-    """Yield what `parse` makes of each line that is not blank, with the line's number from 1.
+    """Yield the number, from 1, and the parsed record of each line that is not blank.
 
-    A `ValueError` of `parse` says what is wrong with its line. Raises `InvalidInput` as
-    `file:line: what`, or notes it in `bad` if wrong lines are skipped.
+    `parse` raises `ValueError` with a message about its line. Raises `InvalidInput` as
+    `file:line: message`, or adds the message to `bad` if invalid lines are skipped.
     """
     empty = first = True
     for number, raw in reading.lines(path):
@@ -60,11 +60,11 @@ def read_records(
                 if not hint and is_header(line):
                     continue
             item = parse(number, line)
-        except ValueError as error:  # InvalidInput is one
+        except ValueError as error:  # includes InvalidInput
             empty = False
             bad.add(f"{shown(path)}:{number}: {error}{f'; {hint.words}' if hint else ''}")
             continue
-        if hint and hint.certain:  # it would be read, as something else than it is
+        if hint and hint.certain:  # the line could be parsed, but as the wrong kind
             raise InvalidInput(f"{shown(path)}:{number}: {hint.words}")
         yield number, item
     if empty:
@@ -72,9 +72,9 @@ def read_records(
 
 
 def decode_line(raw: bytes) -> str:
-    """Return a line without its end and without a byte order mark.
+    """Return a line without its line end and without a byte order mark.
 
-    Files that were joined have such marks in between.
+    Concatenated files have byte order marks within.
     """
     try:
         line = raw.decode().strip("\r\n")

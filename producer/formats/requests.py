@@ -28,9 +28,9 @@ class Pair(NamedTuple):
 def read_requests(path: str, bad: InvalidLines) -> Iterator[tuple[int, jobs.Request | Pair]]:
     """Yield the requests of a file. Raises `InvalidInput`.
 
-    Lines are this project's JSON or rank_llm's; a query with "documents" (Cohere), "texts" (TEI) or
-    "passages", whose places become their ids; or the four columns of MS MARCO's top1000. A line
-    without a query id gets its number.
+    Lines are rerankq's or rank_llm's JSON; a query with "documents" (Cohere), "texts" (TEI) or
+    "passages", whose indexes become their ids; or the four columns of MS MARCO's top1000. The id
+    of a query defaults to its line number.
     """
 
     def parse(number: int, line: str) -> jobs.Request | Pair:
@@ -85,7 +85,7 @@ def _request(number: int, line: str) -> jobs.Request:
 
 
 def _candidate(place: int, entry: Any) -> Any:
-    """Return a candidate in our shape, its id a string; it is validated later."""
+    """Return a candidate in rerankq's format with a string as id; it is validated later."""
     if not isinstance(entry, dict):
         return entry
     if "id" not in entry or "text" not in entry:
@@ -94,7 +94,7 @@ def _candidate(place: int, entry: Any) -> Any:
 
 
 def _without_nan(entry: Any) -> Any:
-    """Return the candidate with null for NaN in its metadata, which JSON cannot hold."""
+    """Return the candidate with null for NaN in its metadata, because JSON has no NaN."""
     if isinstance(entry, dict) and "metadata" in entry:
         return {**entry, "metadata": _finite(entry["metadata"])}
     return entry

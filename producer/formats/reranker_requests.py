@@ -1,4 +1,4 @@
-"""Convert requests in the shapes of other rerankers: Cohere's, TEI's, NVIDIA's and rank_llm's."""
+"""Convert the requests of other rerankers: Cohere's, TEI's, NVIDIA's and rank_llm's."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WITHOUT_EFFECT = {
 
 
 def from_reranker(data: dict[str, Any], list_key: str) -> dict[str, Any]:
-    """Return a request in our shape, for one in Cohere's, TEI's or NVIDIA's."""
+    """Return a request of Cohere, TEI or NVIDIA in rerankq's format."""
     query, entries = data["query"], data[list_key]
     if not isinstance(entries, list):
         raise ValueError(f'"{list_key}" must be a list, not {kind_of(entries)}')

@@ -85,7 +85,7 @@ def _check_tag(columns: list[str], exact: bool) -> None:
     numbers = bool(words) and _is_number(words[0]) and _is_number(columns[3])
     if exact or not numbers or "." in columns[4]:
         return
-    # Of a whole "score" and a "tag" that begins with a number, the second may be the score.
+    # If "score" is an integer and "tag" begins with a number, that number may be the score.
     if len(words) > 1 or "." in words[0]:
         raise ValueError(
             f"the columns 4 to 6 are numbers ({' '.join([*columns[3:5], words[0]])}); {_SHIFTED};"

@@ -1,4 +1,4 @@
-"""Parse JSON objects, ids and numbers. A `ValueError` says what is wrong with one."""
+"""Parse JSON objects, ids and numbers; raise `ValueError` with a message for invalid ones."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 from contract.validation import kind_of
 from producer.files.quoting import quoted
 
-#: Made once: `json.loads` with an argument makes a decoder for each call.
+#: Made once, because `json.loads` with arguments makes a decoder for each call.
 _DECODER = json.JSONDecoder()
 
 
 def is_json(line: str) -> bool:
-    """Return whether a line is meant as a JSON object."""
+    """Return whether a line is intended as a JSON object."""
     return line.lstrip().startswith("{")
 
 
@@ -27,7 +27,7 @@ def json_object(line: str) -> dict[str, Any]:
         raise ValueError(f"not JSON: {problem} at column {error.colno}{_cut(error)}") from error
     except RecursionError as error:
         raise ValueError("not JSON: nested too deeply") from error
-    except ValueError as error:  # Python's limit for the digits of an integer
+    except ValueError as error:  # an integer exceeds Python's limit of digits
         raise ValueError("not JSON: a number with thousands of digits") from error
     if not isinstance(data, dict):
         raise ValueError(f'not a JSON object ({{"name": value}}) but {kind_of(data)}')
@@ -54,10 +54,10 @@ def _check_unicode(data: dict[str, Any]) -> None:
 
 
 def check_keys(line: str, *counts: tuple[str, int]) -> None:
-    """Refuse a line in which an object has a key twice.
+    """Refuse a line in which an object has a duplicate key.
 
-    `counts` are keys with how often each may be in the line: the line is decoded once more only if
-    one is there more often.
+    `counts` are keys with their expected number of occurrences in the line. The line is decoded
+    again only if a key occurs more often.
     """
     if any(line.count(f'"{key}"') > most for key, most in counts):
         json.loads(line, object_pairs_hook=_check_pairs)
@@ -72,13 +72,13 @@ def _check_pairs(pairs: list[tuple[str, Any]]) -> None:
 
 
 def identifier(value: Any) -> str:
-    """Return an id as a string; one with white space would not survive a TREC run."""
+    """Return an id as a string; refuse white space, which a TREC run cannot represent."""
     if type(value) is not str:
         if isinstance(value, bool) or not isinstance(value, int):
             given = repr(value) if isinstance(value, float) else kind_of(value)
             raise ValueError(f"an id must be a string or a whole number, not {given}")
         return str(value)
-    # One call each, because this runs for every record: split() cuts at any white space.
+    # Few calls, because this runs for every record; split() splits at any white space.
     if value.split() != [value] or "\0" in value:
         raise ValueError(
             f"an id must not be empty or hold white space, here {quoted(value)}: a TREC run could"
@@ -111,7 +111,7 @@ def number(text: str, what: str) -> float:
 
 def whole_number(text: str, what: str) -> int:
     """Return a whole number that the database can store."""
-    if len(text) < 10 and text.isdecimal():  # most are, and this runs for every line of a run
+    if len(text) < 10 and text.isdecimal():  # a fast path, for every line of a run
         return int(text)
     value = number(text, what)
     if not value.is_integer() or abs(value) >= 2**31:

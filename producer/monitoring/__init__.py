@@ -1,1 +1,1 @@
-"""Prometheus metrics of the service."""
+"""Export metrics of the service to Prometheus."""

@@ -1,7 +1,7 @@
-"""An HTTP server for scrapes, which no client can block for the others.
+"""Serve scrapes over HTTP, so that no client can block the others.
 
-Each connection has a thread. It is closed when it is too old, however slowly its client sends or
-reads, and the oldest is closed when there are too many.
+Each connection has a thread. A connection is closed when it is too old, even if its client is still
+sending or reading. The oldest is closed when there are too many.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 @dataclass(frozen=True)
 class Limits:
-    """What connections may take of the server."""
+    """The limits of the server's connections."""
 
-    #: A scrape is answered within about two seconds; Prometheus waits for 10 by default.
+    #: A scrape takes about two seconds; Prometheus waits 10 by default.
     max_age_s: float = 20.0
     max_connections: int = 512
 
@@ -45,22 +45,22 @@ def serve(app: Any, address: str, port: int, limits: Limits) -> tuple[WSGIServer
 
 
 class _RequestHandler(WSGIRequestHandler):
-    #: Seconds for one read or write; the server bounds the age of the whole connection.
+    #: Seconds for one read or write; the server limits the age of the whole connection.
     timeout = 10.0
 
     def log_message(self, *_: Any) -> None:
-        """Log nothing, because scrapes arrive every few seconds."""
+        """Do not log requests, because scrapes arrive every few seconds."""
 
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
-    #: How many connections may wait to be accepted, when many scrapes arrive at once.
+    #: The number of connections that may wait to be accepted when many scrapes arrive at once.
     request_queue_size = 512
 
     def __init__(self, family: socket.AddressFamily, address: Any, limits: Limits) -> None:
         self.address_family = family
         self._limits = limits
-        #: When each open connection was accepted, the oldest first.
+        #: When each open connection was accepted, oldest first.
         self._accepted_at: dict[Any, float] = {}
         self._lock = threading.Lock()
         super().__init__(address, _RequestHandler)
@@ -84,13 +84,13 @@ class _Server(ThreadingMixIn, WSGIServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignore the error of a client that went away, or whose connection was closed."""
+        """Ignore errors of clients that disconnected, or whose connection was closed."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 
 
 def _shut_down(connections: list[Any]) -> None:
-    """End the reads and writes of the connections' threads, which then close them."""
+    """End the reads and writes of the connections, so that their threads close them."""
     for connection in connections:
         with suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)

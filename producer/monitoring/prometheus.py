@@ -1,7 +1,7 @@
-"""The service's metrics in Prometheus' text format, read from Redis at each scrape.
+"""Export the service's metrics in Prometheus' text format, read from Redis at each scrape.
 
-Counters are those of `contract.metrics`, with `rerankq_` before and `_total` behind their names.
-One endpoint covers all workers, and no worker needs an endpoint of its own.
+The counters are those of `contract.metrics`, with the prefix `rerankq_` and the suffix `_total`.
+One endpoint covers all workers, so workers need no endpoints.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ except ImportError as error:
 
 logger = logging.getLogger(__name__)
 
-#: The longest that a scrape waits for the answer that another scrape asked for.
+#: The longest time that a scrape waits for the answer to another scrape.
 SHARED_READ_TIMEOUT_S = 15.0
 
 
 @dataclass(frozen=True)
 class Gauge:
-    """A metric of the present state, beside the counters."""
+    """A metric of the current state, in addition to the counters."""
 
     name: str
     help: str
-    #: Returns its value: a number, or one for each value of the label.
+    #: Returns the value: a number, or a number for each value of the label.
     read: Callable[[QueueStatus], float | Mapping[str, float]]
     label: str | None = None
 
@@ -80,7 +80,7 @@ GAUGES = (
 
 
 def exposition(read: Callable[[], QueueStatus]) -> str:
-    """Return all metrics as they are now. Raises what `read` raises."""
+    """Return the current values of all metrics. Raises the errors of `read`."""
     return generate_latest(_registry(_StatusCollector(read, strict=True))).decode()
 
 
@@ -111,7 +111,7 @@ def _registry(collector: Collector) -> CollectorRegistry:
 
 
 class _StatusCollector(Collector):
-    """Reads the service's status at each scrape, and makes metrics of it."""
+    """Reads the service's status at each scrape, and converts it to metrics."""
 
     def __init__(self, read: Callable[[], QueueStatus], *, strict: bool) -> None:
         self._read = read
