@@ -85,8 +85,9 @@ def useful_flops(shape: Shape, lengths: Iterable[int]) -> float:
       weighted sum of L rows of h);
     - the last layer, per token: 2 (2 h h) for key and value only, because only the output of the
       first token is used afterwards;
-    - the last layer, per pair: 2 (2 h h + 2 h i) for the first token's query, output and
-      feed-forward net, 4 L h for its attention, and 2 (h h + h) for the pooler and head.
+    - the last layer, per pair: 2 (2 h h + 2 h i) for query, output and feed-forward net of the
+      first token, and 4 L h for its attention;
+    - pooler and head, per pair: 2 (h h + h).
 
     Embeddings, norms, softmax and activations do not count, because they are not matrix products.
     Padding does not count, because it is not needed. The work is the same for every way, so a way

@@ -101,7 +101,7 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def _keys_that_score(encoder: CrossEncoder, keys: Iterable[str]) -> list[str]:
-    """Return the missing keys that a score depends on, which excludes those of an unused pooler.
+    """Return the missing keys that affect scores, which excludes those of an unused pooler.
 
     A score depends on a tensor if it has a gradient with respect to it.
     """

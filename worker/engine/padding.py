@@ -36,7 +36,7 @@ def find_dependence(
     score: Callable[[list[tuple[str, str]]], npt.NDArray[np.float32]],
     tolerance: float,
 ) -> str | None:
-    """Return how scores of pairs in one batch differ from scores of each alone, or None.
+    """Return how scores in one batch differ from those of each pair alone; None if they agree.
 
     Classifiers made from decoders find the last token of a pair, the one before the padding, by the
     padding token in their configuration. This sets it to the tokenizer's, and restores it if the

@@ -29,7 +29,7 @@ REDIS_AWAY_DELAY_S = 5.0
 
 
 class ScoreTask(Task):
-    """The class of the task, which has the leases of its attempts."""
+    """The task's class, which manages the leases of its attempts."""
 
     leases: Leases
 

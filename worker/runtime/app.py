@@ -34,6 +34,6 @@ def create_app(settings: WorkerSettings) -> WorkerApp:
 
 
 def _unregister_tasks_of_celery(sender: Celery, **_: Any) -> None:
-    """Leave only our task registered: `celery.map` and similar tasks run it without its checks."""
+    """Remove Celery's own tasks: `celery.map` and others can run ours without its checks."""
     for name in [name for name in sender.tasks if name.startswith("celery.")]:
         sender.tasks.unregister(name)

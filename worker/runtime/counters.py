@@ -35,7 +35,7 @@ class PendingCounters:
 
 
 class WorkerObserver(EngineObserver):
-    """Counts for all workers together, and reports to the main process what this child loads."""
+    """Counts what this process scores, and reports to the main process what it loads."""
 
     def __init__(self, counters: PendingCounters, load_progress: LoadProgress) -> None:
         self._counters = counters

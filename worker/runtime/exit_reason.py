@@ -127,7 +127,7 @@ def _shared_numbers() -> memoryview:
 
 
 def _memory_advice(models: Sequence[str], processes: int) -> str:
-    """Return the memory limit, the memory needed, and how to fix the lack of it."""
+    """Return a text with the memory limit, the memory needed, and the fix."""
     bound = memory_limit.limit()
     allowed = f"The limit is {bound}" if bound else "There is no limit but the machine's memory"
     weights = sum(_weight_bytes(model) for model in models)

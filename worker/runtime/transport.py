@@ -1,8 +1,8 @@
 """Kombu's transport for Redis, hardened against malformed entries of the queue.
 
-Kombu and Celery parse messages in the worker's main loop. A malformed message would end the
-worker with an internal error, or use up its memory: one that is not JSON, lacks the shape of
-kombu's envelope, or differs from those of our producers. And when a worker ends, its message goes
+Kombu and Celery parse messages in the worker's main loop. Some messages would end the
+worker with an internal error, or use up its memory. These are not JSON, do not have the shape of
+kombu's envelope, or differ from those of our producers. And when a worker ends, its message goes
 back to the queue.
 
 The times when workers took their messages are by the clock of Redis, because other machines compare
