@@ -70,9 +70,9 @@ class CrossEncoderReranker:
         """Return the results with new scores (logits), best first, without changing the input.
 
         `top_k` is the number of results to keep: None or a larger number than there are keeps all,
-        0 keeps none. Equal scores keep their order. Without results, the list is empty, whatever
-        the query. Raises `InvalidInput` for a blank query or a negative `top_k`, and `ScoringError`
-        if the model fails or cannot be loaded. Both are `ValueError`s.
+        0 keeps none. Equal scores keep their order. Empty input returns an empty list, whatever the
+        query. Raises `InvalidInput` for a blank query or a negative `top_k`, and `ScoringError` if
+        the model fails or cannot be loaded. Both are `ValueError`s.
         """
         if top_k is not None and top_k < 0:
             raise InvalidInput(f"top_k is {top_k}: it must be 0 or more, or None for all")
