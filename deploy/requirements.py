@@ -1,6 +1,6 @@
-"""Prints what pyproject.toml in the working directory asks for, with the extras that are named.
+"""Print the requirements in ./pyproject.toml, including those of the extras in the arguments.
 
-Pip installs a project's dependencies only together with the project.
+pip can install the dependencies of a project only together with the project.
 """
 
 from __future__ import annotations

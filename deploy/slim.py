@@ -1,10 +1,10 @@
-"""Remove from an installed environment what running rerankq does not need; for the Dockerfile.
+"""Remove files that rerankq does not need from an installed environment, for the Dockerfile.
 
     python slim.py /opt/rerankq
 
-Packages ship their tests, torch also the headers and test programs to build extensions with. All
-bytecode goes as well: the Dockerfile then imports what the image is for, which writes the part of
-it that is used.
+Packages contain their tests, and torch also contains headers and test programs for building
+extensions. All bytecode is removed too. The Dockerfile then imports the main modules, which
+compiles the bytecode that is used.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-#: Below site-packages: folders and files, whatever they hold.
+#: Folders and files below site-packages to remove, whatever they contain.
 PATTERNS = (
     "**/__pycache__",
     "**/tests",
@@ -49,11 +49,11 @@ def size(path: Path) -> int:
 
 
 def slim(environment: Path) -> int:
-    """Remove what is not needed; return how many bytes that was."""
+    """Remove unneeded files, and return their size in bytes."""
     freed = 0
     for packages in environment.glob("lib/python*/site-packages"):
         for path in unneeded(packages):
-            if not path.exists():  # its folder is gone already
+            if not path.exists():  # removed with its folder
                 continue
             freed += size(path)
             if path.is_dir():

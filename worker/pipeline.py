@@ -1,4 +1,4 @@
-"""The former location of the pipeline step in `worker.inprocess`, kept for compatibility."""
+"""An alias for the pipeline step in `worker.inprocess`, kept for compatibility."""
 
 from worker.inprocess.pipeline import PipelineSettings, rerank_step
 

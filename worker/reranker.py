@@ -1,4 +1,4 @@
-"""The former name of `worker.inprocess`, kept for compatibility."""
+"""An alias for `worker.inprocess`, kept for compatibility."""
 
 from worker.inprocess.reranker import CrossEncoderReranker
 from worker.inprocess.results import (
