@@ -1,10 +1,10 @@
-"""What a caller installs: submit rerank jobs and read their results, sync or asyncio.
+"""Submit rerank jobs and read their results, with a blocking or an asyncio client.
 
     from producer import RerankClient
     with RerankClient() as client:
         result = client.rerank("a query", ["a document", "another"])
 
-The clients are imported when first named, so that a program pays only for the one it uses.
+The clients are imported on first use, so a program pays only for the one that it uses.
 """
 
 from __future__ import annotations

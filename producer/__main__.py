@@ -1,4 +1,4 @@
-"""`python -m producer` is `rerankq`."""
+"""Run `rerankq` as `python -m producer`."""
 
 from producer.cli import main
 

@@ -1,4 +1,4 @@
-"""Runs the procedures of the asyncio client in one event loop, and ends with it."""
+"""Run the procedures of the asyncio client in one event loop."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from producer.client.subscription import OutcomeSubscription
 
 T = TypeVar("T")
 
-#: For what blocks or computes: publishing, packing, unpacking. Few, because each thread that
-#: computes takes its turn with the event loop's.
+#: The number of threads for blocking calls and computation: publishing, packing, unpacking. It is
+#: small, because threads that compute compete with the event loop for the interpreter.
 THREADS = 2
 
 
 class AsyncRunner:
-    """Runs procedures for the tasks of the event loop, and of the process, that first uses it."""
+    """Runs procedures for the tasks of one event loop in one process: those of its first use."""
 
     def __init__(self, schema: Schema, publisher: Publisher) -> None:
         settings = schema.settings
@@ -43,7 +43,7 @@ class AsyncRunner:
             **connection_options(settings, asynchronous=True),
         )
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="rerankq")
-        #: Asking the workers takes a second, and must not keep others from being served.
+        #: A separate thread, because asking the workers takes a second and would delay other calls.
         self._asking = ThreadPoolExecutor(1, thread_name_prefix="rerankq-ask")
         self._questions: dict[tuple[float, int | None], asyncio.Task[tuple[str, ...]]] = {}
         self._store = AsyncJobStore(self._redis, schema, self._threads)
@@ -55,7 +55,7 @@ class AsyncRunner:
         self._closed = False
 
     def check_usable(self) -> None:
-        """Raise `ClientUnusable` if it is closed, or belongs to another loop or process."""
+        """Raise `ClientUnusable` if it is closed, or was first used in another loop or process."""
         if self._closed:
             raise closed_error()
         caller = _calling_owner()
@@ -70,15 +70,15 @@ class AsyncRunner:
     def run(
         self, procedure: Procedure[T], watch: AsyncWatch | None = None
     ) -> Coroutine[Any, Any, T]:
-        """Run a procedure, with `watch` if it waits for jobs; return what it returns."""
+        """Run a procedure, with `watch` if it waits for jobs, and return its result."""
         return steps.run_async(procedure, partial(self._perform, watch))
 
     async def in_thread(self, function: Callable[..., T], *arguments: Any, **options: Any) -> T:
-        """Make a call that blocks or computes."""
+        """Call a function that blocks or computes, in a thread."""
         return await self._in(self._threads, partial(function, *arguments, **options))
 
     def in_background(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Start a task that `aclose` waits for, whoever else still does."""
+        """Start a task that `aclose` waits for, even if its caller no longer does."""
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background_done)
@@ -89,7 +89,7 @@ class AsyncRunner:
         return AsyncWatch(self._subscription)
 
     async def workers(self, timeout_s: float, at_most: int | None) -> tuple[str, ...]:
-        """Ask the workers; tasks that ask the same at the same time share one answer."""
+        """Ask the workers; simultaneous identical calls share one answer."""
         key = timeout_s, at_most
         question = self._questions.get(key)
         if question is None:
@@ -99,14 +99,14 @@ class AsyncRunner:
         return await asyncio.shield(question)
 
     async def aclose(self) -> None:
-        """End waits with `ClientUnusable`, let submissions come to their end, and disconnect."""
+        """End waits with `ClientUnusable`, let submissions finish, and disconnect."""
         self._closed = True
         if self._owner not in (None, _calling_owner()):
             self._shut_down()
             return
         try:
             await self._subscription.aclose(closed_error())
-            while self._background:  # submissions under way end, and what is to be is withdrawn
+            while self._background:  # submissions finish, and withdraw their jobs if needed
                 await asyncio.gather(*self._background, return_exceptions=True)
         finally:
             self._shut_down()
@@ -121,7 +121,7 @@ class AsyncRunner:
         self._publisher.close()
 
     async def _ask(self, timeout_s: float, at_most: int | None) -> tuple[str, ...]:
-        await self._execute(operation.ping())  # fails sooner than Celery's asking if Redis is away
+        await self._execute(operation.ping())  # fails sooner than Celery if Redis is away
         return await self._in(self._asking, partial(self._publisher.workers, timeout_s, at_most))
 
     def _perform(self, watch: AsyncWatch | None, step: Step) -> Awaitable[Any]:
@@ -147,11 +147,11 @@ class AsyncRunner:
     def _background_done(self, task: asyncio.Task[Any]) -> None:
         self._background.discard(task)
         if not task.cancelled():
-            task.exception()  # whoever still waits sees it; nobody has to
+            task.exception()  # marks it as retrieved, in case no caller waits any more
 
     @contextmanager
     def _closing_explained(self) -> Iterator[None]:
-        """Turn what a client that is closed meanwhile makes of a call into our error."""
+        """Raise `ClientUnusable` for the errors of a call whose client is closed before it ends."""
         try:
             yield
         except asyncio.CancelledError as error:
@@ -159,7 +159,7 @@ class AsyncRunner:
             if self._closed and task and not task.cancelling():
                 raise closed_error() from error
             raise
-        except RuntimeError as error:  # of an executor that was shut down
+        except RuntimeError as error:  # raised by an executor that was shut down
             if self._closed:
                 raise closed_error() from error
             raise

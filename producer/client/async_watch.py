@@ -1,4 +1,4 @@
-"""Waits of the asyncio client: several jobs at once, on the client's one subscription."""
+"""Wait for several jobs at once with the asyncio client, on its single subscription."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from producer.client.watch import deadline_after, not_all_ended, seconds_until
 
 
 class AsyncWatch:
-    """Waits for jobs to end, on the subscription of its client. Belongs to one task."""
+    """Waits for jobs to end, on the subscription of its client. Use it in one task only."""
 
     __slots__ = ("_inbox", "_subscription")
 
@@ -26,14 +26,14 @@ class AsyncWatch:
         job_ids: Collection[str],
         timeout: float | None,  # noqa: ASYNC109
     ) -> dict[str, jobs.OutcomeOrError]:
-        """Return the outcomes of those of `job_ids` that have ended, as soon as there is one.
+        """Return the outcomes of the jobs in `job_ids` that have ended, as soon as there is one.
 
-        Empty after `timeout` seconds (None: never). Raises `RedisUnavailable`, or `ClientUnusable`
-        if the client is closed meanwhile.
+        The result is empty after `timeout` seconds (None: no limit). Raises `RedisUnavailable`,
+        or `ClientUnusable` if the client is closed during the wait.
         """
         self._subscription.check_usable()
         deadline = deadline_after(timeout)
-        if self._inbox.error is not None:  # its subscription has ended: begin another one
+        if self._inbox.error is not None:  # its subscription has ended: start a new one
             self._forget(list(self._inbox.outcomes))
             self._inbox.error = None
         await self._add([job_id for job_id in job_ids if job_id not in self._inbox.outcomes])
@@ -53,8 +53,8 @@ class AsyncWatch:
     ) -> AsyncIterator[tuple[str, jobs.OutcomeOrError]]:
         """Yield the id and the outcome of each job, in the order in which they end.
 
-        Raises `ResultTimeout` if some have not ended after `timeout` seconds (None: never),
-        `RedisUnavailable`, or `ClientUnusable` if the client is closed meanwhile.
+        Raises `ResultTimeout` if some have not ended after `timeout` seconds (None: no limit),
+        `RedisUnavailable`, or `ClientUnusable` if the client is closed during the wait.
         """
         deadline = deadline_after(timeout)
         waiting = set(job_ids)

@@ -1,4 +1,4 @@
-"""The asyncio client: the same verbs, and any number of waits on one subscription."""
+"""The asyncio client."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from producer.client.steps import Procedure, execute, uninterrupted
 
 T = TypeVar("T")
 
-#: Submissions at once: a thousand coroutines must not all run in one turn of the event loop.
+#: The number of concurrent submissions, so that a thousand of them do not block the event loop.
 MAX_SUBMISSIONS = 32
 
 
 class AsyncRerankClient:
     """Submits jobs and awaits their results without blocking the event loop.
 
-    Belongs to the event loop, and to the process, in which it is first used; elsewhere, its methods
-    raise `ClientUnusable`. `settings` are read from the environment unless given; `redis_url`
-    replaces theirs.
+    Use it only in the event loop and process of its first use; elsewhere, its methods raise
+    `ClientUnusable`. `settings` are read from the environment by default; `redis_url` replaces the
+    URL in the settings.
 
-    Options of a submission, all of which may be left out:
+    Options of a submission, all of which are optional:
 
-    - `top_k` (`submit`, `rerank`): how many of the best documents to keep; all by default.
-    - `model`: another model than the worker's default.
-    - `job_id` (`submit`, `rerank`): an id of the caller's choice. Submitting it again is harmless:
-      a job is not scored again while its result can be read (RERANKQ_RESULT_TTL_S).
-    - `allow_downgrade`: without it, no smaller model takes the place of one that needs too much
-      memory.
+    - `top_k` (`submit`, `rerank`): the number of best documents to keep; all by default.
+    - `model`: the model to use, instead of the worker's default.
+    - `job_id` (`submit`, `rerank`): an id that you choose. Submitting it again is safe: the job is
+      not scored again while its result can be read (RERANKQ_RESULT_TTL_S).
+    - `allow_downgrade`: if false, a job whose model runs out of memory or time fails, instead of
+      being scored by a smaller model.
     - `priority`: 0 (first) to 9 (last).
-    - `pairs_per_job` (`submit_many`): at most so many documents in a job.
+    - `pairs_per_job` (`submit_many`): the maximum number of documents in a job.
     """
 
     def __init__(self, settings: Settings | None = None, *, redis_url: str | None = None) -> None:
@@ -59,15 +59,15 @@ class AsyncRerankClient:
     ) -> str:
         """Queue one query with its documents (strings, dicts or `Candidate`s); return the job's id.
 
-        The class describes the options. A query of more candidates, or more bytes, than a job may
-        have is queued as several jobs, whose ids begin with the one returned. That id stands for
-        all of them: `result` merges them to what one job would have given; `status`, `cancel` and
-        `forget` are of all.
+        The options are described in the class. A query that exceeds the number of candidates or the
+        bytes of a job is queued as several jobs, whose ids begin with the returned id. Use the
+        returned id for all of them: `result` returns the merged result, and `status`, `cancel` and
+        `forget` apply to all parts.
 
-        Raises `InvalidInput` before anything is sent, `Overloaded`, or `RedisUnavailable`. The last
-        may come after the job was queued: its id is then in the error's `submitted`, and
-        submitting again with that `job_id` is harmless. If the calling task is cancelled, so is a
-        job without an id of the caller's choice.
+        Raises `InvalidInput` before anything is sent, `Overloaded`, or `RedisUnavailable`. If
+        `RedisUnavailable` is raised after the job was queued, its id is in the error's `submitted`,
+        and submitting again with that `job_id` is safe. If the calling task is cancelled, a job
+        without a chosen id is cancelled too.
         """
         made = await self._prepare_query(query, documents, options)
         (job_id,) = await self._queue(made)
@@ -81,12 +81,13 @@ class AsyncRerankClient:
     ) -> list[str]:
         """Queue many queries in as few jobs as the limits allow; return the jobs' ids, in order.
 
-        The class describes the options. The rankings of those jobs, one after the other, are in the
+        The options are described in the class. The rankings of these jobs, concatenated, are in the
         order of `requests`. A worker fills its batches across the queries of a job.
 
-        All or none: whatever is raised, a cancellation too, the jobs that were queued before are
-        cancelled and forgotten. Where that fails because Redis is away, their ids are in the
-        error's `submitted`. Raises as `submit`; all requests are checked before the first is sent.
+        All jobs are queued or none: after any error, including a cancellation, the jobs that were
+        already queued are cancelled and forgotten. If that fails because Redis is away, their ids
+        are in the error's `submitted`. Raises the errors of `submit`; all requests are checked
+        before the first is sent.
         """
         self._runner.check_usable()
         made = await self._runner.in_thread(
@@ -95,7 +96,7 @@ class AsyncRerankClient:
         return await self._queue(made)
 
     async def submit_job(self, job: jobs.Job, *, priority: int = names.PRIORITY_BULK) -> str:
-        """Queue a job that `preparing.job` made; return its id. Raises as `submit`."""
+        """Queue a job made by `preparing.job`; return its id. Raises the errors of `submit`."""
         preparing.check_priority(priority)
         async with self._submissions:
             return await self._run(procedures.queue(self._schema, self._publisher, job, priority))
@@ -105,11 +106,11 @@ class AsyncRerankClient:
         job_id: str,
         timeout: float | None = 300.0,  # noqa: ASYNC109
     ) -> jobs.JobResult:
-        """Return the job's result, waiting up to `timeout` seconds for it (None: for ever).
+        """Return the job's result, waiting up to `timeout` seconds for it (None: no limit).
 
-        Raises `JobFailed` if the job ended in a failure, `ResultTimeout`, `JobNotFound` (of which
-        `ResultExpired` is one kind) or `RedisUnavailable`; of a query that was split, `MixedModels`
-        if a smaller model scored some of it only. (`rerank` has it score all, then.)
+        Raises `JobFailed` if the job failed, `ResultTimeout`, `JobNotFound`, its subclass
+        `ResultExpired`, or `RedisUnavailable`. Raises `MixedModels` if a query was split and a
+        smaller model scored only some of its parts; `rerank` rescores all of them instead.
         """
         async with self.watch() as watch:
             return await self._run(procedures.result(self._schema, job_id, timeout), watch)
@@ -125,9 +126,9 @@ class AsyncRerankClient:
     ) -> jobs.JobResult:
         """Submit one query with its documents, and wait up to `timeout` seconds for its result.
 
-        The class describes the options. Raises as `submit` and `result`. A job that is late is
-        cancelled, and so is one without a `job_id` if the calling task is cancelled. If Redis goes
-        away meanwhile, the error's `submitted` has the job's id.
+        The options are described in the class. Raises the errors of `submit` and `result`. The job
+        is cancelled after the timeout, or if the calling task is cancelled and no `job_id` was
+        given. If Redis becomes unavailable, the job's id is in the error's `submitted`.
         """
         made = await self._prepare_query(query, documents, options)
         await self._queue(made)
@@ -144,7 +145,9 @@ class AsyncRerankClient:
     @overload
     async def status(self, job_id: None = None) -> jobs.QueueStatus: ...
     async def status(self, job_id: str | None = None) -> jobs.JobStatus | jobs.QueueStatus:
-        """Return the state of a job, or of the service (which asks the workers, for a second).
+        """Return the status of a job, or without an id that of the service.
+
+        The status of the service takes a second, because the workers are asked.
 
         Raises `JobNotFound` or `RedisUnavailable`.
         """
@@ -153,18 +156,18 @@ class AsyncRerankClient:
         return await self._run(execute(overview.status(self._schema, await self.workers())))
 
     async def cancel(self, job_id: str) -> bool:
-        """End a job that has not ended; return False if it had.
+        """Cancel a job; return False if it has already ended.
 
-        A waiting job is never scored; the scores of a running one are thrown away. Raises
+        A queued job is never scored, and the scores of a running job are discarded. Raises
         `JobNotFound` or `RedisUnavailable`.
         """
         return await self._run(procedures.cancel(self._schema, job_id))
 
     async def workers(self, timeout_s: float = 1.0, at_most: int | None = None) -> tuple[str, ...]:
-        """Return the names of the workers that answer within `timeout_s`.
+        """Return the names of the workers that answer within `timeout_s` seconds.
 
-        Only of the first `at_most` of them, if that is given. Tasks that ask at the same time share
-        one answer. Raises `RedisUnavailable`.
+        If `at_most` is given, return as soon as that many have answered. Simultaneous calls of
+        several tasks share one answer. Raises `RedisUnavailable`.
         """
         self._runner.check_usable()
         return await self._runner.workers(timeout_s, at_most)
@@ -174,16 +177,16 @@ class AsyncRerankClient:
         await self._run(procedures.forget(self._schema, job_id))
 
     async def dead_letters(self, at_most: int | None = 1_000) -> list[jobs.DeadLetter]:
-        """Return failed jobs that can be tried again, the last first; None returns all.
+        """Return failed jobs that can be retried, newest first, up to `at_most` (None: all).
 
-        A letter whose record cannot be read has the code `unreadable`. Raises `RedisUnavailable`.
+        A job whose record cannot be read has the code `unreadable`. Raises `RedisUnavailable`.
         """
         return await self._run(dead_letters.newest(self._schema, at_most))
 
     async def each_dead_letter(self) -> AsyncIterator[jobs.DeadLetter]:
-        """Yield all dead letters, the last first, also while they are retried or dropped.
+        """Yield all dead letters, newest first; they may be retried or dropped meanwhile.
 
-        Those that die meanwhile are not among them. Raises `RedisUnavailable`.
+        Jobs that fail during the iteration are not included. Raises `RedisUnavailable`.
         """
         page = dead_letters.FIRST_PAGE
         while True:
@@ -202,32 +205,33 @@ class AsyncRerankClient:
         return await self._run(dead_letters.find(self._schema, job_id))
 
     async def retry(self, job_id: str, *, model: str | None = None) -> None:
-        """Queue a dead letter again under its id, as if new; with another model, if one is given.
+        """Queue a dead letter again as a new job with the same id, optionally with another model.
 
-        Its failure is forgotten. Raises `JobNotFound`, `PayloadMissing`, `PayloadInvalid`,
-        `InvalidInput`, `Overloaded` or `RedisUnavailable`; it is still a dead letter then, unless
-        the error's `submitted` has its id: it is queued, and a worker's sweep sends its message.
-        A retry that was begun comes to its end, also if the calling task is cancelled.
+        Its failure is removed. Raises `JobNotFound`, `PayloadMissing`, `PayloadInvalid`,
+        `InvalidInput`, `Overloaded` or `RedisUnavailable`. After an error, the job is still a dead
+        letter, unless its id is in the error's `submitted`: then it is queued, and a worker's sweep
+        sends its message.
+        Once started, a retry finishes even if the calling task is cancelled.
         """
         retrying = dead_letters.retry(self._schema, self._publisher, job_id, model)
         await self._run(uninterrupted(retrying))
 
     async def drop(self, job_id: str) -> None:
-        """Give up a dead letter and its payload; it stays failed.
+        """Drop a dead letter and its payload; the job stays failed.
 
         Raises `JobNotFound` or `RedisUnavailable`.
         """
         await self._run(dead_letters.drop(self._schema, job_id))
 
     def watch(self) -> AsyncWatch:
-        """Return a watch with which to wait for several jobs, to use in an `async with` block."""
+        """Return a watch that waits for several jobs; use it in an `async with` block."""
         return self._runner.watch()
 
     async def aclose(self) -> None:
-        """Close the connections. Calls that are under way raise `ClientUnusable`.
+        """Close the connections. Calls in progress raise `ClientUnusable`.
 
-        May be called more than once. After the event loop of the client has ended, its threads end,
-        and Python closes its connections with a `ResourceWarning`.
+        It may be called more than once. If it is not called, the client's threads end after its
+        event loop, and Python closes its connections with a `ResourceWarning`.
         """
         await self._runner.aclose()
 
@@ -247,10 +251,10 @@ class AsyncRerankClient:
             )
 
     async def _queue(self, made: preparing.PreparedJobs) -> list[str]:
-        """Queue jobs one after the other; withdraw them after an error, where that is to be.
+        """Queue jobs one after the other; after an error, withdraw them if necessary.
 
-        A submission that is under way when the caller is cancelled comes to its end before that:
-        otherwise it would queue a job that was cancelled already.
+        If the caller is cancelled, the current submission finishes first. Otherwise it could queue
+        a job after its cancellation.
         """
         begun: list[str] = []
         stopped = asyncio.Event()

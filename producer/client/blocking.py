@@ -25,18 +25,19 @@ T = TypeVar("T")
 class RerankClient:
     """Submits jobs and reads their results; safe to share between threads.
 
-    `settings` are read from the environment unless given; `redis_url` replaces theirs.
+    `settings` are read from the environment by default; `redis_url` replaces the URL in the
+    settings.
 
-    Options of a submission, all of which may be left out:
+    Options of a submission, all of which are optional:
 
-    - `top_k` (`submit`, `rerank`): how many of the best documents to keep; all by default.
-    - `model`: another model than the worker's default.
-    - `job_id` (`submit`, `rerank`): an id of the caller's choice. Submitting it again is harmless:
-      a job is not scored again while its result can be read (RERANKQ_RESULT_TTL_S).
-    - `allow_downgrade`: without it, no smaller model takes the place of one that needs too much
-      memory.
+    - `top_k` (`submit`, `rerank`): the number of best documents to keep; all by default.
+    - `model`: the model to use, instead of the worker's default.
+    - `job_id` (`submit`, `rerank`): an id that you choose. Submitting it again is safe: the job is
+      not scored again while its result can be read (RERANKQ_RESULT_TTL_S).
+    - `allow_downgrade`: if false, a job whose model runs out of memory or time fails, instead of
+      being scored by a smaller model.
     - `priority`: 0 (first) to 9 (last).
-    - `pairs_per_job` (`submit_many`): at most so many documents in a job.
+    - `pairs_per_job` (`submit_many`): the maximum number of documents in a job.
     """
 
     def __init__(self, settings: Settings | None = None, *, redis_url: str | None = None) -> None:
@@ -55,15 +56,15 @@ class RerankClient:
     ) -> str:
         """Queue one query with its documents (strings, dicts or `Candidate`s); return the job's id.
 
-        The class describes the options. A query of more candidates, or more bytes, than a job may
-        have is queued as several jobs, whose ids begin with the one returned. That id stands for
-        all of them: `result` merges them to what one job would have given; `status`, `cancel` and
-        `forget` are of all.
+        The options are described in the class. A query that exceeds the number of candidates or the
+        bytes of a job is queued as several jobs, whose ids begin with the returned id. Use the
+        returned id for all of them: `result` returns the merged result, and `status`, `cancel` and
+        `forget` apply to all parts.
 
-        Raises `InvalidInput` before anything is sent, `Overloaded`, or `RedisUnavailable`. The last
-        may come after the job was queued: its id is then in the error's `submitted`, and
-        submitting again with that `job_id` is harmless. If the call is interrupted, a job without
-        an id of the caller's choice is cancelled.
+        Raises `InvalidInput` before anything is sent, `Overloaded`, or `RedisUnavailable`. If
+        `RedisUnavailable` is raised after the job was queued, its id is in the error's `submitted`,
+        and submitting again with that `job_id` is safe. If the call is interrupted, a job without
+        a chosen id is cancelled.
         """
         made = preparing.prepare_query(query, documents, self.settings, **options)
         (job_id,) = self._queue(made)
@@ -77,26 +78,27 @@ class RerankClient:
     ) -> list[str]:
         """Queue many queries in as few jobs as the limits allow; return the jobs' ids, in order.
 
-        The class describes the options. The rankings of those jobs, one after the other, are in the
+        The options are described in the class. The rankings of these jobs, concatenated, are in the
         order of `requests`. A worker fills its batches across the queries of a job.
 
-        All or none: whatever is raised, an interruption too, the jobs that were queued before are
-        cancelled and forgotten. Where that fails because Redis is away, their ids are in the
-        error's `submitted`. Raises as `submit`; all requests are checked before the first is sent.
+        All jobs are queued or none: after any error, including an interruption, the jobs that were
+        already queued are cancelled and forgotten. If that fails because Redis is away, their ids
+        are in the error's `submitted`. Raises the errors of `submit`; all requests are checked
+        before the first is sent.
         """
         return self._queue(preparing.prepare_requests(requests, self.settings, **options))
 
     def submit_job(self, job: jobs.Job, *, priority: int = names.PRIORITY_BULK) -> str:
-        """Queue a job that `preparing.job` made; return its id. Raises as `submit`."""
+        """Queue a job made by `preparing.job`; return its id. Raises the errors of `submit`."""
         preparing.check_priority(priority)
         return self._run(procedures.queue(self._schema, self._publisher, job, priority))
 
     def result(self, job_id: str, timeout: float | None = 300.0) -> jobs.JobResult:
-        """Return the job's result, waiting up to `timeout` seconds for it (None: for ever).
+        """Return the job's result, waiting up to `timeout` seconds for it (None: no limit).
 
-        Raises `JobFailed` if the job ended in a failure, `ResultTimeout`, `JobNotFound` (of which
-        `ResultExpired` is one kind) or `RedisUnavailable`; of a query that was split, `MixedModels`
-        if a smaller model scored some of it only. (`rerank` has it score all, then.)
+        Raises `JobFailed` if the job failed, `ResultTimeout`, `JobNotFound`, its subclass
+        `ResultExpired`, or `RedisUnavailable`. Raises `MixedModels` if a query was split and a
+        smaller model scored only some of its parts; `rerank` rescores all of them instead.
         """
         with self.watch() as watch:
             return self._run(procedures.result(self._schema, job_id, timeout), watch)
@@ -112,9 +114,9 @@ class RerankClient:
     ) -> jobs.JobResult:
         """Submit one query with its documents, and wait up to `timeout` seconds for its result.
 
-        The class describes the options. Raises as `submit` and `result`. A job that is late is
-        cancelled, and so is one without a `job_id` if the wait is interrupted. If Redis goes away
-        meanwhile, the error's `submitted` has the job's id.
+        The options are described in the class. Raises the errors of `submit` and `result`. The job
+        is cancelled after the timeout, or if the wait is interrupted and no `job_id` was given. If
+        Redis becomes unavailable, the job's id is in the error's `submitted`.
         """
         made = preparing.prepare_query(query, documents, self.settings, **options)
         self._queue(made)
@@ -131,7 +133,9 @@ class RerankClient:
     @overload
     def status(self, job_id: None = None) -> jobs.QueueStatus: ...
     def status(self, job_id: str | None = None) -> jobs.JobStatus | jobs.QueueStatus:
-        """Return the state of a job, or of the service (which asks the workers, for a second).
+        """Return the status of a job, or without an id that of the service.
+
+        The status of the service takes a second, because the workers are asked.
 
         Raises `JobNotFound` or `RedisUnavailable`.
         """
@@ -140,20 +144,20 @@ class RerankClient:
         return self._store.execute(overview.status(self._schema, self.workers()))
 
     def cancel(self, job_id: str) -> bool:
-        """End a job that has not ended; return False if it had.
+        """Cancel a job; return False if it has already ended.
 
-        A waiting job is never scored; the scores of a running one are thrown away. Raises
+        A queued job is never scored, and the scores of a running job are discarded. Raises
         `JobNotFound` or `RedisUnavailable`.
         """
         return self._run(procedures.cancel(self._schema, job_id))
 
     def workers(self, timeout_s: float = 1.0, at_most: int | None = None) -> tuple[str, ...]:
-        """Return the names of the workers that answer within `timeout_s`.
+        """Return the names of the workers that answer within `timeout_s` seconds.
 
-        Only of the first `at_most` of them, if that is given. Threads that ask at the same time
-        share one answer. Raises `RedisUnavailable`.
+        If `at_most` is given, return as soon as that many have answered. Simultaneous calls of
+        several threads share one answer. Raises `RedisUnavailable`.
         """
-        self._store.execute(operation.ping())  # fails sooner than Celery's asking if Redis is away
+        self._store.execute(operation.ping())  # fails sooner than Celery if Redis is away
         return self._publisher.workers(timeout_s, at_most)
 
     def forget(self, job_id: str) -> None:
@@ -161,16 +165,16 @@ class RerankClient:
         self._run(procedures.forget(self._schema, job_id))
 
     def dead_letters(self, at_most: int | None = 1_000) -> list[jobs.DeadLetter]:
-        """Return failed jobs that can be tried again, the last first; None returns all.
+        """Return failed jobs that can be retried, newest first, up to `at_most` (None: all).
 
-        A letter whose record cannot be read has the code `unreadable`. Raises `RedisUnavailable`.
+        A job whose record cannot be read has the code `unreadable`. Raises `RedisUnavailable`.
         """
         return self._run(dead_letters.newest(self._schema, at_most))
 
     def each_dead_letter(self) -> Iterator[jobs.DeadLetter]:
-        """Yield all dead letters, the last first, also while they are retried or dropped.
+        """Yield all dead letters, newest first; they may be retried or dropped meanwhile.
 
-        Those that die meanwhile are not among them. Raises `RedisUnavailable`.
+        Jobs that fail during the iteration are not included. Raises `RedisUnavailable`.
         """
         page = dead_letters.FIRST_PAGE
         while True:
@@ -188,29 +192,30 @@ class RerankClient:
         return self._run(dead_letters.find(self._schema, job_id))
 
     def retry(self, job_id: str, *, model: str | None = None) -> None:
-        """Queue a dead letter again under its id, as if new; with another model, if one is given.
+        """Queue a dead letter again as a new job with the same id, optionally with another model.
 
-        Its failure is forgotten. Raises `JobNotFound`, `PayloadMissing`, `PayloadInvalid`,
-        `InvalidInput`, `Overloaded` or `RedisUnavailable`; it is still a dead letter then, unless
-        the error's `submitted` has its id: it is queued, and a worker's sweep sends its message.
+        Its failure is removed. Raises `JobNotFound`, `PayloadMissing`, `PayloadInvalid`,
+        `InvalidInput`, `Overloaded` or `RedisUnavailable`. After an error, the job is still a dead
+        letter, unless its id is in the error's `submitted`: then it is queued, and a worker's sweep
+        sends its message.
         """
         self._run(dead_letters.retry(self._schema, self._publisher, job_id, model))
 
     def drop(self, job_id: str) -> None:
-        """Give up a dead letter and its payload; it stays failed.
+        """Drop a dead letter and its payload; the job stays failed.
 
         Raises `JobNotFound` or `RedisUnavailable`.
         """
         self._run(dead_letters.drop(self._schema, job_id))
 
     def watch(self) -> Watch:
-        """Return a subscription with which to wait for several jobs, to use in a `with` block."""
+        """Return a watch that waits for several jobs; use it in a `with` block."""
         return Watch(self._subscriptions, self._store)
 
     def close(self) -> None:
         """Close the connections.
 
-        Calls of other threads that wait for a result raise `ClientUnusable` within `POLL_S`.
+        Other threads that wait for a result raise `ClientUnusable` within `POLL_S` seconds.
         """
         self._store.close()
         self._publisher.close()
@@ -222,7 +227,7 @@ class RerankClient:
         self.close()
 
     def _queue(self, made: preparing.PreparedJobs) -> list[str]:
-        """Queue jobs one after the other; withdraw them after an error, where that is to be."""
+        """Queue jobs one after the other; after an error, withdraw them if necessary."""
         begun: list[str] = []
         try:
             for job in made.jobs:

@@ -13,17 +13,17 @@ from contract.settings import Settings
 from contract.store.connection import POOL_WAIT_S
 from contract.store.redis_errors import closed_error
 
-#: They are busy for a millisecond or two for each message.
+#: Sending a message takes a connection for only a millisecond or two.
 MAX_CONNECTIONS = 10
 
 
 class BrokerConnectionPool:
     """A few connections, each used by one thread at a time.
 
-    Not `kombu.Connection.Pool`: closing that one cuts connections off under the threads that use
-    them, which connect again and leave the new socket open in the closed pool; and it hands a
-    connection out again after an error, when nobody knows its state. The pools of `kombu.pools`
-    belong to the whole process, whose program may have limited them for its own Celery app.
+    `kombu.Connection.Pool` is unsuitable. Closing it closes connections in use, and their threads
+    reconnect and leave the new socket open in the closed pool. It also reuses a connection after an
+    error, in an unknown state. The pools of `kombu.pools` are shared by the whole process, and its
+    program may have limited them for its own Celery app.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class BrokerConnectionPool:
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """Lend a connection to the block; close it if the block raises.
+        """Provide a connection to the block; close it if the block raises.
 
         Raises `RedisUnavailable` if none becomes free in time, `ClientUnusable` after `close`.
         """
@@ -86,6 +86,6 @@ class BrokerConnectionPool:
             while True:
                 taken.append(self._free.get_nowait())
         for connection in taken:
-            self._free.put(None)  # for a thread that waits, which finds the client closed
+            self._free.put(None)  # wakes a waiting thread, which then finds the client closed
             if connection is not None:
                 connection.close()

@@ -1,4 +1,4 @@
-"""The Celery app of the publisher, which knows nothing of another one in its process."""
+"""Make the Celery app of the publisher, isolated from other Celery apps in the process."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from contract.settings import Settings
 
 
 class _Loader(AppLoader):  # type: ignore[misc]  # Celery is untyped
-    """Reads no configuration: CELERY_CONFIG_MODULE is that of the program that embeds us."""
+    """Reads no configuration, because CELERY_CONFIG_MODULE belongs to the embedding program."""
 
     def read_configuration(self, *_: Any, **__: Any) -> Mapping[str, Any]:
         return {}
 
 
 class _App(Celery):  # type: ignore[misc]
-    """Stores no results, whatever CELERY_RESULT_BACKEND says.
+    """Stores no results, regardless of CELERY_RESULT_BACKEND.
 
     With a result backend, publishing would subscribe to each result, and block for about twenty
     seconds when Redis is away.
@@ -30,7 +30,7 @@ class _App(Celery):  # type: ignore[misc]
 
 
 def publisher_app(settings: Settings) -> Celery:
-    """Return a Celery app that only sends, and that only `settings` configure."""
+    """Return a Celery app that only sends, configured only by `settings`."""
     app = _App(
         "rerankq.producer",
         set_as_current=False,
@@ -41,7 +41,7 @@ def publisher_app(settings: Settings) -> Celery:
     app.conf.update(
         broker_connection_timeout=settings.redis_timeout_s,
         broker_connection_retry=False,
-        # One more try, for a pooled connection that was closed meanwhile.
+        # One retry, in case a pooled connection was closed.
         task_publish_retry_policy={"max_retries": 1, "interval_start": 0},
     )
     app.conf.broker_transport_options |= {
@@ -50,7 +50,7 @@ def publisher_app(settings: Settings) -> Celery:
         "socket_keepalive": True,
         "client_name": "rerankq-producer",
         **names.options_of_no_worker(settings),
-        # Kombu's own attempts to connect, before any of Celery's policies come to bear.
+        # Kombu's own attempts to connect, before Celery's retry policies apply.
         "max_retries": 1,
         "interval_start": 0,
         "interval_step": 0,

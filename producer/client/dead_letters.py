@@ -1,4 +1,4 @@
-"""Procedures about dead letters: to list them, to queue them again, to give them up."""
+"""Procedures that list, retry and drop dead letters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from producer.client import preparing
 from producer.client.publishing import Publisher
 from producer.client.steps import Procedure, call, execute
 
-#: Dead letters read in one operation: with more, Redis would keep others waiting.
+#: The number of dead letters read in one operation; more would block Redis for other clients.
 PAGE_SIZE = 200
 
 FIRST_PAGE = dead_letters.Page()
@@ -19,9 +19,9 @@ FIRST_PAGE = dead_letters.Page()
 def next_page(
     schema: Schema, page: dead_letters.Page
 ) -> Procedure[tuple[dead_letters.Page, list[jobs.DeadLetter]]]:
-    """Return the page after `page` and its dead letters, the last first; no ids after the end.
+    """Return the page after `page` and its dead letters, newest first; no ids after the end.
 
-    Those that were retried or dropped meanwhile are left out.
+    Dead letters that have since been retried or dropped are left out.
     """
     following = yield from execute(dead_letters.page(schema, page, PAGE_SIZE))
     if not following.ids:
@@ -30,7 +30,7 @@ def next_page(
 
 
 def newest(schema: Schema, at_most: int | None) -> Procedure[list[jobs.DeadLetter]]:
-    """Return up to `at_most` dead letters, the last first; None returns all."""
+    """Return up to `at_most` dead letters, newest first; None returns all."""
     found: list[jobs.DeadLetter] = []
     page = FIRST_PAGE
     while at_most is None or len(found) < at_most:
@@ -79,6 +79,6 @@ def retry(schema: Schema, publisher: Publisher, job_id: str, model: str | None) 
 
 
 def drop(schema: Schema, job_id: str) -> Procedure[None]:
-    """Give up a dead letter and its payload. Raises `JobNotFound` or `RedisUnavailable`."""
+    """Drop a dead letter and its payload. Raises `JobNotFound` or `RedisUnavailable`."""
     if not (yield from execute(dead_letters.drop(schema, job_id))):
         raise dead_letters.not_found(job_id)

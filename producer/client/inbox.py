@@ -1,4 +1,4 @@
-"""Where the subscription of an asyncio client puts what one watch waits for."""
+"""Receive the outcomes that one watch of an asyncio client waits for."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from contract import jobs
 class Inbox:
     """Outcomes of the jobs that one task waits for.
 
-    Kept small: a thousand waits are not to weigh on the garbage collector, whose pauses are the
-    event loop's.
+    It has few objects, because the garbage collector would otherwise pause the event loop during
+    a thousand waits.
     """
 
     __slots__ = ("_news", "error", "outcomes")
 
     def __init__(self) -> None:
-        #: By job: its outcome, None while it has none.
+        #: The outcome of each job, by id; None until it has ended.
         self.outcomes: dict[str, jobs.OutcomeOrError | None] = {}
-        #: Why no more come, if so.
+        #: The reason why no more outcomes arrive, if there is one.
         self.error: Exception | None = None
         self._news: asyncio.Future[None] | None = None
 
     def put(self, job_id: str, ended: jobs.OutcomeOrError) -> None:
-        """Take in the outcome of a job; it may come more than once."""
+        """Add the outcome of a job, which may arrive more than once."""
         if job_id in self.outcomes:
             self.outcomes[job_id] = ended
             self._wake()
 
     def fail(self, error: Exception) -> None:
-        """Take in that no outcomes come any more."""
+        """Record that no more outcomes arrive."""
         self.error = error
         self._wake()
 
     async def wait(self, deadline: float) -> None:
-        """Return when something was taken in, or at the deadline, by the monotonic clock."""
+        """Wait for an outcome or an error, until the deadline by the monotonic clock."""
         loop = asyncio.get_running_loop()
         self._news = loop.create_future()
         timer = None

@@ -1,7 +1,6 @@
-"""Merges what the parts of a split query came to: results, failures and states.
+"""Merge the results, failures and states of the parts of a split query.
 
-The merged ranking is the one that a single job would have had. `producer.client.splitting` makes
-the parts.
+The merged ranking equals that of a single job. `producer.client.splitting` makes the parts.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ from contract.settings import Settings
 
 
 def merge_results(split: jobs.SplitJob, results: Sequence[jobs.JobResult]) -> jobs.JobResult:
-    """Return the result that one job would have had, given those of the parts in their order.
+    """Return the result of the whole query, from the results of the parts in their order.
 
-    Raises `MixedModels` if they are not all of one model.
+    Raises `MixedModels` if different models scored the parts.
     """
     _check_one_model(split, results)
     documents = [
@@ -24,7 +23,7 @@ def merge_results(split: jobs.SplitJob, results: Sequence[jobs.JobResult]) -> jo
         for begin, result in zip(split.bounds, results, strict=False)
         for document in result.documents
     ]
-    # As a worker ranks: equal scores keep the order of the input.
+    # The same order as in a worker: equal scores keep the order of the input.
     documents.sort(key=lambda document: (-document.score, document.index))
     ranking = (
         results[0]
@@ -61,7 +60,7 @@ def _merged(made: Sequence[jobs.Provenance]) -> jobs.Provenance:
     )
 
 
-#: Of a provenance: what may differ between parts without making other scores.
+#: The fields of a provenance that may differ between parts without affecting scores.
 _PLACES = ("backend", "device")
 
 
@@ -83,10 +82,9 @@ def _check_one_model(split: jobs.SplitJob, results: Sequence[jobs.JobResult]) ->
 def with_smaller_model(
     job: jobs.Job, error: MixedModels, settings: Settings, job_id: str
 ) -> jobs.Job:
-    """Return the job that has all candidates scored by the model that scored some of them.
+    """Return a job that requests all candidates from the smaller model that scored some of them.
 
-    Raises `error` if no smaller model took the place of the one asked for, or none may be asked
-    for by its name.
+    Raises `error` if no smaller model replaced the requested one, or if jobs may not request it.
     """
     if error.downgrade is None or not settings.allows(error.downgrade.model):
         raise error
@@ -96,7 +94,7 @@ def with_smaller_model(
 
 
 def as_downgraded(result: jobs.JobResult, job_id: str, mixed: MixedModels) -> jobs.JobResult:
-    """Return the result of such a job as that of job `job_id`, whose provenance says why."""
+    """Return that job's result as the result of job `job_id`, with the reason in its provenance."""
     first = mixed.downgrade
     if first is None:
         raise mixed
@@ -112,7 +110,7 @@ def as_downgraded(result: jobs.JobResult, job_id: str, mixed: MixedModels) -> jo
 
 
 def merge_failure(split: jobs.SplitJob, part_id: str, ended: jobs.Failure) -> jobs.Failure:
-    """Return the failure of the whole, of which one part has failed."""
+    """Return the failure of the whole query, given the failure of one part."""
     place = split.part_ids.index(part_id)
     begin, end = split.bounds[place : place + 2]
     where = f"candidates {begin + 1:,} to {end:,} of {split.bounds[-1]:,}"
@@ -120,7 +118,7 @@ def merge_failure(split: jobs.SplitJob, part_id: str, ended: jobs.Failure) -> jo
 
 
 def merge_statuses(split: jobs.SplitJob, parts: Sequence[jobs.JobStatus]) -> jobs.JobStatus:
-    """Return the state of the whole."""
+    """Return the status of the whole query."""
     states = {each.state for each in parts}
     ended = states <= set(jobs.FINAL_STATES)
     first = next((each for each in _BY_WEIGHT if each in states), jobs.JobState.DONE)
@@ -141,7 +139,7 @@ def merge_statuses(split: jobs.SplitJob, parts: Sequence[jobs.JobStatus]) -> job
     )
 
 
-#: Which of the parts' states is that of the whole.
+#: The whole query has the first of these states that a part has.
 _BY_WEIGHT = (
     jobs.JobState.FAILED,
     jobs.JobState.CANCELLED,

@@ -1,7 +1,7 @@
-"""Options of a submission, for type checkers and for `help`; both clients take the same.
+"""Define the options of a submission, for type checkers and for `help`, for both clients.
 
-The methods of the clients take them as `**options: Unpack[...]`, so that an option is added here,
-and in `producer.client.preparing`, which uses it and has its default.
+The methods of the clients accept them as `**options: Unpack[...]`. To add an option, add it here
+and in `producer.client.preparing`, which uses it and defines its default.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 class JobOptions(TypedDict, total=False):
     """Options of every submission.
 
-    - `model`: another model than the worker's default; see RERANKQ_ALLOWED_MODELS.
+    - `model`: the model to use, instead of the worker's default; see RERANKQ_ALLOWED_MODELS.
     - `allow_downgrade`: whether a smaller model may score the job if memory runs out (True).
     - `priority`: 0 (first) to 9 (last).
     """
@@ -29,8 +29,8 @@ class JobOptions(TypedDict, total=False):
 class SubmitOptions(JobOptions, total=False):
     """Options of `submit` and `rerank`: those of `JobOptions`, and two more.
 
-    - `top_k`: how many of the best documents to keep (None keeps all).
-    - `job_id`: an id of the caller's choice.
+    - `top_k`: the number of best documents to keep (None keeps all).
+    - `job_id`: an id chosen by the caller.
     """
 
     top_k: int | None
@@ -40,7 +40,7 @@ class SubmitOptions(JobOptions, total=False):
 class SubmitManyOptions(JobOptions, total=False):
     """Options of `submit_many`: those of `JobOptions`, and one more.
 
-    - `pairs_per_job`: at most so many documents in a job (None: as many as the limits allow).
+    - `pairs_per_job`: the maximum number of documents in a job (None: as the limits allow).
     """
 
     pairs_per_job: int | None
@@ -49,8 +49,8 @@ class SubmitManyOptions(JobOptions, total=False):
 def takes_options_of(function: Callable[..., Any]) -> Callable[[F], F]:
     """Show the options of `function` in the signature of a method that passes `**options` on.
 
-    A type checker sees them in the method's `Unpack[...]`; `help` and `inspect.signature` see them,
-    and their defaults, through this.
+    Type checkers read them from the method's `Unpack[...]`. `help` and `inspect.signature` read
+    them and their defaults from the signature that this decorator sets.
     """
     options = [
         each

@@ -1,4 +1,4 @@
-"""Make jobs that may be sent from strings, dicts and records, with the options of a submission."""
+"""Make jobs from strings, dicts and records, with the options of a submission."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from contract.jobs import Job, Request
 from contract.settings import Settings
 from producer.client import splitting
 
-#: A text alone (its place becomes its id), `{"text": ..., "id": ...}`, or a `Candidate`.
+#: A text, whose id is its index; `{"text": ..., "id": ...}`; or a `Candidate`.
 Document = str | Mapping[str, object] | jobs.Candidate
 
-#: What a job's JSON has around its requests, generously: its id and the name of a model.
+#: An upper bound of the size of a job's JSON without its requests: its id and the model's name.
 ENVELOPE_BYTES = 512
 
 
 def candidates(documents: Iterable[Document]) -> tuple[jobs.Candidate, ...]:
-    """Make candidates; a document without an id gets its place (from 0) as id.
+    """Make candidates; the id of a document defaults to its index, from 0.
 
-    Raises `InvalidInput` naming the document's place.
+    Raises `InvalidInput`, which names the document's index.
     """
     if isinstance(documents, str | Mapping):
         raise InvalidInput("documents are given as a list: this is a single one")
@@ -51,9 +51,9 @@ def job(
     job_id: str | None = None,
     allow_downgrade: bool = True,
 ) -> jobs.Job:
-    """Make a job that the limits allow, or that can be split: see `producer.client.splitting`.
+    """Make a job that is within the limits, or can be split: see `producer.client.splitting`.
 
-    Raises `InvalidInput` or one of its kinds.
+    Raises `InvalidInput` or a subclass.
     """
     made = jobs.parse(
         jobs.Job,
@@ -65,16 +65,16 @@ def job(
         },
     )
     limits.check(made, settings, may_split=True)
-    splitting.split(made, settings)  # raises if it cannot be
+    splitting.split(made, settings)  # raises if the job is too large and cannot be split
     return made
 
 
 def pack(
     requests: Iterable[jobs.Request], *, max_pairs: int, max_bytes: int
 ) -> Iterator[list[jobs.Request]]:
-    """Cut a stream of requests into groups of at most `max_pairs` pairs and about `max_bytes`.
+    """Group a stream of requests, with at most `max_pairs` pairs and about `max_bytes` per group.
 
-    A request is never split here: one with more pairs or bytes is a group of its own.
+    Requests are not split here: a request that exceeds the limits becomes a group by itself.
     """
     group: list[jobs.Request] = []
     pairs = size = 0
@@ -92,7 +92,7 @@ def pack(
 
 
 def _size_bytes(request: jobs.Request) -> int:
-    return len(request.model_dump_json().encode()) + 1  # and a comma
+    return len(request.model_dump_json().encode()) + 1  # for the comma
 
 
 def request(query: str, documents: Iterable[Document], *, top_k: int | None) -> jobs.Request:
@@ -109,7 +109,7 @@ def many(
     pairs_per_job: int | None,
     allow_downgrade: bool = True,
 ) -> list[jobs.Job]:
-    """Make jobs of many requests. Raises `InvalidInput` naming the request's place."""
+    """Make jobs of many requests. Raises `InvalidInput`, which names the request's index."""
     made = []
     for place, data in enumerate(requests):
         try:
@@ -136,17 +136,17 @@ def check_priority(priority: int) -> None:
 
 @dataclass(frozen=True)
 class PreparedJobs:
-    """Jobs that are ready to be queued, one after the other."""
+    """Jobs that are ready to be queued in this order."""
 
     jobs: tuple[Job, ...]
     priority: int
-    #: Whether there are all of them or none.
+    #: Whether all of them must be queued or none.
     all_or_none: bool = False
-    #: Whether the caller chose the id: others may have submitted the same job, and wait for it.
+    #: Whether the caller chose the id. Other callers may then have submitted the same job too.
     id_is_chosen: bool = False
 
     def is_withdrawn_after(self, error: BaseException) -> bool:
-        """Return whether its jobs are to be cancelled because of an error or an interruption."""
+        """Return whether the jobs must be cancelled after an error or an interruption."""
         interrupted = not isinstance(error, Exception)  # KeyboardInterrupt, CancelledError, ...
         return self.all_or_none or (interrupted and not self.id_is_chosen)
 
@@ -180,7 +180,7 @@ def prepare_requests(
     priority: int = names.PRIORITY_BULK,
     pairs_per_job: int | None = None,
 ) -> PreparedJobs:
-    """Make the jobs of many queries. Raises `InvalidInput` with the request's place."""
+    """Make the jobs of many queries. Raises `InvalidInput`, which names the request's index."""
     check_priority(priority)
     made = many(requests, settings, model, pairs_per_job, allow_downgrade)
     return PreparedJobs(tuple(made), priority, all_or_none=True)

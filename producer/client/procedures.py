@@ -1,6 +1,6 @@
-"""What both clients do, as procedures: queue and withdraw jobs, await results, cancel and forget.
+"""Procedures of both clients: queue and withdraw jobs, wait for results, cancel and forget.
 
-A procedure is a generator of steps (`producer.client.steps`). The blocking client makes each step,
+A procedure is a generator of steps (`producer.client.steps`). The blocking client runs each step,
 and the asyncio client awaits it.
 """
 
@@ -30,8 +30,8 @@ from producer.client.watch import deadline_after, seconds_until
 def queue(schema: Schema, publisher: Publisher, job: jobs.Job, priority: int) -> Procedure[str]:
     """Queue a job, or its parts if it is too large; return its id.
 
-    If a part is refused, the others are withdrawn. The `submitted` of a `RedisUnavailable` has the
-    job's id: it may be queued.
+    If a part is refused, the others are withdrawn. After `RedisUnavailable`, the job may be queued:
+    its id is in the error's `submitted`.
     """
     split = yield from call(splitting.split, job, schema.settings)
     try:
@@ -55,7 +55,7 @@ def queue(schema: Schema, publisher: Publisher, job: jobs.Job, priority: int) ->
 def _queue_whole(
     schema: Schema, publisher: Publisher, job: jobs.Job, priority: int
 ) -> Procedure[jobs.SplitJob | None]:
-    """Queue a job as it is, unless it is on record as split: return how, then."""
+    """Queue a job without splitting it; if it is already stored as split, return how."""
     offer = yield from call(submissions.accept, schema, job, priority)
     accepted = yield from execute(offer)
     if not accepted.sent and accepted.split is None:
@@ -65,9 +65,10 @@ def _queue_whole(
 
 
 def withdraw(schema: Schema, error: BaseException, job_ids: Sequence[str]) -> Procedure[None]:
-    """Cancel and forget jobs because of an error, also if the caller is cancelled meanwhile.
+    """Cancel and forget jobs after an error, even if the caller is cancelled in the meantime.
 
-    The error's `submitted` has the ids of those for which that fails because Redis is away.
+    If that fails because Redis is away, the ids of the remaining jobs are in the error's
+    `submitted`.
     """
     return uninterrupted(_withdraw(schema, error, job_ids))
 
@@ -81,12 +82,12 @@ def _withdraw(schema: Schema, error: BaseException, job_ids: Sequence[str]) -> P
                 yield from forget(schema, left[0])
             del left[0]
     except RedisUnavailable:
-        pass  # `error` has the ids of those that are left
+        pass  # the ids of the remaining jobs are in `error`
     _note_submitted(error, left)
 
 
 def _note_submitted(error: BaseException, job_ids: Sequence[str]) -> None:
-    """Put the ids of jobs that may still be queued into an error, whatever its kind."""
+    """Add the ids of jobs that may still be queued to an error of any class."""
     error.submitted = tuple(job_ids)  # type: ignore[attr-defined]
     if job_ids:
         error.add_note(f"{len(job_ids):,} jobs may still be queued: their ids are in .submitted")
@@ -107,7 +108,7 @@ def result(schema: Schema, job_id: str, timeout_s: float | None) -> Procedure[jo
 def _outcome_of_parts(
     schema: Schema, split: jobs.SplitJob, deadline: float
 ) -> Procedure[jobs.OutcomeOrError | None]:
-    """Return the outcome of a job that is split; None if it has none in time."""
+    """Return the outcome of a split job; None after the timeout."""
     results: dict[str, jobs.JobResult] = {}
     while missing := [each for each in split.part_ids if each not in results]:
         found = yield from wait(missing, seconds_until(deadline))
@@ -125,7 +126,7 @@ def _outcome_of_parts(
 
 
 def _cancel_parts(schema: Schema, split: jobs.SplitJob) -> Procedure[None]:
-    """Cancel all parts of a job of which one has failed; none can be retried by itself."""
+    """Cancel all parts of a job after one has failed, because no part can be retried alone."""
     for part_id in split.part_ids:
         with suppress(JobNotFound):
             yield from cancel(schema, part_id)
@@ -135,9 +136,9 @@ def _cancel_parts(schema: Schema, split: jobs.SplitJob) -> Procedure[None]:
 def result_of_query(
     schema: Schema, publisher: Publisher, prepared: PreparedJobs, timeout_s: float | None
 ) -> Procedure[jobs.JobResult]:
-    """Return the result of one query that was queued just now.
+    """Return the result of a query that was just queued.
 
-    If a smaller model scored a part of it only, that model scores all of it.
+    If a smaller model scored only some of its parts, have that model score the whole query.
     """
     (job,) = prepared.jobs
     deadline = deadline_after(timeout_s)
@@ -148,7 +149,7 @@ def result_of_query(
         try:
             yield from queue(schema, publisher, again, prepared.priority)
             merged = yield from result(schema, again.id, seconds_until(deadline))
-        except GeneratorExit:  # nobody runs this procedure any more
+        except GeneratorExit:  # the procedure was abandoned
             raise
         except BaseException as error:
             yield from withdraw(schema, error, [again.id])
@@ -158,9 +159,9 @@ def result_of_query(
 
 
 def give_up(schema: Schema, prepared: PreparedJobs, error: BaseException) -> Procedure[None]:
-    """Withdraw a query whose result did not come in time, or whose caller was interrupted.
+    """Withdraw a query after a timeout, or after its caller was interrupted.
 
-    The `submitted` of a `RedisUnavailable` has the id of its job, which may go on.
+    After `RedisUnavailable`, the job may continue: its id is in the error's `submitted`.
     """
     job_ids = [job.id for job in prepared.jobs]
     if isinstance(error, ResultTimeout) or prepared.is_withdrawn_after(error):
@@ -174,7 +175,7 @@ CANCELLED = "cancelled by its caller"
 
 
 def status(schema: Schema, job_id: str) -> Procedure[jobs.JobStatus]:
-    """Return the state of a job; of one that is split, that of the whole."""
+    """Return the status of a job; if it is split, the merged status of its parts."""
     found = yield from execute(statuses.find(schema, job_id))
     if not isinstance(found, jobs.SplitJob):
         return found
@@ -191,7 +192,7 @@ def cancel(schema: Schema, job_id: str) -> Procedure[bool]:
         return (yield from execute(outcomes.finish(schema, jobs.cancellation(found, CANCELLED))))
     cancelled = False
     for part_id in found.part_ids:
-        with suppress(JobNotFound):  # not submitted yet
+        with suppress(JobNotFound):  # the part has not been submitted yet
             cancelled |= yield from cancel(schema, part_id)
     return cancelled
 

@@ -1,4 +1,4 @@
-"""Puts messages on the queue, and asks which workers answer; translates Celery's errors."""
+"""Put messages on the queue, and find the workers that answer; translate Celery's errors."""
 
 from __future__ import annotations
 
@@ -20,13 +20,12 @@ from producer.client.broker_connections import BrokerConnectionPool
 from producer.client.celery_app import publisher_app
 from producer.client.single_flight import SingleFlight
 
-#: The reply queue of a process that was killed while it asked the workers is removed after this
-#: time.
+#: If a process is killed while it asks the workers, its reply queue is removed after this time.
 REPLY_QUEUE_EXPIRES_S = 10.0
 
 
 class Publisher:
-    """Sends messages and asks workers, from any number of threads, and in forked processes too."""
+    """Sends messages and asks workers, from any number of threads and in forked processes."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -36,17 +35,17 @@ class Publisher:
     def send(self, job: jobs.Job, priority: int) -> None:
         """Put the job's message on the queue: its id and counts, never its documents.
 
-        `priority` is 0 (first) to 9. Raises `RedisUnavailable`; then the message may or may not
-        have been sent. Raises `ClientUnusable` after `close`.
+        `priority` is 0 (first) to 9. Raises `ClientUnusable` after `close`, or `RedisUnavailable`;
+        the message may then have been sent or not.
         """
         with self._translated():
             self._own_sender().send(job, priority)
 
     def workers(self, timeout_s: float = 1.0, at_most: int | None = None) -> tuple[str, ...]:
-        """Return the names of the workers that answer within `timeout_s`.
+        """Return the names of the workers that answer within `timeout_s` seconds.
 
-        Only of the first `at_most` of them, if that is given. Threads that ask the same at the
-        same time share one answer. Raises `RedisUnavailable`, or `ClientUnusable` after `close`.
+        If `at_most` is given, return as soon as that many have answered. Simultaneous identical
+        calls share one answer. Raises `RedisUnavailable`, or `ClientUnusable` after `close`.
         """
         with self._translated():
             return self._own_sender().workers(timeout_s, at_most)
@@ -57,7 +56,7 @@ class Publisher:
         self._sender.close()
 
     def _own_sender(self) -> _Sender:
-        """Return the sender of this process: a fork inherits locks and sockets, but no threads."""
+        """Return the sender of this process; a fork needs its own, without inherited locks."""
         if self._closed:
             raise closed_error()
         if self._sender.pid != os.getpid():
@@ -66,7 +65,7 @@ class Publisher:
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        """Kombu wraps most of redis-py's errors in its own, but not all."""
+        """Translate errors of kombu and redis-py; kombu wraps most of redis-py's, but not all."""
         try:
             yield
         except redis.RedisError as error:
@@ -100,7 +99,7 @@ class _Sender:
                 queue=self._queue,
                 priority=priority,
                 connection=connection,
-                # A caller that is a Celery task itself has no part in the job.
+                # Do not link the job to a Celery task that may be the caller.
                 root_id=job.id,
                 add_to_parent=False,
             )
@@ -116,7 +115,7 @@ class _Sender:
         self._app.close()
 
     def _ask(self, timeout_s: float, at_most: int | None) -> tuple[str, ...]:
-        # Without a pool, which the mailbox would take a second connection from.
+        # Without a pool, from which the mailbox would take a second connection.
         mailbox = Mailbox(
             self._settings.namespace,
             type="fanout",
@@ -130,5 +129,5 @@ class _Sender:
         return tuple(sorted(name for reply in replies or () for name in reply))
 
     def _connect(self) -> Connection:
-        # By its URL: without one, CELERY_BROKER_URL of the environment would win.
+        # The URL is given, because CELERY_BROKER_URL would otherwise take precedence.
         return self._app.connection_for_write(self._settings.redis_server)

@@ -1,4 +1,4 @@
-"""One answer for all threads that ask the same at the same time."""
+"""Share one answer among threads that make the same call at the same time."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ T = TypeVar("T")
 
 
 class SingleFlight(Generic[T]):
-    """Has one of several simultaneous askers ask, and gives its answer to all of them.
+    """Makes one call for several simultaneous callers, and returns its answer to all of them.
 
-    An answer, or the error in place of it, is given to later askers too for `fresh_s` seconds.
+    Later callers within `fresh_s` seconds receive the same answer or error.
     """
 
     def __init__(self, what: str, fresh_s: float = 0.0) -> None:
@@ -26,10 +26,10 @@ class SingleFlight(Generic[T]):
         self._answers: dict[Hashable, _Answer[T]] = {}
 
     def get(self, key: Hashable, ask: Callable[[], T], wait_s: float) -> T:
-        """Return what `ask` returns here or in the thread that is asking already.
+        """Return the result of `ask`, called here or already running in another thread.
 
-        `key` tells apart what is asked. Raises what `ask` raises, or `RedisUnavailable` if the
-        other thread has no answer within `wait_s` seconds.
+        Calls with the same `key` share an answer. Raises the errors of `ask`, or `RedisUnavailable`
+        if the other thread has no answer within `wait_s` seconds.
         """
         give_up_at = time.monotonic() + wait_s
         while True:
@@ -46,7 +46,7 @@ class SingleFlight(Generic[T]):
                 return answer.future.result()
 
     def _join(self, key: Hashable) -> tuple[_Answer[T], bool]:
-        """Return the answer that is under way or still fresh, or a new one and True."""
+        """Return a pending or still fresh answer and False, or a new one and True."""
         now = time.monotonic()
         with self._lock:
             for old in [each for each, answer in self._answers.items() if answer.stale_at <= now]:
@@ -74,13 +74,13 @@ class SingleFlight(Generic[T]):
 
 
 class _Interrupted(Exception):
-    """Whoever asked was interrupted, and had no answer for the others: they are to ask again."""
+    """The calling thread was interrupted without an answer; the others must call again."""
 
 
 class _Answer(Generic[T]):
-    """An answer that is under way, or has been given."""
+    """A pending or available answer."""
 
     def __init__(self) -> None:
         self.future: Future[T] = Future()
-        #: When to ask anew, by the monotonic clock.
+        #: When the answer expires, by the monotonic clock.
         self.stale_at = float("inf")

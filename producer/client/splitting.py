@@ -1,7 +1,7 @@
-"""Splits a query that has more candidates, or more bytes, than one job may have.
+"""Split a query that has more candidates, or more bytes, than one job may have.
 
-The parts are jobs of their own, each with some of the candidates in their order.
-`producer.client.merging` puts their results together again.
+The parts are separate jobs, each with a contiguous range of the candidates.
+`producer.client.merging` merges their results.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from contract import jobs
 from contract.errors import InvalidInput, LimitExceeded
 from contract.settings import Settings
 
-#: A character in JSON is at most this many bytes.
+#: The maximum number of bytes of a character in JSON.
 _BYTES_PER_CHAR = 6
-#: Of a candidate's JSON: what stands around its texts.
+#: The number of bytes of a candidate's JSON in addition to its texts.
 _AROUND_BYTES = 100
 
 
 def split(job: jobs.Job, settings: Settings) -> jobs.SplitJob | None:
-    """Return how to split a job of one query; None if it fits as it is, or has several queries.
+    """Return how to split a job of one query; None if it fits, or has several queries.
 
     Raises `LimitExceeded` if one candidate alone has too many bytes, `InvalidInput` if the job's id
-    leaves no room for those of the parts.
+    is too long for the ids of the parts.
     """
     if len(job.requests) != 1 or _fits(job, settings):
         return None
@@ -45,15 +45,15 @@ def _fits(job: jobs.Job, settings: Settings) -> bool:
     chars = len(request.query) + sum(len(each.id) + len(each.text) for each in request.candidates)
     most = _BYTES_PER_CHAR * chars + _AROUND_BYTES * (job.pairs + 10)
     if most <= settings.max_bytes_per_job and not any(each.metadata for each in request.candidates):
-        return True  # without being encoded
+        return True  # known without encoding it
     return len(job.model_dump_json().encode()) <= settings.max_bytes_per_job
 
 
 def _bounds(job: jobs.Job, settings: Settings) -> Iterator[int]:
-    """Yield where parts begin, and the end: parts of equal length, unless bytes say otherwise."""
+    """Yield the start of each part and the end; parts are of equal length if their bytes allow."""
     (request,) = job.requests
     sizes = [len(each.model_dump_json().encode()) + 1 for each in request.candidates]
-    # Of a part's JSON without its candidates; its id is a little longer than the job's.
+    # The bytes of a part's JSON without its candidates. Its id is a little longer than the job's.
     around = len(job.model_dump_json().encode()) - sum(sizes) + _AROUND_BYTES
     most_bytes = settings.max_bytes_per_job - around
     parts = -(-len(sizes) // settings.max_pairs_per_job)

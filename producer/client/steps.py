@@ -1,8 +1,8 @@
-"""Procedures: what both clients do, written once, as generators that neither block nor await.
+"""Define procedures: the logic of both clients, as generators that neither block nor await.
 
-A procedure yields steps, and is sent what each of them returns, or has thrown into it what the step
-raises. The blocking client performs a step by making it; the asyncio client awaits operations on
-Redis, and makes calls that block or compute in threads.
+A procedure yields steps, and receives the result of each step, or the exception that it raised. The
+blocking client runs a step directly. The asyncio client awaits operations on Redis, and runs calls
+that block or compute in threads.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call that blocks or computes for a while."""
+    """A call that blocks or takes computing time."""
 
     make: Callable[[], Any]
 
@@ -35,7 +35,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Uninterrupted:
-    """A procedure that comes to its end also if its caller is cancelled meanwhile."""
+    """A procedure that finishes even if its caller is cancelled."""
 
     procedure: Procedure[Any]
 
@@ -45,13 +45,13 @@ Procedure: TypeAlias = Generator[Step, Any, T]
 
 
 def execute(operation: Operation[T]) -> Procedure[T]:
-    """Run an operation on Redis; return what it reads."""
+    """Run an operation on Redis; return its result."""
     reply: T = yield operation
     return reply
 
 
 def call(function: Callable[..., T], *arguments: Any) -> Procedure[T]:
-    """Make a call that blocks or computes for a while; return what it returns."""
+    """Make a call that blocks or takes computing time; return its result."""
     returned: T = yield Call(partial(function, *arguments))
     return returned
 
@@ -65,13 +65,13 @@ def wait(
 
 
 def uninterrupted(procedure: Procedure[T]) -> Procedure[T]:
-    """Run a procedure to its end, also if the caller is cancelled meanwhile."""
+    """Run a procedure to its end, even if the caller is cancelled."""
     returned: T = yield Uninterrupted(procedure)
     return returned
 
 
 def run(procedure: Procedure[T], perform: Callable[[Step], Any]) -> T:
-    """Run a procedure whose steps `perform` makes; return what it returns."""
+    """Run a procedure, whose steps `perform` runs; return its result."""
     reply: Any = None
     error: BaseException | None = None
     try:
@@ -90,7 +90,7 @@ def run(procedure: Procedure[T], perform: Callable[[Step], Any]) -> T:
 
 
 async def run_async(procedure: Procedure[T], perform: Callable[[Step], Awaitable[Any]]) -> T:
-    """Run a procedure whose steps `perform` awaits; return what it returns."""
+    """Run a procedure, whose steps `perform` awaits; return its result."""
     reply: Any = None
     error: BaseException | None = None
     try:

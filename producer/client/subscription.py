@@ -1,4 +1,4 @@
-"""The one subscription of an asyncio client, which all its watches share."""
+"""Share one subscription among all watches of an asyncio client."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from producer.client.watch import POLL_S
 
 Outcomes: TypeAlias = dict[str, jobs.OutcomeOrError]
 
-#: Outcomes read in one operation, so that the replies are never long to take apart.
+#: The number of outcomes read in one operation, so that parsing the replies never takes long.
 READ_AT_ONCE = 20
 
 
 class OutcomeSubscription:
-    """Puts the outcomes of jobs into inboxes; a task reads them when it hears that they end."""
+    """Puts the outcomes of jobs into inboxes; a task reads them when jobs end."""
 
     def __init__(
         self,
@@ -34,34 +34,34 @@ class OutcomeSubscription:
         schema: Schema,
         check_usable: Callable[[], None],
     ) -> None:
-        #: Raises `ClientUnusable` if nobody may wait any more, or not here.
+        #: Raises `ClientUnusable` if the client is closed, or belongs to another loop or process.
         self.check_usable = check_usable
         self._redis = client
         self._execute = execute
         self._schema = schema
-        #: By job, those in which its outcome is waited for.
+        #: By job id, the inboxes that wait for its outcome.
         self._inboxes: dict[str, list[Inbox]] = {}
-        #: The task that listens, and former ones that have not quite ended.
+        #: The listening task, and earlier ones that are still ending.
         self._tasks: set[asyncio.Task[None]] = set()
-        #: Done when the subscription stands; None if there is none.
+        #: Done when the subscription is active; None if there is none.
         self._subscribed: asyncio.Future[None] | None = None
-        #: What ends all waits, once the client is closed.
+        #: The error that ends all waits, once the client is closed.
         self._closed: ClientUnusable | None = None
 
     async def add(self, inbox: Inbox, job_ids: Collection[str]) -> None:
-        """Put the outcomes of jobs into an inbox from now on, those that have ended before too.
+        """Put the outcomes of jobs into an inbox, including those of jobs that have already ended.
 
-        Raises `RedisUnavailable`, or `ClientUnusable` if the client is closed. The inbox must
-        be removed, whatever happens.
+        Raises `RedisUnavailable`, or `ClientUnusable` if the client is closed. The inbox must be
+        removed afterwards, even after an error.
         """
         for job_id in job_ids:
             self._inboxes.setdefault(job_id, []).append(inbox)
         await self._subscribe()
-        # The jobs may have ended before the subscription stood.
+        # The jobs may have ended before the subscription was active.
         await self._read(list(job_ids))
 
     def remove(self, inbox: Inbox, job_ids: Collection[str]) -> None:
-        """Put nothing more about jobs into an inbox."""
+        """Stop putting the outcomes of jobs into an inbox."""
         for job_id in job_ids:
             others = self._inboxes.get(job_id, [])
             if inbox in others:
@@ -78,7 +78,7 @@ class OutcomeSubscription:
             await asyncio.wait(self._tasks)
 
     async def _subscribe(self) -> None:
-        """Return once the subscription stands."""
+        """Return once the subscription is active."""
         if self._closed is not None:
             raise self._closed
         subscribed = self._subscribed
@@ -97,7 +97,7 @@ class OutcomeSubscription:
             await pubsub.subscribe(self._schema.keys.done)
             subscribed.set_result(None)
             read_all_at = time.monotonic() + POLL_S
-            # A cancellation that meets redis-py's own timeout is lost: hence the flag.
+            # The flag is needed, because redis-py can lose a cancellation during its own timeout.
             while self._closed is None:
                 now = time.monotonic()
                 if now >= read_all_at:
@@ -109,7 +109,7 @@ class OutcomeSubscription:
                 if job_id in self._inboxes:
                     await self._read([job_id])
             raise self._closed
-        # Whatever ends it, nobody must wait for what will not come.
+        # Whatever the reason for the end, all waits must end too.
         except BaseException as error:
             self._fail(error, subscribed)
             if not isinstance(error, Exception):
@@ -125,14 +125,14 @@ class OutcomeSubscription:
                     inbox.put(job_id, ended)
 
     def _fail(self, error: BaseException, subscribed: asyncio.Future[None]) -> None:
-        """End all waits with an error; the next one subscribes anew."""
+        """End all waits with an error; the next wait subscribes again."""
         self._subscribed = None
         ours = self._translated(error)
         for inbox in set(chain(*self._inboxes.values())):
             inbox.fail(ours)
         if not subscribed.done():
             subscribed.set_exception(ours)
-            subscribed.exception()  # whoever waits for it sees it; nobody has to
+            subscribed.exception()  # marks it as retrieved, in case no caller waits for it
 
     def _translated(self, error: BaseException) -> Exception:
         if self._closed is not None:

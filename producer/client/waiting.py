@@ -1,4 +1,4 @@
-"""Bounded waits for Redis, for workers and for progress, which report why they go on."""
+"""Wait for Redis, for workers and for progress: for a limited time, with reports of the reason."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Deadline:
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds since the start, or since the last `restart`."""
+        """The seconds since the start, or since the last `restart`."""
         return time.monotonic() - self._began
 
     @property
     def remaining_s(self) -> float:
-        """Seconds that are left, at least 0."""
+        """The seconds that are left, at least 0."""
         return max(0.0, self.timeout_s - self.elapsed_s)
 
     @property
@@ -42,7 +42,7 @@ class Deadline:
         return self.remaining_s == 0.0
 
     def explain(self, why: str) -> None:
-        """Report why the wait goes on, at most once in `REPORT_INTERVAL_S` seconds."""
+        """Report why the wait continues, at most once in `REPORT_INTERVAL_S` seconds."""
         now = time.monotonic()
         if self._reported_at is None or now - self._reported_at >= REPORT_INTERVAL_S:
             self._reported_at = now
@@ -61,7 +61,7 @@ class RetryWhileUnavailable:
         self._report = report
 
     def __call__(self, call: Callable[[], T]) -> T:
-        """Return what `call` returns; raise what it raises, `RedisUnavailable` at the end only."""
+        """Return the result of `call`, or raise its error: `RedisUnavailable` only at the end."""
         deadline: Deadline | None = None
         while True:
             try:

@@ -1,4 +1,4 @@
-"""Waits of the blocking client: one subscription for several jobs."""
+"""Wait for several jobs at once with the blocking client, on one subscription."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from contract.store import outcomes
 from contract.store.blocking import JobStore
 from contract.store.redis_errors import translate
 
-#: Publish/subscribe may lose a message; the outcomes themselves are read this often.
+#: The interval at which outcomes are also read directly, because publish/subscribe may lose
+#: messages.
 POLL_S = 2.0
 
 
 class Watch:
-    """Waits for jobs to end: subscribe, then read once, then slow reading as the net under it.
+    """Waits for jobs to end. Use it in one thread only.
 
-    Belongs to one thread.
+    It subscribes, reads the outcomes once, and then polls slowly in case a notification is lost.
     """
 
     def __init__(self, client: redis.Redis, store: JobStore) -> None:
@@ -33,9 +34,9 @@ class Watch:
     def any_of(
         self, job_ids: Collection[str], timeout: float | None
     ) -> dict[str, jobs.OutcomeOrError]:
-        """Return the outcomes of those of `job_ids` that have ended, as soon as there is one.
+        """Return the outcomes of the jobs in `job_ids` that have ended, as soon as there is one.
 
-        Empty after `timeout` seconds (None: never). Raises `RedisUnavailable`.
+        The result is empty after `timeout` seconds (None: no limit). Raises `RedisUnavailable`.
         """
         deadline = deadline_after(timeout)
         ask = [job_id for job_id in job_ids if job_id not in self._read_once]
@@ -56,7 +57,7 @@ class Watch:
     ) -> Iterator[tuple[str, jobs.OutcomeOrError]]:
         """Yield the id and the outcome of each job, in the order in which they end.
 
-        Raises `ResultTimeout` if some have not ended after `timeout` seconds (None: never), or
+        Raises `ResultTimeout` if some have not ended after `timeout` seconds (None: no limit), or
         `RedisUnavailable`.
         """
         deadline = deadline_after(timeout)
@@ -100,19 +101,19 @@ class Watch:
 
 
 def deadline_after(timeout_s: float | None) -> float:
-    """Return when a timeout that begins now is over, by the monotonic clock; None is never."""
+    """Return the end of a timeout that starts now, by the monotonic clock; None is no limit."""
     return math.inf if timeout_s is None else time.monotonic() + timeout_s
 
 
 def seconds_until(deadline: float) -> float | None:
-    """Return the timeout that is left until a deadline."""
+    """Return the seconds until a deadline; None if there is none."""
     return None if deadline == math.inf else max(0.0, deadline - time.monotonic())
 
 
 def not_all_ended(
     waiting: Collection[str], job_ids: Collection[str], timeout_s: float | None
 ) -> ResultTimeout:
-    """Return the error of a wait for several jobs of which some have not ended in time."""
+    """Return the error for a wait in which some jobs have not ended in time."""
     return ResultTimeout(
         f"{len(waiting):,} of {len(set(job_ids)):,} jobs have not ended after {timeout_s:g} s"
     )

@@ -1,7 +1,7 @@
 """Re-score a first-stage run through the queue, and compare and evaluate runs.
 
-- `input_files`, `staging`, `loading`: a collection, checked and staged on disk
-- `session`, `runner`, `in_flight`: its jobs, sent and collected
-- `journal`, `manifest`, `resume`: results as they arrive, and how an interrupted run goes on
-- `output_files`, `evaluation`, `comparison`: what is made of the results
+- `input_files`, `staging`, `loading`: check a collection and stage it on disk
+- `session`, `runner`, `in_flight`: send its jobs and collect their outcomes
+- `journal`, `manifest`, `resume`: store results as they arrive, and resume an interrupted run
+- `output_files`, `evaluation`, `comparison`: write, evaluate and compare the results
 """

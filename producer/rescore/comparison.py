@@ -1,7 +1,7 @@
-"""Compare what two models make of the same collection.
+"""Compare the results of two models for the same collection.
 
-Memory does not grow with the number of queries: the journals of both models are read in step, a
-line of each at a time, in the order of the input.
+Memory does not grow with the number of queries, because the journals of both models are read in
+parallel, one line of each at a time, in the order of the input.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from producer.rescore.staging import Staging
 
 @dataclass(frozen=True)
 class ModelRun:
-    """One model's scoring of everything."""
+    """The scoring of the whole collection by one model."""
 
     model: str
     progress: Progress
@@ -35,29 +35,29 @@ class ModelRun:
 
     @property
     def pairs_per_s(self) -> float:
-        """Return how fast the model was."""
+        """Return the speed of the model, in pairs per second."""
         return self.progress.pairs / self.seconds
 
 
 @dataclass(frozen=True)
 class ComparisonReport:
-    """All that is known when both models have scored."""
+    """The results of the comparison, after both models have scored."""
 
     runs: tuple[ModelRun, ModelRun]
     summary: ComparisonSummary
-    #: Of each model, if there are judgments.
+    #: The measures of each model, if there are judgments.
     measures: tuple[Evaluation, Evaluation] | None
 
     @property
     def speedup(self) -> float:
-        """Return how many times as fast the second model was."""
+        """Return the speed of the second model divided by that of the first."""
         return self.runs[1].pairs_per_s / self.runs[0].pairs_per_s
 
 
 def check_models(models: Sequence[str]) -> tuple[str, str]:
     """Return the two models to compare, the baseline first.
 
-    Raises `InvalidInput` unless there are two, and not the same.
+    Raises `InvalidInput` unless there are exactly two different models.
     """
     if len(models) != 2:
         raise InvalidInput(
@@ -72,8 +72,8 @@ def check_models(models: Sequence[str]) -> tuple[str, str]:
 def compare(staging: Staging, a: Journal, b: Journal) -> ComparisonSummary:
     """Compare two journals of the whole collection.
 
-    Queries that failed in either are counted and excluded, so that both journals are then evaluated
-    on the same queries.
+    Queries that failed in either journal are counted and excluded, so that both journals are then
+    evaluated on the same queries.
     """
     summary = ComparisonSummary()
     for (_, one), (_, other) in zip(a.lines(), b.lines(), strict=True):
@@ -91,7 +91,7 @@ def _scores(line: dict[str, Any]) -> DocumentScores:
 
 
 def find_other_model(journal: Journal, model: str) -> str | None:
-    """Return a sentence about a query that another model scored, and why; None if there is none."""
+    """Return a sentence about a query scored by another model, and the reason; None if none was."""
     for _, line in journal.lines():
         source = line.get("provenance")
         if source and (source["downgraded"] or source["model"] != model):
@@ -106,11 +106,11 @@ def warm_up(
     folder: Path,
     notify: Callable[[str], object],
 ) -> None:
-    """Have as many worker processes load the model as there will be jobs in flight.
+    """Make as many worker processes load the model as there will be jobs in flight.
 
-    A model that cannot be loaded is then found before anything is scored, and loading does not
-    count as scoring. `folder` is for scratch files. Raises `RerankError` with the worker's message,
-    or as `runner.rescore`.
+    A model that cannot be loaded is then found before anything is scored, and the time to load does
+    not count as scoring. `folder` is for temporary files. Raises `RerankError` with the worker's
+    message, or the errors of `runner.rescore`.
     """
     source = folder / "warm-up.jsonl"
     lines = (
@@ -131,5 +131,5 @@ def warm_up(
 
 
 def difference(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
-    """Return how much each measure is higher after than before."""
+    """Return the increase of each measure."""
     return {name: after[name] - value for name, value in before.items()}

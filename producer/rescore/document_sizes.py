@@ -11,9 +11,9 @@ from producer.files.quoting import quoted
 
 
 def check_document_sizes(database: sqlite3.Connection, settings: Settings, source: str) -> None:
-    """Raise `InvalidInput` if a document is too large for a job of its own.
+    """Raise `InvalidInput` if a document alone is too large for a job.
 
-    A query of too many candidates is split: see `producer.client.splitting`.
+    Queries with too many candidates are split: see `producer.client.splitting`.
     """
     limit = settings.max_bytes_per_job - preparing.ENVELOPE_BYTES
     size = (
@@ -25,7 +25,7 @@ def check_document_sizes(database: sqlite3.Connection, settings: Settings, sourc
         f"SELECT c.query_id, c.document_id, {size} AS size"
         " FROM candidates c JOIN queries q ON q.id = c.query_id"
         " LEFT JOIN documents d ON d.id = c.document_id"
-        # As JSON, a character is no more than 6 bytes: most documents need not be quoted.
+        # A character in JSON has at most 6 bytes, so most documents need not be encoded.
         " WHERE 6 * (length(coalesce(c.text, d.text)) + length(q.text)"
         "  + length(coalesce(c.metadata, ''))) + length(c.document_id) > ?1 AND size > ?1"
         " ORDER BY size DESC LIMIT 1",

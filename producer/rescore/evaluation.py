@@ -1,9 +1,9 @@
-"""Measure how good a run is before and after re-scoring: nDCG@10, MRR@10 and MAP.
+"""Measure the quality of a run before and after re-scoring: nDCG@10, MRR@10 and MAP.
 
-The values are those that ir-measures computes from the two files, without its dependencies (numpy
-and scipy). That includes the order of equal scores: nDCG@10 and MAP follow trec_eval, which
-compares scores in single precision and puts the greater id first; MRR@10 follows MS MARCO's
-script, which puts the smaller id first.
+The values equal those that ir-measures computes from the two files, without its dependencies (numpy
+and scipy). That includes the order of equal scores. nDCG@10 and MAP follow trec_eval, which
+compares scores in single precision and puts the greater id first. MRR@10 follows MS MARCO's script,
+which puts the smaller id first.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from producer.rescore.journal import Journal
 from producer.rescore.ranking_changes import DocumentScores
 from producer.rescore.staging import Staging
 
-#: Ranks that nDCG@10 and MRR@10 look at.
+#: The number of ranks that count for nDCG@10 and MRR@10.
 CUTOFF = 10
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean values over all judged queries; a judged query without a ranking counts as 0."""
+    """The means over all judged queries; a judged query without a ranking counts as 0."""
 
     judged: int
-    #: Judged queries with a ranking.
+    #: The number of judged queries with a ranking.
     ranked: int
-    #: By the measure's usual name.
+    #: The means by the usual names of the measures.
     before: dict[str, float]
     after: dict[str, float]
 
 
 def evaluate(staging: Staging, journal: Journal) -> Evaluation:
-    """Measure the first stage and the journal, on the queries of the journal."""
+    """Evaluate the first stage and the journal on the queries of the journal."""
     sums = {"before": dict.fromkeys(MEASURES, 0.0), "after": dict.fromkeys(MEASURES, 0.0)}
     ranked = 0
     for query_id, judged, scores in _judged(staging, journal):
@@ -69,7 +69,7 @@ def reciprocal_rank(relevance: Relevance, scores: DocumentScores) -> float:
 
 
 def average_precision(relevance: Relevance, scores: DocumentScores) -> float:
-    """Return the mean precision at the relevant documents; those not ranked count as 0."""
+    """Return the mean precision at the relevant documents; unranked ones count as 0."""
     relevant = sum(each > 0 for each in relevance.values())
     hits = [gain > 0 for gain in _in_trec_order(relevance, scores)]
     precisions = (
@@ -81,7 +81,7 @@ def average_precision(relevance: Relevance, scores: DocumentScores) -> float:
 
 
 def _in_trec_order(relevance: Relevance, scores: DocumentScores) -> list[int]:
-    """Return the gains of the ranked documents, best score first; none is below zero."""
+    """Return the gains of the ranked documents, at least zero, best score first."""
     ranked = sorted(scores, key=lambda each: (array("f", [scores[each]])[0], each), reverse=True)
     return [max(0, relevance.get(document, 0)) for document in ranked]
 
@@ -90,7 +90,7 @@ def _dcg(gains: list[int]) -> float:
     return sum(gain / log2(rank + 1) for rank, gain in enumerate(gains[:CUTOFF], start=1))
 
 
-#: Relevance of a query's documents by their ids.
+#: The relevance of a query's documents by their ids.
 Relevance = dict[str, int]
 
 MEASURES = {"nDCG@10": ndcg, "MRR@10": reciprocal_rank, "MAP": average_precision}

@@ -28,18 +28,19 @@ from producer.rescore.outcomes import OutcomeRecorder
 from producer.rescore.progress import Progress
 from producer.rescore.submissions import SplitQuery, Submission, submissions
 
-#: If no job ends for so long, the client checks that a worker answers.
+#: If no job ends for this long, check that a worker answers.
 QUIET_S = 10.0
-#: After so many refused cancellations, the jobs in flight are left to expire.
+#: After this many refused cancellations, the remaining jobs are left to expire.
 MAX_REFUSALS = 3
-#: How often a lost job is sent again.
+#: The maximum number of times that a lost job is sent again.
 MAX_RESENDS = 3
-#: Codes of jobs that were lost, not scored: cancelled between two starts of a run, or expired.
+#: Codes of jobs that were lost without being scored: they expired, or were cancelled between two
+#: starts of a run.
 _LOST = {jobs.CANCELLED, JobNotFound.code, ResultExpired.code, PayloadMissing.code}
 
 
 class JobsInFlight:
-    """Sends jobs as earlier ones end, and records what became of them."""
+    """Sends jobs as earlier ones end, and records their outcomes."""
 
     def __init__(
         self,
@@ -59,9 +60,9 @@ class JobsInFlight:
         #: Restarted whenever a job is accepted or ends.
         self._idle = Deadline(options.max_wait_s, notify)
         self._in_flight: dict[str, Submission] = {}
-        #: Jobs that were lost, and parts of queries that another model is to score.
+        #: Jobs that were lost, and parts of queries that another model must score.
         self._to_resend: deque[Submission] = deque()
-        #: Parts that are scored but not in the journal, because other parts are not scored yet.
+        #: Scored parts that are not in the journal yet, because other parts are not scored.
         self._unrecorded: set[str] = set()
         self._watch: Watch | None = None
 
@@ -71,7 +72,7 @@ class JobsInFlight:
         return self._recorder.progress
 
     def add(self, job: jobs.Job) -> None:
-        """Send a job, or its parts, as soon as there is room; then send lost jobs again."""
+        """Send a job or its parts as soon as there is room; then resend lost jobs."""
         for submission in submissions(job, self._client.settings):
             self._send(submission)
         while self._to_resend:
@@ -86,7 +87,7 @@ class JobsInFlight:
                 self._collect()
 
     def cancel_all(self) -> None:
-        """Cancel what is in flight, as long as Redis answers."""
+        """Cancel the jobs in flight, as long as Redis answers."""
         refusals = 0
         for job_id in (*self._in_flight, *self._unrecorded):
             try:
@@ -94,7 +95,7 @@ class JobsInFlight:
                     self._client.cancel(job_id)
                 self._client.forget(job_id)
             except RerankError:
-                # A single refusal may concern its job alone; several mean that Redis is away.
+                # One refusal may concern only its job; several mean that Redis is away.
                 refusals += 1
                 if refusals == MAX_REFUSALS:
                     return
@@ -130,7 +131,7 @@ class JobsInFlight:
         return None
 
     def _await_room(self, refusal: Overloaded) -> None:
-        """Wait a moment: while there are workers, the queue of other clients' jobs gets shorter."""
+        """Wait a moment, because the workers shorten the queue of other clients' jobs."""
         if self._idle.expired:
             raise refusal
         self._idle.explain(str(refusal))
@@ -139,13 +140,13 @@ class JobsInFlight:
         self._retry(self._require_worker)
 
     def _collect(self) -> None:
-        """Wait until one job or more have ended, and record their outcomes."""
+        """Wait until one or more jobs have ended, and record their outcomes."""
         while not (ended := self._retry(self._any_ended)):
             self._retry(self._require_worker)
             self._explain_silence()
             self._report_progress(self._recorder.progress)
         for job_id, outcome in ended.items():
-            # Redis keeps a result until it is in the journal.
+            # A result is removed from Redis only after it is in the journal.
             for done in self._accept(self._in_flight[job_id], outcome):
                 self._retry(partial(self._client.forget, done))
                 self._unrecorded.discard(done)
@@ -154,7 +155,7 @@ class JobsInFlight:
         self._report_progress(self._recorder.progress)
 
     def _explain_silence(self) -> None:
-        """Notify what the jobs in flight wait for. Raises `ResultTimeout` after `max_wait_s`."""
+        """Report what the jobs in flight wait for. Raises `ResultTimeout` after `max_wait_s`."""
         service = self._retry(self._client.status)
         why = (
             f"{len(self._in_flight)} jobs in flight have no result yet;"
@@ -171,14 +172,14 @@ class JobsInFlight:
                 self._watch = self._client.watch().__enter__()
             return self._watch.any_of(self._in_flight, min(QUIET_S, self._idle.remaining_s))
         except RedisUnavailable:
-            self.close()  # its connection may be lost, and with it the subscription
+            self.close()  # the connection of the subscription may be lost
             raise
 
     def _require_worker(self) -> None:
         require_worker(self._client, self._options.worker_wait_s, self._notify)
 
     def _accept(self, submission: Submission, ended: jobs.OutcomeOrError) -> Sequence[str]:
-        """Record an outcome; return the ids of jobs that Redis can forget."""
+        """Record an outcome; return the ids of the jobs that can be forgotten."""
         if isinstance(ended, RerankError):
             ended = ended.as_failure(submission.job.id, attempts=0)
         whole = submission.whole
@@ -219,7 +220,7 @@ class JobsInFlight:
         return whole.sent_ids
 
     def _record_whole(self, whole: SplitQuery) -> bool:
-        """Record the merged result; return False if a smaller model is to score all parts first."""
+        """Record the merged result; return False if a smaller model must first score all parts."""
         try:
             self._record(whole.job, whole.merged())
         except MixedModels as mixed:
@@ -230,7 +231,7 @@ class JobsInFlight:
             except MixedModels:
                 self._record(whole.job, mixed.as_failure(whole.job.id, attempts=0))
             else:
-                # Redis keeps the parts until then, for a run that is interrupted and resumed.
+                # The parts stay in Redis until then, in case the run is interrupted and resumed.
                 self._to_resend.extend(
                     submissions(again, self._client.settings, before=whole, mixed=mixed)
                 )
@@ -241,7 +242,7 @@ class JobsInFlight:
         if isinstance(outcome, jobs.JobResult):
             mismatch = self._recorder.find_mismatch(outcome)
             if mismatch is not None:
-                # The same workers score what is in flight: that would have to be scored again too.
+                # The jobs in flight would also have to be scored again.
                 self.cancel_all()
                 raise RerankError(mismatch)
         self._recorder.record(job, outcome)

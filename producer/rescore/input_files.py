@@ -1,4 +1,4 @@
-"""The files of a first-stage run: in TREC format with queries and a corpus, or as request lines."""
+"""The input files of a run: in TREC format with queries and a corpus, or as request lines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from producer.rescore.staging import Counts, Staging
 
 @dataclass(frozen=True)
 class InputFiles:
-    """File names as the options of the same names give them; `-` is standard input."""
+    """File names from the options of the same names; `-` is standard input."""
 
     corpus: str | None = None
     queries: str | None = None
@@ -21,7 +21,7 @@ class InputFiles:
     qrels: str | None = None
 
     def check(self) -> None:
-        """Raise `InvalidInput` if the files do not go together."""
+        """Raise `InvalidInput` if the combination of files is invalid."""
         if self.requests and (self.corpus or self.queries or self.run):
             raise InvalidInput("give --input, or --corpus, --queries and --run; not both")
         if not self.requests and not (self.corpus and self.queries and self.run):
@@ -30,7 +30,7 @@ class InputFiles:
             raise InvalidInput("only one file can be standard input (-)")
 
     def uses(self) -> list[conflicts.FileUse]:
-        """Return what is read; raise `InvalidInput` if what is printed would go there."""
+        """Return the files that are read; raise `InvalidInput` if output is printed to one."""
         uses = [
             use
             for option, name in self._by_option().items()
@@ -40,7 +40,7 @@ class InputFiles:
         return uses
 
     def load(self, staging: Staging) -> Counts:
-        """Load the files, once they are checked. Raises `InvalidInput`."""
+        """Load the files, after `check`. Raises `InvalidInput`."""
         if self.requests:
             staging.load_requests(self.requests)
         elif self.run and self.queries and self.corpus:

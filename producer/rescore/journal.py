@@ -1,8 +1,8 @@
-"""Keep the results of a re-scoring as they arrive, and write the finished files from them.
+"""Store the results of a re-scoring as they arrive, and write the finished files from them.
 
-The journal is a JSONL file beside the output. It has one line for each query, in the order of
+The journal is a JSONL file next to the output. It has one line for each query, in the order of
 arrival, and can be read at any time. The finished files are written from it in the order of the
-input, and replace what was there in one step.
+input, and replace existing files in one step.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from producer.rescore.staging import Staging
 class Journal:
     """Appends results, and reads them back. Use it in a `with` block.
 
-    Raises `InvalidInput` at the start if the output cannot be written.
+    Raises `InvalidInput` when constructed if the output cannot be written.
     """
 
-    #: Whether the same command, started again, goes on with what is in the journal and in flight.
+    #: Whether the same command, started again, continues with the journal and the jobs in flight.
     resumable = False
-    #: Whether this start goes on with what an earlier one left.
+    #: Whether this start continues an earlier one.
     resumed = False
 
     def __init__(self, output: str, staging: Staging, mode: int = NEW_FILE_MODE) -> None:
         self._staging = staging
         self._index = JournalIndex(staging)
         self.path = None if is_stream(output) else journal_path(output)
-        #: Mode of the journal's files, which are as private as the outputs.
+        #: The mode of the journal's files, which are as private as the outputs.
         self._mode = mode
-        #: The model requested for the first result: a worker's default may change between starts.
+        #: The requested model of the first result; a worker's default may change between starts.
         self.model_requested: str | None = None
-        #: Tokens of a pair that each model reads, which may change with a worker's settings.
+        #: The maximum length of each model in tokens, which depends on the worker's settings.
         self.max_lengths: dict[str, int] = {}
         try:
             self._file = self._open()
@@ -56,18 +56,18 @@ class Journal:
 
     @property
     def pending(self) -> int:
-        """Return the number of queries of this round that are still to be scored."""
+        """Return the number of queries of this round that are not scored yet."""
         return self._index.pending()
 
     def rounds(self, retry: Collection[RetryKind]) -> Iterator[None]:
-        """Yield once for each round that has something to score."""
+        """Yield once for each round with queries to score."""
         yield
 
     def begin(self) -> None:
         """Prepare for the first job to be sent."""
 
     def requests(self, top_k: int | None) -> Iterator[jobs.Request]:
-        """Yield the requests of this round, done or not: always the same, in the same order."""
+        """Yield all requests of this round, done or not, always in the same order."""
         return self._staging.requests(top_k, self._index.query_ids())
 
     def job_id(self, query_ids: Sequence[str]) -> str:
@@ -75,11 +75,11 @@ class Journal:
         return jobs.new_job_id()
 
     def are_done(self, query_ids: Sequence[str]) -> bool:
-        """Return whether nothing is left to do for these queries in this round."""
+        """Return whether these queries are all done in this round."""
         return self._index.are_done(query_ids)
 
     def progress(self) -> Progress:
-        """Return what the journal holds."""
+        """Return the progress recorded in the journal."""
         return self._index.progress()
 
     def add_result(self, result: jobs.JobResult) -> None:
@@ -101,7 +101,7 @@ class Journal:
         self._append({"query_id": query_id, "error": error} for query_id in query_ids)
 
     def _append(self, lines: Iterator[dict[str, Any]]) -> None:
-        """Append all lines of a job at once; they are on disk when this returns."""
+        """Append all lines of a job at once, and return when they are on disk."""
         starts = []
         start = self._file.seek(0, os.SEEK_END)
         written = bytearray()
@@ -113,11 +113,11 @@ class Journal:
             self._note(at, line)
 
     def _write(self, written: bytes, start: int) -> None:
-        """Write all of it, or nothing. Raises `OSError` that names the file if the disk is full."""
+        """Write all bytes or none. Raises `OSError`, which names the file, if the disk is full."""
         descriptor = self._file.fileno()
         done = 0
         try:
-            # Past Python's buffer, which would try again what a full disk has refused.
+            # Unbuffered, because a buffer would retry writes that failed on a full disk.
             while done < len(written):
                 done += os.pwrite(descriptor, written[done:], start + done)
             if self.resumable:
@@ -141,7 +141,7 @@ class Journal:
             yield raw, json.loads(raw)
 
     def write_run(self, output: str | OutputFile) -> None:
-        """Write the TREC run: ranks from 1, scores as the model gave them, the model as tag."""
+        """Write the TREC run, with ranks from 1, the model's raw scores, and the model as tag."""
         with atomic_file(output) as file:
             for _, line in self.lines():
                 file.writelines(_trec_lines(line))
@@ -153,7 +153,7 @@ class Journal:
                 file.write(raw)
 
     def keep(self, notify: Callable[[str], object]) -> None:
-        """Keep the file for the user, and notify where it is; remove it if it is empty."""
+        """Keep the file and report its path; remove it if it is empty."""
         if self.path is None:
             return
         if self.path.stat().st_size:
@@ -162,7 +162,7 @@ class Journal:
             self.remove()
 
     def remove(self) -> None:
-        """Remove the file, once the finished files have its content."""
+        """Remove the file after the finished files have been written."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)
 
@@ -178,7 +178,7 @@ def journal_path(output: str) -> Path:
     return sibling_path(output, ".partial.jsonl")
 
 
-#: The fields of a job's provenance that describe each of its queries too.
+#: The fields of a job's provenance that also describe each of its queries.
 _OF_A_QUERY = {
     "model_requested",
     "model",

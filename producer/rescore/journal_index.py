@@ -1,6 +1,6 @@
-"""Where each query's line begins in a journal, and which queries a round has still to score.
+"""Index the lines of a journal by query, and find the queries that a round has yet to score.
 
-The tables stand in the database of the collection, on disk, so that they can be joined with it.
+The tables are in the database of the collection, on disk, so that they can be joined with it.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ _SELECTED = {"failed": "code IS NOT NULL", "downgraded": "downgraded"}
 
 
 class JournalIndex:
-    """The rows about one journal.
+    """The index of one journal.
 
-    Queries are scored in rounds: all of them in the first, then those to be retried.
+    Queries are scored in rounds: all queries in the first, and the retried ones in later rounds.
     """
 
     def __init__(self, staging: Staging) -> None:
         self._staging = staging
         self._database = staging.database
         self._database.executescript(_SCHEMA)
-        #: Of this journal, in the tables.
+        #: The id of this journal in the tables.
         self._id = self._database.execute("INSERT INTO journals DEFAULT VALUES").lastrowid
         self._is_retry = False
 
     def add(self, start: int, line: dict[str, Any]) -> None:
-        """Note that a query's line begins at `start` in the journal.
+        """Record that a query's line begins at offset `start` in the journal.
 
         The line replaces an earlier one, unless it is a failure and the earlier one a ranking.
         """
@@ -72,7 +72,7 @@ class JournalIndex:
         )
 
     def starts(self) -> Iterator[int]:
-        """Yield where the line of each query begins, in the order of the input."""
+        """Yield the offset of each query's line, in the order of the input."""
         rows = self._database.execute(
             # The cross join keeps SQLite from sorting all rows first.
             "SELECT s.start FROM queries q CROSS JOIN scored s"
@@ -84,7 +84,7 @@ class JournalIndex:
             yield start
 
     def begin_round(self, retry: Collection[RetryKind]) -> None:
-        """Begin to score all queries, or those that `retry` selects at this moment."""
+        """Begin a round with all queries, or with those that `retry` currently selects."""
         self._is_retry = bool(retry)
         for table in ("done", "retried"):
             self._database.execute(f"DELETE FROM {table} WHERE journal = ?", (self._id,))
@@ -129,10 +129,10 @@ class JournalIndex:
         return count
 
     def progress(self) -> Progress:
-        """Return what the journal holds, without what this round has yet to retry."""
+        """Return the progress, without the queries that this round has yet to retry."""
         rows = self._database.execute(
             "SELECT model, code, message, count(*), sum(pairs), sum(truncated), sum(downgraded),"
-            # Of the columns that are not grouped, SQLite gives those of the first line.
+            # With min(), SQLite takes the columns that are not grouped from the first line.
             " min(start) FROM scored JOIN query_sizes USING (query_id)"
             " WHERE journal = ?1 AND query_id NOT IN"
             "  (SELECT query_id FROM retried WHERE journal = ?1"

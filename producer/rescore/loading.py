@@ -1,4 +1,4 @@
-"""Load the files of a collection into its database, and check that they fit together."""
+"""Load the files of a collection into its database, and check that they match."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ _JUDGMENT = "INTO qrels VALUES (?, ?, ?)"
 
 @dataclass
 class LoadReport:
-    """What the files hold besides what is to be scored."""
+    """Counts of the files' contents that are not scored."""
 
-    #: All documents of the corpus.
+    #: The number of all documents of the corpus.
     documents: int = 0
-    #: Queries that the run does not have.
+    #: The number of queries that are not in the run.
     other_queries: int = 0
-    #: Consecutive lines of the run whose ranks contradict their scores.
+    #: The number of consecutive lines of the run whose ranks contradict their scores.
     contradictions: int = 0
     first_contradiction: str = ""
 
 
 class Loader:
-    """Inserts records into the database of a staging; `bad` gets the invalid ones.
+    """Inserts records into the database of a staging, and adds invalid ones to `bad`.
 
-    Its methods are called in this order, within a transaction, and raise `InvalidInput`.
+    Call its methods in this order, within a transaction. They raise `InvalidInput`.
     """
 
     def __init__(self, database: sqlite3.Connection, settings: Settings, bad: InvalidLines) -> None:
@@ -75,7 +75,7 @@ class Loader:
             known = self._database.execute(
                 "SELECT text FROM queries WHERE id = ?", (query.id,)
             ).fetchone()
-            if known is None:  # a query that the run does not have
+            if known is None:  # the query is not in the run
                 self.report.other_queries += 1
                 self.unknown_ids.note_unused(query.id)
                 continue
@@ -89,7 +89,7 @@ class Loader:
             )
 
     def corpus(self, path: str) -> None:
-        """Load documents, including those that the run does not have."""
+        """Load documents, including those that are not in the run."""
         source = shown(path)
         for number, document in read_texts(path, self._bad, self._settings.max_text_chars):
             if self._insert(_DOCUMENT, document):
@@ -102,7 +102,7 @@ class Loader:
                 )
 
     def requests(self, path: str) -> None:
-        """Load request lines, in place of a run with its queries and corpus."""
+        """Load request lines, instead of a run with its queries and corpus."""
         source = shown(path)
         for number, request in read_requests(path, self._bad):
             where = f"{source}:{number}"
@@ -112,7 +112,7 @@ class Loader:
                 self._add_request(where, request)
 
     def qrels(self, path: str) -> None:
-        """Load judgments of what has been loaded."""
+        """Load judgments of the queries that have been loaded."""
         source = shown(path)
         for number, judgment in read_qrels(path, self._bad):
             if not self._insert(_JUDGMENT, judgment):

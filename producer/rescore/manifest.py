@@ -1,6 +1,6 @@
-"""Describe a re-scoring in a file beside its output, so that only the same command resumes it.
+"""Describe a re-scoring in a file next to its output, so that only the same command resumes it.
 
-Any other command is refused, with the difference.
+Any other command is refused, with the differences in the message.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ RECOVERY_HINT = "--restart forgets it and begins anew; another --output leaves i
 
 
 class InputDigests(Record):
-    """SHA-256 digests of all that reaches a job."""
+    """SHA-256 digests of all inputs of the jobs."""
 
     queries: str
-    #: Without the texts of documents, which have a digest of their own.
+    #: Without the texts of documents, which have a separate digest.
     candidates: str
     documents: str
 
 
 class ScoringSettings(Record):
-    """The settings on which scores, or the lines of the output, depend."""
+    """The settings that affect scores or the lines of the output."""
 
     model: str | None
     depth: int | None
@@ -43,26 +43,26 @@ class ScoringSettings(Record):
 
 
 class Round(Record, populate_by_name=True):
-    """A pass over the queries: first over all, later over those to be retried."""
+    """A pass over the queries: over all in the first round, later over the retried ones."""
 
-    #: The offset in the journal at which its lines begin.
+    #: The offset of its first line in the journal.
     begins_at: int = 0
     #: Empty for the first round.
     retry: tuple[RetryKind, ...] = Field((), alias="redo")
 
 
 class Manifest(Record, populate_by_name=True):
-    """All that a re-scoring depends on."""
+    """The inputs and settings on which a re-scoring depends."""
 
     version: Literal[1] = 1
-    #: The prefix of the ids of its jobs.
+    #: The prefix of the job ids.
     run_id: str
     inputs: InputDigests
     settings: ScoringSettings = Field(alias="asked")
-    #: Another number would make other jobs, not other scores: the first one is kept.
+    #: The number at the first start; another number would change the jobs, but not the scores.
     pairs_per_job: int
     round: Round = Round()
-    #: Tokens of a pair that each model has read, by the results so far.
+    #: The maximum length of each model in tokens, according to the results so far.
     max_lengths: dict[str, int] = Field(default_factory=dict)
 
     @classmethod
@@ -77,7 +77,7 @@ class Manifest(Record, populate_by_name=True):
 
     @classmethod
     def load(cls, path: Path) -> Self | None:
-        """Return the manifest at `path`, None if there is none. Raises `InvalidInput`."""
+        """Return the manifest at `path`; None if there is none. Raises `InvalidInput`."""
         try:
             return cls.model_validate_json(path.read_bytes())
         except FileNotFoundError:
@@ -101,7 +101,7 @@ class Manifest(Record, populate_by_name=True):
             )
 
     def job_id(self, query_ids: Sequence[str]) -> str:
-        """Return the id of the job of these queries in this round: the same at each start."""
+        """Return the id of the job of these queries in this round, the same at each start."""
         return f"{self.run_id}-{digest([(self.round.begins_at, *query_ids)])[:12]}"
 
 
@@ -118,7 +118,7 @@ def _differences(old: Manifest, new: Manifest) -> Iterable[str]:
         before, now = getattr(old.settings, name), getattr(new.settings, name)
         if before != now:
             yield f"{option} ({_shown(before)} -> {_shown(now)})"
-    # Another depth takes other candidates: that is said already.
+    # A different depth, which is already reported, selects different candidates.
     same_depth = old.settings.depth == new.settings.depth
     for name, noun in _INPUTS.items():
         if getattr(old.inputs, name) != getattr(new.inputs, name) and (

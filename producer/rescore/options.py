@@ -1,4 +1,4 @@
-"""How to re-score: which model, how much at a time, and how long to wait."""
+"""The options of a re-scoring: the model, the size of jobs, and the limits of waits."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ from typing import Literal
 
 from contract import names
 
-#: Pairs of a job, at most and at least. With more, workers are idle while the last job of a run is
-#: scored; with fewer, the time that a job spends in the queue adds to that of its scoring.
+#: The maximum and minimum number of pairs of a job. With larger jobs, workers are idle while the
+#: last job of a run is scored; with smaller jobs, the overhead of the queue dominates.
 MOST_PAIRS, LEAST_PAIRS = 1_000, 100
-#: Jobs of a small run: enough to keep some workers busy to the end.
+#: The number of jobs of a small run, enough to keep several workers busy until the end.
 JOBS = 32
 
 
-#: Which queries to score once more: those that failed, or those that a smaller model scored.
+#: Which queries to score again: those that failed, or those that a smaller model scored.
 RetryKind = Literal["failed", "downgraded"]
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to re-score."""
+    """The options of a re-scoring."""
 
     model: str | None = None
     top_k: int | None = None
-    #: Whether a smaller model may score what does not fit this one's memory or time.
+    #: Whether a smaller model may score jobs for which this one runs out of memory or time.
     allow_downgrade: bool = True
-    #: Jobs in flight.
+    #: The maximum number of jobs in flight.
     window: int = 8
     pairs_per_job: int = MOST_PAIRS
     priority: int = names.PRIORITY_BULK
-    #: How long to wait for a worker that answers, at the start and whenever all is quiet.
+    #: How long to wait for a worker to answer, at the start and whenever no job ends.
     worker_wait_s: float = 15.0
-    #: How long to wait for a Redis that went away.
+    #: How long to wait for Redis after it becomes unavailable.
     redis_wait_s: float = 60.0
-    #: How long to go on while no job is accepted and none ends, though Redis and a worker answer.
+    #: How long to wait while no job is accepted or ends, although Redis and a worker answer.
     max_wait_s: float = 1_800.0
 
 
 def job_size(pairs: int) -> int:
-    """Return the number of pairs of each job of a run, by the pairs of the run."""
+    """Return the number of pairs per job for a run with `pairs` pairs."""
     return min(MOST_PAIRS, max(LEAST_PAIRS, pairs // JOBS))

@@ -7,16 +7,16 @@ from producer.rescore.journal import Journal
 
 
 class OutcomeRecorder:
-    """Appends outcomes to a journal; `progress` counts them with what the journal held before."""
+    """Appends outcomes to a journal; `progress` includes the journal's earlier content."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self.progress = journal.progress()
 
     def find_mismatch(self, result: jobs.JobResult) -> str | None:
-        """Return how a result differs from those of the run so far, in its model or its settings.
+        """Return how a result's model or settings differ from those of the run so far.
 
-        Scores of two models, or of texts truncated at two lengths, do not belong in one run.
+        Scores of two models, or of texts truncated to two lengths, must not be mixed in one run.
         """
         source = result.provenance
         first, now = self._journal.model_requested, source.model_requested

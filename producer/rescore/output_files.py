@@ -1,4 +1,4 @@
-"""The files that a re-scoring makes: the reranked run, and the results as JSONL."""
+"""The output files of a re-scoring: the reranked run, and the results as JSONL."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from producer.rescore.resume import manifest_path
 
 @dataclass(frozen=True)
 class OutputFiles:
-    """File names as the options of the same names give them; `-` is standard output."""
+    """File names from the options of the same names; `-` is standard output."""
 
-    #: Missing if nothing is to be scored.
+    #: Missing if nothing will be scored.
     output: str | None = None
     results: str | None = None
 
     def check(self, reads: Sequence[conflicts.FileUse]) -> None:
-        """Raise `InvalidInput` if a file cannot be written, or would overwrite one of the others.
+        """Raise `InvalidInput` if a file cannot be written, or would overwrite another.
 
         `reads` are the files that the same command reads.
         """
@@ -41,7 +41,7 @@ class OutputFiles:
 
     @contextmanager
     def locked(self) -> Iterator[list[OutputFile]]:
-        """Open the files, which no other process can write meanwhile. Raises `InvalidInput`."""
+        """Open the files, and lock them against other processes. Raises `InvalidInput`."""
         with ExitStack() as stack:
             names = filter(None, (self.output, self.results))
             yield [stack.enter_context(OutputFile(name)) for name in names]
@@ -50,7 +50,7 @@ class OutputFiles:
 def write(
     journal: Journal, progress: Progress, output: OutputFile, results: OutputFile | None = None
 ) -> None:
-    """Write what the journal holds: the run only if a query was scored, the results always."""
+    """Write the files from the journal; the run only if a query was scored, the results always."""
     if progress.queries:
         journal.write_run(output)
     if results:

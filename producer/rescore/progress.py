@@ -1,4 +1,4 @@
-"""Count how far a re-scoring is, and the outcomes of its queries."""
+"""Count the progress of a re-scoring and the outcomes of its queries."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Progress:
-    """Counts of what has been scored, and of what failed."""
+    """Counts of scored and failed queries and pairs."""
 
     pairs: int = 0
     failed_pairs: int = 0
     queries: int = 0
     failed_queries: int = 0
-    #: Queries that a smaller model scored than the one asked for.
+    #: The number of queries scored by a smaller model than the requested one.
     downgraded_queries: int = 0
     truncated: int = 0
-    #: Queries by the model that scored them.
+    #: The number of queries by the model that scored them.
     models: Counter[str] = field(default_factory=Counter)
-    #: Failed queries by the code of the failure.
+    #: The number of failed queries by the code of the failure.
     codes: Counter[str] = field(default_factory=Counter)
     #: The message of the first failure.
     first_failure: str | None = None

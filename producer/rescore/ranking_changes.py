@@ -1,4 +1,4 @@
-"""How much two rankings of the same documents differ, for one query and over all."""
+"""Measure the differences between two rankings of the same documents, per query and overall."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-#: The best places, which users look at.
+#: The number of best documents to compare, as users see them.
 TOP = 10
-#: Queries to show: those that changed most, and those that failed.
+#: The number of queries to show: those that changed most, and those that failed.
 EXAMPLES = 5
 
-#: DocumentScores of a query's documents by their ids, best first.
+#: The scores of a query's documents by their ids, best first.
 DocumentScores = dict[str, float]
 
 
 def overlap(a: Sequence[str], b: Sequence[str]) -> float:
     """Return the share of `a`'s ten best that are among `b`'s ten best, from 0 to 1.
 
-    Of lists shorter than ten, as many as the shorter one has are taken of each.
+    If a list has fewer than ten, the length of the shorter list is used for both.
     """
     depth = min(TOP, len(a), len(b))
     return len(set(a[:depth]) & set(b[:depth])) / depth
@@ -27,7 +27,7 @@ def overlap(a: Sequence[str], b: Sequence[str]) -> float:
 def kendall_tau(a: Sequence[str], b: Sequence[str]) -> float | None:
     """Return Kendall's tau of two orders of the same documents: 1 is the same, -1 the reverse.
 
-    Equal scores count in the order in which they were ranked. None for fewer than two documents.
+    Equal scores count in the order of their ranks. None for fewer than two documents.
     """
     place = {document: at for at, document in enumerate(b)}
     passed: list[int] = []
@@ -47,13 +47,13 @@ def score_differences(a: DocumentScores, b: DocumentScores) -> list[float]:
 
 @dataclass(frozen=True)
 class QueryComparison:
-    """What changed for one query."""
+    """The changes for one query."""
 
     query_id: str
     documents: int
     overlap: float
     same_best: bool
-    #: Whether the ten best are the same in the same order.
+    #: Whether the ten best documents are the same in the same order.
     same_order: bool
     tau: float | None
     largest_difference: float
@@ -61,7 +61,7 @@ class QueryComparison:
 
     @property
     def extent(self) -> tuple[float, float]:
-        """Return a sort key: the greatest change first."""
+        """Return a sort key that puts the greatest change first."""
         return self.overlap, 1.0 if self.tau is None else self.tau
 
 
@@ -83,20 +83,20 @@ def compare_query(query_id: str, a: DocumentScores, b: DocumentScores) -> QueryC
 
 @dataclass
 class ComparisonSummary:
-    """What changed over all queries that both models have scored."""
+    """The changes over all queries that both models have scored."""
 
     queries: int = 0
     pairs: int = 0
-    #: Queries with ten documents or fewer: their overlap is 1 whatever happens.
+    #: The number of queries with ten documents or fewer, whose overlap is always 1.
     short: int = 0
     same_best: int = 0
     same_order: int = 0
     largest_difference: float = 0.0
-    #: Queries that at least one of the models failed to score.
+    #: The number of queries that at least one of the models failed to score.
     failed: int = 0
-    #: Ids of the first of them.
+    #: The ids of the first of these.
     failed_ids: list[str] = field(default_factory=list)
-    #: The greatest changes of a top ten, the greatest first.
+    #: The queries whose ten best changed most, greatest change first.
     changed: list[QueryComparison] = field(default_factory=list)
     _overlaps: float = 0.0
     _differences: float = 0.0
@@ -104,7 +104,7 @@ class ComparisonSummary:
     _with_tau: int = 0
 
     def add(self, each: QueryComparison) -> None:
-        """Count a query."""
+        """Add a query."""
         self.queries += 1
         self.pairs += each.documents
         self.short += each.documents <= TOP
@@ -120,22 +120,22 @@ class ComparisonSummary:
             self.changed = sorted([*self.changed, each], key=lambda one: one.extent)[:EXAMPLES]
 
     def add_failed(self, query_id: str) -> None:
-        """Count a query that cannot be compared."""
+        """Add a query that cannot be compared."""
         self.failed += 1
         if len(self.failed_ids) < EXAMPLES:
             self.failed_ids.append(query_id)
 
     @property
     def mean_overlap(self) -> float:
-        """Return the mean over all queries; raise `ZeroDivisionError` if there are none."""
+        """Return the mean overlap of all queries; raise `ZeroDivisionError` if there are none."""
         return self._overlaps / self.queries
 
     @property
     def mean_difference(self) -> float:
-        """Return the mean over all pairs; raise `ZeroDivisionError` if there are none."""
+        """Return the mean difference of all pairs; raise `ZeroDivisionError` if there are none."""
         return self._differences / self.pairs
 
     @property
     def mean_tau(self) -> float | None:
-        """Return the mean over queries with two documents or more; None if there are none."""
+        """Return the mean tau of queries with two or more documents; None if there are none."""
         return self._taus / self._with_tau if self._with_tau else None

@@ -1,7 +1,7 @@
-"""Resume a re-scoring that was killed, at whatever byte: the same command completes it.
+"""Resume a re-scoring that was killed at any point: the same command completes it.
 
-Results are on disk in the journal before they are removed from Redis. The ids of the jobs are the
-same at each start, so that jobs in flight are found again by submitting them again.
+Results are on disk in the journal before they are removed from Redis. Job ids are the same at each
+start, so submitting the jobs in flight again finds them.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from producer.rescore.staging import Staging
 
 
 class ResumableJournal(Journal):
-    """A journal with a manifest beside it, new or resumed.
+    """A journal with a manifest, new or resumed.
 
-    Raises `InvalidInput` at the start if another process has opened it, if the run that it belongs
-    to differs from `wanted`, or if it is damaged. `restart` discards what is there.
+    Raises `InvalidInput` when constructed if another process has opened it, if its run differs from
+    `wanted`, or if it is damaged. `restart` discards an existing journal.
     """
 
     resumable = True
@@ -59,16 +59,16 @@ class ResumableJournal(Journal):
         return self._manifest_path.exists()
 
     def begin(self) -> None:
-        """Write the manifest: from now on there is a run to resume."""
+        """Write the manifest, so that the run can be resumed from now on."""
         if self._restart:
             self._discard()
             self._restart = False
         self.manifest.save(self._manifest_path, self._mode)
 
     def rounds(self, retry: Collection[RetryKind]) -> Iterator[None]:
-        """Yield once for what the current round has not scored, then once for what is retried.
+        """Yield once for the rest of the current round, then once for the retried queries.
 
-        Raises `InvalidInput` if there is no run of which something could be retried.
+        Raises `InvalidInput` if there is no run to retry.
         """
         if retry and not self.exists:
             raise InvalidInput(
@@ -88,27 +88,27 @@ class ResumableJournal(Journal):
             yield
 
     def add_result(self, result: jobs.JobResult) -> None:
-        """Append a line for each query of a job; save how many tokens a new model reads."""
+        """Append a line for each query of a job; save the maximum length of a new model."""
         super().add_result(result)
         if self.max_lengths != self.manifest.max_lengths:
             self.manifest = self.manifest.model_copy(update={"max_lengths": dict(self.max_lengths)})
             self.manifest.save(self._manifest_path)
 
     def job_id(self, query_ids: Sequence[str]) -> str:
-        """Return the id of the job of these queries: the same at each start of a round."""
+        """Return the id of the job of these queries, the same at each start of a round."""
         return self.manifest.job_id(query_ids)
 
     def keep(self, notify: Callable[[str], object]) -> None:
-        """Keep the files for the next start, and notify where; remove them if nothing was sent."""
+        """Keep the files for the next start and report where; remove them if nothing was sent."""
         if self.exists:
             notify(f"what was scored so far is in {self.path}: {self._same_command}")
         else:
             self.remove()
 
     def remove(self) -> None:
-        """Remove the journal and its manifest, once the finished files have their content.
+        """Remove the journal and its manifest after the finished files have been written.
 
-        If the process is killed meanwhile, the next start ends with the same files.
+        If the process is killed in between, the next start produces the same files.
         """
         if self.manifest.round.retry and self.exists:
             self.manifest.model_copy(update={"round": Round()}).save(
@@ -119,7 +119,7 @@ class ResumableJournal(Journal):
         self.path.unlink(missing_ok=True)
 
     def _discard(self) -> None:
-        # In this order: a journal without a manifest is never mistaken for another run's.
+        # In this order, because a journal without a manifest is never resumed by another run.
         self._manifest_path.unlink(missing_ok=True)
         self._file.truncate(0)
 
@@ -139,7 +139,7 @@ class ResumableJournal(Journal):
         return found
 
     def _read(self, begun: Round) -> None:
-        """Index all lines; truncate the last one if it was not written to its end."""
+        """Index all lines; remove the last one if it is incomplete."""
         start = self._file.seek(0)
         in_round = False
         while True:

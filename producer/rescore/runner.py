@@ -1,7 +1,7 @@
 """Re-score a staged collection through the queue, with a bounded number of jobs in flight.
 
-Memory does not grow with the number of queries: requests are made as they are sent, results are
-appended to the journal as they arrive and then removed from Redis.
+Memory does not grow with the number of queries: requests are made as they are sent, and results are
+appended to the journal as they arrive, and then removed from Redis.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ def rescore(
     report_progress: Callable[[Progress], object],
     notify: Callable[[str], object] = lambda _: None,
 ) -> Progress:
-    """Score what is staged and not yet in the journal; `report_progress` is called after each job.
+    """Score the staged queries that are not in the journal; call `report_progress` after each job.
 
-    A job that fails is noted in the journal, and the others go on; `notify` is told why a wait
-    lasts. Raises `NoWorker`, `RedisUnavailable`, `Overloaded` or `ResultTimeout` when a wait has
-    reached its bound, `InvalidInput`, or `RerankError` if the workers' model has changed. Jobs in
+    A failed job is recorded in the journal, and the others continue. `notify` receives the reason
+    for a long wait. Raises `NoWorker`, `RedisUnavailable`, `Overloaded` or `ResultTimeout` after
+    the limit of a wait, `InvalidInput`, or `RerankError` if the workers' model has changed. Jobs in
     flight are then cancelled, unless the journal is resumable: a resumed run collects them.
     """
     journal.begin()
@@ -43,12 +43,12 @@ def rescore(
         raise
     finally:
         in_flight.close()
-    # A query that was scored twice counts once.
+    # The journal's progress counts a query that was scored twice only once.
     return journal.progress() if journal.resumable else in_flight.progress
 
 
 def _jobs(client: RerankClient, journal: Journal, options: Options) -> Iterator[jobs.Job]:
-    """Yield the jobs of a round: the same at each start, without those that are done."""
+    """Yield the jobs of a round that are not done; their ids are the same at each start."""
     limits = client.settings
     groups = preparing.pack(
         journal.requests(options.top_k),

@@ -1,4 +1,4 @@
-"""One start of the command `rescore`: open the journal, and score what it does not hold yet."""
+"""Run one start of `rescore`: open the journal, and score the queries that it lacks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from producer.rescore.progress import Progress
 from producer.rescore.resume import ResumableJournal
 from producer.rescore.staging import Staging
 
-#: Shows progress for one round, which begins with what was done earlier.
+#: Shows the progress of one round, starting from the earlier progress.
 ShowProgress = Callable[[Progress], AbstractContextManager[Callable[[Progress], object]]]
 
 
@@ -42,7 +42,7 @@ def open_journal(
     restart: bool,
     mode: int,
 ) -> Journal:
-    """Return the journal of an output, with what an earlier start of the same command left."""
+    """Return the journal of an output, including the results of earlier starts."""
     if is_stream(output):
         return Journal(output, staging, mode)
     settings = ScoringSettings(
@@ -63,9 +63,10 @@ def score(
     show_progress: ShowProgress,
     notify: Callable[[str], object],
 ) -> tuple[Progress, int]:
-    """Score what the journal does not hold, then what is to be retried.
+    """Score the queries that the journal lacks, then the retried ones.
 
-    Returns the progress, and how many pairs of it were scored just now. Raises as `runner.rescore`.
+    Return the progress, and the number of pairs scored by this start. Raises the errors of
+    `runner.rescore`.
     """
     if isinstance(journal, ResumableJournal):
         options = dataclasses.replace(options, pairs_per_job=journal.manifest.pairs_per_job)

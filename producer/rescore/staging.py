@@ -1,6 +1,6 @@
 """Stage a run with its texts in a temporary SQLite database, before anything is sent.
 
-Memory does not grow with the collection, and files that do not fit together are found early.
+Memory does not grow with the collection, and files that do not match are found early.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ PRAGMA synchronous = OFF;
 PRAGMA cache_size = -32768;
 """
 
-#: Pairs of each query that are to be scored; a depth of -1 is no limit.
+#: The number of pairs of each query within the depth; a depth of -1 is no limit.
 _SIZES = """
 CREATE VIEW query_sizes AS
   SELECT query_id, CASE WHEN {depth} < 0 THEN count(*) ELSE min(count(*), {depth}) END AS pairs
   FROM candidates GROUP BY query_id;
 """
 
-#: The first stage's order, best first: by score, then by rank, then by line.
+#: The order of the first stage, best first: by score, then by rank, then by line.
 _BY_SCORE = "c.score DESC, c.place, c.rowid"
 #: The order in a request line.
 _AS_GIVEN = "c.place"
@@ -51,7 +51,7 @@ _AS_GIVEN = "c.place"
 
 @dataclass(frozen=True)
 class Counts:
-    """What is to be scored."""
+    """The number of queries and pairs to score."""
 
     queries: int
     pairs: int
@@ -61,8 +61,8 @@ class Counts:
 class Staging:
     """A collection on disk, in the order in which it is scored. Use it in a `with` block.
 
-    Only the best `depth` candidates of each query are scored. SQLite puts the file where it puts
-    temporary files (SQLITE_TMPDIR, else /var/tmp); it is gone however the process ends.
+    Only the best `depth` candidates of each query are scored. The file is in SQLite's folder for
+    temporary files (SQLITE_TMPDIR, else /var/tmp), and disappears however the process ends.
     """
 
     def __init__(self, settings: Settings, bad: InvalidLines, depth: int | None = None) -> None:
@@ -70,14 +70,14 @@ class Staging:
         self._bad = bad
         self._depth = -1 if depth is None else depth  # SQL: no limit
         self._order = _BY_SCORE
-        # An empty name is a private database in a file that SQLite has unlinked already.
+        # An empty name is a private database in a file that SQLite has already unlinked.
         self.database = sqlite3.connect("", isolation_level=None)
         self.database.executescript(_SCHEMA + _SIZES.format(depth=self._depth))
         self._loader = loading.Loader(self.database, settings, bad)
 
     @property
     def load_report(self) -> loading.LoadReport:
-        """Return what the files hold besides what is to be scored."""
+        """Return counts of the files' contents that are not scored."""
         return self._loader.report
 
     def load_run(self, run: str, queries: str, corpus: str) -> None:
@@ -98,12 +98,12 @@ class Staging:
         self._check_sizes(shown(path))
 
     def load_qrels(self, path: str) -> None:
-        """Load judgments of the queries that are loaded already. Raises `InvalidInput`."""
+        """Load judgments of the queries that are already loaded. Raises `InvalidInput`."""
         with self._transaction():
             self._loader.qrels(path)
 
     def counts(self) -> Counts:
-        """Return how much is to be scored."""
+        """Return the number of queries and pairs to score."""
         queries, pairs = self.database.execute(
             "SELECT count(*), coalesce(sum(pairs), 0) FROM query_sizes"
         ).fetchone()
@@ -131,14 +131,14 @@ class Staging:
         )
 
     def _candidates(self, query_id: str, columns: str) -> list[tuple[Any, ...]]:
-        """Return the candidates of a query that are to be scored, best first."""
+        """Return the candidates of a query to score, best first."""
         return self.database.execute(
             f"SELECT {columns} FROM candidates c WHERE query_id = ? ORDER BY {self._order} LIMIT ?",
             (query_id, self._depth),
         ).fetchall()
 
     def _best(self) -> str:
-        """Return SQL that selects the candidates of all queries that are to be scored."""
+        """Return SQL that selects the candidates to score of all queries."""
         if self._depth < 0:
             return "candidates"
         return (
@@ -155,7 +155,7 @@ class Staging:
     def requests(
         self, top_k: int | None, query_ids: Iterable[str] | None = None
     ) -> Iterator[jobs.Request]:
-        """Yield what is to be scored of all queries, or of these, one query at a time."""
+        """Yield the requests of all queries or of these, one query at a time."""
         for query_id in self.query_ids() if query_ids is None else query_ids:
             candidates = self.database.execute(
                 "SELECT c.document_id AS id, coalesce(c.text, d.text) AS text, c.score, c.metadata"
@@ -182,22 +182,22 @@ class Staging:
             )
 
     def query_text(self, query_id: str) -> str:
-        """Return the query itself."""
+        """Return the text of a query."""
         text: str = self.database.execute(
             "SELECT text FROM queries WHERE id = ?", (query_id,)
         ).fetchone()[0]
         return text
 
     def exclude(self, query_id: str) -> None:
-        """Leave a query out of what is read from the journals from now on."""
+        """Exclude a query from everything that is read from the journals from now on."""
         self.database.execute("INSERT INTO excluded VALUES (?)", (query_id,))
 
     def first_stage(self, query_id: str) -> list[tuple[str, float]]:
-        """Return document ids and scores of a query's first stage, best first, up to the depth."""
+        """Return ids and first-stage scores of a query's documents, best first, up to the depth."""
         rows = self._candidates(query_id, "document_id, score")
         if self._order == _BY_SCORE:
             return rows
-        # Request lines need not have scores: their order is the first stage's.
+        # Request lines need not have scores; their order is that of the first stage.
         return [(document_id, float(-place)) for place, (document_id, _) in enumerate(rows)]
 
     def judgments(self, query_id: str) -> dict[str, int]:
@@ -225,7 +225,7 @@ class Staging:
 
     def _transaction(self) -> sqlite3.Connection:
         self.database.execute("BEGIN")
-        return self.database  # as a context manager it commits, or rolls back
+        return self.database  # as a context manager, it commits or rolls back
 
     def __enter__(self) -> Self:
         return self

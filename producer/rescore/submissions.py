@@ -1,4 +1,4 @@
-"""What is sent to the queue: jobs under their ids, and the parts of queries too large for a job."""
+"""Track submitted jobs under their ids, and the parts of queries too large for one job."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from producer.client import merging, splitting
 
 
 class SplitQuery:
-    """A query that is too large for a job, and the results of its parts so far."""
+    """A query that is too large for one job, and the results of its parts so far."""
 
     def __init__(
         self,
@@ -22,17 +22,17 @@ class SplitQuery:
     ) -> None:
         self.job = job
         self.how = how
-        #: Why a smaller model scores it than the one asked for, if one does.
+        #: The error because of which a smaller model scores the query, if one does.
         self.mixed = mixed
         #: Results by the ids of the parts.
         self.results: dict[str, jobs.JobResult] = {}
-        #: Ids of the jobs that can be forgotten when it has ended.
+        #: The ids of the jobs that can be forgotten when the query has ended.
         self.sent_ids: list[str] = list(before.sent_ids) if before else []
         self.has_ended = False
 
     @property
     def is_complete(self) -> bool:
-        """Whether all parts have results."""
+        """Return whether all parts have results."""
         return len(self.results) == len(self.how.part_ids)
 
     def merged(self) -> jobs.JobResult:
@@ -45,10 +45,10 @@ class SplitQuery:
 
 @dataclass(frozen=True)
 class Submission:
-    """A job under one of its ids: a job that has ended cannot be sent again under the same."""
+    """A job under one of its ids; a job that has ended can only be sent again under a new id."""
 
     job: jobs.Job
-    #: From 1 on; from 2 on, the id ends in it.
+    #: The number of the submission, from 1; from 2 on, the id ends with it.
     number: int = 1
     #: The query that the job is a part of.
     whole: SplitQuery | None = None
@@ -72,7 +72,7 @@ def submissions(
 ) -> list[Submission]:
     """Return the job itself, or its parts if it is too large.
 
-    A query whose parts were scored by `mixed` models is sent once more, after `before`.
+    A query whose parts were scored by `mixed` models is sent again, after `before`.
     """
     how = splitting.split(job, settings)
     if how is None:

@@ -1,4 +1,4 @@
-"""Find what a run names and its other files do not have, and why that may be."""
+"""Find ids of a run that are missing in its other files, and the likely reason."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from producer.files.quoting import normalized, quoted, shown
 from producer.formats.records import InvalidLines
 
-#: How many unknown ids a message names.
+#: The number of unknown ids that a message names.
 _IDS_SHOWN = 5
-#: How many documents are searched for one whose id looks like an unknown one: a second or two.
+#: The number of documents searched for an id similar to an unknown one, in a second or two.
 _MAX_SEARCHED = 1_000_000
-#: How many ids a message names that a file has instead.
+#: The number of ids of the file that a message names as examples.
 _EXAMPLES = 2
-#: How many ids are kept that are not in the run: enough to tell what file they are from.
+#: The number of ids that are kept although the run lacks them, enough to recognise their file.
 _MAX_UNUSED_KEPT = 1_000
 
 
@@ -23,16 +23,16 @@ class UnknownIds:
 
     def __init__(self, database: sqlite3.Connection, bad: InvalidLines) -> None:
         self._database, self._bad = database, bad
-        #: The first query ids that the run does not have.
+        #: The first query ids that are not in the run.
         self._unused: list[str] = []
 
     def note_unused(self, query_id: str) -> None:
-        """Remember a query that the run does not have."""
+        """Remember a query that is not in the run."""
         if len(self._unused) < _MAX_UNUSED_KEPT:
             self._unused.append(query_id)
 
     def drop(self, what: str, table: str, run: str, source: str) -> None:
-        """Report what the run names and `source` does not have; drop it if lines may be skipped."""
+        """Report ids of the run that `source` lacks; drop them if lines may be skipped."""
         missing = f"{what}_id NOT IN (SELECT id FROM {table} WHERE text IS NOT NULL)"
         lines, ids = self._database.execute(
             f"SELECT count(*), count(DISTINCT {what}_id) FROM candidates WHERE {missing}"
@@ -55,7 +55,7 @@ class UnknownIds:
         self._database.execute(f"DELETE FROM candidates WHERE {missing}")
 
     def _hint(self, what: str, names: list[str]) -> str:
-        """Return a hint at ids that look alike, at files that were swapped, or at other ids."""
+        """Return a hint about similar ids, swapped files, or the file's ids."""
         others: Iterable[str] = self._unused
         if what == "document":
             rows = self._database.execute("SELECT id FROM documents LIMIT ?", (_MAX_SEARCHED,))
