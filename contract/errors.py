@@ -25,10 +25,12 @@
   x TimeLimitExceeded          the job took longer than the time limit
   x AttemptsExhausted          the job's workers died in every allowed attempt
 
-Errors of other libraries are translated in one place each: those of redis-py in
-`contract.store.redis_errors`, those of Celery's publishing in `producer.client.publishing`, those
-of pydantic in `contract.jobs` (with the messages of `contract.validation`), those of the model in
-`worker.engine.scorer`.
+Errors of other libraries are translated in one place each:
+
+- redis-py: `contract.store.redis_errors`
+- Celery's publishing: `producer.client.publishing`
+- pydantic: `contract.jobs`, with the messages of `contract.validation`
+- the model: `worker.engine.scorer`
 """
 
 from __future__ import annotations
@@ -45,8 +47,8 @@ class RerankError(Exception):
     code: ClassVar[str] = "error"
     #: Whether the same request may succeed later, unchanged.
     retryable: bool = False
-    #: Whether a job that ends with this error is kept as a dead letter: its payload is valid, and
-    #: it may succeed with another model, more memory or a repaired worker.
+    #: Whether a job that ends with this error is kept as a dead letter. Its payload is valid, and
+    #: it can succeed with another model, more memory or a repaired worker.
     dead_letter: ClassVar[bool] = False
     #: Ids of jobs that are or may be queued despite this error: see `RerankClient`.
     submitted: tuple[str, ...] = ()

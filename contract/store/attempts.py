@@ -42,7 +42,7 @@ class Started:
     attempts: int
     #: The number of earlier attempts whose processes were killed.
     deaths: int
-    #: The code of the error because of which a smaller model must score the job, if any.
+    #: The code of the error that makes a smaller model score the job, if any.
     downgrade: str | None
     #: The encoded job: see `contract.store.submissions.decode`.
     payload: bytes | None

@@ -11,7 +11,7 @@ from contract.errors import ClientUnusable, RedisRefused, RedisUnavailable
 from contract.settings import Settings
 
 #: Prefixes of replies that refuse a command temporarily: during a start or a failover, or while the
-#: disk is full. redis-py removes the first word of replies for which it has its own error class.
+#: disk is full. If redis-py has an error class for a reply, it removes the first word.
 PASSING = (
     *("MISCONF", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "BUSY", "LOADING"),
     *("READONLY", "You can't write against a read only replica", "UNBLOCKED"),

@@ -95,7 +95,7 @@ def result(settings: Settings, job_id: str, wait: float, as_json: bool) -> None:
 @click.argument("job_id")
 @click.pass_obj
 def cancel(settings: Settings, job_id: str) -> None:
-    """Cancel a job: if it waits it is never scored, if it runs its scores are thrown away."""
+    """Cancel a job: if it waits it is never scored, if it runs its scores are discarded."""
     with RerankClient(settings) as client:
         if not client.cancel(job_id):
             state = client.status(job_id).state

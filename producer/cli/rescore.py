@@ -66,9 +66,9 @@ def rescore(
 ) -> None:
     """Re-score a first-stage run: a run goes in, a reranked run comes out.
 
-    Files may be gzipped; - is standard input (one of them) or standard output. What is wrong with
-    them is found before anything is sent. Results are appended to OUTPUT.partial.jsonl as they
-    arrive; OUTPUT appears when all is done. Interrupted, the same command continues.
+    Files may be gzipped; - is standard input (one of them) or standard output. All files are
+    checked before anything is sent. Results are appended to OUTPUT.partial.jsonl as they arrive;
+    OUTPUT appears when all is done. After an interruption, the same command continues.
     """
     inputs = InputFiles(corpus, queries, run, requests, qrels)
     inputs.check()

@@ -64,7 +64,7 @@ def status(
 def metrics(settings: Settings, serve: bool, address: str, port: int) -> None:
     """Print all metrics in Prometheus' text format, or serve them.
 
-    They tell of all workers, and stand beside those of Flower (at its own /metrics).
+    They cover all workers. Flower serves other metrics, at its own /metrics.
     """
     # Imported here, because prometheus-client is only installed with the extra `monitor`.
     from producer.monitoring import prometheus

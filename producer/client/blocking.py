@@ -28,7 +28,7 @@ class RerankClient:
     `settings` are read from the environment by default; `redis_url` replaces the URL in the
     settings.
 
-    Options of a submission, all of which are optional:
+    A submission takes these options:
 
     - `top_k` (`submit`, `rerank`): the number of best documents to keep; all by default.
     - `model`: the model to use, instead of the worker's default.

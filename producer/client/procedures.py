@@ -136,7 +136,7 @@ def _cancel_parts(schema: Schema, split: jobs.SplitJob) -> Procedure[None]:
 def result_of_query(
     schema: Schema, publisher: Publisher, prepared: PreparedJobs, timeout_s: float | None
 ) -> Procedure[jobs.JobResult]:
-    """Return the result of a query that was just queued.
+    """Return the result of a query after it was queued.
 
     If a smaller model scored only some of its parts, have that model score the whole query.
     """

@@ -1,7 +1,7 @@
 """Compare the results of two models for the same collection.
 
-Memory does not grow with the number of queries, because the journals of both models are read in
-parallel, one line of each at a time, in the order of the input.
+Memory does not grow with the number of queries. The journals of both models are read in parallel,
+one line of each at a time, in the order of the input.
 """
 
 from __future__ import annotations

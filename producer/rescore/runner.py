@@ -1,6 +1,6 @@
 """Re-score a staged collection through the queue, with a bounded number of jobs in flight.
 
-Memory does not grow with the number of queries: requests are made as they are sent, and results are
+Memory does not grow with the number of queries. Requests are made as they are sent. Results are
 appended to the journal as they arrive, and then removed from Redis.
 """
 

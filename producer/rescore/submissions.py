@@ -22,7 +22,7 @@ class SplitQuery:
     ) -> None:
         self.job = job
         self.how = how
-        #: The error because of which a smaller model scores the query, if one does.
+        #: The error that made a smaller model score the query, if one does.
         self.mixed = mixed
         #: Results by the ids of the parts.
         self.results: dict[str, jobs.JobResult] = {}

@@ -1,4 +1,4 @@
-"""Passages of running text, with their places. Pages are one source of them; others may follow."""
+"""Read the passages of running text in pages of Markdown, with their places."""
 
 from __future__ import annotations
 
@@ -45,9 +45,14 @@ def _prose_lines(text: str) -> Iterator[str]:
         fenced ^= fence
 
 
-def _passages(place: str, text: str) -> Iterator[Passage]:
+def without_markup(text: str) -> str:
+    """Return the text with "code" in place of code, and without other markup."""
     text = _CODE.sub("code", text)
-    text = _LINK.sub(r"\1", _IMAGE.sub(r"\1", text)).replace("**", "").replace("*", "")
+    return _LINK.sub(r"\1", _IMAGE.sub(r"\1", text)).replace("**", "").replace("*", "")
+
+
+def _passages(place: str, text: str) -> Iterator[Passage]:
+    text = without_markup(text)
     cells = text.strip("|").split("|") if text.startswith("|") else [re.sub(_STARTS, "", text)]
     for cell in cells:
         if re.search(r"\w", cell):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.prose import passages, rules
+from tests.prose import passages, rules, sources
 
 AVOIDED = rules.phrases()
 
@@ -67,3 +67,58 @@ def test_code_is_no_prose_and_cells_and_items_are_passages_of_their_own(tmp_path
 
 def test_each_phrase_comes_with_advice() -> None:
     assert all(phrase.advice for phrase in AVOIDED)
+
+
+def test_docstrings_and_comments_are_passages(tmp_path: Path) -> None:
+    source = tmp_path / "module.py"
+    source.write_text(
+        '"""One line\nand another.\n\n    table  of columns\n\n- an item\n"""\n'
+        "#: Seconds of `x`\n#: in all.\nX = 1  # why\nY = 2  # noqa: E501\n"
+    )
+
+    found = [
+        (each.place, each.text)
+        for read in (sources.docstrings, sources.comments)
+        for each in read(source, "module.py")
+    ]
+
+    assert found == [
+        ("module.py:1", "One line and another."),
+        ("module.py:6", "an item"),
+        ("module.py:8", "Seconds of code in all."),
+        ("module.py:10", "why"),
+    ]
+
+
+def test_comments_of_lua_are_passages_without_what_they_use(tmp_path: Path) -> None:
+    script = tmp_path / "script.lua"
+    script.write_text("-- Ends\n-- a job.\n--\n-- It returns 1.\n-- uses: clock\nreturn 1\n")
+
+    found = [(each.place, each.text) for each in sources.lua_comments(script, "script.lua")]
+
+    assert found == [("script.lua:1", "Ends a job."), ("script.lua:4", "It returns 1.")]
+
+
+@pytest.mark.parametrize("opening", ["Gives the score.", "Whether it ended.", "the score"])
+def test_a_docstring_of_a_function_that_begins_without_a_verb_is_found(
+    opening: str, tmp_path: Path
+) -> None:
+    source = tmp_path / "module.py"
+    source.write_text(f'def score():\n    """{opening}"""\n')
+
+    (fault,) = sources.openings(source, "module.py")
+
+    assert fault.startswith("module.py:1: begin with a verb")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'def score():\n    """Return it."""\n',
+        '@property\ndef ended():\n    """Whether it ended."""\n',
+    ],
+)
+def test_verbs_and_noun_phrases_of_properties_pass(text: str, tmp_path: Path) -> None:
+    source = tmp_path / "module.py"
+    source.write_text(text)
+    assert list(sources.openings(source, "module.py")) == []

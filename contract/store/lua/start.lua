@@ -4,11 +4,19 @@
 -- separate key that expires unless it is renewed. An attempt clears both when it ends; an attempt
 -- that died leaves `open` without a lease.
 --
--- Returns a verdict: 'unreadable' (the job's key has another type), 'unknown' (no record), 'ended',
--- 'held' (another attempt is running), 'silent' (it may have died: try again after the grace
--- period), 'exhausted' or 'started'. The other values are the number of attempts, the number of
--- those that died, why to downgrade, the payload, and the state of a job that has ended. Calling
--- twice with the same token has the same effect as calling once.
+-- Returns a verdict:
+--
+-- - 'unreadable': the job's key has another type
+-- - 'unknown': there is no record of the job
+-- - 'ended': the job has ended
+-- - 'held': another attempt is running
+-- - 'silent': another attempt may have died; try again after the grace period
+-- - 'exhausted': the job has used all allowed attempts
+-- - 'started': the attempt has started
+--
+-- The other values are the number of attempts, the number of those that died, why to downgrade, the
+-- payload, and the state of a job that has ended. Calling twice with the same token has the same
+-- effect as calling once.
 -- uses: clock, read_state, count
 local job, queued, running, payload, lease, counters = unpack(KEYS)
 local id, job_ttl_s, token, lease_ms, grace_s, max_attempts = unpack(ARGV)
