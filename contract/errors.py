@@ -30,7 +30,7 @@ Errors of other libraries are translated in one place each:
 - redis-py: `contract.store.redis_errors`
 - Celery's publishing: `producer.client.publishing`
 - pydantic: `contract.jobs`, with the messages of `contract.validation`
-- the model: `worker.engine.scorer`
+- models: `worker.engine.scorer`
 """
 
 from __future__ import annotations

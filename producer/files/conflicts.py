@@ -21,7 +21,7 @@ from producer.files.streams import STDOUT, is_stream
 class FileUse:
     """A file that a command reads or writes."""
 
-    #: The option that uses the file, such as `--output`.
+    #: The option or stream that uses the file, such as `--output`.
     what: str
     #: The name given by the user.
     name: str
@@ -90,7 +90,7 @@ def _matters_to_writers(found: os.stat_result) -> bool:
 
 
 def _locate(use: FileUse) -> os.stat_result | _NewFile | None:
-    """Return the file, or where it would be created; None if its folder does not exist."""
+    """Return the file, or where it would be created; None if that place does not exist."""
     try:
         if use.descriptor is not None:
             return os.fstat(use.descriptor)

@@ -23,7 +23,10 @@ def quoted(name: str) -> str:
 
 
 def normalized(name: str) -> str:
-    """Return a lowercase name without quotes and invisible characters, to find similar names."""
+    """Return the name case-folded, without quotes, spaces and invisible characters.
+
+    Similar names have the same normalized form.
+    """
     folded = unicodedata.normalize("NFKC", name).casefold()
     return "".join(
         char for char in folded if _visible(char) and not char.isspace() and char not in "\"'"
