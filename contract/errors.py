@@ -43,7 +43,7 @@ from contract.records import Failure, Provenance, SplitJob
 class RerankError(Exception):
     """The base class of all errors of rerankq."""
 
-    #: Stable name for machines, also stored in a failure record.
+    #: Stable identifier for programs, also stored in failure records.
     code: ClassVar[str] = "error"
     #: Whether the same request may succeed later, unchanged.
     retryable: bool = False

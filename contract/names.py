@@ -60,7 +60,7 @@ class Keys:
 
     @property
     def queue_lists(self) -> tuple[str, ...]:
-        """Return the lists behind the queue, first served first (kombu's naming)."""
+        """Return the queue's lists, named as kombu names them, in the order of service."""
         return tuple(map(self.queue_list, PRIORITY_STEPS))
 
     def queue_list(self, step: int) -> str:

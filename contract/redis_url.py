@@ -49,7 +49,7 @@ def _split(url: str) -> SplitResult:
         raise ValueError(f"has white space in it: {_ENCODE}")
     try:
         return urlsplit(url)
-    except ValueError:  # which may quote the password
+    except ValueError:  # its message may contain the password
         raise ValueError(_ENCODE) from None
 
 

@@ -135,7 +135,7 @@ class RerankClient:
     def status(self, job_id: str | None = None) -> jobs.JobStatus | jobs.QueueStatus:
         """Return the status of a job, or without an id that of the service.
 
-        The status of the service takes a second, because the workers are asked.
+        The status of the service takes a second, because all workers are asked to answer.
 
         Raises `JobNotFound` or `RedisUnavailable`.
         """

@@ -31,7 +31,7 @@ _COMPRESSIONS = (
     *((b"BZh%d1AY&SY" % level, Compression.BZIP2) for level in range(1, 10)),
     *((b"BZh%d\x17rE8P\x90" % level, Compression.BZIP2) for level in range(1, 10)),  # empty files
     (b"\xfd7zXZ\0", Compression.XZ),
-    (b"\x5d\0\0", Compression.XZ),  # its predecessor, .lzma
+    (b"\x5d\0\0", Compression.XZ),  # the older .lzma format
     (b"PK\3\4", Compression.ZIP),
     (b"PK\5\6", Compression.ZIP),  # an empty archive
 )

@@ -1,4 +1,4 @@
-"""Read request lines: a query with its documents in each, in the shapes that rerankers accept."""
+"""Read request lines: a query with its documents per line, in the formats of several rerankers."""
 
 from __future__ import annotations
 

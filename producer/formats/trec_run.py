@@ -65,7 +65,7 @@ def _run_columns(line: str) -> tuple[list[str], bool]:
     return split_words(line), False
 
 
-@lru_cache(maxsize=256)  # it is the same tag in each line
+@lru_cache(maxsize=256)  # the tag is usually the same in all lines
 def _is_one_word(tag: str) -> bool:
     return len(tag.split()) == 1 and not values.looks_like_a_number(tag)
 
