@@ -10,7 +10,7 @@ from tests.prose import passages, rules, sources
 
 ROOT = Path(__file__).parents[2]
 #: The folders whose docstrings and comments are checked.
-SOURCES = ("contract", "producer")
+SOURCES = ("contract", "producer", "worker", "rerankq_bundled_model", "benchmarks", "deploy")
 PAGES = ("README.md", "CONTRIBUTING.md", "docs/**/*.md", "deploy/README.md", "benchmarks/README.md")
 
 
