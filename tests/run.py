@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 #: The unit tests run under the machine's own instructions, those marked `arithmetic` also under
 #: fewer: AVX2, AVX-512 without VNNI (on a machine without AVX-512 that is AVX2 again), and neither.
@@ -64,13 +65,16 @@ def checks(python: Sequence[str]) -> tuple[list[Check], list[Check]]:
     """Return the checks that mostly wait, and those that compute."""
     pytest = (*python, "-m", "pytest", "-q")
     services = ("-n", PROCESSES, "tests/integration", "tests/acceptance", "tests/soak")
+    # Importing the other files would take as long as many tests.
+    unit = sorted(Path("tests/unit").glob("test_*.py"))
+    arithmetic = [str(file) for file in unit if "pytest.mark.arithmetic" in file.read_text()]
     waiting = [Check("tests with services", (*pytest, *services))]
     computing = [
         Check("lint", ("make", "--no-print-directory", "lint")),
         Check("documentation", ("make", "--no-print-directory", "docs")),
         Check("unit tests", (*pytest, "tests/unit")),
         *(
-            Check(f"arithmetic, {name}", (*pytest, "-m", "arithmetic", "tests/unit"), environment)
+            Check(f"arithmetic, {name}", (*pytest, "-m", "arithmetic", *arithmetic), environment)
             for name, environment in INSTRUCTION_SETS.items()
         ),
     ]

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from sentence_transformers import CrossEncoder
 from transformers import BertConfig, BertForSequenceClassification
 
 from tests.unit import tiny_models
-from worker.engine.bert import Bert, supports
+from worker.engine.bert import Bert
 from worker.engine.linear import Linear, PackedLinear
-from worker.engine.model_paths import bundled_path
 from worker.engine.packing import lay_out
 from worker.engine.tokens import PairTokens, SpecialIds
 
@@ -168,51 +165,3 @@ def test_the_given_model_is_left_as_it_was(special: SpecialIds) -> None:
     before = {name: each.clone() for name, each in model.state_dict().items()}
     Bert(model, PackedLinear)(lay_out(made(BATCHES["mixed"]), special, slack=7))
     assert all(torch.equal(each, before[name]) for name, each in model.state_dict().items())
-
-
-# What it is for
-
-
-def test_the_bundled_model_is_supported() -> None:
-    assert supports(CrossEncoder(str(bundled_path()), device="cpu"))
-
-
-@pytest.mark.parametrize("positions", [64, 512, 1_024])
-def test_a_plain_bert_is_supported(tmp_path: Path, positions: int) -> None:
-    path = tiny_models.bert(tmp_path, max_position_embeddings=positions)
-    assert supports(CrossEncoder(path, device="cpu"))
-
-
-def bert_with(**config: Any) -> Callable[[Path], CrossEncoder]:
-    return lambda folder: CrossEncoder(tiny_models.bert(folder, **config), device="cpu")
-
-
-def prompted(folder: Path) -> CrossEncoder:
-    return CrossEncoder(
-        tiny_models.bert(folder),
-        device="cpu",
-        prompts={"search": "find: "},
-        default_prompt_name="search",
-    )
-
-
-def roberta(folder: Path) -> CrossEncoder:
-    return CrossEncoder(tiny_models.roberta(folder), device="cpu")
-
-
-@pytest.mark.parametrize(
-    "load",
-    [
-        pytest.param(roberta, id="RoBERTa"),
-        pytest.param(bert_with(num_labels=3), id="several labels"),
-        pytest.param(bert_with(hidden_act="relu"), id="ReLU"),
-        pytest.param(bert_with(hidden_act="gelu_new"), id="approximated GELU"),
-        pytest.param(bert_with(type_vocab_size=1), id="one token type"),
-        pytest.param(bert_with(is_decoder=True), id="sees no later tokens"),
-        pytest.param(prompted, id="with a prompt"),
-    ],
-)
-def test_what_it_would_compute_otherwise_is_not_supported(
-    tmp_path: Path, load: Callable[[Path], CrossEncoder]
-) -> None:
-    assert not supports(load(tmp_path))

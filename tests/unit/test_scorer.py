@@ -574,9 +574,8 @@ def test_the_time_limit_frees_the_turn_also_while_two_threads_score(
 LONG_PAIRS: list[Pair] = [(QUERY, f"{number} " * 600) for number in range(16)]
 
 
-@pytest.mark.arithmetic
 @linux_only
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [pytest.param(1, marks=pytest.mark.arithmetic), 2])
 def test_with_memory_for_a_part_of_the_batch_scores_are_the_same_bits(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, threads: int
 ) -> None:
@@ -602,7 +601,6 @@ def test_with_memory_for_a_part_of_the_batch_scores_are_the_same_bits(
     assert budget.tokens == remembered
 
 
-@pytest.mark.arithmetic
 @linux_only
 def test_with_memory_for_a_part_of_the_batch_scores_in_eight_bits_are_near(tmp_path: Path) -> None:
     # One scale a batch: these are not the same bits.
