@@ -102,7 +102,7 @@ class Bert:
             x = layer(x, batch.groups, masks)
         cls = self._last(x, batch.groups, masks)  # [N', h]
         pooled = torch.tanh(self._pooler(cls)).float()  # [N', h]
-        logits = (pooled * self._classifier).sum(-1) + self._classifier_bias  # [N']
+        logits: torch.Tensor = (pooled * self._classifier).sum(-1) + self._classifier_bias  # [N']
         return logits[: batch.pairs].cpu()
 
 
