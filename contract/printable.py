@@ -1,4 +1,4 @@
-"""Make untrusted text safe to print.
+"""Make untrusted text safe to print, and print numbers with their nouns.
 
 Characters that would move the cursor, change a colour, reverse the writing direction or forge a
 line are shown as escape sequences.
@@ -26,6 +26,11 @@ def visible(text: object, keep: str = "") -> str:
         each if each in keep or unicodedata.category(each) not in _INVISIBLE else escaped(each)
         for each in given
     )
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun: `1 pair`, `2,000 pairs`, `2 queries`."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def visible_json(text: str, *, ascii_only: bool = False) -> str:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from contract.printable import visible, visible_json
+from contract.printable import counted, visible, visible_json
 
 HARMFUL = {
     "escape": "\x1b[31m",
@@ -56,3 +56,17 @@ def test_json_says_the_same_and_shows_it(text: str, ascii_only: bool) -> None:
     assert shown.isprintable()
     assert shown.isascii() == ascii_only
     assert json.loads(shown) == f"é{text}"
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "text"),
+    [
+        (0, ("pair",), "0 pairs"),
+        (1, ("pair",), "1 pair"),
+        (2_000, ("pair",), "2,000 pairs"),
+        (1, ("child", "children"), "1 child"),
+        (2, ("child", "children"), "2 children"),
+    ],
+)
+def test_a_noun_agrees_with_its_number(number: int, noun: tuple[str, ...], text: str) -> None:
+    assert counted(number, *noun) == text
