@@ -1,43 +1,74 @@
-"""`python -m tests.prose`: print the faults of pages and source code; exit with 1 if any."""
+"""`python -m tests.prose`: print the faults of all that people read here; exit with 1 if any."""
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.prose import passages, rules, sources
+from tests.prose import deployment, messages, passages, rules, sources
 
 ROOT = Path(__file__).parents[2]
 #: The folders whose docstrings and comments are checked.
 SOURCES = ("contract", "producer", "worker", "rerankq_bundled_model", "benchmarks", "deploy")
+#: The folders whose messages are checked.
+MESSAGES = (
+    "producer/client",
+    "producer/monitoring",
+    "worker/inprocess",
+    "worker/jobs",
+    "worker/monitoring",
+    "rerankq_bundled_model",
+    "benchmarks",
+    "deploy",
+    "docs",
+)
 PAGES = ("README.md", "CONTRIBUTING.md", "docs/**/*.md", "deploy/README.md", "benchmarks/README.md")
+#: Files whose comments begin with #.
+COMMENTED = (
+    *(".env.example", "Dockerfile", "Makefile", "constraints.txt", "docker-compose.yml"),
+    *("mkdocs.yml", "pyproject.toml", "deploy/**/*.yml", "deploy/*.acl", "deploy/*.sh"),
+)
+#: Files whose titles and descriptions are checked.
+SHOWN = ("deploy/**/*.yml", "deploy/**/*.json")
 
 
 def main() -> int:
-    """Check all pages and sources, and return the exit code."""
+    """Check everything, and return the exit code."""
     avoided = rules.phrases()
     found = [fault for passage in _passages() for fault in rules.faults(passage, avoided)]
-    found += [fault for path in _sources("py") for fault in sources.openings(path, _name(path))]
+    for path in _sources(SOURCES, "py"):
+        found += sources.openings(path, _name(path))
     for fault in found:
         print(fault)  # noqa: T201
     return 1 if found else 0
 
 
 def _passages() -> Iterator[passages.Passage]:
-    for pattern in PAGES:
-        for page in sorted(ROOT.glob(pattern)):
-            yield from passages.of_page(page, _name(page))
-    for path in _sources("py"):
+    for path in _sources(SOURCES, "py"):
         yield from sources.docstrings(path, _name(path))
         yield from sources.comments(path, _name(path))
-    for path in _sources("lua"):
+    for path in _sources(SOURCES, "lua"):
         yield from sources.lua_comments(path, _name(path))
+    for path in _sources(MESSAGES, "py"):
+        yield from messages.of_python(path, _name(path))
+    for path in _files(PAGES):
+        yield from passages.of_page(path, _name(path))
+    for path in _files(COMMENTED):
+        yield from deployment.comments(path, _name(path))
+    for path in _sources(("deploy",), "sh"):
+        yield from deployment.echoes(path, _name(path))
+    for path in _files(SHOWN):
+        yield from deployment.shown_values(path, _name(path))
 
 
-def _sources(ending: str) -> Iterator[Path]:
-    for folder in SOURCES:
-        yield from sorted((ROOT / folder).rglob(f"*.{ending}"))
+def _sources(folders: tuple[str, ...], ending: str) -> Iterator[Path]:
+    return _files(tuple(f"{folder}/**/*.{ending}" for folder in folders))
+
+
+def _files(patterns: tuple[str, ...]) -> Iterator[Path]:
+    return itertools.chain.from_iterable(sorted(ROOT.glob(each)) for each in patterns)
 
 
 def _name(path: Path) -> str:

@@ -27,7 +27,7 @@ def docstrings(path: Path, name: str) -> Iterator[Passage]:
     for node in _documented(path):
         first = node.body[0].lineno
         text = ast.get_docstring(node) or ""
-        for number, paragraph in _paragraphs(text.splitlines()):
+        for number, paragraph in paragraphs(text.splitlines()):
             yield Passage(f"{name}:{first + number}", without_markup(paragraph))
 
 
@@ -65,7 +65,7 @@ def lua_comments(path: Path, name: str) -> Iterator[Passage]:
         else ""
         for line in path.read_text().splitlines()
     ]
-    for number, paragraph in _paragraphs(prose):
+    for number, paragraph in paragraphs(prose):
         yield Passage(f"{name}:{number + 1}", without_markup(paragraph))
 
 
@@ -82,7 +82,7 @@ def _is_property(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     return any("property" in ast.unparse(each) for each in node.decorator_list)
 
 
-def _paragraphs(lines: list[str]) -> Iterator[tuple[int, str]]:
+def paragraphs(lines: list[str]) -> Iterator[tuple[int, str]]:
     """Yield the first line's number, from 0, and the text of each paragraph and list item.
 
     Indented paragraphs, and those that click must not wrap, are code or tables, and left out.
