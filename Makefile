@@ -1,6 +1,6 @@
 # make demo    re-score the bundled sample on this machine, and show what changed
 # make test    every check that CI runs
-# make coverage  the same with line coverage of all processes: takes half as long again
+# make coverage  the same, with line coverage of all processes; takes 50 % longer
 # make bench   compare rerankq with other rerankers on this machine, into benchmarks/results
 # make soak    the slow fault tests, and a thousand jobs with a fault every two seconds
 # make up      Redis, a worker and Flower in the foreground
@@ -20,7 +20,7 @@ PIP    := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/
 # Check the version first, because an old Python would fail later with a less helpful message.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "rerankq needs Python 3.11 or newer: make PYTHON=python3.11 ..." >&2; exit 1; }
+		{ echo "rerankq requires Python 3.11 or newer; run make with PYTHON=python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --editable '.[worker,monitor,embedded,docs,dev]'
 	touch $@

@@ -50,26 +50,57 @@ CODES = tuple(
 )
 REASONS = (errors.OutOfMemory.code, errors.TimeLimitExceeded.code, jobs.WORKER_DIED)
 
-JOBS_ACCEPTED = Counter("jobs_accepted", "Jobs put on the queue, dead letters tried again included")
-JOBS_ENDED = Counter("jobs_ended", "Jobs that came to an end", "state", ENDS)
-FAILURES = Counter("failures", "Jobs that failed, by the code of their failure", "code", CODES)
-DOWNGRADES = Counter("downgrades", "Jobs scored by the downgrade model, by why", "reason", REASONS)
-ATTEMPTS = Counter("attempts", "Times that a worker began a job")
-DEATHS = Counter("attempt_deaths", "Attempts whose process was killed")
-QUERIES = Counter("queries", "Queries whose candidates were ranked", "model")
-PAIRS = Counter("pairs", "Pairs of query and document in results", "model")
-DUPLICATES = Counter("duplicate_pairs", "Of those, pairs that an equal one saved scoring", "model")
-TRUNCATED = Counter("truncated_documents", "Of those, pairs cut to what the model reads", "model")
-TOKENS = Counter("tokens", "Tokens of the pairs that were scored for results", "model")
-PADDING = Counter("padding_tokens", "Tokens computed beside those, to fill up batches", "model")
-BATCHES = Counter("batches", "Batches that the model scored", "model")
-SHORTAGES = Counter("out_of_memory", "Times that memory ran out while scoring", "model")
-HALVINGS = Counter("budget_halvings", "Times that batches were halved for it", "model")
-SCORING_S = Counter(
-    "scoring_seconds", "Seconds of tokenising and scoring, over all children", "model"
+JOBS_ACCEPTED = Counter(
+    "jobs_accepted", "Total number of jobs added to the queue, including retried dead letters."
 )
-LOADING_S = Counter("loading_seconds", "Seconds that children loaded and warmed models", "model")
-LOADS = Counter("model_loads", "Times that a model was loaded", "model")
+JOBS_ENDED = Counter(
+    "jobs_ended", "Total number of jobs that ended, by final state.", "state", ENDS
+)
+FAILURES = Counter("failures", "Total number of failed jobs, by failure code.", "code", CODES)
+DOWNGRADES = Counter(
+    "downgrades",
+    "Total number of jobs scored by the downgrade model, by reason.",
+    "reason",
+    REASONS,
+)
+ATTEMPTS = Counter("attempts", "Total number of attempts that workers started.")
+DEATHS = Counter("attempt_deaths", "Total number of attempts whose process was killed.")
+QUERIES = Counter("queries", "Total number of queries in results, by model.", "model")
+PAIRS = Counter("pairs", "Total number of query-document pairs in results, by model.", "model")
+DUPLICATES = Counter(
+    "duplicate_pairs",
+    "Total number of pairs that reused the score of an identical pair in their job, by model.",
+    "model",
+)
+TRUNCATED = Counter(
+    "truncated_documents",
+    "Total number of documents truncated to the model's maximum length, by model.",
+    "model",
+)
+TOKENS = Counter("tokens", "Total number of tokens scored, without padding, by model.", "model")
+PADDING = Counter(
+    "padding_tokens", "Total number of padding tokens added to fill batches, by model.", "model"
+)
+BATCHES = Counter("batches", "Total number of batches scored, by model.", "model")
+SHORTAGES = Counter(
+    "out_of_memory", "Total number of times that scoring ran out of memory, by model.", "model"
+)
+HALVINGS = Counter(
+    "budget_halvings",
+    "Total number of times that the batch size was halved for lack of memory, by model.",
+    "model",
+)
+SCORING_S = Counter(
+    "scoring_seconds",
+    "Total seconds that children spent tokenising and scoring, by model.",
+    "model",
+)
+LOADING_S = Counter(
+    "loading_seconds",
+    "Total seconds that children spent loading and warming up models, by model.",
+    "model",
+)
+LOADS = Counter("model_loads", "Total number of model loads, by model.", "model")
 
 ALL = (
     *(JOBS_ACCEPTED, JOBS_ENDED, FAILURES, DOWNGRADES, ATTEMPTS, DEATHS),

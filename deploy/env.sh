@@ -5,7 +5,7 @@ set -eu
 umask 077
 cd "$(dirname "$0")/.."
 if [ -e .env ]; then
-    echo ".env is there already, and stays as it is; remove it to have another" >&2
+    echo ".env already exists and was not changed; to create a new one, remove it first" >&2
     exit 1
 fi
 

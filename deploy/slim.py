@@ -64,4 +64,4 @@ def slim(environment: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(f"{slim(Path(sys.argv[1])) / 1e6:,.0f} MB removed\n")
+    sys.stdout.write(f"removed {slim(Path(sys.argv[1])) / 1e6:,.0f} MB\n")

@@ -16,7 +16,7 @@ from contract.environment import variable
 from contract.settings import Settings
 from producer.cli import common, main
 from producer.cli.celery_commands import flower, worker
-from producer.monitoring.prometheus import GAUGES
+from producer.monitoring.prometheus import GAUGES, REDIS_UP_HELP
 from worker.inprocess.pipeline import PipelineSettings
 from worker.runtime.settings import WorkerSettings
 
@@ -25,12 +25,7 @@ Row = Sequence[str]
 #: How the help of an option states a default that is no value of the option.
 STATED_DEFAULT = re.compile(r" \[default: (.*?)\]")
 
-REDIS_UP = (
-    "rerankq_redis_up",
-    "gauge",
-    "",
-    "Whether Redis answers; if not, the others are missing",
-)
+REDIS_UP = ("rerankq_redis_up", "gauge", "", REDIS_UP_HELP)
 
 
 def shared_settings() -> str:

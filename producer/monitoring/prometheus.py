@@ -23,7 +23,9 @@ try:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
     from prometheus_client.registry import Collector
 except ImportError as error:
-    raise RerankError("metrics need prometheus-client: pip install 'rerankq[monitor]'") from error
+    raise RerankError(
+        "metrics require prometheus-client; run pip install 'rerankq[monitor]'"
+    ) from error
 
 logger = logging.getLogger(__name__)
 
@@ -43,39 +45,53 @@ class Gauge:
 
 
 GAUGES = (
-    Gauge("workers", "Workers that answer", lambda status: len(status.workers)),
+    Gauge("workers", "Number of workers that answer.", lambda status: len(status.workers)),
     Gauge(
         "queue_messages",
-        "Messages waiting for a worker, by priority (0 is first)",
+        "Number of messages waiting for a worker, by priority; 0 is served first.",
         lambda status: {str(step): length for step, length in status.queue_lengths.items()},
         "priority",
     ),
     Gauge(
         "oldest_queued_seconds",
-        "How long the oldest job has waited that no worker has begun; 0 if none waits",
+        "Age in seconds of the oldest job that no worker has started; 0 if there is none.",
         lambda status: status.oldest_queued_s or 0.0,
     ),
     Gauge(
         "jobs",
-        "Jobs that wait, and jobs that workers have begun",
+        "Number of jobs that are queued or running, by state.",
         lambda status: {state: status.jobs[state] for state in (JobState.QUEUED, JobState.RUNNING)},
         "state",
     ),
-    Gauge("unacked_messages", "Messages that workers hold", lambda status: status.unacked),
     Gauge(
-        "dead_letters", "Failed jobs that can be tried again", lambda status: status.dead_letters
+        "unacked_messages",
+        "Number of messages that workers hold and have not acknowledged.",
+        lambda status: status.unacked,
     ),
-    Gauge("redis_memory_used_bytes", "What Redis uses", lambda status: status.redis_memory_bytes),
+    Gauge(
+        "dead_letters",
+        "Number of failed jobs that can be retried.",
+        lambda status: status.dead_letters,
+    ),
+    Gauge(
+        "redis_memory_used_bytes",
+        "Memory that Redis uses, in bytes.",
+        lambda status: status.redis_memory_bytes,
+    ),
     Gauge(
         "redis_memory_max_bytes",
-        "What Redis may use; 0 for no limit",
+        "Memory limit of Redis, in bytes; 0 if there is none.",
         lambda status: status.redis_max_memory_bytes,
     ),
     Gauge(
         "warnings",
-        "Settings of Redis and clocks that endanger jobs; `rerankq status` names them",
+        "Number of warnings about Redis settings and clocks; `rerankq status` prints them.",
         lambda status: len(status.warnings),
     ),
+)
+#: The only metric that remains if Redis does not answer.
+REDIS_UP_HELP = (
+    "Whether Redis answers: 1 if it does; 0 if not, and then all other metrics are missing."
 )
 
 
@@ -122,13 +138,13 @@ class _StatusCollector(Collector):
         return ()
 
     def collect(self) -> Iterable[Any]:
-        redis_up = GaugeMetricFamily("rerankq_redis_up", "Whether Redis answers")
+        redis_up = GaugeMetricFamily("rerankq_redis_up", REDIS_UP_HELP)
         try:
             status = self._read()
         except RerankError as error:
             if self._strict:
                 raise
-            logger.warning("No metrics: %s", error)
+            logger.warning("Cannot read the metrics: %s", error)
             redis_up.add_metric((), 0)
             return (redis_up,)
         redis_up.add_metric((), 1)

@@ -164,7 +164,9 @@ def test_a_password_that_is_no_part_of_a_url_is_refused_by_redis(password: str) 
     )
 
     assert done.returncode == 78
-    assert done.stderr.startswith("REDIS_PASSWORD in .env: letters, digits and ._~- only")
+    assert done.stderr.startswith(
+        "REDIS_PASSWORD in .env may contain only letters, digits and ._~-"
+    )
 
 
 def test_no_password_is_part_of_a_command(program: list[str], tmp_path: Path) -> None:

@@ -163,7 +163,7 @@ def test_env_sh_leaves_a_file_that_is_there(clone: Path) -> None:
     done = subprocess.run(["/bin/sh", clone / "deploy" / "env.sh"], capture_output=True, text=True)
 
     assert done.returncode == 1
-    assert done.stderr.startswith(".env is there already")
+    assert done.stderr.startswith(".env already exists")
     assert (clone / ".env").read_text() == "REDIS_PASSWORD=mine\n"
 
 
