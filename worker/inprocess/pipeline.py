@@ -15,6 +15,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contract.models import DEFAULT_MODEL
+from worker.inprocess.arguments import require_results
 from worker.inprocess.reranker import CrossEncoderReranker
 from worker.inprocess.results import QueryResult
 
@@ -49,6 +50,7 @@ async def rerank_step(
     to the first stage.
     """
     if not settings.reranker_enabled:
-        return results[: settings.reranker_top_k]
+        require_results(results)
+        return list(results[: settings.reranker_top_k])
     reranker = CrossEncoderReranker(settings.reranker_model)
     return await reranker.rerank_async(query, results, top_k=settings.reranker_top_k)

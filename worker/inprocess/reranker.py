@@ -18,6 +18,7 @@ from contract.models import short_name
 from worker.engine import Scorer, ranking
 from worker.engine.scorer import failure_message
 from worker.engine.scorer_cache import require_length
+from worker.inprocess.arguments import require_query, require_results, require_top_k
 from worker.inprocess.models import ProcessModels, process_models
 from worker.inprocess.results import QueryResult
 from worker.inprocess.settings import ModelSettings
@@ -29,19 +30,21 @@ class CrossEncoderReranker:
     """Sorts results by a cross-encoder's score. Safe to share between threads.
 
     The model is `model_name`, else `CROSS_ENCODER_MODEL`, else ms-marco-MiniLM-L-6-v2. It may also
-    be a local path or `bundled`. It is loaded on first use (or by `warm_up`), once per process for
-    each combination of settings. `device`, `dtype`, `threads`, `max_length` and `max_batch_tokens`
-    have the meaning and the defaults of the worker's settings (`RERANKQ_DEVICE` and so on). No
-    other setting of the service is read.
+    be a local path or `bundled`. It is loaded on first use, once per process for each combination
+    of settings. To load it when the program starts, pass `warm=True` or call `warm_up()`.
 
-    `models` are shared with the other rerankers of the process by default. Raises `InvalidInput`
-    with the name of a setting that is invalid.
+    `device`, `dtype`, `threads`, `max_length` and `max_batch_tokens` have the meaning and the
+    defaults of the worker's settings (`RERANKQ_DEVICE` and so on). No other setting of the service
+    is read. `models` are shared with the other rerankers of the process by default. Raises
+    `InvalidInput` with the name of a setting that is invalid, and with `warm=True` the errors of
+    `warm_up`.
     """
 
     def __init__(
         self,
         model_name: str | None = None,
         *,
+        warm: bool = False,
         device: str | None = None,
         dtype: str | None = None,
         threads: int | None = None,
@@ -59,6 +62,8 @@ class CrossEncoderReranker:
             max_batch_tokens=max_batch_tokens,
         )
         self.model_name = self._settings.cross_encoder_model
+        if warm:
+            self.warm_up()
 
     def warm_up(self) -> None:
         """Load the model now. Raises `ScoringError`, a `ValueError`, if it cannot be loaded."""
@@ -70,12 +75,14 @@ class CrossEncoderReranker:
         """Return the results with new scores (logits), best first, without changing the input.
 
         `top_k` is the number of results to keep: None or a larger number than there are keeps all,
-        0 keeps none. Equal scores keep their order. Empty input returns an empty list, whatever the
-        query. Raises `InvalidInput` for a blank query or a negative `top_k`, and `ScoringError` if
-        the model fails or cannot be loaded. Both are `ValueError`s.
+        0 keeps none. Equal scores keep their order. Empty input returns an empty list, even if the
+        query is blank. Raises `InvalidInput` for a blank query, a negative `top_k` or an argument
+        of another type, and `ScoringError` if the model fails or cannot be loaded. Both are
+        `ValueError`s.
         """
-        if top_k is not None and top_k < 0:
-            raise InvalidInput(f"top_k is {top_k}: it must be 0 or more, or None for all")
+        require_query(query)
+        require_results(results)
+        require_top_k(top_k)
         if not results or top_k == 0:
             return []
         if not query.strip():
