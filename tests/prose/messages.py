@@ -15,7 +15,7 @@ from tests.prose.passages import Passage, without_markup
 from tests.prose.sources import paragraphs
 
 _PLACEHOLDER = re.compile(r"%(?:\(\w+\))?[-+ #0-9.]*[a-zA-Z]|%%|\{[\w.!:]*\}")
-_THREE_WORDS = re.compile(r"[a-z]{2,}\W+[a-z]{2,}\W+[a-z]{2,}", re.IGNORECASE)
+_THREE_WORDS = re.compile(r"(?:[a-z]{2,}\W*\s\W*){2}[a-z]{2,}", re.IGNORECASE)
 _SQL = re.compile(r"\s*(?:SELECT|INSERT|UPDATE|DELETE|CREATE|PRAGMA|WITH)\b")
 
 

@@ -31,7 +31,7 @@ def read(tmp_path: Path) -> Callable[[Reader, str], list[str]]:
         ('log.info("%s of %(all)d jobs ended")', "code of code jobs ended"),
         ('"{} is not a job".format(job)', "code is not a job"),
         ('x: int = Field(1, description="How many jobs")', "How many jobs"),
-        ('f"{"one two three" if one else 2}"', "one two three"),
+        ("f'{\"one two three\" if one else 2}'", "one two three"),
     ],
 )
 def test_messages_are_passages_with_code_in_place_of_expressions(
