@@ -36,7 +36,9 @@ def decompress(file: BinaryIO) -> tuple[bytes, io.BufferedReader]:
         if compression is None:
             return head, stream
         stream = _DECOMPRESSORS[compression](stream)
-    raise RefusedFile(f" it is packed more than {_MAX_LAYERS - 1} times; unpack it first")
+    raise RefusedFile(
+        f" the file is compressed more than {_MAX_LAYERS - 1} times; decompress it first"
+    )
 
 
 def _head(stream: io.BufferedReader) -> tuple[bytes, io.BufferedReader]:
@@ -108,7 +110,7 @@ class _Members(io.RawIOBase):
             elif self._member.needs_input:
                 packed = self._stream.read(_BUFFER_BYTES)
                 if not packed:
-                    raise EOFError("it ends in the middle of its packed data")
+                    raise EOFError("the compressed data ends too early")
             part = self._member.decompress(packed, len(buffer))
             if part:
                 buffer[: len(part)] = part
@@ -117,20 +119,20 @@ class _Members(io.RawIOBase):
 
 def _unzipped(stream: io.BufferedReader) -> io.BufferedReader:
     if not stream.seekable():
-        raise RefusedFile(" this is a zip archive in a pipe; unpack it first: unzip -p")
+        raise RefusedFile(" a zip archive cannot be read from a pipe; extract it with `unzip -p`")
     archive = zipfile.ZipFile(stream)
     names = [each.filename for each in archive.infolist() if not each.is_dir()]
     if any(name == "[Content_Types].xml" for name in names):
-        raise RefusedFile(" this is an Excel or Word file; save it as tab-separated text")
+        raise RefusedFile(" this is an Excel or Word file; export it as tab-separated text")
     try:
         return buffered(archive.open(_only(names, "zip")))
     except (RuntimeError, NotImplementedError) as error:  # a password, or an unsupported method
-        raise RefusedFile(f" this is a zip archive that cannot be opened ({error})") from error
+        raise RefusedFile(f" this zip archive cannot be opened ({error}); extract it") from error
 
 
 def _untarred(stream: io.BufferedReader) -> io.BufferedReader:
     if not stream.seekable():
-        raise RefusedFile(" this is a tar archive in a pipe; unpack it first: tar xO")
+        raise RefusedFile(" a tar archive cannot be read from a pipe; extract it with `tar xO`")
     archive = tarfile.open(fileobj=stream, mode="r:")  # noqa: SIM115
     names = [each.name for each in archive if each.isfile()]
     file = archive.extractfile(_only(names, "tar"))
@@ -143,10 +145,11 @@ def _only(names: list[str], kind: str) -> str:
     files = [each for each in names if not each.startswith(hidden) and ".DS_Store" not in each]
     if len(files) == 1:
         return files[0]
+    if not files:
+        raise RefusedFile(f" this {kind} archive contains no files")
     listed = ", ".join(map(shown, files[:5])) + (", ..." if len(files) > 5 else "")
     raise RefusedFile(
-        f" this is a {kind} archive of {len(files)} files{': ' if files else ''}{listed}; unpack it"
-        " and name one file"
+        f" this is a {kind} archive of {len(files)} files: {listed}; extract it and pass one file"
     )
 
 

@@ -21,7 +21,7 @@ from producer.files.streams import STDOUT, is_stream
 class FileUse:
     """A file that a command reads or writes."""
 
-    #: The option or stream that uses the file, such as `--output`.
+    #: The option or stream that uses the file, such as `--output`; messages begin with it.
     what: str
     #: The name given by the user.
     name: str
@@ -52,17 +52,20 @@ def output_uses(option: str, name: str | None) -> Iterator[FileUse]:
         return
     yield FileUse(option, name, 1 if name == STDOUT else None)
     if not is_stream(name):
-        yield FileUse(f"the unfinished {option}", str(outputs.unfinished_path(name)))
+        yield FileUse(f"the temporary file of {option}", str(outputs.unfinished_path(name)))
 
 
 def check(reads: Sequence[FileUse], writes: Sequence[FileUse]) -> None:
     """Raise `InvalidInput` if a file would be both read and written, or written twice."""
     for read, written in product(reads, writes):
         if _same(read, written, _matters_to_readers):
-            raise InvalidInput(f"{written} and {read} are the same file: it would be overwritten")
+            raise InvalidInput(
+                f"{written} and {read} are the same file, which would be overwritten; choose"
+                " another output file"
+            )
     for one, other in combinations(writes, 2):
         if _same(one, other, _matters_to_writers):
-            raise InvalidInput(f"{one} and {other} are the same file: give another name")
+            raise InvalidInput(f"{one} and {other} are the same file; choose another name")
 
 
 def _same(one: FileUse, other: FileUse, matters: Callable[[os.stat_result], bool]) -> bool:

@@ -44,53 +44,55 @@ _ENCODINGS = (
     (b"\xfe\xff", "utf-16"),
 )
 
-_TABLE = "export the table as JSONL or as tab-separated text"
-_UNPACK = "unpack it first"
+_EXPORT = "export it as JSONL or tab-separated text"
+_TEXT = "pass a text file"
+_TO_JSONL = 'convert it to JSONL with "_id" and "text" in each line'
+_LOGIN = "the download may have saved a login or error page; download the file again"
 
 _UNSUPPORTED = (
-    (b"\x28\xb5\x2f\xfd", "a zstd file", "unpack it first: zstd -d"),
-    (b"\x04\x22\x4d\x18", "an lz4 file", "unpack it first: lz4 -d"),
-    (b"\x1f\x9d", "a file of compress(1)", "unpack it first: gzip -d"),
-    (b"\xff\x06\0\0sNaPpY", "a snappy file", _UNPACK),
-    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", "unpack it first: 7z x"),
-    (b"Rar!\x1a\x07", "a RAR archive", _UNPACK),
-    (b"Obj\x01", "an Avro file", f"{_TABLE} (avro-tools tojson)"),
-    (b"SQLite format 3\0", "an SQLite database", _TABLE),
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel or Word file", _TABLE),
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file", _TABLE),
-    (b"\x93NUMPY", "a NumPy array", _TABLE),
-    (b"\x80\x02", "a Python pickle", _TABLE),
-    (b"\x80\x03", "a Python pickle", _TABLE),
-    (b"\x80\x04", "a Python pickle", _TABLE),
-    (b"\x80\x05", "a Python pickle", _TABLE),
-    (b"%PDF-", "a PDF document", "extract its text first"),
+    (b"\x28\xb5\x2f\xfd", "a zstd file", "decompress it with `zstd -d`"),
+    (b"\x04\x22\x4d\x18", "an lz4 file", "decompress it with `lz4 -d`"),
+    (b"\x1f\x9d", "a file of compress(1)", "decompress it with `gzip -d`"),
+    (b"\xff\x06\0\0sNaPpY", "a snappy file", "decompress it"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", "extract it with `7z x`"),
+    (b"Rar!\x1a\x07", "a RAR archive", "extract it"),
+    (b"Obj\x01", "an Avro file", "convert it to JSONL with `avro-tools tojson`"),
+    (b"SQLite format 3\0", "an SQLite database", _EXPORT),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel or Word file", _EXPORT),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file", _EXPORT),
+    (b"\x93NUMPY", "a NumPy array", _EXPORT),
+    (b"\x80\x02", "a Python pickle", _EXPORT),
+    (b"\x80\x03", "a Python pickle", _EXPORT),
+    (b"\x80\x04", "a Python pickle", _EXPORT),
+    (b"\x80\x05", "a Python pickle", _EXPORT),
+    (b"%PDF-", "a PDF document", "extract its text"),
     (b"{\\rtf", "an RTF document", "save it as plain text"),
-    (b"\x89PNG\r\n", "a PNG image", "give a file of text"),
-    (b"\xff\xd8\xff", "a JPEG image", "give a file of text"),
-    (b"\x7fELF", "a program", "give a file of text"),
+    (b"\x89PNG\r\n", "a PNG image", _TEXT),
+    (b"\xff\xd8\xff", "a JPEG image", _TEXT),
+    (b"\x7fELF", "an executable", _TEXT),
     (
         b"version https://git-lfs.github.com/spec/",
         "a Git LFS pointer, not the file itself",
-        "fetch the file: git lfs pull",
+        "fetch the file with `git lfs pull`",
     ),
 )
 
 #: Text may also begin with these bytes, so they count only if control characters follow.
 _UNSUPPORTED_IF_BINARY = (
-    (b"PAR1", "a Parquet file", f"{_TABLE} (pandas: read_parquet, to_json with lines=True)"),
-    (b"ARROW1", "an Arrow file", _TABLE),
-    (b"FEA1", "a Feather file", _TABLE),
-    (b"ORC", "an ORC file", _TABLE),
-    (b"LZIP", "an lzip file", "unpack it first: lzip -d"),
+    (b"PAR1", "a Parquet file", f"{_EXPORT}, for example with pandas"),
+    (b"ARROW1", "an Arrow file", _EXPORT),
+    (b"FEA1", "a Feather file", _EXPORT),
+    (b"ORC", "an ORC file", _EXPORT),
+    (b"LZIP", "an lzip file", "decompress it with `lzip -d`"),
 )
 
 #: Compared in lower case, without leading white space.
 _MARKUP = (
-    (b"<!doctype html", "an HTML page", "was a login or error page saved in the file's place?"),
-    (b"<html", "an HTML page", "was a login or error page saved in the file's place?"),
+    (b"<!doctype html", "an HTML page", _LOGIN),
+    (b"<html", "an HTML page", _LOGIN),
     (b"<?xml", "an XML file", "convert it to JSONL or tab-separated text"),
-    (b"<doc>", "a TREC document file", 'convert it to JSONL: {"_id", "text"} in each line'),
-    (b"<top>", "a TREC topics file", 'convert it to JSONL: {"_id", "text"} in each line'),
+    (b"<doc>", "a TREC document file", _TO_JSONL),
+    (b"<top>", "a TREC topics file", _TO_JSONL),
 )
 
 
@@ -113,7 +115,7 @@ def detect_unsupported(head: bytes) -> UnsupportedFile | None:
         if head.startswith(mark):
             return UnsupportedFile(what, hint)
     if head[8:12] == b"DUCK":
-        return UnsupportedFile("a DuckDB database", _TABLE)
+        return UnsupportedFile("a DuckDB database", _EXPORT)
     plain = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     for mark, what, hint in _MARKUP:
         if plain.startswith(mark):
@@ -127,6 +129,6 @@ def _unmarked_utf_16(head: bytes) -> UnsupportedFile | None:
     for name, zeros, letters in (("UTF-16LE", odd, even), ("UTF-16BE", even, odd)):
         if len(zeros) > 3 and not any(zeros) and all(letters):
             return UnsupportedFile(
-                f"{name} without a byte order mark", f"convert it: iconv -f {name} -t UTF-8"
+                f"{name} without a byte order mark", f"convert it with `iconv -f {name} -t UTF-8`"
             )
     return None

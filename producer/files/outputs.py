@@ -33,13 +33,13 @@ def check_writable(output: str) -> None:
         if Path(output).is_symlink():
             shown += f" -> {path}"
         if path.is_dir() or output.endswith("/"):
-            raise InvalidInput(f"{shown}: this is a directory, not a file")
+            raise InvalidInput(f"{shown}: this is a directory; pass a file name")
         if not path.parent.is_dir():
-            raise InvalidInput(f"{shown}: the folder does not exist")
+            raise InvalidInput(f"{shown}: its directory does not exist; create it first")
         if not os.access(path.parent, os.W_OK | os.X_OK):
-            raise InvalidInput(f"{shown}: the folder cannot be written to")
+            raise InvalidInput(f"{shown}: its directory is not writable")
         if path.exists() and not os.access(path, os.W_OK):
-            raise InvalidInput(f"{shown}: the file is write-protected")
+            raise InvalidInput(f"{shown}: the file is not writable")
     except OSError as error:
         raise InvalidInput(f"{shown}: {error.strerror}") from error
 
@@ -49,7 +49,7 @@ def resolve(output: str) -> Path:
     try:
         return Path(output).resolve()
     except (OSError, RuntimeError) as error:
-        raise InvalidInput(f"{output}: its links lead nowhere ({error})") from error
+        raise InvalidInput(f"{output}: its symbolic link cannot be resolved ({error})") from error
 
 
 def sibling_path(output: str, ending: str) -> Path:
@@ -96,8 +96,8 @@ def open_locked(path: Path, mode: int = NEW_FILE_MODE, flags: int = 0, name: str
         except BlockingIOError:
             file.close()
             raise InvalidInput(
-                f"{name or path}: another rerankq is writing it: wait for its end, or choose"
-                " another name"
+                f"{name or path}: another rerankq process is writing this file; wait until it ends,"
+                " or choose another name"
             ) from None
         except BaseException:
             file.close()
@@ -158,7 +158,7 @@ class OutputFile:
         except BrokenPipeError as error:
             if descriptor_of(self.name) is not None:
                 raise
-            raise RerankError(f"{self.name}: whoever read from it has ended") from error
+            raise RerankError(f"{self.name}: the process that reads from it has ended") from error
         except OSError as error:
             if error.filename is not None:
                 raise

@@ -54,22 +54,26 @@ def lines(path: str, *, writer_wait_s: float = 5.0) -> Iterator[tuple[int, bytes
         raise InvalidInput(f"{shown(path)}:{error}") from error
     except _UNREADABLE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
+        after = f" after line {number:,}" if number else ""
         raise InvalidInput(
-            f"{shown(path)}: cannot be read to its end: {reason} (behind line {number:,}); is the"
-            " file whole?"
+            f"{shown(path)}: the file cannot be read{after}: {reason}; check that it is complete"
         ) from error
 
 
 def _check(raw: bytes, number: int) -> None:
     if b"\0" in raw:
-        raise RefusedFile(f"{number}: this is not text (a NUL byte); give a file of text")
+        raise RefusedFile(
+            f"{number}: this is not text, because it contains a NUL byte; pass a text file"
+        )
     if len(raw) >= MAX_LINE_BYTES:
         raise RefusedFile(
-            f"{number}: the line is longer than {MAX_LINE_BYTES >> 20} MiB; records stand in a"
-            " line each"
+            f"{number}: the line is longer than {MAX_LINE_BYTES >> 20} MiB; write one record per"
+            " line"
         )
     if number == 1 and b"\r" in raw.strip(b"\r\n") and not raw.endswith(b"\n"):
-        raise RefusedFile(" its lines end in a carriage return alone; convert them: tr '\\r' '\\n'")
+        raise RefusedFile(
+            " lines end with carriage returns only; convert them with `tr '\\r' '\\n'`"
+        )
 
 
 class _Readline(Protocol):
@@ -93,20 +97,20 @@ def _opened(path: str, writer_wait_s: float) -> Iterator[_Readline]:
         yield _readline(file)
         after = os.fstat(file.fileno())
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-            raise RefusedFile(" the file changed while it was read; run the command again")
+            raise RefusedFile(" the file changed while it was being read; run the command again")
 
 
 def _file(path: str) -> io.BufferedReader:
     try:
         if Path(path).is_dir():
-            raise RefusedFile(" this is a directory; name a file in it")
+            raise RefusedFile(" this is a directory; pass a file")
         return buffered(io.FileIO(path))
     except FileNotFoundError as error:
         raise RefusedFile(f" {error.strerror}{_nearby(path)}") from error
     except PermissionError as error:
-        raise RefusedFile(f" {error.strerror}; make it readable for this user") from error
+        raise RefusedFile(f" {error.strerror}; make the file readable for this user") from error
     except OSError as error:
-        raise RefusedFile(f" {error.strerror}; name a file that can be read") from error
+        raise RefusedFile(f" {error.strerror}; pass a readable file") from error
 
 
 @contextmanager
@@ -117,7 +121,10 @@ def _pipe(path: str, writer_wait_s: float) -> Iterator[io.BufferedReader]:
         # A read returns no bytes without a writer, and None if the writer has not written yet.
         while (head := file.read(file_types.HEAD_BYTES)) == b"":
             if time.monotonic() > deadline:
-                raise RefusedFile(f" nobody writes to this pipe (waited {writer_wait_s:.0f} s)")
+                raise RefusedFile(
+                    f" no process wrote to this pipe within {writer_wait_s:.0f} s; start the writer"
+                    " first"
+                )
             time.sleep(0.05)
         os.set_blocking(file.fileno(), True)
         yield buffered(Concatenated(io.BytesIO(head or b""), file))
@@ -128,7 +135,7 @@ def _nearby(path: str) -> str:
     other = [path + suffix for suffix in (".gz", ".bz2", ".xz", ".zip")]
     other.append(path.removesuffix(Path(path).suffix))
     found = next((each for each in other if Path(each).is_file()), None)
-    return f"; {shown(found)} is there" if found else "; check the path"
+    return f"; did you mean {shown(found)}?" if found else "; check the path"
 
 
 def _readline(file: BinaryIO) -> _Readline:

@@ -42,7 +42,7 @@ def open_stream(name: str) -> IO[bytes]:
         # A terminal would interpret control characters in ids.
         return cast("IO[bytes]", _Visible(stream)) if sys.stdout.isatty() else stream
     if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
-        raise InvalidInput(f"{name}: this is not open for writing")
+        raise InvalidInput(f"{name}: the file is not open for writing")
     return os.fdopen(os.dup(descriptor), "wb")
 
 
@@ -52,7 +52,7 @@ def _open_pipe(name: str) -> IO[bytes]:
         descriptor = os.open(name, os.O_WRONLY | os.O_NONBLOCK)
     except OSError as error:
         raise InvalidInput(
-            f"{name}: nobody reads from this pipe: start its reader first"
+            f"{name}: no process reads from this pipe; start the reader first"
         ) from error
     os.set_blocking(descriptor, True)
     return os.fdopen(descriptor, "wb")

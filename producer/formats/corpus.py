@@ -40,7 +40,7 @@ def read_texts(path: str, bad: InvalidLines, max_chars: int) -> Iterator[tuple[i
             text = _named_columns(line, header) if len(header) > 2 else _two_columns(line, header)
         if len(text.text) > max_chars:
             raise ValueError(
-                f"the text of {quoted(text.id)} has {len(text.text):,} characters, the limit is"
+                f"the text of {quoted(text.id)} has {len(text.text):,} characters; the limit is"
                 f" {max_chars:,} (RERANKQ_MAX_TEXT_CHARS)"
             )
         return text
@@ -54,8 +54,8 @@ def _json_text(line: str) -> Text:
     text_key = first_key(data, TEXT_KEYS)
     if id_key is None or text_key is None:
         raise ValueError(
-            f"a line needs an id and a text: its keys are {list_keys(data)}; an id is looked for in"
-            f" {', '.join(ID_KEYS)}; a text in {', '.join(TEXT_KEYS)}"
+            f"an id and a text are required, but the keys are {list_keys(data)}; use one of"
+            f" {', '.join(ID_KEYS)} for the id, and one of {', '.join(TEXT_KEYS)} for the text"
         )
     values.check_keys(line, (id_key, 1), (text_key, 1), ("title", 1))
     title, text = data.get("title"), data[text_key]
@@ -82,9 +82,14 @@ def _names_both(names: list[str]) -> bool:
 def _two_columns(line: str, header: dict[str, int]) -> Text:
     identifier, tab, text = line.partition("\t")
     if not tab:
-        raise ValueError('neither JSON ({"_id", "text"}) nor an id and a text with a tab between')
+        raise ValueError(
+            'expected JSON with "_id" and "text", or an id and a text with a tab between'
+        )
     if "\r" in text and "\t" in text.partition("\r")[2]:
-        raise ValueError("a second record behind a carriage return: records end in a line feed")
+        raise ValueError(
+            "the line contains a second record after a carriage return; end each record with a line"
+            " feed"
+        )
     if header:
         text = _unquoted(text)
     elif text.startswith(("http://", "https://")) and text.count("\t") == 2:
@@ -96,14 +101,14 @@ def _two_columns(line: str, header: dict[str, int]) -> Text:
 def _named_columns(line: str, header: dict[str, int]) -> Text:
     columns = line.split("\t")
     if len(columns) != len(header):
-        raise ValueError(f"the header names {len(header)} columns, here are {len(columns)}")
+        raise ValueError(f"expected {len(header)} columns as in the header, found {len(columns)}")
     named = {name: _unquoted(columns[place].strip()) for name, place in header.items()}
     id_key = next((key.replace("-", "_") for key in ID_KEYS if key.replace("-", "_") in named), "")
     text_key = next((key for key in TEXT_KEYS if key in named), None)
     if text_key is None:
         raise ValueError(
-            f"the header names no text: its columns are {list_keys(header)}; a text is"
-            f" looked for in {', '.join(TEXT_KEYS)}"
+            f"the header has no text column: its columns are {list_keys(header)}; use one of"
+            f" {', '.join(TEXT_KEYS)} for the text"
         )
     return Text(values.identifier(named[id_key]), join_title(named.get("title"), named[text_key]))
 
@@ -116,5 +121,5 @@ def _unquoted(field: str) -> str:
     if inner is not None and inner.count('""') * 2 == inner.count('"'):
         return next(csv.reader([field], delimiter="\t"))[0]
     if field.count('"') % 2:
-        raise ValueError("a quoted column goes on in the next line: write JSONL instead")
+        raise ValueError("a quoted column continues in the next line; use JSONL instead")
     return field

@@ -13,23 +13,23 @@ from producer.formats.keys import DOCUMENT_KEYS, ID_KEYS, TEXT_KEYS
 class FileKind(Enum):
     """The kinds of files; each value completes the sentence "this looks like ..."."""
 
-    RUN = "a TREC run, which is for --run"
-    QRELS = "qrels, which are for --qrels"
+    RUN = "a TREC run; pass it with --run"
+    QRELS = "qrels; pass them with --qrels"
     THREE_COLUMNS = (
-        "BEIR's qrels, which are for --qrels, or MS MARCO's run of three columns, which becomes a"
-        ' TREC run with awk \'{print $1, "Q0", $2, $3, -$3, "msmarco"}\''
+        "qrels in BEIR's format (pass them with --qrels) or a run in MS MARCO's format (convert it"
+        ' with `awk \'{print $1, "Q0", $2, $3, -$3, "msmarco"}\'`)'
     )
-    TEXTS = "ids with texts, which are for --corpus or --queries"
-    REQUESTS = "queries with their documents, which are for --input"
+    TEXTS = "ids with texts; pass them with --corpus or --queries"
+    REQUESTS = "queries with their documents; pass them with --input"
     PAIRS = (
-        "MS MARCO's top1000 (query id, passage id, query, passage in each line), which is for"
+        "MS MARCO's top1000 file (query id, passage id, query and passage per line); pass it with"
         " --input"
     )
-    RESULTS = "what rescore writes with --results, which is not an input"
-    ARRAY = "one JSON array: write a record a line with jq -c '.[]'"
-    OBJECT = "one JSON object over several lines: write a record a line with jq -c ."
-    COMMAS = "comma-separated values: write JSONL, or tabs between the columns"
-    JSON = "JSON, where columns are looked for"
+    RESULTS = "output of `rerankq rescore --results`, which cannot be used as input"
+    ARRAY = "a single JSON array; write one record per line with `jq -c '.[]'`"
+    OBJECT = "a JSON object over several lines; write one record per line with `jq -c .`"
+    COMMAS = "comma-separated values; use JSONL or tab-separated columns"
+    JSON = "JSON, but columns are expected"
     DOCUMENTS = "texts"
 
 

@@ -23,12 +23,14 @@ def read_documents(path: str) -> list[dict[str, Any] | str]:
     def parse(_: int, line: str) -> dict[str, Any] | str:
         if not values.is_json(line):
             if "\r" in line:
-                raise ValueError("a carriage return inside a text: records end in a line feed")
+                raise ValueError(
+                    "the text contains a carriage return; end each text with a line feed"
+                )
             return line
         data = _document(values.json_object(line))
         if "id" in data:
             if data["id"] in seen:
-                raise ValueError(f"document id {quoted(data['id'])} stands twice")
+                raise ValueError(f"duplicate document id {quoted(data['id'])}")
             seen.add(data["id"])
         return data
 

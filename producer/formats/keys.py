@@ -55,8 +55,8 @@ def document_text(name: str, document: Mapping[str, Any]) -> str:
     title = document.get("title")
     if not isinstance(text, str):
         raise ValueError(
-            f"{name} has no text: its keys are {list_keys(document)}; a text"
-            f" is looked for in {', '.join(TEXT_KEYS)}"
+            f"{name} has no text: its keys are {list_keys(document)}; use one of"
+            f" {', '.join(TEXT_KEYS)} for the text"
         )
     if title is not None and not isinstance(title, str):
         raise ValueError(f'{name}: "title" must be a string, not {kind_of(title)}')

@@ -31,7 +31,8 @@ def _judgment(_: int, line: str) -> Judgment:
     columns = _qrels_columns(line)
     if len(columns) not in (3, 4):
         raise ValueError(
-            f"qrels have 3 columns (query, document, relevance) or TREC's 4, here {len(columns)}"
+            "expected qrels with 3 columns (query document relevance) or 4 columns (query 0"
+            f" document relevance), found {len(columns)}"
         )
     return Judgment(
         values.identifier(columns[0]),

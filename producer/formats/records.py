@@ -81,7 +81,7 @@ def decode_line(raw: bytes) -> str:
     except UnicodeDecodeError as error:
         column = len(raw[: error.start].decode()) + 1
         raise ValueError(
-            f"byte 0x{raw[error.start]:02x} in column {column} is not UTF-8; if the text is West"
-            " European, convert the file: iconv -f WINDOWS-1252 -t UTF-8"
+            f"byte 0x{raw[error.start]:02x} in column {column} is not valid UTF-8; convert the"
+            " file, for example with `iconv -f WINDOWS-1252 -t UTF-8`"
         ) from error
     return line.lstrip(_BYTE_ORDER_MARK) if line.startswith(_BYTE_ORDER_MARK) else line

@@ -51,18 +51,18 @@ def _pair(line: str) -> Pair:
 def _request(number: int, line: str) -> jobs.Request:
     if not line.lstrip().startswith(("{", "[")):
         raise ValueError(
-            'not JSON ({"query", "candidates": [{"id", "text"}]}), nor the four columns of MS'
-            " MARCO's top1000"
+            'expected JSON with "query" and "candidates", or the four columns of MS MARCO\'s'
+            " top1000"
         )
     data = values.json_object(line)
     for key in _FOR_THE_WHOLE_RUN:
         if key in data:
-            raise ValueError(f'"{key}" is for the whole run: use --top-k')
+            raise ValueError(f'"{key}" cannot be set per query; use --top-k for the whole run')
     list_key = next((key for key in ("candidates", *DOCUMENT_KEYS) if key in data), None)
     if "query" not in data or list_key is None:
         raise ValueError(
-            f'a request needs "query" and "candidates": its keys are {list_keys(data)}; candidates'
-            f" may also stand under {', '.join(DOCUMENT_KEYS)}"
+            f'"query" and "candidates" are required, but the keys are {list_keys(data)}; instead of'
+            f' "candidates", you can use {", ".join(DOCUMENT_KEYS)}'
         )
     entries = data[list_key]
     if isinstance(entries, list):

@@ -35,7 +35,8 @@ def _run_line(_: int, line: str) -> RunLine:
     columns, exact = _run_columns(line)
     if len(columns) < 5:
         raise ValueError(
-            f"a TREC run has 6 columns (query Q0 document rank score tag), here {len(columns)}"
+            "expected a TREC run with 6 columns (query Q0 document rank score tag), found"
+            f" {len(columns)}"
         )
     query_id, _q0, document_id, rank, score = columns[:5]
     if len(columns) > 6 or (len(columns) == 6 and not _is_one_word(columns[5])):
@@ -53,7 +54,7 @@ def _run_line(_: int, line: str) -> RunLine:
         raise ValueError(f"{error}; {_SHIFTED}") from error
 
 
-_SHIFTED = "does an id hold white space? That is refused: a TREC run could not hold it"
+_SHIFTED = "an id may contain white space, which a TREC run cannot represent"
 
 
 def _run_columns(line: str) -> tuple[list[str], bool]:
@@ -79,8 +80,8 @@ def _check_tag(columns: list[str], exact: bool) -> None:
             word == columns[1] and len(ranked) == 2 and all(map(_is_number, ranked))
         ):
             raise ValueError(
-                f"a second record in the line, from {quoted(words[place - 1])} on: a line break is"
-                " missing before it"
+                f"the line contains a second record, starting at {quoted(words[place - 1])}; insert"
+                " the missing line break"
             )
     numbers = bool(words) and _is_number(words[0]) and _is_number(columns[3])
     if exact or not numbers or "." in columns[4]:
@@ -88,8 +89,8 @@ def _check_tag(columns: list[str], exact: bool) -> None:
     # If "score" is an integer and "tag" begins with a number, that number may be the score.
     if len(words) > 1 or "." in words[0]:
         raise ValueError(
-            f"the columns 4 to 6 are numbers ({' '.join([*columns[3:5], words[0]])}); {_SHIFTED};"
-            " if it does not, separate the columns with tabs"
+            f"columns 4 to 6 are all numbers ({' '.join([*columns[3:5], words[0]])}): {_SHIFTED};"
+            " if no id does, separate the columns with tabs"
         )
 
 

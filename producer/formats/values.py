@@ -24,25 +24,27 @@ def json_object(line: str) -> dict[str, Any]:
         data = _DECODER.decode(line)
     except json.JSONDecodeError as error:
         problem = error.msg.removesuffix(" at")
-        raise ValueError(f"not JSON: {problem} at column {error.colno}{_cut(error)}") from error
+        raise ValueError(
+            f"invalid JSON: {problem} at column {error.colno}{_hint(error)}"
+        ) from error
     except RecursionError as error:
-        raise ValueError("not JSON: nested too deeply") from error
+        raise ValueError("invalid JSON: nested too deeply") from error
     except ValueError as error:  # an integer exceeds Python's limit of digits
-        raise ValueError("not JSON: a number with thousands of digits") from error
+        raise ValueError("invalid JSON: a number has too many digits") from error
     if not isinstance(data, dict):
-        raise ValueError(f'not a JSON object ({{"name": value}}) but {kind_of(data)}')
+        raise ValueError(f'expected a JSON object ({{"name": value}}), found {kind_of(data)}')
     if "\\ud" in line or "\\uD" in line:
         _check_unicode(data)
     return data
 
 
-def _cut(error: json.JSONDecodeError) -> str:
+def _hint(error: json.JSONDecodeError) -> str:
     if error.doc[error.pos :].strip() == ",":
-        return ": no comma stands between the lines"
+        return "; remove the commas between lines"
     if error.msg == "Extra data":
-        return ": a record stands in a line of its own"
+        return "; write one record per line"
     if error.msg.startswith("Unterminated") or error.pos >= len(error.doc.rstrip()):
-        return ": the line ends too early; a record stands in one line (jq -c . makes it so)"
+        return ": the line ends too early; write one record per line with `jq -c .`"
     return ""
 
 
@@ -50,7 +52,9 @@ def _check_unicode(data: dict[str, Any]) -> None:
     try:
         json.dumps(data, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
-        raise ValueError("half a surrogate pair, which is not Unicode") from error
+        raise ValueError(
+            "a string contains half a surrogate pair, which is not valid Unicode"
+        ) from error
 
 
 def check_keys(line: str, *counts: tuple[str, int]) -> None:
@@ -67,7 +71,7 @@ def _check_pairs(pairs: list[tuple[str, Any]]) -> None:
     seen = set()
     for key, _ in pairs:
         if key in seen:
-            raise ValueError(f'the key "{key}" stands twice in one object')
+            raise ValueError(f'duplicate key "{key}" in an object')
         seen.add(key)
 
 
@@ -81,8 +85,8 @@ def identifier(value: Any) -> str:
     # Few calls, because this runs for every record; split() splits at any white space.
     if value.split() != [value] or "\0" in value:
         raise ValueError(
-            f"an id must not be empty or hold white space, here {quoted(value)}: a TREC run could"
-            " not hold it"
+            f"invalid id {quoted(value)}: ids must not be empty or contain white space, which a"
+            " TREC run cannot represent"
         )
     return value
 
@@ -105,7 +109,7 @@ def number(text: str, what: str) -> float:
     if value is None or "_" in text:
         raise ValueError(f"the {what} {quoted(text)} is not a number")
     if not math.isfinite(value):
-        raise ValueError(f"the {what} is {text}, which cannot be ranked")
+        raise ValueError(f"the {what} is {text}; use a finite number")
     return value
 
 
@@ -115,5 +119,5 @@ def whole_number(text: str, what: str) -> int:
         return int(text)
     value = number(text, what)
     if not value.is_integer() or abs(value) >= 2**31:
-        raise ValueError(f"the {what} {quoted(text)} is not a whole number, or too large")
+        raise ValueError(f"the {what} {quoted(text)} is not a whole number, or is too large")
     return int(value)

@@ -61,11 +61,11 @@ def check_models(models: Sequence[str]) -> tuple[str, str]:
     """
     if len(models) != 2:
         raise InvalidInput(
-            f"give --model twice (here {len(models)} times): the model to compare against, then"
-            " the other one"
+            "pass --model twice, for the baseline and for the model to compare with it (found"
+            f" {len(models)})"
         )
     if models[0] == models[1]:
-        raise InvalidInput(f"both --model are {models[0]!r}: there is nothing to compare")
+        raise InvalidInput(f"both --model options are {models[0]!r}; pass two different models")
     return models[0], models[1]
 
 
@@ -126,7 +126,7 @@ def warm_up(
     if progress.first_failure is not None:
         code = next(iter(progress.codes))
         raise RerankError(
-            f"a worker cannot score with {asked.model!r} ({code}): {progress.first_failure}"
+            f"a worker could not score with {asked.model!r} ({code}): {progress.first_failure}"
         )
 
 

@@ -35,6 +35,6 @@ def check_document_sizes(database: sqlite3.Connection, settings: Settings, sourc
         query_id, document_id, largest = found
         raise InvalidInput(
             f"{source}: document {quoted(document_id)} of query {quoted(query_id)} is"
-            f" {largest:,} bytes, a job may have {settings.max_bytes_per_job:,}"
+            f" {largest:,} bytes; the limit of a job is {settings.max_bytes_per_job:,} bytes"
             " (RERANKQ_MAX_BYTES_PER_JOB)"
         )

@@ -18,6 +18,7 @@ from contract.errors import (
     ResultExpired,
     ResultTimeout,
 )
+from contract.printable import counted
 from producer.client import merging
 from producer.client.blocking import RerankClient
 from producer.client.waiting import Deadline, RetryWhileUnavailable, pause, require_worker
@@ -158,9 +159,9 @@ class JobsInFlight:
         """Report what the jobs in flight wait for. Raises `ResultTimeout` after `max_wait_s`."""
         service = self._retry(self._client.status)
         why = (
-            f"{len(self._in_flight)} jobs in flight have no result yet;"
-            f" {service.queue_depth:,} messages are on the queue,"
-            f" {service.in_flight:,} jobs are being scored"
+            f"{counted(len(self._in_flight), 'job')} of this run unfinished;"
+            f" {counted(service.queue_depth, 'message')} in the queue,"
+            f" {counted(service.in_flight, 'job')} running"
         )
         if self._idle.expired:
             raise ResultTimeout(f"no result within {self._idle.timeout_s:g} s (--max-wait): {why}")

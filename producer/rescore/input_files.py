@@ -23,11 +23,11 @@ class InputFiles:
     def check(self) -> None:
         """Raise `InvalidInput` if the combination of files is invalid."""
         if self.requests and (self.corpus or self.queries or self.run):
-            raise InvalidInput("give --input, or --corpus, --queries and --run; not both")
+            raise InvalidInput("pass either --input, or --corpus, --queries and --run")
         if not self.requests and not (self.corpus and self.queries and self.run):
-            raise InvalidInput("give --corpus, --queries and --run, or --input")
+            raise InvalidInput("pass --corpus, --queries and --run, or --input")
         if list(self._by_option().values()).count(STDIN) > 1:
-            raise InvalidInput("only one file can be standard input (-)")
+            raise InvalidInput("only one file can be read from standard input (-)")
 
     def uses(self) -> list[conflicts.FileUse]:
         """Return the files that are read; raise `InvalidInput` if output is printed to one."""

@@ -157,7 +157,7 @@ class Journal:
         if self.path is None:
             return
         if self.path.stat().st_size:
-            notify(f"what was scored so far is in {self.path}")
+            notify(f"partial results are in {self.path}")
         else:
             self.remove()
 

@@ -58,7 +58,7 @@ class Loader:
                 self._replace(
                     _RUN_LINE,
                     line,
-                    f"{source}:{number}: document {quoted(line.document_id)} stands twice"
+                    f"{source}:{number}: duplicate document {quoted(line.document_id)}"
                     f" for query {quoted(line.query_id)}",
                 )
             if before is not None and _contradict(before, line):
@@ -80,10 +80,10 @@ class Loader:
                 self.unknown_ids.note_unused(query.id)
                 continue
             if not query.text.strip():
-                self._bad.add(f"{source}:{number}: query {quoted(query.id)} is empty")
+                self._bad.add(f"{source}:{number}: the text of query {quoted(query.id)} is empty")
                 continue
             if known[0] is not None:
-                self._bad.add(f"{source}:{number}: query id {quoted(query.id)} stands twice")
+                self._bad.add(f"{source}:{number}: duplicate query id {quoted(query.id)}")
             self._database.execute(
                 "UPDATE queries SET text = ? WHERE id = ?", (query.text, query.id)
             )
@@ -98,7 +98,7 @@ class Loader:
                 self._replace(
                     _DOCUMENT,
                     document,
-                    f"{source}:{number}: document id {quoted(document.id)} stands twice",
+                    f"{source}:{number}: duplicate document id {quoted(document.id)}",
                 )
 
     def requests(self, path: str) -> None:
@@ -119,7 +119,7 @@ class Loader:
                 self._replace(
                     _JUDGMENT,
                     judgment,
-                    f"{source}:{number}: {quoted(judgment.document_id)} is judged twice"
+                    f"{source}:{number}: duplicate judgment of {quoted(judgment.document_id)}"
                     f" for query {quoted(judgment.query_id)}",
                 )
         self._check_judged(source)
@@ -133,7 +133,7 @@ class Loader:
                 "INSERT INTO queries (id, text) VALUES (?, ?)", (request.query_id, request.query)
             )
         except sqlite3.IntegrityError:
-            self._bad.add(f"{where}: query id {quoted(str(request.query_id))} stands twice")
+            self._bad.add(f"{where}: duplicate query id {quoted(str(request.query_id))}")
             return
         self._database.executemany(
             "INSERT INTO candidates VALUES (?, ?, ?, ?, ?, ?)",
@@ -162,7 +162,7 @@ class Loader:
             )
         elif known[0] != pair.query:
             self._bad.add(
-                f"{where}: query {quoted(pair.query_id)} has another text than in an earlier line"
+                f"{where}: the text of query {quoted(pair.query_id)} differs from an earlier line"
             )
             return
         row = (pair.query_id, pair.document_id, number, pair.text)
@@ -170,7 +170,7 @@ class Loader:
             self._replace(
                 _PAIR,
                 row,
-                f"{where}: document {quoted(pair.document_id)} stands twice"
+                f"{where}: duplicate document {quoted(pair.document_id)}"
                 f" for query {quoted(pair.query_id)}",
             )
 
@@ -179,7 +179,7 @@ class Loader:
         if chars <= limit:
             return False
         self._bad.add(
-            f"{where}: a text has {chars:,} characters, the limit is {limit:,}"
+            f"{where}: a text has {chars:,} characters; the limit is {limit:,}"
             " (RERANKQ_MAX_TEXT_CHARS)"
         )
         return True
@@ -193,7 +193,7 @@ class Loader:
         return True
 
     def _replace(self, sql: str, row: tuple[object, ...], message: str) -> None:
-        self._bad.add(f"{message} (--skip-invalid counts the last, as BEIR's loader does)")
+        self._bad.add(f"{message} (--skip-invalid uses the last one)")
         self._database.execute(f"REPLACE {sql}", row)
 
     def _check_judged(self, source: str) -> None:
@@ -203,13 +203,13 @@ class Loader:
             "  WHERE query_id IN (SELECT id FROM queries))"
         ).fetchone()
         if not judged:
-            raise InvalidInput(f"{source}: there are no judgments")
+            raise InvalidInput(f"{source}: the file contains no judgments")
         if queries and not both:
             (example,) = self._database.execute("SELECT query_id FROM qrels").fetchone()
             (known,) = self._database.execute("SELECT id FROM queries").fetchone()
             raise InvalidInput(
-                f"{source}: none of its queries is in the run: it judges {quoted(example)}, the run"
-                f" has {quoted(known)}"
+                f"{source}: none of its queries is in the run: it has queries such as"
+                f" {quoted(example)}, and the run has {quoted(known)}"
             )
 
 

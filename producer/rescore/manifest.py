@@ -21,7 +21,7 @@ from producer.files.outputs import NEW_FILE_MODE, atomic_file
 from producer.rescore.options import RetryKind
 
 #: What a user can do about a run that cannot be resumed.
-RECOVERY_HINT = "--restart forgets it and begins anew; another --output leaves it as it is"
+RECOVERY_HINT = "pass --restart to discard the earlier run, or choose another --output"
 
 
 class InputDigests(Record):
@@ -84,7 +84,7 @@ class Manifest(Record, populate_by_name=True):
             return None
         except ValidationError as error:
             raise InvalidInput(
-                f"{path}: not a manifest of this version ({describe(error)}): {RECOVERY_HINT}"
+                f"{path}: not a manifest of this version ({describe(error)}); {RECOVERY_HINT}"
             ) from error
 
     def save(self, path: Path, mode: int = NEW_FILE_MODE) -> None:
@@ -96,8 +96,7 @@ class Manifest(Record, populate_by_name=True):
         """Raise `InvalidInput` with the differences if `other` would be scored differently."""
         if differing := list(_differences(self, other)):
             raise InvalidInput(
-                f"{path}: the run that was begun there differs: {', '.join(differing)}:"
-                f" {RECOVERY_HINT}"
+                f"{path}: the earlier run differs in {', '.join(differing)}; {RECOVERY_HINT}"
             )
 
     def job_id(self, query_ids: Sequence[str]) -> str:
@@ -131,12 +130,12 @@ _OPTIONS = {
     "model": "--model",
     "depth": "--depth",
     "top_k": "--top-k",
-    "allow_downgrade": "whether to downgrade",
+    "allow_downgrade": "downgrades",
 }
 _INPUTS = {"queries": "the queries", "candidates": "the run", "documents": "the documents"}
 
 
 def _shown(value: object) -> str:
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return "allowed" if value else "not allowed"
     return "not given" if value is None else str(value)

@@ -22,19 +22,19 @@ class OutcomeRecorder:
         first, now = self._journal.model_requested, source.model_requested
         length = self._journal.max_lengths.get(source.model, source.max_length)
         if first not in (None, now):
-            differs = f"with {now!r}, the run so far with {first!r}"
+            differs = f"with {now!r}, but earlier jobs with {first!r}"
             setting = f"CROSS_ENCODER_MODEL={first}"
         elif length != source.max_length:
             differs = (
-                f"by {source.model!r} reading {source.max_length} tokens, the run so far by one"
-                f" reading {length}"
+                f"by {source.model!r} with a maximum length of {source.max_length} tokens, but"
+                f" earlier jobs with {length}"
             )
             setting = f"RERANKQ_MAX_LENGTH={length}"
         else:
             return None
         return (
-            f"job {result.job_id} was scored {differs}: start the workers with {setting}, or use"
-            " --restart to begin anew"
+            f"job {result.job_id} was scored {differs}; start the workers with {setting}, or pass"
+            " --restart to score everything again"
         )
 
     def record(self, job: jobs.Job, outcome: jobs.Outcome) -> None:

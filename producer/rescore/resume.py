@@ -42,7 +42,7 @@ class ResumableJournal(Journal):
         self.path: Path = journal_path(output)
         self._manifest_path = manifest_path(output)
         self._restart = restart
-        self._same_command = f"the same command{' without --restart' if restart else ''} continues"
+        self._same_command = f"the same command{' without --restart' if restart else ''}"
         super().__init__(output, staging, mode)
         try:
             self.manifest = wanted if restart else self._resume(wanted)
@@ -72,8 +72,8 @@ class ResumableJournal(Journal):
         """
         if retry and not self.exists:
             raise InvalidInput(
-                f"{self._manifest_path}: there is no run to take up, of which something could be"
-                " redone: leave the option out"
+                f"{self._manifest_path}: there is no earlier run with queries to score again; omit"
+                " --retry-failed and --rescore-downgraded"
             )
         was_pending = bool(self.pending)
         if was_pending:
@@ -101,7 +101,7 @@ class ResumableJournal(Journal):
     def keep(self, notify: Callable[[str], object]) -> None:
         """Keep the files for the next start and report where; remove them if nothing was sent."""
         if self.exists:
-            notify(f"what was scored so far is in {self.path}: {self._same_command}")
+            notify(f"partial results are in {self.path}; run {self._same_command} to continue")
         else:
             self.remove()
 
@@ -128,8 +128,8 @@ class ResumableJournal(Journal):
         if found is None:
             if self._file.seek(0, os.SEEK_END):
                 raise InvalidInput(
-                    f"{self.path}: results of an earlier run, without {self._manifest_path.name},"
-                    f" which says what they are of: {RECOVERY_HINT}"
+                    f"{self.path}: results of an earlier run whose {self._manifest_path.name} is"
+                    f" missing; {RECOVERY_HINT}"
                 )
             return wanted
         found.check_same(wanted, self._manifest_path)
@@ -153,7 +153,7 @@ class ResumableJournal(Journal):
             start += len(raw)
         if not in_round:
             raise InvalidInput(
-                f"{self.path}: shorter than {self._manifest_path.name} says: {RECOVERY_HINT}"
+                f"{self.path}: shorter than recorded in {self._manifest_path.name}; {RECOVERY_HINT}"
             )
         self._file.truncate(start)
 
@@ -164,7 +164,7 @@ class ResumableJournal(Journal):
                 return dict(line)
         except (ValueError, TypeError, KeyError):
             pass
-        raise InvalidInput(f"{self.path}: damaged at byte {start:,}: {RECOVERY_HINT}")
+        raise InvalidInput(f"{self.path}: damaged at byte {start:,}; {RECOVERY_HINT}")
 
 
 def manifest_path(output: str) -> Path:

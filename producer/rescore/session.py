@@ -25,11 +25,13 @@ ShowProgress = Callable[[Progress], AbstractContextManager[Callable[[Progress], 
 def check_resumption(output: str | None, restart: bool, retry: Collection[RetryKind]) -> None:
     """Raise `InvalidInput` if the options contradict each other, or the output is a stream."""
     if restart and retry:
-        raise InvalidInput("--restart forgets the run of which something is to be redone")
+        raise InvalidInput(
+            "--restart cannot be combined with --retry-failed or --rescore-downgraded"
+        )
     if (restart or retry) and output and is_stream(output):
         raise InvalidInput(
-            f"--output {output} cannot be taken up: --restart, --retry-failed and"
-            " --rescore-downgraded are for a file"
+            f"--output {output} is not a regular file; --restart, --retry-failed and"
+            " --rescore-downgraded require one"
         )
 
 

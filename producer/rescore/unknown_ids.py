@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 
+from contract.printable import counted
 from producer.files.quoting import normalized, quoted, shown
 from producer.formats.records import InvalidLines
 
@@ -48,7 +49,7 @@ class UnknownIds:
         ]
         listed = ", ".join(map(shown, names)) + (", ..." if ids > len(names) else "")
         self._bad.add(
-            f"{shown(run)}: {ids:,} {table if ids > 1 else what} not in {shown(source)}: {listed}"
+            f"{shown(run)}: {counted(ids, what, table)} not in {shown(source)}: {listed}"
             f"{self._hint(what, names)}",
             lines=lines,
         )
@@ -61,16 +62,16 @@ class UnknownIds:
             rows = self._database.execute("SELECT id FROM documents LIMIT ?", (_MAX_SEARCHED,))
             others = (name for (name,) in rows)
         elif self._are_documents(self._unused):
-            return "; its ids are those of documents: are --queries and --corpus swapped?"
+            return "; that file has document ids: are --queries and --corpus swapped?"
         looks = {normalized(name): name for name in names}
         examples: list[str] = []
         for other in others:
             if normalized(other) in looks:
                 named = looks[normalized(other)]
-                return f"; it has {quoted(other)}, where the run has {quoted(named)}"
+                return f"; that file has {quoted(other)} instead of {quoted(named)}"
             if len(examples) < _EXAMPLES:
                 examples.append(other)
-        return f"; its ids are such as {', '.join(map(quoted, examples))}" if examples else ""
+        return f"; that file has ids such as {', '.join(map(quoted, examples))}" if examples else ""
 
     def _are_documents(self, ids: list[str]) -> bool:
         marks = ", ".join("?" * len(ids))

@@ -1,5 +1,5 @@
 """Whatever is wrong with an input file, the command says so in one line: the file, the line where
-there is one, and the way out. Nothing is sent and nothing is written.
+there is one, and the fix. Nothing is sent and nothing is written.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def tarred(**files: str) -> bytes:
 
 MANY = "".join(f'{{"_id": "d{n}", "text": "text {n} {n * n}"}}\n' for n in range(5_000)).encode()
 
-#: Name of the option, the file, how the line begins, and words of the way out.
+#: Name of the option, the file, how the line begins, and words of the fix.
 BAD_FILES: dict[str, tuple[str, str | bytes, str, str]] = {
     # Files that are something else
     "zstd": ("corpus", b"\x28\xb5\x2f\xfd\x04", "corpus: this is a zstd file", "zstd -d"),
@@ -113,13 +113,13 @@ BAD_FILES: dict[str, tuple[str, str | bytes, str, str]] = {
         "corpus",
         zipped(a=CORPUS, b=CORPUS),
         "corpus: this is a zip archive of 2 files: a, b",
-        "name one file",
+        "pass one file",
     ),
     "tar of two": (
         "corpus",
         gzip.compress(tarred(a=CORPUS, b=CORPUS)),
         "corpus: this is a tar archive of 2 files: a, b",
-        "name one file",
+        "pass one file",
     ),
     "UTF-16 without mark": (
         "corpus",
@@ -127,12 +127,12 @@ BAD_FILES: dict[str, tuple[str, str | bytes, str, str]] = {
         "corpus: this is UTF-16LE",
         "iconv -f UTF-16LE",
     ),
-    "binary": ("corpus", "fine\ttext\n\0\1\2", "corpus:2: this is not text", "a file of text"),
-    "old Mac": ("run", RUN.replace("\n", "\r"), "run: its lines end in a carriage", "tr '\\r'"),
+    "binary": ("corpus", "fine\ttext\n\0\1\2", "corpus:2: this is not text", "a text file"),
+    "old Mac": ("run", RUN.replace("\n", "\r"), "run: lines end with carriage", "tr '\\r'"),
     "Latin-1": (
         "corpus",
         "d1\tone\nd2\tcaf\u00e9\n".encode("latin-1"),
-        "corpus:2: byte 0xe9 in column 7 is not UTF-8",
+        "corpus:2: byte 0xe9 in column 7 is not valid UTF-8",
         "iconv -f WINDOWS-1252",
     ),
     # Damaged files
@@ -140,61 +140,81 @@ BAD_FILES: dict[str, tuple[str, str | bytes, str, str]] = {
     "cut gzip": (
         "corpus",
         gzip.compress(MANY)[:-3000],
-        "corpus: cannot be read to",
-        "whole?",
+        "corpus: the file cannot be read",
+        "check that it is complete",
     ),
     "cut bzip2": (
         "corpus",
         bz2.compress(MANY)[:-3000],
-        "corpus: cannot be read to",
-        "whole?",
+        "corpus: the file cannot be read",
+        "check that it is complete",
     ),
     "cut xz": (
         "corpus",
         lzma.compress(MANY)[:-3000],
-        "corpus: cannot be read to",
-        "whole?",
+        "corpus: the file cannot be read",
+        "check that it is complete",
     ),
-    "cut zip": ("corpus", zipped(a=CORPUS)[:-40], "corpus: cannot be read to", "whole?"),
+    "cut zip": (
+        "corpus",
+        zipped(a=CORPUS)[:-40],
+        "corpus: the file cannot be read",
+        "check that it is complete",
+    ),
     "rubbish behind gzip": (
         "corpus",
         gzip.compress(CORPUS.encode()) + b"rubbish",
-        "corpus: cannot be read to",
-        "whole?",
+        "corpus: the file cannot be read",
+        "check that it is complete",
     ),
     "rubbish behind bzip2": (
         "corpus",
         bz2.compress(CORPUS.encode()) + b"rubbish",
-        "corpus: cannot be read to",
-        "whole?",
+        "corpus: the file cannot be read",
+        "check that it is complete",
     ),
     "rubbish behind xz": (
         "corpus",
         lzma.compress(CORPUS.encode()) + b"rubbish",
-        "corpus: cannot be read to",
-        "whole?",
+        "corpus: the file cannot be read",
+        "check that it is complete",
     ),
-    # JSON that does not stand in lines
-    "array": ("input", json.dumps([json.loads(REQUEST)]), "input:1: not a JSON object", "jq -c '"),
+    # JSON with other than one record per line
+    "array": (
+        "input",
+        json.dumps([json.loads(REQUEST)]),
+        "input:1: expected a JSON object",
+        "jq -c '",
+    ),
     "array over lines": ("corpus", "[\n" + CORPUS, "corpus:1: ", "jq -c '.[]'"),
     "object over lines": (
         "input",
         json.dumps(json.loads(REQUEST), indent=2),
-        "input:1: not JSON",
+        "input:1: invalid JSON",
         "jq -c .",
     ),
-    "cut line": ("corpus", CORPUS + '{"_id": "d3", "te', "corpus:3: not JSON", "ends too early"),
-    "two in a line": ("corpus", CORPUS.replace("}\n", "}"), "corpus:1: not JSON", "its own"),
+    "cut line": (
+        "corpus",
+        CORPUS + '{"_id": "d3", "te',
+        "corpus:3: invalid JSON",
+        "ends too early",
+    ),
+    "two in a line": (
+        "corpus",
+        CORPUS.replace("}\n", "}"),
+        "corpus:1: invalid JSON",
+        "one record per line",
+    ),
     "key twice": (
         "corpus",
         '{"_id": "d1", "_id": "d2", "text": "one"}\n',
-        'corpus:1: the key "_id" stands twice',
+        'corpus:1: duplicate key "_id"',
         "",
     ),
     "other keys": (
         "corpus",
         '{"name": "d1", "abstract": "one"}\n',
-        "corpus:1: a line needs an id and a text: its keys are name, abstract; an id",
+        "corpus:1: an id and a text are required, but the keys are name, abstract; use",
         "_id, id, doc_id",
     ),
     "nested text": (
@@ -204,65 +224,75 @@ BAD_FILES: dict[str, tuple[str, str | bytes, str, str]] = {
         "an ob",
     ),
     "float id": ("corpus", '{"_id": 1.0, "text": "one"}\n', "corpus:1: an id must be", "not 1.0"),
-    "space in id": ("corpus", '{"_id": "d 1", "text": "a"}\n', "corpus:1: an id must not", "TREC"),
+    "space in id": (
+        "corpus",
+        '{"_id": "d 1", "text": "a"}\n',
+        "corpus:1: invalid id 'd 1': ids must not",
+        "TREC",
+    ),
     # Runs
     "joined lines": (
         "run",
         RUN.replace("tag\nq1", "tagq1"),
-        "run:1: a second record in the line, from 'tagq1' on",
-        "line break is missing",
+        "run:1: the line contains a second record, starting at 'tagq1'",
+        "missing line break",
     ),
     "joined with tabs": (
         "run",
         RUN.replace(" ", "\t").replace("tag\nq1", "tagq1"),
-        "run:1: a second record in the line",
-        "line break is missing",
+        "run:1: the line contains a second record",
+        "missing line break",
     ),
     "id with a space": (
         "run",
         "q1\tQ0\td 1\t1\t2.5\ttag\n",
-        "run:1: an id must not be empty or hold white space, here 'd 1'",
+        "run:1: invalid id 'd 1': ids must not be empty or contain white space",
         "TREC",
     ),
     "id with a space among spaces": (
         "run",
         "q1 Q0 d 1 1 2.5 tag\n",
-        "run:1: the columns 4 to 6 are numbers (1 1 2.5)",
+        "run:1: columns 4 to 6 are all numbers (1 1 2.5)",
         "white space",
     ),
     "id with no-break space": (
         "run",
         "q1 Q0 d\u00a01 1 2.5 tag\n",
-        "run:1: an id must not be empty or hold white space, here 'd\\xa01'",
+        "run:1: invalid id 'd\\xa01': ids must not be empty or contain white space",
         "TREC",
     ),
-    "NaN": ("run", RUN + "q2 Q0 d2 2 nan t\n", "run:4: the score is nan", "cannot be ranked"),
+    "NaN": ("run", RUN + "q2 Q0 d2 2 nan t\n", "run:4: the score is nan", "finite number"),
     "zero-width id": (
         "run",
         RUN.replace("d2", "d2\u200b"),
-        "run: 1 document not in corpus: d2\\u200b; it has 'd2'",
-        "where the run has 'd2\\u200b'",
+        "run: 1 document not in corpus: d2\\u200b; that file has 'd2'",
+        "instead of 'd2\\u200b'",
     ),
     "mark in the corpus's id": (
         "corpus",
         '{"_id": "\ufeffd1", "text": "a"}\nd2\ttwo\n',
-        "run: 1 document not in corpus: d1; it has '\\ufeffd1'",
-        "where the run has 'd1'",
+        "run: 1 document not in corpus: d1; that file has '\\ufeffd1'",
+        "instead of 'd1'",
     ),
     "pair twice": (
         "run",
         RUN + "q1 Q0 d1 3 1 t\n",
-        "run:4: document 'd1' stands",
+        "run:4: duplicate document 'd1' for query 'q1'",
         "--skip-invalid",
     ),
     # The wrong file
-    "qrels as run": ("run", "q1 0 d1 1\n", "run:1: a TREC run has 6 columns", "for --qrels"),
-    "MS MARCO's run": ("run", "1\t7\t1\n", "run:1: a TREC run has 6 columns", "awk"),
-    "corpus as run": ("run", CORPUS, "run:1: ", "for --corpus or --queries"),
-    "run as qrels": ("qrels", RUN, "qrels:1: qrels have 3 columns", "for --run"),
-    "run as queries": ("queries", RUN.replace(" ", "\t"), "queries:1: ", "for --run"),
-    "qrels as queries": ("queries", "q1\td1\t1\n", "queries:1: ", "for --qrels"),
-    "qrels with header as queries": ("queries", QRELS, "queries:1: ", "for --qrels"),
+    "qrels as run": (
+        "run",
+        "q1 0 d1 1\n",
+        "run:1: expected a TREC run with 6 columns",
+        "pass them with --qrels",
+    ),
+    "MS MARCO's run": ("run", "1\t7\t1\n", "run:1: expected a TREC run with 6 columns", "awk"),
+    "corpus as run": ("run", CORPUS, "run:1: ", "pass them with --corpus or --queries"),
+    "run as qrels": ("qrels", RUN, "qrels:1: expected qrels with 3 columns", "pass it with --run"),
+    "run as queries": ("queries", RUN.replace(" ", "\t"), "queries:1: ", "pass it with --run"),
+    "qrels as queries": ("queries", "q1\td1\t1\n", "queries:1: ", "pass them with --qrels"),
+    "qrels with header as queries": ("queries", QRELS, "queries:1: ", "pass them with --qrels"),
     "corpus as queries": (
         "queries",
         CORPUS,
@@ -270,39 +300,54 @@ BAD_FILES: dict[str, tuple[str, str | bytes, str, str]] = {
         "are --queries and --corpus swapped?",
     ),
     "requests as corpus": ("corpus", REQUEST, "run: 2 documents not in corpus: d1, d2", ""),
-    "corpus as input": ("input", CORPUS, "input:1: ", "for --corpus or --queries"),
+    "corpus as input": ("input", CORPUS, "input:1: ", "pass them with --corpus or --queries"),
     "results as input": (
         "input",
         '{"query_id": "q1", "documents": [], "provenance": {}}\n',
         "input:1: ",
         "--results",
     ),
-    "top1000 as corpus": ("corpus", "12\t7\tquery\tpassage\n", "corpus:1: ", "for --input"),
-    "JSON as run": ("run", '{"q1": {"d1": 0.5}}\n', "run:1: a TREC run has 6", "looks like JSON"),
+    "top1000 as corpus": (
+        "corpus",
+        "12\t7\tquery\tpassage\n",
+        "corpus:1: ",
+        "pass it with --input",
+    ),
+    "JSON as run": (
+        "run",
+        '{"q1": {"d1": 0.5}}\n',
+        "run:1: expected a TREC run",
+        "looks like JSON",
+    ),
     "comma between lines": (
         "corpus",
         CORPUS.replace("\n", ",\n"),
-        "corpus:1: not JSON",
-        "no comma stands between",
+        "corpus:1: invalid JSON",
+        "remove the commas between lines",
     ),
     "ids of another collection": (
         "corpus",
         "1\tone\n2\ttwo\n",
         "run: 2 documents not in corpus: d1, d2",
-        "its ids are such as '1', '2'",
+        "that file has ids such as '1', '2'",
     ),
-    "quotes in ids": ("corpus", '"d1"\tone\nd2\ttwo\n', "run: 1 document not", """it has '"d1"'"""),
-    "commas": ("corpus", "id,text\nd1,one\n", "corpus:1: neither JSON", "comma-separated"),
+    "quotes in ids": (
+        "corpus",
+        '"d1"\tone\nd2\ttwo\n',
+        "run: 1 document not",
+        """that file has '"d1"'""",
+    ),
+    "commas": ("corpus", "id,text\nd1,one\n", "corpus:1: expected JSON", "comma-separated"),
     "qrels of another run": (
         "qrels",
         "x1\td1\t1\n",
-        "qrels: none of its queries is in the run: it judges 'x1', the run has 'q1'",
+        "qrels: none of its queries is in the run: it has queries such as 'x1', and the run has",
         "",
     ),
     "header with unknown columns": (
         "corpus",
         "id\tabstract\turl\nd1\tone\tx\n",
-        "corpus:2: the header names no text: its columns are id, abstract, url",
+        "corpus:2: the header has no text column: its columns are id, abstract, url",
         "text, segment",
     ),
     # Requests
@@ -330,18 +375,18 @@ BAD_FILES: dict[str, tuple[str, str | bytes, str, str]] = {
     "top_n": (
         "input",
         '{"query": "q", "documents": ["one"], "top_n": 3}\n',
-        'input:1: "top_n" is for the whole run',
+        'input:1: "top_n" cannot be set per query',
         "use --top-k",
     ),
 }
 
 
 @pytest.mark.parametrize("bad", BAD_FILES)
-def test_a_bad_file_is_one_line_with_the_place_and_the_way_out(tmp_path: Path, bad: str) -> None:
-    name, content, start, way_out = BAD_FILES[bad]
+def test_a_bad_file_is_one_line_with_the_place_and_the_fix(tmp_path: Path, bad: str) -> None:
+    name, content, start, fix = BAD_FILES[bad]
     said = refusal(rescore(tmp_path, name, content), tmp_path)
     assert said.startswith(start)
-    assert way_out in said
+    assert fix in said
 
 
 def test_a_directory_a_missing_and_a_closed_file_are_named(tmp_path: Path) -> None:
@@ -350,9 +395,9 @@ def test_a_directory_a_missing_and_a_closed_file_are_named(tmp_path: Path) -> No
     write(tmp_path / "packed.gz", gzip.compress(CORPUS.encode()))
     (tmp_path / "folder").mkdir()
     for name, said in {
-        "folder": "folder: this is a directory; name a file in it",
+        "folder": "folder: this is a directory; pass a file",
         "missing": "missing: No such file or directory; check the path",
-        "packed": "packed: No such file or directory; {folder}/packed.gz is there",
+        "packed": "packed: No such file or directory; did you mean {folder}/packed.gz?",
         "two\nlines": "two\\nlines: No such file or directory; check the path",
         os.fsdecode(b"\xff"): "\\udcff: No such file or directory; check the path",
     }.items():
@@ -368,15 +413,21 @@ def test_a_directory_a_missing_and_a_closed_file_are_named(tmp_path: Path) -> No
     ("content", "said"),
     [
         ("", "docs: the file is empty"),
-        (b"\x28\xb5\x2f\xfd", "docs: this is a zstd file; unpack it first: zstd -d"),
-        (b"one\ncaf\xe9\n", "docs:2: byte 0xe9 in column 4 is not UTF-8"),
-        (RUN, "docs:1: this looks like a TREC run, which is for --run"),
-        ('[{"id": "d1", "text": "a"}]', "docs:1: this looks like one JSON array: write a record"),
-        ('[\n{"id": "d1", "text": "a"}\n]', "docs:1: this looks like one JSON array"),
-        (REQUEST, "docs:1: this looks like queries with their documents, which are for --input"),
-        ('{"id": "d1", "text": "a"}\n{"id": "d1", "text": "b"}\n', "docs:2: document id 'd1'"),
+        (b"\x28\xb5\x2f\xfd", "docs: this is a zstd file; decompress it with `zstd -d`"),
+        (b"one\ncaf\xe9\n", "docs:2: byte 0xe9 in column 4 is not valid UTF-8"),
+        (RUN, "docs:1: this looks like a TREC run; pass it with --run"),
+        (
+            '[{"id": "d1", "text": "a"}]',
+            "docs:1: this looks like a single JSON array; write one record",
+        ),
+        ('[\n{"id": "d1", "text": "a"}\n]', "docs:1: this looks like a single JSON array"),
+        (REQUEST, "docs:1: this looks like queries with their documents; pass them with --input"),
+        (
+            '{"id": "d1", "text": "a"}\n{"id": "d1", "text": "b"}\n',
+            "docs:2: duplicate document id 'd1'",
+        ),
         ('{"id": "d1", "text": "a"}\n{"id": "d2"}\n', "docs:2: text: is missing"),
-        ('{\n  "id": "d1",\n  "text": "a"\n}\n', "docs:1: not JSON"),
+        ('{\n  "id": "d1",\n  "text": "a"\n}\n', "docs:1: invalid JSON"),
     ],
 )
 def test_bad_documents_to_submit_are_one_line(
@@ -395,7 +446,9 @@ def test_compare_names_a_bad_file_in_the_same_way(tmp_path: Path) -> None:
     files = [part for each in GOOD for part in (f"--{each}", str(tmp_path / each))]
     command = ["compare", *files, "--model", "a", "--model", "b"]
     done = rerankq(*command, environment=NOWHERE)
-    assert refusal(done, tmp_path).startswith("run:1: a second record in the line, from 'tagq1'")
+    assert refusal(done, tmp_path).startswith(
+        "run:1: the line contains a second record, starting at 'tagq1'"
+    )
 
 
 LINES = [name for name, (_, _, start, _) in BAD_FILES.items() if start.split(":")[1].isdigit()]

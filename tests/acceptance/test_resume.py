@@ -157,13 +157,13 @@ def test_an_interrupted_run_is_continued_by_the_same_command_alone(own: Service,
         # When it is started once more meanwhile, that is refused
         second = rerankq(*run.arguments, environment=own.environment)
         assert (second.returncode, second.stderr.count("\n")) == (2, 2), second.stderr
-        assert "another rerankq is writing it" in second.stderr
+        assert "another rerankq process is writing" in second.stderr
 
         # And interrupted, it says where the results are, which are whole
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert f"{run.journal}: the same command continues" in said.decode()
+    assert f"{run.journal}; run the same command to continue" in said.decode()
     assert not run.output.exists()
     lines = run.journal.read_text().splitlines()
     assert all(json.loads(line)["documents"] for line in lines)
@@ -200,5 +200,5 @@ def test_there_must_be_a_run_of_which_to_redo_something(own: Service, tmp_path: 
     small = made_run(tmp_path, "out", queries=1)
     refused = rerankq(*small.arguments, "--retry-failed", environment=own.environment)
     assert refused.returncode == 2
-    assert "there is no run to take up" in refused.stderr
+    assert "there is no earlier run with queries to score again" in refused.stderr
     assert small.files() == {}

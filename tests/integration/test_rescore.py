@@ -169,7 +169,7 @@ def test_a_run_is_of_one_model(reranker: RerankClient, settings: Settings, tmp_p
     # Then it stops and says so, and none of their scores is kept
     with (
         StandInWorker(settings, lambda job: result_of_job(job, "another")),
-        pytest.raises(RerankError, match=r"with 'another', the run so far with 'bundled'"),
+        pytest.raises(RerankError, match=r"with 'another', but earlier jobs with 'bundled'"),
     ):
         session(reranker, tmp_path)
 
@@ -200,8 +200,8 @@ def test_a_run_is_of_one_maximum_length(
         StandInWorker(settings, lambda job: reading(job, 256)),
         pytest.raises(
             RerankError,
-            match=r"reading 256 tokens, the run so far by one reading 512: start the workers with"
-            r" RERANKQ_MAX_LENGTH=512, or use --restart to begin anew$",
+            match=r"of 256 tokens, but earlier jobs with 512; start the workers with"
+            r" RERANKQ_MAX_LENGTH=512, or pass --restart to score everything again$",
         ),
     ):
         session(reranker, tmp_path)

@@ -65,7 +65,7 @@ def test_a_run_that_is_not_accepted_says_why_ends_in_time_and_is_resumed(
         assert (
             "waiting (0 s of at most 2 s): no job is accepted just now: Redis uses" in full.stderr
         )
-        assert "the same command continues" in full.stderr
+        assert "run the same command to continue" in full.stderr
         # And once there is room, the same command comes to its end
         fill(own_server, percent=10)
         with StandInWorker(own_server, result_of_job):
@@ -85,8 +85,8 @@ def test_a_run_whose_jobs_never_end_says_so_and_ends_in_time(
         )
     assert done.returncode == common.EXIT_TIMEOUT
     assert (
-        "Error: no result within 1 s (--max-wait): 1 jobs in flight have no result yet;"
-        " 1 messages are on the queue, 0 jobs are being scored" in done.stderr
+        "Error: no result within 1 s (--max-wait): 1 job of this run unfinished;"
+        " 1 message in the queue, 0 jobs running" in done.stderr
     )
 
 

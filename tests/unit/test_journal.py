@@ -190,7 +190,7 @@ def test_what_was_scored_is_kept_and_said_and_an_empty_journal_is_removed(tmp_pa
     with journal(tmp_path / "out.trec", tmp_path) as made:
         made.add_result(result(ranking("q0", [1.0])))
         made.keep(said.append)
-    assert said == [f"what was scored so far is in {tmp_path / 'out.trec.partial.jsonl'}"]
+    assert said == [f"partial results are in {tmp_path / 'out.trec.partial.jsonl'}"]
     assert (tmp_path / "out.trec.partial.jsonl").stat().st_size > 0
 
 

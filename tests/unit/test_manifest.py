@@ -88,27 +88,27 @@ def test_texts_and_metadata_of_request_lines_are_of_the_run(tmp_path: Path) -> N
         ({"model": "bundled"}, "--model (not given -> bundled)"),
         ({"top_k": 10}, "--top-k (not given -> 10)"),
         ({"depth": 5}, "--depth (not given -> 5)"),
-        ({"allow_downgrade": False}, "whether to downgrade (yes -> no)"),
+        ({"allow_downgrade": False}, "downgrades (allowed -> not allowed)"),
         ({"depth": 5, "top_k": 3}, "--depth (not given -> 5), --top-k (not given -> 3)"),
     ],
 )
 def test_another_setting_is_named_with_both_its_values(asked: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         manifest().check_same(manifest(**asked), Path("out.manifest.json"))
-    assert f"out.manifest.json: the run that was begun there differs: {said}: --restart" in str(
+    assert f"out.manifest.json: the earlier run differs in {said}; pass --restart" in str(
         refused.value
     )
 
 
 def test_another_input_is_named() -> None:
     other = InputDigests(queries="x", candidates="y", documents="z")
-    with pytest.raises(InvalidInput, match="differs: the queries, the run, the documents: "):
+    with pytest.raises(InvalidInput, match="differs in the queries, the run, the documents; "):
         manifest().check_same(manifest(other), Path("m"))
 
 
 def test_what_another_depth_takes_is_not_named_as_well() -> None:
     other = InputDigests(queries="q", candidates="y", documents="z")
-    with pytest.raises(InvalidInput, match=r"differs: --depth \(not given -> 1\): "):
+    with pytest.raises(InvalidInput, match=r"differs in --depth \(not given -> 1\); "):
         manifest().check_same(manifest(other, depth=1), Path("m"))
 
 

@@ -48,7 +48,7 @@ def test_an_output_that_cannot_be_made_is_refused_at_the_start(tmp_path: Path) -
     outputs.check_writable(str(tmp_path / "new"))
     with pytest.raises(InvalidInput, match="is a directory"):
         outputs.check_writable(str(tmp_path))
-    with pytest.raises(InvalidInput, match="folder does not exist"):
+    with pytest.raises(InvalidInput, match="directory does not exist"):
         outputs.check_writable(str(tmp_path / "no" / "out"))
 
 
@@ -75,7 +75,7 @@ def test_a_file_is_opened_by_one_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     with outputs.open_locked(path) as file:
         file.write(b"line\n")
-        with pytest.raises(InvalidInput, match=r"journal: another rerankq is writing it"):
+        with pytest.raises(InvalidInput, match=r"journal: another rerankq process is writing"):
             outputs.open_locked(path)
     with outputs.open_locked(path) as file:
         assert file.read() == b"line\n"
@@ -231,7 +231,7 @@ def test_a_link_to_what_is_not_there_yet_is_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "reason"), [("no/out", "folder does not exist"), ("loop", "lead nowhere")]
+    ("target", "reason"), [("no/out", "directory does not exist"), ("loop", "cannot be resolved")]
 )
 def test_a_link_to_where_nothing_can_be_is_refused(
     tmp_path: Path, target: str, reason: str
@@ -267,7 +267,7 @@ def test_an_output_is_one_process_s_under_any_name(
 
     with (
         outputs.OutputFile("out"),
-        pytest.raises(InvalidInput, match=f"^{name}: another rerankq is writing it"),
+        pytest.raises(InvalidInput, match=f"^{name}: another rerankq process is writing"),
     ):
         outputs.OutputFile(name)
 
@@ -297,7 +297,7 @@ def test_an_output_of_a_killed_process_is_free(tmp_path: Path) -> None:
 def test_a_pipe_without_a_reader_is_refused_rather_than_waited_for(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    with pytest.raises(InvalidInput, match="nobody reads from this pipe"):
+    with pytest.raises(InvalidInput, match="no process reads from this pipe"):
         outputs.OutputFile(str(pipe))
 
 
@@ -317,7 +317,7 @@ def test_a_reader_that_ends_early_is_an_error_that_names_the_pipe(tmp_path: Path
     reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     with outputs.OutputFile(str(pipe)) as output:
         os.close(reading)
-        with pytest.raises(RerankError, match="pipe: whoever read from it has ended"):  # noqa: SIM117
+        with pytest.raises(RerankError, match="pipe: the process that reads from it has ended"):  # noqa: SIM117
             with output.atomic() as file:
                 file.write(b"line")
 

@@ -187,7 +187,7 @@ def test_a_damaged_journal_is_refused_with_the_place_and_the_way_out(
     with journal_of(output).open("ab") as file:
         file.write(damage)
     with (
-        pytest.raises(InvalidInput, match=rf"partial.jsonl: damaged at byte {size}: --restart"),
+        pytest.raises(InvalidInput, match=rf": damaged at byte {size}; pass --restart"),
         resumed(output),
     ):
         pass
@@ -218,7 +218,7 @@ def test_a_journal_without_its_manifest_is_refused_unless_it_is_empty(output: Pa
         assert not journal.resumed
     journal_of(output).write_bytes(b'{"query_id": "q0", "documents": []}\n')
     with (
-        pytest.raises(InvalidInput, match=r"without out\.trec\.manifest\.json.*--restart"),
+        pytest.raises(InvalidInput, match=r"whose out\.trec\.manifest\.json is missing.*--restart"),
         resumed(output),
     ):
         pass
@@ -237,7 +237,7 @@ def test_a_restart_forgets_what_was_there_once_it_begins(output: Path) -> None:
     with resumed(output, restart=True, top_k=1) as journal:
         journal.begin()
         journal.keep(said.append)
-    assert said[0].endswith("the same command without --restart continues")
+    assert said[0].endswith("; run the same command without --restart to continue")
     with resumed(output, top_k=1) as journal:
         assert journal.manifest.run_id != run_id
         assert journal.pending == QUERIES
@@ -264,7 +264,7 @@ def test_what_was_sent_is_taken_up_though_nothing_has_come_back(output: Path) ->
         job_id = journal.job_id(["q0", "q1"])
         journal.keep(said.append)
     assert said == [
-        f"what was scored so far is in {journal_of(output)}: the same command continues"
+        f"partial results are in {journal_of(output)}; run the same command to continue"
     ]
     with resumed(output) as journal:
         assert journal.job_id(["q0", "q1"]) == job_id
@@ -359,7 +359,10 @@ def test_with_nothing_to_redo_nothing_is_done(output: Path) -> None:
 
 
 def test_without_a_run_there_is_nothing_to_redo(output: Path) -> None:
-    with resumed(output) as journal, pytest.raises(InvalidInput, match="no run to take up"):
+    with (
+        resumed(output) as journal,
+        pytest.raises(InvalidInput, match="no earlier run with queries"),
+    ):
         next(journal.rounds(FAILED))
 
 
@@ -369,7 +372,10 @@ def test_a_journal_that_is_shorter_than_its_manifest_says_is_refused(output: Pat
         next(journal.rounds(FAILED))
         journal.begin()
     journal_of(output).write_bytes(b"")
-    with pytest.raises(InvalidInput, match=r"shorter than .*manifest.json says"), resumed(output):
+    with (
+        pytest.raises(InvalidInput, match=r"shorter than recorded in .*manifest.json"),
+        resumed(output),
+    ):
         pass
 
 

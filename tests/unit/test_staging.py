@@ -141,12 +141,16 @@ def test_every_pair_of_a_run_is_staged_once(files: Files, seed: int) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("run", "q1 Q0 d1 1 2 t\nq1 Q0 d1 2 1 t\n", "run:2: document 'd1' stands twice"),
-        ("queries", "q1\ta\nq2\tb\nq2\tb\n", "queries:3: query id 'q2' stands twice"),
-        ("queries", "q1\ta\nq2\t \n", "queries:2: query 'q2' is empty"),
+        (
+            "run",
+            "q1 Q0 d1 1 2 t\nq1 Q0 d1 2 1 t\n",
+            "run:2: duplicate document 'd1' for query 'q1'",
+        ),
+        ("queries", "q1\ta\nq2\tb\nq2\tb\n", "queries:3: duplicate query id 'q2'"),
+        ("queries", "q1\ta\nq2\t \n", "queries:2: the text of query 'q2' is empty"),
         ("queries", "q1\ta\n", "run: 1 query not in {}: q2"),
         ("queries", "q8\ta\n", "run: 2 queries not in {}: q2, q1"),
-        ("corpus", f"{CORPUS}d2\tb\n", "corpus:5: document id 'd2' stands twice"),
+        ("corpus", f"{CORPUS}d2\tb\n", "corpus:5: duplicate document id 'd2'"),
         ("corpus", "d3\tthree\n", "run: 2 documents not in {}: d1, d2"),
         ("corpus", "d3\tthree\nd1\tone\n", "run: 1 document not in {}: d2"),
         ("corpus", '{"_id": "d1", "text": "\\ud800"}\n', "corpus:1: "),
@@ -169,7 +173,9 @@ def test_of_many_unknown_documents_the_first_five_are_named(files: Files) -> Non
     with staging() as (made, _), pytest.raises(InvalidInput) as caught:
         load(made, files, run)
     assert "1,200 documents not in" in str(caught.value)
-    assert str(caught.value).endswith(": x0, x1, x2, x3, x4, ...; its ids are such as 'd1', 'd2'")
+    assert str(caught.value).endswith(
+        ": x0, x1, x2, x3, x4, ...; that file has ids such as 'd1', 'd2'"
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -215,7 +221,7 @@ def test_an_unknown_id_that_looks_like_a_known_one_is_shown_escaped_beside_it(
         load(made, files, run=f"q1 Q0 {name} 1 5 t\n")
     message = str(caught.value)
     assert message.isascii()
-    assert f"it has 'd1', where the run has '{name.encode('unicode_escape').decode()}'" in message
+    assert f"that file has 'd1' instead of '{name.encode('unicode_escape').decode()}'" in message
 
 
 def test_the_top1000_of_ms_marco_is_staged_though_its_queries_are_mixed(files: Files) -> None:
@@ -229,12 +235,12 @@ def test_the_top1000_of_ms_marco_is_staged_though_its_queries_are_mixed(files: F
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ("1\t7\tone\tb", "in:2: document '7' stands twice for query '1'"),
-        ("1\t8\tother\tb", "in:2: query '1' has another text than in an earlier line"),
+        ("1\t7\tone\tb", "in:2: duplicate document '7' for query '1'"),
+        ("1\t8\tother\tb", "in:2: the text of query '1' differs from an earlier line"),
         ("1\t8\t \tb", "in:2: the query is empty"),
-        ("1\t8 9\tone\tb", "in:2: an id must not"),
+        ("1\t8 9\tone\tb", "in:2: invalid id '8 9'"),
         (f"1\t8\tone\t{'x' * 51}", "in:2: a text has 51 characters"),
-        ("1\t8\tone", "in:2: not JSON"),
+        ("1\t8\tone", "in:2: expected JSON"),
     ],
 )
 def test_a_wrong_line_of_a_top1000_is_refused_or_skipped(
@@ -256,7 +262,7 @@ def test_judgments_of_other_queries_than_the_runs_are_refused(files: Files) -> N
         judged = files("qrels", "x1 0 d1 1\n")
         with pytest.raises(InvalidInput, match="none of its queries is in the run") as caught:
             made.load_qrels(judged)
-    assert "it judges 'x1', the run has 'q1'" in str(caught.value)
+    assert "queries such as 'x1', and the run has 'q1'" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -302,7 +308,7 @@ def test_of_lines_with_one_id_skip_invalid_counts_the_last(files: Files) -> None
 def test_when_all_lines_are_skipped_there_is_nothing_to_score(files: Files) -> None:
     with (
         staging(skip=True) as (made, _),
-        pytest.raises(InvalidInput, match="run: nothing is left to score"),
+        pytest.raises(InvalidInput, match="run: no query with candidates is left"),
     ):
         load(made, files, corpus="x\ty\n")
 
@@ -346,9 +352,9 @@ def test_one_document_may_have_another_text_for_another_query(files: Files) -> N
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (line("q1", "d2"), "in:2: query id 'q1' stands twice"),
+        (line("q1", "d2"), "in:2: duplicate query id 'q1'"),
         (line("q2", "d1", "d1"), "in:2: candidate id 'd1' stands twice"),
-        (line("q2", "d1", query="x" * 51), "in:2: a text has 51 characters, the limit is 50"),
+        (line("q2", "d1", query="x" * 51), "in:2: a text has 51 characters; the limit is 50"),
         (line("q2", candidates=[{"id": "d1", "text": "x" * 51}]), "in:2: a text has 51 characters"),
         (line("q2"), "in:2: candidates: "),
     ],
@@ -396,7 +402,7 @@ def test_judgments_are_read_by_query(files: Files) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("q1 0 d1 1\nq1 0 d1 0\n", "qrels:2: 'd1' is judged twice for query 'q1'"),
+        ("q1 0 d1 1\nq1 0 d1 0\n", "qrels:2: duplicate judgment of 'd1' for query 'q1'"),
         ("q1 0 d2 1\nq1 0 d1 1e300\n", "qrels:2: "),
         ("query-id\tcorpus-id\tscore\n", "qrels: "),
         ("", "qrels: the file is empty"),

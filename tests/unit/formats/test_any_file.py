@@ -102,7 +102,7 @@ def test_bytes_that_are_not_utf_8_are_named_by_their_line(
 ) -> None:
     raw = content.encode() * (before // 2) + b"caf\xe9 Q0 d1 1 1\n" + content.encode()
     message = refusal(reader, tmp_path / "file", raw)
-    assert message.startswith(f"{before + 1}: byte 0xe9 in column 4 is not UTF-8; ")
+    assert message.startswith(f"{before + 1}: byte 0xe9 in column 4 is not valid UTF-8; ")
     assert "iconv" in message
 
 
@@ -135,7 +135,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None
     next(read_)
     with Path(path).open("a") as file:
         file.write('{"_id": "d3", "text": "three"}\n')
-    with pytest.raises(InvalidInput, match="corpus: the file changed while it was read"):
+    with pytest.raises(InvalidInput, match="corpus: the file changed while it was being read"):
         list(read_)
 
 
@@ -153,7 +153,7 @@ def test_a_named_pipe_is_read(tmp_path: Path, packed: bool) -> None:
 
 def test_a_named_pipe_that_nobody_writes_to_is_not_waited_for_without_end(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(InvalidInput, match="pipe: nobody writes to this pipe"):
+    with pytest.raises(InvalidInput, match="pipe: no process wrote to this pipe"):
         list(reading.lines(str(tmp_path / "pipe"), writer_wait_s=0.1))
 
 
@@ -161,7 +161,7 @@ def test_a_named_pipe_that_nobody_writes_to_is_not_waited_for_without_end(tmp_pa
 def test_an_archive_in_a_pipe_is_refused_with_the_way_out(tmp_path: Path, archive: str) -> None:
     write(tmp_path / "run", RUN)
     packed = shutil.make_archive(str(tmp_path / "packed"), archive, tmp_path, "run")
-    said = f"-: this is a {archive} archive in a pipe; unpack it first"
+    said = f"-: a {archive} archive cannot be read from a pipe"
     with (
         piped_to_standard_input(Path(packed).read_bytes()),
         pytest.raises(InvalidInput, match=re.escape(said)),

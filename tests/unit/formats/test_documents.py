@@ -43,8 +43,8 @@ def test_documents_may_have_the_keys_of_corpora(tmp_path: Path) -> None:
     [
         ('{"id": "d1"}', "text: is missing"),
         ('{"id": "d1", "text": "a", "tags": 1}', "tags: unknown field"),
-        ('{"id": "fine", "text": "a"}', "document id 'fine' stands twice"),
-        ("one\rtwo", "a carriage return inside a text"),
+        ('{"id": "fine", "text": "a"}', "duplicate document id 'fine'"),
+        ("one\rtwo", "the text contains a carriage return"),
     ],
 )
 def test_a_wrong_document_is_named_by_its_line(tmp_path: Path, line: str, said: str) -> None:

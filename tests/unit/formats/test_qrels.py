@@ -44,14 +44,14 @@ def test_a_wrong_judgment_is_named_by_its_line(tmp_path: Path, line: str) -> Non
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("q 1\td1\t1", "here 'q 1'"),
-        ("q1\td 1\t1", "here 'd 1'"),
-        ("q1\t0\td 1\t1", "here 'd 1'"),
+        ("q 1\td1\t1", "invalid id 'q 1'"),
+        ("q1\td 1\t1", "invalid id 'd 1'"),
+        ("q1\t0\td 1\t1", "invalid id 'd 1'"),
         ("q1\t0\t\t1", "must not be empty"),
         ("\t0\td1\t1", "must not be empty"),
-        ("q1 0 d1 1q2 0 d2 1", "here 7"),
-        ("q1\td1\t1q2\td2\t1", "here 5"),
-        ("q1 d\u00a01 1", "here 'd\\xa01'"),
+        ("q1 0 d1 1q2 0 d2 1", "found 7"),
+        ("q1\td1\t1q2\td2\t1", "found 5"),
+        ("q1 d\u00a01 1", "invalid id 'd\\xa01'"),
     ],
 )
 def test_a_judgment_is_not_read_as_other_columns(tmp_path: Path, line: str, said: str) -> None:

@@ -113,12 +113,12 @@ def test_a_document_of_rank_llm_may_have_any_of_its_shapes(
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("not json", "not JSON"),
-        ("query\tone\ttwo", "nor the four columns of MS MARCO's top1000"),
-        ('{"text_1": "q", "text_2": ["a"]}', "its keys are text_1, text_2"),
-        ('{"question": "q", "ctxs": []}', "its keys are question, ctxs"),
-        ("[1]", "not a JSON object"),
-        ('"text"', "not JSON"),
+        ("not json", "expected JSON"),
+        ("query\tone\ttwo", "or the four columns of MS MARCO's top1000"),
+        ('{"text_1": "q", "text_2": ["a"]}', "the keys are text_1, text_2"),
+        ('{"question": "q", "ctxs": []}', "the keys are question, ctxs"),
+        ("[1]", "expected a JSON object"),
+        ('"text"', "expected JSON"),
         (request_line(candidates=[]), "candidates"),
         (request_line(candidates=None), "candidates"),
         (request_line(candidates={"id": "d1"}), "candidates"),
@@ -140,10 +140,10 @@ def test_a_document_of_rank_llm_may_have_any_of_its_shapes(
         (request_line(query_id="a b"), "white space"),
         (request_line(query_id=""), "must not be empty"),
         (request_line(qid="1"), "qid: unknown field"),
-        ('{"query": "q", "query": "r", "candidates": []}', 'the key "query" stands twice'),
+        ('{"query": "q", "query": "r", "candidates": []}', 'duplicate key "query"'),
         (
             '{"query": "q", "candidates": [{"id": "1", "text": "a", "text": "b"}]}',
-            'the key "text" stands twice',
+            'duplicate key "text"',
         ),
         ('{"query": "q", "documents": "one"}', '"documents" must be a list, not a string'),
         ('{"query": "q", "documents": [5]}', "documents[0]: must be a string or an object"),
@@ -159,7 +159,7 @@ def test_a_document_of_rank_llm_may_have_any_of_its_shapes(
         (rank_llm_line("text"), '"docid"'),
         (rank_llm_line({"docid": "d1", "doc": "a"}, qid="a b"), "white space"),
         (rank_llm_line({"docid": "d1", "doc": "a"}, text=" "), "the query is empty"),
-        ('{"query": {"qid": 1, "text": "q"}}', 'a request needs "query" and "candidates"'),
+        ('{"query": {"qid": 1, "text": "q"}}', '"query" and "candidates" are required'),
     ],
 )
 def test_a_wrong_request_line_is_named_by_its_number(tmp_path: Path, line: str, said: str) -> None:

@@ -50,8 +50,8 @@ def test_a_tag_may_be_a_number_where_no_id_can_hold_white_space(
     ("line", "said"),
     [
         # Two records that lost the line break between them
-        ("q1 Q0 d1 1 2.5 tagq1 Q0 d2 2 1.5 tag", "a second record in the line, from 'tagq1' on"),
-        ("q1 Q0 d1 1 2.5 my tagq1 Q0 d2 2 1.5 my tag", "from 'tagq1' on"),
+        ("q1 Q0 d1 1 2.5 tagq1 Q0 d2 2 1.5 tag", "a second record, starting at 'tagq1'"),
+        ("q1 Q0 d1 1 2.5 my tagq1 Q0 d2 2 1.5 my tag", "starting at 'tagq1'"),
         ("q1 Q0 d1 1 2.5 tag q1 Q0 d2 2 1.5", "a second record"),
         ("q1 0 d1 1 2.5 tagq1 0 d2 2 1.5 tag", "a second record"),
         ("q1\tQ0\td1\t1\t2.5\ttagq1\tQ0\td2\t2\t1.5\ttag", "a second record"),
@@ -59,21 +59,21 @@ def test_a_tag_may_be_a_number_where_no_id_can_hold_white_space(
         ("q1 Q0 d1 1 2.5 tagq1 Q0", "a second record"),
         ("q1 Q0 d1 1 2.5q1 Q0 d2 2 1.5", "the score '2.5q1' is not a number"),
         # White space in an id
-        ("q1\tQ0\td 1\t1\t2.5\ttag", "here 'd 1'"),
-        ("q 1\tQ0\td1\t1\t2.5\ttag", "here 'q 1'"),
-        ("q1\tQ0\td 1\t1\t2.5", "here 'd 1'"),
+        ("q1\tQ0\td 1\t1\t2.5\ttag", "invalid id 'd 1'"),
+        ("q 1\tQ0\td1\t1\t2.5\ttag", "invalid id 'q 1'"),
+        ("q1\tQ0\td 1\t1\t2.5", "invalid id 'd 1'"),
         ("q1\tQ0\t\t1\t2.5\ttag", "must not be empty"),
-        ("q1\tQ0\td 1\t1\t2.5\ta\ttag", "here 'd 1'"),
-        ("q1 Q0 d 1 1 2.5 tag", "does an id hold white space?"),
-        ("q1 Q0 d 1 1 2.5", "does an id hold white space?"),
-        ("q 1 Q0 7 1 2.5 tag", "does an id hold white space?"),
+        ("q1\tQ0\td 1\t1\t2.5\ta\ttag", "invalid id 'd 1'"),
+        ("q1 Q0 d 1 1 2.5 tag", "an id may contain white space"),
+        ("q1 Q0 d 1 1 2.5", "an id may contain white space"),
+        ("q 1 Q0 7 1 2.5 tag", "an id may contain white space"),
         (
             "q1 Q0 New York 1 2.5 tag",
-            "the rank 'York' is not a number; does an id hold white space?",
+            "the rank 'York' is not a number; an id may contain white space",
         ),
-        ("q1 Q0 d\u00a01 1 2.5 tag", "here 'd\\xa01'"),
-        ("q1 Q0 d\x0b1 1 2.5 tag", "here 'd\\x0b1'"),
-        ("q1 Q0 d\u20281 1 2.5 tag", "here 'd\\u20281'"),
+        ("q1 Q0 d\u00a01 1 2.5 tag", "invalid id 'd\\xa01'"),
+        ("q1 Q0 d\x0b1 1 2.5 tag", "invalid id 'd\\x0b1'"),
+        ("q1 Q0 d\u20281 1 2.5 tag", "invalid id 'd\\u20281'"),
     ],
 )
 def test_a_run_line_is_not_read_as_other_columns(tmp_path: Path, line: str, said: str) -> None:
