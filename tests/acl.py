@@ -1,4 +1,4 @@
-"""A server with the users of `deploy/users.acl`, and one who may do all, for looking behind."""
+"""A server with the users of `deploy/users.acl`, and one unrestricted user to look behind them."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ PASSWORD = "a-word-of-the-tests"  # noqa: S105
 
 @dataclass(frozen=True)
 class Server:
-    """One that is open to those users only."""
+    """A server that only those users may use."""
 
     port: int
-    #: May do all.
+    #: Has all rights.
     admin: redis.Redis
 
     def settings(self, role: str, **others: Any) -> Settings:
-        """Of who logs in as this user."""
+        """Return the URL with which the user with this password logs in."""
         login = f"rerankq-{role}:{PASSWORD}"
         made: Settings = Settings.load(
             redis_url=f"redis://{login}@127.0.0.1:{self.port}/0", **others
@@ -37,11 +37,11 @@ class Server:
         return made
 
     def connection(self, role: str) -> redis.Redis:
-        """That of this user."""
+        """Return a client that is logged in as this user."""
         return redis.Redis.from_url(self.settings(role).redis_url.get_secret_value())
 
     def refused(self) -> list[str]:
-        """What has been refused since the last time, and to whom."""
+        """Return what was refused since the last call, and to whom."""
         entries: Any = self.admin.acl_log()
         self.admin.acl_log_reset()
         return [
@@ -51,7 +51,7 @@ class Server:
 
 
 def with_passwords(text: str) -> str:
-    """The file as whoever installs it makes it."""
+    """Return the text of the file after an administrator has set its passwords."""
     digest = hashlib.sha256(PASSWORD.encode()).hexdigest()
     for role in ROLES:
         text = text.replace(f"#{role}-password", f"#{digest}")
@@ -60,7 +60,7 @@ def with_passwords(text: str) -> str:
 
 @contextmanager
 def server(folder: Path) -> Iterator[Server]:
-    """The embedded server with these users."""
+    """Start the embedded server with these users."""
     users = folder / "users.acl"
     with anybody_may_do_all(users) as started:
         port: int = started.port
@@ -74,7 +74,7 @@ def server(folder: Path) -> Iterator[Server]:
 
 @contextmanager
 def anybody_may_do_all(users: Path) -> Iterator[ValkeyServer]:
-    """A server that is about to load these users: it must answer its starter before that."""
+    """Start a server that can load these users once it has answered the program that starts it."""
     users.write_text("user default on nopass ~* &* +@all\n")
     with embedded_redis(aclfile=str(users)) as started:
         yield started

@@ -1,6 +1,6 @@
-"""Run the command line `rerankq` within the test's process, which takes no second of start-up.
+"""Run the command line `rerankq` in the test's own process, which saves its start-up time.
 
-The output and the exit code are those of a process of its own, because `main` itself turns errors
+The output and the exit code are those of a separate process, because `main` itself turns errors
 into a line and a code. What only a process has (signals, broken pipes, file descriptors, limits,
 TMPDIR) is tested with `tests.processes.rerankq_process`.
 """
@@ -31,7 +31,7 @@ class Completed:
 def rerankq(
     *arguments: str, environment: Mapping[str, str], standard_input: str | bytes = b""
 ) -> Completed:
-    """Run the command line with these variables besides those of this process."""
+    """Run the command line with these variables in addition to those of this process."""
     stdout, stderr = _text_stream(), _text_stream()
     with (
         _variables(environment),
@@ -63,7 +63,7 @@ def _variables(environment: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def piped_to_standard_input(content: str | bytes) -> Iterator[None]:
-    """Have this process read `content` as if another one wrote it into a pipe."""
+    """Make `content` readable in this process, as if another process wrote it into a pipe."""
     before = sys.stdin
     encoded = content.encode() if isinstance(content, str) else content
     sys.stdin = io.TextIOWrapper(io.BufferedReader(_Pipe(encoded)), encoding="utf-8")
@@ -74,7 +74,7 @@ def piped_to_standard_input(content: str | bytes) -> Iterator[None]:
 
 
 class _Pipe(io.RawIOBase):
-    """Bytes that can be read once and in order only, as from another process."""
+    """Bytes that can be read only once and in order, as from another process."""
 
     def __init__(self, content: bytes) -> None:
         self._content = io.BytesIO(content)

@@ -1,4 +1,4 @@
-"""What all tests share: a clean environment, a real Redis, and a namespace of one's own on it."""
+"""What all tests share: a clean environment, a real Redis, and a namespace for each test."""
 
 from __future__ import annotations
 
@@ -18,40 +18,40 @@ from contract.store.operation import Schema
 from tests import groups
 from tests.embedded_redis import embedded_redis
 
-# Read when huggingface_hub is imported, which is before any fixture.
+# huggingface_hub reads this when it is imported, which is before any fixture.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-#: Run the tests against another server than the embedded one.
+#: Runs the tests against this server instead of the embedded one.
 GIVEN_REDIS = os.environ.get("RERANKQ_REDIS_URL")
 
-#: Names of the connections of producers.
+#: The names of the connections of producers.
 PRODUCERS = ("rerankq-client", "rerankq-producer")
 LeftOpen = Callable[[], list[Any]]
 
-#: How variables begin that would change what a test does.
+#: The prefixes of variables that would change what a test does.
 FOREIGN = ("RERANKQ_", "CROSS_ENCODER_", "RERANKER_", "VECTOR_TOP_K", "FLOWER_", "CELERY_")
 
 
 def pytest_configure() -> None:
-    """Children are to heed Ctrl-C: in a shell's background it is ignored, and they inherit that."""
+    """Enable Ctrl-C for child processes; a shell disables it for processes in the background."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    from tests.scheduling import GroupScheduling  # who runs one process needs no pytest-xdist
+    from tests.scheduling import GroupScheduling  # not needed to run in one process
 
     return GroupScheduling(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest groups first, and the tests of a group one after the other."""
+    """Run the largest groups first, and the tests of a group one after the other."""
     items.sort(key=lambda item: (groups.place(item.nodeid), groups.group(item.nodeid)))
 
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No setting of the machine reaches a test."""
+    """Hide all settings of the machine from the tests."""
     for name in list(os.environ):
         if name.startswith(FOREIGN):
             monkeypatch.delenv(name)
@@ -69,7 +69,7 @@ def redis_url() -> Iterator[str]:
 
 @pytest.fixture
 def settings(redis_url: str) -> Iterator[Settings]:
-    """Settings with a namespace of their own; no key in it may be left without a TTL."""
+    """Yield settings with a new namespace, and check that no key in it is left without a TTL."""
     made = Settings.load(redis_url=redis_url, namespace=f"test-{uuid.uuid4().hex[:8]}")
     yield made
     with redis.Redis.from_url(redis_url) as client:
@@ -82,7 +82,7 @@ def settings(redis_url: str) -> Iterator[Settings]:
 
 @pytest.fixture
 def client(settings: Settings) -> Iterator[redis.Redis]:
-    """A plain client, for looking behind the store."""
+    """Return a plain Redis client, to look behind the store."""
     with redis.Redis.from_url(settings.redis_url.get_secret_value()) as made:
         yield made
 

@@ -1,4 +1,4 @@
-"""The commands and programs that pages show, and what they are shown to print."""
+"""The commands and programs that pages show, and the output that they show for them."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
-#: A shown line that is in place of any number of lines.
+#: A shown line that represents any number of lines.
 OMITTED = "..."
 
-#: What differs from run to run, and what is compared in its place.
+#: What differs from run to run, and its replacement in comparisons.
 _VARYING = (
     (re.compile(r"\d[\d,.]* s\b"), "N s"),
     (re.compile(r"\d[\d,]* pairs/s"), "N pairs/s"),
     (re.compile(r"127\.0\.0\.1:\d+"), "127.0.0.1:PORT"),
     (re.compile(r"rerankq:[^@\s]+@"), "rerankq:PASSWORD@"),
     (re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "ID"),
-    (re.compile(r"(\d\.\d{3})\d+"), r"\1"),  # more digits than CPUs agree on
+    (re.compile(r"(\d\.\d{3})\d+"), r"\1"),  # more digits than different CPUs agree on
     (re.compile(r"\s+"), " "),
 )
 #: Lines that only slow machines print.
@@ -28,7 +28,7 @@ _WAITS = re.compile(r"(waiting \(|loading )")
 
 @dataclass(frozen=True)
 class Command:
-    """A command of a console block, and the lines that are shown under it."""
+    """A command of a console block, and the lines shown below it."""
 
     text: str
     shown: tuple[str, ...]
@@ -63,7 +63,7 @@ def comparable(lines: str) -> list[str]:
 
 
 def matches(shown: list[str], printed: list[str]) -> bool:
-    """Return whether the shown lines are the printed ones, some of which may be omitted."""
+    """Return whether the shown lines are the printed ones, apart from those that are omitted."""
     if not shown:
         return not printed
     if shown[0] == OMITTED:
@@ -72,7 +72,7 @@ def matches(shown: list[str], printed: list[str]) -> bool:
 
 
 def missing(shown: tuple[str, ...], printed: str) -> set[str]:
-    """Return the shown lines that were not printed, wherever they may be."""
+    """Return the shown lines that were not printed, in any order."""
     return {*comparable("\n".join(shown))} - {*comparable(printed)} - {OMITTED}
 
 

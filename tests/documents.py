@@ -1,4 +1,4 @@
-"""A query, and documents that are short, or longer than a model reads."""
+"""A query, and documents that are short, or longer than the model's maximum length."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ SHORT = ("a mail client", "a command line editor for ID3 tags of MP3 files", "a 
 
 
 def long_documents(number: int) -> list[str]:
-    """Return so many different documents that are longer than a model reads."""
+    """Return this many different documents that are longer than the model's maximum length."""
     return [f"{place} " + "a long text about this and that " * 75 for place in range(number)]

@@ -1,4 +1,4 @@
-"""The embedded server on a port of its own, and one that can be made to fail."""
+"""The embedded server on its own port, and a server that can be made to fail."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from producer.cli.loopback import free_port
 
 
 def embedded_redis(**config: Any) -> ValkeyServer:
-    """Return a server that is not started yet, on a free port.
+    """Return a server on a free port that is not started yet.
 
-    By itself it would take the first port that is free from 16379 on, which two processes that
-    start servers at the same time both find free.
+    Without a port it would take the first free one from 16379 on. Two processes that start servers
+    at the same time would both find that one free.
     """
     return ValkeyServer(port=free_port(), **config)
 
@@ -34,17 +34,17 @@ class FaultyRedis:
         self._server.start()
         self.port = self._server.port
         self.url = f"redis://127.0.0.1:{self.port}/0"
-        #: For looking behind the store, and for CLIENT KILL and the like.
+        #: A client to look behind the store, and for commands such as CLIENT KILL.
         self.admin = redis.Redis(port=self.port)
 
     @property
     def pid(self) -> int:
-        """Of its process."""
+        """The id of the server's process."""
         return int(self.admin.info("server")["process_id"])
 
     @contextmanager
     def standing_still(self) -> Iterator[None]:
-        """It keeps its connections, and says nothing."""
+        """Suspend the server for the block: it keeps its connections, and does not answer."""
         pid = self.pid
         os.kill(pid, signal.SIGSTOP)
         try:
@@ -54,7 +54,7 @@ class FaultyRedis:
 
     @contextmanager
     def away(self) -> Iterator[None]:
-        """It is killed, and started again on its port, with what it has on disk."""
+        """Kill the server for the block, then start it on the same port with what is on disk."""
         folder = self._server.data_dir
         os.kill(self.pid, signal.SIGKILL)
         self._server.stop()
@@ -66,7 +66,7 @@ class FaultyRedis:
 
     @contextmanager
     def full(self) -> Iterator[None]:
-        """It has no memory left, and refuses to write."""
+        """Take the server's memory for the block, so that it refuses to write."""
         self.admin.config_set("maxmemory-policy", "noeviction")
         self.admin.config_set("maxmemory", "1")
         try:
@@ -76,7 +76,7 @@ class FaultyRedis:
 
     @contextmanager
     def channels(self, *patterns: str) -> Iterator[None]:
-        """It refuses to publish on any channel but these."""
+        """Refuse to publish on other channels than these for the block."""
         allowed = ("resetchannels", *(f"&{pattern}" for pattern in patterns))
         self._allow(*allowed)
         try:
@@ -85,7 +85,7 @@ class FaultyRedis:
             self._allow("allchannels")
 
     def refused(self) -> int:
-        """How often it has refused to publish."""
+        """Return how often the server has refused to publish."""
         log: Any = self.admin.acl_log()
         return sum(int(entry["count"]) for entry in log if entry["reason"] == "channel")
 
@@ -93,11 +93,11 @@ class FaultyRedis:
         self.admin.execute_command("ACL", "SETUSER", "default", *rules)  # type: ignore[no-untyped-call]
 
     def hang_up(self) -> None:
-        """Close all connections but that which says so."""
+        """Close all connections except for the one that sends this command."""
         self.admin.execute_command("CLIENT", "KILL", "SKIPME", "yes")  # type: ignore[no-untyped-call]
 
     def settings(self) -> Settings:
-        """Of a namespace of one's own on it."""
+        """Return settings with a namespace of their own on this server."""
         return Settings.load(redis_url=self.url, namespace=f"test-{uuid.uuid4().hex[:8]}")
 
     def __enter__(self) -> Self:

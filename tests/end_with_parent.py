@@ -1,6 +1,6 @@
-"""Run a command that the kernel kills when the process that started it ends, however it ends.
+"""Run a command that the kernel kills when the process that started it ends for whatever reason.
 
-Run as a script: the process becomes the command. Elsewhere than on Linux nothing kills it.
+Run as a script: the process becomes the command. On systems other than Linux, nothing kills it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 
-#: Of `prctl`: which signal this process gets when its parent ends.
+#: The option of `prctl` for the signal that this process gets when its parent ends.
 PR_SET_PDEATHSIG = 1
 
 

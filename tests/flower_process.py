@@ -1,4 +1,4 @@
-"""Flower as a process, and how to ask it as a browser or Prometheus does."""
+"""Flower as a process, and requests to it like those of a browser or Prometheus."""
 
 from __future__ import annotations
 
@@ -40,29 +40,29 @@ class Flower:
         return f"http://127.0.0.1:{self.port}{prefix}"
 
     def get(self, path: str, login: str | None = LOGIN) -> str:
-        """What stands at a path; raises `HTTPError`."""
+        """Return the page at a path; raises `HTTPError`."""
         return fetch(self.url + path, login)
 
     def refusal(self, method: str, path: str, login: str | None = LOGIN) -> int:
-        """The status with which it refuses; fails if it does not."""
+        """Return the status of a refused request; fails if it is not refused."""
         return refusal(self.url + path, login, method)
 
     def json(self, path: str) -> Any:
         return json.loads(self.get(path))
 
     def saved(self) -> float:
-        """When it has last written down what it knows: seconds since the epoch."""
+        """Return when Flower last saved its state, in seconds since the epoch."""
         files = self._state.parent.glob(f"{self._state.name}*")
         whole = [file for file in files if ".tmp" not in file.name]
         return min((file.stat().st_mtime for file in whole), default=0.0)
 
     def hears(self, worker: str) -> bool:
-        """Whether it has heard of a worker, and so will of its jobs."""
+        """Return whether Flower has heard of a worker, and so will hear of its jobs."""
         online = samples(self.get("/metrics", login=None), "flower_worker_online", "worker")
         return any(name.endswith(worker) for (name,) in online)
 
     def tasks(self) -> dict[str, dict[str, Any]]:
-        """What its table of tasks shows, by job id."""
+        """Return the rows of the table of tasks by job id."""
         tasks: dict[str, dict[str, Any]] = self.json("/api/tasks?limit=1000")
         return tasks
 

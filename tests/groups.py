@@ -1,10 +1,10 @@
-"""Which tests run together in one process, and which are begun first."""
+"""The groups of tests that run in one process, and their order."""
 
 from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-#: Files and folders whose tests share a service that is slow to start, by what they share.
+#: Files and folders whose tests share a service that is slow to start, by the name of their group.
 TOGETHER = {
     "tests/acceptance/watching": "watched",
     **dict.fromkeys(
@@ -19,7 +19,7 @@ TOGETHER = {
         "stub",
     ),
 }
-#: The groups that take longest: nobody should begin one when all others are done.
+#: The groups that take longest. None should be started when all others are done.
 LONGEST = (
     "tests/soak/test_soak.py",
     "bundled model",

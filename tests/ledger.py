@@ -1,6 +1,6 @@
 """A ledger of the jobs that a test submits: each has exactly one outcome, and nothing is left over.
 
-A test of faults states what it expects on the ledger. What a log says is for people.
+Tests of faults state their expectations on the ledger, and not on the text of logs.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from producer.client.blocking import RerankClient
 from tests.documents import QUERY, SHORT
 from tests.processes import PATIENCE_S, wait_until
 
-#: Codes of failures whose jobs are kept as dead letters.
+#: The codes of failures whose jobs are kept as dead letters.
 KEPT = {kind.code for kind in vars(errors).values() if getattr(kind, "dead_letter", False) is True}
 
 
 class Ledger:
-    """The jobs that were submitted to one service, and what became of them."""
+    """The jobs that were submitted to one service, and their outcomes."""
 
     def __init__(self, settings: Settings) -> None:
         self.client = RerankClient(settings)
@@ -42,7 +42,7 @@ class Ledger:
 
     @property
     def store(self) -> JobStore:
-        """For looking behind the client."""
+        """A Redis client, to look behind the rerank client."""
         return self._store
 
     def submit(
@@ -52,7 +52,7 @@ class Ledger:
         job_id: str | None = None,
         allow_downgrade: bool = True,
     ) -> str:
-        """Submit a job; what was not accepted is not remembered."""
+        """Submit a job, and remember it if it was accepted."""
         request = preparing.request(QUERY, documents, top_k=None)
         job = preparing.job([request], self.client.settings, job_id=job_id)
         job = job.model_copy(update={"allow_downgrade": allow_downgrade})
@@ -61,15 +61,15 @@ class Ledger:
         return job_id
 
     def known(self, job_id: str) -> bool:
-        """Whether there is any record of the job."""
+        """Return whether there is any record of the job."""
         return bool(self._store.client.exists(self._store.schema.keys.job(job_id)))
 
     def attempts(self, job_id: str) -> int:
-        """How often a worker began the job."""
+        """Return how often a worker started the job."""
         return self.client.status(job_id).attempts
 
     def holder(self, job_id: str) -> tuple[str, int] | None:
-        """The worker and the process that have the job under way, if any have."""
+        """Return the worker and the process that are running the job, if there are any."""
         token: Any = self._store.client.hget(self._store.schema.keys.job(job_id), "open")
         if token is None:
             return None
@@ -77,7 +77,7 @@ class Ledger:
         return worker.split("@")[-1], int(pid)
 
     def under_way(self, job_id: str, attempt: int = 1) -> tuple[str, int]:
-        """Wait for an attempt; gives the worker and the process that make it."""
+        """Wait for an attempt; return the worker and the process that are making it."""
         found: list[tuple[str, int]] = []
 
         def begun() -> bool:
@@ -92,27 +92,27 @@ class Ledger:
         return found[0]
 
     def result(self, job_id: str, within_s: float = PATIENCE_S) -> jobs.JobResult:
-        """The job's result; raises `JobFailed`."""
+        """Return the job's result; raises `JobFailed`."""
         return self.client.result(job_id, within_s)
 
     def failure(self, job_id: str, within_s: float = PATIENCE_S) -> jobs.Failure:
-        """How the job failed."""
+        """Return the job's failure."""
         with pytest.raises(errors.JobFailed) as failed:
             self.client.result(job_id, within_s)
         return failed.value.failure
 
     def outcomes(self) -> dict[str, jobs.OutcomeOrError]:
-        """Of all jobs that have one."""
+        """Return the results of all jobs that have one."""
         return self._store.execute(outcomes.fetch(self._store.schema, self.submitted))
 
     @contextmanager
     def events(self) -> Iterator[Callable[[], list[dict[str, Any]]]]:
-        """What Flower would hear from now on: a function that gives all of it so far."""
+        """Return a function that returns all that Flower would have heard from now on."""
         namespace = self.client.settings.namespace
         heard: list[dict[str, Any]] = []
         with self._store.client.pubsub(ignore_subscribe_messages=True) as pubsub:  # type: ignore[no-untyped-call]
             pubsub.psubscribe(f"*{namespace}.events*")
-            pubsub.get_message(timeout=10)  # that it is subscribed
+            pubsub.get_message(timeout=10)  # the confirmation of the subscription
 
             def so_far() -> list[dict[str, Any]]:
                 while (message := pubsub.get_message(timeout=0.2)) is not None:
@@ -124,12 +124,12 @@ class Ledger:
             yield so_far
 
     def dead_letters(self) -> set[str]:
-        """Those of our jobs that are kept to be tried again."""
+        """Return the dead letters of our jobs."""
         letters = dead_letters.fetch(self._store.schema, self.submitted)
         return {letter.job_id for letter in self._store.execute(letters)}
 
     def redeliver(self) -> None:
-        """Do what a consumer does whose visibility timeout is a fifth of a second."""
+        """Restore messages like a consumer whose visibility timeout is a fifth of a second."""
         app = Celery(set_as_current=False, backend="disabled://")
         app.conf.update(names.celery_options(self.client.settings))
         app.conf.broker_transport_options |= {"visibility_timeout": 0.2}
@@ -138,9 +138,9 @@ class Ledger:
         app.close()
 
     def balance(self, within_s: float = PATIENCE_S) -> None:
-        """Wait until all have an outcome and no message is left; then the books must balance.
+        """Wait until each job has an outcome and no message is left, then check the books.
 
-        A Redis that is away meanwhile is waited for.
+        While Redis is away, wait until it is back.
         """
         wait_until(false_while_redis_is_away(self._all_ended), "all jobs have ended", within_s)
         try:
@@ -151,11 +151,11 @@ class Ledger:
         outcomes = self.outcomes()
         results = {key for key, each in outcomes.items() if isinstance(each, jobs.JobResult)}
         failures = {key: each for key, each in outcomes.items() if isinstance(each, jobs.Failure)}
-        # Each job that was accepted has one outcome, which is a result or a failure ...
+        # Each accepted job has one outcome, which is a result or a failure ...
         assert results | set(failures) == set(self.submitted)
-        # ... and has been put on record once ...
+        # ... which was stored once ...
         assert self._totals() - self._ended_before == len(set(self.submitted))
-        # ... by the last attempt that there was.
+        # ... by the job's last attempt.
         for job_id, outcome in outcomes.items():
             made = outcome.provenance if isinstance(outcome, jobs.JobResult) else outcome
             assert isinstance(made, jobs.Provenance | jobs.Failure)
@@ -163,7 +163,7 @@ class Ledger:
         assert self.dead_letters() == {key for key, each in failures.items() if each.code in KEPT}
 
     def left(self) -> dict[str, int]:
-        """What there is of messages and of jobs under way."""
+        """Return all messages, and all jobs that are running."""
         keys, client = self._store.schema.keys, self._store.client
         counts: dict[str, Any] = {
             "on the queue": sum(client.llen(name) for name in keys.queue_lists),
@@ -194,7 +194,7 @@ class Ledger:
 
 
 def false_while_redis_is_away(condition: Callable[[], bool]) -> Callable[[], bool]:
-    """The condition, which does not hold while Redis is away."""
+    """Return whether the condition holds; it does not while Redis is away."""
 
     def holds() -> bool:
         try:

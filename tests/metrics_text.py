@@ -1,4 +1,4 @@
-"""Metrics in Prometheus' text format."""
+"""Metrics in the text format of Prometheus."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Mapping
 
 from prometheus_client.parser import text_string_to_metric_families
 
-#: A value of each label, in alphabetical order of the labels.
+#: The values of labels, in alphabetical order of the labels.
 Labels = tuple[str, ...]
 
 
 def samples(text: str, name: str, *labels: str, **only: str) -> dict[Labels, float]:
-    """The samples of a metric in Prometheus' text format, summed up by some labels.
+    """Return the samples of a metric in Prometheus' text format, summed up by some labels.
 
-    Those alone that have the values of `only`.
+    Samples without the values of `only` are left out.
     """
     found: dict[Labels, float] = {}
     for family in text_string_to_metric_families(text):
@@ -25,5 +25,5 @@ def samples(text: str, name: str, *labels: str, **only: str) -> dict[Labels, flo
 
 
 def nonzero(amounts: Mapping[Labels, float]) -> dict[str, float]:
-    """Of a metric with one label."""
+    """Return the samples of a metric with one label."""
     return {label: amount for (label,), amount in amounts.items() if amount}

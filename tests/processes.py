@@ -1,4 +1,4 @@
-"""Real processes for tests: started, awaited by condition, ended by id."""
+"""Real processes for tests: they are started, awaited by condition, and ended by id."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ linux_only = pytest.mark.skipif(
     sys.platform != "linux", reason="reaches into processes as Linux lets one"
 )
 
-#: A worker imports torch and loads its model well within this time, also on a busy machine.
+#: A worker imports torch and loads its model well within this time, even on a busy machine.
 PATIENCE_S = 90.0
 
 
 def wait_until(condition: Callable[[], bool], what: str, within_s: float = PATIENCE_S) -> None:
-    """Return once `condition` holds; fail if it does not in time."""
+    """Return once `condition` holds; fail if it does not hold in time."""
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
@@ -34,15 +34,16 @@ def wait_until(condition: Callable[[], bool], what: str, within_s: float = PATIE
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """Return the variables of this process with these settings, and no others of the machine."""
+    """Return the variables of this process with these settings, and no others."""
     ours = ("RERANKQ_", "CROSS_ENCODER_", "SENTENCE_TRANSFORMERS_")
     return {name: each for name, each in os.environ.items() if not name.startswith(ours)} | settings
 
 
 def ending_with_us(*command: str) -> list[str]:
-    """Return the command as one that does not outlive these tests, even if they are killed.
+    """Return the command such that it ends with these tests, even if they are killed.
 
-    It must be started by the main thread: the kernel takes the end of the thread for ours.
+    Start it from the main thread, because the kernel takes the end of the thread that starts it for
+    the end of the process.
     """
     wrapper = Path(__file__).with_name("end_with_parent.py")
     return [sys.executable, "-SI", str(wrapper), str(os.getpid()), *command]
@@ -52,7 +53,7 @@ def ending_with_us(*command: str) -> list[str]:
 def celery(
     *arguments: str, log: Path, environment: Mapping[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """`celery -A worker ...` as a process; its output goes to `log`."""
+    """Start `celery -A worker ...` as a process whose output goes to `log`."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             ending_with_us(sys.executable, "-m", "celery", "-A", "worker", *arguments),
@@ -69,7 +70,7 @@ def celery(
 
 
 def end(process: subprocess.Popen[Any]) -> int:
-    """Ask a process to end, and make it if it does not; gives its exit code."""
+    """Ask a process to end, and kill it if it does not; return its exit code."""
     if process.poll() is None:
         process.terminate()
         try:
@@ -80,7 +81,7 @@ def end(process: subprocess.Popen[Any]) -> int:
 
 
 def children_of(pid: int) -> list[int]:
-    """Ids of the child processes of a process, as Linux lists them."""
+    """Return the ids of the child processes of a process, as Linux lists them."""
     tasks = Path(f"/proc/{pid}/task")
     return [
         int(child) for task in tasks.iterdir() for child in (task / "children").read_text().split()
@@ -88,7 +89,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def program(name: str) -> str:
-    """The path of a program of this machine; skips the test where it is missing, never in CI."""
+    """Return the path of a program; skip the test if it is missing, but never in CI."""
     path = shutil.which(name)
     if path is None:
         assert "CI" not in os.environ, f"CI must have {name}: see .ci/run"
@@ -102,7 +103,7 @@ def rerankq_process(
     standard_input: str | None = None,
     max_file_bytes: int | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command line as a process, whose files may not grow beyond `max_file_bytes`.
+    """Run the command line as a process whose files may not grow beyond `max_file_bytes`.
 
     Most tests need no process: `tests.command_line.rerankq` is faster.
     """
@@ -120,9 +121,9 @@ def rerankq_process(
 
 @contextmanager
 def limited_memory(pids: Iterable[int], left: int) -> Iterator[None]:
-    """The processes may take no more than `left` bytes beyond what they have."""
+    """Limit the memory of processes to `left` bytes more than they have now."""
     limited = []
-    gc.collect()  # what is freed later would be room beside `left`, if this process is limited
+    gc.collect()  # memory freed later would add to `left` if this process is limited
     try:
         for pid in pids:
             taken = int(Path(f"/proc/{pid}/statm").read_text().split()[0])

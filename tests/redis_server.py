@@ -1,4 +1,4 @@
-"""Debian's redis-server as a process, for what the embedded server cannot do: TLS."""
+"""Debian's redis-server as a process, for TLS, which the embedded server does not have."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tests.processes import end, program, wait_until
 
 @contextmanager
 def redis_server(port: int, folder: Path, configuration: Mapping[str, str]) -> Iterator[None]:
-    """A server on loopback, which listens on `port` when the block begins.
+    """Run a server on loopback that listens on `port` when the block begins.
 
-    Skips the test where there is none, but never in CI.
+    Without redis-server the test is skipped, but never in CI.
     """
     server = program("redis-server")
     lines = {"bind": "127.0.0.1", "dir": str(folder), "save": '""'} | dict(configuration)
-    # A file, because whoever lists processes sees their arguments.
+    # A file, because every user who lists processes sees their arguments.
     (folder / "redis.conf").write_text("".join(f"{key} {value}\n" for key, value in lines.items()))
     with (folder / "redis.log").open("wb") as log:
         process = subprocess.Popen([server, str(folder / "redis.conf")], stdout=log, stderr=log)
@@ -39,20 +39,20 @@ def redis_server(port: int, folder: Path, configuration: Mapping[str, str]) -> I
 
 @dataclass(frozen=True)
 class TlsServer:
-    """A server that speaks TLS only, whose certificate is for `localhost`."""
+    """A server that speaks only TLS, whose certificate is for `localhost`."""
 
     port: int
-    #: Certificates of its authority, and of another one.
+    #: The certificates of its authority, and of another one.
     authority: Path
     stranger: Path
     #: A certificate for clients, and its key.
     certificate: Path
     key: Path
-    #: With a colon before and an at sign behind, as it stands in a URL; or nothing.
+    #: With a colon before it and an at sign after it, as in a URL; or empty.
     login: str
 
     def settings(self, host: str = "localhost", **query: object) -> Settings:
-        """Of a client that connects so."""
+        """Return the URL of a client that connects with these options."""
         options = "&".join(f"{name}={value}" for name, value in query.items())
         url = f"rediss://{self.login}{host}:{self.port}/0?{options}"
         return Settings.load(redis_url=url, namespace=f"test-{uuid.uuid4().hex[:8]}")
@@ -60,7 +60,7 @@ class TlsServer:
 
 @contextmanager
 def tls_server(folder: Path, *, ask_clients: str = "no", password: str = "") -> Iterator[TlsServer]:
-    """Such a server, with an authority of its own."""
+    """Run such a server with its own authority."""
     authority, stranger = trustme.CA(), trustme.CA()
     mine, clients = authority.issue_cert("localhost"), authority.issue_cert("a-client")
     made = TlsServer(

@@ -1,9 +1,10 @@
-"""Run every check on two cores at once, and say what each took: `make test`.
+"""Run every check on two cores at once, and print the time that each took: `make test`.
 
     python -m tests.run [--coverage]
 
-Tests with services mostly wait, so four processes share them out; beside them run, one after the
-other, what keeps a core busy. Whatever fails, all others are run, and each output is printed whole.
+Tests with services mostly wait, so four processes share them. Meanwhile the checks that keep a core
+busy run one after the other. All checks run, whichever of them fail, and each output is printed
+whole.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-#: The unit tests run under the machine's own instructions, those marked `arithmetic` also under
-#: fewer: AVX2, AVX-512 without VNNI (on a machine without AVX-512 that is AVX2 again), and neither.
+#: The unit tests run under the machine's own instruction set. Those marked `arithmetic` also run
+#: under smaller ones: AVX2, AVX-512 without VNNI (AVX2 again on a machine without AVX-512), and
+#: neither.
 INSTRUCTION_SETS: dict[str, dict[str, str]] = {
     "AVX2": {
         "ATEN_CPU_CAPABILITY": "avx2",
@@ -29,7 +31,7 @@ INSTRUCTION_SETS: dict[str, dict[str, str]] = {
     "AVX-512 without VNNI": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"},
     "neither": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"},
 }
-#: Of the tests with services.
+#: For the tests with services.
 PROCESSES = "4"
 
 
@@ -42,7 +44,7 @@ class Check:
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def run(self) -> bool:
-        """Run it, print all that it said and what it took, and return whether it passed."""
+        """Run it, print its output and the time it took, and return whether it passed."""
         began = time.monotonic()
         with subprocess.Popen(
             self.command,
@@ -52,7 +54,7 @@ class Check:
             text=True,
         ) as process:
             said = process.stdout.read() if process.stdout else ""
-            # Unlike `Popen.wait`, this tells what the process and its children took.
+            # Unlike `Popen.wait`, this returns the CPU time of the process and its children.
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
         passed = process.returncode == 0

@@ -1,6 +1,6 @@
-"""How several processes share the tests out: `pytest -n 4`.
+"""How the tests are shared out among several processes: `pytest -n 4`.
 
-Each process has its own server, and its own services as its tests ask for them.
+Each process has its own server, and starts the services that its tests ask for.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tests.groups import group
 
 
 class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]
-    """One group after the other, in the order in which they were collected."""
+    """Hands out one group after the other, in the order in which they were collected."""
 
     def __init__(self, config: Any, log: Any) -> None:
         super().__init__(config, log)

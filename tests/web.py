@@ -1,4 +1,4 @@
-"""What a browser or Prometheus gets at an address."""
+"""Requests like those of a browser or Prometheus."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 
 def fetch(url: str, login: str | None = None, method: str = "GET") -> str:
-    """What stands at an address; raises `HTTPError`."""
+    """Return the page at an address; raises `HTTPError`."""
     request = urllib.request.Request(url, method=method)  # noqa: S310
     if login:
         request.add_header("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")
@@ -20,7 +20,7 @@ def fetch(url: str, login: str | None = None, method: str = "GET") -> str:
 
 
 def refusal(url: str, login: str | None = None, method: str = "GET") -> int:
-    """The status with which an address refuses; fails if it does not."""
+    """Return the status of a refused request; fails if it is not refused."""
     with pytest.raises(HTTPError) as refused:
         fetch(url, login, method)
     refused.value.close()

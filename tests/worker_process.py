@@ -1,4 +1,4 @@
-"""A worker as a process, and waiting until it works."""
+"""A worker as a process, and ways to wait until it works."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from producer.client import preparing
 from tests.ledger import Ledger, false_while_redis_is_away
 from tests.processes import PATIENCE_S, celery, children_of, wait_until
 
-#: Allocations of this size are asked of the system and given back to it, each by itself: a limit
-#: to what it gives is felt at once. What glibc keeps in reserve would hide it.
+#: Allocations of this size are requested from the system and returned to it one by one. A limit
+#: takes effect at once, because glibc keeps no reserve of them that would hide it.
 ALL_FROM_THE_SYSTEM = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(2**20)}
-#: Settings of workers that lose no time, neither with what is dead nor with measuring.
+#: Settings of workers that wait neither for dead processes nor for measurements.
 LOSING_NO_TIME = {
     "RERANKQ_THREADS": "1",
     "RERANKQ_LEASE_S": "3",
@@ -30,7 +30,7 @@ LOSING_NO_TIME = {
 
 
 class Worker:
-    """`celery -A worker worker` as a process; `environment` are its settings."""
+    """Start `celery -A worker worker` as a process; `environment` holds its settings."""
 
     def __init__(
         self, settings: Settings, folder: Path, environment: dict[str, str], concurrency: int = 2
@@ -52,11 +52,11 @@ class Worker:
 
     @property
     def children(self) -> set[int]:
-        """Ids of its child processes."""
+        """Return the ids of its child processes."""
         return set(children_of(self.process.pid))
 
     def kill(self) -> None:
-        """End its main process as the kernel does: without a word."""
+        """Kill its main process."""
         self.process.kill()
         self.process.wait()
 
@@ -64,25 +64,26 @@ class Worker:
         self.process.terminate()
 
     def wait(self, within_s: float = PATIENCE_S) -> int:
-        """Its exit code, once it has ended."""
+        """Wait for the process to end; return its exit code."""
         return self.process.wait(within_s)
 
     def __enter__(self) -> Self:
-        # No wait for other workers at the start: there are none, or they do not matter.
+        # There is no need to wait for other workers at the start: there are none, or they do not
+        # matter.
         arguments = (*self._arguments, "--without-mingle", "--without-gossip", "-n", self.name)
         context = celery(*arguments, log=self.log, environment=self._environment)
         self.process = self._open.enter_context(context)
         return self
 
     def __exit__(self, *_: object) -> None:
-        # With all its children, and at once: how it ends when it is asked to is a test of its own.
+        # Kills all children as well, at once. How a worker ends on request is a test of its own.
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self._open.close()
 
 
 def await_workers(ledger: Ledger, *workers: Worker) -> None:
-    """Return once all answer; fail if one has ended instead."""
+    """Return once all workers answer; fail if one has ended instead."""
 
     def all_answer() -> bool:
         for worker in workers:
@@ -93,9 +94,9 @@ def await_workers(ledger: Ledger, *workers: Worker) -> None:
 
 
 def await_children(ledger: Ledger, worker: Worker, documents: Iterable[preparing.Document]) -> None:
-    """Return once each child has had a job, which is when its models are loaded.
+    """Return once each child has had a job and therefore has loaded its models.
 
-    The documents must take a while, so that two jobs are not for one child.
+    The documents must take a while to score, so that no child takes two jobs.
     """
     documents = list(documents)
     seen: set[int] = set()

@@ -1,4 +1,4 @@
-"""What people and programs do while faults happen: submit, await, forget, and tend dead letters."""
+"""Callers during faults: they submit, await and forget jobs, and manage dead letters."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from producer.client.blocking import RerankClient
 
 T = TypeVar("T")
 
-#: Threads of one producer.
+#: The threads of one producer.
 CALLERS = 50
-#: Of the results, the share that their callers forget.
+#: The share of results that callers forget.
 FORGOTTEN = 0.25
-#: Seconds between two commands.
+#: The seconds between two commands.
 TENDED_EVERY_S = 4.0
 
 
@@ -31,7 +31,7 @@ def priority_of(job: jobs.Job) -> int:
 
 
 class Callers:
-    """Threads that share a client; each submits a job, awaits it, and takes the next."""
+    """Threads that share a client; each submits a job, awaits it, and continues with the next."""
 
     def __init__(self, client: RerankClient, made: Iterable[jobs.Job], rng: random.Random) -> None:
         self._client = client
@@ -39,10 +39,10 @@ class Callers:
         self._next = threading.Lock()
         self._rng = rng
         self._threads = [threading.Thread(target=self._work) for _ in range(CALLERS)]
-        #: Results whose callers had them forgotten, by the ids of their jobs.
+        #: The results that callers forgot, by the ids of their jobs.
         self.forgotten: dict[str, jobs.JobResult] = {}
         self.refusals = 0
-        #: Errors that no caller expects.
+        #: The errors that no caller expects.
         self.errors: list[str] = []
         self.over = threading.Event()
 
@@ -55,7 +55,7 @@ class Callers:
         return any(thread.is_alive() for thread in self._threads)
 
     def end(self) -> None:
-        """Have them await no more, and wait until they do not."""
+        """Stop the threads from awaiting jobs, and wait until they have ended."""
         self.over.set()
         for thread in self._threads:
             thread.join(60)
@@ -82,7 +82,7 @@ class Callers:
             self.forgotten[job.id] = result
 
     def _patiently(self, call: Callable[[], T]) -> T | None:
-        """Call until it succeeds; None if that is no longer awaited."""
+        """Call until it succeeds; return None if the callers were stopped."""
         while True:
             try:
                 return call()
@@ -109,7 +109,7 @@ class Operator(threading.Thread):
         self.over = threading.Event()
         self.commands: Counter[str] = Counter()
         self.dropped: set[str] = set()
-        #: What earlier lives of jobs that were tried again have counted.
+        #: The counts of earlier runs of jobs that were retried.
         self.counted: Counter[str] = Counter()
         self.errors: list[str] = []
 
@@ -131,7 +131,7 @@ class Operator(threading.Thread):
         letter = self._rng.choice([json.loads(line) for line in lines])
         command = self._rng.choice(("retry", "retry", "drop"))
         self._command(command, letter["job_id"])
-        # A command that Redis left alone may have done its work: the letter tells.
+        # A command that lost its connection to Redis may have succeeded: the dead letter shows it.
         if not self._is_still_there(letter):
             if command == "drop":
                 self.dropped.add(letter["job_id"])

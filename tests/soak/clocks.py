@@ -1,4 +1,4 @@
-"""Clocks of processes that can be put forward and back while they run: see `clock.c`."""
+"""Clocks of processes that can be moved forward and back while they run: see `clock.c`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def built(folder: Path) -> Path | None:
-    """The library that moves the clock of a process; None where it cannot be compiled."""
+    """Return the library that moves the clock of a process, or None where it cannot be compiled."""
     compiler = shutil.which("cc")
     if compiler is None:
         return None
@@ -29,7 +29,7 @@ class Clock:
         self.put(0)
 
     def put(self, ahead_s: int) -> None:
-        """Put it forward or back."""
+        """Move the clock forward or back."""
         new = self._file.with_suffix(".new")
         new.write_text(f"{ahead_s}\n")
         new.replace(self._file)

@@ -1,4 +1,4 @@
-"""What may happen to a service, and two workers to happen to."""
+"""The faults of a service, and the two workers that they hit."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tests.soak.clocks import Clock
 
 
 class Worker:
-    """A worker that is started again whenever it has ended, as a supervisor would."""
+    """A worker that is restarted whenever it has ended, as a supervisor would do."""
 
     def __init__(
         self, name: str, environment: Mapping[str, str], folder: Path, clock: Clock | None = None
     ) -> None:
         self.name = name
-        #: Its own, if clocks can be moved here.
+        #: Its own clock, where clocks can be moved.
         self.clock = clock
         self._environment = {**os.environ, **environment, **(clock.environment if clock else {})}
         self._log = (folder / f"{name}.log").open("wb")
@@ -48,20 +48,20 @@ class Worker:
         )
 
     def see_to_it(self) -> None:
-        """Start it again if it has ended."""
+        """Restart it if it has ended."""
         if self.process.poll() is not None:
             self.process = self._start()
             self.starts += 1
 
     @property
     def children(self) -> list[int]:
-        """Of the pool; none while it starts, or after its end."""
+        """Return the pool's processes; none while the worker starts, or after its end."""
         with suppress(OSError):
             return children_of(self.process.pid)
         return []
 
     def end(self) -> None:
-        """Let it finish its job, if it will."""
+        """Ask it to end after its job."""
         with suppress(ProcessLookupError):
             self.process.terminate()
         try:
@@ -73,7 +73,7 @@ class Worker:
 
 
 class Faults:
-    """All of them, each with how often it comes about in proportion to the others."""
+    """All faults, and how often each one occurs relative to the others."""
 
     def __init__(
         self, server: FaultyRedis, workers: list[Worker], keys: Keys, rng: random.Random
@@ -82,7 +82,7 @@ class Faults:
         self._workers = workers
         self._keys = keys
         self._rng = rng
-        #: Ids of jobs whose callers have had them forgotten.
+        #: The ids of jobs that their callers have forgotten.
         self.forgotten: Collection[str] = ()
         self._seen: list[tuple[str, bytes]] = []
         self.weights: dict[Callable[[], object], int] = {
@@ -104,7 +104,7 @@ class Faults:
             self.weights[self.step_a_clock] = 4
 
     def strike(self) -> str:
-        """Have one of them happen; gives its name."""
+        """Cause one of the faults; return its name."""
         fault = self._rng.choices(list(self.weights), list(self.weights.values()))[0]
         with suppress(ProcessLookupError):
             fault()
@@ -139,11 +139,11 @@ class Faults:
             time.sleep(self._rng.uniform(0.5, 3.0))
 
     def lose_a_message(self) -> None:
-        """As a worker does that dies between taking a message and noting that it has it."""
+        """Imitate a worker that dies between taking a message and noting that it has it."""
         self._server.admin.rpop(self._rng.choice(self._keys.queue_lists[:3]))
 
     def deliver_a_message_twice(self) -> None:
-        """As a worker's messages are when its connection breaks."""
+        """Restore messages like those of a worker whose connection breaks."""
         for name in self._keys.queue_lists:
             message = self._server.admin.lindex(name, -1)
             if isinstance(message, bytes):
@@ -152,7 +152,7 @@ class Faults:
                 return
 
     def deliver_an_old_message(self) -> None:
-        """As a message is that a worker took long ago; its job may be done and forgotten."""
+        """Imitate a message that a worker took long ago; its job may be done and forgotten."""
         self._remember_messages()
         for name, message in self._rng.sample(self._seen, min(3, len(self._seen))):
             self._server.admin.rpush(name, message)
@@ -163,13 +163,13 @@ class Faults:
             self._seen += [(name, message) for message in messages]
 
     def expire_a_forgotten_job(self) -> None:
-        """Its small state goes, while copies of its message may be about."""
+        """Delete the small state, while copies of its message may still exist."""
         self._remember_messages()
         for job_id in list(self.forgotten)[-5:]:
             self._server.admin.delete(self._keys.job(job_id))
 
     def step_a_clock(self) -> None:
-        """Of a worker, by more than the visibility timeout and the leases."""
+        """Move a worker's clock by more than the visibility timeout and the leases."""
         if clock := self._worker().clock:
             clock.put(self._rng.choice((-7_200, -100, -10, 0, 10, 100, 7_200)))
 
@@ -178,7 +178,7 @@ class Faults:
         self._server.admin.rpush(self._keys.queue, self._rng.choice(garbage))
 
     def take_memory_from_a_child(self) -> None:
-        """For two seconds it gets no more than it has."""
+        """Limit Redis for two seconds to the memory that it has."""
         for child in self._worker().children[:1]:
             pages = int(Path(f"/proc/{child}/statm").read_text().split()[0])
             taken = pages * os.sysconf("SC_PAGE_SIZE")

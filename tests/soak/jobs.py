@@ -1,4 +1,4 @@
-"""The jobs of a soak, and the scores that each model gives them."""
+"""The jobs of a soak test, and the scores that each model computes for them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SAMPLE = Path(__file__).parents[2] / "examples" / "packages"
 
 
 def made(number: int, rng: random.Random) -> list[jobs.Job]:
-    """Jobs of one to four queries of the sample, with long texts so that a job takes a while."""
+    """Return jobs of one to four queries of the sample, whose long texts take a while to score."""
     queries, candidates = _sample()
     return [_job(f"soak-{n}", queries, candidates, rng) for n in range(number)]
 
@@ -57,7 +57,7 @@ def _lines(name: str) -> Iterator[dict[str, str]]:
 
 
 def real_models(folder: Path) -> tuple[str, str]:
-    """Return the bundled model, and one with other scores; as large, but who counts."""
+    """Return the bundled model, and a copy of the same size with different scores."""
     from safetensors.torch import load_file, save_file  # imports torch
 
     from worker.engine.model_paths import bundled_path
@@ -71,12 +71,12 @@ def real_models(folder: Path) -> tuple[str, str]:
 
 
 def stub_models() -> tuple[str, str]:
-    """Return two stubs with different scores, which take time and memory as a model does."""
+    """Return two stubs with different scores, which take time and memory like a model."""
     return "stub:pairs_per_s=100;bytes_per_token=16384", "stub:scale=2;bytes_per_token=4096"
 
 
 class Expected:
-    """The scores of each (query, document) by each model, to the last bit."""
+    """Return the scores of each (query, document) by each model, to the last bit."""
 
     def __init__(self, models: Sequence[str], of: Sequence[jobs.Job]) -> None:
         pairs = sorted(
@@ -95,7 +95,7 @@ class Expected:
         }
 
     def is_of_one_model(self, job: jobs.Job, result: jobs.JobResult) -> bool:
-        """Whether all scores are those of the model that the result names."""
+        """Return whether all scores are those of the model that the result names."""
         scores = self._scores[result.provenance.model]
         return all(
             document.score == scores[request.query, request.candidates[document.index].text]
@@ -104,7 +104,7 @@ class Expected:
         )
 
     def is_whole(self, job: jobs.Job, result: jobs.JobResult) -> bool:
-        """Whether each candidate stands once, and each ranking is in order."""
+        """Return whether each candidate appears once, and each ranking is in order."""
         return all(
             sorted(each.id for each in ranking.documents)
             == sorted(each.id for each in request.candidates)
@@ -115,5 +115,5 @@ class Expected:
 
 
 def _without_delay(model: str) -> str:
-    """Return a model with the same scores: how quick a stub is does not change them."""
+    """Return a model with the same scores: the speed of a stub does not change them."""
     return re.sub(r"pairs_per_s=\d+;?", "", model)

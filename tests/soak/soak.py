@@ -2,11 +2,10 @@
 
     python -m tests.soak.soak --jobs 1000 --seed 7
 
-Every job that was accepted has ended in exactly one result or failure (lost = 0), which never
-changed (doubled = 0) and has the scores of the model it names, to the last bit (mixed = 0). What
-`rerankq metrics` tells of them is the same (miscounted = 0). Meanwhile callers forget results whose
-messages are still about, somebody retries and drops dead letters, and clocks are put forward and
-back.
+Every accepted job has ended in exactly one result or failure (lost = 0), which never changed
+(doubled = 0). A result has the scores of the model that it names, to the last bit (mixed = 0). The
+counts of `rerankq metrics` agree (miscounted = 0). Meanwhile callers forget results whose messages
+still exist, an operator retries and drops dead letters, and clocks are moved forward and back.
 """
 
 from __future__ import annotations
@@ -39,10 +38,10 @@ from tests.soak.jobs import Expected, made, real_models
 T = TypeVar("T")
 
 EVERY_S = 2.0
-#: After the last fault, for whatever is still on its way.
+#: After the last fault, for jobs that are still running.
 PATIENCE_S = 240.0
 
-#: Short, so that a soak of a minute sees them at work.
+#: Short, so that they expire even in a soak test of a minute.
 TIMES = {
     "RERANKQ_LEASE_S": "6",
     "RERANKQ_SWEEP_EVERY_S": "2",
@@ -55,7 +54,7 @@ TIMES = {
 
 @dataclass
 class Books:
-    """What was submitted, and what became of it."""
+    """The jobs that were submitted, and their outcomes."""
 
     jobs: int
     seconds: float = 0.0
@@ -65,11 +64,11 @@ class Books:
     failures: Counter[str] = field(default_factory=Counter)
     dead_letters: int = 0
     worker_starts: int = 0
-    #: Jobs by the number of their attempts.
+    #: The number of jobs by their attempts.
     executions: Counter[int] = field(default_factory=Counter)
     refusals: int = 0
     forgotten: int = 0
-    #: Commands about dead letters, and what was wrong with those who gave them or called.
+    #: The number of commands about dead letters, and unexpected errors of commands and callers.
     commands: Counter[str] = field(default_factory=Counter)
     errors: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
@@ -79,7 +78,7 @@ class Books:
 
     @property
     def balanced(self) -> bool:
-        """Nothing lost, nothing doubled, nothing mixed, and every job is accounted for."""
+        """Check that nothing is lost, doubled or mixed, and that every job is accounted for."""
         accounted = self.results.total() + self.failures.total() + len(self.lost)
         return not any(self._wrong) and not self.errors and accounted == self.jobs
 
@@ -107,7 +106,7 @@ class Books:
 
 
 class Soak:
-    """One run, with a model and the one that jobs are downgraded to."""
+    """One run, with a model and its downgrade model."""
 
     def __init__(
         self,
@@ -126,7 +125,7 @@ class Soak:
         self._live = self._done = 0
 
     def run(self, fault_every_s: float = EVERY_S) -> Books:
-        """Submit all jobs, have faults happen until all are done, and count."""
+        """Submit all jobs, cause faults until all are done, and count."""
         full, downgraded = self._models
         with ExitStack() as stack:
             server = stack.enter_context(FaultyRedis(appendonly="yes", appendfsync="always"))
@@ -242,7 +241,7 @@ class Soak:
             self.books.mixed.append(f"{job.id} must not be downgraded")
 
     def _compare(self, status: jobs.QueueStatus, amounts: Counter[str]) -> None:
-        """What the service has counted, with what there is."""
+        """Compare the counts of the service with its records."""
         books = self.books
         amounts[metrics.JOBS_ACCEPTED.field()] += len(self._jobs)
         amounts[metrics.ATTEMPTS.field()] += sum(books.executions.elements())
@@ -256,7 +255,7 @@ class Soak:
 
 
 def _insist(call: Callable[[], T], enough: Callable[[T], bool] = lambda _: True) -> T:
-    """Call until it gives enough; errors of a Redis that is away are part of the soak."""
+    """Call until it returns enough; errors of a Redis that is away are part of the test."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Half a minute of faults; `make soak` has the long one, with real models."""
+"""Half a minute of faults; `make soak` runs longer, with real models."""
 
 from __future__ import annotations
 
