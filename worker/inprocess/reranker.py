@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+from contract import jobs
 from contract.errors import InvalidInput, ModelUnavailable, OutOfMemory, ScoringError
+from contract.jobs import RankedDocument
 from contract.models import short_name
 from worker.engine import Scorer, ranking
 from worker.engine.scorer import failure_message
@@ -88,7 +90,7 @@ class CrossEncoderReranker:
         if not query.strip():
             raise InvalidInput("the query is blank: there is nothing to rank by")
         began = time.perf_counter()
-        scores = self._score(query, results)
+        scores = self._score(query, (result.chunk.text for result in results))
         best = [
             results[index].model_copy(update={"score": scores[index]}, deep=True)
             for index in ranking.best_indexes(scores, top_k)
@@ -109,10 +111,26 @@ class CrossEncoderReranker:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._models.executor, self.rerank, query, results, top_k)
 
-    def _score(self, query: str, results: list[QueryResult]) -> list[float]:
+    def rank(
+        self, query: str, documents: Sequence[str], top_k: int | None = None
+    ) -> tuple[RankedDocument, ...]:
+        """Return the documents' indexes, scores and relevance, best first, as a client's job does.
+
+        `top_k` is the number of documents to keep; None keeps all. No documents return an empty
+        tuple. Raises `InvalidInput` or `ScoringError`, which are `ValueError`s.
+        """
+        if not documents:
+            return ()
+        candidates = [{"id": str(i), "text": text} for i, text in enumerate(documents)]
+        request = jobs.parse(
+            jobs.Request, {"query": query, "candidates": candidates, "top_k": top_k}
+        )
+        return ranking.rank(request, self._score(query, documents)).documents
+
+    def _score(self, query: str, texts: Iterable[str]) -> list[float]:
         scorer = self._scorer()
         with self._as_value_errors():
-            return scorer.score([(query, result.chunk.text) for result in results])
+            return scorer.score([(query, text) for text in texts])
 
     def _scorer(self) -> Scorer:
         settings = self._settings

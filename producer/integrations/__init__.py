@@ -1,0 +1,1 @@
+"""Adapters for LangChain, LlamaIndex, Haystack and PyTerrier, one module for each library."""

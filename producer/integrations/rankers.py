@@ -1,0 +1,93 @@
+"""Rank texts through the queue or in the caller's process: the two kinds of reranker of an adapter.
+
+Each adapter accepts a `RerankClient`, which queues jobs for the workers, or any object with the
+`rank` method of `worker.inprocess.CrossEncoderReranker`, which scores in the caller's process. This
+package does not import the worker, so that programs that only queue jobs need no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Protocol, TypeAlias
+
+from contract.errors import JobNotFound, RedisUnavailable
+from contract.jobs import RankedDocument, Ranking
+from producer.client.asynchronous import AsyncRerankClient
+from producer.client.blocking import RerankClient
+
+Ranked: TypeAlias = Sequence[RankedDocument]
+
+
+class InProcessReranker(Protocol):
+    """A reranker without a queue, such as `worker.inprocess.CrossEncoderReranker`."""
+
+    def rank(self, query: str, documents: Sequence[str], top_k: int | None = None) -> Ranked:
+        """Return the documents' indexes and scores, best first."""
+        ...
+
+
+Reranker: TypeAlias = RerankClient | InProcessReranker
+
+
+def rank(
+    reranker: Reranker,
+    query: str,
+    texts: Sequence[str],
+    *,
+    top_k: int | None,
+    timeout_s: float | None,
+) -> Ranked:
+    """Return the `top_k` best texts (None: all), best first; nothing for no texts.
+
+    `timeout_s` limits the wait for a queued job. Raises a `contract.errors.RerankError`.
+    """
+    if not texts:
+        return ()
+    if isinstance(reranker, RerankClient):
+        return reranker.rerank(query, texts, top_k=top_k, timeout=timeout_s).documents
+    return reranker.rank(query, texts, top_k)
+
+
+async def rank_async(
+    client: AsyncRerankClient,
+    query: str,
+    texts: Sequence[str],
+    *,
+    top_k: int | None,
+    timeout_s: float | None,
+) -> Ranked:
+    """Return what `rank` returns, without blocking the event loop."""
+    if not texts:
+        return ()
+    return (await client.rerank(query, texts, top_k=top_k, timeout=timeout_s)).documents
+
+
+def rank_many(
+    reranker: Reranker,
+    queries: Sequence[tuple[str, Sequence[str]]],
+    *,
+    top_k: int | None,
+    timeout_s: float | None,
+) -> list[Ranked]:
+    """Return the ranking of each query's texts; every query must have texts.
+
+    All queries are queued at once, so that the workers share them. After an error, the jobs that
+    have not ended are cancelled. `timeout_s` limits the wait for each job.
+    """
+    if not isinstance(reranker, RerankClient):
+        return [reranker.rank(query, texts, top_k) for query, texts in queries]
+    requests = [
+        {"query": query, "candidates": list(texts), "top_k": top_k} for query, texts in queries
+    ]
+    job_ids = reranker.submit_many(requests) if requests else []
+    rankings: list[Ranking] = []
+    try:
+        for job_id in job_ids:
+            rankings += reranker.result(job_id, timeout_s).rankings
+    except BaseException:
+        for job_id in job_ids:
+            with suppress(JobNotFound, RedisUnavailable):
+                reranker.cancel(job_id)
+        raise
+    return [ranking.documents for ranking in rankings]

@@ -1,0 +1,239 @@
+"""The adapters rank with the real libraries, through the queue and in the caller's process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+import pyterrier as pt
+import pytest
+from haystack import Document as HaystackDocument
+from haystack import Pipeline
+from haystack.core.errors import ComponentError, PipelineRuntimeError, SerializationError
+from langchain_core.documents import Document as LangChainDocument
+from langchain_core.exceptions import LangChainException
+from langchain_core.retrievers import BaseRetriever
+from langchain_core.runnables import RunnableLambda
+from llama_index.core.schema import NodeWithScore, TextNode
+
+from contract.settings import Settings
+from producer.client.asynchronous import AsyncRerankClient
+from producer.client.blocking import RerankClient
+from producer.integrations.haystack import RerankqRanker
+from producer.integrations.langchain import RerankqCompressor
+from producer.integrations.llama_index import RerankqRerank
+from producer.integrations.pyterrier import RerankqTransformer
+from producer.integrations.rankers import Reranker
+from tests.stub_models import STUB
+from worker.inprocess import CrossEncoderReranker
+
+QUERY = "how do tides work"
+TEXTS = ("about tides", "a recipe", "how tides work", "the moon and the tides", "")
+
+
+@pytest.fixture(params=["queue", "in process"])
+def reranker(request: pytest.FixtureRequest, stub_service: Settings) -> Iterator[Reranker]:
+    if request.param == "in process":
+        yield CrossEncoderReranker(STUB)
+        return
+    with RerankClient(stub_service) as client:
+        yield client
+
+
+@pytest.fixture
+def unreachable() -> Iterator[RerankClient]:
+    """A client of a server that refuses connections."""
+    with RerankClient(redis_url="redis://127.0.0.1:1/0") as client:
+        yield client
+
+
+@pytest.fixture
+def expected(stub_service: Settings) -> list[tuple[int, float, float]]:
+    """Index, logit and relevance of the texts, best first."""
+    with RerankClient(stub_service) as client:
+        ranked = client.rerank(QUERY, TEXTS).documents
+    return [(each.index, each.score, each.relevance) for each in ranked]
+
+
+def langchain_documents() -> list[LangChainDocument]:
+    return [
+        LangChainDocument(page_content=text, id=f"d{i}", metadata={"page": i})
+        for i, text in enumerate(TEXTS)
+    ]
+
+
+def summary(documents: list[LangChainDocument]) -> list[Any]:
+    return [
+        (each.id, each.metadata["page"], each.metadata["relevance_score"]) for each in documents
+    ]
+
+
+class Retriever(BaseRetriever):
+    """Returns all documents."""
+
+    def _get_relevant_documents(self, query: str, **_: Any) -> list[LangChainDocument]:
+        return langchain_documents()
+
+
+def test_a_langchain_retriever_is_reranked(
+    reranker: Reranker, expected: list[tuple[int, float, float]]
+) -> None:
+    compressor = RerankqCompressor(reranker=reranker, top_n=3)
+    chain = Retriever() | RunnableLambda(
+        lambda documents: compressor.compress_documents(documents, QUERY)
+    )
+    best = summary(chain.invoke(QUERY))
+    assert best == [(f"d{i}", i, pytest.approx(relevance)) for i, _, relevance in expected[:3]]
+    assert "relevance_score" not in langchain_documents()[0].metadata
+
+
+def test_langchain_awaits_what_it_would_otherwise_block_for(
+    stub_service: Settings, reranker: Reranker
+) -> None:
+    async def both() -> list[list[LangChainDocument]]:
+        async with AsyncRerankClient(stub_service) as client:
+            compressors = (
+                RerankqCompressor(reranker=reranker),
+                RerankqCompressor(reranker=reranker, async_client=client),
+            )
+            documents = langchain_documents()
+            return [await each.acompress_documents(documents, QUERY) for each in compressors]
+
+    in_thread, awaited = map(summary, asyncio.run(both()))
+    blocking = RerankqCompressor(reranker=reranker).compress_documents(langchain_documents(), QUERY)
+    assert in_thread == awaited == summary(blocking)
+
+
+def test_langchain_gets_its_own_kind_of_error(unreachable: RerankClient) -> None:
+    compressor = RerankqCompressor(reranker=unreachable)
+    with pytest.raises(LangChainException, match=r"127\.0\.0\.1:1"):
+        compressor.compress_documents(langchain_documents(), QUERY)
+    with pytest.raises(LangChainException, match="query"):
+        RerankqCompressor(reranker=CrossEncoderReranker(STUB)).compress_documents(
+            langchain_documents(), " "
+        )
+    assert compressor.compress_documents([], QUERY) == []
+
+
+def test_llama_index_nodes_are_reranked(
+    reranker: Reranker, expected: list[tuple[int, float, float]]
+) -> None:
+    nodes = [
+        NodeWithScore(node=TextNode(text=text, id_=f"d{i}", metadata={"page": i}), score=0.5)
+        for i, text in enumerate(TEXTS)
+    ]
+    postprocessor = RerankqRerank(reranker=reranker, top_n=3)
+    best = postprocessor.postprocess_nodes(nodes, query_str=QUERY)
+    awaited = asyncio.run(postprocessor.apostprocess_nodes(nodes, query_str=QUERY))
+    found = [(each.node.node_id, each.node.metadata, each.score) for each in best]
+    assert found == [
+        (f"d{i}", {"page": i}, pytest.approx(relevance)) for i, _, relevance in expected[:3]
+    ]
+    assert awaited == best
+    assert nodes[0].score == 0.5
+
+
+def test_llama_index_can_score_the_metadata_too(stub_service: Settings) -> None:
+    node = NodeWithScore(node=TextNode(text="a recipe", metadata={"title": QUERY}))
+    plain, titled = (
+        RerankqRerank(reranker=CrossEncoderReranker(STUB), with_metadata=with_metadata)
+        .postprocess_nodes([node], query_str=QUERY)[0]
+        .score
+        for with_metadata in (False, True)
+    )
+    assert plain != titled
+
+
+def test_llama_index_gets_its_own_kind_of_error(unreachable: RerankClient) -> None:
+    nodes = [NodeWithScore(node=TextNode(text="a text"))]
+    postprocessor = RerankqRerank(reranker=unreachable)
+    with pytest.raises(ValueError, match=r"127\.0\.0\.1:1"):
+        postprocessor.postprocess_nodes(nodes, query_str=QUERY)
+    with pytest.raises(ValueError, match="needs a query"):
+        postprocessor.postprocess_nodes(nodes)
+    assert postprocessor.postprocess_nodes([], query_str=QUERY) == []
+
+
+def haystack_documents() -> list[HaystackDocument]:
+    return [
+        HaystackDocument(id=f"d{i}", content=text or None, meta={"page": i})
+        for i, text in enumerate(TEXTS)
+    ]
+
+
+def test_a_haystack_pipeline_reranks(
+    reranker: Reranker, expected: list[tuple[int, float, float]]
+) -> None:
+    pipeline = Pipeline()
+    pipeline.add_component("ranker", RerankqRanker(reranker, top_n=3))
+    inputs: dict[str, Any] = {"query": QUERY, "documents": haystack_documents()}
+    best = pipeline.run({"ranker": inputs})["ranker"]["documents"]
+    assert [(each.id, each.meta, each.score) for each in best] == [
+        (f"d{i}", {"page": i}, pytest.approx(relevance)) for i, _, relevance in expected[:3]
+    ]
+    assert len(pipeline.run({"ranker": {**inputs, "top_n": 1}})["ranker"]["documents"]) == 1
+
+
+def test_haystack_gets_its_own_kind_of_error(unreachable: RerankClient) -> None:
+    ranker = RerankqRanker(unreachable)
+    with pytest.raises(ComponentError, match=r"127\.0\.0\.1:1"):
+        ranker.run(QUERY, haystack_documents())
+    pipeline = Pipeline()
+    pipeline.add_component("ranker", RerankqRanker(unreachable))
+    with pytest.raises(PipelineRuntimeError, match=r"127\.0\.0\.1:1"):
+        pipeline.run({"ranker": {"query": QUERY, "documents": haystack_documents()}})
+    assert ranker.run(QUERY, []) == {"documents": []}
+
+
+def test_a_haystack_pipeline_is_stored_with_a_ranker_of_the_environment(
+    unreachable: RerankClient,
+) -> None:
+    pipeline = Pipeline()
+    pipeline.add_component("ranker", RerankqRanker(top_n=7))
+    loaded = Pipeline.loads(pipeline.dumps(), allowed_modules=["producer.integrations.haystack"])
+    assert loaded.get_component("ranker").top_n == 7
+    with pytest.raises(SerializationError):
+        RerankqRanker(unreachable).to_dict()
+
+
+def frame() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "qid": [qid for qid in ("q1", "q2") for _ in TEXTS],
+            "query": [query for query in (QUERY, "a recipe") for _ in TEXTS],
+            "docno": [f"d{i}" for _ in range(2) for i in range(len(TEXTS))],
+            "text": TEXTS * 2,
+            "score": 0.0,
+            "rank": 0,
+        }
+    )
+
+
+def test_a_pyterrier_experiment_reranks(
+    reranker: Reranker, expected: list[tuple[int, float, float]]
+) -> None:
+    transformer = RerankqTransformer(reranker)
+    ranked = transformer(frame())
+    first = ranked[ranked.qid == "q1"].sort_values("rank")
+    assert first.docno.tolist() == [f"d{i}" for i, _, _ in expected]
+    assert first.score.tolist() == pytest.approx([score for _, score, _ in expected])
+    assert first["rank"].tolist() == list(range(len(TEXTS)))
+    qrels = pd.DataFrame({"qid": ["q1", "q2"], "docno": ["d2", "d1"], "label": [1, 1]})
+    topics = frame()[["qid", "query"]].drop_duplicates()
+    measures = pt.Experiment(
+        [pt.Transformer.from_df(frame()) >> transformer], topics, qrels, ["recip_rank"]
+    )
+    assert 0 < measures["recip_rank"][0] <= 1
+
+
+def test_pyterrier_keeps_the_best_of_each_query(reranker: Reranker) -> None:
+    ranked = RerankqTransformer(reranker, top_n=2)(frame())
+    assert ranked.groupby("qid").size().to_dict() == {"q1": 2, "q2": 2}
+    assert RerankqTransformer(reranker)(frame().head(0)).empty
+
+
+def test_pyterrier_names_a_missing_column(unreachable: RerankClient) -> None:
+    with pytest.raises(pt.validate.InputValidationError, match="text"):
+        RerankqTransformer(unreachable)(frame().drop(columns=["text"]))
