@@ -73,18 +73,18 @@ def describe_error(settings: type[BaseSettings], error: ErrorDetails) -> str:
     """Return a one-line message: the variable, its allowed values, and its current value."""
     said = error["msg"].removeprefix("Value error, ")
     if not error["loc"]:
-        return said
+        return f"invalid settings: {said}"
     name = str(error["loc"][0])
     field = _field(settings, name)
     if field is None:
         known = [variable(each) for each in settings.model_fields]
-        return f"{variable(name)}: is no setting{_nearest(variable(name), known)}"
+        return f"unknown setting {variable(name)}{_nearest(variable(name), known)}"
     if error["type"] != "value_error":
         allowed = _allowed(field, error)
         said = f"must be {allowed}" if allowed else validation.reason(error)
     if field.annotation is not SecretStr:
-        said += f" (it is {_shown(error['input'])})"
-    return f"{variable(name)}: {said}"
+        said += f" (got {_shown(error['input'])})"
+    return f"invalid setting {variable(name)}: {said}"
 
 
 def unknown_variables(environment: Iterable[str], known: Iterable[str]) -> Iterator[str]:
@@ -92,13 +92,13 @@ def unknown_variables(environment: Iterable[str], known: Iterable[str]) -> Itera
     names = {*known, *(f"{PREFIX}{each}" for each in WORKER_SETTINGS)}
     for name in sorted(environment):
         if name.startswith(PREFIX) and name not in names:
-            yield f"{visible(name)} is set, and no setting has this name{_nearest(name, names)}"
+            yield f"unknown environment variable {visible(name)}{_nearest(name, names)}"
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
     endings = {each.removeprefix(PREFIX): each for each in known}
     found = difflib.get_close_matches(name.removeprefix(PREFIX), endings, n=1, cutoff=0.5)
-    return f": did you mean {endings[found[0]]}?" if found else ""
+    return f"; did you mean {endings[found[0]]}?" if found else ""
 
 
 def _field(settings: type[BaseSettings], name: str) -> FieldInfo | None:
@@ -128,11 +128,13 @@ def _bounds(metadata: Iterable[Any]) -> str:
     bounds: dict[str, Any] = {}
     for each in metadata:
         bounds |= {name: getattr(each, name) for name in _BOUNDS if hasattr(each, name)}
+    if "ge" in bounds and "le" in bounds:
+        return f" from {bounds['ge']:,} to {bounds['le']:,}"
     words = [f"{_BOUNDS[name]} {bounds[name]:,}" for name in _BOUNDS if name in bounds]
     return f", {' and '.join(words)}" if words else ""
 
 
-_BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+_BOUNDS = {"ge": "at least", "gt": "greater than", "le": "at most", "lt": "less than"}
 
 
 def _shown(value: object) -> str:

@@ -76,7 +76,7 @@ __all__ = [
 
 def _check_not_blank(text: str) -> str:
     if not text.strip():
-        raise ValueError("the query is empty")
+        raise ValueError("must not be blank")
     return text
 
 
@@ -85,7 +85,7 @@ def _check_unicode(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ValueError("the text holds half a surrogate pair, which is not Unicode") from None
+        raise ValueError("must not contain half a surrogate pair, which is not Unicode") from None
     return text
 
 
@@ -96,7 +96,7 @@ def _check_unicode_inside(data: dict[str, JsonValue]) -> dict[str, JsonValue]:
     try:
         from_json("[" * around + text + "]" * around)
     except ValueError:
-        raise ValueError("the metadata is nested too deeply") from None
+        raise ValueError("is nested too deeply") from None
     return data
 
 
@@ -131,7 +131,7 @@ class Request(Record):
         seen: set[str] = set()
         for candidate in self.candidates:
             if candidate.id in seen:
-                raise ValueError(f"candidate id {candidate.id!r} stands twice")
+                raise ValueError(f"duplicate candidate id {candidate.id!r}")
             seen.add(candidate.id)
         return self
 
@@ -161,7 +161,7 @@ RecordType = TypeVar("RecordType", bound=Record)
 
 
 def parse(kind: type[RecordType], data: Any) -> RecordType:
-    """Make a record from plain data: a dict, or a record of that kind, which is returned as it is.
+    """Make a record from plain data: a dict, or a record of that kind, which is returned unchanged.
 
     Raises `InvalidInput` with the first fault and its place.
     """

@@ -19,7 +19,10 @@ class Record(BaseModel):
 
 def _check_job_id(job_id: str) -> str:
     if not JOB_ID.fullmatch(job_id):
-        raise ValueError("a job id is 1 to 128 letters, digits, or any of . _ : -")
+        raise ValueError(
+            "a job id must have 1 to 128 characters (letters, digits, . _ : -) and begin with a"
+            " letter or digit"
+        )
     return job_id
 
 

@@ -38,15 +38,15 @@ def check(url: str) -> None:
     for name, values in query.items():
         if name not in OPTIONS:
             # The name is not shown, because it may contain a part of a password.
-            raise ValueError(f"its query may hold {', '.join(OPTIONS)} only")
+            raise ValueError(f"may have only the query options {', '.join(OPTIONS)}")
         if parts.scheme != "rediss":
-            raise ValueError(f"{name} is for rediss://, which is TLS")
+            raise ValueError(f"{name} requires TLS; use rediss://")
         allowed = _ALLOWED.get(name)
         if len(values) > 1 or not values[0] or (allowed and values[0] not in allowed):
-            raise ValueError(f"{name} must be {' or '.join(allowed or ('the name of a file',))}")
+            raise ValueError(f"{name} must be {' or '.join(allowed or ('the path of a file',))}")
     files = {name: values[0] for name, values in query.items() if name not in _ALLOWED}
     if KEYFILE in files and CERTFILE not in files:
-        raise ValueError(f"{KEYFILE} is of no use without {CERTFILE}")
+        raise ValueError(f"{KEYFILE} requires {CERTFILE}")
     _load(files)
 
 
@@ -58,19 +58,20 @@ def _load(files: dict[str, str]) -> None:
         try:
             Path(path).open("rb").close()
         except (OSError, ValueError) as error:
-            raise ValueError(f"{name}: {path!r} cannot be read ({error})") from None
+            reason = getattr(error, "strerror", None) or error
+            raise ValueError(f"{name}: cannot read {path!r} ({reason})") from None
     try:
         if CA_CERTS in files:
             context.load_verify_locations(files[CA_CERTS])
     except ssl.SSLError as error:
-        raise ValueError(f"{CA_CERTS}: no certificate in {files[CA_CERTS]!r} ({error})") from None
+        raise ValueError(f"{CA_CERTS}: {files[CA_CERTS]!r} has no certificate ({error})") from None
     try:
         if CERTFILE in files:
             # Without a password, OpenSSL would prompt for one on the terminal.
             context.load_cert_chain(files[CERTFILE], files.get(KEYFILE), password="")
     except (ssl.SSLError, ValueError) as error:
         raise ValueError(
-            f"{CERTFILE}: {files[CERTFILE]!r} and its key cannot be used ({error})"
+            f"{CERTFILE}: cannot use {files[CERTFILE]!r} with its key ({error})"
         ) from None
 
 

@@ -5,52 +5,53 @@ from __future__ import annotations
 import re
 from urllib.parse import SplitResult, urlsplit
 
-_SHAPE = "redis://USER:PASSWORD@HOST:PORT/NUMBER, or rediss:// for TLS"
+_FORM = "redis://USER:PASSWORD@HOST:PORT/DATABASE, or rediss:// for TLS"
 _ENCODE = (
-    f"must be {_SHAPE}; percent-encode all characters of a password but letters and digits:"
+    "in the password, percent-encode every character except letters and digits:"
     " # as %23, / as %2F, : as %3A, ? as %3F, @ as %40, % as %25"
 )
+_MALFORMED = f"must have the form {_FORM}; {_ENCODE}"
 #: Schemes of redis-py and kombu that rerankq does not support, and the reasons.
 _OTHER_SCHEMES = {
     "unix": "Unix sockets are not supported",
     "redis+socket": "Unix sockets are not supported",
     "socket": "Unix sockets are not supported",
-    "sentinel": "Sentinel is not supported: give the address that follows the primary",
-    "redis+sentinel": "Sentinel is not supported: give the address that follows the primary",
+    "sentinel": "Sentinel is not supported; use an address that follows the primary",
+    "redis+sentinel": "Sentinel is not supported; use an address that follows the primary",
 }
 
 
 def check(url: str) -> None:
     """Raise `ValueError` if the URL cannot be used; `contract.redis_tls` checks its query."""
     if not url:
-        raise ValueError(f"is empty: it must be {_SHAPE}")
+        raise ValueError(f"must not be empty; use {_FORM}")
     if url[0] in "'\"`" or url[-1] in "'\"`":
-        raise ValueError("has quotation marks around it: leave them out")
+        raise ValueError("must not be in quotation marks")
     parts = _split(url)
     if parts.scheme not in ("redis", "rediss"):
         reason = _OTHER_SCHEMES.get(parts.scheme)
         raise ValueError(
-            "must begin with redis:// or rediss://" + (f": {reason}" if reason else "")
+            "must begin with redis:// or rediss://" + (f"; {reason}" if reason else "")
         )
     # An at sign after the host means that the parsed host is a part of the password.
     if "@" in parts.path + parts.query + parts.fragment or parts.fragment or "\\" in url:
-        raise ValueError(_ENCODE)
+        raise ValueError(_MALFORMED)
     login, _, server = parts.netloc.rpartition("@")
     if re.search(r"%(?![0-9A-Fa-f]{2})", login) or re.search(r"[@:]", login.partition(":")[2]):
-        raise ValueError(_ENCODE)
+        raise ValueError(_MALFORMED)
     _check_server(parts, server)
     if not re.fullmatch(r"/?\d{0,9}", parts.path):
-        raise ValueError(f"has no number of a database behind its host: it must be {_SHAPE}")
+        raise ValueError(f"has no database number after the host; use {_FORM}")
 
 
 def _split(url: str) -> SplitResult:
     # `urlsplit` drops newlines and tabs silently.
     if re.search(r"[\s\x00-\x1f\x7f]", url):
-        raise ValueError(f"has white space in it: {_ENCODE}")
+        raise ValueError(f"must not contain white space; {_ENCODE}")
     try:
         return urlsplit(url)
     except ValueError:  # its message may contain the password
-        raise ValueError(_ENCODE) from None
+        raise ValueError(_MALFORMED) from None
 
 
 def _check_server(parts: SplitResult, server: str) -> None:
@@ -61,10 +62,10 @@ def _check_server(parts: SplitResult, server: str) -> None:
         known = False
     if not known:
         if server.count(":") > 1 and not server.startswith("["):
-            raise ValueError("has more than one colon in HOST:PORT: put an IPv6 address in [ ]")
+            raise ValueError("has more than one colon in HOST:PORT; enclose an IPv6 address in [ ]")
         raise ValueError(
-            "has no port from 0 to 65535 behind its host; if that is part of a password, percent-"
-            "encode it and put @HOST behind it"
+            "has no port from 0 to 65535 after the host; if this part is a password, percent-encode"
+            " it and add @HOST"
         )
     if not parts.hostname:
-        raise ValueError(f"names no host: it must be {_SHAPE}")
+        raise ValueError(f"has no host; use {_FORM}")

@@ -49,7 +49,7 @@ class JobResult(Record):
         """
         if len(self.rankings) != 1:
             raise InvalidInput(
-                f"job {self.job_id} has {len(self.rankings)} rankings: read .rankings"
+                f"job {self.job_id} has {len(self.rankings)} rankings; read .rankings instead"
             )
         return self.rankings[0].documents
 

@@ -39,8 +39,8 @@ class EnvironmentSettings(BaseSettings):
         DEFAULT_MODEL,
         min_length=1,
         validation_alias="CROSS_ENCODER_MODEL",
-        description="The model that scores jobs which name none: a name on the Hugging Face hub, a"
-        " local folder, `bundled`, or `stub`. Append `@int8` for 8-bit weights.",
+        description="The model that scores jobs without a model of their own: a name on the Hugging"
+        " Face hub, a local folder, `bundled`, or `stub`. Append `@int8` for 8-bit weights.",
     )
 
     @classmethod
@@ -54,9 +54,7 @@ class EnvironmentSettings(BaseSettings):
         try:
             return cls(**given)
         except ValidationError as error:
-            raise InvalidInput(
-                f"setting {environment.describe_error(cls, error.errors()[0])}"
-            ) from error
+            raise InvalidInput(environment.describe_error(cls, error.errors()[0])) from error
 
 
 class Settings(EnvironmentSettings):
@@ -67,8 +65,8 @@ class Settings(EnvironmentSettings):
     redis_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
         description="The Redis server and database. Use `rediss://` for TLS. In a password,"
-        " percent-encode every character except letters and digits (`@` is `%40`). The URL takes no"
-        " query options except those for TLS. White space around the URL is ignored.",
+        " percent-encode every character except letters and digits (`@` is `%40`). The only"
+        " query options are those for TLS. White space around the URL is ignored.",
     )
     namespace: Annotated[str, Allowed("1 to 64 letters, digits, dots, underscores or hyphens")] = (
         Field(
@@ -116,28 +114,28 @@ class Settings(EnvironmentSettings):
         80,
         ge=1,
         le=100,
-        description="The share of Redis' `maxmemory` above which the service accepts no new job. It"
-        " has no effect if Redis has no memory limit.",
+        description="The percentage of Redis' `maxmemory` above which the service accepts no new"
+        " jobs. It has no effect if Redis has no memory limit.",
     )
 
     payload_ttl_s: int = Field(
         24 * 3600,
         ge=1,
         le=TEN_YEARS_S,
-        description="How long a job's payload waits for a worker, in seconds.",
+        description="How long Redis keeps the payload of a waiting job, in seconds.",
     )
     result_ttl_s: int = Field(
         24 * 3600,
         ge=1,
         le=TEN_YEARS_S,
-        description="How long a result or failure can be read, in seconds.",
+        description="How long Redis keeps a result or failure, in seconds.",
     )
     job_ttl_s: int = Field(
         7 * 24 * 3600,
         ge=1,
         le=TEN_YEARS_S,
-        description="How long Redis keeps the state of a job and its dead letter, in seconds. It is"
-        " at least as long as the payload and the result are kept.",
+        description="How long Redis keeps the state of a job and its dead letter, in seconds. They"
+        " are kept at least as long as the payload and the result.",
     )
 
     redis_timeout_s: float = Field(
@@ -145,7 +143,7 @@ class Settings(EnvironmentSettings):
         gt=0,
         le=3600,
         allow_inf_nan=False,
-        description="How long a producer waits for a silent Redis before it raises"
+        description="How long a producer waits for an answer from Redis before it raises"
         " `RedisUnavailable`, in seconds.",
     )
     visibility_timeout_s: int = Field(
@@ -153,7 +151,7 @@ class Settings(EnvironmentSettings):
         ge=1,
         le=TEN_YEARS_S,
         description="How long a message may stay unacknowledged before Celery delivers it again, in"
-        " seconds. It must be longer than `RERANKQ_TIME_LIMIT_S`.",
+        " seconds. It must be greater than `RERANKQ_TIME_LIMIT_S`.",
     )
 
     @field_validator("redis_url")

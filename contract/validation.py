@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-_OBJECT = "must be an object with named fields, not {kind}"
+_OBJECT = "must be an object, not {kind}"
 _LIST = "must be a list, not {kind}"
 _STRING = "must be a string, not {kind}"
 _NUMBER = "must be a number, not {kind}"
@@ -22,9 +22,9 @@ _BOOLEAN = "must be true or false, not {kind}"
 #: Messages by pydantic's error type. `{kind}` is the JSON type of the given value; the other names
 #: are those of the error's context.
 _WORDS = {
-    "missing": "is missing",
+    "missing": "is required",
     "extra_forbidden": "unknown field",
-    "invalid_key": "has a field whose name is not a string",
+    "invalid_key": "has a field name that is not a string",
     "model_type": _OBJECT,
     "model_attributes_type": _OBJECT,
     "dataclass_type": _OBJECT,
@@ -39,10 +39,10 @@ _WORDS = {
     "string_unicode": "is not UTF-8 text",
     "string_too_short": "must have at least {min_length} characters",
     "string_too_long": "must have at most {max_length} characters",
-    "string_pattern_mismatch": "does not have the form {pattern}",
+    "string_pattern_mismatch": "must match {pattern}",
     "int_type": _WHOLE,
     "int_parsing": "must be a whole number",
-    "int_parsing_size": "is a number with too many digits",
+    "int_parsing_size": "has too many digits",
     "int_from_float": "must be a whole number, not a fraction",
     "float_type": _NUMBER,
     "float_parsing": "must be a number",
@@ -56,11 +56,11 @@ _WORDS = {
     "literal_error": "must be {expected}",
     "enum": "must be {expected}",
     "none_required": "must be null, not {kind}",
-    "invalid-json-value": "holds a value that JSON does not have",
+    "invalid-json-value": "has a value that JSON cannot represent",
     "json_type": "must be JSON text, not {kind}",
-    "json_invalid": "not JSON: {error}",
-    "recursion_loop": "contains itself",
-    "too_long": "has {actual_length} entries, at most {max_length} are allowed",
+    "json_invalid": "invalid JSON: {error}",
+    "recursion_loop": "must not contain itself",
+    "too_long": "must have at most {max_length} entries, not {actual_length}",
 }
 
 #: The missing item of an empty list, by the name of the field.
@@ -74,7 +74,8 @@ def describe(error: ValidationError) -> str:
     """Return the first fault that pydantic found in one line, as `place: message`."""
     first = error.errors(include_url=False)[0]
     where, message = place(first["loc"]), reason(first)
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    count = error.error_count()
+    more = f" (1 of {count} errors)" if count > 1 else ""
     return f"{where}: {message}{more}" if where else f"{message}{more}"
 
 
@@ -97,15 +98,15 @@ def reason(fault: Mapping[str, Any]) -> str:
         return str(context["error"])  # the message of a validator of this project
     if kind == "too_short":
         return _too_short(fault, context)
-    words = _WORDS.get(kind, "has a value that cannot be used here ({type})")
+    words = _WORDS.get(kind, "has an invalid value ({type})")
     return words.format_map({"kind": kind_of(fault.get("input")), "type": kind, **context})
 
 
 def _too_short(fault: Mapping[str, Any], context: Mapping[str, Any]) -> str:
     if context["actual_length"]:
-        return f"has {context['actual_length']} entries, at least {context['min_length']} needed"
+        return f"must have at least {context['min_length']} entries, not {context['actual_length']}"
     name = fault["loc"][-1] if fault["loc"] else ""
-    return f"is empty; {_NEEDED.get(str(name), 'at least one entry is needed')}"
+    return f"must not be empty; {_NEEDED.get(str(name), 'at least one entry is required')}"
 
 
 def kind_of(value: object) -> str:
@@ -113,7 +114,7 @@ def kind_of(value: object) -> str:
     if value is None:
         return "null"
     if isinstance(value, bool):
-        return "true or false"
+        return "a boolean"
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN or infinity"
     if isinstance(value, int | float):

@@ -354,7 +354,7 @@ BAD_FILES: dict[str, tuple[str, str | bytes, str, str]] = {
     "no candidates": (
         "input",
         '{"query": "q", "candidates": []}\n',
-        "input:1: candidates: is empty; a request needs at least one candidate",
+        "input:1: candidates: must not be empty; a request needs at least one candidate",
         "",
     ),
     "text is null": (
@@ -369,7 +369,7 @@ BAD_FILES: dict[str, tuple[str, str | bytes, str, str]] = {
         + REQUEST.replace('"q1"', '"q2"').replace(
             '[{"id": "d1"', '[{"id": 1, "text": "x"}, {"id": "1"'
         ),
-        "input:2: candidate id '1' stands twice",
+        "input:2: duplicate candidate id '1'",
         "",
     ),
     "top_n": (
@@ -426,7 +426,7 @@ def test_a_directory_a_missing_and_a_closed_file_are_named(tmp_path: Path) -> No
             '{"id": "d1", "text": "a"}\n{"id": "d1", "text": "b"}\n',
             "docs:2: duplicate document id 'd1'",
         ),
-        ('{"id": "d1", "text": "a"}\n{"id": "d2"}\n', "docs:2: text: is missing"),
+        ('{"id": "d1", "text": "a"}\n{"id": "d2"}\n', "docs:2: text: is required"),
         ('{\n  "id": "d1",\n  "text": "a"\n}\n', "docs:1: invalid JSON"),
     ],
 )

@@ -69,7 +69,7 @@ def test_a_wrong_setting_ends_as_with_celery(folder: Path, command: str) -> None
     done = run(folder, command, RERANKQ_THREADS="many")
 
     assert done.returncode == 78
-    assert done.stderr.startswith("Error: setting RERANKQ_THREADS: ")
+    assert done.stderr.startswith("Error: invalid setting RERANKQ_THREADS: ")
     assert done.stderr.count("\n") == 1
 
 

@@ -249,7 +249,7 @@ MANY_BYTES = GOOD | {"candidates": [{"id": "a", "text": "t", "metadata": {"m": "
 @pytest.mark.parametrize(
     ("bad", "kind", "says"),
     [
-        (GOOD | {"query": " "}, InvalidInput, "request 2: query: the query is empty"),
+        (GOOD | {"query": " "}, InvalidInput, "request 2: query: must not be blank"),
         (GOOD | {"candidates": []}, InvalidInput, "request 2: candidates"),
         (GOOD | {"surprise": 1}, InvalidInput, "request 2: surprise: unknown field"),
         (GOOD | {"candidates": [{"id": "a", "text": "x" * 501}]}, LimitExceeded, "501 char"),

@@ -1,4 +1,4 @@
-"""A setting that is wrong is one line: its variable, what is allowed, its value unless secret."""
+"""An invalid setting is one line: its variable, the allowed values, its value unless secret."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ URLS = [
     ("redis://::1:6379/0", r"\[ \]"),
     ("redis://host:99999", "port"),
     ("redis://host:", "port"),
-    ("redis://host/zero", "NUMBER"),
-    ("redis://host/1/2", "NUMBER"),
+    ("redis://host/zero", "DATABASE"),
+    ("redis://host/1/2", "DATABASE"),
     ("redis://", "host"),
     ("redis:///0", "host"),
     ("redis:host", "host"),
@@ -73,11 +73,11 @@ def refused(kind: type[Settings] = WorkerSettings) -> str:
 
 @pytest.mark.parametrize(("url", "way_out"), URLS)
 @pytest.mark.parametrize("kind", [Settings, WorkerSettings])
-def test_a_redis_url_of_no_use_is_refused_without_its_password(
+def test_an_unusable_redis_url_is_refused_without_its_password(
     monkeypatch: pytest.MonkeyPatch, kind: type[Settings], url: str, way_out: str
 ) -> None:
     monkeypatch.setenv(URL, url)
-    with pytest.raises(InvalidInput, match=rf"^setting {URL}: .*{way_out}") as caught:
+    with pytest.raises(InvalidInput, match=rf"^invalid setting {URL}: .*{way_out}") as caught:
         kind.load()
     assert str(caught.value).isprintable()
     assert PASSWORD not in f"{caught.value} {caught.value.__cause__} {caught.value.__context__}"
@@ -101,43 +101,43 @@ def test_a_percent_encoded_password_is_taken(monkeypatch: pytest.MonkeyPatch, ur
 
 @pytest.mark.parametrize("value", NUMBERS)
 @pytest.mark.parametrize("name", WHOLE + REAL)
-def test_a_number_that_is_none_is_named_with_what_is_allowed(
+def test_an_invalid_number_is_named_with_the_allowed_values(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(f"RERANKQ_{name}", value)
     said = refused()
     kind = "a whole number" if name in WHOLE else "a number"
-    assert said.startswith(f"setting RERANKQ_{name}: must be {kind}, ")
-    assert "(it is '" in said
+    assert said.startswith(f"invalid setting RERANKQ_{name}: must be {kind}")
+    assert "(got '" in said
     assert len(said) < 200
 
 
 @pytest.mark.parametrize(("variable", "value", "allowed"), WORDS)
-def test_a_word_that_is_none_is_named_with_what_is_allowed(
+def test_an_invalid_word_is_named_with_the_allowed_values(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str, allowed: str
 ) -> None:
     monkeypatch.setenv(variable, value)
     said = refused()
-    assert said.startswith(f"setting {variable}: must be ")
+    assert said.startswith(f"invalid setting {variable}: must be ")
     assert allowed in said
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"redis_url": 5}, "RERANKQ_REDIS_URL: must be a string"),
-        ({"allowed_models": 5}, "RERANKQ_ALLOWED_MODELS: must be a list"),
-        ({"threads": [1]}, "RERANKQ_THREADS: must be a whole number"),
-        ({"thread": 1}, "RERANKQ_THREAD: is no setting: did you mean RERANKQ_THREADS?"),
+        ({"redis_url": 5}, "invalid setting RERANKQ_REDIS_URL: must be a string"),
+        ({"allowed_models": 5}, "invalid setting RERANKQ_ALLOWED_MODELS: must be a list"),
+        ({"threads": [1]}, "invalid setting RERANKQ_THREADS: must be a whole number"),
+        ({"thread": 1}, "unknown setting RERANKQ_THREAD; did you mean RERANKQ_THREADS?"),
     ],
 )
-def test_an_argument_that_is_wrong_is_told_likewise(given: dict[str, object], said: str) -> None:
-    with pytest.raises(InvalidInput, match=f"^setting {re.escape(said)}") as caught:
+def test_a_wrong_argument_is_reported_in_the_same_way(given: dict[str, object], said: str) -> None:
+    with pytest.raises(InvalidInput, match=f"^{re.escape(said)}") as caught:
         WorkerSettings.load(**given)
     assert "Input should" not in str(caught.value)
 
 
-def test_time_limits_that_do_not_fit_together_are_told_with_their_values(
+def test_time_limits_in_the_wrong_order_are_named_with_their_values(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("RERANKQ_VISIBILITY_TIMEOUT_S", "300")

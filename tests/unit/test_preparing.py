@@ -77,7 +77,7 @@ def test_a_wrong_request_is_refused(query: str, documents: list[str], top_k: int
 
 
 def test_documents_with_one_id_are_refused_also_when_one_has_its_place_as_id() -> None:
-    with pytest.raises(InvalidInput, match="candidate id '0' stands twice"):
+    with pytest.raises(InvalidInput, match="duplicate candidate id '0'"):
         preparing.request("q", ["a", {"id": "0", "text": "b"}], top_k=None)
 
 
@@ -168,7 +168,7 @@ def test_a_size_of_jobs_may_be_asked_for_below_the_limit(asked: int | None, jobs
 
 def test_a_wrong_request_of_many_is_refused_with_its_place() -> None:
     wrong = {"query": "", "candidates": [{"id": "1", "text": "a"}]}
-    with pytest.raises(InvalidInput, match=r"^request 1: query: the query is empty"):
+    with pytest.raises(InvalidInput, match=r"^request 1: query: must not be blank"):
         preparing.many([request(), wrong], load(), model=None, pairs_per_job=None)
 
 

@@ -99,7 +99,7 @@ def test_a_variable_that_does_not_parse_is_named_in_one_line(
     monkeypatch.setenv(variable, value)
     with pytest.raises(InvalidInput) as caught:
         load()
-    assert str(caught.value).startswith(f"setting {variable}: ")
+    assert str(caught.value).startswith(f"invalid setting {variable}: ")
     assert "\n" not in str(caught.value)
 
 

@@ -353,7 +353,7 @@ def test_one_document_may_have_another_text_for_another_query(files: Files) -> N
     ("wrong", "said"),
     [
         (line("q1", "d2"), "in:2: duplicate query id 'q1'"),
-        (line("q2", "d1", "d1"), "in:2: candidate id 'd1' stands twice"),
+        (line("q2", "d1", "d1"), "in:2: duplicate candidate id 'd1'"),
         (line("q2", "d1", query="x" * 51), "in:2: a text has 51 characters; the limit is 50"),
         (line("q2", candidates=[{"id": "d1", "text": "x" * 51}]), "in:2: a text has 51 characters"),
         (line("q2"), "in:2: candidates: "),

@@ -27,13 +27,13 @@ CONTEXT = dict.fromkeys(
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"requests": []}, "requests: is empty; a job needs at least one request"),
+        ({"requests": []}, "requests: must not be empty; a job needs at least one request"),
         (
             {"requests": [{"query": "q", "candidates": []}]},
-            "requests[0].candidates: is empty; a request needs at least one candidate",
+            "requests[0].candidates: must not be empty; a request needs at least one candidate",
         ),
-        ({"requests": [{"candidates": [DOCUMENT]}]}, "requests[0].query: is missing"),
-        ({"requests": ["q"]}, "requests[0]: must be an object with named fields, not a string"),
+        ({"requests": [{"candidates": [DOCUMENT]}]}, "requests[0].query: is required"),
+        ({"requests": ["q"]}, "requests[0]: must be an object, not a string"),
         ({"requests": {"q": 1}}, "requests: must be a list, not an object"),
         ({"requests": [REQUEST | {"top_k": 0}]}, "requests[0].top_k: must be at least 1"),
         ({"requests": [REQUEST | {"top_k": 1.5}]}, "requests[0].top_k: must be a whole number"),
@@ -46,7 +46,7 @@ CONTEXT = dict.fromkeys(
             {"requests": [REQUEST | {"candidates": [DOCUMENT | {"score": float("nan")}]}]},
             "candidates[0].score: must be a finite number, not NaN or infinity",
         ),
-        ({"id": "a b"}, "id: a job id is 1 to 128 letters"),
+        ({"id": "a b"}, "id: a job id must have 1 to 128 characters"),
         ({"allow_downgrade": "maybe"}, "allow_downgrade: must be true or false"),
         ({"surprise": 1}, "surprise: unknown field"),
     ],
@@ -67,7 +67,7 @@ def test_no_phrase_of_pydantic_reaches_a_user(kind: str) -> None:
 
 
 def test_a_python_caller_reads_the_same_words() -> None:
-    with pytest.raises(InvalidInput, match=r"^candidates: is empty; a request needs at least one"):
+    with pytest.raises(InvalidInput, match=r"^candidates: must not be empty; a request needs"):
         preparing.request("q", [], top_k=None)
     with pytest.raises(InvalidInput, match=r"^document 0: text: must be a string, not a number"):
         preparing.request("q", [{"text": 5}], top_k=None)

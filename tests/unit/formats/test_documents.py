@@ -41,7 +41,7 @@ def test_documents_may_have_the_keys_of_corpora(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ('{"id": "d1"}', "text: is missing"),
+        ('{"id": "d1"}', "text: is required"),
         ('{"id": "d1", "text": "a", "tags": 1}', "tags: unknown field"),
         ('{"id": "fine", "text": "a"}', "duplicate document id 'fine'"),
         ("one\rtwo", "the text contains a carriage return"),
