@@ -48,6 +48,16 @@ WORKER_SETTINGS = (
     "MODEL_LOAD_TIMEOUT_S",
     "LOG_FORMAT",
 )
+#: The settings of the HTTP service, for workers, which cannot import them either.
+HTTP_SETTINGS = (
+    "HTTP_TOKEN",
+    "HTTP_TIMEOUT_S",
+    "HTTP_MAX_BODY_BYTES",
+    "HTTP_MAX_WAITING",
+    "HTTP_NO_WORKER_S",
+    "HTTP_MODEL_ALIASES",
+    "HTTP_ACCESS_LOG",
+)
 #: The variable of a command's option begins with RERANKQ_ and the name of the command.
 COMMANDS = (
     "SUBMIT",
@@ -58,6 +68,7 @@ COMMANDS = (
     "DEAD",
     "RESCORE",
     "COMPARE",
+    "SERVE",
     "UP",
     "DEMO",
 )
@@ -89,7 +100,7 @@ def describe_error(settings: type[BaseSettings], error: ErrorDetails) -> str:
 
 def unknown_variables(environment: Iterable[str], known: Iterable[str]) -> Iterator[str]:
     """Yield a line for each variable that begins with RERANKQ_ and is not in `known`."""
-    names = {*known, *(f"{PREFIX}{each}" for each in WORKER_SETTINGS)}
+    names = {*known, *(f"{PREFIX}{each}" for each in (*WORKER_SETTINGS, *HTTP_SETTINGS))}
     for name in sorted(environment):
         if name.startswith(PREFIX) and name not in names:
             yield f"unknown environment variable {visible(name)}{_nearest(name, names)}"

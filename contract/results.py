@@ -107,6 +107,8 @@ class JobStatus(Record):
     code: str | None
     #: Whether the result or failure can be read: the job has ended and its outcome has not expired.
     outcome_kept: bool = False
+    #: The number of jobs that workers will start before this one; None unless it is queued.
+    queued_before: int | None = None
 
 
 #: The `code` of a dead letter whose record cannot be read.

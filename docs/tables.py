@@ -16,6 +16,7 @@ from contract.environment import variable
 from contract.settings import Settings
 from producer.cli import common, main
 from producer.cli.celery_commands import flower, worker
+from producer.http.settings import HttpSettings
 from producer.monitoring.prometheus import GAUGES, REDIS_UP_HELP
 from worker.inprocess.pipeline import PipelineSettings
 from worker.runtime.settings import WorkerSettings
@@ -31,6 +32,12 @@ REDIS_UP = ("rerankq_redis_up", "gauge", "", REDIS_UP_HELP)
 def shared_settings() -> str:
     """Return the settings that producers and workers read."""
     return _settings(Settings, Settings.model_fields)
+
+
+def http_settings() -> str:
+    """Return the settings that only the HTTP service reads."""
+    own = (name for name in HttpSettings.model_fields if name not in Settings.model_fields)
+    return _settings(HttpSettings, own)
 
 
 def worker_settings() -> str:
@@ -84,6 +91,7 @@ def commands() -> str:
 GENERATED: dict[str, Callable[[], str]] = {
     "commands": commands,
     "exit_codes": exit_codes,
+    "http_settings": http_settings,
     "metrics": metric_table,
     "pipeline_settings": pipeline_settings,
     "shared_settings": shared_settings,
@@ -120,8 +128,12 @@ def _default(field: FieldInfo) -> str:
         return ""
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
+    if value == "":
+        return ""
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
+    if isinstance(value, dict):
+        return ""
     if isinstance(value, tuple):
         return ", ".join(f"`{each}`" for each in value)
     return f"{value:,}" if isinstance(value, (int, float)) else f"`{value}`"

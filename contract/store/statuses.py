@@ -51,6 +51,15 @@ def find(schema: Schema, job_id: str) -> Operation[jobs.JobStatus | jobs.SplitJo
     return Operation(send, read)
 
 
+def queued_before(schema: Schema, job_id: str) -> Operation[int | None]:
+    """Return the number of jobs that are queued before a job; None unless it is queued."""
+
+    def send(pipe: Any) -> None:
+        pipe.zrank(schema.keys.queued, job_id)
+
+    return Operation(send, lambda replies: replies[0])
+
+
 def not_found(job_id: str) -> JobNotFound:
     """Return the error for a job that has no record."""
     return JobNotFound(f"no record of job {job_id}: never submitted here, or expired")

@@ -17,6 +17,7 @@ from producer.cli import (
     jobs,
     local,
     rescore,
+    serve,
     status,
     terminal,
 )
@@ -77,6 +78,7 @@ for command in (
     dead.dead,
     rescore.rescore,
     compare.compare,
+    serve.serve,
     celery_commands.worker,
     celery_commands.flower,
     local.up,

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import redis.asyncio
 
@@ -20,11 +20,13 @@ from contract.store.operation import Operation, Schema
 from contract.store.redis_errors import closed_error
 from producer.client import steps
 from producer.client.async_watch import AsyncWatch
-from producer.client.publishing import Publisher
+from producer.client.publishing import Publisher, WorkerReadiness
 from producer.client.steps import Call, Procedure, Step, Uninterrupted, Wait
 from producer.client.subscription import OutcomeSubscription
 
 T = TypeVar("T")
+#: A method of the publisher that asks workers, and its arguments: seconds, and how many answers.
+Question: TypeAlias = tuple[Callable[[float, int | None], Any], float, int | None]
 
 #: The number of threads for blocking calls and computation: publishing, packing, unpacking. It is
 #: small, because threads that compute compete with the event loop for the interpreter.
@@ -45,7 +47,7 @@ class AsyncRunner:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="rerankq")
         #: A separate thread, because asking the workers takes a second and would delay other calls.
         self._asking = ThreadPoolExecutor(1, thread_name_prefix="rerankq-ask")
-        self._questions: dict[tuple[float, int | None], asyncio.Task[tuple[str, ...]]] = {}
+        self._questions: dict[Question, asyncio.Task[Any]] = {}
         self._store = AsyncJobStore(self._redis, schema, self._threads)
         self._subscription = OutcomeSubscription(
             self._redis, self._execute, schema, self.check_usable
@@ -89,14 +91,15 @@ class AsyncRunner:
         return AsyncWatch(self._subscription)
 
     async def workers(self, timeout_s: float, at_most: int | None) -> tuple[str, ...]:
-        """Ask the workers; simultaneous identical calls share one answer."""
-        key = timeout_s, at_most
-        question = self._questions.get(key)
-        if question is None:
-            question = asyncio.create_task(self._ask(timeout_s, at_most))
-            self._questions[key] = question
-            question.add_done_callback(lambda _: self._questions.pop(key))
-        return await asyncio.shield(question)
+        """Ask for the workers' names; simultaneous identical calls share one answer."""
+        names: tuple[str, ...] = await self._answer((self._publisher.workers, timeout_s, at_most))
+        return names
+
+    async def readiness(self, timeout_s: float, at_most: int | None) -> dict[str, WorkerReadiness]:
+        """Ask for the workers' readiness; simultaneous identical calls share one answer."""
+        question = self._publisher.readiness, timeout_s, at_most
+        found: dict[str, WorkerReadiness] = await self._answer(question)
+        return found
 
     async def aclose(self) -> None:
         """End waits with `ClientUnusable`, let submissions finish, and disconnect."""
@@ -120,9 +123,18 @@ class AsyncRunner:
             pool.shutdown(wait=False, cancel_futures=True)
         self._publisher.close()
 
-    async def _ask(self, timeout_s: float, at_most: int | None) -> tuple[str, ...]:
+    async def _answer(self, key: Question) -> Any:
+        question = self._questions.get(key)
+        if question is None:
+            question = asyncio.create_task(self._ask(key))
+            self._questions[key] = question
+            question.add_done_callback(lambda _: self._questions.pop(key))
+        return await asyncio.shield(question)
+
+    async def _ask(self, question: Question) -> Any:
         await self._execute(operation.ping())  # fails sooner than Celery if Redis is away
-        return await self._in(self._asking, partial(self._publisher.workers, timeout_s, at_most))
+        ask, timeout_s, at_most = question
+        return await self._in(self._asking, partial(ask, timeout_s, at_most))
 
     def _perform(self, watch: AsyncWatch | None, step: Step) -> Awaitable[Any]:
         match step:

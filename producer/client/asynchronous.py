@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from typing import Any, Self, TypeVar, Unpack, overload
 
 from contract import jobs, names
@@ -15,7 +15,7 @@ from producer.client import dead_letters, preparing, procedures
 from producer.client.async_runner import AsyncRunner
 from producer.client.async_watch import AsyncWatch
 from producer.client.options import SubmitManyOptions, SubmitOptions, takes_options_of
-from producer.client.publishing import Publisher
+from producer.client.publishing import Publisher, WorkerReadiness
 from producer.client.steps import Procedure, execute, uninterrupted
 
 T = TypeVar("T")
@@ -40,6 +40,7 @@ class AsyncRerankClient:
     - `allow_downgrade`: if false, a job whose model runs out of memory or time fails, instead of
       being scored by a smaller model.
     - `priority`: 0 (first) to 9 (last).
+    - `trace`: the W3C trace context that the worker continues: `traceparent`, `tracestate`.
     - `pairs_per_job` (`submit_many`): the maximum number of documents in a job.
     """
 
@@ -95,11 +96,19 @@ class AsyncRerankClient:
         )
         return await self._queue(made)
 
-    async def submit_job(self, job: jobs.Job, *, priority: int = names.PRIORITY_BULK) -> str:
+    async def submit_job(
+        self,
+        job: jobs.Job,
+        *,
+        priority: int = names.PRIORITY_BULK,
+        trace: Mapping[str, str] | None = None,
+    ) -> str:
         """Queue a job made by `preparing.job`; return its id. Raises the errors of `submit`."""
         preparing.check_priority(priority)
+        preparing.check_trace(trace)
         async with self._submissions:
-            return await self._run(procedures.queue(self._schema, self._publisher, job, priority))
+            queueing = procedures.queue(self._schema, self._publisher, job, priority, trace)
+            return await self._run(queueing)
 
     async def result(
         self,
@@ -171,6 +180,16 @@ class AsyncRerankClient:
         """
         self._runner.check_usable()
         return await self._runner.workers(timeout_s, at_most)
+
+    async def readiness(
+        self, timeout_s: float = 1.0, at_most: int | None = None
+    ) -> dict[str, WorkerReadiness]:
+        """Return what the workers report of their models, by name: see `workers`.
+
+        Raises `RedisUnavailable`.
+        """
+        self._runner.check_usable()
+        return await self._runner.readiness(timeout_s, at_most)
 
     async def forget(self, job_id: str) -> None:
         """Remove the outcome of an ended job before it expires. Raises `RedisUnavailable`."""
@@ -264,7 +283,7 @@ class AsyncRerankClient:
                 if stopped.is_set():
                     return
                 begun.append(job.id)
-                await self.submit_job(job, priority=made.priority)
+                await self.submit_job(job, priority=made.priority, trace=made.trace)
 
         sending = self._runner.in_background(queue())
         try:

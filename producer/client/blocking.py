@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, Self, TypeVar, Unpack, overload
 
@@ -15,7 +15,7 @@ from contract.store.connection import connect, connect_subscribers
 from contract.store.operation import Operation, Schema
 from producer.client import dead_letters, preparing, procedures, steps
 from producer.client.options import SubmitManyOptions, SubmitOptions, takes_options_of
-from producer.client.publishing import Publisher
+from producer.client.publishing import Publisher, WorkerReadiness
 from producer.client.steps import Call, Procedure, Step, Uninterrupted, Wait
 from producer.client.watch import Watch
 
@@ -37,6 +37,7 @@ class RerankClient:
     - `allow_downgrade`: if false, a job whose model runs out of memory or time fails, instead of
       being scored by a smaller model.
     - `priority`: 0 (first) to 9 (last).
+    - `trace`: the W3C trace context that the worker continues: `traceparent`, `tracestate`.
     - `pairs_per_job` (`submit_many`): the maximum number of documents in a job.
     """
 
@@ -88,10 +89,17 @@ class RerankClient:
         """
         return self._queue(preparing.prepare_requests(requests, self.settings, **options))
 
-    def submit_job(self, job: jobs.Job, *, priority: int = names.PRIORITY_BULK) -> str:
+    def submit_job(
+        self,
+        job: jobs.Job,
+        *,
+        priority: int = names.PRIORITY_BULK,
+        trace: Mapping[str, str] | None = None,
+    ) -> str:
         """Queue a job made by `preparing.job`; return its id. Raises the errors of `submit`."""
         preparing.check_priority(priority)
-        return self._run(procedures.queue(self._schema, self._publisher, job, priority))
+        preparing.check_trace(trace)
+        return self._run(procedures.queue(self._schema, self._publisher, job, priority, trace))
 
     def result(self, job_id: str, timeout: float | None = 300.0) -> jobs.JobResult:
         """Return the job's result, waiting up to `timeout` seconds for it (None: no limit).
@@ -159,6 +167,16 @@ class RerankClient:
         """
         self._store.execute(operation.ping())  # fails sooner than Celery if Redis is away
         return self._publisher.workers(timeout_s, at_most)
+
+    def readiness(
+        self, timeout_s: float = 1.0, at_most: int | None = None
+    ) -> dict[str, WorkerReadiness]:
+        """Return what the workers report of their models, by name: see `workers`.
+
+        Raises `RedisUnavailable`.
+        """
+        self._store.execute(operation.ping())
+        return self._publisher.readiness(timeout_s, at_most)
 
     def forget(self, job_id: str) -> None:
         """Remove the outcome of an ended job before it expires. Raises `RedisUnavailable`."""
@@ -232,7 +250,7 @@ class RerankClient:
         try:
             for job in made.jobs:
                 begun.append(job.id)
-                self.submit_job(job, priority=made.priority)
+                self.submit_job(job, priority=made.priority, trace=made.trace)
         except BaseException as error:
             if made.is_withdrawn_after(error):
                 self._run(procedures.withdraw(self._schema, error, begun))

@@ -7,7 +7,7 @@ and in `producer.client.preparing`, which uses it and defines its default.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypedDict, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -19,11 +19,13 @@ class JobOptions(TypedDict, total=False):
     - `model`: the model to use, instead of the worker's default; see RERANKQ_ALLOWED_MODELS.
     - `allow_downgrade`: whether a smaller model may score the job if memory runs out (True).
     - `priority`: 0 (first) to 9 (last).
+    - `trace`: the W3C trace context that the worker continues: `traceparent`, `tracestate`.
     """
 
     model: str | None
     allow_downgrade: bool
     priority: int
+    trace: Mapping[str, str] | None
 
 
 class SubmitOptions(JobOptions, total=False):

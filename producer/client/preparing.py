@@ -134,6 +134,23 @@ def check_priority(priority: int) -> None:
         raise InvalidInput(f"priority {priority} is not 0 (first) to 9 (last)")
 
 
+#: The headers of a message in which a worker's instrumentation looks for its trace.
+TRACE_HEADERS = ("traceparent", "tracestate", "baggage")
+#: The recommended maximum of the three together is 16 KiB.
+MAX_TRACE_CHARS = 16 * 1024
+
+
+def check_trace(trace: Mapping[str, str] | None) -> None:
+    """Raise `InvalidInput` unless `trace` has only headers of the W3C trace context."""
+    for name, value in (trace or {}).items():
+        if name not in TRACE_HEADERS:
+            raise InvalidInput(f"trace: {name!r} is none of {', '.join(TRACE_HEADERS)}")
+        if not isinstance(value, str) or len(value) > MAX_TRACE_CHARS:
+            raise InvalidInput(
+                f"trace: {name} must be a string of at most {MAX_TRACE_CHARS:,} characters"
+            )
+
+
 @dataclass(frozen=True)
 class PreparedJobs:
     """Jobs that are ready to be queued in this order."""
@@ -144,6 +161,8 @@ class PreparedJobs:
     all_or_none: bool = False
     #: Whether the caller chose the id. Other callers may then have submitted the same job too.
     id_is_chosen: bool = False
+    #: The trace context in the messages' headers.
+    trace: Mapping[str, str] | None = None
 
     def is_withdrawn_after(self, error: BaseException) -> bool:
         """Return whether the jobs must be cancelled after an error or an interruption."""
@@ -162,12 +181,14 @@ def prepare_query(
     job_id: str | None = None,
     allow_downgrade: bool = True,
     priority: int = names.PRIORITY_SINGLE,
+    trace: Mapping[str, str] | None = None,
 ) -> PreparedJobs:
     """Make the job of one query with its documents. Raises `InvalidInput`."""
     check_priority(priority)
+    check_trace(trace)
     asked = request(query, documents, top_k=top_k)
     made = job([asked], settings, model=model, job_id=job_id, allow_downgrade=allow_downgrade)
-    return PreparedJobs((made,), priority, id_is_chosen=job_id is not None)
+    return PreparedJobs((made,), priority, id_is_chosen=job_id is not None, trace=trace)
 
 
 def prepare_requests(
@@ -178,9 +199,11 @@ def prepare_requests(
     model: str | None = None,
     allow_downgrade: bool = True,
     priority: int = names.PRIORITY_BULK,
+    trace: Mapping[str, str] | None = None,
     pairs_per_job: int | None = None,
 ) -> PreparedJobs:
     """Make the jobs of many queries. Raises `InvalidInput`, which names the request's index."""
     check_priority(priority)
+    check_trace(trace)
     made = many(requests, settings, model, pairs_per_job, allow_downgrade)
-    return PreparedJobs(tuple(made), priority, all_or_none=True)
+    return PreparedJobs(tuple(made), priority, all_or_none=True, trace=trace)

@@ -6,7 +6,7 @@ and the asyncio client awaits it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from contract import jobs
@@ -27,7 +27,13 @@ from producer.client.steps import Procedure, call, execute, uninterrupted, wait
 from producer.client.watch import deadline_after, seconds_until
 
 
-def queue(schema: Schema, publisher: Publisher, job: jobs.Job, priority: int) -> Procedure[str]:
+def queue(
+    schema: Schema,
+    publisher: Publisher,
+    job: jobs.Job,
+    priority: int,
+    trace: Mapping[str, str] | None = None,
+) -> Procedure[str]:
     """Queue a job, or its parts if it is too large; return its id.
 
     If a part is refused, the others are withdrawn. After `RedisUnavailable`, the job may be queued:
@@ -39,9 +45,9 @@ def queue(schema: Schema, publisher: Publisher, job: jobs.Job, priority: int) ->
             offer = yield from call(submissions.accept_split, schema, job, split)
             split = yield from execute(offer)
         if split is None:
-            split = yield from _queue_whole(schema, publisher, job, priority)
+            split = yield from _queue_whole(schema, publisher, job, priority, trace)
         for part in splitting.parts(job, split) if split else ():
-            yield from _queue_whole(schema, publisher, part, priority)
+            yield from _queue_whole(schema, publisher, part, priority, trace)
     except RedisUnavailable as error:
         error.submitted = (job.id,)
         raise
@@ -53,13 +59,17 @@ def queue(schema: Schema, publisher: Publisher, job: jobs.Job, priority: int) ->
 
 
 def _queue_whole(
-    schema: Schema, publisher: Publisher, job: jobs.Job, priority: int
+    schema: Schema,
+    publisher: Publisher,
+    job: jobs.Job,
+    priority: int,
+    trace: Mapping[str, str] | None,
 ) -> Procedure[jobs.SplitJob | None]:
     """Queue a job without splitting it; if it is already stored as split, return how."""
     offer = yield from call(submissions.accept, schema, job, priority)
     accepted = yield from execute(offer)
     if not accepted.sent and accepted.split is None:
-        yield from call(publisher.send, job, priority)
+        yield from call(publisher.send, job, priority, trace)
         yield from execute(submissions.mark_sent(schema, job.id))
     return accepted.split
 
@@ -147,7 +157,7 @@ def result_of_query(
     except MixedModels as mixed:
         again = merging.with_smaller_model(job, mixed, schema.settings, jobs.new_job_id())
         try:
-            yield from queue(schema, publisher, again, prepared.priority)
+            yield from queue(schema, publisher, again, prepared.priority, prepared.trace)
             merged = yield from result(schema, again.id, seconds_until(deadline))
         except GeneratorExit:  # the procedure was abandoned
             raise
@@ -177,12 +187,17 @@ CANCELLED = "cancelled by its caller"
 def status(schema: Schema, job_id: str) -> Procedure[jobs.JobStatus]:
     """Return the status of a job; if it is split, the merged status of its parts."""
     found = yield from execute(statuses.find(schema, job_id))
-    if not isinstance(found, jobs.SplitJob):
+    first_id = job_id
+    if isinstance(found, jobs.SplitJob):
+        parts = []
+        for part_id in found.part_ids:
+            parts.append((yield from execute(statuses.fetch(schema, part_id))))
+        first_id = found.part_ids[0]
+        found = merging.merge_statuses(found, parts)
+    if found.state is not jobs.JobState.QUEUED:
         return found
-    parts = []
-    for part_id in found.part_ids:
-        parts.append((yield from execute(statuses.fetch(schema, part_id))))
-    return merging.merge_statuses(found, parts)
+    before = yield from execute(statuses.queued_before(schema, first_id))
+    return found.model_copy(update={"queued_before": before})
 
 
 def cancel(schema: Schema, job_id: str) -> Procedure[bool]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import redis
 from kombu import Connection
@@ -24,6 +26,18 @@ from producer.client.single_flight import SingleFlight
 REPLY_QUEUE_EXPIRES_S = 10.0
 
 
+@dataclass(frozen=True)
+class WorkerReadiness:
+    """What a worker reports of its processes and their model."""
+
+    #: The number of processes that score.
+    children: int
+    #: How many of them have loaded the model.
+    ready: int
+    #: The model that scores jobs which name none.
+    model: str
+
+
 class Publisher:
     """Sends messages and asks workers, from any number of threads and in forked processes."""
 
@@ -32,14 +46,15 @@ class Publisher:
         self._closed = False
         self._sender = _Sender(settings)
 
-    def send(self, job: jobs.Job, priority: int) -> None:
+    def send(self, job: jobs.Job, priority: int, trace: Mapping[str, str] | None = None) -> None:
         """Put the job's message on the queue: its id and counts, never its documents.
 
-        `priority` is 0 (first) to 9. Raises `ClientUnusable` after `close`, or `RedisUnavailable`;
-        the message may then have been sent or not.
+        `priority` is 0 (first) to 9. `trace` is added to the message's headers. Raises
+        `ClientUnusable` after `close`, or `RedisUnavailable`; the message may then have been sent
+        or not.
         """
         with self._translated():
-            self._own_sender().send(job, priority)
+            self._own_sender().send(job, priority, trace)
 
     def workers(self, timeout_s: float = 1.0, at_most: int | None = None) -> tuple[str, ...]:
         """Return the names of the workers that answer within `timeout_s` seconds.
@@ -49,6 +64,13 @@ class Publisher:
         """
         with self._translated():
             return self._own_sender().workers(timeout_s, at_most)
+
+    def readiness(
+        self, timeout_s: float = 1.0, at_most: int | None = None
+    ) -> dict[str, WorkerReadiness]:
+        """Return what the workers that answer report of their models, by name: see `workers`."""
+        with self._translated():
+            return self._own_sender().readiness(timeout_s, at_most)
 
     def close(self) -> None:
         """Close the connections; those in use are closed when their threads are done."""
@@ -87,9 +109,9 @@ class _Sender:
         self._queue = names.Keys(settings.namespace).queue
         self._app = publisher_app(settings)
         self._pool = BrokerConnectionPool(self._connect, settings)
-        self._workers = SingleFlight[tuple[str, ...]](f"workers on {settings.redis_location}")
+        self._workers = SingleFlight[dict[str, Any]](f"workers on {settings.redis_location}")
 
-    def send(self, job: jobs.Job, priority: int) -> None:
+    def send(self, job: jobs.Job, priority: int, trace: Mapping[str, str] | None) -> None:
         with self._pool.connection() as connection:
             self._app.send_task(
                 names.SCORE_TASK,
@@ -99,22 +121,34 @@ class _Sender:
                 queue=self._queue,
                 priority=priority,
                 connection=connection,
+                headers=dict(trace or {}),
                 # Do not link the job to a Celery task that may be the caller.
                 root_id=job.id,
                 add_to_parent=False,
             )
 
     def workers(self, timeout_s: float, at_most: int | None) -> tuple[str, ...]:
-        wait_s = timeout_s + POOL_WAIT_S
-        return self._workers.get(
-            (timeout_s, at_most), lambda: self._ask(timeout_s, at_most), wait_s
-        )
+        return tuple(sorted(self._answers("ping", timeout_s, at_most)))
+
+    def readiness(self, timeout_s: float, at_most: int | None) -> dict[str, WorkerReadiness]:
+        answers = self._answers("readiness", timeout_s, at_most)
+        return {
+            name: WorkerReadiness(answer["children"], answer["ready"], answer["model"])
+            for name, answer in answers.items()
+        }
 
     def close(self) -> None:
         self._pool.close()
         self._app.close()
 
-    def _ask(self, timeout_s: float, at_most: int | None) -> tuple[str, ...]:
+    def _answers(self, command: str, timeout_s: float, at_most: int | None) -> dict[str, Any]:
+        return self._workers.get(
+            (command, timeout_s, at_most),
+            lambda: self._ask(command, timeout_s, at_most),
+            timeout_s + POOL_WAIT_S,
+        )
+
+    def _ask(self, command: str, timeout_s: float, at_most: int | None) -> dict[str, Any]:
         # Without a pool, from which the mailbox would take a second connection.
         mailbox = Mailbox(
             self._settings.namespace,
@@ -125,8 +159,8 @@ class _Sender:
             reply_queue_expires=REPLY_QUEUE_EXPIRES_S,
         )
         with self._connect() as connection:
-            replies = mailbox(connection).multi_call("ping", timeout=timeout_s, limit=at_most)
-        return tuple(sorted(name for reply in replies or () for name in reply))
+            replies = mailbox(connection).multi_call(command, timeout=timeout_s, limit=at_most)
+        return {name: answer for reply in replies or () for name, answer in reply.items()}
 
     def _connect(self) -> Connection:
         # The URL is given, because CELERY_BROKER_URL would otherwise take precedence.

@@ -95,9 +95,13 @@ REDIS_UP_HELP = (
 )
 
 
-def exposition(read: Callable[[], QueueStatus]) -> str:
-    """Return the current values of all metrics. Raises the errors of `read`."""
-    return generate_latest(_registry(_StatusCollector(read, strict=True))).decode()
+def exposition(read: Callable[[], QueueStatus], *, strict: bool = True) -> str:
+    """Return the current values of all metrics.
+
+    Raises the errors of `read`. Without `strict`, `rerankq_redis_up` is 0 after an error of
+    rerankq, and the rest is missing.
+    """
+    return generate_latest(_registry(_StatusCollector(read, strict=strict))).decode()
 
 
 def serve(

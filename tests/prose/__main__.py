@@ -15,6 +15,7 @@ SOURCES = ("contract", "producer", "worker", "rerankq_bundled_model", "benchmark
 #: The folders whose messages are checked.
 MESSAGES = (
     "producer/client",
+    "producer/http",
     "producer/monitoring",
     "worker/inprocess",
     "worker/jobs",

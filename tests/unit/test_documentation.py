@@ -13,6 +13,7 @@ from contract import metrics as counters
 from contract.settings import Settings
 from docs import hooks, tables
 from producer.cli import main
+from producer.http.settings import HttpSettings
 from producer.monitoring import prometheus
 from worker.inprocess.pipeline import PipelineSettings
 from worker.runtime.settings import WorkerSettings
@@ -24,7 +25,7 @@ PAGES = [
     for pattern in ("*.md", "docs/**/*.md", "deploy/*.md", "benchmarks/*.md", "examples/*/*.md")
     for path in sorted(ROOT.glob(pattern))
 ]
-MODELS = (WorkerSettings, PipelineSettings)
+MODELS = (WorkerSettings, PipelineSettings, HttpSettings)
 SETTINGS = [(model, name) for model in MODELS for name in model.model_fields]
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from contract.environment import COMMANDS
+from contract.environment import COMMANDS, HTTP_SETTINGS
 from contract.settings import Settings
 from producer.cli import main
+from producer.http.settings import HttpSettings
 from worker.runtime import startup_checks
 from worker.runtime.settings import WorkerSettings
 
@@ -51,6 +52,11 @@ def test_every_variable_of_a_worker_is_known_to_the_command_line(
     _, said = printed(capsys, "rescore", "--dry-run")
 
     assert "Warning" not in said
+
+
+def test_every_setting_of_the_http_service_is_known_to_workers() -> None:
+    own = HttpSettings.model_fields.keys() - Settings.model_fields.keys()
+    assert {name.upper() for name in own} == set(HTTP_SETTINGS)
 
 
 def test_every_command_is_known_to_workers() -> None:

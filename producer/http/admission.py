@@ -1,0 +1,138 @@
+"""Admit requests: tokens, the number of waiting requests, the size of bodies, and the access log.
+
+This is plain ASGI, so that a handler sees at once when its caller hangs up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from typing import Any
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from producer.http import auth
+from producer.http.errors import Refused, response
+from producer.http.settings import HttpSettings
+
+access_log = logging.getLogger("rerankq.http.access")
+
+#: A request whose body does not arrive within this time is refused.
+BODY_TIMEOUT_S = 30.0
+
+
+class Admission:
+    """Wraps the app, and refuses requests that it should not see."""
+
+    def __init__(self, app: ASGIApp, settings: HttpSettings) -> None:
+        self._app = app
+        self._tokens = settings.http_tokens
+        self._max_body_bytes = settings.http_max_body_bytes
+        self._max_waiting = settings.http_max_waiting
+        self._logs = settings.http_access_log == "json"
+        self._waiting = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or pass it on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if self._logs:
+            send = _logged(scope, send)
+        try:
+            request = Request(scope)
+            self._check(request)
+            body = Body(receive, self._max_body_bytes)
+        except Refused as refused:
+            refusal = response(
+                request.url.path,
+                refused.status_code,
+                refused.code,
+                refused.detail,
+                headers=refused.headers,
+            )
+            await refusal(scope, receive, send)
+            return
+        if scope["path"] in auth.OPEN_PATHS:
+            await self._app(scope, body.receive, send)
+            return
+        self._waiting += 1
+        try:
+            await self._app(scope, body.receive, send)
+        finally:
+            self._waiting -= 1
+
+    def _check(self, request: Request) -> None:
+        if request.url.path in auth.OPEN_PATHS:
+            return
+        if not auth.is_allowed(request.headers.get("authorization"), self._tokens):
+            raise Refused(
+                *(401, "unauthorized", "no valid token: send the header Authorization: Bearer ..."),
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        length = request.headers.get("content-length", "")
+        if length.isdecimal() and int(length) > self._max_body_bytes:
+            raise _too_large(self._max_body_bytes)
+        if self._waiting >= self._max_waiting:
+            raise Refused(
+                *(429, "too_many_requests"),
+                f"{self._waiting:,} requests are waiting, the limit is {self._max_waiting:,}"
+                " (RERANKQ_HTTP_MAX_WAITING). Try again later",
+            )
+
+
+class Body:
+    """Receives the body of one request, up to a size and within a time."""
+
+    def __init__(self, receive: Receive, max_bytes: int) -> None:
+        self._receive = receive
+        self._max_bytes = max_bytes
+        self._size = 0
+        self._complete = False
+        self._deadline = time.monotonic() + BODY_TIMEOUT_S
+
+    async def receive(self) -> Message:
+        """Return the next message. Raises `Refused` if the body is too large, or too slow."""
+        if self._complete:
+            return await self._receive()
+        try:
+            async with asyncio.timeout(self._deadline - time.monotonic()):
+                message = await self._receive()
+        except TimeoutError:
+            raise Refused(
+                408, "body_too_slow", f"the body did not arrive within {BODY_TIMEOUT_S:g} s"
+            ) from None
+        if message["type"] == "http.request":
+            self._size += len(message.get("body", b""))
+            self._complete = not message.get("more_body", False)
+        if self._size > self._max_bytes:
+            raise _too_large(self._max_bytes)
+        return message
+
+
+def _too_large(limit: int) -> Refused:
+    return Refused(
+        *(413, "body_too_large"),
+        f"the body is larger than {limit:,} bytes (RERANKQ_HTTP_MAX_BODY_BYTES)",
+    )
+
+
+def _logged(scope: Scope, send: Send) -> Send:
+    """Return a `send` that also logs the request when its answer begins."""
+    began = time.monotonic()
+
+    async def logging_send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            entry: dict[str, Any] = {
+                "method": scope["method"],
+                "path": scope["path"],
+                "status": message["status"],
+                "seconds": round(time.monotonic() - began, 4),
+            }
+            access_log.info(json.dumps(entry))
+        await send(message)
+
+    return logging_send

@@ -1,0 +1,78 @@
+"""The parts of requests and answers that several APIs share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, PlainValidator, WithJsonSchema
+
+from contract.validation import kind_of
+
+
+class Body(BaseModel):
+    """A request, which has no unknown fields, and whose values are not converted."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Answer(BaseModel):
+    """An answer of the service."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+def _check_document(given: object) -> str | dict[str, Any]:
+    if isinstance(given, str):
+        return given
+    if not isinstance(given, dict):
+        raise ValueError(f'must be a string or an object with "text", not {kind_of(given)}')
+    if not isinstance(given.get("text"), str):
+        said = kind_of(given["text"]) if "text" in given else "missing"
+        raise ValueError(f'must have a "text" that is a string: it is {said}')
+    return given
+
+
+#: A text, or an object with a text whose other fields are returned unchanged.
+DocumentField = Annotated[
+    str | dict[str, Any],
+    PlainValidator(_check_document),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {
+                    "type": "object",
+                    "properties": {"text": {"type": "string"}},
+                    "required": ["text"],
+                    "additionalProperties": True,
+                },
+            ]
+        }
+    ),
+]
+
+QUERY = "Which editor changes the tags of music files?"
+DOCUMENTS: list[JsonValue] = [
+    "EasyTAG edits the tags of MP3 and FLAC files",
+    "A game with a blue hedgehog",
+]
+
+
+def text_of(document: str | dict[str, Any]) -> str:
+    """Return the text to score."""
+    return document if isinstance(document, str) else str(document["text"])
+
+
+class ErrorDetail(Answer):
+    """A fault of a request, and its place."""
+
+    message: str
+    #: A stable name for programs.
+    code: str
+    param: str | None = Field(None, description="The field that was wrong, as `documents[2]`.")
+
+
+class ErrorAnswer(Answer):
+    """The body of an error of jobs and batches."""
+
+    error: ErrorDetail

@@ -1,0 +1,86 @@
+"""The HTTP service on a real socket and a real Redis; stand-ins score, without a model."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+from contract import jobs
+from contract.settings import Settings
+from producer.http.app import create_app
+from producer.http.settings import HttpSettings
+from tests.integration.sample_records import result_of
+from tests.integration.stand_ins import StandInWorker
+from tests.processes import wait_until
+
+Serve = Callable[..., AbstractContextManager[httpx.Client]]
+
+
+@contextmanager
+def running(settings: HttpSettings) -> Iterator[httpx.Client]:
+    """A client of the service, which runs in a thread with an event loop of its own."""
+    config = uvicorn.Config(create_app(settings), port=0, log_config=None, access_log=False)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        wait_until(lambda: server.started or not thread.is_alive(), "the service listens", 10)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join(30)
+
+
+@pytest.fixture
+def serve(settings: Settings) -> Serve:
+    """Start the service with further settings."""
+
+    def start(**others: Any) -> AbstractContextManager[httpx.Client]:
+        given = {"redis_url": settings.redis_url, "namespace": settings.namespace}
+        return running(HttpSettings.load(**given, **others))
+
+    return start
+
+
+def score(job: jobs.Job) -> jobs.JobResult:
+    """Rank the documents of each request by the length of their texts, longest first."""
+    made = result_of(job.id)
+    return made.model_copy(update={"rankings": tuple(_ranking(each) for each in job.requests)})
+
+
+def _ranking(request: jobs.Request) -> jobs.Ranking:
+    order = sorted(enumerate(request.candidates), key=lambda each: -len(each[1].text))
+    documents = tuple(
+        jobs.RankedDocument(
+            id=candidate.id,
+            index=index,
+            rank=rank,
+            score=len(candidate.text) / 7,
+            relevance=len(candidate.text) / 700,
+            metadata=candidate.metadata,
+        )
+        for rank, (index, candidate) in enumerate(order[: request.top_k], 1)
+    )
+    return jobs.Ranking(query_id=request.query_id, documents=documents)
+
+
+@pytest.fixture
+def scored(settings: Settings) -> Iterator[StandInWorker]:
+    """A stand-in for a worker that scores whatever is queued."""
+    with StandInWorker(settings, score) as worker:
+        yield worker
+
+
+@pytest.fixture
+def api(serve: Serve, scored: StandInWorker) -> Iterator[httpx.Client]:
+    """A client of a service whose jobs are scored."""
+    with serve() as client:
+        yield client
