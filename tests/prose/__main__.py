@@ -11,7 +11,10 @@ from tests.prose import deployment, messages, passages, rules, sources
 
 ROOT = Path(__file__).parents[2]
 #: The folders whose docstrings and comments are checked.
-SOURCES = ("contract", "producer", "worker", "rerankq_bundled_model", "benchmarks", "deploy")
+SOURCES = (
+    *("contract", "producer", "worker", "rerankq_bundled_model", "benchmarks", "deploy", "docs"),
+    *("tests/prose", "tests/soak", "tests/unit"),
+)
 #: The folders whose messages are checked.
 MESSAGES = (
     "producer/client",

@@ -1,4 +1,4 @@
-"""What tests of models share. Torch is imported only by those that need it."""
+"""Fixtures of tests of models. Torch is imported only by tests that need it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Have torch compute in one thread: what is this small is slower with two.
+    """Make torch compute in one thread, because two are slower for tiny models.
 
-    Tests of threads say how many they take. A module that does not import torch has none to set.
+    Tests of threads set their own number. A module that does not import torch has nothing to set.
     """
     if "torch" not in sys.modules:
         yield
@@ -33,7 +33,7 @@ def one_thread() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class FreshEngine:
-    """What a new process imported to load the bundled model, and the error of an unknown one."""
+    """Return what a new process imports to load a model, and its error for an unknown one."""
 
     imported: set[str]
     error: str
@@ -41,7 +41,7 @@ class FreshEngine:
 
 @pytest.fixture(scope="session")
 def fresh_engine(tmp_path_factory: pytest.TempPathFactory) -> FreshEngine:
-    """Load a model where there is no way to the hub; once, because torch is slow to import."""
+    """Load a model without access to the hub; once, because torch is slow to import."""
     unreachable = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9"}
     process = subprocess.run(
         [sys.executable, "-m", "tests.unit.fresh_engine"],
@@ -57,7 +57,7 @@ def fresh_engine(tmp_path_factory: pytest.TempPathFactory) -> FreshEngine:
 
 @pytest.fixture(scope="session")
 def bundled() -> CrossEncoder:
-    """Load the bundled model once, for engines of a test's own."""
+    """Load the bundled model once, for tests that make their own engines."""
     from worker.engine.checkpoint import load_encoder
 
     return load_encoder("bundled", "cpu")

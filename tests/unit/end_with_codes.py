@@ -1,4 +1,4 @@
-"""`python -m tests.unit.end_with_codes FILE CODES`: note each run in a file, and end as it says.
+"""`python -m tests.unit.end_with_codes FILE CODES`: note each run in a file, then end with a code.
 
 The first run ends with the first of the codes, the next with the next; `wait` waits for a signal.
 """

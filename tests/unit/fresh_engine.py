@@ -1,8 +1,8 @@
-"""Load models as a process that has just started, and print what it imported and what it was told.
+"""Load models in a new process, and print the imported modules and the error.
 
     python -m tests.unit.fresh_engine
 
-The hub's client reads its environment when it is imported, so this needs a process of its own.
+The hub's client reads its environment when it is imported, so this needs a new process.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Model folders as people have them: sound ones of other families, and those that are not sound."""
+"""Model folders as users have them: valid models of other families, and broken ones."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from transformers import (
 from tests.unit import tiny_models
 from tests.unit.tiny_models import BEGIN, END, PADDING, SHAPE, UNKNOWN, WORDS
 
-#: As callables: what these take is known at run time only.
+#: Declared as callables, because their parameters are known only at run time.
 distilbert_config: Any = DistilBertConfig
 t5_config: Any = T5Config
 qwen3_classifier: Any = Qwen3ForSequenceClassification
@@ -69,7 +69,7 @@ def tokenizer_without(**missing: Any) -> PreTrainedTokenizerBase:
 
 
 def end_tokens(**settings: Any) -> Any:
-    """Return a tokenizer as T5's and RoBERTa's: other special tokens, `</s>` as a text's end."""
+    """Return a tokenizer like T5's and RoBERTa's: other special tokens, and `</s>` as the end."""
     numbers = {word: number for number, word in enumerate(tiny_models.ROBERTA_WORDS)}
     words = Tokenizer(tokenizer_models.WordLevel(numbers, UNKNOWN))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -78,11 +78,11 @@ def end_tokens(**settings: Any) -> Any:
     return tiny_models.wrapped(words, **({"pad_token": PADDING} | names | settings))
 
 
-# Sound
+# Valid models
 
 
 def xlmr(folder: Path) -> str:
-    """XLM-R with 514 positions, of which 512 are used, and a tokenizer that states no limit."""
+    """Write an XLM-R with 514 positions (512 are usable) and a tokenizer that states no limit."""
     torch.manual_seed(0)
     shape = XLMRobertaConfig(
         vocab_size=10, max_position_embeddings=514, pad_token_id=1, type_vocab_size=1, **SHAPE
@@ -91,14 +91,14 @@ def xlmr(folder: Path) -> str:
 
 
 def electra(folder: Path) -> str:
-    """ELECTRA: no pooler, a head of two layers."""
+    """Write an ELECTRA: no pooler, and a head of two layers."""
     torch.manual_seed(0)
     shape = ElectraConfig(vocab_size=WORDS, embedding_size=32, **SHAPE)
     return save(folder, ElectraForSequenceClassification(shape))
 
 
 def distilbert(folder: Path) -> str:
-    """DistilBERT: no token types."""
+    """Write a DistilBERT: no token types."""
     torch.manual_seed(0)
     shape = distilbert_config(
         vocab_size=WORDS, dim=32, n_layers=2, n_heads=2, hidden_dim=64, num_labels=1
@@ -107,7 +107,7 @@ def distilbert(folder: Path) -> str:
 
 
 def modernbert(folder: Path, positions: int = 8_192, max_length: int = 512) -> str:
-    """ModernBERT: rotary positions."""
+    """Write a ModernBERT: rotary positions."""
     torch.manual_seed(0)
     ids = {f"{name}_token_id": 101 for name in ("cls", "bos")}
     shape = ModernBertConfig(
@@ -126,7 +126,7 @@ def modernbert(folder: Path, positions: int = 8_192, max_length: int = 512) -> s
 
 
 def t5(folder: Path) -> str:
-    """T5: relative positions, so that nothing states a limit; scores the last end token."""
+    """Write a T5: relative positions, hence no limit; the last end token is scored."""
     torch.manual_seed(0)
     shape = t5_config(
         vocab_size=10,
@@ -144,7 +144,7 @@ def t5(folder: Path) -> str:
 
 
 def qwen3(folder: Path, tokenizer: PreTrainedTokenizerBase | None = None, **config: Any) -> str:
-    """Qwen3 classifier without a padding token: it scores a pair's last token."""
+    """Write a Qwen3 classifier without a padding token, which scores the last token of a pair."""
     torch.manual_seed(0)
     shape = Qwen3Config(
         vocab_size=WORDS,
@@ -162,7 +162,7 @@ def qwen3(folder: Path, tokenizer: PreTrainedTokenizerBase | None = None, **conf
 
 
 def older_file(folder: Path) -> str:
-    """A BERT whose weights hold more than the model has, as files of older versions do."""
+    """Write a BERT whose weights have more tensors than the model, as older versions do."""
     path = tiny_models.bert(folder)
     more = {
         "bert.embeddings.position_ids": torch.arange(512)[None],
@@ -172,11 +172,11 @@ def older_file(folder: Path) -> str:
     return path
 
 
-# Not what they seem
+# Models that are not what they seem to be
 
 
 def without(*keys: str) -> Callable[[Path], str]:
-    """Return how to make a BERT whose weights lack these keys."""
+    """Return a function that makes a BERT whose weights lack these keys."""
 
     def make(folder: Path) -> str:
         path = tiny_models.bert(folder)
@@ -187,7 +187,7 @@ def without(*keys: str) -> Callable[[Path], str]:
 
 
 def headless(folder: Path, **config: Any) -> str:
-    """An encoder whose config.json says that it is a classifier, or, with None, nothing."""
+    """Write an encoder whose config.json declares a classifier, or, with None, no architecture."""
     save(folder, BertModel(BertConfig(vocab_size=WORDS, **SHAPE)))
     tiny_models.edit_json(folder / "config.json", id2label={"0": "LABEL_0"}, **config)
     return str(folder)
@@ -202,7 +202,7 @@ def headless_as_nothing(folder: Path) -> str:
 
 
 def embedding_model(folder: Path) -> str:
-    """A SentenceTransformer: an encoder, then pooling."""
+    """Write a SentenceTransformer: an encoder, then pooling."""
     path = tiny_models.bert(folder, headless=True)
     module = "sentence_transformers.models"
     listed = [
@@ -239,7 +239,7 @@ def several_labels(folder: Path) -> str:
 
 
 def other_shape(folder: Path) -> str:
-    """Weights of 32 numbers a token, and a config.json that says 48."""
+    """Write weights of 32 numbers a token, with a config.json that states 48."""
     path = tiny_models.bert(folder)
     tiny_models.edit_json(folder / "config.json", hidden_size=48)
     return path
@@ -313,7 +313,7 @@ def tokenizer_is_not_json(folder: Path) -> str:
 
 
 def changed(**config: object) -> Callable[[Path], str]:
-    """Return how to make a BERT whose config.json says something else."""
+    """Return a function that makes a BERT whose config.json has other values."""
 
     def make(folder: Path) -> str:
         path = tiny_models.bert(folder)
@@ -345,7 +345,7 @@ def no_pickle(folder: Path) -> str:
 
 
 class Runs:
-    """Unpickling it would end the process."""
+    """An object that ends the process when it is unpickled."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return os._exit, (1,)
@@ -388,7 +388,7 @@ def cut_weights(folder: Path) -> str:
 
 
 def pointer_weights(folder: Path) -> str:
-    """What `git clone` leaves without Git LFS."""
+    """Write the files that `git clone` leaves without Git LFS."""
     path = tiny_models.bert(folder)
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4\n"
     (folder / "model.safetensors").write_text(pointer)
@@ -417,7 +417,7 @@ def shard_missing(folder: Path) -> str:
 
 
 def adapter(folder: Path) -> str:
-    """Weights of a LoRA adapter only."""
+    """Write only the weights of a LoRA adapter."""
     folder.mkdir()
     config = {"peft_type": "LORA", "base_model_name_or_path": "nobody/never-published"}
     (folder / "adapter_config.json").write_text(json.dumps(config))
@@ -432,7 +432,7 @@ def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], objec
 
 
 def pooled(folder: Path) -> str:
-    """A CrossEncoder of three modules: an encoder, mean pooling, and a dense head."""
+    """Write a CrossEncoder of three modules: an encoder, mean pooling, and a dense head."""
     torch.manual_seed(0)
     tiny_models.bert(folder, headless=True)
     encoder = Transformer(str(folder))
@@ -442,7 +442,7 @@ def pooled(folder: Path) -> str:
 
 
 def generative_reranker(folder: Path) -> str:
-    """A language model that answers yes or no, saved as a CrossEncoder with its chat template."""
+    """Write a language model that answers yes or no, as a CrossEncoder with a chat template."""
     torch.manual_seed(0)
     generator(folder)
     encoder = CrossEncoder(str(folder))

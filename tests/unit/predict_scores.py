@@ -1,4 +1,4 @@
-"""Pairs, engines that score them, and the scores that they should give: those of predict."""
+"""Pairs, engines that score them, and the expected scores, which are those of predict."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def open_encoder(path: str, dtype: str | None = None) -> CrossEncoder:
 
 
 def chosen(encoder: CrossEncoder, *, int8: bool = False) -> BertEngine | PredictEngine:
-    """The engine for a model, without measuring what is fastest."""
+    """Return the engine for a model, without measuring which settings are fastest."""
     return choose(encoder, int8=int8, threads=1, max_batch_tokens=512)
 
 
@@ -50,8 +50,8 @@ def reference(path: str) -> CrossEncoder:
 
 
 def predicted(path: str, pairs: Sequence[Pair] = PAIRS, **given: Any) -> Any:
-    """What sentence-transformers itself gives, by default with the model's own activation."""
-    # Pairs of a batch are padded to its longest: few at a time are scored sooner.
+    """Return the scores of sentence-transformers, by default with the model's own activation."""
+    # Pairs of a batch are padded to its longest, so small batches are scored sooner.
     scores: Any = reference(path).predict(list(pairs), batch_size=4, **given)
     return scores
 
@@ -61,6 +61,6 @@ def logits(path: str, pairs: Sequence[Pair] = PAIRS) -> Any:
 
 
 def apart(one: Any, other: Any) -> float:
-    """How far the farthest score is from where it should be."""
+    """Return the largest difference between a score and its expected value."""
     assert np.shape(one) == np.shape(other)
     return float(np.max(np.abs(np.subtract(one, other))))

@@ -1,4 +1,4 @@
-"""`python -m tests.unit.supervise DELAYS COMMAND`: `worker.restart` with delays of one's own."""
+"""`python -m tests.unit.supervise DELAYS COMMAND`: run `worker.restart` with other delays."""
 
 from __future__ import annotations
 

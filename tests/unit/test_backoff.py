@@ -1,6 +1,6 @@
-"""Where memory runs out, batches shrink until they fit, and no pair is scored twice or left out.
+"""Where memory runs out, batches shrink until they fit, and each pair is scored exactly once.
 
-The memory is played: a batch fits if it has no more tokens than there is room for.
+The memory is simulated: a batch fits if it has no more tokens than there is room for.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FULL = 1_024
 
 @pytest.fixture(scope="module", autouse=True)
 def little_to_collect() -> Iterator[None]:
-    """When memory runs out the collector looks at all there is: as in a worker, not at torch."""
+    """Freeze the imported modules, as a worker does: the collector runs when memory runs out."""
     gc.collect()
     gc.freeze()
     yield
@@ -31,16 +31,16 @@ def little_to_collect() -> Iterator[None]:
 
 
 class Memory:
-    """Room for so many tokens; the score of a pair is its place."""
+    """An engine with room for this many tokens; the score of a pair is its position."""
 
     def __init__(self, lengths: Sequence[int], room: int) -> None:
         self.lengths = lengths
         self.room = room
-        #: What did not fit, and what was scored.
+        #: The batches that did not fit, and the pairs that were scored.
         self.failed: Batches = []
         self.scored: list[int] = []
         self.errors: list[MemoryError] = []
-        #: Whether batches came one at a time, round by round.
+        #: Whether batches came one at a time, in each round.
         self.alone: list[bool] = []
 
     def attempt_batches(self, made: Batches, alone: bool) -> list[BatchOutcome]:
@@ -63,7 +63,7 @@ class Memory:
 
 
 class Shared(Memory):
-    """Two batches at a time have to fit, unless they come one at a time."""
+    """An engine in which two batches at a time must fit, unless they come one at a time."""
 
     def room_for_one(self, alone: bool) -> int:
         return self.room if alone else self.room // 2
@@ -89,7 +89,7 @@ def score(memory: Memory, budget: BatchBudget) -> list[float]:
 
 
 def any_lengths(seed: int) -> list[int]:
-    """Of up to 300 pairs, the longest of 64 tokens."""
+    """Return up to 300 random lengths, of at most 64 tokens."""
     chance = random.Random(seed)
     return [chance.randint(1, 64) for _ in range(chance.randint(1, 300))]
 
@@ -227,7 +227,7 @@ def test_a_job_that_failed_does_not_let_the_budget_grow() -> None:
     assert budget.tokens == FULL // 2
 
 
-# At the floor
+# At the smallest size
 
 
 def test_a_pair_that_does_not_fit_alone_raises_what_it_met() -> None:
@@ -242,7 +242,7 @@ def test_a_pair_that_does_not_fit_alone_raises_what_it_met() -> None:
 
 
 def test_one_at_a_time_is_tried_before_giving_up() -> None:
-    # Given pairs of which one fits, and not two of them
+    # Given room for one pair, and not for two
     memory = Shared([100] * 9, room=150)
     assert score(memory, BatchBudget(FULL)) == list(range(9))
     # Then they come one at a time in the end, and not before
@@ -260,7 +260,7 @@ def test_a_pair_is_given_up_only_after_it_was_tried_one_at_a_time() -> None:
 
 
 def test_what_did_not_fit_for_a_while_is_scored_once_there_is_room() -> None:
-    """What was short of memory may have been another process."""
+    """Batches return to their size, because another process may have taken the memory."""
 
     class Passing(Memory):
         def room_for_one(self, alone: bool) -> int:

@@ -1,4 +1,4 @@
-"""A command-line option that makes no sense is one line that names it, or its variable."""
+"""An invalid command-line option is reported in one line that names it, or its variable."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, s
     return ended.value.code, capsys.readouterr().err
 
 
-#: What a command cannot do without.
+#: The options that a command requires.
 REQUIRED = {"submit": ("--query", "q", "--documents", "-"), "result": ("some-job",)}
 OPTIONS = [
     ("rescore", "--window", "0"),

@@ -1,4 +1,4 @@
-"""Pairs are cut into batches longest first, and laid end to end so that each can be found again."""
+"""Batches take the longest pairs first, and are packed such that each pair can be found again."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def tokens(query: list[int], document: list[int]) -> PairTokens:
 
 
 def in_model(pair: PairTokens) -> list[int]:
-    """A pair's ids as a BERT reads them."""
+    """Return a pair's ids as a BERT reads them."""
     return [BEGIN, *pair.query.tolist(), END, *pair.document.tolist(), END]
 
 
-# Cutting
+# Making batches
 
 #: Lengths of pairs, and a budget of tokens.
 CUTS = [
@@ -161,7 +161,7 @@ def test_no_batch_is_larger_than_a_threads_share_of_all_tokens(threads: int) -> 
     assert all(sum(lengths[place] for place in batch) <= share for batch in batches)
 
 
-# Putting together
+# Restoring the order of scores
 
 
 def scores(*values: float) -> ScoreArray:
@@ -220,7 +220,7 @@ def test_a_group_ends_where_padding_would_exceed_the_slack(
     assert list(group_by_length(lengths, slack)) == groups
 
 
-# Laying out
+# Packing
 
 LONG, MIDDLE, SHORT = tokens([7], [8, 9]), tokens([5], [6]), tokens([], [4])
 

@@ -1,4 +1,4 @@
-"""Our own BERT gives the logits of transformers' BERT, whatever its shape and that of a batch."""
+"""Our own BERT returns the logits of transformers' BERT, whatever its shape and that of a batch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHAPES = [(1, 32, 1, 64), (1, 24, 4, 50), (2, 30, 2, 37), (2, 33, 3, 65), (3, 64
 VOCABULARY, POSITIONS = 200, 96
 TOLERANCE = 5e-5
 
-#: Tokens of a pair's query and document.
+#: The tokens of a pair's query and document.
 BATCHES: dict[str, list[tuple[int, int]]] = {
     "one pair": [(4, 9)],
     "the shortest pair": [(0, 0)],
@@ -44,7 +44,7 @@ def special() -> SpecialIds:
 
 
 def tiny(layers: int, hidden: int, heads: int, intermediate: int) -> BertForSequenceClassification:
-    """A BERT in which every parameter matters: none is 0, as biases are at first, or 1."""
+    """Return a BERT in which every parameter matters: none is 0 or 1, unlike in a new model."""
     torch.manual_seed(hidden)
     shape: dict[str, Any] = {
         "vocab_size": VOCABULARY,
@@ -63,7 +63,7 @@ def tiny(layers: int, hidden: int, heads: int, intermediate: int) -> BertForSequ
 
 
 def made(sizes: Sequence[tuple[int, int]]) -> list[PairTokens]:
-    """Pairs of these sizes, of any words, the longest first."""
+    """Return pairs of these sizes with random words, the longest first."""
     chance = random.Random(1)
 
     def words(number: int) -> np.typing.NDArray[np.int32]:
@@ -75,7 +75,7 @@ def made(sizes: Sequence[tuple[int, int]]) -> list[PairTokens]:
 
 @torch.inference_mode()
 def reference(model: BertForSequenceClassification, pairs: Sequence[PairTokens]) -> torch.Tensor:
-    """transformers' own logits, of each pair alone."""
+    """Return the logits that transformers computes for each pair alone."""
     logits = []
     for pair in pairs:
         of_query, of_document = len(pair.query) + 2, len(pair.document) + 1
@@ -117,7 +117,7 @@ def test_logits_do_not_depend_on_the_batch(
     assert farthest(bert(lay_out(pairs, special, slack)), alone) < TOLERANCE
 
 
-#: With the widths of real models: MKL takes other kernels for these than for tiny ones.
+#: With the widths of real models, for which MKL uses other kernels than for tiny ones.
 WIDTHS = [
     (2, 128, 2, 512),
     (2, 384, 12, 1_536),

@@ -1,4 +1,4 @@
-"""Our own BERT gives the same bits in any batch and thread, and fails as a whole."""
+"""Our own BERT returns the same bits in any batch and thread, and fails as a whole."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def test_scores_do_not_depend_on_threads_and_budget(
     assert apart(engine.run(PAIRS).scores, bundled_logits) < TOLERANCE
 
 
-#: Sizes that libraries may have kernels of their own for. Rows of other than full 16 bytes are not
-#: among them: what is added up first depends there on where a row begins.
+#: Sizes for which libraries may have their own kernels. Rows that are not multiples of 16 bytes are
+#: left out, because the order of their additions depends on where a row begins.
 SHAPES: list[dict[str, Any]] = [
     {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 1, "intermediate_size": 64},
     {"num_hidden_layers": 2, "hidden_size": 24, "num_attention_heads": 4, "intermediate_size": 50},
@@ -77,11 +77,11 @@ def test_scores_are_the_same_to_the_last_bit_in_any_batch_and_thread(
 
 
 class StruckByTimeLimit(Exception):
-    """As the time limit of Celery: it comes at any moment."""
+    """An error like Celery's time limit, which occurs at any moment."""
 
 
 class Failing(BertEngine):
-    """Fails at the first batch, once a second one is being scored, if it is given an error."""
+    """Fails at the first batch, once a second one is being scored, if it has an error to raise."""
 
     error: BaseException | None = None
     begun = 0
@@ -104,7 +104,7 @@ class Failing(BertEngine):
                 self._together.wait(30)
             if place == 0:
                 raise self.error
-            for _ in range(20):  # far longer than the error needs to come out
+            for _ in range(20):  # far longer than the error needs to be raised
                 scores = super()._forward(pairs, statistics)
             return scores
         finally:
@@ -124,7 +124,7 @@ def test_an_error_in_one_thread_comes_out_once_all_threads_have_ended(
         with pytest.raises(type(error)) as caught:
             engine.run(PAIRS)
         assert torch.get_num_threads() == 3
-    # Then it comes out, nothing goes on behind it, and the next run is as ever
+    # Then it is raised, no thread continues, and the next run succeeds
     assert caught.value is error
     assert 2 <= engine.begun < len(PAIRS)
     assert engine.inside == 0
@@ -133,7 +133,7 @@ def test_an_error_in_one_thread_comes_out_once_all_threads_have_ended(
 
 
 class StrikesWhileSubmitting(ThreadPoolExecutor):
-    """Threads that are given half of the work when the time limit strikes."""
+    """Threads that have half of the work when the time limit strikes."""
 
     def __init__(self, place: int) -> None:
         super().__init__(1)
@@ -166,7 +166,7 @@ def test_the_time_limit_leaves_no_work_behind_though_not_all_was_handed_out(
 
 
 class AsOnGpu(BertEngine):
-    """Goes the GPU's way, on the CPU: in portions, each tokenised ahead, with some padding."""
+    """Runs the GPU's code on the CPU: in portions, each tokenised ahead, with some padding."""
 
     def __init__(self, encoder: CrossEncoder, linear: type[Linear], threads: int) -> None:
         super().__init__(encoder, linear, threads)

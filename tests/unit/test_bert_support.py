@@ -1,4 +1,4 @@
-"""Our own BERT is for plain BERT classifiers only."""
+"""Our own BERT is used only for plain BERT classifiers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`rerankq worker` and `rerankq flower` say in one line what is not installed."""
+"""`rerankq worker` and `rerankq flower` report in one line what is not installed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_a_missing_extra_is_named_in_one_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setitem(sys.modules, module, None)  # so it cannot be imported
+    monkeypatch.setitem(sys.modules, module, None)  # makes the import fail
 
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])

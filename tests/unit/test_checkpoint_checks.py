@@ -24,7 +24,7 @@ PAIRS = [
     ("the cat", "the dog sat"),
 ]
 
-#: How to make a folder of each kind, and what the error says of it.
+#: The function that makes a folder of each kind, and parts of its error.
 BAD: dict[str, tuple[Callable[[Path], str], str]] = {
     "head missing, named as a classifier": (
         odd_models.headless_as_classifier,
@@ -139,7 +139,7 @@ def test_the_8_bit_form_of_a_bad_model_is_refused_too(tmp_path: Path, kind: str)
 def test_nothing_but_the_error_says_what_is_wrong(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    # transformers has a table of many lines for it, with advice on training
+    # transformers prints a table of many lines for it, with advice on training
     path = odd_models.headless_as_nothing(tmp_path / "bad")
     with caplog.at_level(logging.WARNING), pytest.raises(ModelUnavailable):
         load(path)
@@ -160,7 +160,7 @@ def test_an_activation_function_that_is_code_of_the_models_is_left_out_and_said(
     assert "trust_remote_code" not in caplog.text
 
 
-# Sound models
+# Valid models
 
 
 SOUND = [
@@ -186,7 +186,8 @@ def test_a_sound_model_gives_each_pair_the_score_that_it_has_alone(
 
 
 def test_a_pooler_that_no_score_depends_on_may_be_missing(tmp_path: Path) -> None:
-    # A reranker of several modules: the encoder's pooler stands beside the pooling that is used.
+    # A reranker of several modules, which has the encoder's pooler in addition to the pooling that
+    # is used.
     path = odd_models.pooled(tmp_path / "model")
     expected = load(path).score(PAIRS)
     assert any("pooler" in key for key in load_file(tmp_path / "model" / "model.safetensors"))
@@ -198,7 +199,7 @@ def test_a_pooler_that_no_score_depends_on_may_be_missing(tmp_path: Path) -> Non
 
 
 def test_weights_in_a_pickle_of_tensors_are_read(tmp_path: Path) -> None:
-    # With `weights_only`: no code in it is run (see test_models).
+    # With `weights_only`, no code in it is run (see test_loading).
     path = tiny_models.bert(tmp_path)
     expected = load(path, threads=1, max_batch_tokens=512).score(PAIRS)
     weights = load_file(tmp_path / "model.safetensors")

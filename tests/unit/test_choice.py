@@ -1,4 +1,4 @@
-"""The fast engine is taken where it gives the scores of predict, and only there."""
+"""The fast engine is used where it returns the scores of predict, and only there."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from worker.engine.protocol import Pair
 
 
 def with_activation(folder: Path, name: str, **given: Any) -> str:
-    """A BERT with an activation in its config."""
+    """Return a BERT with this activation in its config."""
     path = tiny_models.bert(folder, **given)
     settings = {"activation_fn": f"torch.nn.modules.activation.{name}"}
     tiny_models.edit_json(folder / "config.json", sentence_transformers=settings)
@@ -144,7 +144,7 @@ def test_a_model_that_knows_few_words_is_measured_with_those(tmp_path: Path) -> 
     assert apart(engine.run(PAIRS).scores, logits(path)) < TOLERANCE
 
 
-# The proof
+# The verification
 
 
 def test_probes_are_of_mixed_lengths_up_to_more_than_the_model_reads(
@@ -173,7 +173,7 @@ def test_a_tokenizer_that_lays_pairs_out_otherwise_is_found_out(
     path = tiny_models.bert(tmp_path, tokenizer=tiny_models.in_pairs(backend, pair))
     # When an engine is chosen for it
     engine = chosen(open_encoder(path))
-    # Then it is the slow one, which is right, and the log says so
+    # Then the slow one is chosen, which is right, and the log reports it
     assert engine.backend == "sentence-transformers"
     assert apart(engine.run(PAIRS).scores, logits(path)) < TOLERANCE
     warnings = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
@@ -209,7 +209,7 @@ def test_a_tokenizer_that_cuts_off_the_beginning_is_found_out(
 
 
 def test_a_tokenizer_written_in_python_is_used_by_predict(tmp_path: Path) -> None:
-    # Such is that of the Japanese BERTs.
+    # Japanese BERTs have such a tokenizer.
     vocabulary = tmp_path / "vocab.txt"
     words = tiny_models.bert_tokenizer().get_vocab()
     vocabulary.write_text("\n".join(sorted(words, key=words.__getitem__)))
@@ -236,14 +236,14 @@ class Missing(PackedLinear):
 
 
 class Refusing(PackedLinear):
-    """Packed layers of a torch that has their operator, and not for this CPU."""
+    """Packed layers of a torch that has their operator, but not for this CPU."""
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         raise RuntimeError("not on this CPU")
 
 
 class WithoutPrimitive(PackedLinear):
-    """Packed layers whose kernel cannot be made, which is also what lack of memory looks like."""
+    """Packed layers whose kernel cannot be made, which looks the same as a lack of memory."""
 
     def __call__(self, x: Tensor) -> Tensor:
         raise RuntimeError("could not create a primitive descriptor")

@@ -1,4 +1,4 @@
-"""Both clients have the same verbs, with the same options, and say what they do."""
+"""Both clients have the same methods with the same options, and document what they do."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from producer.client.asynchronous import AsyncRerankClient
 from producer.client.blocking import RerankClient
 from producer.client.watch import Watch
 
-#: What the asyncio client names or returns otherwise.
+#: The names and return types in which the asyncio client differs.
 ASYNC_NAMES = {"close": "aclose"}
 ASYNC_TYPES = {"Watch": "AsyncWatch", "Iterator[": "AsyncIterator["}
-#: Verbs that give back something to be awaited, and are not awaited themselves.
+#: Methods that return something to be awaited, and are not awaited themselves.
 NOT_AWAITED = {"watch", "each_dead_letter", "as_completed"}
 
 PAIRS = [(RerankClient, AsyncRerankClient), (Watch, AsyncWatch)]

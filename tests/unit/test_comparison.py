@@ -1,4 +1,4 @@
-"""What is said of two models is what a person finds who puts their rankings side by side."""
+"""The comparison of two models reports what a reader finds in their rankings side by side."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from producer.rescore import comparison, evaluation, ranking_changes
 from producer.rescore.journal import Journal
 from producer.rescore.staging import Staging
 
-#: Scores of documents by query.
+#: The scores of documents by query.
 Scored = dict[str, dict[str, float]]
 FAILURE = jobs.Failure(job_id="j", code="bad_scores", message="m", retryable=False, attempts=1)
 
@@ -27,7 +27,7 @@ FAILURE = jobs.Failure(job_id="j", code="bad_scores", message="m", retryable=Fal
 def journals(
     folder: Path, a: Scored, b: Scored, qrels: str = ""
 ) -> Iterator[tuple[Staging, Journal, Journal]]:
-    """A collection of the queries in `a` and `b`, and what two models, a and b, made of it."""
+    """Yield a collection of these queries, and the journals of two models, a and b."""
     documents = {query: scores for scored in (b, a) for query, scores in scored.items()}
     queries = sorted(documents)
     (folder / "run").write_text(
@@ -85,7 +85,7 @@ def ids(start: int, stop: int) -> list[str]:
 
 
 def descending(names: list[str]) -> dict[str, float]:
-    """Scores that rank the documents in this order."""
+    """Return scores that rank the documents in this order."""
     return {name: -float(place) for place, name in enumerate(names)}
 
 
@@ -109,7 +109,7 @@ def test_the_overlap_is_the_share_of_the_ten_best(
 
 
 def test_tau_counts_the_pairs_that_changed_places() -> None:
-    # Given random orders of one to thirty documents, of which every pair is looked at
+    # Given random orders of one to thirty documents, compared pair by pair
     random_ = random.Random(3)
     for number in range(2, 31):
         a = ids(0, number)
@@ -173,7 +173,7 @@ def test_queries_are_matched_whatever_the_order_of_arrival(tmp_path: Path) -> No
 
 
 def test_the_queries_that_changed_most_are_kept_and_their_texts_found(tmp_path: Path) -> None:
-    # Given queries of which q1 keeps 9 of its ten best, q2 keeps 8, and so on; q0 keeps its order
+    # Given queries: q1 keeps 9 of its ten best, q2 keeps 8, and so on; q0 keeps its order
     names = ids(0, 20)
     a = {f"q{n}": descending(names) for n in range(9)}
     b = {f"q{n}": descending([*names[n:], *names[:n]]) for n in range(9)}

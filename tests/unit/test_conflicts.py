@@ -1,4 +1,4 @@
-"""No command writes what it reads, or two outputs into one file, by whatever names they go."""
+"""No command overwrites its input, or writes two outputs to one file, under any of their names."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LINE = json.dumps({"query_id": "q", "query": "a", "candidates": [{"id": "d", "te
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Inputs, and links to them. Nothing listens where Redis would be."""
+    """Make inputs, and links to them. Redis's port has no listener."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RERANKQ_REDIS_URL", "redis://127.0.0.1:1/0")
     for name in ("x", "d/y", ".out.unfinished", "out.partial.jsonl", "out.manifest.json", "q"):
@@ -123,7 +123,7 @@ def test_what_a_shell_has_opened_is_a_file_like_others(
 
 @contextmanager
 def redirected(descriptor: int, path: str) -> Iterator[None]:
-    """The file is open as one of this process's own, as a shell's `>> path` or `< path` has it."""
+    """Open the file in this process, like a shell does for `>> path` or `< path`."""
     before = os.dup(descriptor)
     opened = os.open(path, os.O_CREAT | (os.O_WRONLY | os.O_APPEND if descriptor else os.O_RDONLY))
     os.dup2(opened, descriptor)

@@ -1,4 +1,4 @@
-"""What scoring counts: all that was done for pairs, and nothing that was done to warm up."""
+"""Scoring counts all of its work for pairs, and none of its work to warm up."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def scorer(observer: WorkerObserver) -> Scorer:
 
 @pytest.fixture(autouse=True)
 def counted_before(counters: PendingCounters, scorer: Scorer) -> None:
-    """Leave out what was counted before the test."""
+    """Ignore what was counted before the test."""
     counters.take()
 
 
@@ -61,7 +61,7 @@ def test_batches_and_their_padding_are_counted(counters: PendingCounters, scorer
 
     counted = counters.take()
     batches, padding = counted[metrics.BATCHES.field(MODEL)], counted[metrics.PADDING.field(MODEL)]
-    # Rows of a batch are filled up to sixteen, and a batch holds at most 256 tokens
+    # Rows of a batch are padded to multiples of sixteen, and a batch holds at most 256 tokens
     assert tokens / 256 <= batches
     assert 0 <= padding <= 15 * batches
     assert (tokens + padding) % 16 == 0

@@ -30,7 +30,7 @@ SETTINGS = [(model, name) for model in MODELS for name in model.model_fields]
 
 
 def page_with_tables(page: Path) -> str:
-    """Return a page as the site has it, with its generated tables."""
+    """Return a page as the site shows it, with its generated tables."""
     return hooks.GENERATED.sub(lambda name: tables.GENERATED[name[1]](), page.read_text())
 
 
@@ -96,7 +96,7 @@ def headings(page: Path) -> set[str]:
 
 
 def anchor(heading: str) -> str:
-    """A heading's anchor, as code hosts make it."""
+    """Return a heading's anchor, as code hosts make it."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 

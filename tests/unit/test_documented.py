@@ -1,4 +1,4 @@
-"""What pages show is compared with what is printed, except for what differs from run to run."""
+"""The output that pages show is the printed one, except for what differs from run to run."""
 
 from __future__ import annotations
 

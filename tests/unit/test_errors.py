@@ -1,4 +1,4 @@
-"""The tree that is drawn is the tree of the classes, and each error can cross a process."""
+"""The drawn tree of errors is that of the classes, and each error can be sent between processes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def make(kind: type[errors.RerankError], message: str) -> errors.RerankError:
 
 
 def drawn() -> list[tuple[str, str | None, str]]:
-    """Name, parent and remark of each line of the tree."""
+    """Return the name, parent and remark of each line of the tree."""
     path: list[str] = []
     lines = []
     for indent, name, remark in re.findall(

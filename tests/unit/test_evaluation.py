@@ -1,4 +1,4 @@
-"""Before and after are measured as a person would by hand, over all judged queries."""
+"""The measures before and after are those computed by hand, over all judged queries."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ MODEL = jobs.Provenance(
 def scored(
     folder: Path, first: Ranked, qrels: str, after: Ranked, depth: int | None = None
 ) -> Iterator[tuple[Staging, Journal]]:
-    """Queries with the documents in `first`, best first, and then in `after`."""
+    """Return queries with the documents in `first`, best first, and then in `after`."""
     (folder / "run").write_text(
         "".join(
             f"{query_id} Q0 {each} {place} {100 - place} t\n"

@@ -1,4 +1,4 @@
-"""What children note of their start decides, once and for all processes, why a worker ends."""
+"""The notes of children about their start decide for all processes why a worker ends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MODELS = ["stub"]
 
 @dataclass
 class Worker:
-    """What Celery's worker has of it."""
+    """The parts of Celery's worker that this uses."""
 
     exitcode: int | None = None
 

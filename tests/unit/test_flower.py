@@ -1,4 +1,4 @@
-"""What Flower's table shows of a task, made of what it has heard."""
+"""Flower's table shows a task by what Flower has heard of it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SUMMARY = {
 
 
 def shown(state: str = states.SUCCESS, result: object = None, error: object = None) -> object:
-    """As Flower has it: representations, in the fields of Celery's own record of a task."""
+    """Return a task as Flower has it: representations, in the fields of Celery's own record."""
     task = SimpleNamespace(
         state=state,
         result=None if result is None else repr(result),
@@ -88,7 +88,7 @@ def test_a_variable_that_is_empty_is_as_good_as_none(monkeypatch: pytest.MonkeyP
 
 
 def test_no_column_shows_what_somebody_sent_as_html() -> None:
-    """Flower's column for exceptions does; the one for results does not."""
+    """Flower shows escaped text in the column for exceptions, but not in the one for results."""
     columns = flower.defaults(WorkerSettings())["tasks_columns"].split(",")
 
     assert "result" in columns

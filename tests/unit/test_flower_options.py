@@ -1,4 +1,4 @@
-"""What Flower would fail on is refused in one line that shows no password."""
+"""Options that Flower would fail on are refused in one line that shows no password."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PASSWORD = "hunter2"  # noqa: S105
 
 @pytest.fixture(scope="module")
 def taken() -> Iterator[int]:
-    """A port that somebody listens on."""
+    """Yield a port with a listener."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
@@ -26,7 +26,7 @@ def taken() -> Iterator[int]:
 
 
 def read(folder: Path, *options: str, **variables: str) -> tuple[int, str]:
-    """How a process ends that reads these options, and what it says: a fork, as they are global."""
+    """Read options in a fork, because they are global; return its exit code and output."""
     environment = {
         "FLOWER_BASIC_AUTH": f"someone:{PASSWORD}",
         "FLOWER_DB": str(folder / "state"),

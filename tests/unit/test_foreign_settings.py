@@ -1,4 +1,4 @@
-"""Settings of Celery that would take the place of this service's are refused, not followed."""
+"""Settings of Celery that would override this service's are refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ELSEWHERE = "redis://127.0.0.1:1/0"
         ("worker", {"CELERY_RESULT_BACKEND": ELSEWHERE}, [], "CELERY_RESULT_BACKEND"),
         ("worker", {"CELERY_CONFIG_MODULE": "some.module"}, [], "CELERY_CONFIG_MODULE"),
         ("worker", {}, ["--broker", ELSEWHERE], "CELERY_BROKER_URL"),
-        # Both commands check alike, when Celery finds the app.
+        # Both commands run the same checks, when Celery finds the app.
         ("flower", {"CELERY_CONFIG_MODULE": "some.module"}, [], "CELERY_CONFIG_MODULE"),
         ("flower", {}, ["--broker", ELSEWHERE], "CELERY_BROKER_URL"),
     ],

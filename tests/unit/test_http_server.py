@@ -1,4 +1,4 @@
-"""Scrapes share answers, and no client of the metrics endpoint holds up the others."""
+"""Scrapes share answers, and no client of the metrics endpoint blocks the others."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_scrape_while_redis_is_away_is_answered(caplog: pytest.LogCaptureFixtu
 
 
 def hang(port: int, say: bytes) -> socket.socket:
-    """A client that sends the beginning of a request, and then nothing."""
+    """Connect a client that sends the beginning of a request, and then nothing."""
     client = socket.create_connection(("127.0.0.1", port), timeout=30)
     client.sendall(say)
     return client

@@ -1,4 +1,4 @@
-"""Importing the producer is cheap: no model library, and nothing that the caller does not name."""
+"""Importing the producer is cheap: it loads no model library, and only what the caller names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MODEL_SIDE = {"torch", "sentence_transformers", "transformers", "worker"}
 
 
 def modules_after(code: str) -> set[str]:
-    """Names of all modules that a fresh interpreter has loaded after running `code`."""
+    """Return the names of all modules that a new interpreter has loaded after running `code`."""
     report = f"{code}\nimport json, sys; print(json.dumps(list(sys.modules)))"
     run = subprocess.run(
         [sys.executable, "-c", report], capture_output=True, text=True, check=True, timeout=60
@@ -47,7 +47,7 @@ def test_the_command_line_loads_no_model() -> None:
 
 
 def test_the_workers_main_modules_load_no_model() -> None:
-    """Flower imports them, on machines that have no torch."""
+    """Check these modules, which Flower imports on machines without torch."""
     names = (
         "worker.celery",
         "worker.jobs.tasks",
@@ -80,7 +80,7 @@ def test_the_health_check_loads_no_model_and_no_task() -> None:
     )
 
 
-#: The queue, which neither scoring nor reranking in one's own process needs.
+#: The queue, which neither scoring nor reranking in the caller's process needs.
 QUEUE = {"celery", "kombu", "billiard", "redis"}
 
 

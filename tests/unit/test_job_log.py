@@ -1,4 +1,4 @@
-"""A change of a job is one line: a sentence for people, and fields for machines."""
+"""A change of a job is one line: a sentence for people, and fields for programs."""
 
 from __future__ import annotations
 

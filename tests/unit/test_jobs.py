@@ -1,4 +1,4 @@
-"""A record that exists is one that can be sent, and reads back as it was written."""
+"""A record can only be made if it can be sent, and it is read as it was written."""
 
 from __future__ import annotations
 

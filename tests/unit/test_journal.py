@@ -1,4 +1,4 @@
-"""Each query's result stands in the finished files once, in order, exactly; no file is half."""
+"""Each query's result is in the finished files exactly once, in order; no file is incomplete."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FAILURE = jobs.Failure(
 
 @contextmanager
 def journal(output: Path | str, folder: Path, queries: int = 3) -> Iterator[Journal]:
-    """A journal for the queries q0, q1 and so on."""
+    """Return a journal for the queries q0, q1 and so on."""
     source = folder / "in.jsonl"
     lines = (
         json.dumps({"query_id": f"q{n}", "query": "q", "candidates": [{"id": "d", "text": "t"}]})

@@ -1,4 +1,4 @@
-"""A model reads as many tokens as it has positions for, and what it cuts is counted."""
+"""A model reads as many tokens as it has positions for, and truncated pairs are counted."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_a_model_that_cuts_nothing_is_refused(tmp_path: Path) -> None:
 
 
 def with_prompt(folder: Path, make: Callable[..., str]) -> str:
-    """A model that puts 22 tokens before each query."""
+    """Return a model that puts 22 tokens before each query."""
     prompts = {"task": "open a file " * 7 + ": "}
     encoder = CrossEncoder(make(folder), prompts=prompts, default_prompt_name="task")
     encoder.save_pretrained(str(folder))
@@ -159,7 +159,7 @@ def test_a_default_prompt_reaches_the_model(tmp_path: Path) -> None:
 
 
 def test_a_decoder_pads_with_its_end_token(tmp_path: Path) -> None:
-    # Its classifier reads the last token that is no padding.
+    # Its classifier reads the last token that is not padding.
     scorer = small(odd_models.qwen3(tmp_path / "model"))
     alone = [scorer.score([pair])[0] for pair in (SHORT, ("a", "b c"))]
     assert np.allclose(scorer.score([SHORT, ("a", "b c")]), alone, atol=1e-5)
@@ -189,7 +189,7 @@ def test_a_text_that_spells_out_an_end_token_is_scored(tmp_path: Path) -> None:
 
 
 def save_settings(folder: Path, **settings: object) -> None:
-    """Write what sentence-transformers saves beside a model."""
+    """Write the file that sentence-transformers saves with a model."""
     (folder / "sentence_bert_config.json").write_text(json.dumps(settings))
     listed = [
         {

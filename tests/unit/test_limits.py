@@ -1,4 +1,4 @@
-"""Each limit allows what reaches it and refuses one more."""
+"""Each limit allows a value equal to it, and refuses the next larger one."""
 
 from __future__ import annotations
 

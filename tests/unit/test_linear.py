@@ -1,4 +1,4 @@
-"""Every kind of linear layer computes the same; the one in 8 bits does so within a few percent."""
+"""All kinds of linear layers compute the same; the one in 8 bits differs by a few percent."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ every_kind = pytest.mark.parametrize("kind", [Linear, PackedLinear, Int8Linear])
 
 
 def numbers(rows: int, wide: int, out: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """x, weight, bias and residual for which results are about 1."""
+    """Return x, weight, bias and residual for which results are about 1."""
     torch.manual_seed(rows + wide + out)
     weight = torch.randn(out, wide) / wide**0.5
     return torch.randn(rows, wide), weight, torch.randn(out), torch.randn(rows, out)
@@ -116,7 +116,7 @@ def test_eight_bits_are_within_a_few_percent(rows: int, wide: int, out: int, the
 
 
 def test_in_eight_bits_each_output_has_a_scale_of_its_own() -> None:
-    # With one scale for all, the small rows would be nothing but zeros.
+    # With one scale for all, the small rows would consist of zeros.
     x, weight, _, _ = numbers(32, 64, 48)
     sizes = torch.logspace(-4, 2, 48)
     result = Int8Linear(weight * sizes[:, None], torch.zeros(48))(x)

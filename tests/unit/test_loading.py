@@ -1,4 +1,4 @@
-"""A model is found where it was said to be, or the error says where else it may come from."""
+"""A model is found where it was configured, or the error names other ways to get it."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ WAYS_OUT = ("CROSS_ENCODER_MODEL", "'bundled'", "SENTENCE_TRANSFORMERS_HOME", "r
 
 
 def refused(model: str) -> ModelUnavailable:
-    """The error of loading `model`."""
+    """Return the error of loading `model`."""
     with pytest.raises(ModelUnavailable) as caught:
         load(model)
     return caught.value
 
 
 def marker_code(marker: Path) -> str:
-    """Python that leaves a trace of having been run."""
+    """Return Python code that leaves a trace when it runs."""
     return (
         f"import pathlib\npathlib.Path({str(marker)!r}).touch()\n"
         "from transformers import BertConfig, BertForSequenceClassification\n"
@@ -106,14 +106,14 @@ def test_loading_is_logged_in_two_lines(caplog: pytest.LogCaptureFixture) -> Non
     assert re.fullmatch(r"Cross-encoder loaded successfully in \d+\.\d{3}s", loaded)
 
 
-# What cannot be loaded
+# Models that cannot be loaded
 
 
 @pytest.mark.parametrize("model", ["bundled", "bundled@int8"])
 def test_where_the_bundled_model_is_not_installed_the_error_says_what_to_install(
     model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "rerankq_bundled_model", None)  # so it cannot be imported
+    monkeypatch.setitem(sys.modules, "rerankq_bundled_model", None)  # makes the import fail
     error = refused(model)
     assert repr(model) in str(error)
     assert "pip install './rerankq_bundled_model'" in str(error)
@@ -156,7 +156,7 @@ def test_a_folder_with_spoilt_weights_is_named(
 
 
 def test_a_model_without_a_trained_head_is_refused(tmp_path: Path) -> None:
-    # Such is every embedding model; its head would be random, and so would the ranking.
+    # Every embedding model is such: its head, and so the ranking, would be random.
     path = tiny_models.bert(tmp_path, headless=True)
     assert path in str(refused(path))
 
@@ -175,7 +175,7 @@ def test_a_model_with_several_scores_a_pair_is_no_reranker(tmp_path: Path) -> No
 def test_a_folder_without_the_models_words_is_refused(
     tmp_path: Path, missing: tuple[str, ...]
 ) -> None:
-    # Every text would become unknown tokens, and every ranking would mean nothing.
+    # Every text would become unknown tokens, and every ranking would be meaningless.
     path = tiny_models.bert(tmp_path)
     for name in missing:
         (tmp_path / name).unlink()
@@ -204,7 +204,7 @@ def in_no_hub(error: str) -> bool:
 
 
 def test_an_unknown_model_is_named_with_the_ways_out_where_the_hub_is_not_to_be_asked() -> None:
-    assert huggingface_hub.constants.HF_HUB_OFFLINE  # as the environment of all tests says
+    assert huggingface_hub.constants.HF_HUB_OFFLINE  # as in the environment of all tests
     error = str(refused("nobody/never-published"))
     assert in_no_hub(error), error
 
@@ -231,7 +231,7 @@ def test_code_named_in_a_models_config_is_never_run(tmp_path: Path, model_type: 
             "AutoModelForSequenceClassification": "theirs.Model",
         },
     )
-    if model_type == "bert":  # which transformers has code of its own for
+    if model_type == "bert":  # transformers has its own code for this type
         assert len(load(path).score([("a", "b")])) == 1
     else:
         error = str(refused(path))
@@ -275,7 +275,7 @@ def test_code_in_pickled_weights_is_never_run(tmp_path: Path) -> None:
     assert not marker.exists()
 
 
-# Once a process
+# Once in a process
 
 
 def loadings(caplog: pytest.LogCaptureFixture) -> int:

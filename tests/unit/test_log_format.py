@@ -1,4 +1,4 @@
-"""What a log in JSON relies on in Celery is checked when a worker starts."""
+"""The parts of Celery that a log in JSON relies on are checked when a worker starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What would be scored in another way is told from what was begun, and said; nothing else is."""
+"""A run that would be scored differently from the one before is refused, and no other run is."""
 
 from __future__ import annotations
 

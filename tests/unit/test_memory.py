@@ -1,4 +1,4 @@
-"""That memory ran out is recognised whoever says so, and nothing else is taken for it."""
+"""A lack of memory is recognised whichever library reports it, and other errors are not."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ TOO_MUCH = 2**50
 
 
 class Fail(Exception):
-    """As onnxruntime's, which is no RuntimeError."""
+    """Like onnxruntime's, which is not a RuntimeError."""
 
 
-# Provoked
+# Provoked errors
 
 
 @pytest.mark.parametrize(
@@ -69,14 +69,14 @@ except Exception as error:
     run = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
-    # When it wants more, then it says so in a way that is recognised
+    # When it needs more, then it reports this in a way that is recognised
     name, is_memory_error, message = run.stdout.rstrip("\n").split(";", 2)
-    assert name.endswith(kind)  # numpy has a kind of its own, if there is room for that
+    assert name.endswith(kind)  # numpy raises its own kind, if there is room for it
     error = MemoryError(message) if is_memory_error == "True" else RuntimeError(message)
     assert memory.ran_out(error)
 
 
-# As they are told
+# Errors as libraries word them
 
 
 @pytest.mark.parametrize(
@@ -140,11 +140,11 @@ def test_nothing_else_is_taken_for_it(error: BaseException) -> None:
     assert not memory.ran_out(error)
 
 
-# Giving back
+# Returning memory
 
 
 class Tensor:
-    """Stands for what a batch takes."""
+    """Imitates a batch's memory."""
 
 
 def test_an_error_that_is_let_go_holds_nothing_of_what_was_being_done() -> None:
@@ -187,5 +187,5 @@ def test_what_was_freed_goes_back_to_the_system() -> None:
 
 
 def resident() -> int:
-    """Bytes that this process has in memory."""
+    """Return the bytes of memory that this process uses."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

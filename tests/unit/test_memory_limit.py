@@ -1,4 +1,4 @@
-"""Limits and kills of memory are read as Linux shows them, on a host and in a container."""
+"""Limits on memory, and kills for lack of it, are read from Linux, on a host and in a container."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_where_there_is_no_proc_nothing_is_known(tmp_path: Path) -> None:
 
 
 def test_weights_are_counted_in_float32() -> None:
-    # The file has float16, and a header before it
+    # The file has a header, and float16 numbers
     size = (bundled_path() / "model.safetensors").stat().st_size
     assert 2 * (size - 30_000) < memory_limit.weight_bytes(bundled_path()) < 2 * size
 

@@ -1,4 +1,4 @@
-"""Both sides of the wire use the same names, under one namespace, in JSON and nothing else."""
+"""Both sides of the wire use the same names, in one namespace, and only JSON."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def options(**overrides: Any) -> dict[str, Any]:
 
 
 def channel() -> Any:
-    """Kombu's channel with our steps, without the connection that its making would open."""
+    """Kombu's channel with our steps, without the connection that its constructor opens."""
     made = Channel.__new__(Channel)
     made.priority_steps = options()["broker_transport_options"]["priority_steps"]
     return made

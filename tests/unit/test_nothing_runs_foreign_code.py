@@ -1,7 +1,7 @@
 """Nothing that comes from Redis, a hub or a file is run: neither pickles, nor a model's own code.
 
-That a model's code and pickled weights are refused when they are met is in `test_models.py`, that
-messages of pickles are thrown away in `tests/acceptance/faults/test_deliveries.py`.
+`test_loading.py` shows that a model's code and pickled weights are refused.
+`tests/acceptance/faults/test_deliveries.py` shows that messages of pickles are discarded.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ SOURCES = sorted(
 LOADERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 RUNNERS = {"eval", "exec", "__import__"}
 ALLOWED = {
-    # Flower keeps its state in a shelf, in a folder of this user alone, and opens it itself a
-    # moment after it was corrected.
+    # Flower keeps its state in a shelf, in a folder of this user alone. It opens the shelf itself,
+    # a moment after our code has corrected it.
     "worker/monitoring/flower_state.py": ["imports shelve"],
     # Only its `cpu_count`, which reads no data.
     "worker/engine/choice.py": ["imports from joblib"],
@@ -31,7 +31,7 @@ ALLOWED = {
 
 
 def dangers(source: str) -> Iterator[str]:
-    """What in the source may run code that is not ours."""
+    """Return the places in the source that may run foreign code."""
     for node in ast.walk(ast.parse(source)):
         match node:
             case ast.Import(names=modules):

@@ -1,4 +1,4 @@
-"""A file has its name once it is whole, and one process writes it at a time."""
+"""A file gets its name once it is complete, and one process at a time writes it."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_file_is_opened_by_one_at_a_time(tmp_path: Path) -> None:
         assert file.read() == b"line\n"
 
 
-# What was there
+# Files that existed before
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_a_file_that_is_replaced_keeps_its_mode(
     with outputs.atomic_file(str(output)) as file:
         file.write(b"new")
         (unfinished,) = tmp_path.glob(".*")
-        # Not even while it is written is it open to anybody else.
+        # Even while it is written, no other user can read it.
         assert mode_of(unfinished) & ~mode == 0
 
     assert output.read_bytes() == b"new"
@@ -150,14 +150,14 @@ def test_a_file_that_is_replaced_keeps_its_owner(tmp_path: Path) -> None:
 
 @pytest.fixture
 def shared() -> Iterator[Path]:
-    """A folder that other users reach."""
+    """Return a folder that other users can reach."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o777)
         yield Path(folder)
 
 
 def succeeds_as(uid: int, gid: int, act: Callable[[], object]) -> bool:
-    """Whether another user can do it: in a process of its own."""
+    """Return whether another user can do this, in a process of that user."""
     child = os.fork()
     if child:
         return os.waitpid(child, 0)[1] == 0
@@ -291,7 +291,7 @@ def test_an_output_of_a_killed_process_is_free(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-# What is no file
+# Paths that are not files
 
 
 def test_a_pipe_without_a_reader_is_refused_rather_than_waited_for(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What is installed: every package needs its code, and only workers need the bundled model."""
+"""Every package is installed with its code, and only workers get the bundled model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pipeline's step keeps the best results, or the first ones if reranking is switched off."""
+"""The pipeline's step keeps the best results, or the first ones if reranking is disabled."""
 
 from __future__ import annotations
 

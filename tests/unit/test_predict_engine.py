@@ -1,4 +1,4 @@
-"""The engine that scores by predict keeps its batches within the budget, padding included."""
+"""The engine that scores by predict keeps its batches within the budget, including padding."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_scores_of_predict_do_not_depend_on_the_budget(tmp_path: Path, budget: i
 
 
 class CountsPadding(PredictEngine):
-    """Knows its batches."""
+    """Records its batches."""
 
     def __init__(self, encoder: CrossEncoder, max_batch_tokens: int) -> None:
         super().__init__(encoder, 1, max_batch_tokens)
@@ -41,7 +41,7 @@ class CountsPadding(PredictEngine):
 
 
 def test_batches_of_predict_stay_within_the_budget_with_their_padding(tmp_path: Path) -> None:
-    # Given one long text among short ones, each of which predict pads to the longest of its batch
+    # Given one long text among short ones, which predict pads to the longest of their batch
     encoder = open_encoder(tiny_models.roberta(tmp_path))
     engine = CountsPadding(encoder, max_batch_tokens=124)
     engine.run([("the", "cat " * words) for words in (100, *[1] * 50)])

@@ -1,4 +1,4 @@
-"""What a caller holds becomes jobs that are allowed: none too large, nothing lost or moved."""
+"""A caller's input becomes valid jobs: none too large, and no document lost or moved."""
 
 from __future__ import annotations
 

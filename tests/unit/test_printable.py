@@ -1,4 +1,4 @@
-"""What others wrote cannot move a terminal's cursor, forge a line, or be read backwards."""
+"""Foreign text cannot move a terminal's cursor, forge a line, or change the reading direction."""
 
 from __future__ import annotations
 

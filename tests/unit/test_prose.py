@@ -1,4 +1,4 @@
-"""The checks of prose find what does not read well, and pass what does."""
+"""The checks of prose find sentences that are hard to read, and pass plain ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The in-process reranker: results in, the best of them out, or an error that names the model."""
+"""The in-process reranker returns the best of the results, or an error that names the model."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from worker.inprocess import (
 )
 
 QUERY = "combine several pdf documents into a single file"
-#: Best first, as the model and a reader see it.
+#: Best first, by the model's scores and a reader's judgment.
 BEST = "This tool merges several PDF documents into a single file."
 GOOD = "a viewer for PDF documents"
 FAR = "A mail transfer agent delivers messages to local users."
 TEXTS = (FAR, GOOD, BEST)
 
-#: Half a surrogate pair: a str that no tokenizer takes.
+#: Half a surrogate pair: a str that no tokenizer accepts.
 UNREADABLE = "\ud800"
 
 
@@ -45,7 +45,7 @@ def result(text: str, score: float | None = None, name: str | None = None) -> Qu
 
 
 def results(*texts: str) -> list[QueryResult]:
-    """Results as a retriever gives them: scores of its own, falling."""
+    """Return results like those of a retriever, with descending scores of their own."""
     return [
         result(text, score=1 - place / 1000, name=f"c{place}") for place, text in enumerate(texts)
     ]
@@ -114,7 +114,7 @@ class TestInitialisation:
         monkeypatch.setenv("RERANKQ_THREADS", "1")
         monkeypatch.setenv("RERANKQ_MAX_BATCH_TOKENS", "512")
         long = results("sat on the mat " * 30, "sat on the mat " * 40)
-        # Both are cut to the same 16 tokens
+        # Both are truncated to the same 16 tokens
         one, other = CrossEncoderReranker().rerank(QUERY, long)
         assert one.score == other.score
 
@@ -355,12 +355,12 @@ class TestAsync:
             turns = 0
             reranking = asyncio.create_task(reranker.rerank_async(QUERY, given))
             while not reranking.done():
-                await asyncio.sleep(0)  # lets the loop turn once
+                await asyncio.sleep(0)  # lets the loop run once
                 turns += 1
             assert len(await reranking) == 60
             return turns
 
-        # A call that held the loop would be done within the first few turns.
+        # A call that blocked the loop would be done within the first few turns.
         assert asyncio.run(turns_until_done()) > 100
 
     def test_an_error_reaches_who_awaits(self, reranker: CrossEncoderReranker) -> None:

@@ -1,4 +1,4 @@
-"""Arguments of the wrong type are errors that say what is wrong and where; fields are kept."""
+"""Arguments of the wrong type are errors that name the fault and its place; fields are kept."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ class TestArguments:
 
 
 def refusal(reranker: CrossEncoderReranker, query: Any, given: Any, top_k: Any = None) -> str:
-    """The message with which both calls refuse the arguments."""
+    """Return the message with which both calls refuse the arguments."""
     with pytest.raises(InvalidInput) as caught:
         reranker.rerank(query, given, top_k)
     with pytest.raises(ValueError, match=r".+") as again:

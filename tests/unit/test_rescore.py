@@ -1,4 +1,4 @@
-"""How a run is cut into jobs."""
+"""Queries of a run are grouped into jobs."""
 
 from __future__ import annotations
 

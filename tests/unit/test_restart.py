@@ -1,4 +1,4 @@
-"""A worker that ended for want of a model or of memory is started again; any other end is one."""
+"""A worker that lacked a model or memory is restarted; any other end is final."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_no_model_and_no_memory_are_tried_again(tmp_path: Path, code: str) -> No
     process = supervise("0.01,0.02,0.03", tmp_path / "runs", code, code, "0")
 
     assert process.wait(30) == 0
-    # And each run is told of the pause that would follow
+    # And each run gets the pause that would follow in its environment
     assert (tmp_path / "runs").read_text().split() == ["0.01", "0.02", "0.03"]
 
 

@@ -1,4 +1,4 @@
-"""Whatever a run left when it was killed, the next one goes on with all of it, or says why not."""
+"""A run that was killed is continued from whatever it left, or the reason why not is reported."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def output(tmp_path: Path) -> Path:
 def resumed(
     output: Path, *, restart: bool = False, pairs_per_job: int = 2, top_k: int | None = None
 ) -> Iterator[ResumableJournal]:
-    """The journal of a run over the queries q0, q1 and so on, two documents each."""
+    """Return the journal of a run over the queries q0, q1 and so on, with two documents each."""
     source = output.parent.parent / "in.jsonl"
     candidates = [{"id": "d0", "text": "t"}, {"id": "d1", "text": "u"}]
     lines = (
@@ -60,7 +60,7 @@ def scored(query: int, *, score: float = 1.0, downgraded: bool = False) -> jobs.
 
 
 def counted(journal: ResumableJournal) -> dict[str, Any]:
-    """The line that counts of each query: its best score, or the code of its failure."""
+    """Return the valid line of each query: its best score, or the code of its failure."""
     return {
         line["query_id"]: line["documents"][0]["score"]
         if "documents" in line
@@ -78,7 +78,7 @@ def journal_of(output: Path) -> Path:
 
 
 def begun(output: Path, *results: jobs.JobResult, failed: tuple[str, ...] = ()) -> None:
-    """A run that was killed after these results."""
+    """Return the journal of a run that was killed after these results."""
     with resumed(output) as journal:
         journal.begin()
         for each in results:
@@ -104,7 +104,7 @@ def test_the_manifest_notes_how_many_tokens_each_model_reads(output: Path) -> No
     manifest = json.loads(Path(f"{output}.manifest.json").read_text())
     assert manifest["max_lengths"] == {"maker/model": 512, "smaller": 512}
 
-    # Also when the lines that told it are lost
+    # Even when the lines that recorded it are lost
     journal_of(output).write_bytes(b"")
     with resumed(output) as journal:
         assert journal.max_lengths == {"maker/model": 512, "smaller": 512}
@@ -279,12 +279,12 @@ def test_a_finished_run_leaves_neither_journal_nor_manifest(output: Path) -> Non
 
 
 def staged(journal: ResumableJournal) -> list[str]:
-    """The queries of the round, whether they have ended or not."""
+    """Return the queries of the round, whether they have ended or not."""
     return [each.query_id or "" for each in journal.requests(None)]
 
 
 def rounds_of(journal: ResumableJournal, retry: tuple[RetryKind, ...]) -> list[list[str]]:
-    """What is scored in each round; all of it succeeds."""
+    """Return the queries that are scored in each round; all of them succeed."""
     rounds = []
     for _ in journal.rounds(retry):
         journal.begin()
@@ -319,7 +319,7 @@ def test_just_what_failed_or_was_downgraded_is_redone(
 def test_an_interrupted_redo_is_taken_up_with_the_same_jobs_and_not_redone_once_more(
     output: Path,
 ) -> None:
-    # Given a run of which three queries failed, and one was redone when it was killed
+    # Given a run with three failed queries, killed after one of them was retried
     begun(output, scored(0), scored(1), failed=("q2", "q3", "q4"))
     with resumed(output) as journal:
         next(journal.rounds(FAILED))
@@ -327,7 +327,7 @@ def test_an_interrupted_redo_is_taken_up_with_the_same_jobs_and_not_redone_once_
         job_ids = [journal.job_id([each]) for each in ("q2", "q3")]
         journal.add_failure(["q3"], FAILURE)
 
-    # When the same command goes on
+    # When the same command continues
     with resumed(output) as journal:
         assert [journal.job_id([each]) for each in ("q2", "q3")] == job_ids
         assert journal.are_done(["q3"])

@@ -1,4 +1,4 @@
-"""A score is the model's raw logit, whatever order, batch or thread its pair came in."""
+"""A score is the model's raw logit, whatever the order, batch or thread of its pair."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from worker.engine.tokens import TEXTS_AT_ONCE, PairTokens
 TOLERANCE = 1e-4
 
 QUERY = "how do I open a pdf"
-#: From nothing to more than the model reads.
+#: From empty to longer than the model's maximum length.
 DOCUMENTS = (
     "pdf",
     "",
@@ -64,7 +64,7 @@ PAIRS: list[Pair] = [
     ("a query longer than the model reads " * 100, "and a document too " * 200),
 ]
 
-#: Logits of the bundled model. They change only if the model, or what is fed to it, does.
+#: Logits of the bundled model. They change only if the model or its input changes.
 GOLDEN: list[tuple[str, str, float]] = [
     ("edit pictures", "a program that edits images", 6.020),
     ("edit pictures", "a mail server for local delivery", -6.528),
@@ -76,18 +76,18 @@ GOLDEN: list[tuple[str, str, float]] = [
 
 @pytest.fixture(scope="module")
 def scorer() -> Scorer:
-    """Tuned, as it is in a worker that is told nothing."""
+    """Return a tuned scorer, as in a worker with default settings."""
     return load("bundled")
 
 
 def small(model: str = "bundled", **given: Any) -> Scorer:
-    """A scorer that nothing is measured for."""
+    """Return a scorer that was not tuned."""
     return load(model, **({"threads": 1, "max_batch_tokens": 1_024} | given))
 
 
 @pytest.fixture(scope="module")
 def expected() -> list[float]:
-    """What sentence-transformers itself gives for `PAIRS`."""
+    """Return the scores of sentence-transformers for `PAIRS`."""
     return predicted(str(bundled_path()), PAIRS)
 
 
@@ -101,7 +101,7 @@ def close(scores: Sequence[float]) -> object:
 
 
 class StruckByTimeLimit(Exception):
-    """As the time limit of Celery: it comes at any moment, and is no failure of the model."""
+    """An error like Celery's time limit, which may occur at any moment and is not the model's."""
 
 
 # Parity
@@ -116,7 +116,7 @@ def test_scores_are_those_of_sentence_transformers(scorer: Scorer, expected: lis
 def test_a_query_that_is_longer_than_the_model_reads_leaves_room_for_the_document(
     scorer: Scorer, longer: int, shorter: int
 ) -> None:
-    # Both are cut, and the longer one has one token more.
+    # Both are truncated, and the longer one has one token more.
     pairs = [("open a pdf " * (longer // 3), "a pdf viewer " * (shorter // 3))]
     assert scorer.score(pairs) == close(predicted(str(bundled_path()), pairs))
 
@@ -127,7 +127,7 @@ def test_the_bundled_model_is_read_without_an_activation() -> None:
 
 
 def test_an_activation_in_the_models_config_does_not_touch_the_logits(tmp_path: Path) -> None:
-    # A BERT without one gets a sigmoid from sentence-transformers.
+    # sentence-transformers adds a sigmoid to a BERT without an activation.
     path = tiny_models.bert(tmp_path)
     scores = small(path).score(PAIRS)
     assert scores == close(predicted(path, PAIRS))
@@ -181,7 +181,7 @@ def test_more_texts_than_are_tokenised_at_once_keep_their_order(scorer: Scorer) 
     counted = scorer.score_pairs(pairs)
     assert counted.unique_pairs == len(pairs)
     assert scorer.score(pairs[::-1]) == close(counted.logits[::-1])
-    # Either side of the seam.
+    # Lengths on either side of the boundary.
     assert scorer.score(pairs[-7:-3]) == close(counted.logits[-7:-3])
 
 
@@ -249,7 +249,7 @@ def test_any_token_budget_and_number_of_threads_gives_the_same_scores(
 def test_a_pair_is_truncated_from_the_first_token_too_many(
     scorer: Scorer, words: int, tokens: int, truncated: int
 ) -> None:
-    # One token of the query, three that are the model's own, and one a word.
+    # One token of the query, three special tokens, and one for each word.
     counted = scorer.score_pairs([("a", "a " * words)])
     assert (counted.tokens, sum(counted.truncated)) == (tokens, truncated)
 
@@ -279,7 +279,7 @@ def test_it_is_told_which_pairs_were_truncated_in_the_callers_order(scorer: Scor
 
 
 def test_a_model_reads_no_more_tokens_than_it_has_positions_for(tmp_path: Path) -> None:
-    # The bundled tokenizer says 512.
+    # The bundled tokenizer states 512.
     scorer = small(tiny_models.bert(tmp_path, max_position_embeddings=64))
     counted = scorer.score_pairs([(QUERY, "long " * 600)])
     assert (scorer.max_length, counted.tokens, sum(counted.truncated)) == (64, 64, 1)
@@ -305,7 +305,7 @@ def test_a_scorer_without_a_fast_path_says_so(tmp_path: Path) -> None:
     [
         ("bundled", "float32", "float32", 1e-4),
         ("bundled", "bfloat16", "bfloat16", 0.5),
-        # Without VNNI, activations have 7 bits: twice as coarse as with it.
+        # Without VNNI, activations have 7 bits, which is half of the precision.
         ("bundled@int8", None, "int8", 1.0),
     ],
 )
@@ -352,7 +352,7 @@ def test_threads_scoring_at_once_each_get_their_own_scores(
 
 
 class CountsThreads(StubEngine):
-    """Knows how many threads were in it at the same time."""
+    """Records how many threads use it at the same time."""
 
     inside = 0
     most = 0
@@ -403,7 +403,7 @@ def test_torchs_own_number_of_threads_is_left_as_it_was(
 
 
 def test_a_model_that_gives_no_finite_scores_is_refused_when_it_is_loaded(tmp_path: Path) -> None:
-    # Each weight is a number; their products with what comes in are none.
+    # Each weight is a number, but their products with the input are not.
     path = tiny_models.bert(tmp_path / "spoilt", change=tiny_models.fill_head(3e38))
     with pytest.raises(
         ModelUnavailable,
@@ -413,7 +413,7 @@ def test_a_model_that_gives_no_finite_scores_is_refused_when_it_is_loaded(tmp_pa
 
 
 class AnswersFor(StubEngine):
-    """Answers for as many pairs as it likes."""
+    """Returns scores for a number of pairs of its choice."""
 
     def __init__(self, answers: int) -> None:
         super().__init__()
@@ -441,7 +441,7 @@ def test_a_wrong_number_of_scores_is_a_failure_that_says_so(answers: int) -> Non
 
 
 class LosesOne(BertEngine):
-    """Gives a score too few for each batch."""
+    """Returns one score too few for each batch."""
 
     def _forward(self, pairs: Sequence[PairTokens], statistics: BatchStatistics) -> ScoreArray:
         return super()._forward(pairs, statistics)[1:]
@@ -490,7 +490,7 @@ def test_a_scorer_works_on_after_a_failure(scorer: Scorer, expected: list[float]
 
 
 class RunsOutOfTime(StubEngine):
-    """Celery's time limit strikes in it, once it is `late`."""
+    """Raises Celery's time limit once it is `late`."""
 
     late = False
 
@@ -526,7 +526,7 @@ def test_an_exception_that_is_not_to_pass_through_is_a_failure_of_the_model() ->
 
 
 class RunsOutOfTimeInThreads(BertEngine):
-    """The time limit's signal strikes the main thread once two threads are scoring."""
+    """Raise the time limit in the main thread once two threads are scoring."""
 
     late = False
     together: threading.Barrier
@@ -539,7 +539,7 @@ class RunsOutOfTimeInThreads(BertEngine):
 
 @pytest.fixture
 def time_limit() -> Iterator[None]:
-    """SIGUSR1 raises the time limit's exception, as in a Celery child."""
+    """Raise the time limit's exception on SIGUSR1, as in a Celery child."""
 
     def strike(_number: int, _frame: FrameType | None) -> None:
         raise StruckByTimeLimit
@@ -603,7 +603,7 @@ def test_with_memory_for_a_part_of_the_batch_scores_are_the_same_bits(
 
 @linux_only
 def test_with_memory_for_a_part_of_the_batch_scores_in_eight_bits_are_near(tmp_path: Path) -> None:
-    # One scale a batch: these are not the same bits.
+    # With one scale for a batch, these would not be the same bits.
     tiny_models.bert(tmp_path / "large", intermediate_size=4_096)
     scorer = small(str(tmp_path / "large@int8"), max_batch_tokens=8_192)
     expected = scorer.score(LONG_PAIRS)
@@ -642,7 +642,7 @@ def test_a_scorer_works_on_after_memory_ran_out_at_a_new_size(expected: list[flo
     pairs = [(QUERY, f"{number} pdf " * number) for number in range(37)]
 
     def score_twice() -> list[list[float]]:
-        with limited_memory([os.getpid()], 0), suppress(OutOfMemory):  # no other failure
+        with limited_memory([os.getpid()], 0), suppress(OutOfMemory):  # not another failure
             scorer.score(pairs)
         return [scorer.score(PAIRS), scorer.score(pairs)]
 
@@ -656,7 +656,7 @@ def test_a_scorer_works_on_after_memory_ran_out_at_a_new_size(expected: list[flo
 
 @pytest.mark.arithmetic
 def test_a_score_is_the_same_to_the_last_bit_whatever_it_is_scored_with(scorer: Scorer) -> None:
-    """A job that is scored again, in smaller batches, must give what it would have given."""
+    """Check that a job scored again in smaller batches has the same scores."""
     pairs = [(f"query {n % 7}", "some words of a document " * (n % 23)) for n in range(90)]
     together = scorer.score(pairs)
 

@@ -1,4 +1,4 @@
-"""A server that is unfit for jobs is named, with the way out."""
+"""A server that is unfit for jobs is reported, with the fix."""
 
 from __future__ import annotations
 

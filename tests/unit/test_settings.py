@@ -1,4 +1,4 @@
-"""A setting comes from its environment variable; a wrong one names it, and no secret."""
+"""A setting comes from its environment variable; an error names the variable, and no secret."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_the_location_is_the_url_without_its_secrets(url: str, location: str) ->
 @pytest.mark.parametrize("mark", "/?#[℀:@%\n")
 @pytest.mark.parametrize("begin", ["hidden", "1"])
 def test_a_password_that_breaks_the_url_is_in_no_message(mark: str, begin: str) -> None:
-    """What such a URL means is anybody's guess: part of the password may look like another part."""
+    """Check URLs with several readings: part of the password may look like another part."""
     try:
         told = load(redis_url=f"redis://name:{begin}{mark}secret@host:6379/0").redis_location
     except InvalidInput as error:

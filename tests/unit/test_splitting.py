@@ -1,4 +1,4 @@
-"""Parts of a query, merged, are what one job would have given."""
+"""Parts of a query, once merged, are the result of one job."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def job(
 
 
 def scored(made: jobs.Job, scores: dict[str, float], **provenance: object) -> jobs.JobResult:
-    """The result of a job, ranked as a worker ranks."""
+    """Return the result of a job, ranked as a worker ranks it."""
     (request,) = made.requests
     of_these = [scores[each.id] for each in request.candidates]
     some = result_of(made.id)

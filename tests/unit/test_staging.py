@@ -1,4 +1,4 @@
-"""What is staged is the input, each pair once, in its order; what does not fit together is said."""
+"""Each pair of the input is staged once, in order; inconsistent input is reported."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CORPUS = "d1\tone\nd2\ttwo\nd3\tthree\nd9\tnot in the run\n"
 
 
 class Files:
-    """The files of a collection, in one folder."""
+    """Return the files of a collection, in one folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -56,7 +56,7 @@ def load(
 
 
 def ids(staged: Staging) -> dict[str, list[str]]:
-    """Document ids of each query, in the order in which they would be scored."""
+    """Return the document ids of each query, in the order of scoring."""
     return {
         each.query_id or "": [candidate.id for candidate in each.candidates]
         for each in staged.requests(None)
@@ -371,7 +371,7 @@ def test_a_wrong_request_line_is_refused_or_skipped(files: Files, wrong: str, sa
 
 
 def test_a_query_may_have_more_candidates_than_a_job(files: Files) -> None:
-    """It is split when it is sent."""
+    """Accept a query that is too large for a job, because it is split when it is sent."""
     with staging(max_pairs_per_job=1) as (made, _):
         load(made, files)
         assert len(ids(made)["q2"]) > 1

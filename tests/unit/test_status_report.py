@@ -1,4 +1,4 @@
-"""What `rerankq status` shows of the service."""
+"""`rerankq status` shows the state of the service."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from producer.cli import status_report
 def look(
     at_s: float = 0.0, counted: Mapping[str, float] | None = None, **fields: Any
 ) -> status_report.Snapshot:
-    """The service with some counts, by their fields in Redis."""
+    """Return the service with some counts, by their fields in Redis."""
     reply = {field.encode(): str(amount).encode() for field, amount in (counted or {}).items()}
     status = jobs.QueueStatus(
         **{
@@ -41,7 +41,7 @@ def look(
 def shown(
     now: status_report.Snapshot, before: status_report.Snapshot | None = None, trouble: str = ""
 ) -> dict[str, str]:
-    """The rest of each line, by its first words."""
+    """Return the rest of each line, by its first words."""
     console = Console(file=io.StringIO(), width=200, record=True)
     console.print(status_report.service_report(now, before, trouble))
     lines = [line.strip().partition("  ") for line in console.export_text().splitlines()]

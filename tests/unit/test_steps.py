@@ -1,4 +1,4 @@
-"""A procedure is written once, and both clients run it alike: its steps, its errors, its result."""
+"""A procedure is written once, and both clients run it with the same steps, errors and result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from producer.client.steps import Call, Procedure, Step
 
 
 def perform(step: Step) -> Any:
-    """Perform a step as the blocking client does."""
+    """Perform a step like the blocking client."""
     assert isinstance(step, Call)
     return step.make()
 

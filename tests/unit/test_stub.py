@@ -1,4 +1,4 @@
-"""The stub scores without torch: the same bits everywhere, slow or hungry where it is told to."""
+"""The stub scores without torch: the same bits everywhere, with configurable speed and memory."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_words_and_three_more_are_its_tokens_and_what_is_too_long_is_truncated()
     scored = load("stub", max_length=16).score_pairs([("a b", "c d e"), ("a b", "c " * 20)])
     assert scored.tokens == 8 + 16
     assert scored.truncated == [False, True]
-    # What is not read does not count.
+    # The part that is not read does not count.
     one, other = load("stub", max_length=16).score([("a b", "c " * 20), ("a b", "c " * 20 + "a")])
     assert one == other
 
@@ -91,7 +91,7 @@ def test_batches_keep_to_the_budget_and_something_may_be_done_before_each() -> N
     assert statistics.padding_tokens == 0
 
 
-# Slow
+# Speed
 
 
 def test_a_slow_one_takes_its_time() -> None:
@@ -112,7 +112,7 @@ def test_a_slow_one_heeds_what_is_raised_before_a_batch_also_amid_one() -> None:
     assert time.monotonic() - began < 10
 
 
-# Hungry
+# Memory
 
 
 @linux_only

@@ -1,4 +1,4 @@
-"""What is piped is whole; what is at a terminal is whole too, but for texts of documents."""
+"""Piped output is complete, and so is a terminal's, except for texts of documents."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ def test_what_others_wrote_is_visible_in_a_table() -> None:
             assert "[bold]" in "".join(lines)
 
 
-# Piped
+# Piped output
 
 
 @pytest.fixture
 def piped(monkeypatch: pytest.MonkeyPatch) -> Piped:
-    """Replace standard output and standard error by streams in an encoding that are no terminal."""
+    """Replace standard output and error with streams in an encoding that are not terminals."""
 
     def replace(encoding: str) -> tuple[io.BytesIO, io.BytesIO]:
         written = io.BytesIO(), io.BytesIO()

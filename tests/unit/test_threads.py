@@ -1,4 +1,4 @@
-"""Each thread scores a batch, and one that ran out of memory leaves nothing behind that matters."""
+"""Each thread scores a batch, and one that ran out of memory leaves no trace that matters."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Result = int | Exception
 
 
 def tens(item: int) -> int:
-    """Ten times the item; there is no memory for odd ones."""
+    """Return ten times the item; odd items fail for lack of memory."""
     if item % 2:
         raise MemoryError(item)
     return 10 * item
 
 
 def told(outcomes: list[Result]) -> list[int | str]:
-    """The results, and what the errors say."""
+    """Return the results, and the messages of the errors."""
     return [f"no memory for {each}" if isinstance(each, Exception) else each for each in outcomes]
 
 
@@ -82,7 +82,7 @@ def test_alone_never_two_are_done_at_a_time() -> None:
     def count(item: int) -> int:
         inside.append(item)
         most.append(len(inside))
-        for _ in range(1_000):  # for others to come in, if they could
+        for _ in range(1_000):  # so that others could come in
             torch.ones(10).sum()
         inside.remove(item)
         return item
@@ -117,7 +117,7 @@ def test_after_a_failure_nothing_goes_on_behind_it() -> None:
 
 @pytest.mark.parametrize("alone", [False, True])
 def test_after_a_lack_of_memory_threads_are_new_ones(alone: bool) -> None:
-    """oneDNN keeps for a thread what it had no memory for."""
+    """Check a thread's state, because oneDNN keeps an entry for what it had no memory for."""
     threads, local = ScoringThreads(1), threading.local()
 
     def is_new(item: int) -> bool:
@@ -143,7 +143,7 @@ def test_threads_that_were_replaced_end() -> None:
 
 
 class Tensor:
-    """Stands for what a batch takes."""
+    """Imitates a batch's memory."""
 
 
 @pytest.mark.parametrize("way", ["in threads", "alone", "own thread"])

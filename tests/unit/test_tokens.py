@@ -1,4 +1,4 @@
-"""Pairs have the ids that the model's own tokenizer gives them, to the last control character."""
+"""Pairs have the ids of the model's own tokenizer, to the last control character."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from worker.engine.truncation import longest_first
 
 Pair = tuple[str, str]
 
-#: Ids of a pair with the special ones, and whether some were cut off.
+#: The ids of a pair including the special ones, and whether some were truncated.
 Encoded = tuple[list[int], bool]
 
 NASTY = {
@@ -65,12 +65,12 @@ def tokenizer() -> Any:
 
 @pytest.fixture(scope="module")
 def few_words() -> Any:
-    """Return a tokenizer that is made sooner, for tests of lengths and not of words."""
+    """Return a tokenizer that is faster to make, for tests of lengths and not of words."""
     return tiny_models.bert_tokenizer()
 
 
 def expected(tokenizer: Any, pairs: Sequence[Pair], max_length: int) -> list[Encoded]:
-    """What the tokenizer itself makes of pairs."""
+    """Return the ids of pairs from the tokenizer itself."""
     queries, documents = zip(*pairs, strict=True)
     encoded = tokenizer(
         list(queries), list(documents), truncation="longest_first", max_length=max_length
@@ -90,7 +90,7 @@ def ours(tokenizer: Any, pairs: Sequence[Pair], made: PairTokenizer) -> list[Enc
 
 
 def assert_same(tokenizer: Any, pairs: Sequence[Pair], max_length: int = 512) -> None:
-    """Both make the same of each pair; shows the first of which they do not."""
+    """Check that both return the same ids for each pair; show the first pair that differs."""
     theirs = expected(tokenizer, pairs, max_length)
     for pair, one, other in zip(
         pairs, ours(tokenizer, pairs, PairTokenizer(tokenizer, max_length)), theirs, strict=True
@@ -99,7 +99,7 @@ def assert_same(tokenizer: Any, pairs: Sequence[Pair], max_length: int = 512) ->
             assert (pair, *one) == (pair, *other)
 
 
-# What texts become
+# Ids of texts
 
 
 @pytest.mark.parametrize("text", NASTY.values(), ids=NASTY)
@@ -125,8 +125,8 @@ def test_nasty_texts_have_the_tokenizers_ids_beside_each_other(tokenizer: Any) -
 
 
 def test_every_character_has_the_tokenizers_ids_wherever_it_stands(tokenizer: Any) -> None:
-    # All up to where the scripts of one character a word begin, and the oddities at the end;
-    # some of the rest. No surrogates.
+    # All characters up to the scripts with one character for each word, the special ones at the
+    # end, and a sample of the rest. Surrogates are left out.
     numbers = [*range(0x3400), *range(0x3400, 0xD800, 97), *range(0xF900, 0x10100)]
     numbers += range(0x10100, 0x110000, 499)
     characters = [chr(number) for number in numbers]
@@ -168,7 +168,7 @@ def test_whatever_the_normaliser_does_ids_are_the_tokenizers(settings: dict[str,
     assert_same(tiny_models.in_pairs(backend), list(zip(texts, reversed(texts), strict=True)))
 
 
-# Where pairs are cut
+# Truncation
 
 
 @pytest.mark.parametrize("max_length", range(3, 13))
@@ -213,7 +213,7 @@ def test_no_pairs_are_no_tokens(tokenizer: Any) -> None:
 
 
 def made_up_words(number: int) -> str:
-    """A text of words that no other number has. Half of them are too long to be read, and quick."""
+    """Return a text of words that no other number has; half of them are longer than is read."""
     names = [f"w{number}x{place}" for place in range(40)]
     return " ".join(f"{name} {name * 60}" for name in names)
 
@@ -227,7 +227,7 @@ def test_words_are_forgotten_before_they_fill_the_memory(tokenizer: Any) -> None
         list(words.ids([text], 512))
         held.append(sum(map(len, words._known)))
     assert max(held) <= REMEMBERED_CHARS + max(map(len, texts))
-    assert held != sorted(held)  # they were forgotten at some time
+    assert held != sorted(held)  # they were evicted at some time
 
 
 def test_ids_are_still_right_after_words_were_forgotten(tokenizer: Any) -> None:
@@ -278,7 +278,7 @@ def test_what_predict_sets_for_itself_does_not_reach_ours() -> None:
 
 
 def byte_level() -> Tokenizer:
-    """As RoBERTa's: a space is part of the word after it."""
+    """Return a tokenizer like RoBERTa's: a space is part of the word after it."""
     letters = [*tiny_models.BERT_TOKENS, *pre_tokenizers.ByteLevel.alphabet(), "Ġa", "Ġb"]
     numbers = {letter: number for number, letter in enumerate(letters)}
     backend = Tokenizer(kinds.BPE(numbers, [("Ġ", "a"), ("Ġ", "b")]))
@@ -287,7 +287,7 @@ def byte_level() -> Tokenizer:
 
 
 def metaspace() -> Tokenizer:
-    """As XLM-RoBERTa's: a space is a character, and a text begins with one."""
+    """Return a tokenizer like XLM-RoBERTa's: a space is a character, and a text begins with one."""
     pieces = [*tiny_models.BERT_TOKENS, "▁", "▁a", "a", "b", "▁b", "▁a▁b"]
     backend = Tokenizer(kinds.Unigram([(piece, -len(piece)) for piece in pieces], 1))
     backend.pre_tokenizer = pre_tokenizers.Metaspace(split=False)
@@ -295,14 +295,14 @@ def metaspace() -> Tokenizer:
 
 
 def whole_texts() -> Tokenizer:
-    """A text is a word."""
+    """Return a tokenizer for which a text is a word."""
     texts = [*tiny_models.BERT_TOKENS, "a", "b", "a b", "b a"]
     numbers = {text: number for number, text in enumerate(texts)}
     return Tokenizer(kinds.WordLevel(numbers, "[UNK]"))
 
 
 def splits_at_punctuation() -> Tokenizer:
-    """Spaces are inside words."""
+    """Return a tokenizer with spaces inside words."""
     backend = tiny_models.wordpiece(["a", "b"])
     backend.pre_tokenizer = pre_tokenizers.Punctuation()
     return backend
@@ -323,7 +323,7 @@ def with_token(content: str, **settings: bool) -> Callable[[], Tokenizer]:
     return make
 
 
-#: Texts in which a space makes a difference to one of the tokenizers below.
+#: Texts whose spaces matter to one of the tokenizers below.
 SPACED = ["", " ", "a", "a b", " a  b", "a b a b ", "b a", "new york", "a new york b", "new  york"]
 
 

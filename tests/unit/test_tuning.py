@@ -1,7 +1,6 @@
-"""What is clearly faster is chosen, and what would take too long is not tried.
+"""The clearly faster setting is chosen, and settings that would take too long are not tried.
 
-Candidates differ by so much that no noise of the machine decides: a call gives one token or a
-trillion.
+The candidates differ so much that noise does not matter: a call counts as one token or a trillion.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ def test_the_one_that_takes_least_time_for_a_token_is_chosen(
 
 
 def test_of_equally_fast_ones_the_first_is_chosen() -> None:
-    # No time at all for a token, whatever the clock says.
+    # No time at all for a token, whatever the clock shows.
     assert fastest([3, 1, 2], lambda _: cast("int", math.inf)) == 3
 
 

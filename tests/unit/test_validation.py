@@ -1,4 +1,4 @@
-"""What pydantic finds wrong reaches a user in this project's words, with its place."""
+"""Errors of pydantic reach a user in this project's words, with their place."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from producer.client import preparing
 
 DOCUMENT = {"id": "d1", "text": "one"}
 REQUEST = {"query": "q", "candidates": [DOCUMENT]}
-#: Every name that pydantic puts into the context of an error that `describing` has words for.
+#: Every name that pydantic puts into the context of an error for which `describing` has a text.
 CONTEXT = dict.fromkeys(
     (
         *("min_length", "max_length", "actual_length", "pattern", "gt", "ge", "lt", "le"),

@@ -1,4 +1,4 @@
-"""A model is warmed up to its longest pairs, unless that takes too long."""
+"""A model is warmed up with its longest pairs, unless that takes too long."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from worker.runtime.load_progress import LoadProgress
 
 
 class Model:
-    """Takes time by the square of a pair's length, and is its own clock."""
+    """An engine whose time grows with the square of a pair's length, and which is its own clock."""
 
     def __init__(self, seconds_at_128: float, max_length: int) -> None:
         self.seconds_at_128 = seconds_at_128
@@ -48,7 +48,7 @@ def test_a_long_pair_is_left_out_if_it_would_take_too_long(
     model = Model(seconds, 32_768)
     with caplog.at_level(logging.WARNING, "worker.engine.warmup"):
         reached = model.warm_up()
-    # The first pass is always made; nothing after it goes beyond the limit.
+    # The first pass always runs; none after it exceeds the limit.
     assert model.now <= max(30.0, seconds)
     assert reached == model.lengths[-1] < 32_768
     longest_s = seconds * (32_768 / 128) ** 2
@@ -58,7 +58,7 @@ def test_a_long_pair_is_left_out_if_it_would_take_too_long(
 
 
 class Stages(EngineObserver):
-    """Remembers what it was told."""
+    """Records the calls."""
 
     def __init__(self) -> None:
         self.told: list[str] = []

@@ -1,4 +1,4 @@
-"""A worker's app changes nothing of Celery's or kombu's that other apps of its process use."""
+"""A worker's app changes nothing of Celery or kombu for the other apps of its process."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_no_password_is_shown_of_the_result_backend() -> None:
 
 
 class Dispatcher:
-    """What Celery's heart sends its events with."""
+    """The dispatcher with which Celery's heart sends events."""
 
     enabled = True
 
@@ -54,7 +54,7 @@ class Dispatcher:
 
 
 class PlayedConsumer:
-    """What the step that sends heartbeats needs of a consumer."""
+    """The parts of a consumer that the step for heartbeats needs."""
 
     def __init__(self) -> None:
         self.timer = Timer()
@@ -63,7 +63,7 @@ class PlayedConsumer:
 
 
 def test_a_heartbeat_is_tried_once() -> None:
-    """Another try would be made in the main loop, for as long as Redis does not answer."""
+    """Check that it is not retried, because that would block the main loop while Redis is away."""
     played = PlayedConsumer()
     step = Heart(played, heartbeat_interval=0.01)
 

@@ -1,4 +1,4 @@
-"""A worker's settings come from the environment; those that cannot work together are refused."""
+"""A worker's settings come from the environment; inconsistent ones are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small models of random weights, written to a folder: other architectures, and broken ones."""
+"""Small models with random weights in a folder: other architectures, and broken ones."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ SHAPE: dict[str, Any] = {
     "num_labels": 1,
     "initializer_range": 0.5,  # wide enough for logits that differ in the first decimal
 }
-#: Of the words of the bundled model, tiny BERTs know the first: its special tokens, single
-#: characters and frequent words. All 30,522 would be most of the time that a test takes.
+#: Tiny BERTs know the first words of the bundled model: its special tokens, single characters and
+#: frequent words. Writing all 30,522 would take most of a test's time.
 WORDS = 6_000
 BEGIN, PADDING, END, UNKNOWN = "<s>", "<pad>", "</s>", "<unk>"
 #: In the order of their ids, which the default RobertaConfig expects.
@@ -48,7 +48,7 @@ def bert(
     tokenizer: PreTrainedTokenizerBase | None = None,
     **config: Any,
 ) -> str:
-    """A BERT, by default with `bert_tokenizer`; `change` spoils it before saving."""
+    """Write a BERT, by default with `bert_tokenizer`; `change` breaks it before it is saved."""
     torch.manual_seed(0)
     shape = BertConfig(**(SHAPE | {"vocab_size": WORDS} | config))
     model = BertForSequenceClassification(shape)
@@ -60,7 +60,7 @@ def bert(
 
 
 def roberta(folder: Path) -> str:
-    """A RoBERTa (no token types, other special tokens) that knows six words and reads 62 tokens."""
+    """Write a RoBERTa (no token types, other special tokens) of six words and 62 tokens."""
     torch.manual_seed(0)
     own = {"vocab_size": len(ROBERTA_WORDS), "max_position_embeddings": 64, "type_vocab_size": 1}
     shape = RobertaConfig(**(SHAPE | own))
@@ -83,13 +83,13 @@ def roberta(folder: Path) -> str:
 
 
 def bundled_tokenizer() -> PreTrainedTokenizerBase:
-    """A BERT's, of 30,522 words."""
+    """Return a BERT's tokenizer of 30,522 words."""
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(bundled_path())
     return tokenizer
 
 
 def bert_tokenizer() -> PreTrainedTokenizerBase:
-    """The bundled model's, with the first `WORDS` of its words; their ids are as there."""
+    """Return the bundled model's tokenizer with its first `WORDS` words, which keep their ids."""
     tokenizer: Any = BertTokenizer
     made: PreTrainedTokenizerBase = tokenizer(vocab=dict(_first_words()), model_max_length=512)
     return made
@@ -102,7 +102,7 @@ def _first_words() -> tuple[tuple[str, int], ...]:
 
 
 def wordpiece(words: Iterable[str] = ()) -> Tokenizer:
-    """A BERT's tokenizer that knows only these words, without a wrapper."""
+    """Return a BERT's tokenizer that knows only these words, without a wrapper."""
     numbers = {word: number for number, word in enumerate((*BERT_TOKENS, *words))}
     backend = Tokenizer(models.WordPiece(numbers, unk_token=BERT_TOKENS[1]))
     backend.normalizer = normalizers.BertNormalizer()
@@ -111,7 +111,7 @@ def wordpiece(words: Iterable[str] = ()) -> Tokenizer:
 
 
 def in_pairs(backend: Tokenizer, pair: str = "[CLS] $A [SEP] $B:1 [SEP]:1") -> Any:
-    """`backend` as a model's tokenizer that makes `pair` of a query A and a document B."""
+    """Return `backend` as a model's tokenizer that makes `pair` of a query A and a document B."""
     ids = [(name, backend.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
     backend.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", pair, ids)
     names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
@@ -124,7 +124,7 @@ def in_pairs(backend: Tokenizer, pair: str = "[CLS] $A [SEP] $B:1 [SEP]:1") -> A
 
 
 def wrapped(backend: Tokenizer, **settings: Any) -> Any:
-    """`backend` as transformers knows tokenizers. (What a BertTokenizer is given, it changes.)"""
+    """Wrap `backend` as transformers does. (A BertTokenizer would change it.)"""
     tokenizer: Any = PreTrainedTokenizerFast
     return tokenizer(tokenizer_object=backend, **settings)
 
@@ -135,10 +135,10 @@ def edit_json(path: Path, **changes: object) -> None:
 
 
 def fill_head(value: float) -> Callable[[BertForSequenceClassification], object]:
-    """A change that gives every weight of the classifier this value."""
+    """Return a change that sets every weight of the classifier to this value."""
     return lambda model: model.classifier.weight.data.fill_(value)
 
 
 def halve(model: Any) -> None:
-    """A change to half precision."""
+    """Convert a model to half precision."""
     model.half()

@@ -1,4 +1,4 @@
-"""A small file of each kind, and ways to read one and to see why it is refused."""
+"""A small file of each kind, and functions that read one or return the reason why it is refused."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def read(reader: Reader, path: Path, content: str | bytes) -> list[Any]:
 
 
 def refusal(reader: Reader, path: Path, content: str | bytes) -> str:
-    """What is said about a file, without its name, which must come first."""
+    """Return what is reported about a file, without its name, which must come first."""
     with pytest.raises(InvalidInput) as caught:
         read(reader, path, content)
     message = str(caught.value)

@@ -1,4 +1,4 @@
-"""A file is read as it is meant, however it is packed; a wrong line is named by file and number."""
+"""A file is read however it is packed; a wrong line is reported with its file and number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Documents and queries are read as collections have them."""
+"""Documents and queries are read in the layouts of public collections."""
 
 from __future__ import annotations
 

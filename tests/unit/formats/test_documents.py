@@ -1,4 +1,4 @@
-"""The documents of one query are JSON or texts."""
+"""The documents of one query are read from JSON or from texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Judgments are read in BEIR's and TREC's columns."""
+"""Judgments are read from the columns of BEIR and TREC."""
 
 from __future__ import annotations
 

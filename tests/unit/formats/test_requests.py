@@ -1,4 +1,4 @@
-"""Queries with their documents are read in the shapes that rerankers take."""
+"""Queries with their documents are read in the shapes that rerankers accept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs are read as tools write them, and no line is read as other columns than it has."""
+"""Runs are read as tools write them, and no column is taken for another."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_tag_may_be_a_number_where_no_id_can_hold_white_space(
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        # Two records that lost the line break between them
+        # Two records without the line break between them
         ("q1 Q0 d1 1 2.5 tagq1 Q0 d2 2 1.5 tag", "a second record, starting at 'tagq1'"),
         ("q1 Q0 d1 1 2.5 my tagq1 Q0 d2 2 1.5 my tag", "starting at 'tagq1'"),
         ("q1 Q0 d1 1 2.5 tag q1 Q0 d2 2 1.5", "a second record"),
