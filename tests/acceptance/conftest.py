@@ -20,7 +20,7 @@ SAMPLE = Path(__file__).parents[2] / "examples" / "packages"
 
 
 def environment_of(settings: Settings, model: str = STUB) -> dict[str, str]:
-    """Return what a process needs in order to use the same Redis, with this model."""
+    """Return the variables of a process that uses the same Redis, with this model."""
     return {
         "RERANKQ_REDIS_URL": settings.redis_url.get_secret_value(),
         "RERANKQ_NAMESPACE": settings.namespace,
@@ -31,7 +31,7 @@ def environment_of(settings: Settings, model: str = STUB) -> dict[str, str]:
 
 @contextmanager
 def serving(redis_url: str, folder: Path, model: str, **settings: Any) -> Iterator[Settings]:
-    """Settings under which a worker with two children serves, which must outlive the tests."""
+    """Run a worker with two children, which must outlive the tests; yield its settings."""
     made: Settings = Settings.load(
         redis_url=redis_url, namespace=f"test-{uuid.uuid4().hex[:8]}", **settings
     )
@@ -52,14 +52,14 @@ def serving(redis_url: str, folder: Path, model: str, **settings: Any) -> Iterat
 
 @pytest.fixture(scope="session")
 def service(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """Settings under which a worker serves with the bundled model."""
+    """Return the settings of a worker with the bundled model."""
     with serving(redis_url, tmp_path_factory.mktemp("worker"), BUNDLED) as made:
         yield made
 
 
 @pytest.fixture(scope="session")
 def stub_service(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """Settings under which a worker serves with a stub; another one can be asked for."""
+    """Return the settings of a worker with a stub, by default the fast one."""
     folder = tmp_path_factory.mktemp("worker")
     with serving(redis_url, folder, STUB, allowed_models=f"{OTHER},{ABSENT}") as made:
         yield made

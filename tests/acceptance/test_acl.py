@@ -1,6 +1,6 @@
-"""Each user of `deploy/users.acl` does its work with real processes, and nothing of it is refused.
+"""Each user of `deploy/users.acl` does its work with real processes, and none of it is refused.
 
-What they may not do is in `tests/integration/test_acl.py`.
+`tests/integration/test_acl.py` has all that they may not do.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def client(producer: Settings) -> Iterator[RerankClient]:
 def worker(
     server: acl.Server, client: RerankClient, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[int]:
-    """Its process."""
+    """Return the worker's process."""
     folder = tmp_path_factory.mktemp("worker")
     environment = environment_of(server.settings("worker")) | {
         "CROSS_ENCODER_MODEL": SLOW,
@@ -84,7 +84,7 @@ def worker(
         assert process.poll() is None, log.read_text()
         yield process.pid
         assert process.poll() is None, log.read_text()
-    # Celery swallows some of what it is refused, its start and its end included.
+    # Celery ignores some refusals, including those of its start and its end.
     assert server.refused() == []
     assert acl.PASSWORD not in log.read_text()
 
@@ -175,7 +175,7 @@ def test_a_worker_sends_lost_jobs_again(client: RerankClient, producer: Settings
 
 
 def test_a_worker_gives_back_what_a_dead_one_held(server: acl.Server, client: RerankClient) -> None:
-    # Given a message that is held since long ago; nobody has heard of its job
+    # Given a message that is held since long ago, and whose job is unknown
     body = base64.b64encode(json.dumps([["long-ago"], {}, {}]).encode()).decode()
     message: dict[str, Any] = {
         "body": body,

@@ -1,6 +1,4 @@
-"""Whatever is wrong with an input file, the command says so in one line: the file, the line where
-there is one, and the fix. Nothing is sent and nothing is written.
-"""
+"""A wrong input file is reported in one line, with its line and the fix; nothing is written."""
 
 from __future__ import annotations
 
@@ -34,7 +32,7 @@ def write(path: Path, content: str | bytes) -> Path:
 
 
 def rescore(folder: Path, name: str, content: str | bytes, *options: str) -> Completed:
-    """Run the command with good files and, as the file `name`, this one."""
+    """Run the command with good files, except for the file `name`."""
     for each, text in GOOD.items():
         write(folder / each, text)
     write(folder / name, content)
@@ -47,7 +45,7 @@ def rescore(folder: Path, name: str, content: str | bytes, *options: str) -> Com
 
 
 def refusal(done: Completed, folder: Path) -> str:
-    """What one line on standard error says, without the folder's name."""
+    """Return the one line on standard error, without the folder's name."""
     assert (done.returncode, done.stdout) == (2, ""), done
     assert done.stderr.count("\n") == 1, done.stderr
     assert "Traceback" not in done.stderr
@@ -75,7 +73,7 @@ def tarred(**files: str) -> bytes:
 
 MANY = "".join(f'{{"_id": "d{n}", "text": "text {n} {n * n}"}}\n' for n in range(5_000)).encode()
 
-#: Name of the option, the file, how the line begins, and words of the fix.
+#: The name of the option, the file, how the line begins, and words of the fix.
 BAD_FILES: dict[str, tuple[str, str | bytes, str, str]] = {
     # Files that are something else
     "zstd": ("corpus", b"\x28\xb5\x2f\xfd\x04", "corpus: this is a zstd file", "zstd -d"),
@@ -179,7 +177,7 @@ BAD_FILES: dict[str, tuple[str, str | bytes, str, str]] = {
         "corpus: the file cannot be read",
         "check that it is complete",
     ),
-    # JSON with other than one record per line
+    # JSON without one record per line
     "array": (
         "input",
         json.dumps([json.loads(REQUEST)]),
@@ -456,7 +454,7 @@ LINES = [name for name, (_, _, start, _) in BAD_FILES.items() if start.split(":"
 
 @pytest.mark.parametrize("bad", LINES)
 def test_a_bad_line_is_skipped_and_counted(tmp_path: Path, bad: str) -> None:
-    """Or the whole file is refused, if its first line is another kind of file's."""
+    """Or refuse the whole file, if its first line belongs to another kind of file."""
     name, content, _, _ = BAD_FILES[bad]
     done = rescore(tmp_path, name, content, "--skip-invalid", "--dry-run")
     assert "Traceback" not in done.stderr
@@ -466,7 +464,7 @@ def test_a_bad_line_is_skipped_and_counted(tmp_path: Path, bad: str) -> None:
         assert "skipped " in done.stderr
 
 
-#: What is read as if it were a plain file.
+#: Files that are read as if they were plain files.
 PACKED: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
     "gzip in gzip": lambda plain: gzip.compress(gzip.compress(plain)),

@@ -1,4 +1,4 @@
-"""`rerankq worker` and `rerankq flower` run our app, beside whatever else is called `worker`."""
+"""`rerankq worker` and `rerankq flower` run our app, whatever other modules are called `worker`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.processes import end, environment, wait_until
 from tests.web import fetch
 
 RERANKQ = str(Path(sys.executable).with_name("rerankq"))
-#: A module that no process may run.
+#: A module that must not run in any process.
 USERS_OWN = """
 import pathlib
 pathlib.Path(__file__).with_suffix(".ran").touch()
@@ -27,7 +27,7 @@ app = Celery("mine")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder in which somebody has modules of these names."""
+    """Return a folder with a user's modules of these names."""
     for name in ("worker", "contract", "pydantic"):
         (tmp_path / f"{name}.py").write_text(USERS_OWN)
     return tmp_path

@@ -1,4 +1,4 @@
-"""The command line as a person meets it: what it prints, and what it exits with."""
+"""The command line as its users see it: its output, and its exit codes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def environment(stub_service: Settings) -> dict[str, str]:
 
 @pytest.fixture
 def lonely(settings: Settings) -> dict[str, str]:
-    """A namespace without a worker."""
+    """Return a namespace without a worker."""
     return environment_of(settings)
 
 
@@ -125,7 +125,7 @@ def test_waiting_without_any_worker_says_so(lonely: dict[str, str], documents: s
     done = rerankq("submit", *QUERY, "--documents", documents, "--wait", "0.5", environment=lonely)
 
     assert done.returncode == 5
-    # The line before says the id, with which the job can be found.
+    # The line before has the id, with which the job can be found.
     assert done.stderr.count("\n") == 2
     assert "no worker answers" in done.stderr
 

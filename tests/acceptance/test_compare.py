@@ -1,4 +1,4 @@
-"""What another model changes is said before it is turned on, and nothing is left behind."""
+"""The effect of another model is reported before it is used, and no files are left behind."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def test_a_model_is_compared_with_its_int8_form_on_the_sample(
     assert 0.0 < said["mean_difference"] < said["largest_difference"] < 2.0
     assert 0.9 < said["mean_overlap"] <= 1.0
     assert 0.9 < said["mean_tau"] < 1.0
-    # And the measures are those of a re-scoring with each
+    # And the measures are those of two re-scorings
     measured = said["measures"]
     assert measured["first_stage"]["nDCG@10"] == pytest.approx(0.6151, abs=1e-4)
     assert measured["a"]["nDCG@10"] == pytest.approx(0.7454, abs=1e-3)
     change = measured["b"]["nDCG@10"] - measured["a"]["nDCG@10"]
     assert measured["change"]["nDCG@10"] == pytest.approx(change)
-    # And what changed most can be looked at, and no file is left
+    # And the largest changes can be shown, and no file is left
     assert 0 < len(said["changed_most"]) <= 5
     assert all(each["query"] for each in said["changed_most"])
     assert list(tmp_path.iterdir()) == []
@@ -57,14 +57,14 @@ def test_the_tables_say_which_model_is_which(environment: dict[str, str]) -> Non
     assert done.stdout.startswith("A  bundled\nB  bundled@int8\n50 queries, 500 pairs\n")
     for row in ("top 10 of A in top 10 of B, mean", "same best document", "change"):
         assert row in done.stdout
-    # And that ten documents are always the same ten
+    # And ten documents are always the same ten
     assert "have no more than 10 documents" in done.stdout
 
 
 def test_a_query_that_fails_is_named_and_the_others_are_compared(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
-    # Given a text that is too long for the worker alone, and what looks like markup
+    # Given a text that is too long only for the worker, and a text that looks like markup
     requests = tmp_path / "requests.jsonl"
     texts = {"q[/1]": "x" * 1_100_000, "q[/2]": "a game"}
     requests.write_text(

@@ -1,4 +1,4 @@
-"""The compose file, its settings, and what Prometheus and Grafana are given, without an engine."""
+"""The compose file, its settings, and the files for Prometheus and Grafana, without an engine."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ EXAMPLE = (ROOT / ".env.example").read_text()
 TEXT = (ROOT / "docker-compose.yml").read_text()
 FILE: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = FILE["services"]
-#: Those of our own images.
+#: The services with our own images.
 OURS = {name for name, each in SERVICES.items() if each["image"].startswith("rerankq-")}
 PASSWORDS = ("REDIS_PASSWORD", "FLOWER_PASSWORD", "GRAFANA_PASSWORD")
 DASHBOARDS = sorted((DEPLOY / "grafana" / "dashboards").glob("*.json"))
 
-#: Only what Flower itself reads.
+#: Variables that only Flower itself reads.
 FLOWER_ONLY = {"flower_open"}
 
 
 @pytest.fixture(params=["docker-compose", "docker compose"])
 def program(request: pytest.FixtureRequest) -> list[str]:
-    """Each of the two that this machine has; the second is a plugin of `docker`."""
+    """Return each of the two that this machine has; the second is a plugin of `docker`."""
     if request.param == "docker-compose":
         return [processes.program("docker-compose")]
     command: list[str] = request.param.split()
@@ -49,7 +49,7 @@ def program(request: pytest.FixtureRequest) -> list[str]:
 
 
 def example_with(passwords: dict[str, str]) -> str:
-    """`.env.example` with passwords filled in."""
+    """Return `.env.example` with passwords filled in."""
     filled = EXAMPLE
     for name, password in passwords.items():
         filled = re.sub(rf"^{name}=$", f"{name}={password}", filled, flags=re.MULTILINE)
@@ -57,7 +57,7 @@ def example_with(passwords: dict[str, str]) -> str:
 
 
 def config(program: list[str], folder: Path, content: str) -> subprocess.CompletedProcess[str]:
-    """What `config` makes of the file with this content of `.env`, and nothing else set."""
+    """Return the output of `config` with this content of `.env`, and nothing else set."""
     env_file = folder / "env"
     env_file.write_text(content)
     profiles = ("--profile=metrics", "--profile=rescore", "--profile=cli")
@@ -71,7 +71,7 @@ def config(program: list[str], folder: Path, content: str) -> subprocess.Complet
 
 
 def by_default(text: str) -> str:
-    """The text with `${NAME:-default}` replaced by the default."""
+    """Return the text with `${NAME:-default}` replaced by the default."""
     return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
 
 
@@ -82,7 +82,7 @@ def test_the_example_with_passwords_is_all_that_compose_needs(
     content = example_with({name: f"{name.lower()}1" for name in PASSWORDS})
     done = config(program, tmp_path, content)
 
-    # Then all services are there, and the passwords where they belong
+    # Then all services are there, and each password is where it is used
     assert done.returncode == 0, done.stderr
     assert "not set" not in done.stderr
     services = yaml.safe_load(done.stdout)["services"]
@@ -109,7 +109,7 @@ def test_a_missing_password_is_an_error_that_names_it(
 def test_no_password_of_grafana_is_an_error_for_those_who_want_it_only(
     program: list[str], tmp_path: Path
 ) -> None:
-    # Given no password of Grafana
+    # Given no password for Grafana
     content = example_with(dict.fromkeys(PASSWORDS[:2], "given"))
 
     # Then the file is valid
@@ -230,7 +230,7 @@ def test_every_variable_of_the_example_is_one_that_compose_knows() -> None:
 
     assert set(PASSWORDS) <= named
     assert named - interpolated - passed_on == set()
-    # And the other way round: what can be set of the stack itself is in the example.
+    # Conversely, all settings of the stack itself are in the example.
     assert interpolated - named == set()
 
 
@@ -247,7 +247,7 @@ def test_every_service_runs_without_privileges_and_writes_to_volumes_only() -> N
         assert service["pids_limit"] > 0, name
         assert not by_default(service.get("user", "10001")).startswith("0"), name
         assert "privileged" not in service, name
-    # The image's entrypoint would be root for a moment
+    # The image's entrypoint would run as root for a moment
     assert SERVICES["redis"]["user"] == "999:1000"
 
 
@@ -300,13 +300,13 @@ def rules() -> list[str]:
 
 
 def ours() -> set[str]:
-    """Names of the samples of `rerankq metrics`."""
+    """Return the names of the samples of `rerankq metrics`."""
     gauges = {f"rerankq_{gauge.name}" for gauge in prometheus.GAUGES}
     return gauges | {f"rerankq_{each.name}_total" for each in counters.ALL} | {"rerankq_redis_up"}
 
 
 def flowers() -> set[str]:
-    """Names of the samples of Flower's /metrics."""
+    """Return the names of the samples of Flower's /metrics."""
     get_prometheus_metrics()
     endings = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
     return {
@@ -330,7 +330,7 @@ def test_the_dashboard_shows_whatever_rerankq_counts() -> None:
     shown = " ".join(each for path in DASHBOARDS for each in expressions(path))
 
     hidden = {name for name in ours() if not re.search(rf"\b{name}\b", shown)}
-    # What a job holds is the caller's choice; pairs are the work.
+    # It shows pairs instead, because the number of queries in a job is the caller's choice.
     assert hidden == {"rerankq_queries_total"}
 
 

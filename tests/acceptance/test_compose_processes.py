@@ -1,4 +1,4 @@
-"""The commands of the compose file as processes of this machine, and what a person does first."""
+"""The commands of the compose file as processes of this machine, and a user's first steps."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PASSWORD = "aPasswordOfTheTests"  # noqa: S105
 
 
 def command(service: str) -> list[str]:
-    """What the service runs, with the defaults of its variables."""
+    """Return the command of a service, with the defaults of its variables."""
     words = [*SERVICES[service].get("entrypoint", ()), *SERVICES[service].get("command", ())]
     defaults = (re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", word) for word in words)
     return [word.replace("$$", "$") for word in defaults]
@@ -39,7 +39,7 @@ def command(service: str) -> list[str]:
 
 @contextmanager
 def running(arguments: list[str], folder: Path, environment: Mapping[str, str]) -> Iterator[Path]:
-    """The command in this folder; its output goes to the file given."""
+    """Run the command in this folder; its output goes to the given file."""
     log = folder / f"{Path(arguments[0]).name}-{free_port()}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -93,7 +93,7 @@ def test_no_password_is_in_the_list_of_processes(tmp_path: Path) -> None:
         wait_until(lambda: answers(port, PASSWORD), "Redis answers")
         assert not answers(port, None)
 
-        # And the others, as in the compose file
+        # And the others as in the compose file
         logs = [
             stack.enter_context(running(command(name), tmp_path, environment))
             for name in ("worker", "flower")
@@ -106,7 +106,7 @@ def test_no_password_is_in_the_list_of_processes(tmp_path: Path) -> None:
             "the worker is healthy",
         )
 
-        # Then nobody who lists processes or reads logs sees a password
+        # Then no password appears in the list of processes or in logs
         lines = command_lines()
         assert any("worker.restart" in line for line in lines)
         assert [line for line in lines if PASSWORD in line] == []
@@ -115,7 +115,7 @@ def test_no_password_is_in_the_list_of_processes(tmp_path: Path) -> None:
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """What `deploy/env.sh` looks at, for every user to read."""
+    """Return the files that `deploy/env.sh` reads, which every user may read."""
     tmp_path.chmod(0o755)
     made = tmp_path / "clone"
     (made / "data").mkdir(parents=True)
@@ -168,7 +168,7 @@ def test_env_sh_leaves_a_file_that_is_there(clone: Path) -> None:
 
 
 def test_models_of_the_image_are_in_the_cache_and_those_it_lost_are_not(tmp_path: Path) -> None:
-    # Given a cache with a link to a model that is gone, and one that came from the hub
+    # Given a cache with a link to a model that is gone, and a model that came from the hub
     cache = tmp_path / "cache" / "hub"
     (cache / "models--from--hub").mkdir(parents=True)
     (cache / "models--not--there").symlink_to(tmp_path / "nowhere")
@@ -179,7 +179,7 @@ def test_models_of_the_image_are_in_the_cache_and_those_it_lost_are_not(tmp_path
     moved = tmp_path / "with-models.sh"
     moved.write_text(script.replace("/opt/models/hub", str(image)))
 
-    # When something is run there
+    # When a command runs there
     done = subprocess.run(
         ["/bin/sh", moved, "echo", "it runs"],
         env={"PATH": os.environ["PATH"], "HF_HOME": str(cache.parent)},

@@ -1,4 +1,4 @@
-"""The password of Redis, which all have in RERANKQ_REDIS_URL, is told nowhere."""
+"""The password of Redis, which all processes have in RERANKQ_REDIS_URL, appears nowhere."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ from tests.processes import celery, wait_until
 from tests.web import fetch
 
 USER, PASSWORD, WRONG = "some-user", "Tr0ub4dor", "c0rrecthorse"
-#: What Flower's own users log in with.
+#: The login of Flower's users.
 LOGIN = "someone:a-word-for-flower"
 QUERY, DOCUMENTS = "edit mp3 tags", ["a mail client", "an editor for ID3 tags"]
 WORKER = ("worker", "--loglevel", "DEBUG", "--concurrency", "1")
 
 
 def settings_of(port: int, password: str = PASSWORD) -> Settings:
-    """Of who logs in with this password."""
+    """Return the settings of a user with this password."""
     made: Settings = Settings.load(redis_url=f"redis://{USER}:{password}@127.0.0.1:{port}/0")
     return made
 
 
 @contextmanager
 def server(port: int) -> Iterator[None]:
-    """A server that knows one user, and answers others no more than that it is there."""
+    """Run a server that knows one user, and answers only PING to others."""
     with ValkeyServer(port=port), redis.Redis(port=port) as admin:
         admin.execute_command("ACL", "SETUSER", USER, "on", f">{PASSWORD}", "~*", "&*", "+@all")
         admin.execute_command("ACL", "SETUSER", "default", "-@all", "+ping")
@@ -54,18 +54,18 @@ def server(port: int) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Told:
-    """All that a worker and Flower told of themselves."""
+    """All output of a worker and Flower."""
 
-    #: Of a worker that worked, and went on after Redis had been away; and of one with a password
-    #: that is not right.
+    #: From a worker that worked, and continued after Redis had been away, and from one with a wrong
+    #: password.
     log: str
     log_when_refused: str
     flower_log: str
     #: By path.
     pages: dict[str, str]
-    #: Whatever was published, with the envelopes opened.
+    #: All that was published, with decoded envelopes.
     messages: list[str]
-    #: What a list of the processes shows of the worker.
+    #: The worker's entry in a list of processes.
     command_line: str
 
 
@@ -112,7 +112,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
 
 @contextmanager
 def published(settings: Settings) -> Iterator[Any]:
-    """What is published on any channel from now on: a function that gives all of it so far."""
+    """Return a function that returns all messages that were published since, on any channel."""
     heard: list[str] = []
     with (
         redis.Redis.from_url(settings.redis_url.get_secret_value()) as client,
@@ -129,7 +129,7 @@ def published(settings: Settings) -> Iterator[Any]:
 
 
 def opened(message: str) -> str:
-    """A message with its body as text, if it is one of kombu's."""
+    """Return a message with its body as text, if it is one of kombu's."""
     if '"body"' not in message:
         return message
     return message + base64.b64decode(json.loads(message)["body"]).decode()
@@ -146,7 +146,7 @@ def test_a_worker_whose_password_is_wrong_says_so_without_it(told: Told) -> None
 
 
 def test_flower_shows_no_password(told: Told) -> None:
-    """Its configuration tab is `inspect conf`, which Celery censors by the names of settings."""
+    """Check the configuration tab, which Celery censors by the names of settings."""
     assert "broker_url" in told.pages["/api/workers?refresh=1"]
     assert "broker_url" in told.pages["/worker/celery@w"]
     assert re.search(rf"redis://{USER}:\*+@", told.pages["/broker"])

@@ -1,4 +1,4 @@
-"""`rerankq dead`: failed jobs can be looked at, tried again with another model, and given up."""
+"""`rerankq dead`: failed jobs can be shown, retried with another model, and dropped."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def environment(service: Settings) -> dict[str, str]:
 
 @pytest.fixture
 def dead(service: Settings, client: RerankClient) -> str:
-    """The id of a job that failed because its model is not there."""
+    """Return the id of a job that failed because its model does not exist."""
     job_id = client.submit("mp3 tags", ["a tag editor", "a chess game"], model=ABSENT)
     with pytest.raises(JobFailed):
         client.result(job_id, timeout=60)
@@ -60,14 +60,14 @@ def test_a_list_is_whole_in_a_pipe_and_at_a_narrow_terminal(
     listed = run(environment, "list", "--json").stdout.splitlines()
     (letter,) = [each for each in map(json.loads, listed) if each["job_id"] == dead]
 
-    # In a pipe, a letter is a line
+    # In a pipe, a letter is one line
     (line,) = [
         line for line in run(environment, "list").stdout.splitlines() if line.startswith(f" {dead}")
     ]
     for value in (dead, "model_unavailable", letter["message"]):
         assert value in line
 
-    # At a terminal of 80 columns, it is a few
+    # On a terminal of 80 columns, it is several
     ours, terminal = pty.openpty()
     command = [sys.executable, "-m", "producer", "dead", "list", "--limit", "1"]
     with subprocess.Popen(
@@ -75,7 +75,7 @@ def test_a_list_is_whole_in_a_pipe_and_at_a_narrow_terminal(
     ) as process:
         os.close(terminal)
         shown = b""
-        # Linux says so when the other side is closed.
+        # Linux reports this when the other side is closed.
         with suppress(OSError):
             while part := os.read(ours, 4096):
                 shown += part

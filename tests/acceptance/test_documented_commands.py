@@ -1,4 +1,4 @@
-"""The commands and programs of the README and the tutorial run, and print what is shown.
+"""The commands and programs of the README and the tutorial run, and print the shown output.
 
 `make demo` and `make up` are tested in `test_stack.py`, the Docker commands in `test_compose.py`.
 """
@@ -23,7 +23,7 @@ NOT_RUN = ("make ", "pip install ", ". .venv/bin/activate", "sh deploy/env.sh", 
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A folder that has the sample collection where a clone has it."""
+    """Return a folder with the sample collection at the same path as in a clone."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     return tmp_path
 

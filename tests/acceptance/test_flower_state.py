@@ -1,4 +1,4 @@
-"""Jobs that end while Flower is away are not shown as running for ever."""
+"""Jobs that end while Flower is away are not shown as running forever."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_job_that_ended_meanwhile_has_its_end_from_the_record(
             flower.process.wait(30)
         done, failed, cancelled, forgotten, waiting = heard
 
-        # When four of them end without it, one with its record
+        # When four of them end while it is away, one without a record
         store.execute(outcomes.finish(store.schema, result(done)))
         store.execute(outcomes.finish(store.schema, failure(failed)))
         client.cancel(cancelled)
@@ -105,7 +105,7 @@ def test_a_task_of_which_nothing_was_heard_is_looked_up_when_it_is_shown(
         corrector.correct(quiet)
         assert quiet.state == "STARTED"
 
-        # When it has, then the task of which nothing was heard for a while has its end
+        # When it has, then Flower shows the end of its task, which sent no event for a while
         store.execute(outcomes.finish(store.schema, result(job_id)))
         corrector.correct(quiet)
         corrector.correct(recent)
@@ -113,13 +113,13 @@ def test_a_task_of_which_nothing_was_heard_is_looked_up_when_it_is_shown(
 
 
 def test_a_lookup_without_redis_is_not_tried_for_each_task() -> None:
-    # Given a Redis that is not there
+    # Given a Redis that is away
     settings = Settings.load(redis_url=f"redis://127.0.0.1:{free_port()}/0")
     with redis.Redis.from_url(settings.redis_url.get_secret_value()) as connection:
         corrector = flower_state.TaskCorrector(JobStore(connection, Schema(settings)))
         tasks = [Task(uuid=str(n), name=names.SCORE_TASK, state="STARTED") for n in range(3)]
 
-        # When many tasks are shown, then they are shown as they were, and one was looked up
+        # When many tasks are shown, then they are unchanged, and only one was looked up
         for task in tasks:
             corrector.correct(task)
         assert {task.state for task in tasks} == {"STARTED"}

@@ -1,4 +1,4 @@
-"""`python -m worker.health` tells a worker that can score from one that only runs, or does not."""
+"""`python -m worker.health` finds a worker that cannot score, whether it runs or not."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = linux_only
 
 @dataclass(frozen=True)
 class Health:
-    """What the health check says of a worker."""
+    """Return the result of the health check of a worker."""
 
     ok: bool
     line: str
@@ -86,7 +86,7 @@ def test_a_worker_is_healthy_whose_children_have_their_models(
 def test_a_child_that_replaces_another_counts_once_it_has_its_model(
     settings: Settings, worker: Worker
 ) -> None:
-    # Given a child that was killed, and one in its place that comes to no end of its loading
+    # Given a killed child, and a replacement that does not finish loading
     before = worker.children
     os.kill(min(before), signal.SIGKILL)
     wait_until(lambda: bool(worker.children - before), "a new child")
@@ -96,7 +96,7 @@ def test_a_child_that_replaces_another_counts_once_it_has_its_model(
         found = health(settings, worker.name)
         assert found == Health(False, f"celery@{worker.name}: 1 of 2 children ready, model {STUB}")
 
-    # And both are once it has loaded
+    # And both are ready once it has loaded
     wait_until(lambda: health(settings, worker.name).ok, "the new child is ready")
 
 

@@ -44,7 +44,7 @@ def reranker(request: pytest.FixtureRequest, stub_service: Settings) -> Iterator
 
 @pytest.fixture
 def unreachable() -> Iterator[RerankClient]:
-    """A client of a server that refuses connections."""
+    """Yield a client of a server that refuses connections."""
     with RerankClient(redis_url="redis://127.0.0.1:1/0") as client:
         yield client
 

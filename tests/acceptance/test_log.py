@@ -26,11 +26,11 @@ from tests.ledger import Ledger
 from tests.processes import celery, end, wait_until
 from tests.stub_models import PAIRS_A_SECOND, SLOW
 
-#: As slow as the slow model, with other scores.
+#: As slow as the slow model, with different scores.
 SLOW_TOO = f"{SLOW};scale=2"
-#: More than either scores in the soft time limit.
+#: More than either can score in the soft time limit.
 TOO_MANY = long_documents(6 * PAIRS_A_SECOND)
-#: Enough to be killed at.
+#: Enough time for the worker to be killed.
 SOME = long_documents(PAIRS_A_SECOND)
 
 ENVIRONMENT = {
@@ -43,7 +43,7 @@ ENVIRONMENT = {
 #: The line of an attempt at the job that is killed, as text or JSON.
 RUNNING = "killed.*running|running.*killed"
 
-#: What becomes of the jobs, by their ids.
+#: The outcomes of the jobs, by their ids.
 CHANGES = {
     "good": ["running", "done", "skipped"],
     "empty": ["failed"],
@@ -55,22 +55,22 @@ CHANGES = {
 
 @dataclass(frozen=True)
 class Log:
-    """All that a worker wrote, from its first word to its last."""
+    """The whole log of a worker."""
 
     text: str
 
     @property
     def records(self) -> list[dict[str, Any]]:
-        """As a machine reads it."""
+        """Return the lines as a program reads them."""
         return [json.loads(line) for line in self.text.splitlines()]
 
     def of(self, job_id: str) -> list[dict[str, Any]]:
-        """The lines about a job."""
+        """Return the lines about a job."""
         return [record for record in self.records if record.get("job_id") == job_id]
 
 
 def run(redis_url: str, folder: Path, *arguments: str) -> Log:
-    """The log of a worker that had each of the jobs, and a message that is for no worker."""
+    """Return the log of a worker that had each of the jobs, and an unusable message."""
     settings = Settings.load(redis_url=redis_url, namespace=f"test-{uuid.uuid4().hex[:8]}")
     log = folder / "worker.log"
     command = ("worker", "--loglevel", "INFO", "--concurrency", "2", "-n", settings.namespace)
@@ -126,12 +126,12 @@ def as_json(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Log:
 
 @pytest.fixture(scope="module")
 def as_text(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Log:
-    """The option wins over the environment."""
+    """Prefer the option to the environment."""
     return run(redis_url, tmp_path_factory.mktemp("text"), "--log-format", "text")
 
 
 def test_every_line_of_a_json_log_is_an_object_with_who_says_it_and_when(as_json: Log) -> None:
-    """Also the first and the last, which Celery prints."""
+    """Check all lines, including the first and the last, which Celery prints."""
     assert as_json.text
     for record in as_json.records:
         assert record.keys() >= {"time", "level", "logger", "process", "pid", "message"}

@@ -1,4 +1,4 @@
-"""A worker whose model is not what it seems ends in one line; an allowed model fails its jobs."""
+"""A worker with an unusable model ends with one line; an unusable allowed model fails its jobs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def ended(settings: Settings, log: Path, **environment: str) -> str:
 
 
 def test_a_worker_with_a_bad_model_ends_in_one_line(settings: Settings, tmp_path: Path) -> None:
-    from tests.unit import odd_models  # imports torch, which the process of other tests is spared
+    from tests.unit import odd_models  # imports torch, which other test processes do not need
 
     path = odd_models.remote_code(tmp_path / "bad")
     line = ended(settings, tmp_path / "worker.log", CROSS_ENCODER_MODEL=path)
@@ -76,11 +76,11 @@ def test_a_bad_model_among_those_allowed_fails_its_jobs_alone(
         RerankClient(settings) as client,
     ):
         for model in (bad, f"{bad}@int8"):
-            # When it is asked for the first, then that job fails, each time
+            # When it gets a job for the first one, then that job fails, each time
             with pytest.raises(JobFailed, match=r"lack classifier\.bias") as failed:
                 client.rerank(QUERY, DOCUMENTS, model=model, timeout=90)
             assert failed.value.failure.code == "model_unavailable"
-            # And others go on, with the length that was set, or as much as the model can read
+            # And others continue, with the configured length, or as much as the model can read
             made = client.rerank(QUERY, DOCUMENTS, timeout=90).provenance
             assert (made.max_length, made.truncated) == (64, 1)
         made = client.rerank(QUERY, DOCUMENTS, model=short, timeout=90).provenance

@@ -1,4 +1,4 @@
-"""A run's files on a disk that is full, in a private folder's terms, and in two hands at once."""
+"""The files of a run on a full disk, in a private folder, and with two runs at once."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def names(folder: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def undisturbed(stub_service: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output of a run on a disk with room, in a folder of its own."""
+    """Return the output of a run on a disk with room, in its own folder."""
     folder = tmp_path_factory.mktemp("undisturbed")
     command = (*RUN, "--output", str(folder / "out"), "--results", str(folder / "out.jsonl"))
     done = rerankq(*command, environment=environment_of(stub_service))
@@ -44,12 +44,12 @@ def undisturbed(stub_service: Settings, tmp_path_factory: pytest.TempPathFactory
 def test_a_full_disk_ends_a_run_that_goes_on_when_there_is_room(
     environment: dict[str, str], tmp_path: Path, undisturbed: Path, most_bytes: int
 ) -> None:
-    # When the disk is full on the way
+    # When the disk becomes full during the run
     output = tmp_path / "out"
     command = (*RUN, "--output", str(output), "--results", str(tmp_path / "out.jsonl"))
     full = rerankq_process(*command, environment=environment, max_file_bytes=most_bytes)
 
-    # Then that is told of the file that did not fit, and there is no half output
+    # Then the file that did not fit is reported, and no incomplete output is left
     assert full.returncode == 1, full.stderr
     last = full.stderr.splitlines()[-1]
     assert last.startswith(f"Error: {output}.")
@@ -57,7 +57,7 @@ def test_a_full_disk_ends_a_run_that_goes_on_when_there_is_room(
     assert "Traceback" not in full.stderr
     assert not output.exists()
 
-    # And with room, the same command goes on to the same end
+    # And with room, the same command continues to the same result
     again = rerankq(*command, environment=environment)
     assert again.returncode == 0, again.stderr
     assert output.read_bytes() == undisturbed.read_bytes()
@@ -80,13 +80,13 @@ def test_what_is_written_on_the_way_is_as_private_as_the_output(
     output.touch()
     output.chmod(0o600)
 
-    # When the run ends half-way
+    # When the run ends midway
     full = rerankq_process(
         *RUN, "--output", str(output), environment=environment, max_file_bytes=5_000
     )
     assert full.returncode == 1, full.stderr
 
-    # Then nobody else can read what it left, nor in the end the output
+    # Then no other user can read its files, nor the output in the end
     assert len(list(tmp_path.iterdir())) == 3
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
     assert rerankq(*RUN, "--output", str(output), environment=environment).returncode == 0

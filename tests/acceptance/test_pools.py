@@ -1,4 +1,4 @@
-"""Celery's pools: those without children score each job once too, the others are refused."""
+"""Celery's pools without children also score each job once; its other pools are refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.ledger import Ledger
 from tests.processes import celery, end, linux_only, wait_until
 from tests.stub_models import ABSENT
 
-#: A lease that ends several times while the jobs below are scored, and two attempts a job.
+#: A lease that expires several times while the jobs below are scored, and two attempts a job.
 HASTY = {
     "RERANKQ_LEASE_S": "1",
     "RERANKQ_SWEEP_EVERY_S": "0.5",

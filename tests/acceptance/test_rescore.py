@@ -1,4 +1,4 @@
-"""A run goes in, a reranked run comes out: what is wrong is said, and what fails is counted."""
+"""A run is reranked: errors in the input are reported, and failures are counted."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def environment(stub_service: Settings) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Two queries, three documents, one of them empty."""
+    """Return two queries and three documents, one of them empty."""
     folder = tmp_path_factory.mktemp("small")
     files = {
         "corpus": (
@@ -231,7 +231,7 @@ def test_queries_that_fail_are_reported_the_others_written_and_can_be_retried(
     environment: dict[str, str],
     tmp_path: Path,
 ) -> None:
-    # Given a worker that takes shorter texts than the producer, and one long document
+    # Given a worker that accepts shorter texts than the producer, and one long document
     strict = environment_of(settings)
     corpus = tmp_path / "corpus"
     long = json.dumps({"_id": "d2", "title": "", "text": "chess " * 1000})
@@ -252,7 +252,7 @@ def test_queries_that_fail_are_reported_the_others_written_and_can_be_retried(
         done = rerankq(*command, environment=strict)
         assert process.poll() is None
 
-    # Then it is a partial success, and says of which query why
+    # Then it is a partial success, and the reason is reported for the failed query
     assert done.returncode == 3, done.stderr
     assert "limit_exceeded" in done.stderr
     assert [line[0] for line in read_run(output)] == ["q2"]
@@ -260,7 +260,7 @@ def test_queries_that_fail_are_reported_the_others_written_and_can_be_retried(
     assert [line["query_id"] for line in failed] == ["q1"]
     assert "1 queries failed: the same command with --retry-failed redoes them" in done.stderr
 
-    # And the same command writes the same again, without a worker
+    # And the same command writes the same output again, without a worker
     written = results.read_bytes()
     output.unlink()
     again = rerankq(*command, environment=strict)
@@ -268,7 +268,7 @@ def test_queries_that_fail_are_reported_the_others_written_and_can_be_retried(
     assert results.read_bytes() == written
     assert [line[0] for line in read_run(output)] == ["q2"]
 
-    # And where it can be scored, it is retried alone
+    # And where it can be scored, it alone is retried
     retried = rerankq(*command, "--retry-failed", environment=environment)
     assert retried.returncode == 0, retried.stderr
     assert "scored 3 pairs" in retried.stderr

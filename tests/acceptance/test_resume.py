@@ -1,4 +1,4 @@
-"""A re-scoring that is killed, whenever and however often, ends as if it had never been."""
+"""A re-scoring that is killed, at any time and any number of times, ends with the same files."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from tests.processes import celery, children_of, wait_until
 
 KILLS = 10
 QUERIES = 40
-#: Two children need about seven seconds for all queries: long enough to be killed ten times.
+#: Two children need about seven seconds for all queries, which is enough to be killed ten times.
 SLOW = "stub:pairs_per_s=150"
 
 
 @dataclass(frozen=True)
 class Service:
-    """A worker of this module's own, whose children may be killed."""
+    """Return a worker for this module, whose children may be killed."""
 
     environment: dict[str, str]
     pid: int
@@ -52,7 +52,7 @@ def own(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
 
 @contextmanager
 def held(service: Service) -> Iterator[None]:
-    """The worker's children score nothing meanwhile."""
+    """Stop the worker's children from scoring."""
     children = children_of(service.pid)
     for each in children:
         os.kill(each, signal.SIGSTOP)
@@ -65,7 +65,7 @@ def held(service: Service) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Run:
-    """A re-scoring of many seconds, and the files that it makes."""
+    """A re-scoring of many seconds, and its files."""
 
     requests: Path
     output: Path
@@ -82,7 +82,7 @@ class Run:
         return Path(f"{self.output}.partial.jsonl")
 
     def written(self) -> int:
-        """Bytes of the results so far."""
+        """Return the size of the results so far."""
         return self.journal.stat().st_size if self.journal.exists() else 0
 
     def start(self, environment: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -102,7 +102,7 @@ def run(tmp_path: Path) -> Run:
 
 
 def made_run(folder: Path, name: str, queries: int = QUERIES) -> Run:
-    """Queries of fifty documents each, some of them longer than the model reads."""
+    """Return queries of fifty documents each, some of them longer than the maximum length."""
     requests = folder / "requests.jsonl"
     words = ["a", "text", "about", "this", "and", "that", "and", "some", "other", "things"]
     random_ = random.Random(4)
@@ -126,7 +126,7 @@ def test_killed_ten_times_at_random_moments_the_output_is_that_of_an_undisturbed
     done = rerankq(*whole.arguments, environment=own.environment)
     assert done.returncode == 0, done.stderr
 
-    # When the same is killed again and again, and now and then a child of the worker as well
+    # When the same run is killed again and again, and sometimes a child of the worker as well
     (tmp_path / "killed").mkdir()
     killed = Run(whole.requests, tmp_path / "killed" / "out.trec")
     random_ = random.Random()
@@ -154,12 +154,12 @@ def test_an_interrupted_run_is_continued_by_the_same_command_alone(own: Service,
     wait_until(lambda: run.written() > 0, "there are results")
 
     with held(own):
-        # When it is started once more meanwhile, that is refused
+        # When it is started again meanwhile, that is refused
         second = rerankq(*run.arguments, environment=own.environment)
         assert (second.returncode, second.stderr.count("\n")) == (2, 2), second.stderr
         assert "another rerankq process is writing" in second.stderr
 
-        # And interrupted, it says where the results are, which are whole
+        # And when it is interrupted, it prints where the results are, which are complete
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -168,7 +168,7 @@ def test_an_interrupted_run_is_continued_by_the_same_command_alone(own: Service,
     lines = run.journal.read_text().splitlines()
     assert all(json.loads(line)["documents"] for line in lines)
 
-    # Then another command is refused, and says what differs
+    # Then another command is refused, with the differences
     other = rerankq(*run.arguments, "--top-k", "3", environment=own.environment)
     assert other.returncode == 2
     assert "--top-k (not given -> 3)" in other.stderr
@@ -184,7 +184,7 @@ def test_an_interrupted_run_is_continued_by_the_same_command_alone(own: Service,
 
 
 def test_an_earlier_run_can_be_forgotten(own: Service, tmp_path: Path) -> None:
-    # Given what an older version left
+    # Given the files of an older version
     small = made_run(tmp_path, "out", queries=1)
     small.journal.write_text("{}\n")
     refused = rerankq(*small.arguments, environment=own.environment)

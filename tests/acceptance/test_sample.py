@@ -1,4 +1,4 @@
-"""The sample is re-scored by a real model: all of it, once, in order, and exactly."""
+"""The sample is re-scored by a real model: completely, once, in order, and exactly."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_the_sample_is_rescored_whole_and_exactly(
 
 
 def predicted(pairs: list[tuple[str, str]]) -> list[float]:
-    """Return the scores of sentence-transformers, from one thread: two take twice the work."""
+    """Return the scores of sentence-transformers, from one thread to save CPU time."""
     import torch  # here, so that the processes of other tests are spared the seconds
     from sentence_transformers import CrossEncoder
 

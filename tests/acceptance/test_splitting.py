@@ -1,4 +1,4 @@
-"""A real model gives the parts of a query the bits that it gives the whole."""
+"""A real model scores the parts of a query with the same bits as the whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`rerankq demo` and `rerankq up` on a bare machine."""
+"""`rerankq demo` and `rerankq up` on a machine without Redis."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_demo_shows_what_reranking_changes(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_ends_all_that_up_started(tmp_path: Path) -> None:
-    # Given a stack that is up, in a folder where somebody has a worker of another kind
+    # Given a running stack, in a folder with a user's own module `worker`
     (tmp_path / "worker.py").write_text("raise SystemExit('this is not the worker of rerankq')")
     redis_port, flower_port = free_port(), free_port()
     command = [sys.executable, "-m", "producer", "up", "--model", STUB, "--concurrency", "1"]
@@ -56,20 +56,20 @@ def test_ctrl_c_ends_all_that_up_started(tmp_path: Path) -> None:
         shown = documented.command("README.md", "make up").shown
         served = tuple(line.replace("bundled", STUB) for line in shown)
         assert documented.missing(served, (tmp_path / "up.log").read_text()) == set()
-        # And Flower lets those in who read what was printed
+        # And Flower accepts the login that was printed
         assert refusal(f"http://127.0.0.1:{flower_port}/tasks") == 401
         url = re.search(r"http://(\S+)@127\S+", (tmp_path / "up.log").read_text())
         assert url is not None
         assert "Flower" in fetch(f"http://127.0.0.1:{flower_port}/tasks", login=url[1])
-        # And whoever lists the processes sees no URL of Redis, which may hold a password
+        # And the list of processes shows no URL of Redis, which may hold a password
         started = [Path(f"/proc/{pid}/cmdline").read_text() for pid in children_of(process.pid)]
         assert sum("celery" in arguments for arguments in started) == 2
         assert "redis://" not in "".join(started)
 
-        # When it is told to end
+        # When it gets a signal to end
         process.send_signal(signal.SIGINT)
 
-        # Then nothing is left of it
+        # Then no process is left
         assert process.wait(60) == 0
     assert not listens(redis_port)
     assert not listens(flower_port)

@@ -1,4 +1,4 @@
-"""A worker warns of what is set wrong around it, and restarts at SIGHUP as it was started."""
+"""A worker warns of wrong settings of its Redis, and restarts at SIGHUP with the same command."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_worker_warns_at_each_start_and_restarts_at_sighup(
     command: tuple[str, ...], tmp_path: Path
 ) -> None:
     with FaultyRedis() as server:
-        # Given a server that may throw away keys
+        # Given a server that may evict keys
         server.admin.config_set("maxmemory-policy", "allkeys-lru")
         settings = server.settings()
         log = tmp_path / "worker.log"
@@ -47,7 +47,7 @@ def test_a_worker_warns_at_each_start_and_restarts_at_sighup(
                 lambda: process.poll() is not None or log.read_text().count(" ready.") == 2,
                 "it is ready again",
             )
-            # Then it is the same process with the same command, and does its work
+            # Then it is the same process with the same command, and scores jobs
             with RerankClient(settings) as client:
                 assert client.rerank("a query", ["one", "two"], timeout=90).documents
         finally:

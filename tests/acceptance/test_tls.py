@@ -1,6 +1,6 @@
-"""Worker, Flower, command line and clients over `rediss://`, and none of them unless it is safe.
+"""Worker, Flower, command line and clients use `rediss://`, and refuse unsafe connections.
 
-What each client says about certificates is in `tests/integration/test_tls.py`.
+`tests/integration/test_redis_tls.py` has each client's errors about certificates.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A real `celery -A worker worker` takes jobs, and no bad job takes the worker."""
+"""A real `celery -A worker worker` takes jobs, and survives every bad job."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_thousand_jobs_of_one_asyncio_program_all_come_back_right(service: Set
 def test_a_payload_that_is_no_job_is_a_failure_for_good(
     service: Settings, client: RerankClient, payload: bytes | None, code: str
 ) -> None:
-    """Never a retry, never a dead worker (the `service` fixture sees to the last)."""
+    """Fail the job without a retry (the `service` fixture checks that the worker is alive)."""
     # Given a job whose payload was replaced after it was accepted
     store = _store(service)
     job = preparing.job([preparing.request(QUERY, DOCUMENTS, top_k=None)], service)
@@ -136,7 +136,7 @@ def test_the_worker_checks_the_limits_again(service: Settings, client: RerankCli
         not_allowed = careless.submit(QUERY, DOCUMENTS, model="somebody/elses-model")
         too_long = careless.submit(QUERY, ["word " * 300_000])
 
-    # When the worker takes the jobs, then both have failed with their codes
+    # When the worker takes the jobs, then both fail with their codes
     codes = []
     for job_id in (not_allowed, too_long):
         with pytest.raises(JobFailed) as failed:
@@ -156,13 +156,13 @@ def test_an_allowed_model_that_cannot_be_loaded_fails_its_job_alone(client: Rera
 
 
 def test_a_cancelled_job_stays_cancelled(settings: Settings, tmp_path: Path) -> None:
-    # Given a job that was cancelled while no worker was there, and one behind it
+    # Given a job that was cancelled while no worker was running, and one behind it
     with RerankClient(settings) as client:
         cancelled = client.submit(QUERY, DOCUMENTS)
         assert client.cancel(cancelled)
         behind = client.submit(QUERY, DOCUMENTS)
 
-        # When a worker comes
+        # When a worker starts
         arguments = ("worker", "--concurrency", "1", "-n", settings.namespace)
         log = tmp_path / "worker.log"
         with celery(*arguments, log=log, environment=environment_of(settings)):
@@ -179,7 +179,7 @@ def test_a_worker_without_its_model_ends_with_an_error_and_leaves_the_jobs(
     with RerankClient(settings) as client:
         job_id = client.submit(QUERY, DOCUMENTS)
 
-        # When a worker starts whose model is nowhere
+        # When a worker starts with a model that does not exist
         arguments = ("worker", "--concurrency", "2", "-n", settings.namespace)
         log = tmp_path / "without.log"
         nowhere = environment_of(settings, "/no/such/model")
@@ -187,7 +187,7 @@ def test_a_worker_without_its_model_ends_with_an_error_and_leaves_the_jobs(
             wait_until(lambda: process.poll() is not None, "the worker has ended")
             assert end(process) == 69
 
-        # Then its log says which model, where it looked, and the ways out
+        # Then its log names the model, the places where it looked, and the fixes
         said = log.read_text()
         assert "'/no/such/model' cannot be loaded" in said
         assert "looked for" in said
@@ -197,7 +197,7 @@ def test_a_worker_without_its_model_ends_with_an_error_and_leaves_the_jobs(
         assert "The worker stops" in said.splitlines()[-1]
         assert "Traceback" not in said
 
-        # And the job waits for a worker that can do it
+        # And the job waits for a worker that can score it
         log = tmp_path / "with.log"
         with celery(*arguments, log=log, environment=environment_of(settings)):
             assert client.result(job_id, timeout=90).provenance.model == STUB
@@ -236,7 +236,7 @@ def _store(settings: Settings) -> JobStore:
 
 
 def test_the_queue_keys_are_the_ones_celery_uses(service: Settings, client: RerankClient) -> None:
-    """`status` counts what waits at every priority."""
+    """Count the waiting jobs of every priority in `status`."""
     no_worker_here = Settings.load(
         redis_url=service.redis_url.get_secret_value(), namespace=f"{service.namespace}-idle"
     )

@@ -1,4 +1,4 @@
-"""A worker that cannot load its models ends with an exit code of its own, and the reason last."""
+"""A worker that cannot load its models ends with a specific exit code, and logs the reason last."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LOADS_LONG = "stub:load_s=60"
 
 @pytest.fixture
 def group() -> Iterator[Path]:
-    """A control group of version 1 with a limit on memory, where this user may make one."""
+    """Yield a control group of version 1 with a limit on memory, where this user may make one."""
     made = MEMORY_V1 / f"rerankq-test-{os.getpid()}"
     try:
         made.mkdir()
@@ -45,7 +45,7 @@ def last_line(log: Path) -> str:
 def test_a_limit_too_low_for_the_model_is_told_with_the_need(
     settings: Settings, tmp_path: Path, group: Path
 ) -> None:
-    # Given a group that the interpreter with its libraries fits into, but no model
+    # Given a group with enough memory for the interpreter and its libraries, but not for a model
     log = tmp_path / "worker.log"
     command = [sys.executable, "-m", "celery", "-A", "worker", "worker", "--concurrency", "2"]
     with log.open("wb") as output:
@@ -58,7 +58,7 @@ def test_a_limit_too_low_for_the_model_is_told_with_the_need(
             check=False,
         )
 
-    # Then the worker says once, at last, what was killed, the limit, and the need
+    # Then the worker's last line is what was killed, the limit, and the need
     said = last_line(log)
     assert done.returncode == 71, log.read_text()
     assert "exit code 71" in said
@@ -77,7 +77,7 @@ def test_children_that_are_killed_while_they_load_are_replaced_but_not_for_ever(
     arguments = ("worker", "--loglevel=INFO", "--concurrency=1", "-n", settings.namespace)
     killed: set[int] = set()
 
-    # When somebody kills each child as it begins to load
+    # When each child is killed as it begins to load
     with celery(*arguments, log=log, environment=environment_of(settings, LOADS_LONG)) as process:
 
         def over() -> bool:
@@ -92,7 +92,7 @@ def test_children_that_are_killed_while_they_load_are_replaced_but_not_for_ever(
         wait_until(over, "the worker gives up")
         code = end(process)
 
-    # Then three are enough
+    # Then three deaths are enough
     assert (code, len(killed)) == (69, 3)
     assert f"3 children in a row ended while they loaded {LOADS_LONG!r}" in last_line(log)
     assert "Traceback" not in log.read_text()

@@ -1,4 +1,4 @@
-"""TREC runs, as tests look into them."""
+"""Readers of TREC runs for tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fixtures that several files of this folder share."""
+"""Fixtures of several files of this folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contract.settings import Settings
 
 @pytest.fixture
 def mute(settings: Settings, client: redis.Redis) -> Iterator[Settings]:
-    """Settings with a login that may do all but put messages on the queue."""
+    """Return settings with a login that may do everything except put messages on the queue."""
     name = settings.namespace
     client.acl_setuser(
         name,

@@ -1,4 +1,4 @@
-"""Programs that embed our packages; each prints, as JSON, what changed in its process meanwhile.
+"""Programs that embed our packages; each prints, as JSON, what has changed in its process.
 
 python -m tests.integration.host_programs NAME
 """
@@ -26,7 +26,7 @@ HOST_VARIABLES = ("CELERY_", "DJANGO_")
 
 
 def process_state() -> dict[str, str]:
-    """Return all that a library might change in the process of its caller."""
+    """Return everything that a library might change in the process of its caller."""
     state: dict[str, Any] = {
         "signals": [str(signal.getsignal(n)) for n in signal.valid_signals() if n not in (9, 19)],
         "environment": dict(os.environ),
@@ -54,7 +54,7 @@ def process_state() -> dict[str, str]:
 
 
 def import_modules(*names: str) -> dict[str, Any]:
-    """Import modules; return what that changed."""
+    """Import modules; return what that has changed."""
     before = process_state()
     for name in names:
         importlib.import_module(name)
@@ -62,7 +62,7 @@ def import_modules(*names: str) -> dict[str, Any]:
 
 
 def use_clients() -> dict[str, Any]:
-    """Use both clients, and close them; return what that changed."""
+    """Use both clients, and close them; return what that has changed."""
     before = process_state()
     from producer import AsyncRerankClient, RerankClient
 

@@ -1,4 +1,4 @@
-"""What stands in Redis: messages on the queue, keys, payloads, subscribers."""
+"""The contents of Redis: messages on the queue, keys, payloads, subscribers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from contract.store import submissions
 from contract.store.operation import Operation, Schema
 from tests.processes import wait_until
 
-#: Long enough for a busy machine; a test that passes does not wait so long.
+#: Long enough for a busy machine; a passing test does not wait this long.
 PATIENCE_S = 30.0
 
 
@@ -23,18 +23,18 @@ PATIENCE_S = 30.0
 class Message:
     """A message on the queue, as a worker would read it."""
 
-    #: The priority step of the list it lies on.
+    #: The priority step of its list.
     step: int
     id: str
     task: str
     arguments: list[Any]
     counts: dict[str, Any]
-    #: All that is readable in it.
+    #: All of its readable text.
     text: str
 
 
 def messages(client: redis.Redis, settings: Settings) -> list[Message]:
-    """All messages on the queue, list by list, in each the first submitted first."""
+    """Return all messages on the queue, list by list, in the order of submission."""
     keys = names.Keys(settings.namespace)
     found = []
     for step, name in zip(names.PRIORITY_STEPS, keys.queue_lists, strict=True):
@@ -59,13 +59,13 @@ def _message(step: int, raw: bytes) -> Message:
 
 
 def keys_of(client: redis.Redis, settings: Settings) -> list[str]:
-    """All keys of the namespace: records, queue, and counts."""
+    """Return all keys of the namespace: records, queue, and counts."""
     found: Any = client.scan_iter(f"*{settings.namespace}*")
     return sorted(key.decode() for key in found)
 
 
 def payload(schema: Schema, job_id: str) -> Operation[jobs.Job]:
-    """Load a job as a worker would, without counting an attempt."""
+    """Load a job like a worker, without counting an attempt."""
     return Operation(
         lambda pipe: pipe.get(schema.keys.payload(job_id)),
         lambda replies: submissions.decode(schema.settings, job_id, replies[0]),
@@ -73,14 +73,14 @@ def payload(schema: Schema, job_id: str) -> Operation[jobs.Job]:
 
 
 def subscribers(client: redis.Redis, settings: Settings) -> int:
-    """Number of connections that listen for jobs to end."""
+    """Return the number of connections that listen for jobs to end."""
     channel = names.Keys(settings.namespace).done
     replies: Any = client.pubsub_numsub(channel)
     return int(dict(replies)[channel.encode()])
 
 
 def await_subscribers(client: redis.Redis, settings: Settings, number: int) -> None:
-    """Return once exactly so many listen."""
+    """Return once exactly this many listen."""
     wait_until(
         lambda: subscribers(client, settings) == number,
         f"{number} subscribers",

@@ -1,4 +1,4 @@
-"""Runs of a small re-scoring, as the command makes them, in this process."""
+"""Small re-scoring runs like those of the command, in this process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from producer.rescore.progress import Progress
 from producer.rescore.resume import ResumableJournal
 from producer.rescore.staging import Staging
 
-#: Each of them is a job of its own.
+#: Each query is a job of its own.
 QUERIES = 12
 OPTIONS = Options(window=3, pairs_per_job=1)
 
@@ -39,7 +39,7 @@ def staged(folder: Path) -> Iterator[Staging]:
 
 @contextmanager
 def resumed(folder: Path) -> Iterator[ResumableJournal]:
-    """The journal of a run in `folder`."""
+    """Return the journal of a run in `folder`."""
     asked = ScoringSettings(model=None, depth=None, top_k=None, allow_downgrade=True)
     with staged(folder) as staging:
         wanted = Manifest.new(staging.inputs(), asked, OPTIONS.pairs_per_job)
@@ -54,7 +54,7 @@ def session(
     options: Options = OPTIONS,
     notify: Callable[[str], object] = lambda _: None,
 ) -> tuple[Progress, list[dict[str, Any]]]:
-    """One start of the command: its progress, and the lines that count."""
+    """One start of the command: its progress, and its final lines."""
     with resumed(folder) as journal:
         progress = runner.rescore(client, journal, options, report_progress, notify)
         return progress, [line for _, line in journal.lines()]

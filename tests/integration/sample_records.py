@@ -1,4 +1,4 @@
-"""Jobs, results and failures to store, as a caller or a worker would make them."""
+"""Jobs, results and failures to store, like those of a caller or a worker."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DOCUMENTS = ("a tag editor for music files", "a game with a blue hedgehog")
 
 
 def request(*, documents: int = 2, query: str = QUERY, **fields: Any) -> jobs.Request:
-    """A request with so many different documents."""
+    """Return a request with this many different documents."""
     candidates = tuple(
         jobs.Candidate(id=f"d{place}", text=f"document number {place}")
         for place in range(documents)
@@ -27,7 +27,7 @@ def job(
     query: str = QUERY,
     model: str | None = None,
 ) -> jobs.Job:
-    """A job with so many requests of so many documents each."""
+    """Return a job with this many requests of this many documents each."""
     return jobs.Job(
         id=job_id or jobs.new_job_id(),
         requests=tuple(request(documents=documents, query=query) for _ in range(requests)),
@@ -36,7 +36,7 @@ def job(
 
 
 def result_of(job_id: str, *, downgraded: bool = False, score: float = 1.5) -> jobs.JobResult:
-    """A result as a worker would record it."""
+    """Return a result like a worker's."""
     document = jobs.RankedDocument(id="d1", index=1, rank=1, score=score, relevance=0.8)
     return jobs.JobResult(
         job_id=job_id,
@@ -61,7 +61,7 @@ def result_of(job_id: str, *, downgraded: bool = False, score: float = 1.5) -> j
 
 
 def result_of_job(job: jobs.Job, model: str = "bundled", score: float = 1.5) -> jobs.JobResult:
-    """A result for each request of a job, as a worker would record it."""
+    """Return a result for each request of a job, like a worker's."""
     made = result_of(job.id, score=score)
     return made.model_copy(
         update={
@@ -75,7 +75,7 @@ def result_of_job(job: jobs.Job, model: str = "bundled", score: float = 1.5) -> 
 
 
 def failure_of(job_id: str, code: str = "scoring_failed") -> jobs.Failure:
-    """A failure as a worker would record it."""
+    """Return a failure like a worker's."""
     return jobs.Failure(
         job_id=job_id, code=code, message="the model failed", retryable=False, attempts=1
     )

@@ -1,4 +1,4 @@
-"""Stand-ins for a worker and for other callers, which speak to a real Redis."""
+"""Stand-ins for a worker and for other callers, which use a real Redis."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from tests.integration.redis_state import PATIENCE_S, subscribers
 from tests.integration.sample_records import failure_of, job
 from tests.processes import wait_until
 
-#: Of a job that was begun: longer than any test.
+#: The lease of a job that was started, which is longer than any test.
 LEASE_S = 30
 
 
 def begin(schema: Schema, job_id: str, token: str | None = None) -> Operation[attempts.Started]:
-    """Begin an attempt as a worker would."""
+    """Begin an attempt like a worker."""
     return attempts.start(
         schema, job_id, token or uuid.uuid4().hex, max_attempts=4, lease_s=LEASE_S
     )
 
 
 def die(store: JobStore, *job_ids: str) -> None:
-    """Make dead letters, as a worker would that fails with these jobs, one after the other."""
+    """Make dead letters, like a worker that fails with these jobs one after the other."""
     for job_id in job_ids:
         store.execute(submissions.accept(store.schema, job(job_id)))
         assert store.execute(outcomes.finish(store.schema, failure_of(job_id), dead_letter=True))
@@ -48,14 +48,14 @@ class _OtherChannel(names.Keys):
 
 
 def unheard(settings: Settings) -> Schema:
-    """Records whose done-messages do not reach those who wait."""
+    """Records whose done-messages do not reach the waiting callers."""
     schema = Schema(settings)
     schema.keys = _OtherChannel(settings.namespace)
     return schema
 
 
 def play_worker(store: JobStore, outcome: jobs.Outcome) -> Callable[[], bool]:
-    """A function that records `outcome` as soon as somebody listens for it."""
+    """Return a function that records `outcome` once a caller listens for it."""
     schema = store.schema
 
     def work() -> bool:
@@ -72,7 +72,7 @@ def play_worker(store: JobStore, outcome: jobs.Outcome) -> Callable[[], bool]:
 
 @contextmanager
 def busy_channel(client: redis.Redis, settings: Settings) -> Iterator[None]:
-    """Ten jobs of others end each second."""
+    """End ten jobs of other callers each second."""
     channel, over = names.Keys(settings.namespace).done, threading.Event()
 
     def publish() -> None:
@@ -90,7 +90,7 @@ def busy_channel(client: redis.Redis, settings: Settings) -> Iterator[None]:
 
 @contextmanager
 def answering_worker(settings: Settings) -> Iterator[None]:
-    """A worker that answers when the workers are asked who is there, and scores nothing."""
+    """Run a worker that answers when Celery asks which workers there are, and scores nothing."""
     app = Celery("answering", set_as_current=False, backend="disabled://")
     app.conf.update(names.celery_options(settings))
     over = threading.Event()
@@ -117,7 +117,7 @@ def answering_worker(settings: Settings) -> Iterator[None]:
 
 
 class StandInWorker:
-    """Takes the jobs that are queued, and records what `outcome` makes of them."""
+    """Takes the queued jobs, and records the outcome that `outcome` returns for each."""
 
     def __init__(
         self,
@@ -135,7 +135,7 @@ class StandInWorker:
 
     @property
     def queries(self) -> list[str | None]:
-        """The query of each job taken."""
+        """The query of each job that was taken."""
         return [job.requests[0].query_id for job in self.taken]
 
     def _run(self) -> None:

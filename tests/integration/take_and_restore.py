@@ -1,4 +1,4 @@
-"""A worker that takes the message that is on the queue, looks for those of dead workers, and dies.
+"""A worker that takes the message on the queue, restores those of dead workers, and dies.
 
 It is a program because its clock is moved: see `tests.soak.clocks`.
 """
@@ -17,7 +17,7 @@ def main() -> None:
     message = Message(channel._get(channel.task_queue), channel=channel)
     channel.qos.append(message, message.delivery_tag)
     channel.qos.restore_visible()
-    os._exit(0)  # at an orderly end it would give the message back
+    os._exit(0)  # an orderly end would return the message
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The users of `deploy/users.acl`: what none of them may do, and that it is none of their work."""
+"""The users of `deploy/users.acl` are refused everything that is not part of their work."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ OF_NOBODY = {
     "another namespace's queue": ("LPUSH", names.Keys("other").queue, "x"),
     "another channel": ("SUBSCRIBE", "somebody-elses"),
 }
-#: Of the worker's work.
+#: Part of the worker's work.
 NOT_THE_PRODUCERS = {
     "take a message": ("BRPOP", KEYS.queue, QUEUE, "1"),
     "take it from the other end": ("LPOP", QUEUE),
@@ -73,7 +73,7 @@ NOT_THE_PRODUCERS = {
     "listen to control": ("PSUBSCRIBE", "/0.rerankq.pidbox"),
     "speak for a worker": ("PUBLISH", "/0.rerankq.events/worker.online", "x"),
 }
-#: Of the producer's.
+#: Part of the producer's work.
 NOT_THE_WORKERS = {
     "submit a job": ("SET", KEYS.payload("j"), "x"),
     "rename into a payload": ("RENAME", KEYS.job("j"), KEYS.payload("j")),
@@ -85,7 +85,7 @@ NOT_THE_WORKERS = {
     "empty the queue": ("DEL", QUEUE),
     "ask for settings": ("CONFIG", "GET", "maxmemory"),
 }
-#: Of either of theirs: Flower looks, and asks the workers.
+#: Part of neither's work: Flower reads, and asks the workers.
 NOT_FLOWERS = {
     "read a payload": ("GET", KEYS.payload("j")),
     "change a job": ("HSET", KEYS.job("j"), "state", "done"),
@@ -171,7 +171,7 @@ def test_without_the_right_to_ask_for_memory_the_queue_is_still_bounded(
 
 
 def test_a_producer_leaves_alone_what_workers_hold(server: acl.Server) -> None:
-    """Kombu would give back to the queue, while it waits for a reply, what was held for long."""
+    """Prevent kombu, while it waits for a reply, from restoring messages that are held for long."""
     server.admin.hset(KEYS.unacked, "tag", "[{}, 1, 2]")
     server.admin.zadd(KEYS.unacked_index, {"tag": 1.0})
     server.refused()

@@ -1,4 +1,4 @@
-"""The asyncio client does as the blocking one, with any number of waits on one subscription."""
+"""The asyncio client works like the blocking one, with any number of waits on one subscription."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 
 def run(settings: Settings, scenario: Callable[[AsyncRerankClient], Awaitable[T]]) -> T:
-    """What `scenario` gives when it is run with a client of its own."""
+    """Run `scenario` with a new client; return its result."""
 
     async def with_client() -> T:
         async with AsyncRerankClient(settings) as reranker:
@@ -54,7 +54,7 @@ def run(settings: Settings, scenario: Callable[[AsyncRerankClient], Awaitable[T]
 
 
 def finish(store: JobStore, outcome: jobs.Outcome) -> bool:
-    """End a job as a worker would."""
+    """End a job like a worker."""
     return store.execute(outcomes.finish(store.schema, outcome))
 
 
@@ -189,7 +189,7 @@ def test_submit_many_packs_requests_into_few_jobs_in_their_order(
 
 
 GOOD = {"query": "q", "candidates": [{"id": "a", "text": "t"}]}
-#: No text is too long, and no job can hold the document.
+#: No text is too long, but no job can hold the document.
 MANY_BYTES = GOOD | {"candidates": [{"id": "a", "text": "t", "metadata": {"m": "x" * 5_000}}]}
 
 
@@ -387,10 +387,10 @@ def test_an_outcome_that_cannot_be_read_is_raised_and_spares_the_others(
 async def waiting_for(
     reranker: AsyncRerankClient, job_id: str, client: redis.Redis, settings: Settings
 ) -> asyncio.Task[jobs.JobResult]:
-    """A task that waits for a job and has found nothing at its beginning."""
+    """Return a task that waits for a job and has found no outcome in its first reading."""
     task = asyncio.create_task(reranker.result(job_id, PATIENCE_S))
     await asyncio.to_thread(await_subscribers, client, settings, 1)
-    # Each of these waits begins, and comes to its end, after the task's first reading.
+    # Each of these waits begins and ends after the task's first reading.
     for _ in range(3):
         with pytest.raises(JobNotFound):
             await reranker.result("unknown", PATIENCE_S)
@@ -401,12 +401,12 @@ def test_a_lost_done_message_is_made_up_for_by_reading(
     settings: Settings, store: JobStore, client: redis.Redis
 ) -> None:
     async def scenario(reranker: AsyncRerankClient) -> jobs.JobResult:
-        # Given somebody who waits
+        # Given a waiting caller
         await reranker.submit(QUERY, DOCUMENTS, job_id="mine")
         wait = await waiting_for(reranker, "mine", client, settings)
-        # When the job ends and the message is lost
+        # When the job ends and its message is lost
         store.execute(outcomes.finish(unheard(settings), result_of("mine")))
-        # Then the result comes nevertheless
+        # Then the caller still gets the result
         return await wait
 
     assert run(settings, scenario) == result_of("mine")
@@ -446,7 +446,7 @@ def test_two_hundred_waits_share_one_subscription(
     settings: Settings, store: JobStore, client: redis.Redis
 ) -> None:
     async def scenario(reranker: AsyncRerankClient) -> list[jobs.JobResult | BaseException]:
-        # Given 200 jobs that are awaited at once
+        # Given waits for 200 jobs at once
         ids = await reranker.submit_many([request()] * 200, pairs_per_job=2)
         waits = [asyncio.create_task(reranker.result(job_id, PATIENCE_S)) for job_id in ids]
         await asyncio.to_thread(await_subscribers, client, settings, 1)
@@ -460,7 +460,7 @@ def test_two_hundred_waits_share_one_subscription(
             if place == len(ids) // 2:
                 assert subscribers(client, settings) == 1
         ended = await asyncio.gather(*waits, return_exceptions=True)
-        # Then there was never more than one subscription, and each wait got its own outcome
+        # Then there was only one subscription, and each wait got its own outcome
         assert subscribers(client, settings) == 1
         found = [each.failure if isinstance(each, JobFailed) else each for each in ended]
         assert found == outcomes
@@ -525,12 +525,12 @@ def test_a_wait_that_is_cancelled_spares_the_others_for_the_same_job(
     settings: Settings, store: JobStore, client: redis.Redis
 ) -> None:
     async def scenario(reranker: AsyncRerankClient) -> jobs.JobResult:
-        # Given three who wait for one job
+        # Given three waits for one job
         await reranker.submit(QUERY, DOCUMENTS, job_id="mine")
         first, second, third = [
             await waiting_for(reranker, "mine", client, settings) for _ in range(3)
         ]
-        # When one is cancelled, and another has no time left
+        # When one is cancelled, and another times out
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
             await first
@@ -547,19 +547,19 @@ def test_waits_that_were_given_up_leave_nothing_behind(
     settings: Settings, client: redis.Redis
 ) -> None:
     async def scenario(reranker: AsyncRerankClient) -> None:
-        # Given the tasks of a client that has waited once
+        # Given a client that has waited once, and its tasks
         ids = await reranker.submit_many([request()] * 40, pairs_per_job=2)
         with pytest.raises(JobNotFound):
             await reranker.result("unknown", PATIENCE_S)
         before = asyncio.all_tasks()
-        # When many waits are given up: half are cancelled, half time out
+        # When many waits end early: half are cancelled, half time out
         waits = [asyncio.create_task(reranker.result(job_id, PATIENCE_S)) for job_id in ids[:20]]
         waits += [asyncio.create_task(reranker.result(job_id, 0.1)) for job_id in ids[20:]]
         await asyncio.wait(waits[20:])
         for wait in waits[:20]:
             wait.cancel()
         ended = await asyncio.gather(*waits, return_exceptions=True)
-        # Then no task is left, no job is watched, and there is the one subscription
+        # Then no task is left, no job is watched, and there is only one subscription
         assert {type(each) for each in ended} == {asyncio.CancelledError, ResultTimeout}
         assert asyncio.all_tasks() == before
         assert not reranker._runner._subscription._inboxes
@@ -575,13 +575,13 @@ MOMENTS = range(60)
 
 
 async def turns(number: int) -> None:
-    """Let the event loop's other tasks run so many times."""
+    """Let the event loop run its other tasks this many times."""
     for _ in range(number):
         await asyncio.sleep(0)
 
 
 async def ends(task: asyncio.Task[Any]) -> bool:
-    """Whether the task comes to an end by itself; it is ended by force if not."""
+    """Return whether the task ends by itself; if it does not, force it to end."""
     _, pending = await asyncio.wait([task], timeout=5)
     if pending:
         for other in asyncio.all_tasks() - {asyncio.current_task()}:
@@ -591,7 +591,7 @@ async def ends(task: asyncio.Task[Any]) -> bool:
 
 
 def test_a_wait_can_be_cancelled_at_any_moment(settings: Settings, store: JobStore) -> None:
-    """Nothing in the wait may swallow the cancellation: `result` would outlive its time."""
+    """Check that nothing in the wait swallows the cancellation, so that `result` ends in time."""
     store.execute(begin(store.schema, "mine"))
 
     async def cancelled_after(moment: int) -> bool:
@@ -642,7 +642,7 @@ def test_closing_ends_what_still_waits_with_an_error(
 
 
 def test_a_closed_client_leaves_no_connection(client: redis.Redis, settings: Settings) -> None:
-    """Those of publishing are kombu's, and shared by all clients of the process."""
+    """Check only our connections: those for publishing are kombu's, and shared by the process."""
     before = {each["id"] for each in client.client_list()}
 
     def left() -> list[str]:
@@ -694,10 +694,10 @@ def test_cancelling_ends_a_job(settings: Settings, store: JobStore, started: boo
         await reranker.submit(QUERY, DOCUMENTS, job_id="mine")
         if started:
             store.execute(begin(store.schema, "mine"))
-        # When it is cancelled, and a worker comes with a result later
+        # When it is cancelled, and a worker has a result later
         assert await reranker.cancel("mine")
         assert not finish(store, result_of("mine"))
-        # Then it stays cancelled
+        # Then it remains cancelled
         assert (await reranker.status("mine")).state == JobState.CANCELLED
         assert not await reranker.cancel("mine")
         with pytest.raises(JobFailed) as cancelled:

@@ -1,4 +1,4 @@
-"""The asyncio client lists, retries and drops dead letters as the blocking one does."""
+"""The asyncio client lists, retries and drops dead letters like the blocking one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 def run(settings: Settings, scenario: Callable[[AsyncRerankClient], Awaitable[T]]) -> T:
-    """Run a scenario with a client of its own; no task may be left of it."""
+    """Run a scenario with a new client, and check that none of its tasks is left."""
 
     async def with_client() -> T:
         async with AsyncRerankClient(settings) as reranker:
@@ -138,7 +138,7 @@ def test_a_retry_whose_message_cannot_be_sent_has_the_id_in_its_error(
 def test_a_retry_that_is_cancelled_comes_to_its_end_or_was_never_begun(
     settings: Settings, store: JobStore, client: redis.Redis, turns: int
 ) -> None:
-    """Otherwise its job would wait for a worker's sweep."""
+    """Publish the message, so that the job does not wait for a worker's sweep."""
     die(store, "mine")
 
     async def scenario(reranker: AsyncRerankClient) -> None:

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 def run(settings: Settings, scenario: Callable[[AsyncRerankClient], Awaitable[T]]) -> T:
-    """Run a scenario with a client of its own; no task may be left of it."""
+    """Run a scenario with a new client, and check that none of its tasks is left."""
 
     async def with_client() -> T:
         async with AsyncRerankClient(settings) as reranker:
@@ -37,7 +37,7 @@ def run(settings: Settings, scenario: Callable[[AsyncRerankClient], Awaitable[T]
 
 
 def finish(store: JobStore, outcome: jobs.Outcome) -> bool:
-    """End a job as a worker would."""
+    """End a job like a worker."""
     return store.execute(outcomes.finish(store.schema, outcome))
 
 
@@ -45,7 +45,7 @@ def test_a_watch_waits_for_many_jobs_on_one_subscription(
     settings: Settings, store: JobStore, client: redis.Redis
 ) -> None:
     async def scenario(reranker: AsyncRerankClient) -> dict[str, jobs.OutcomeOrError]:
-        # Given 200 jobs, of which some have ended
+        # Given 200 jobs, and some have ended
         ids = await reranker.submit_many([request()] * 200, pairs_per_job=2)
         for job_id in ids[:50]:
             finish(store, result_of(job_id))
@@ -219,12 +219,12 @@ def test_closing_ends_a_wait_with_an_error(settings: Settings, client: redis.Red
 def test_a_watch_outlives_its_subscription(
     settings: Settings, store: JobStore, client: redis.Redis
 ) -> None:
-    """The next wait subscribes anew, and reads what has ended meanwhile."""
+    """Subscribe again at the next wait, and read what has ended since."""
 
     async def scenario(reranker: AsyncRerankClient) -> dict[str, jobs.OutcomeOrError]:
         await reranker.submit(QUERY, DOCUMENTS, job_id="mine")
         async with reranker.watch() as watch:
-            # Given a wait that ends because somebody cancels the task that listens
+            # Given a wait that ends because the listening task is cancelled
             wait = await waiting(watch, client, settings)
             while not wait.done():  # redis-py may lose a cancellation
                 for task in asyncio.all_tasks() - {asyncio.current_task(), wait}:
@@ -234,7 +234,7 @@ def test_a_watch_outlives_its_subscription(
                 await wait
             # When the job ends before the next wait
             finish(store, result_of("mine"))
-            # Then that has its outcome
+            # Then the next wait returns its outcome
             return await watch.any_of(["mine"], PATIENCE_S)
 
     assert run(settings, scenario) == {"mine": result_of("mine")}

@@ -1,4 +1,4 @@
-"""Each way that an attempt ends is on record and in the log, and on the queue if it goes on."""
+"""Each end of an attempt is recorded and logged, and its job is queued again if it continues."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from worker.runtime.settings import WorkerSettings
 
 LEASE_S = 30
 
-#: A model for whose smallest batch no machine has the memory, and the one that takes over.
+#: A model that no machine has memory for, and its downgrade model.
 HUNGRY, SMALLER = "stub:bytes_per_token=1e15", "stub:scale=2"
 
 
 class Delivery:
-    """Runs the task as a child does that has taken a message."""
+    """Runs the task like a child that has taken a message."""
 
     def __init__(self, settings: Settings, model: str = "stub") -> None:
         self.app = create_app(
@@ -45,13 +45,13 @@ class Delivery:
         self._task = tasks.register(self.app)
 
     def run(self, job_id: str) -> Any:
-        """Run the task; return what it gives, or raise what it raises."""
+        """Run the task; return its result or raise its exception."""
         with self._message(job_id):
             return self._task.run(job_id)
 
     @contextmanager
     def attempt(self, job_id: str) -> Iterator[Attempt]:
-        """Make an attempt, and nothing of it yet."""
+        """Start an attempt without running it."""
         with self._message(job_id):
             yield Attempt(self._task, job_id)
 
@@ -85,7 +85,7 @@ def accept(store: JobStore, job_id: str = "j") -> None:
 
 
 def headers(client: redis.Redis, settings: Settings) -> list[dict[str, Any]]:
-    """Of the messages on the queue."""
+    """Return the messages on the queue."""
     lists = names.Keys(settings.namespace).queue_lists
     found: list[Any] = [raw for name in lists for raw in client.lrange(name, 0, -1)]
     return [json.loads(raw)["headers"] for raw in found]
@@ -144,12 +144,12 @@ def test_a_job_whose_model_has_no_memory_goes_to_the_downgrade_model(
     with pytest.raises(Retry):
         hungry.run("j")
 
-    # Then the job waits for another one, and Flower is told of its model
+    # Then the job waits for another one, and Flower hears its model
     (sent,) = headers(client, settings)
     assert sent["shadow"].startswith(names.SCORE_TASK + "[")
     assert store.execute(statuses.fetch(store.schema, "j")).state is jobs.JobState.QUEUED
     assert "(out_of_memory): goes to stub:scale=2" in lines(caplog)[-1]
-    # And that one scores it
+    # And the second one scores it
     assert hungry.run("j")["model"] == SMALLER
     result = store.execute(outcomes.fetch(store.schema, ["j"]))["j"]
     assert isinstance(result, jobs.JobResult)

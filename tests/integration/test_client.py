@@ -1,4 +1,4 @@
-"""The blocking client queues each job once, and gives its one outcome to whoever waits for it."""
+"""The blocking client queues each job once, and returns its one outcome to every waiting caller."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def reranker(settings: Settings) -> Iterator[RerankClient]:
 
 
 def finish(store: JobStore, outcome: jobs.Outcome) -> bool:
-    """End a job as a worker would."""
+    """End a job like a worker."""
     return store.execute(outcomes.finish(store.schema, outcome))
 
 
 def client_of(settings: Settings, **limits: Any) -> RerankClient:
-    """A client under other limits."""
+    """Return a client with other limits."""
     return RerankClient(settings.model_copy(update=limits))
 
 
@@ -142,13 +142,13 @@ def test_submitting_the_same_id_again_sends_one_message(
 def test_submitting_an_ended_job_again_sends_nothing_and_keeps_its_result(
     reranker: RerankClient, client: redis.Redis, settings: Settings, store: JobStore
 ) -> None:
-    # Given a job that a worker took from the queue and did
+    # Given a job that a worker took from the queue and finished
     reranker.submit(QUERY, DOCUMENTS, job_id="mine")
     client.delete(*names.Keys(settings.namespace).queue_lists)
     finish(store, result_of("mine"))
     # When it is submitted again
     reranker.submit(QUERY, DOCUMENTS, job_id="mine")
-    # Then nothing is done again
+    # Then nothing runs again
     assert messages(client, settings) == []
     assert reranker.result("mine", PATIENCE_S) == result_of("mine")
 
@@ -220,7 +220,7 @@ def test_submit_many_keeps_to_the_limit_of_pairs(client: redis.Redis, settings: 
 def test_submit_many_keeps_to_the_limit_of_bytes_in_any_script(
     client: redis.Redis, settings: Settings, letter: str
 ) -> None:
-    """Each request is far below the limit; only together they are above it."""
+    """Submit requests that are each far below the limit, and above it together."""
     requests = [request(documents=1, query=f"{place}{letter * 100}") for place in range(40)]
 
     with client_of(settings, max_bytes_per_job=4_000) as reranker:
@@ -242,7 +242,7 @@ def test_submit_many_takes_dicts_and_no_requests_are_no_jobs(
 
 
 GOOD = {"query": "q", "candidates": [{"id": "a", "text": "t"}]}
-#: No text is too long, and no job can hold the document.
+#: No text is too long, but no job can hold the document.
 MANY_BYTES = GOOD | {"candidates": [{"id": "a", "text": "t", "metadata": {"m": "x" * 5_000}}]}
 
 
@@ -466,13 +466,13 @@ def test_an_outcome_that_cannot_be_read_is_raised(
 def test_a_lost_done_message_is_made_up_for_by_reading(
     reranker: RerankClient, store: JobStore, settings: Settings
 ) -> None:
-    # Given a wait that found nothing at its beginning
+    # Given a wait that found no outcome in its first reading
     job_id = reranker.submit(QUERY, DOCUMENTS)
     with reranker.watch() as watch:
         assert watch.any_of([job_id], 0.1) == {}
-        # When the job ends and the message is lost
+        # When the job ends and its message is lost
         store.execute(outcomes.finish(unheard(settings), result_of(job_id)))
-        # Then the result comes nevertheless
+        # Then the caller still gets the result
         assert watch.any_of([job_id], PATIENCE_S) == {job_id: result_of(job_id)}
 
 
@@ -529,7 +529,7 @@ def test_a_wait_that_was_given_up_leaves_no_subscription(
 
 
 def test_a_closed_client_leaves_no_connection(client: redis.Redis, settings: Settings) -> None:
-    """Those of publishing are kombu's, and shared by all clients of the process."""
+    """Check only our connections: those for publishing are kombu's, and shared by the process."""
     before = {each["id"] for each in client.client_list()}
 
     def left() -> list[str]:
@@ -551,7 +551,7 @@ def test_a_closed_client_leaves_no_connection(client: redis.Redis, settings: Set
 def test_a_watch_waits_for_many_jobs_on_one_subscription(
     reranker: RerankClient, store: JobStore, client: redis.Redis, settings: Settings
 ) -> None:
-    # Given 200 jobs, of which some have ended
+    # Given 200 jobs, and some have ended
     ids = reranker.submit_many([request()] * 200, pairs_per_job=2)
     for job_id in ids[:50]:
         finish(store, result_of(job_id))
@@ -623,7 +623,7 @@ def test_cancelling_ends_a_job(reranker: RerankClient, store: JobStore, started:
         store.execute(begin(store.schema, job_id))
     # When it is cancelled
     assert reranker.cancel(job_id)
-    # Then that is its outcome, whatever a worker comes with later
+    # Then that is its outcome, even if a worker has a result later
     assert not finish(store, result_of(job_id))
     assert store.execute(begin(store.schema, job_id)).attempts == 0
     with pytest.raises(JobFailed) as cancelled:

@@ -1,4 +1,4 @@
-"""All dead letters are listed, retried and dropped, however many there are, whatever they hold."""
+"""All dead letters can be listed, retried and dropped, whatever their number and contents."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.integration.rescore_runs import session
 from tests.integration.sample_records import failure_of
 from tests.integration.stand_ins import StandInWorker, die
 
-#: More than were ever looked at in one go.
+#: More than are read in one call.
 MANY = 1_300
 
 
@@ -45,19 +45,19 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def rerankq(*arguments: str, environment: dict[str, str]) -> Result:
-    """The command line, in this process: a process of its own takes longer to start than to end."""
+    """Run the command line in this process, because a new process takes longer to start."""
     return CliRunner(env=environment).invoke(main, arguments)
 
 
 @pytest.fixture
 def many(store: JobStore) -> set[str]:
-    """The ids of many dead letters, which died one after the other, or all at once."""
+    """Make many dead letters, one after the other or all at once; return their ids."""
     ids = {f"j{number}" for number in range(MANY)}
     die(store, *ids)
     return ids
 
 
-# However many
+# Numbers
 
 
 def test_all_are_retried_at_once(
@@ -100,7 +100,7 @@ def test_a_list_that_is_cut_says_how_many_more_there_are(
 def test_pages_are_whole_also_of_letters_that_died_at_the_same_time(
     store: JobStore, at_once: int
 ) -> None:
-    # Given letters of which many died at one moment
+    # Given many letters of the same moment
     moments = {f"j{number}": 100.0 + number // 5 for number in range(23)}
     store.client.zadd(store.schema.keys.dead, moments)
     store.client.expire(store.schema.keys.dead, 60)
@@ -110,19 +110,19 @@ def test_pages_are_whole_also_of_letters_that_died_at_the_same_time(
     while (page := store.execute(dead_letters.page(store.schema, page, at_once))).ids:
         assert len(page.ids) <= at_once
         found += page.ids
-        # And each that was listed goes, and a later one comes
+        # And each listed one is dropped, and a later one is added
         store.client.zrem(store.schema.keys.dead, *page.ids)
         store.client.zadd(store.schema.keys.dead, {f"late-{len(found)}": 1_000.0})
-    # Then each of them was listed once, the last first
+    # Then each was listed once, the latest first
     assert sorted(found) == sorted(moments)
     assert [moments[each] for each in found] == sorted(moments.values(), reverse=True)
 
 
-# Whatever they hold
+# Contents
 
 
 def spoil(store: JobStore, job_id: str, how: str) -> None:
-    """Make a letter one that cannot be read, or its payload."""
+    """Make a letter unreadable, or its payload."""
     client, keys = store.client, store.schema.keys
     if how == "record":
         client.hset(keys.job(job_id), "ended_at", "yesterday")
@@ -161,7 +161,7 @@ def test_one_that_cannot_be_retried_is_named_and_spares_the_others(
     named, counted = retried.stderr.splitlines()
     assert named.startswith("spoilt: ")
     assert counted == "2 of 3 dead letters queued again, 1 could not be"
-    # And it can still be given up
+    # And it can still be dropped
     assert [letter.job_id for letter in reranker.each_dead_letter()] == ["spoilt"]
     dropped = rerankq("dead", "drop", "--all", environment=environment)
     assert (dropped.exit_code, dropped.stdout) == (0, "spoilt\n")
@@ -247,14 +247,14 @@ def test_a_letter_whose_message_cannot_be_sent_is_queued_and_said_to_be(
     assert [reranker.status(each).state for each in ("j", "k")] == [JobState.QUEUED] * 2
 
 
-# Of a re-scoring
+# From a re-scoring
 
 
 def test_a_run_leaves_no_letter_that_cannot_be_retried(
     reranker: RerankClient, settings: Settings, store: JobStore, tmp_path: Path
 ) -> None:
     class Dying(StandInWorker):
-        """Records failures as dead letters, as a worker does."""
+        """Records failures as dead letters, like a worker."""
 
         def _work(self) -> None:
             schema = self._store.schema

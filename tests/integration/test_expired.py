@@ -1,4 +1,4 @@
-"""A job whose result is gone is said to be so everywhere, and scored again when submitted again."""
+"""An expired result is reported as such everywhere, and its job can be submitted again."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def reranker(settings: Settings) -> Iterator[RerankClient]:
 
 @pytest.fixture(params=["done", "failed", "dead", "cancelled", "forgotten"])
 def gone(request: pytest.FixtureRequest, reranker: RerankClient, store: JobStore) -> str:
-    """How job `mine` has ended, whose outcome is not there any more."""
+    """End the job `mine` without leaving its outcome."""
     how: str = request.param
     schema = store.schema
     reranker.submit(QUERY, DOCUMENTS, job_id="mine")
@@ -119,7 +119,7 @@ def test_while_the_result_is_kept_nothing_is_scored_again(
 def test_a_new_job_under_an_old_id_does_not_find_the_result_of_the_old_one(
     store: JobStore, settings: Settings
 ) -> None:
-    """The state of a job may be lost before its outcome, which is of other contents then."""
+    """Submit other contents after the state of a job was lost before its outcome."""
     schema = store.schema
     store.execute(submissions.accept(schema, job("mine")))
     store.execute(outcomes.finish(schema, result_of("mine")))
@@ -134,7 +134,7 @@ def test_a_new_job_under_an_old_id_does_not_find_the_result_of_the_old_one(
 def test_a_state_is_remembered_as_long_as_what_belongs_to_it(
     store: JobStore, settings: Settings
 ) -> None:
-    """Whatever the settings say: a result that can be read is of a job that is known."""
+    """Read a result as long as it exists, whatever the settings are."""
     limits = {"job_ttl_s": 100, "payload_ttl_s": 200, "result_ttl_s": 300}
     schema = Schema(settings.model_copy(update=limits))
     keys = schema.keys

@@ -1,4 +1,4 @@
-"""A program that embeds a client keeps its process, and its own Celery app, as they were."""
+"""A program that embeds a client keeps its process, and its own Celery app, unchanged."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def run(
     settings: Settings | None = None,
     **variables: str,
 ) -> dict[str, Any]:
-    """Run a program in a process of its own; return what it returns."""
+    """Run a program in a new process; return its output."""
     if settings is not None:
         variables |= {
             "RERANKQ_REDIS_URL": settings.redis_url.get_secret_value(),

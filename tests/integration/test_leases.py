@@ -1,4 +1,4 @@
-"""While an attempt is under way its lease is renewed, and it learns when it counts no more."""
+"""A running attempt renews its lease, and stops when it no longer counts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LEASE_S, SOFT_TIME_LIMIT_S = 0.6, 30
 
 
 class Attempts:
-    """The attempts of one process, under leases of a fraction of a second."""
+    """The attempts of one process, with leases of a fraction of a second."""
 
     def __init__(self, settings: Settings, client: redis.Redis) -> None:
         self._context = WorkerContext(
@@ -43,7 +43,7 @@ class Attempts:
         self.schema = self._context.schema
 
     def begin(self, job_id: str) -> Lease:
-        """Begin an attempt at a job; return its lease, which nobody renews yet."""
+        """Begin an attempt at a job; return its lease, which is not renewed yet."""
         self.execute(submissions.accept(self.schema, job(job_id)))
         return self.begin_again(job_id)
 
@@ -56,7 +56,7 @@ class Attempts:
         self.execute(outcomes.finish(self.schema, failure_of(job_id, jobs.CANCELLED)))
 
     def holder(self, job_id: str) -> str:
-        """The token of the attempt that has the lease."""
+        """Return the token of the attempt that has the lease."""
         token: Any = self._client.get(self.schema.keys.lease(job_id))
         return str(token.decode())
 
@@ -102,7 +102,7 @@ def test_a_lease_is_renewed_as_long_as_it_is_kept_and_then_ends(process: Attempt
 
 
 def test_a_lease_that_ended_though_its_process_lives_is_taken_again(process: Attempts) -> None:
-    """Redis stood still, or the process did, for longer than the lease."""
+    """Lose the lease, as after a pause of Redis or of the process."""
     lease = process.begin("j")
     process.await_end("j")
 
@@ -131,7 +131,7 @@ def test_an_attempt_learns_that_another_has_taken_its_place_and_leaves_it_its_le
 
 
 class OutOfMemoryOnce:
-    """A lease in whose renewal memory runs out the first time."""
+    """A lease whose first renewal runs out of memory."""
 
     def __init__(self, lease: Lease) -> None:
         self._lease = lease
@@ -156,7 +156,7 @@ def test_a_failure_to_renew_is_not_the_end_of_renewals(process: Attempts) -> Non
 def test_the_leases_of_all_attempts_of_a_process_are_renewed_and_their_turns_do_not_overlap(
     process: Attempts,
 ) -> None:
-    """As in a pool of threads."""
+    """Run in threads, as in a pool of threads."""
     ids = [f"j{place}" for place in range(20)]
     scoring: list[str] = []
     together = threading.Barrier(len(ids))
@@ -208,7 +208,7 @@ def test_the_time_limit_begins_with_the_turn(process: Attempts) -> None:
 
 
 def test_an_attempt_learns_that_it_takes_too_long(process: Attempts) -> None:
-    """Celery's own time limit is not kept while Redis is away."""
+    """Enforce a time limit, because Celery does not enforce its own while Redis is away."""
     late = process.leases.lease("late", "token")
     late.began -= SOFT_TIME_LIMIT_S + 1
 

@@ -1,4 +1,4 @@
-"""Any number of threads share one blocking client, and none of them waits for ever."""
+"""Any number of threads share one blocking client, and none of them waits forever."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.processes import wait_until
 
 CALLERS = 200
 
-#: Each call is made by many threads at once; the client must be of use to others afterwards.
+#: Each call is made by many threads at once; afterwards the client must still work for others.
 CALLS: dict[str, Callable[[RerankClient], object]] = {
     "workers": lambda client: client.workers(),
     "status of the service": lambda client: client.status(),
@@ -42,7 +42,7 @@ CALLS: dict[str, Callable[[RerankClient], object]] = {
 
 
 def at_once(call: Callable[[], object], callers: int = CALLERS) -> list[object]:
-    """What the call returns in so many threads that make it at the same moment."""
+    """Return the results of a call that this many threads make at the same moment."""
     barrier = threading.Barrier(callers)
 
     def one(_: int) -> object:
@@ -112,7 +112,7 @@ def test_threads_that_ask_at_once_share_one_answer(settings: Settings, client: r
             while pubsub.get_message(timeout=0.5) is not None:
                 heard += 1
 
-    # Not 50: a thread that was late may have asked once more
+    # not 50, because a thread that was late may have asked once more
     assert 1 <= heard <= 10
 
 
@@ -143,13 +143,13 @@ def test_a_wait_for_a_connection_for_messages_ends_with_an_error_that_names_it(
 
 
 class Interruption(BaseException):
-    """What a signal raises in the main thread, as Ctrl-C does."""
+    """An exception that a signal raises in the main thread, as Ctrl-C does."""
 
 
 # redis-py leaves a socket to the garbage collector if it is interrupted while it connects.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_interrupted_call_leaves_no_reply_behind_for_the_next(store: JobStore) -> None:
-    """However a signal cuts a call short, later calls get replies to what they have sent."""
+    """Interrupt calls, and check that later calls get the replies to their own requests."""
 
     main, stop, armed = threading.get_ident(), threading.Event(), threading.Event()
 

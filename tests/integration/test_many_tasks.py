@@ -1,4 +1,4 @@
-"""Any number of asyncio tasks share one client: it neither hangs nor leaves anything behind."""
+"""Any number of asyncio tasks share one client, which neither hangs nor leaves anything behind."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ CALLS: dict[str, Callable[[AsyncRerankClient], Awaitable[object]]] = {
 
 
 def run(scenario: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a scenario; no task, and no socket that nobody closed, may be left of it."""
+    """Run a scenario, and check that it leaves no task and no open socket."""
 
     async def checked() -> T:
         outcome = await scenario()
@@ -57,7 +57,7 @@ def run(scenario: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
 @pytest.fixture
 def ended(store: JobStore) -> str:
-    """The id of a job that has a result."""
+    """Return the id of a job that has a result."""
     store.execute(submissions.accept(store.schema, job("ended")))
     store.execute(outcomes.finish(store.schema, result_of("ended")))
     return "ended"
@@ -183,7 +183,7 @@ def test_a_client_of_another_event_loop_says_so(
         asyncio.run(reranker.aclose())
 
     scenario()
-    gc.collect()  # its connections, which nobody could close
+    gc.collect()  # its connections, which the program could not close
 
 
 def test_waits_end_when_somebody_cancels_all_tasks_of_the_loop_and_later_ones_work(
@@ -233,11 +233,11 @@ def test_a_redis_that_goes_away_ends_all_waits_and_later_ones_work() -> None:
     run(scenario)
 
 
-# What follows is about processes: a client may be made before a server forks its workers.
+# Tests of processes: a client may be made before a server forks its workers.
 
 
 def in_fork(call: Callable[[], str]) -> str:
-    """What the call returns in a fork of this process, as a server that preloads makes it."""
+    """Return the result of a call in a fork of this process, like in a server that preloads."""
     receiving, sending = multiprocessing.Pipe(duplex=False)
     pid = os.fork()
     if pid == 0:
@@ -302,4 +302,4 @@ def test_an_async_client_that_was_used_before_says_so_in_a_fork(
         return in_fork(lambda: str(asyncio.run(reranker.status(ended))))
 
     assert scenario().startswith("ClientUnusable: this client was first used in another process")
-    gc.collect()  # its connections, which nobody could close
+    gc.collect()  # its connections, which the program could not close

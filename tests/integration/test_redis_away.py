@@ -1,4 +1,4 @@
-"""Whatever ails Redis, a producer says so in one clear error within about three seconds."""
+"""Whatever fails in Redis, a producer reports it in one clear error within about three seconds."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from tests.embedded_redis import embedded_redis
 from tests.integration.redis_state import messages
 from tests.integration.sample_records import DOCUMENTS, QUERY, job
 
-#: The bound that a caller is promised is "about 3 seconds"; the rest is for a busy machine.
+#: Callers are promised "about 3 seconds"; the rest is for a busy machine.
 CLEARLY_WITHIN_S = 4.0
 
 Call = Callable[[Settings], object]
 
 
 def blocking(call: Callable[[RerankClient], object]) -> Call:
-    """The call on a blocking client."""
+    """Make the call with a blocking client."""
 
     def run(settings: Settings) -> object:
         with RerankClient(settings) as client:
@@ -42,7 +42,7 @@ def blocking(call: Callable[[RerankClient], object]) -> Call:
 
 
 def asynchronous(call: Callable[[AsyncRerankClient], Any]) -> Call:
-    """The call on an asyncio client."""
+    """Make the call with an asyncio client."""
 
     def run(settings: Settings) -> object:
         async def once() -> object:
@@ -70,7 +70,7 @@ CALLS = WRITES | {
     "cancel": blocking(lambda client: client.cancel("some-job")),
     "cancel, asyncio": asynchronous(lambda client: client.cancel("some-job")),
 }
-#: What the clients call while Redis is there only on paper: it may go away between two calls.
+#: The clients' calls when Redis is gone, which may also happen between two of them.
 SEAMS: dict[str, Call] = {
     "send": lambda settings: Publisher(settings).send(job(), 3),
     "ask the workers": lambda settings: Publisher(settings).workers(),
@@ -91,7 +91,7 @@ def settings_of(port: int, password: str = "") -> Settings:
 
 @pytest.fixture
 def refusing() -> Iterator[Settings]:
-    """Settings of a port that is taken by somebody who does not listen."""
+    """Yield settings for a port where a program listens but does not accept connections."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield settings_of(taken.getsockname()[1])
@@ -99,7 +99,7 @@ def refusing() -> Iterator[Settings]:
 
 @pytest.fixture
 def silent() -> Iterator[Settings]:
-    """Settings of a server that lets everybody connect and never says a word."""
+    """Yield settings for a server that accepts all connections and never answers."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(64)
@@ -108,7 +108,7 @@ def silent() -> Iterator[Settings]:
 
 @pytest.fixture
 def server() -> Iterator[ValkeyServer]:
-    """A server of the test's own, to be ill-treated."""
+    """Yield a server that a test may break."""
     made = embedded_redis()
     made.start()
     yield made
@@ -118,13 +118,13 @@ def server() -> Iterator[ValkeyServer]:
 
 @contextmanager
 def admin(server: ValkeyServer) -> Iterator[redis.Redis]:
-    """A connection with which to ill-treat it."""
+    """Yield a connection to break the server with."""
     with redis.Redis(port=server.port) as client:
         yield client
 
 
 def error_of(call: Call, settings: Settings) -> RedisUnavailable:
-    """The error that the call raises, in time."""
+    """Return the error that the call raises, in time."""
     began = time.monotonic()
     with pytest.raises(RedisUnavailable) as raised:
         call(settings)
@@ -173,7 +173,7 @@ def test_a_name_that_does_not_resolve_is_reported() -> None:
 
 
 def test_a_server_that_falls_silent_is_noticed_on_open_connections(server: ValkeyServer) -> None:
-    # Given a client that has used its connections
+    # Given a client with used connections
     settings = settings_of(server.port)
     with admin(server) as client, RerankClient(settings) as reranker:
         job_id = reranker.submit(QUERY, DOCUMENTS)
@@ -192,7 +192,7 @@ def test_a_server_that_falls_silent_is_noticed_on_open_connections(server: Valke
                 error_of(call, settings)
         finally:
             os.kill(pid, signal.SIGCONT)
-        # And when it goes on, so does the client
+        # And when it continues, so does the client
         assert reranker.status(job_id).pairs == 2
 
 
@@ -201,13 +201,13 @@ def test_a_server_without_memory_left_is_reported_as_full(call: Call, server: Va
     with admin(server) as client:
         client.config_set("maxmemory-policy", "noeviction")
         client.config_set("maxmemory", "1")
-        # When there is no room
+        # When there is no memory left
         with pytest.raises(Overloaded, match="% of its memory, the limit is 80 %") as refused:
             call(settings_of(server.port))
-        # Then the error says so, and nothing was written
+        # Then the error reports it, and nothing was written
         assert refused.value.retryable
         assert client.dbsize() == 0
-        # And when there is room again, the next call works
+        # And when there is memory again, the next call works
         client.config_set("maxmemory", "0")
         call(settings_of(server.port))
 
@@ -281,7 +281,7 @@ def test_the_right_password_is_accepted_and_not_told(server: ValkeyServer) -> No
 
 
 def test_a_blocking_client_outlives_a_restart_of_the_server(server: ValkeyServer) -> None:
-    # Given a client that has used all its kinds of connections
+    # Given a client that has used connections of all kinds
     settings, port = settings_of(server.port), server.port
     with RerankClient(settings) as reranker:
         reranker.submit(QUERY, DOCUMENTS)
@@ -289,7 +289,7 @@ def test_a_blocking_client_outlives_a_restart_of_the_server(server: ValkeyServer
         # When the server is restarted between two calls
         server.stop()
         with ValkeyServer(port=port), redis.Redis(port=port) as client:
-            # Then the next calls work as if nothing had been
+            # Then the next calls work as before
             assert reranker.workers(timeout_s=0.05) == ()
             job_id = reranker.submit(QUERY, DOCUMENTS)
             assert reranker.status(job_id).pairs == 2

@@ -1,4 +1,4 @@
-"""Over `rediss://`, each kind of client checks whom it talks to, and says what is wrong."""
+"""Over `rediss://`, each kind of client checks the server's certificate, and reports faults."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsServer]:
 
 @pytest.fixture(scope="module")
 def asking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsServer]:
-    """One that wants to see the certificates of its clients."""
+    """Run a server that requires client certificates."""
     with tls_server(tmp_path_factory.mktemp("asking"), ask_clients="yes") as made:
         yield made
 
@@ -52,7 +52,7 @@ def submit_with_asyncio(settings: Settings) -> None:
 
 
 def publish(settings: Settings) -> None:
-    """What Celery does, which the clients come to only after their own first exchange."""
+    """Connect like Celery, which the clients do only after a first exchange of their own."""
     publisher = Publisher(settings)
     publisher.send(job(), 3)
     publisher.close()
@@ -108,7 +108,7 @@ def test_a_server_that_asks_for_a_certificate_is_shown_ours(asking: TlsServer, u
 
 @each_client
 def test_a_server_that_asks_in_vain_refuses(asking: TlsServer, use: Use) -> None:
-    # What it says is lost if it hangs up before that is read.
+    # The answer is lost if the server closes the connection before it is read.
     with pytest.raises(RedisUnavailable, match=r"TLS .*ssl_certfile=FILE|rediss://.*does not"):
         use(asking.settings(ssl_ca_certs=asking.authority))
 
@@ -117,7 +117,7 @@ def test_a_server_that_asks_in_vain_refuses(asking: TlsServer, use: Use) -> None
 def test_a_server_without_tls_is_not_talked_to(settings: Settings, use: Use) -> None:
     with_tls = settings.redis_url.get_secret_value().replace("redis://", "rediss://")
 
-    # It waits for the rest of what it takes for a command.
+    # The server waits for the rest of a command.
     with pytest.raises(RedisUnavailable, match=r"Redis at rediss://.* does not answer"):
         use(Settings.load(redis_url=with_tls, redis_timeout_s=0.5))
 
@@ -161,7 +161,7 @@ def test_options_of_tls_are_refused_without_it() -> None:
     "query", ["", "ssl_cert_reqs=none", "ssl_check_hostname=false", "ssl_ca_certs={ca}%20"]
 )
 def test_redis_py_and_celery_are_told_the_same(server: TlsServer, query: str) -> None:
-    """The one reads the URL itself, the other what we have read."""
+    """Compare both clients: one reads the URL itself, the other uses our settings."""
     spaced = server.authority.with_name("ca.pem ")
     spaced.write_bytes(server.authority.read_bytes())
     url = f"rediss://localhost/0?{query.format(ca=server.authority)}"

@@ -1,4 +1,4 @@
-"""A re-scoring scores each query once, whoever is interrupted, and however often."""
+"""A re-scoring scores each query once, however often it is interrupted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.integration.rescore_runs import OPTIONS, QUERIES, resumed, session, s
 from tests.integration.sample_records import failure_of, result_of_job
 from tests.integration.stand_ins import StandInWorker
 
-#: What a run redoes that was asked to.
+#: What a run scores again on request.
 FAILED: tuple[RetryKind, ...] = ("failed",)
 
 
@@ -33,7 +33,7 @@ def reranker(settings: Settings) -> Iterator[RerankClient]:
 
 
 def interrupt_after(queries: int) -> Callable[[Progress], None]:
-    """Progress that is interrupted once so many queries are scored."""
+    """Progress that is interrupted once this many queries are scored."""
 
     def report_progress(progress: Progress) -> None:
         if progress.queries >= queries:
@@ -50,10 +50,10 @@ def test_what_is_in_flight_is_taken_up_and_nothing_is_scored_twice(
         for queries in (2, 4, 7, 9):
             with pytest.raises(KeyboardInterrupt):
                 session(reranker, tmp_path, interrupt_after(queries))
-        # When it goes on
+        # When it continues
         progress, lines = session(reranker, tmp_path)
 
-    # Then it is whole, and no query was scored twice
+    # Then it is complete, and no query was scored twice
     assert [line["query_id"] for line in lines] == [f"q{n}" for n in range(QUERIES)]
     assert (progress.queries, progress.pairs, progress.failed_queries) == (QUERIES, 2 * QUERIES, 0)
     assert sorted(worker.queries, key=str) == sorted((f"q{n}" for n in range(QUERIES)), key=str)
@@ -65,14 +65,14 @@ def test_a_finished_run_needs_neither_worker_nor_queue(
     with StandInWorker(settings, result_of_job):
         first = session(reranker, tmp_path)
     assert session(reranker, tmp_path) == first
-    assert reranker.status().queue_depth == QUERIES  # the messages that the played worker left
+    assert reranker.status().queue_depth == QUERIES  # the messages that the simulated worker left
 
 
 def test_what_was_written_and_not_yet_forgotten_is_not_scored_again(
     settings: Settings, tmp_path: Path
 ) -> None:
     class Killed(RerankClient):
-        """Dies where the results are in the journal, and still in Redis."""
+        """Fails once the results are in the journal, and still in Redis."""
 
         def forget(self, job_id: str) -> None:
             raise KeyboardInterrupt
@@ -113,7 +113,7 @@ def test_jobs_that_somebody_cancelled_or_forgot_meanwhile_are_sent_again(
     assert all(reranker.cancel(each) for each in ids)
     reranker.forget(ids[0])
 
-    # Then they are sent again: what was forgotten under its own id, the other under a new one
+    # Then they are sent again: the forgotten one under its own id, the other under a new one
     with StandInWorker(settings, result_of_job) as worker:
         progress, _ = session(reranker, tmp_path)
     assert (progress.queries, progress.failed_queries) == (QUERIES, 0)
@@ -141,7 +141,7 @@ def test_a_job_that_is_cancelled_time_after_time_has_failed(
 def test_only_what_failed_is_redone_and_takes_the_place_of_the_failure(
     reranker: RerankClient, settings: Settings, tmp_path: Path
 ) -> None:
-    # Given a run of which two queries failed
+    # Given a run with two failed queries
     def outcome(job: jobs.Job) -> jobs.Outcome:
         fails = job.requests[0].query_id in ("q3", "q7")
         return failure_of(job.id) if fails else result_of_job(job)
@@ -150,13 +150,13 @@ def test_only_what_failed_is_redone_and_takes_the_place_of_the_failure(
         progress, _ = session(reranker, tmp_path)
     assert (progress.queries, progress.failed_queries) == (QUERIES - 2, 2)
 
-    # When they are redone
+    # When they are retried
     with StandInWorker(settings, result_of_job) as worker, resumed(tmp_path) as journal:
         for _ in journal.rounds(FAILED):
             progress = runner.rescore(reranker, journal, OPTIONS, lambda _: None)
         lines = [line for _, line in journal.lines()]
 
-    # Then nothing else is, and nothing has failed
+    # Then no other query is, and no query has failed
     assert worker.queries == ["q3", "q7"]
     assert (progress.queries, progress.failed_queries, progress.pairs) == (QUERIES, 0, 2 * QUERIES)
     assert all("documents" in line for line in lines)
@@ -167,14 +167,14 @@ def test_a_run_is_of_one_model(reranker: RerankClient, settings: Settings, tmp_p
     with StandInWorker(settings, result_of_job, at_most=2), pytest.raises(KeyboardInterrupt):
         session(reranker, tmp_path, interrupt_after(2))
 
-    # Then it stops and says so, and none of their scores is kept
+    # Then it stops and reports this, and none of their scores is kept
     with (
         StandInWorker(settings, lambda job: result_of_job(job, "another")),
         pytest.raises(RerankError, match=r"with 'another', but earlier jobs with 'bundled'"),
     ):
         session(reranker, tmp_path)
 
-    # And when the workers are right again, it goes on to its end
+    # And when the workers have the right model again, the run continues to its end
     with StandInWorker(settings, result_of_job):
         progress, lines = session(reranker, tmp_path)
     assert progress.queries == QUERIES
@@ -182,7 +182,7 @@ def test_a_run_is_of_one_model(reranker: RerankClient, settings: Settings, tmp_p
 
 
 def reading(job: jobs.Job, max_length: int) -> jobs.JobResult:
-    """The result of a worker whose model reads so many tokens."""
+    """Return the result of a worker whose model reads this many tokens."""
     made = result_of_job(job)
     source = made.provenance.model_copy(update={"max_length": max_length})
     return made.model_copy(update={"provenance": source})
@@ -196,7 +196,7 @@ def test_a_run_is_of_one_maximum_length(
     with first, pytest.raises(KeyboardInterrupt):
         session(reranker, tmp_path, interrupt_after(2))
 
-    # Then it stops and says so, and none of their scores is kept
+    # Then it stops and reports this, and none of their scores is kept
     with (
         StandInWorker(settings, lambda job: reading(job, 256)),
         pytest.raises(
@@ -207,7 +207,7 @@ def test_a_run_is_of_one_maximum_length(
     ):
         session(reranker, tmp_path)
 
-    # And when the workers are right again, it goes on to its end
+    # And when the workers have the right setting again, the run continues to its end
     with StandInWorker(settings, lambda job: reading(job, 512)):
         progress, lines = session(reranker, tmp_path)
     assert progress.queries == QUERIES
@@ -216,7 +216,7 @@ def test_a_run_is_of_one_maximum_length(
 
 def test_while_too_much_is_waiting_the_run_waits(settings: Settings, tmp_path: Path) -> None:
     class Full(RerankClient):
-        """Takes one job of two."""
+        """Takes every other job."""
 
         offered = 0
 
@@ -248,7 +248,7 @@ def test_a_restart_of_redis_is_waited_for(tmp_path: Path, persistent: bool) -> N
     successors: list[ValkeyServer] = []
 
     def notify(line: str) -> None:
-        # When it comes back once that was noticed
+        # When it comes back after the loss was noticed
         said.append(line)
         successors.append(ValkeyServer(port=port, appendonly=append_only, **config))
         successors[-1].start()
@@ -265,7 +265,7 @@ def test_a_restart_of_redis_is_waited_for(tmp_path: Path, persistent: bool) -> N
         for each in successors:
             each.stop()
 
-    # Then the run has ended as if nothing had been
+    # Then the run has ended as usual
     assert len(said) == 1
     assert said[0].startswith("waiting (0 s of at most 60 s): Redis at redis://127.0.0.1:")
     assert (progress.queries, progress.failed_queries) == (QUERIES, 0)
@@ -290,7 +290,7 @@ def test_a_redis_that_stays_away_ends_the_run_which_can_be_taken_up(
     ):
         session(gone, tmp_path, report_progress, impatient)
 
-    # It may be another Redis: what was in flight is sent to it
+    # It may be another Redis, so the jobs in flight are sent to it
     with StandInWorker(settings, result_of_job) as worker:
         progress, _ = session(reranker, tmp_path)
     assert progress.queries == QUERIES

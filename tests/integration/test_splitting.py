@@ -1,4 +1,4 @@
-"""A query of more candidates than a job may have is scored as if it were one job."""
+"""A query with more candidates than a job may have is scored as if it were one job."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OPTIONS = Options(window=2, pairs_per_job=10)
 
 
 def scored(made: jobs.Job, **provenance: object) -> jobs.JobResult:
-    """The result of a job; scores depend on the texts and the model, and many are equal."""
+    """Return the result of a job; scores depend on the texts and the model, and many are equal."""
     model = provenance.get("model", made.model or "bundled")
     rankings = []
     for request in made.requests:
@@ -53,7 +53,7 @@ def scored(made: jobs.Job, **provenance: object) -> jobs.JobResult:
 
 
 def failing(place: int) -> Callable[[jobs.Job], jobs.Outcome]:
-    """Whose part with the document of that place fails."""
+    """Fail the part that contains the document of this position."""
 
     def outcome(made: jobs.Job) -> jobs.Outcome:
         has_it = any(each.id == str(place) for each in made.requests[0].candidates)
@@ -63,7 +63,7 @@ def failing(place: int) -> Callable[[jobs.Job], jobs.Outcome]:
 
 
 def downgrading(place: int) -> Callable[[jobs.Job], jobs.Outcome]:
-    """Whose part with the document of that place is scored by a smaller model, if it may be."""
+    """Score the part with this position's document with a smaller model, if that is allowed."""
 
     def outcome(made: jobs.Job) -> jobs.Outcome:
         has_it = any(each.id in (str(place), f"d{place}") for each in made.requests[0].candidates)
@@ -76,7 +76,7 @@ def downgrading(place: int) -> Callable[[jobs.Job], jobs.Outcome]:
 
 @pytest.fixture
 def narrow(settings: Settings) -> Settings:
-    """Settings with which the documents are three jobs."""
+    """Return settings with which the documents are three jobs."""
     return settings.model_copy(update={"max_pairs_per_job": 7})
 
 
@@ -88,7 +88,7 @@ def reranker(narrow: Settings) -> Iterator[RerankClient]:
 
 @pytest.fixture
 def whole(settings: Settings) -> jobs.JobResult:
-    """What one job gives."""
+    """Return the result of one job."""
     with StandInWorker(settings, scored), RerankClient(settings) as made:
         return made.rerank("q", DOCUMENTS, timeout=30)
 
@@ -127,10 +127,10 @@ def test_what_is_submitted_has_one_id_that_stands_for_all(
     assert reranker.submit("q", DOCUMENTS, job_id="mine") == job_id == "mine"
     status = reranker.status("mine")
     assert (status.state, status.pairs, status.requests) == (JobState.QUEUED, 20, 1)
-    # When it is done
+    # When it is scored
     with StandInWorker(narrow, scored) as worker:
         found = reranker.result("mine", 30)
-    # Then each part was scored once, and its id gives the whole, as often as it is asked for
+    # Then each part was scored once, and its id returns the whole, however often
     check(found, whole)
     assert len(worker.taken) == 3
     assert found.job_id == "mine"
@@ -141,7 +141,7 @@ def test_what_is_submitted_has_one_id_that_stands_for_all(
         reranker.submit("another", DOCUMENTS, job_id="mine")
     # And it is forgotten as a whole
     reranker.forget("mine")
-    assert reranker.status().jobs[JobState.DONE] == 4  # with that of `whole`
+    assert reranker.status().jobs[JobState.DONE] == 4  # including that of `whole`
     reranker.submit("q", DOCUMENTS, job_id="mine")
     assert reranker.status("mine").state is JobState.QUEUED
 
@@ -330,7 +330,7 @@ def session(
     output: Path,
     progress: Callable[[Any], object] = lambda _: None,
 ) -> bytes:
-    """One start of the command: what it writes."""
+    """Start the command once; return its output."""
     asked = ScoringSettings(model=None, depth=None, top_k=None, allow_downgrade=True)
     with Staging(settings, InvalidLines()) as staging, RerankClient(settings) as client:
         staging.load_requests(str(source))

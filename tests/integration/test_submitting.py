@@ -1,4 +1,4 @@
-"""A submission that fails midway leaves no job behind whose id nobody knows."""
+"""A submission that fails midway leaves no job with an unknown id behind."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from tests.embedded_redis import embedded_redis
 from tests.integration.redis_state import messages
 from tests.integration.sample_records import DOCUMENTS, QUERY, request
 
-#: Each of them is a job of its own.
+#: Each query is a job of its own.
 REQUESTS = [request(query_id=f"q{number}") for number in range(6)]
 
 
 @pytest.fixture
 def narrow(settings: Settings) -> Settings:
-    """Settings with room for three messages."""
+    """Return settings with room for three messages."""
     return settings.model_copy(update={"max_queue_length": 3})
 
 
 def states(settings: Settings) -> dict[JobState, int]:
-    """Number of jobs in each state."""
+    """Return the number of jobs in each state."""
     with RerankClient(settings) as reranker:
         return {state: number for state, number in reranker.status().jobs.items() if number}
 
@@ -62,7 +62,7 @@ def test_many_that_are_interrupted_are_all_withdrawn(
     settings: Settings, error: type[BaseException]
 ) -> None:
     class Interrupted(RerankClient):
-        """Interrupted when the third job is about to be queued."""
+        """Interrupts when the third job is about to be queued."""
 
         begun = 0
 
@@ -82,7 +82,7 @@ def test_many_that_are_interrupted_are_all_withdrawn(
 @pytest.mark.parametrize("turns", [1, 3, 10, 40, 100])
 @pytest.mark.parametrize("call", ["submit", "submit_many", "rerank"])
 def test_what_is_cancelled_leaves_no_job_behind(settings: Settings, call: str, turns: int) -> None:
-    """Wherever in the submission that happens: a job that is being queued is withdrawn as well."""
+    """Interrupt at any point; a job that is being queued is withdrawn as well."""
 
     async def scenario() -> None:
         async with AsyncRerankClient(settings) as reranker:
@@ -96,7 +96,7 @@ def test_what_is_cancelled_leaves_no_job_behind(settings: Settings, call: str, t
                 await asyncio.sleep(0.0005)
             work.cancel()
             ended: Any = (await asyncio.gather(work, return_exceptions=True))[0]
-            if not isinstance(ended, BaseException):  # it was faster
+            if not isinstance(ended, BaseException):  # it finished first
                 for job_id in [ended] if isinstance(ended, str) else ended:
                     await reranker.cancel(job_id)
 
@@ -106,7 +106,7 @@ def test_what_is_cancelled_leaves_no_job_behind(settings: Settings, call: str, t
 
 
 def test_who_chose_the_id_is_not_withdrawn_from(settings: Settings) -> None:
-    """Another caller may have submitted the same job, and wait for it."""
+    """Keep the job, because another caller may have submitted it as well, and wait for it."""
 
     async def scenario() -> None:
         async with AsyncRerankClient(settings) as reranker:
@@ -124,10 +124,10 @@ def test_who_chose_the_id_is_not_withdrawn_from(settings: Settings) -> None:
 def test_the_error_tells_the_id_of_a_job_that_may_be_queued(
     mute: Settings, settings: Settings, client: redis.Redis
 ) -> None:
-    # Given a Redis that takes the job, and not its message
+    # Given a Redis that accepts the job but not its message
     with RerankClient(mute) as reranker, pytest.raises(RedisUnavailable) as raised:
         reranker.submit(QUERY, DOCUMENTS)
-    # When it is submitted again under the id that the error tells
+    # When it is submitted again under the id from the error
     (job_id,) = raised.value.submitted
     with RerankClient(settings) as reranker:
         assert reranker.submit(QUERY, DOCUMENTS, job_id=job_id) == job_id
@@ -150,7 +150,7 @@ def test_if_redis_goes_away_midway_the_error_tells_the_ids_so_far(settings: Sett
     own = Settings.load(redis_url=url, namespace=settings.namespace, redis_timeout_s=0.5)
 
     class Leaving(RerankClient):
-        """Whose Redis goes away when three jobs are queued."""
+        """Loses Redis when three jobs are queued."""
 
         ids: tuple[str, ...] = ()
 

@@ -1,4 +1,4 @@
-"""No wait of the command line is silent, and none is endless."""
+"""Every wait of the command line is reported, and none is endless."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from tests.processes import rerankq_process
 
 @pytest.fixture
 def own_server() -> Iterator[Settings]:
-    """A server of the test's own, whose memory it may limit."""
+    """Yield a server for one test, which may limit its memory."""
     with embedded_redis() as server, redis.Redis(port=server.port) as client:
         client.config_set("maxmemory-policy", "noeviction")
-        client.setrange("ballast", 2**24, "x")  # so that what a test adds does not count
+        client.setrange("ballast", 2**24, "x")  # so that the test's own data does not count
         yield Settings.load(redis_url=f"redis://127.0.0.1:{server.port}/0", namespace="test-waits")
 
 
 def fill(settings: Settings, percent: int) -> None:
-    """Limit the server's memory so that so much of it is in use."""
+    """Limit the server's memory such that this share of it is in use."""
     with redis.Redis.from_url(settings.redis_url.get_secret_value()) as client:
         client.config_set("maxmemory", client.info("memory")["used_memory"] * 100 // percent)
 
@@ -56,17 +56,17 @@ def test_a_run_that_is_not_accepted_says_why_ends_in_time_and_is_resumed(
     source, output = run_file(tmp_path), tmp_path / "out.trec"
     command = ("rescore", "--input", str(source), "--output", str(output))
     with answering_worker(own_server):
-        # Given a Redis above the memory that may be in use
+        # Given a Redis with more memory in use than is allowed
         fill(own_server, percent=90)
         # When a run is started
         full = rerankq_process(*command, "--max-wait", "2", environment=environment(own_server))
-        # Then it says why it waits, and ends
+        # Then it reports why it waits, and ends
         assert full.returncode == common.EXIT_OVERLOADED
         assert (
             "waiting (0 s of at most 2 s): no job is accepted just now: Redis uses" in full.stderr
         )
         assert "run the same command to continue" in full.stderr
-        # And once there is room, the same command comes to its end
+        # And once there is room, the same command succeeds
         fill(own_server, percent=10)
         with StandInWorker(own_server, result_of_job):
             done = rerankq_process(*command, environment=environment(own_server))

@@ -1,4 +1,4 @@
-"""A job that nobody will do is found and sent again; one that somebody will do is left alone."""
+"""A job whose message is lost is found and sent again; other jobs are left alone."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Send = Callable[[JobSnapshot], object]
 
 RESEND_AFTER_S, SWEEP_EVERY_S = 60, 10
 
-#: Longer than a message may take to come to somebody.
+#: Longer than a message may take to reach a worker.
 LONG_AGO_S = 3_600
 
 #: A priority and the step of its list.
@@ -39,7 +39,7 @@ PRIORITIES = [(names.PRIORITY_SINGLE, 3), (names.PRIORITY_BULK, 6), (0, 0), (9, 
 
 
 class Service:
-    """Producers, workers and a sweeper of one namespace."""
+    """The producers, workers and sweeper of one namespace."""
 
     def __init__(self, store: JobStore) -> None:
         self.store, self.schema = store, store.schema
@@ -53,12 +53,12 @@ class Service:
         return made
 
     def submit(self, job_id: str, priority: int = names.PRIORITY_BULK) -> None:
-        """Put a job on record and its message on the queue, as producers do."""
+        """Store a job and put its message on the queue, like a producer."""
         self._publisher.send(self.accept(job_id, priority), priority)
         self.store.execute(submissions.mark_sent(self.schema, job_id))
 
     def submit_many(self, number: int) -> list[str]:
-        """Submit so many bulk jobs, in a few round trips; gives their ids."""
+        """Submit this many bulk jobs in a few round trips; return their ids."""
         self.submit("pattern")
         message = self.take()
         self.store.execute(outcomes.finish(self.schema, result_of("pattern")))
@@ -76,20 +76,20 @@ class Service:
         return ids
 
     def take(self, step: int = 6) -> bytes:
-        """Take the next message from the queue, as a worker does that is killed just then."""
+        """Take the next message from the queue, like a worker that is killed at this moment."""
         raw: Any = self.client.rpop(self.keys.queue_list(step))
         assert raw is not None
         return bytes(raw)
 
     def hold(self, step: int = 6, since_s: float = 0.0) -> None:
-        """Take the next message from the queue and note so, as kombu does, so long ago."""
+        """Take the next message from the queue and note it, like kombu, this long ago."""
         held = [json.loads(self.take(step)), "", self.keys.queue]
         tag = uuid.uuid4().hex
         self.client.hset(self.keys.unacked, tag, json.dumps(held))
         self.client.zadd(self.keys.unacked_index, {tag: time.time() - since_s})
 
     def age(self, *job_ids: str, seconds: float = LONG_AGO_S) -> None:
-        """Make it so long ago that the jobs were submitted and sent."""
+        """Move the times of submission and sending into the past."""
         for job_id in job_ids:
             for field in ("submitted_at", "sent_at"):
                 if self.client.hexists(self.keys.job(job_id), field):
@@ -98,7 +98,7 @@ class Service:
                 self.client.zincrby(self.keys.queued, -seconds, job_id)
 
     def sweep(self, send: Send | None = None) -> list[str]:
-        """Ids of the jobs that were sent again; the sweeper's turn has come."""
+        """Let the sweeper run; return the ids of the jobs that were sent again."""
         self.client.delete(self.keys.sweeper)
         return self.sweep_in_turn(send)
 
@@ -106,14 +106,14 @@ class Service:
         return sweep(self.store, self.worker_settings, send or (lambda job: None))
 
     def handed(self) -> list[JobSnapshot]:
-        """What is told of the jobs that were sent again."""
+        """Return the log of the jobs that were sent again."""
         told: list[JobSnapshot] = []
         self.sweep(told.append)
         return told
 
     @property
     def worker_settings(self) -> WorkerSettings:
-        """Of the worker that sweeps."""
+        """The name of the worker that sweeps."""
         settings = self.schema.settings
         return WorkerSettings.load(
             redis_url=settings.redis_url.get_secret_value(),
@@ -140,7 +140,7 @@ def service(store: JobStore) -> Iterator[Service]:
 def test_a_job_that_was_accepted_and_never_sent_is_sent(
     service: Service, priority: int, step: int
 ) -> None:
-    """Its producer was killed in between."""
+    """Lose the message of a producer that was killed before it was sent."""
     service.accept("j", priority)
     service.age("j")
 
@@ -155,7 +155,7 @@ def test_a_job_that_was_accepted_and_never_sent_is_sent(
 def test_a_job_whose_message_was_taken_and_lost_is_sent(
     service: Service, priority: int, step: int
 ) -> None:
-    """Its worker was killed between taking it and noting so."""
+    """Lose the message of a worker that was killed before it was noted."""
     service.submit("j", priority)
     service.take(step)
     service.age("j")
@@ -164,13 +164,13 @@ def test_a_job_whose_message_was_taken_and_lost_is_sent(
 
 
 def test_a_lost_job_is_found_by_the_messages_that_were_sent_after_it(service: Service) -> None:
-    # Given a long queue, of which a message was taken and lost
+    # Given a long queue, and one of its messages taken and lost
     for name in ("lost", "next", "later", "last"):
         service.submit(name)
     service.take()
     # When all of them have waited for long
     service.age("lost", "next", "later", "last")
-    # Then the others are still on the queue, and it is not
+    # Then only the lost one is not on the queue
     assert service.sweep() == ["lost"]
 
 
@@ -184,7 +184,7 @@ def test_a_lost_job_is_found_whatever_waits_on_other_lists(service: Service) -> 
 
 
 def test_a_running_job_whose_lease_has_gone_is_sent(service: Service) -> None:
-    """Its worker was killed as a whole."""
+    """Lose the messages of a worker that was killed as a whole."""
     service.submit("j")
     service.hold()
     service.store.execute(begin(service.schema, "j"))
@@ -226,7 +226,7 @@ def test_all_that_are_lost_are_sent_at_once(service: Service) -> None:
     assert sorted(service.sweep()) == sorted(ids)
 
 
-#: More than are looked at in one sweep.
+#: More than are read in one sweep.
 MANY = 2_300
 
 
@@ -249,7 +249,7 @@ def test_lost_jobs_are_found_at_once_however_many_wait_behind_them(service: Serv
 
 
 def test_any_number_of_lost_jobs_is_found_piece_by_piece(service: Service) -> None:
-    """Redis has lost its lists, and kept the records."""
+    """Delete the lists of Redis, and keep the records."""
     ids = service.submit_many(MANY)
     service.client.delete(service.keys.queue_list(6))
     service.age(*ids)
@@ -261,7 +261,7 @@ def test_any_number_of_lost_jobs_is_found_piece_by_piece(service: Service) -> No
 
 
 def test_a_lost_job_is_found_behind_any_number_that_are_accounted_for(service: Service) -> None:
-    # Given more jobs in the hands of workers than are looked at in one sweep, and a lost one
+    # Given more running jobs than are read in one sweep, and a lost one
     ids = service.submit_many(MANY)
     for place in range(MANY - 1):
         service.client.zadd(service.keys.unacked_index, {f"tag-{place}": time.time()})
@@ -269,12 +269,12 @@ def test_a_lost_job_is_found_behind_any_number_that_are_accounted_for(service: S
         service.client.hset(service.keys.unacked, f"tag-{place}", json.dumps(held))
     service.take()
     service.age(*ids)
-    # Then it is found after as many sweeps as there are pieces
+    # Then it is found after as many sweeps as there are parts
     assert [service.sweep() for _ in range(3)] == [[], [], [ids[-1]]]
 
 
 def test_copies_of_a_job_that_was_sent_again_do_not_make_others_seem_lost(service: Service) -> None:
-    # Given a queue whose next message is the first one of a job that was sent again just now
+    # Given a queue whose next message is of a job that was sent again a moment ago
     ids = service.submit_many(60)
     service.age(*ids)
     service.store.execute(submissions.mark_sent(service.schema, ids[0]))
@@ -331,7 +331,7 @@ def test_jobs_that_wait_behind_many_others_are_left_alone(service: Service) -> N
 def test_a_job_that_waits_on_another_priority_s_list_is_left_alone(
     service: Service, priority: int, step: int
 ) -> None:
-    """Those of higher priority may have come much later."""
+    """Leave jobs of low priority, because those before them may have been submitted much later."""
     service.submit("j", priority)
     service.age("j")
     for other, its_step in PRIORITIES:
@@ -342,7 +342,7 @@ def test_a_job_that_waits_on_another_priority_s_list_is_left_alone(
 
 
 def test_a_job_that_a_worker_holds_is_left_alone(service: Service) -> None:
-    # Given a job in the hands of a worker, and others that were sent after it
+    # Given a job that a worker holds, and others that were sent after it
     service.submit("held")
     service.submit("next")
     service.hold()
@@ -352,7 +352,7 @@ def test_a_job_that_a_worker_holds_is_left_alone(service: Service) -> None:
 
 
 def test_a_running_job_is_left_alone_as_long_as_its_lease_is_renewed(service: Service) -> None:
-    """Its message may be lost: the attempt does not need it."""
+    """Leave a running attempt, because it does not need its message."""
     service.submit("j")
     service.take()
     service.store.execute(begin(service.schema, "j"))
@@ -396,7 +396,7 @@ lost = pytest.mark.parametrize("lose", [never_sent, taken, without_lease])
 def test_what_was_submitted_or_sent_just_now_is_left_alone(
     service: Service, lose: Callable[[Service], None]
 ) -> None:
-    """Its message may be between two hands."""
+    """Leave a message that is between two processes."""
     lose(service)
     service.age("j", seconds=RESEND_AFTER_S / 2)
     assert service.sweep() == []
@@ -415,7 +415,7 @@ def test_what_was_sent_is_not_sent_again_before_its_time(
     lose(service)
     service.age("j")
     assert service.sweep() == ["j"]
-    # When the sweeper comes again, then it waits for the message to arrive
+    # When the sweeper runs again, then it waits for the message to arrive
     assert service.sweep() == []
     # And after a while it counts as lost again
     service.age("j")
@@ -441,28 +441,28 @@ def test_what_could_not_be_sent_is_sent_by_the_next_sweep(
 def test_only_one_sweeper_looks_at_a_time(service: Service) -> None:
     # Given a sweeper that has found nothing
     assert service.sweep() == []
-    # When another comes soon after, then it finds nothing, whatever is lost
+    # When another one runs soon after, then it finds nothing, whatever is lost
     service.accept("j")
     service.age("j")
     assert service.sweep_in_turn() == []
-    # And the turn ends by itself before the next sweep
+    # And the turn expires by itself before the next sweep
     left: Any = service.client.pttl(service.keys.sweeper)
     assert 0 < left < 1_000 * SWEEP_EVERY_S
     service.client.delete(service.keys.sweeper)
     assert service.sweep_in_turn() == ["j"]
 
 
-# Oddities
+# Unusual contents
 
 
 def test_the_id_of_a_job_whose_records_have_expired_is_struck_off(service: Service) -> None:
-    # Given ids of jobs that are no more
+    # Given ids of jobs that no longer exist
     service.submit("queued")
     service.submit("running")
     service.submit("kept")
     service.store.execute(begin(service.schema, "running"))
     service.client.delete(service.keys.job("queued"), service.keys.job("running"))
-    # When the sweeper comes
+    # When the sweeper runs
     assert service.sweep() == []
     # Then they neither wait nor run
     status = service.store.execute(overview.status(service.schema, []))
@@ -491,21 +491,21 @@ garbage = pytest.mark.parametrize(
 def test_what_is_no_message_at_the_head_of_the_list_does_no_harm(
     service: Service, raw: bytes
 ) -> None:
-    # Given a queue with jobs behind something that is none
+    # Given a queue with jobs after an entry that is not a message
     for name in ("first", "second"):
         service.submit(name)
     service.client.rpush(service.keys.queue_list(6), raw)
-    # And jobs that are lost in ways that do not depend on it
+    # And jobs that are lost in other ways
     service.accept("never-sent")
     service.submit("taken", names.PRIORITY_SINGLE)
     service.take(step=3)
     service.age("first", "second", "never-sent", "taken")
-    # Then what waits is left alone, and what is lost is sent
+    # Then the waiting ones are left alone, and the lost ones are sent
     assert sorted(service.sweep()) == ["never-sent", "taken"]
 
 
 def test_a_job_that_a_worker_holds_for_long_without_beginning_it_is_sent(service: Service) -> None:
-    """The worker was killed, and its messages would come back after the visibility timeout only."""
+    """Send a killed worker's messages, which would return only after the visibility timeout."""
     service.submit("long-held")
     service.hold(since_s=LONG_AGO_S)
     service.age("long-held")
@@ -548,7 +548,7 @@ def test_the_message_is_the_producers(
         service.take(step)
         # When it is sent again
         assert service.sweep(partial(send_again, app)) == [f"j{priority}"]
-        # Then its message is what it was
+        # Then its message is unchanged
         (again,) = messages(client, settings)
         before = taken_from[0]
         assert (again.id, again.step, again.task) == (before.id, step, names.SCORE_TASK)

@@ -1,4 +1,4 @@
-"""A worker whose clock is wrong puts no message back that another holds."""
+"""A worker with a wrong clock does not restore a message that another one holds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker asks of Redis is done when Redis is back, or done without, as its caller says."""
+"""A worker's call to Redis is made when Redis is back, or left out, as its caller chooses."""
 
 from __future__ import annotations
 

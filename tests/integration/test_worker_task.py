@@ -1,7 +1,7 @@
-"""The worker's task brings every job to one recorded end, with scores that say where they are from.
+"""The worker's task brings every job to one recorded end, with the provenance of its scores.
 
-The task is called once for all the jobs of this file, without a queue, and the tests look at what
-it left behind.
+The task is called once for all the jobs of this file, without a queue, and the tests check its
+results.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from worker.jobs import tasks
 from worker.runtime.app import create_app
 from worker.runtime.settings import WorkerSettings
 
-#: Of the worker, below those of the producers: they need not have read the same environment.
+#: Of the worker, below those of the producers, which may have other settings.
 LIMITS = {
     "max_pairs_per_job": 20,
     "max_bytes_per_job": 30_000,
@@ -48,7 +48,7 @@ MODELS = {
     "downgrade_model": SMALLER,
 }
 
-#: Far more words than the model's 512 tokens, and fewer characters than the limit.
+#: Far more words than the model's 512 tokens, but fewer characters than the limit.
 LONG = "a tag editor for music files, and so on and on " * 150
 
 MUSIC = jobs.Request(
@@ -73,13 +73,13 @@ PICTURES = jobs.Request(
     ),
 )
 GOOD = jobs.Job(id="good", requests=(PICTURES, MUSIC, PICTURES), model="bundled")
-#: Equal pairs of equal queries are scored once, in whatever request they stand.
+#: Equal pairs of equal queries are scored once, even in different requests.
 UNIQUE_PAIRS = 4 + 3
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a call of the task ended."""
+    """The end of a call of the task."""
 
     state: str
     summary: dict[str, Any] | None
@@ -88,7 +88,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Run:
-    """What the calls left behind."""
+    """The results of the calls."""
 
     store: JobStore
     settings: Settings
@@ -110,7 +110,7 @@ class Run:
 
 
 def prepare(store: JobStore) -> list[str]:
-    """Put jobs of all kinds on record; gives their ids."""
+    """Store jobs of all kinds; return their ids."""
     schema = store.schema
     client = store.client
 
@@ -188,7 +188,7 @@ def prepare(store: JobStore) -> list[str]:
 
 
 def perform(ids: list[str], settings: Settings, cache: Path, **options: Any) -> dict[str, Ended]:
-    """Call the task for each id, as a worker's child would, which finds models in `cache` only."""
+    """Call the task for each id, like a worker's child that finds models only in `cache`."""
     worker_settings = WorkerSettings.load(
         redis_url=settings.redis_url.get_secret_value(),
         namespace=settings.namespace,
@@ -213,7 +213,7 @@ def perform(ids: list[str], settings: Settings, cache: Path, **options: Any) -> 
 
 
 def library_logits(pairs: list[tuple[str, str]]) -> list[float]:
-    """Score with the library itself."""
+    """Score with sentence-transformers itself."""
     from sentence_transformers import CrossEncoder
     from torch.nn import Identity
 
@@ -223,7 +223,7 @@ def library_logits(pairs: list[tuple[str, str]]) -> list[float]:
 
 @pytest.fixture(scope="module")
 def run(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """The jobs after the task was called once for each of them, and twice for the first."""
+    """Yield the jobs after the task was called once for each of them, and twice for the first."""
     settings: Settings = Settings.load(
         redis_url=redis_url, namespace=f"test-{uuid.uuid4().hex[:8]}"
     )
@@ -336,7 +336,7 @@ def test_a_job_that_was_started_too_often_is_given_up(run: Run, job_id: str, dea
     assert "RERANKQ_MAX_ATTEMPTS" in failure.message
     assert failure.message.startswith("started 3 times")
     assert (f"{deaths} times its process was killed" in failure.message) == bool(deaths)
-    # What is refused is no attempt.
+    # A refused job is not an attempt.
     assert failure.attempts == 3
     assert run.store.execute(statuses.fetch(run.store.schema, job_id)).attempts == 3
 
@@ -419,7 +419,7 @@ def test_every_failure_is_an_error_of_ours(run: Run) -> None:
     ids=["done", "failed", "cancelled"],
 )
 def test_a_job_that_has_ended_is_skipped(run: Run, outcome: jobs.Outcome) -> None:
-    """And Flower goes on to show how it ended."""
+    """Check that Flower continues to show how it ended."""
     status = run.store.execute(statuses.fetch(run.store.schema, outcome.job_id))
 
     assert run.ended[outcome.job_id].state == "IGNORED"
@@ -428,12 +428,12 @@ def test_a_job_that_has_ended_is_skipped(run: Run, outcome: jobs.Outcome) -> Non
 
 
 def test_a_message_delivered_twice_is_done_once(run: Run) -> None:
-    """The good job's came a second time after all others."""
+    """Call the task for the good job again, after all others."""
     assert run.ended["good"].state == "IGNORED"
     assert run.result("good").provenance.attempts == 1
 
 
-#: Jobs that were never accepted, or whose record somebody has overwritten.
+#: Jobs that were never accepted, or whose record was overwritten.
 WITHOUT_RECORD = {"never-accepted", "record-of-another-type"}
 
 
@@ -494,14 +494,14 @@ def test_every_key_that_a_worker_leaves_behind_expires(run: Run) -> None:
 def test_without_the_default_downgrade_model_a_worker_works_and_says_what_will_fail(
     store: JobStore, settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # Given a job that ran out of memory, and a machine that has one model
+    # Given a job that ran out of memory, and a worker with one model
     schema = store.schema
     store.execute(submissions.accept(schema, job("j")))
     store.execute(begin(schema, "j", "before"))
     store.execute(attempts.release(schema, "j", "before", downgrade="out_of_memory"))
     # When it is scored again
     perform(["j"], settings, tmp_path, cross_encoder_model=SMALLER)
-    # Then that model scores it, and the log says that there is no other
+    # Then that model scores it, and the log reports that the worker has no other
     result = store.execute(outcomes.fetch(schema, ["j"]))["j"]
     assert isinstance(result, jobs.JobResult), result
     provenance = result.provenance

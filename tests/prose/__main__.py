@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 #: The folders whose docstrings and comments are checked.
 SOURCES = (
     *("contract", "producer", "worker", "rerankq_bundled_model", "benchmarks", "deploy", "docs"),
-    *("tests/prose", "tests/soak", "tests/unit"),
+    *("examples", "tests"),
 )
 #: The folders whose messages are checked.
 MESSAGES = (

@@ -1,4 +1,4 @@
-"""One server and one worker for all tests of a file whose fault leaves them alive."""
+"""One server and one worker for all tests of a file whose faults leave them alive."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.ledger import Ledger
 from tests.stub_models import BATCH_TOKENS, OTHER, PAIRS_A_SECOND, SLOW
 from tests.worker_process import LOSING_NO_TIME, Worker, await_children, await_workers
 
-#: A slow model, and a quick one with other scores.
+#: A slow model, and a fast one with different scores.
 ENVIRONMENT = LOSING_NO_TIME | {
     "CROSS_ENCODER_MODEL": SLOW,
     "RERANKQ_DOWNGRADE_MODEL": OTHER,
@@ -32,7 +32,7 @@ def server() -> Iterator[FaultyRedis]:
 
 @dataclass(frozen=True)
 class Service:
-    """A worker, and what it works on."""
+    """A worker, its server, and its settings."""
 
     server: FaultyRedis
     settings: Settings
@@ -43,7 +43,7 @@ class Service:
 def serving(
     server: FaultyRedis, environment: dict[str, str], folder: Path, concurrency: int
 ) -> Iterator[Service]:
-    """A worker whose children have loaded their models. It must outlive all."""
+    """Run a worker whose children have loaded their models; it must survive all tests."""
     settings = server.settings()
     with Worker(settings, folder, environment, concurrency) as worker, Ledger(settings) as ledger:
         await_workers(ledger, worker)
@@ -65,7 +65,7 @@ def worker(service: Service) -> Worker:
 
 @pytest.fixture
 def ledger(service: Service) -> Iterator[Ledger]:
-    """A new page. The worker must be as alive after the test as before."""
+    """Yield a new ledger, and check that the worker is alive before and after the test."""
     assert service.worker.alive, service.worker.log.read_text()
     with Ledger(service.settings) as made:
         yield made

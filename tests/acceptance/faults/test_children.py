@@ -1,4 +1,4 @@
-"""A child dies in its job: the job is done by another, and its like do not take the worker down."""
+"""A job whose child dies is done by another child, and the worker survives such jobs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.worker_process import Worker
 
 pytestmark = linux_only
 
-#: Two seconds' work for the slow model.
+#: Two seconds of work for the slow model.
 A_WHILE = long_documents(2 * PAIRS_A_SECOND)
 
 
@@ -53,7 +53,7 @@ def test_a_job_whose_child_is_killed_is_scored_by_its_own_model_if_no_other_may(
 def test_a_job_that_kills_its_child_each_time_is_given_up_and_holds_up_nobody(
     ledger: Ledger,
 ) -> None:
-    # Given a job whose child is killed at all attempts that it has
+    # Given a job whose child is killed in every attempt
     poison = ledger.submit(A_WHILE, allow_downgrade=False)
     for attempt in (1, 2, 3):
         _, child = ledger.under_way(poison, attempt)
@@ -73,21 +73,21 @@ def test_a_job_that_kills_its_child_each_time_is_given_up_and_holds_up_nobody(
 def test_a_child_that_takes_its_time_to_come_up_is_waited_for(
     ledger: Ledger, worker: Worker
 ) -> None:
-    """By default Celery gives a child that replaces another four seconds, for ever."""
+    """Suspend a replacement, which Celery by default kills again and again after four seconds."""
     # Given a child that was killed in its job
     before = worker.children
     job_id = ledger.submit(A_WHILE)
     _, killed = ledger.under_way(job_id)
     kill(killed)
 
-    # When the one in its place stands still for longer than that before it has its models
+    # When its replacement is stopped for longer than that before it has its models
     wait_until(lambda: bool(worker.children - before), "a new child")
     (new,) = worker.children - before
     os.kill(new, signal.SIGSTOP)
     time.sleep(6)
     os.kill(new, signal.SIGCONT)
 
-    # Then it comes up, and there is no third
+    # Then it starts, and there is no third
     assert ledger.result(job_id).provenance.attempts == 2
     seen: set[int] = set()
     while new not in seen:

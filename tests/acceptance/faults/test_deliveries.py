@@ -1,6 +1,6 @@
-"""Messages arrive twice, broken, or never; each job is scored once, and no worker minds.
+"""Messages arrive twice, broken, or never; each job is scored once, and no worker dies.
 
-Payloads that are missing or broken are in `tests/acceptance/test_worker.py`.
+Missing and broken payloads are in `tests/acceptance/test_worker.py`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.ledger import Ledger
 from tests.processes import wait_until
 from tests.stub_models import PAIRS_A_SECOND
 
-#: Longer than the lease, so that it has to be renewed.
+#: Longer than the lease, so that it must be renewed.
 A_WHILE = long_documents(5 * PAIRS_A_SECOND)
 
 GARBAGE = {
@@ -46,7 +46,7 @@ GARBAGE = {
 
 
 def message(service: Service, **changes: Any) -> bytes:
-    """A message as Celery sends it, with changes."""
+    """Return a message like Celery's, with changes."""
     body = base64.b64encode(json.dumps([["some-job"], {}, {}]).encode()).decode()
     envelope = {
         "body": body,
@@ -63,14 +63,14 @@ def message(service: Service, **changes: Any) -> bytes:
 
 
 def put_next(service: Service, raw: bytes) -> None:
-    """Put something where the next message is taken from."""
+    """Put an entry where the next message is taken from."""
     service.server.admin.rpush(names.Keys(service.settings.namespace).queue, raw)
 
 
 def test_a_job_whose_connections_are_cut_again_and_again_is_scored_once(
     ledger: Ledger, service: Service
 ) -> None:
-    """At each reconnection Celery puts the messages of running jobs back on the queue."""
+    """Deliver messages of running jobs again, as Celery does when it reconnects."""
     job_id = ledger.submit(A_WHILE)
     ledger.under_way(job_id)
 
@@ -98,7 +98,7 @@ def test_jobs_that_wait_while_connections_are_cut_are_scored_once(
 def test_a_job_that_takes_longer_than_the_visibility_timeout_is_scored_once(
     ledger: Ledger, service: Service
 ) -> None:
-    # Given a job under way
+    # Given a running job
     with ledger.events() as events:
         job_id = ledger.submit(A_WHILE)
         ledger.under_way(job_id)
@@ -129,7 +129,7 @@ def test_what_is_no_message_is_thrown_away(ledger: Ledger, service: Service, raw
 
 
 def log_of(service: Service) -> Callable[[str], list[str]]:
-    """What the worker logs from now on: a function that gives the lines with a text.
+    """Return a function that returns the new log lines with a text.
 
     It fails if there is a traceback among them.
     """
@@ -144,12 +144,12 @@ def log_of(service: Service) -> Callable[[str], list[str]]:
 
 
 def encoded(body: bytes) -> dict[str, str]:
-    """The part of a message that holds its body."""
+    """Return the part of a message that holds its body."""
     return {"body": base64.b64encode(body).decode()}
 
 
 def headers(**changes: Any) -> dict[str, dict[str, Any]]:
-    """The part of a message that says which task it is for."""
+    """Return the part of a message that names its task."""
     return {"headers": {"id": "some-job", "task": names.SCORE_TASK, "lang": "py"} | changes}
 
 
@@ -157,7 +157,7 @@ SIGNATURE = {"task": names.SCORE_TASK, "args": ["some-job"], "kwargs": {}, "opti
 
 
 def calls_back(**embedded: Any) -> dict[str, str]:
-    """The body of a message that has something sent when its task ends."""
+    """Return the body of a message that sends another one when its task ends."""
     return encoded(json.dumps([["some-job"], {}, embedded]).encode())
 
 
@@ -231,21 +231,21 @@ INSTRUCTIONS = {
 def test_instructions_in_a_message_are_not_followed(
     ledger: Ledger, service: Service, forged: dict[str, Any]
 ) -> None:
-    # Given a job, and a message about it that asks for what our producers never ask for
+    # Given a job, and a message for it with options that our producers never use
     said = log_of(service)
     job = preparing.job([preparing.request(QUERY, SHORT, top_k=None)], service.settings)
     ledger.store.execute(submissions.accept(ledger.store.schema, job))
     ledger.submitted.append(job.id)
     ledger.store.execute(submissions.mark_sent(ledger.store.schema, job.id))
     put_next(service, message(service, **about(job.id, **forged)))
-    # Then the job is scored as any other
+    # Then the job is scored like any other
     assert ledger.result(job.id).provenance.attempts == 1
     ledger.balance()
     assert said("Thrown away") == []
 
 
 def about(job_id: str, **changes: Any) -> dict[str, Any]:
-    """The parts of a message that say which job it is about."""
+    """Return the parts of a message that name its job."""
     body = json.dumps([[job_id], {}, {}]).encode()
     return {**headers(id=job_id, **changes), **encoded(body)}
 
@@ -253,7 +253,7 @@ def about(job_id: str, **changes: Any) -> dict[str, Any]:
 def test_messages_that_ask_for_a_far_time_do_not_stop_a_worker(
     ledger: Ledger, service: Service
 ) -> None:
-    """Celery holds each until its time, and takes no other once it holds a hundred."""
+    """Deliver more than Celery would hold: it holds each until its time, and stops at a hundred."""
     said = log_of(service)
     far = {"eta": "2999-01-01T00:00:00+00:00", "retries": 0}
     for place in range(150):
@@ -278,7 +278,7 @@ def test_a_message_about_a_job_that_nobody_submitted_leaves_no_record(
 
 
 def test_a_job_whose_message_was_spoilt_is_sent_again(ledger: Ledger, service: Service) -> None:
-    # Given a job that is on record, with a message that nobody can decode
+    # Given a stored job, with a message that cannot be decoded
     job = preparing.job([preparing.request(QUERY, SHORT, top_k=None)], service.settings)
     schema = ledger.store.schema
     ledger.store.execute(submissions.accept(schema, job))
@@ -292,7 +292,7 @@ def test_a_job_whose_message_was_spoilt_is_sent_again(ledger: Ledger, service: S
 
 
 def test_a_job_whose_message_was_lost_is_sent_again(ledger: Ledger, service: Service) -> None:
-    """Its producer was killed between putting it on record and sending it."""
+    """Kill the producer between storing a job and sending it."""
     job = preparing.job([preparing.request(QUERY, SHORT, top_k=None)], service.settings)
     ledger.store.execute(submissions.accept(ledger.store.schema, job))
     ledger.submitted.append(job.id)
@@ -320,7 +320,7 @@ def test_a_job_that_two_producers_submit_at_once_is_scored_once(
         each.join()
     ledger.submitted.append("the-same")
 
-    # Then all have read the one result
+    # Then all have read the same result
     assert len(results) == 6
     assert all(result == results[0] for result in results)
     assert results[0].provenance.attempts == 1

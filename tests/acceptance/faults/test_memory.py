@@ -1,6 +1,6 @@
-"""Memory runs out: batches get smaller, then the model does, and nobody else suffers.
+"""When memory runs out, batches become smaller, then the model does, and other jobs are unaffected.
 
-With real models, because it is torch's memory that runs out.
+These tests use real models, because it is torch's memory that runs out.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from tests.worker_process import ALL_FROM_THE_SYSTEM, Worker
 
 pytestmark = linux_only
 
-#: A batch of four pairs takes 128 MiB in the large model, a pair 32 MiB; 8 MiB in the small one. A
-#: thread's stack takes another 8 MiB; and malloc may have some 3 MiB in hand.
+#: A batch of four pairs takes 128 MiB in the large model, a pair 32 MiB, and 8 MiB in the small
+#: one. A thread's stack takes another 8 MiB, and malloc may have some 3 MiB in reserve.
 LARGE, SMALL = 16_384, 4_096
 PART_OF_A_BATCH = 95 * MIB
 SMALL_MODEL_ONLY = 22 * MIB
@@ -32,7 +32,7 @@ NO_MODEL = 2 * MIB
 
 @dataclass(frozen=True)
 class Models:
-    """Folders of two models: what a job is scored with, and what it is downgraded to."""
+    """Return the folders of the model and its downgrade model."""
 
     large: str
     small: str
@@ -40,7 +40,7 @@ class Models:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
-    from tests.unit import tiny_models  # imports torch, which the process of other tests is spared
+    from tests.unit import tiny_models  # imports torch, which other test processes do not need
 
     folder = tmp_path_factory.mktemp("models")
     return Models(
@@ -53,7 +53,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
 def service(
     server: FaultyRedis, models: Models, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
-    """A child that has done no large job: malloc keeps what such a job leaves."""
+    """Start a child that has done no large job, because malloc keeps the memory of such a job."""
     environment = ENVIRONMENT | ALL_FROM_THE_SYSTEM
     environment |= {"CROSS_ENCODER_MODEL": models.large, "RERANKQ_DOWNGRADE_MODEL": models.small}
     with serving(server, environment, tmp_path_factory.mktemp("worker"), 1) as made:
@@ -62,7 +62,7 @@ def service(
 
 @pytest.fixture(autouse=True)
 def same_children(worker: Worker) -> Iterator[None]:
-    """Lack of memory ends no process."""
+    """Run jobs without enough memory, which ends no process."""
     main, children = worker.process.pid, worker.children
     yield
     assert (worker.process.pid, worker.children) == (main, children)
@@ -83,7 +83,7 @@ def test_a_batch_that_is_too_large_is_scored_in_parts_with_the_same_scores(
     with limited_memory(worker.children, PART_OF_A_BATCH):
         result = ledger.result(ledger.submit(documents))
 
-    # Then the scores are the same to the last bit, of the same model, at the first attempt
+    # Then the same model has scored them at the first attempt, to the same last bit
     assert scores(result) == scores(expected)
     made = result.provenance
     assert (made.model, made.downgraded, made.attempts) == (expected.provenance.model, False, 1)
@@ -97,19 +97,19 @@ def test_a_pair_that_is_too_large_goes_to_the_small_model(
     with limited_memory(worker.children, SMALL_MODEL_ONLY):
         made = ledger.result(ledger.submit(long_documents(2))).provenance
 
-    # Then the small model has scored it at the next attempt, and says why
+    # Then the small model has scored it at the next attempt, and the result has the reason
     assert (made.model_requested, made.model) == (models.large, models.small)
     assert (made.downgraded, made.reason, made.attempts) == (True, "out_of_memory", 2)
     ledger.balance()
 
 
 def test_flower_is_told_which_model_a_job_goes_to(ledger: Ledger, worker: Worker) -> None:
-    # When a job goes to the small model
+    # When a job is downgraded to the small model
     with limited_memory(worker.children, SMALL_MODEL_ONLY), ledger.events() as events:
         job_id = ledger.submit(long_documents(2))
         ledger.result(job_id)
 
-        # Then it has two names in what Flower hears, one after the other
+        # Then Flower hears two names for it, one after the other
         def names() -> list[str]:
             received = [event for event in events() if event["type"] == "task-received"]
             return [event["name"] for event in received if event["uuid"] == job_id]
@@ -136,26 +136,26 @@ def test_a_pair_that_is_too_large_for_both_models_fails_and_is_kept(
         job_id = ledger.submit(long_documents(2))
         failure = ledger.failure(job_id)
 
-    # After one attempt with each
+    # After one attempt with each model
     assert (failure.code, failure.attempts) == ("out_of_memory", 2)
     assert ledger.dead_letters() == {job_id}
     ledger.balance()
 
 
 def test_a_job_that_is_too_large_to_be_unpacked_fails_alone(ledger: Ledger, worker: Worker) -> None:
-    """Python's own MemoryError, which would end Celery's main process."""
-    # When there is too little memory for a job that is small on the wire, and large when unpacked
+    """Raise Python's own MemoryError, which would end Celery's main process."""
+    # When there is too little memory for a job that is small as a message, and large when unpacked
     with limited_memory(worker.children, NO_MODEL):
         failure = ledger.failure(ledger.submit(["word " * 150_000] * 12))
 
-    # Then that has failed, and the next one is scored
+    # Then that job has failed, and the next one is scored
     assert (failure.code, failure.attempts) == ("out_of_memory", 1)
     assert ledger.result(ledger.submit()).provenance.attempts == 1
     ledger.balance()
 
 
 def test_a_job_that_is_too_large_to_be_read_is_tried_again(ledger: Ledger, worker: Worker) -> None:
-    """Its payload does not come through, and not even a failure can be put on record."""
+    """Fail to transfer its payload, and even to store a failure."""
     noise = random.Random(5).randbytes(6 * MIB).hex()
     document = {"text": "a mail client", "metadata": {"noise": noise}}
     with limited_memory(worker.children, NO_MODEL):

@@ -1,4 +1,4 @@
-"""Redis goes away in every way it can; what was accepted is done when it is back."""
+"""Redis fails in every way it can; accepted jobs are done when it is back."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ pytestmark = linux_only
 
 A_WHILE = long_documents(3 * PAIRS_A_SECOND)
 
-#: How long the server stands still: longer than all timeouts on a socket, which are 10 s.
+#: Redis is suspended for longer than all timeouts on a socket, which are 10 s.
 STILL_S = 11
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyRedis]:
-    """One that keeps what it was told, and is stopped and started."""
+    """Return a server that keeps its data on disk, and can be stopped and started."""
     with FaultyRedis(appendonly="yes", appendfsync="always") as made:
         yield made
 
@@ -54,35 +54,36 @@ def ledger(settings: Settings, worker: Worker) -> Iterator[Ledger]:
 
 
 def test_a_job_outlives_a_restart_of_redis(ledger: Ledger, server: FaultyRedis) -> None:
-    # Given jobs under way, and jobs that wait
+    # Given running jobs, and jobs that wait
     running = [ledger.submit(A_WHILE) for _ in range(2)]
     for job_id in running:
         ledger.under_way(job_id)
     waiting = [ledger.submit() for _ in range(20)]
 
-    # When Redis is away until their scores are there, and cannot be put on record
+    # When Redis is away until their scores are ready, and cannot be stored
     with server.away():
         time.sleep(5)
 
-    # Then they are put on record, and nothing is lost
+    # Then they are stored later, and nothing is lost
     ledger.balance()
     assert {ledger.result(job_id).provenance.downgraded for job_id in running} == {False}
     assert len(ledger.outcomes()) == len(running) + len(waiting)
 
 
 def test_a_job_outlives_a_redis_that_stands_still(ledger: Ledger, server: FaultyRedis) -> None:
-    # Given a job under way
+    # Given a running job
     job_id = ledger.submit(A_WHILE)
     ledger.under_way(job_id)
 
-    # When Redis stands still until its scores are there
+    # When Redis is suspended until its scores are ready
     with server.standing_still():
-        # Then a producer hears of it; whether its job was accepted, it cannot know
+        # Then a producer gets an error, and cannot know whether its job was accepted
         with pytest.raises(errors.RedisUnavailable):
             ledger.submit(job_id="again")
         time.sleep(STILL_S)
 
-    # And when it goes on, the job has its result, and that of the producer, who asks again, too
+    # And when Redis continues, the job has its result, and so has the producer's when submitted
+    # again
     assert not ledger.result(job_id).provenance.downgraded
     assert ledger.result(ledger.submit(job_id="again")).provenance.attempts == 1
     ledger.balance()
@@ -104,21 +105,21 @@ def test_an_idle_worker_outlives_a_redis_that_stands_still(
 def test_what_was_accepted_before_redis_was_full_is_done_when_it_no_longer_is(
     ledger: Ledger, server: FaultyRedis
 ) -> None:
-    # Given jobs under way, and jobs that wait
+    # Given running jobs, and jobs that wait
     running = [ledger.submit(A_WHILE) for _ in range(2)]
     for job_id in running:
         ledger.under_way(job_id)
     waiting = [ledger.submit() for _ in range(10)]
 
-    # When Redis is full until scores are there, and other jobs are to be taken
+    # When Redis is full until scores are ready, and other jobs must be taken
     with server.full():
-        # Then a producer is told to try again later
+        # Then a producer's submission is refused for now
         with pytest.raises((errors.Overloaded, errors.RedisUnavailable)) as refused:
             ledger.submit()
         assert refused.value.retryable
         time.sleep(6)
 
-    # And when there is room, all that was accepted is done, and so is the next one
+    # And when there is room, all accepted jobs are done, and so is the next one
     ledger.balance()
     assert {ledger.result(job_id).provenance.downgraded for job_id in running} == {False}
     assert len(ledger.outcomes()) == len(running) + len(waiting)
@@ -128,12 +129,12 @@ def test_what_was_accepted_before_redis_was_full_is_done_when_it_no_longer_is(
 def test_a_job_does_not_fail_for_an_event_that_cannot_be_published(
     ledger: Ledger, server: FaultyRedis, settings: Settings
 ) -> None:
-    # Given a Redis that refuses what is meant for Flower, and nothing else
+    # Given a Redis that refuses only the messages for Flower
     ours = settings.namespace
     with server.channels(f"{ours}:done", f"{ours}:celery-task-meta-*", f"/0.{ours}.pidbox"):
         ids = [ledger.submit() for _ in range(5)]
 
-        # Then jobs are scored as always
+        # Then jobs are scored as usual
         assert {ledger.result(job_id).provenance.attempts for job_id in ids} == {1}
         ledger.balance()
         assert server.refused() > len(ids)
@@ -142,7 +143,7 @@ def test_a_job_does_not_fail_for_an_event_that_cannot_be_published(
 def test_a_worker_that_is_asked_to_end_while_redis_stands_still_ends(
     server: FaultyRedis, settings: Settings, worker: Worker
 ) -> None:
-    """The last of this file: it takes the worker."""
+    """Stop the worker; this is the last test of this file."""
     with Ledger(settings) as ledger:
         job_id = ledger.submit(A_WHILE)
         ledger.under_way(job_id)

@@ -1,4 +1,4 @@
-"""A job takes too long: the downgrade model is quicker, and a child that hangs is killed."""
+"""A job that takes too long goes to the faster downgrade model; a child that hangs is killed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.worker_process import Worker, await_workers
 
 SOFT_S, HARD_S = 2, 3
 
-#: Twice as long as the slow model is given.
+#: Twice as long as the slow model may take.
 TOO_LONG = long_documents(2 * SOFT_S * PAIRS_A_SECOND)
 
 

@@ -1,4 +1,4 @@
-"""A whole worker goes: killed, asked to end, or without its models. Others do what it leaves."""
+"""When a worker is killed, asked to end, or has no models, other workers do its jobs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def ledger(settings: Settings) -> Iterator[Ledger]:
 
 @pytest.fixture
 def start(settings: Settings, tmp_path: Path) -> Iterator[Start]:
-    """Starts a worker with one child, which ends with the test."""
+    """Starts workers with one child each, which end with the test."""
     with ExitStack() as workers:
 
         def start(concurrency: int = 1, **changes: str) -> Worker:
@@ -48,7 +48,7 @@ def start(settings: Settings, tmp_path: Path) -> Iterator[Start]:
 
 @linux_only
 def test_a_job_whose_worker_is_killed_is_done_by_another(ledger: Ledger, start: Start) -> None:
-    """Long before the visibility timeout, which is a quarter of an hour."""
+    """Check that it takes far less than the visibility timeout, which is a quarter of an hour."""
     # Given two workers
     workers = {worker.name: worker for worker in (start(), start())}
     await_workers(ledger, *workers.values())
@@ -59,11 +59,11 @@ def test_a_job_whose_worker_is_killed_is_done_by_another(ledger: Ledger, start: 
     workers[killed].kill()
     behind = ledger.submit()
 
-    # Then the other does both; and no child is left of the first
+    # Then the other one does both, and no child of the first is left
     assert ledger.result(job_id).provenance.attempts == 2
     assert ledger.result(behind).provenance.attempts == 1
     assert not Path(f"/proc/{child}").exists()
-    # And when the visibility timeout is over, the message that it held does no harm
+    # And after the visibility timeout, the message that it held does no harm
     ledger.redeliver()
     ledger.balance()
 
@@ -76,13 +76,13 @@ def test_a_job_that_kills_its_worker_each_time_is_given_up(ledger: Ledger, start
     workers = {worker.name: worker for worker in [start(**limit) for _ in range(3)]}
     await_workers(ledger, *workers.values())
 
-    # When each worker that begins the job is killed
+    # When each worker that starts the job is killed
     poison = ledger.submit(A_WHILE, allow_downgrade=False)
     for attempt in (1, 2):
         killed, _ = ledger.under_way(poison, attempt)
         workers[killed].kill()
 
-    # Then the job has failed, and is kept; and the last worker goes on
+    # Then the job has failed, and is kept; and the last worker continues
     failure = ledger.failure(poison)
     assert (failure.code, failure.attempts) == ("attempts_exhausted", 2)
     assert ledger.dead_letters() == {poison}
@@ -104,7 +104,8 @@ def test_a_worker_that_is_asked_to_end_under_load_leaves_the_rest_to_another(
     # When the worker is asked to end
     worker.ask_to_end()
 
-    # Then it ends well, and all jobs are done; a job whose end it did not see is not done twice
+    # Then it ends well, and all jobs are done; a job that was done without its knowledge is not
+    # repeated
     assert worker.wait() == 0
     attempts = [ledger.result(job_id).provenance.attempts for job_id in ids]
     assert sum(attempts) <= len(ids) + 2
@@ -113,7 +114,7 @@ def test_a_worker_that_is_asked_to_end_under_load_leaves_the_rest_to_another(
 
 
 def spoil(model: str, folder: Path) -> str:
-    """A copy of the model, with half of its weights."""
+    """Return a copy of the model with half of its weights."""
     shutil.copytree(model, folder)
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
@@ -124,15 +125,15 @@ def spoil(model: str, folder: Path) -> str:
 def test_only_a_worker_that_has_its_models_takes_jobs(
     ledger: Ledger, start: Start, tmp_path: Path
 ) -> None:
-    from tests.unit import tiny_models  # imports torch, which the process of other tests is spared
+    from tests.unit import tiny_models  # imports torch, which other test processes do not need
 
     job_id = ledger.submit()
 
-    # When workers start whose model, or whose chosen downgrade model, is corrupt
+    # When workers start with a corrupt model, or a corrupt downgrade model from their settings
     whole = tiny_models.bert(tmp_path / "whole")
     corrupt = spoil(whole, tmp_path / "corrupt")
     broken = [start(CROSS_ENCODER_MODEL=corrupt), start(RERANKQ_DOWNGRADE_MODEL=corrupt)]
-    # And one that finds no downgrade model, where none was chosen: without network or cache
+    # And one that finds no default downgrade model, without network or cache
     worker = start(
         CROSS_ENCODER_MODEL=whole,
         RERANKQ_DOWNGRADE_MODEL="",
@@ -140,7 +141,7 @@ def test_only_a_worker_that_has_its_models_takes_jobs(
         HF_HUB_OFFLINE="1",
     )
 
-    # Then those end and say why, and this one has done the job
+    # Then those end with a reason, and the last one has done the job
     for each in broken:
         assert each.wait() == 69
         assert f"{corrupt!r} cannot be loaded" in each.log.read_text()

@@ -18,7 +18,7 @@ from tests.processes import limited_memory, wait_until
 from tests.stub_models import BATCH_TOKENS, LARGE, MIB, PAIRS_A_SECOND, SMALL
 from tests.worker_process import ALL_FROM_THE_SYSTEM, LOSING_NO_TIME, Worker, await_workers
 
-#: Room for a few pairs in the large model; and for a pair in the small model alone.
+#: Room for a few pairs in the large model, and for one pair in the small model alone.
 PART_OF_A_BATCH = 95 * MIB
 SMALL_MODEL_ONLY = 22 * MIB
 
@@ -29,25 +29,25 @@ ENVIRONMENT = (
         "CROSS_ENCODER_MODEL": LARGE,
         "RERANKQ_DOWNGRADE_MODEL": SMALL,
         "RERANKQ_MAX_BATCH_TOKENS": str(BATCH_TOKENS),
-        # Each job has one message: another would be counted where Flower counts messages.
+        # Each job has one message, because Flower counts messages.
         "RERANKQ_RESEND_AFTER_S": "600",
     }
 )
 
-#: Stands in no page, no message and no metric.
+#: Appears in no page, no message and no metric.
 UNSEEN = "a document that nobody but the model may see"
 
 
 @dataclass(frozen=True)
 class Watched:
-    """What there is to be watched, once all is over."""
+    """The worker, Flower and jobs, after all jobs have ended."""
 
     settings: Settings
     environment: dict[str, str]
     worker: Worker
     flower: Flower
     ledger: Ledger
-    #: Ids of jobs, by what became of them.
+    #: The ids of jobs, by outcome.
     done: tuple[str, ...]
     downgraded: str
     killed: str
@@ -97,7 +97,7 @@ def _done(ledger: Ledger) -> tuple[str, ...]:
 
 
 def _in_parts(ledger: Ledger, worker: Worker) -> str:
-    """A job for which batches were halved. After it, the child has no memory in hand."""
+    """Run a job whose batches are halved, so that its child has no memory in reserve."""
     ledger.balance()
     with limited_memory(worker.children, PART_OF_A_BATCH):
         job_id = ledger.submit(long_documents(12))
@@ -107,7 +107,7 @@ def _in_parts(ledger: Ledger, worker: Worker) -> str:
 
 
 def _lacking_memory(ledger: Ledger, worker: Worker) -> tuple[str, str]:
-    """A job that the small model does, and one that it must not do."""
+    """Run a job that the small model scores, and one that it must not score."""
     with limited_memory(worker.children, SMALL_MODEL_ONLY):
         downgraded = ledger.submit(long_documents(2))
         ledger.result(downgraded)
@@ -117,7 +117,7 @@ def _lacking_memory(ledger: Ledger, worker: Worker) -> tuple[str, str]:
 
 
 def _cancelled(ledger: Ledger) -> tuple[str, str]:
-    """A job that was running, and one that waited behind it."""
+    """Cancel a job that is running, and one that waits behind it."""
     running = ledger.submit(long_documents(10 * PAIRS_A_SECOND))
     ledger.under_way(running)
     waiting = ledger.submit()
@@ -127,7 +127,7 @@ def _cancelled(ledger: Ledger) -> tuple[str, str]:
 
 
 def _killed(ledger: Ledger) -> str:
-    """A job whose first attempt was killed."""
+    """Run a job whose first attempt is killed."""
     job_id = ledger.submit(long_documents(2 * PAIRS_A_SECOND))
     _, pid = ledger.under_way(job_id)
     os.kill(pid, signal.SIGKILL)

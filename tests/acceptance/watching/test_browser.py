@@ -1,6 +1,6 @@
-"""What a person sees in Flower, in a real browser.
+"""Flower's pages in a real browser.
 
-The pictures are kept in the folder that `SCREENSHOTS` names.
+Screenshots are stored in the folder that `SCREENSHOTS` names.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.stub_models import LARGE, SMALL
 
 pytestmark = linux_only
 
-#: It must not reach for its maker's servers, and has no sandbox as root.
+#: It must not connect to its maker's servers, and has no sandbox as root.
 OPTIONS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update"]
 
 
@@ -43,7 +43,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(watched: Watched, browser: Browser) -> Iterator[Page]:
-    """Of somebody who has logged in."""
+    """Yield a page of a user who has logged in."""
     user, _, password = LOGIN.partition(":")
     page = browser.new_page(
         base_url=watched.flower.url,
@@ -92,7 +92,7 @@ def test_the_list_of_tasks_shows_what_was_scored_by_which_model(
 
 
 def row(page: Page, job_id: str) -> Locator:
-    """Of the table of tasks."""
+    """Return a job's row of the table of tasks."""
     return page.get_by_role("row").filter(has_text=job_id)
 
 

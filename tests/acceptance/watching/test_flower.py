@@ -1,4 +1,4 @@
-"""Flower shows what became of the jobs, to those who may see it, and of their texts nothing."""
+"""Flower shows the outcomes of jobs to users who have logged in, and nothing of the jobs' texts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = linux_only
 
 @pytest.fixture(scope="module")
 def tasks(watched: Watched) -> dict[str, dict[str, Any]]:
-    """What Flower shows once it has heard all."""
+    """Return Flower's table after it has heard all events."""
     ended = {"SUCCESS", "FAILURE", "REVOKED"}
 
     def all_ended() -> bool:
@@ -112,7 +112,7 @@ def test_its_metrics_agree_with_the_ledger(
     assert counted["task-revoked"] == 2
     assert counted["task-downgraded"] == 2
     attempts = sum(map(watched.ledger.attempts, tasks))
-    # A cancelled job's message is taken, and no attempt is made
+    # A cancelled job's message is taken, but no attempt is made
     assert counted["task-started"] == attempts + 1
     runtimes = samples(text, "flower_task_runtime_seconds_count")
     assert runtimes == {(): succeeded}
@@ -134,7 +134,7 @@ def test_nobody_sees_anything_without_the_login(
 
 
 def start(watched: Watched, **options: str) -> subprocess.CompletedProcess[str]:
-    """Flower, which is to end by itself."""
+    """Run a Flower that ends by itself."""
     return subprocess.run(
         [sys.executable, "-m", "celery", "-A", "worker", "flower"],
         env=os.environ | watched.environment | options,
@@ -177,7 +177,7 @@ def test_it_listens_on_loopback_only(watched: Watched) -> None:
 
 
 def listened_on(port: int) -> set[str]:
-    """Addresses that a port is open on, as Linux lists them."""
+    """Return the addresses that a port is open on, as Linux lists them."""
     found = set()
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         address, number = line.split()[1].split(":")

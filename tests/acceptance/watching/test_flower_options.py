@@ -1,4 +1,4 @@
-"""What Flower would fail on is refused before it starts, in one line that shows no password."""
+"""Options that Flower would fail on are refused in one line that shows no password."""
 
 from __future__ import annotations
 

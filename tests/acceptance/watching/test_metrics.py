@@ -1,4 +1,4 @@
-"""`rerankq metrics` and `rerankq status` tell what became of the jobs, in pairs."""
+"""`rerankq metrics` and `rerankq status` count the outcomes of jobs, in pairs."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ pytestmark = linux_only
 
 
 def provenances(watched: Watched) -> list[jobs.Provenance]:
-    """Of all jobs that have a result."""
+    """Return the results of all jobs that have one."""
     outcomes = watched.ledger.outcomes().values()
     return [each.provenance for each in outcomes if isinstance(each, jobs.JobResult)]
 
 
 def by_model(watched: Watched, amount: str) -> dict[str, float]:
-    """What the results say, by the model that made them."""
+    """Return a figure of all results, by the model that made them."""
     found: dict[str, float] = {}
     for made in provenances(watched):
         found[made.model] = found.get(made.model, 0) + getattr(made, amount)
@@ -41,7 +41,7 @@ def by_model(watched: Watched, amount: str) -> dict[str, float]:
 
 
 def of(text: str, counter: Counter) -> dict[str, float]:
-    """What an endpoint tells of a counter with a label."""
+    """Return an endpoint's values of a counter with a label."""
     assert counter.label
     return nonzero(samples(text, f"rerankq_{counter.name}_total", counter.label))
 
@@ -76,10 +76,10 @@ def test_what_was_scored_is_counted_in_pairs_of_each_model(watched: Watched, tex
 def test_work_and_trouble_are_counted_by_model(watched: Watched, text: str) -> None:
     assert set(of(text, metrics.BATCHES)) == {LARGE, SMALL}
     assert set(of(text, metrics.SCORING_S)) == {LARGE, SMALL}
-    # One job was scored in parts, and two found no memory for a single pair of the large model
+    # One job was scored in parts, and two had no memory for a single pair of the large model
     assert set(of(text, metrics.SHORTAGES)) == {LARGE}
     assert 1 <= of(text, metrics.HALVINGS)[LARGE] < of(text, metrics.SHORTAGES)[LARGE]
-    # Both models were loaded by the first child, and by the one that replaced it
+    # Both models were loaded by the first child, and by its replacement
     assert of(text, metrics.LOADS) == {LARGE: 2, SMALL: 2}
     assert set(of(text, metrics.LOADING_S)) == {LARGE, SMALL}
 
@@ -115,7 +115,7 @@ def test_every_metric_says_what_it_is(text: str) -> None:
 
 @contextmanager
 def serving(environment: Mapping[str, str]) -> Iterator[str]:
-    """The address of `rerankq metrics --serve`, until Ctrl-C."""
+    """Serve `rerankq metrics --serve` until Ctrl-C; yield its address."""
     port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "producer", "metrics", "--serve", "--port", str(port)],

@@ -1,4 +1,4 @@
-"""Flower comes and goes; the jobs do not mind, and it remembers."""
+"""Flower stops and starts without an effect on jobs, and keeps its state."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = linux_only
 def test_it_knows_what_it_knew_after_a_restart(
     watched: Watched, tmp_path: Path, how: signal.Signals
 ) -> None:
-    # Given one that has heard of a job, and has saved what it knows
+    # Given a Flower that has heard of a job, and has saved its state
     options = {"FLOWER_STATE_SAVE_INTERVAL": "200"}
     with Flower(watched.settings, tmp_path, **options) as flower:
         wait_until(lambda: flower.hears(watched.worker.name), "Flower hears the worker")
@@ -30,7 +30,7 @@ def test_it_knows_what_it_knew_after_a_restart(
         # When it ends
         flower.process.send_signal(how)
         flower.process.wait(30)
-    # Then jobs go on without it, and its successor shows those that it has heard of
+    # Then jobs continue without it, and its successor shows the jobs that it has heard of
     meanwhile = watched.ledger.submit()
     watched.ledger.result(meanwhile)
     with Flower(watched.settings, tmp_path, **options) as flower:

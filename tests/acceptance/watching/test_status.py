@@ -19,7 +19,7 @@ pytestmark = linux_only
 
 
 class Terminal:
-    """A command that is watched."""
+    """A command whose output is watched."""
 
     def __init__(self, *command: str, environment: dict[str, str]) -> None:
         self._ours, its = pty.openpty()
@@ -35,7 +35,7 @@ class Terminal:
         os.set_blocking(self._ours, False)
 
     def shown(self) -> str:
-        """What was shown since this was last asked."""
+        """Return the output since the last call."""
         try:
             return os.read(self._ours, 2**20).decode()
         except BlockingIOError:
@@ -68,7 +68,7 @@ def test_it_goes_on_while_redis_is_away_and_until_ctrl_c(
     # When Redis is away
     with server.away():
         wait_until(lambda: "does not answer" in terminal.shown(), "the trouble is shown")
-        # Then each picture says so, until it is back
+        # Then each screen reports it, until Redis is back
         pictures = ""
 
         def some() -> bool:

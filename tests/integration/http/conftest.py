@@ -24,7 +24,7 @@ Serve = Callable[..., AbstractContextManager[httpx.Client]]
 
 @contextmanager
 def running(settings: HttpSettings) -> Iterator[httpx.Client]:
-    """A client of the service, which runs in a thread with an event loop of its own."""
+    """Yield a client of the service, which runs in a thread with an event loop of its own."""
     config = uvicorn.Config(create_app(settings), port=0, log_config=None, access_log=False)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
@@ -74,13 +74,13 @@ def _ranking(request: jobs.Request) -> jobs.Ranking:
 
 @pytest.fixture
 def scored(settings: Settings) -> Iterator[StandInWorker]:
-    """A stand-in for a worker that scores whatever is queued."""
+    """Yield a stand-in for a worker that scores whatever is queued."""
     with StandInWorker(settings, score) as worker:
         yield worker
 
 
 @pytest.fixture
 def api(serve: Serve, scored: StandInWorker) -> Iterator[httpx.Client]:
-    """A client of a service whose jobs are scored."""
+    """Yield a client of a service whose jobs are scored."""
     with serve() as client:
         yield client

@@ -1,4 +1,4 @@
-"""What workers do to one job, attempt by attempt."""
+"""The actions of workers on one job, attempt by attempt."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tests.integration.redis_state import PATIENCE_S
 from tests.integration.sample_records import job
 from tests.processes import wait_until
 
-#: A lease that is there for as long as a test takes, and one that is soon gone.
+#: A lease that outlives any test, and one that soon expires.
 LONG_S, SHORT_S = 60.0, 0.3
 
 ME, OTHER, THIRD = "worker@a:11:me", "worker@b:12:other", "worker@c:13:third"
 
 
 class Attempts:
-    """What workers do to one job."""
+    """The actions of workers on one job."""
 
     def __init__(self, store: JobStore) -> None:
         self.store, self.schema = store, store.schema
@@ -40,7 +40,7 @@ class Attempts:
         )
 
     def expire(self, token: str, lease_s: float = LONG_S) -> None:
-        """Have the lease of `token` go, as if its process had been killed."""
+        """Delete the lease of `token`, as if its process had been killed."""
         assert self.renew(token, SHORT_S)
         wait_until(lambda: not self.leased(), "the lease expires", PATIENCE_S)
 
@@ -56,7 +56,7 @@ class Attempts:
         return {name.decode() for name in found}
 
     def live_jobs(self) -> tuple[bool, bool]:
-        """Whether the job counts as queued, and as running."""
+        """Return whether the job counts as queued, and as running."""
         keys = self.schema.keys
         scores = [self.store.client.zscore(key, "j") for key in (keys.queued, keys.running)]
         return scores[0] is not None, scores[1] is not None

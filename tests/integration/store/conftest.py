@@ -1,4 +1,4 @@
-"""What the tests of the store share: both ways to run an operation, and the ids of live jobs."""
+"""Fixtures of the store's tests: both ways to run an operation, and the ids of live jobs."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def schema(settings: Settings) -> Schema:
 
 
 def live_jobs(client: redis.Redis, schema: Schema) -> tuple[set[str], set[str]]:
-    """Ids of the jobs that count as queued, and as running."""
+    """Return the ids of the jobs that count as queued, and as running."""
     found: list[set[str]] = []
     for key in (schema.keys.queued, schema.keys.running):
         members: Any = client.zrange(key, 0, -1)

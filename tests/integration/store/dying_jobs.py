@@ -1,4 +1,4 @@
-"""Jobs that die, and what is on record of them."""
+"""Jobs that die, and their records."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.integration.stand_ins import begin
 
 
 def die(store: JobStore, made: jobs.Job, code: str = "out_of_memory", priority: int = 6) -> None:
-    """Have a job fail in its second attempt, after the first one's process was killed."""
+    """Fail a job in its second attempt, after the process of the first one was killed."""
     schema = store.schema
     store.execute(submissions.accept(schema, made, priority))
     store.execute(submissions.mark_sent(schema, made.id))
@@ -39,6 +39,6 @@ def state_of(store: JobStore, job_id: str) -> JobState:
 
 
 def totals(store: JobStore) -> tuple[int, int, int]:
-    """Number of jobs that are queued, that failed, and that are dead letters."""
+    """Return the number of jobs that are queued, that failed, and that are dead letters."""
     status = store.execute(overview.status(store.schema, []))
     return status.jobs[JobState.QUEUED], status.jobs[JobState.FAILED], status.dead_letters

@@ -1,4 +1,4 @@
-"""A service that is nearly full accepts no more jobs, and says so before anything is written."""
+"""A service that is nearly full refuses more jobs before it writes anything."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def changed(store: JobStore, **limits: int) -> Schema:
 
 
 def fill_queue(store: JobStore, *lengths: int) -> None:
-    """Put so many messages onto the queue's lists."""
+    """Put this many messages on the queue's lists."""
     for name, length in zip(store.schema.keys.queue_lists, lengths, strict=False):
         for _ in range(length):
             store.client.lpush(name, "message")
@@ -48,13 +48,13 @@ def test_a_job_is_accepted_up_to_the_last_free_place(store: JobStore) -> None:
 def test_with_as_many_messages_on_the_queue_as_allowed_no_job_is_accepted(
     store: JobStore, client: redis.Redis, settings: Settings, lengths: tuple[int, ...]
 ) -> None:
-    # Given a full queue, on whichever of its lists
+    # Given a full queue, on any of its lists
     fill_queue(store, *lengths)
     before = keys_of(client, settings)
     # When a job is offered
     with pytest.raises(Overloaded) as refused:
         store.execute(submissions.accept(changed(store, max_queue_length=5), job("j")))
-    # Then it is refused, for the time being, and nothing is written
+    # Then it is refused for now, and nothing is written
     assert str(refused.value) == (
         f"no job is accepted just now: {sum(lengths)} messages are on the queue, the limit is 5"
         " (RERANKQ_MAX_QUEUE_LENGTH). Try again later"
@@ -78,7 +78,7 @@ def test_once_there_is_room_again_the_job_is_accepted(store: JobStore, client: r
 def test_a_job_that_is_on_record_is_recognised_however_full_the_queue_is(
     store: JobStore, state: str
 ) -> None:
-    """A caller that asks again for its job must not be told to wait: it may have ended."""
+    """Accept a job that was accepted before, because it may have ended."""
     schema, made = changed(store, max_queue_length=5), job("j")
     store.execute(submissions.accept(schema, made))
     store.execute(submissions.mark_sent(schema, "j"))
@@ -110,11 +110,11 @@ def test_a_caller_is_told_by_the_client_and_no_message_is_sent(
 
 @pytest.fixture
 def own_server() -> Iterator[JobStore]:
-    """A server of the test's own, whose memory it may limit."""
+    """Yield a server for one test, which may limit its memory."""
     with embedded_redis() as server, redis.Redis(port=server.port) as client:
         settings: Settings = Settings.load(redis_url=f"redis://127.0.0.1:{server.port}/0")
         client.config_set("maxmemory-policy", "noeviction")
-        client.set("ballast", b"x" * 2**24)  # so that what a test adds does not count
+        client.set("ballast", b"x" * 2**24)  # so that the test's own data does not count
         yield JobStore(client, Schema(settings))
 
 
@@ -155,7 +155,7 @@ def test_a_server_whose_memory_has_no_limit_accepts(own_server: JobStore) -> Non
 
 
 def test_what_is_under_way_ends_however_full_the_memory_is(own_server: JobStore) -> None:
-    """The room between the limit and the end of memory is for outcomes."""
+    """Write outcomes, for which memory is left between the limit and the end."""
     schema, client = own_server.schema, own_server.client
     own_server.execute(submissions.accept(schema, job("j")))
     client.config_set("maxmemory", used(client) * 10 // 9)

@@ -1,4 +1,4 @@
-"""At most one attempt at a job is under way, and only as many begin as are allowed."""
+"""At most one attempt at a job is running, and no more attempts begin than are allowed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_an_attempt_is_counted_leased_and_given_its_payload(tried: Attempts) -> 
 
 
 def test_asking_twice_with_one_token_is_asking_once(tried: Attempts) -> None:
-    """A reply may be lost on its way; then the worker asks again."""
+    """Begin twice, as a worker does after its reply was lost."""
     first = tried.start(ME)
 
     assert tried.start(ME) == first
@@ -50,7 +50,7 @@ def test_while_an_attempt_is_under_way_another_is_held_and_changes_nothing(
     before = tried.store.execute(statuses.fetch(tried.schema, "j"))
     # When others come
     held = [tried.start(OTHER), tried.start(THIRD)]
-    # Then they are told so, get no payload, and the attempt still counts
+    # Then they get no payload, and the attempt still counts
     assert [each.verdict for each in held] == [Verdict.HELD] * 2
     assert [each.payload for each in held] == [None] * 2
     assert tried.store.execute(statuses.fetch(tried.schema, "j")) == before
@@ -87,15 +87,15 @@ def test_when_there_were_as_many_attempts_as_allowed_no_other_begins_or_is_count
     for token in (ME, OTHER):
         assert tried.start(token, max_attempts=2).verdict == Verdict.STARTED
         tried.release(token, died=True)
-    # When a third is to begin, however often
+    # When a third is about to begin, however often
     refused = [tried.start(THIRD, max_attempts=2) for _ in range(3)]
-    # Then it does not, and the numbers are those of what has been
+    # Then it does not, and the number of attempts is unchanged
     for each in refused:
         assert (each.verdict, each.attempts, each.deaths) == (Verdict.EXHAUSTED, 2, 2)
         assert each.payload is None
     assert tried.state() == (JobState.QUEUED, 2)
     assert not tried.leased()
-    # And it may put the end of the job on record
+    # And it may store the end of the job
     assert tried.store.execute(
         outcomes.finish(tried.schema, failure_of("j", "attempts_exhausted"), THIRD)
     )

@@ -1,4 +1,4 @@
-"""A job that failed though its payload is sound is kept, to be tried again or given up."""
+"""A failed job with a sound payload is kept, to be retried or dropped."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ def test_a_released_job_is_queued_and_the_next_attempt_begins_at_once(
 ) -> None:
     # Given an attempt
     tried.start(ME)
-    # When it, or its process's parent, gives it up
+    # When it, or its process's parent, releases it
     assert tried.release(token)
     # Then the job waits for the next one
     assert tried.state() == (JobState.QUEUED, 1)
@@ -62,7 +62,7 @@ def test_the_next_attempt_is_told_of_deaths_and_why_to_downgrade(tried: Attempts
 
     third = tried.start(THIRD)
     assert (third.attempts, third.deaths, third.downgrade) == (3, 1, "out_of_memory")
-    # It stays so, whatever becomes of the attempts after.
+    # It remains, whatever the outcome of later attempts.
     tried.release(THIRD, died=True)
     fourth = tried.start(ME)
     assert (fourth.attempts, fourth.deaths, fourth.downgrade) == (4, 2, "out_of_memory")
@@ -79,22 +79,22 @@ def test_a_release_takes_the_lease_also_if_it_has_gone(tried: Attempts) -> None:
 
 
 def test_an_outcome_of_an_attempt_that_counts_no_more_is_refused(tried: Attempts) -> None:
-    # Given a second attempt, and a first one that comes late
+    # Given a second attempt, and a first one that is late
     tried.start(ME)
     tried.release(ME)
     tried.start(OTHER)
-    # When the first one has an outcome, then it is refused, and the second goes on
+    # When the first one has an outcome, then it is refused, and the second continues
     assert not tried.store.execute(outcomes.finish(tried.schema, failure_of("j"), ME))
     assert tried.state() == (JobState.RUNNING, 2)
     assert tried.store.execute(outcomes.fetch(tried.schema, ["j"])) == {}
     assert tried.renew(OTHER)
-    # And the second one's stands
+    # And the second one's outcome is kept
     assert tried.store.execute(outcomes.finish(tried.schema, result_of("j"), OTHER))
     assert tried.state() == (JobState.DONE, 2)
 
 
 def test_without_a_token_a_job_is_ended_whoever_is_at_it(tried: Attempts) -> None:
-    """So does a caller that cancels it."""
+    """Cancel a job like a caller, and begin it again."""
     tried.start(ME)
 
     assert tried.store.execute(outcomes.finish(tried.schema, failure_of("j", "cancelled")))

@@ -21,7 +21,7 @@ from tests.integration.store.conftest import Execute
 
 
 def test_an_outcome_outlives_forgetting_only_as_a_state(execute: Execute, schema: Schema) -> None:
-    """A late outcome is refused even after the caller took the first one away."""
+    """Refuse a late outcome even after the caller removed the first one."""
     execute(submissions.accept(schema, job("j")))
     execute(outcomes.finish(schema, result_of("j")))
     execute(outcomes.forget(schema, "j"))
@@ -46,7 +46,7 @@ def test_forgetting_a_job_removes_its_outcome_and_keeps_its_state(
 def test_forgetting_a_job_that_has_not_ended_changes_nothing(
     execute: Execute, schema: Schema, client: redis.Redis, settings: Settings
 ) -> None:
-    """Its record must live as long as it may queue."""
+    """Keep its record for as long as it may wait on the queue."""
     execute(submissions.accept(schema, job("j")))
 
     execute(outcomes.forget(schema, "j"))

@@ -20,9 +20,9 @@ def test_an_attempt_without_a_lease_is_silent_at_first_and_keeps_its_job(tried: 
     # Given an attempt that has not renewed its lease
     tried.start(ME)
     tried.expire(ME)
-    # When another asks, within the grace
+    # When another worker asks during the grace period
     silent = [tried.start(OTHER), tried.start(OTHER), tried.start(THIRD)]
-    # Then it is asked to come again, and nothing is counted yet
+    # Then it is asked to retry later, and nothing is counted yet
     assert [each.verdict for each in silent] == [Verdict.SILENT] * 3
     assert [each.payload for each in silent] == [None] * 3
     assert tried.state() == (JobState.RUNNING, 1)
@@ -30,11 +30,11 @@ def test_an_attempt_without_a_lease_is_silent_at_first_and_keeps_its_job(tried: 
 
 
 def test_silent_for_longer_than_the_grace_an_attempt_counts_as_dead(tried: Attempts) -> None:
-    # Given an attempt whose lease has gone
+    # Given an attempt whose lease has expired
     tried.start(ME)
     tried.expire(ME)
     assert tried.start(OTHER, lease_s=SHORT_S).verdict == Verdict.SILENT
-    # When another has asked for a third of its lease
+    # When another worker has asked for a third of the lease
     replies: list[Started] = []
 
     def begun() -> bool:
@@ -42,11 +42,11 @@ def test_silent_for_longer_than_the_grace_an_attempt_counts_as_dead(tried: Attem
         return replies[-1].verdict != Verdict.SILENT
 
     wait_until(begun, "the grace is over", PATIENCE_S)
-    # Then it has the job, and the death is counted
+    # Then it gets the job, and the death is counted
     started = replies[-1]
     assert (started.verdict, started.attempts, started.deaths) == (Verdict.STARTED, 2, 1)
     assert submissions.decode(tried.schema.settings, "j", started.payload) == tried.made
-    # And the first one counts no more, should it still be alive
+    # And the first one no longer counts, even if it is still alive
     assert not tried.renew(ME)
     assert not tried.store.execute(outcomes.finish(tried.schema, result_of("j"), ME))
     assert not tried.release(ME)
@@ -56,29 +56,29 @@ def test_silent_for_longer_than_the_grace_an_attempt_counts_as_dead(tried: Attem
 def test_the_grace_begins_with_the_first_question_whoever_asks(
     tried: Attempts, client: redis.Redis
 ) -> None:
-    # Given that somebody asked a minute ago, and nobody since
+    # Given that a worker asked a minute ago, and none since
     tried.start(ME)
     tried.expire(ME)
     tried.start(OTHER)
     client.hincrbyfloat(tried.schema.keys.job("j"), "silent_since", -60)
-    # When a third asks, then it need not wait: a third of the lease is over
+    # When a third one asks, then it need not wait: a third of the lease is over
     assert tried.start(THIRD).verdict == Verdict.STARTED
     assert "silent_since" not in tried.fields()
 
 
 def test_who_renews_within_the_grace_has_not_died(tried: Attempts, client: redis.Redis) -> None:
-    """Redis may have stood still for as long as a lease."""
-    # Given an attempt whose lease has gone, and another that asked long ago
+    """Renew the lease late, as after a pause of Redis."""
+    # Given an attempt whose lease has expired, and another worker that asked long ago
     tried.start(ME)
     tried.expire(ME)
     tried.start(OTHER)
     client.hincrbyfloat(tried.schema.keys.job("j"), "silent_since", -60)
-    # When the first one is heard of again
+    # When the first one renews its lease
     assert tried.renew(ME)
-    # Then it has its lease again, the others are held ...
+    # Then it has its lease again, and the others are held ...
     assert tried.leased()
     assert tried.start(OTHER).verdict == Verdict.HELD
-    # ... and should it fall silent once more, the grace begins anew
+    # ... and if it stops again, the grace period starts again
     tried.expire(ME)
     assert tried.start(OTHER).verdict == Verdict.SILENT
     assert tried.state() == (JobState.RUNNING, 1)

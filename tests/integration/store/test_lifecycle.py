@@ -93,7 +93,7 @@ def test_a_late_message_adds_no_end_to_a_job_whose_record_has_gone(
     client.zrem(schema.keys.running, "j")
     ends = execute(overview.status(schema, [])).jobs
     before = keys_of(client, settings)
-    # When a copy of its message comes
+    # When a copy of its message is delivered
     started = execute(begin(schema, "j"))
     recorded = execute(outcomes.finish(schema, failure_of("j", "payload_missing"), "token"))
     execute(submissions.mark_sent(schema, "j"))
@@ -116,7 +116,7 @@ def test_every_key_has_a_time_to_live_of_its_kind(
         execute(outcomes.finish(schema, outcome))
     execute(outcomes.finish(schema, failure_of("dead"), dead_letter=True))
     execute(outcomes.forget(schema, "forgotten"))
-    # Then each key expires, after the time of its kind
+    # Then each key expires, after the time for its kind
     keys = schema.keys
     longest = dict.fromkeys(keys_of(client, settings), settings.job_ttl_s)
     for name in ("queued", "running"):
@@ -154,7 +154,7 @@ def test_two_namespaces_on_one_server_know_nothing_of_each_other(
 def test_a_command_that_redis_refuses_is_one_error_of_ours(
     execute: Execute, schema: Schema, client: redis.Redis
 ) -> None:
-    """Such as a key that another program uses for something else."""
+    """Report a key of another type, which another program may have written."""
     client.set(schema.keys.job("j"), "not a hash", ex=60)
 
     with pytest.raises(RedisUnavailable, match="refuses the command"):

@@ -1,4 +1,4 @@
-"""What is counted agrees with what became of the jobs, whatever is said twice or goes wrong."""
+"""The counts agree with the outcomes of the jobs, despite repetitions and faults."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WORK = {metrics.SCORING_S.field("m"): 0.25, metrics.BATCHES.field("m"): 2}
 
 
 def of(store: JobStore, counter: Counter) -> dict[str, float]:
-    """What was counted, by label: of those that are known beforehand, all that are not zero."""
+    """Return the counts by label, without known labels whose count is zero."""
     counted = store.execute(overview.status(store.schema, [])).counters[counter.name]
     return {label: amount for label, amount in counted.items() if amount or not counter.values}
 
@@ -118,7 +118,7 @@ def test_an_attempt_that_hands_its_job_over_is_counted_with_what_it_took(store: 
 
 
 def test_an_attempt_whose_process_was_killed_is_counted(store: JobStore) -> None:
-    # Given one of which the main process saw the death, and one that is silent
+    # Given an attempt that the main process saw die, and one that stopped renewing its lease
     store.execute(submissions.accept(store.schema, job("j")))
     store.execute(begin(store.schema, "j", "first"))
     store.execute(attempts.release(store.schema, "j", "first", died=True))
@@ -153,9 +153,9 @@ def test_what_belongs_to_no_job_is_counted_too(store: JobStore) -> None:
 def test_a_counter_that_cannot_be_written_keeps_no_job_from_its_end(
     store: JobStore, client: redis.Redis
 ) -> None:
-    # Given something else where the counters belong
+    # Given another type of key in place of the counters
     client.set(store.schema.keys.counters, "no hash", ex=60)
-    # When a job goes its way
+    # When a job runs
     store.execute(submissions.accept(store.schema, job("j")))
     store.execute(begin(store.schema, "j"))
     assert store.execute(outcomes.finish(store.schema, result_of("j"), counts=WORK))

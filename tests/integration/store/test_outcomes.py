@@ -1,4 +1,4 @@
-"""The first outcome of a job stays, is told once, and spares the others if it cannot be read."""
+"""A job's first outcome remains and is published once; an unreadable one affects no others."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_an_outcome_is_recorded_with_the_state_it_leads_to(
 
 
 def counted(schema: Schema) -> Operation[tuple[dict[JobState, int], metrics.Totals]]:
-    """What is counted of all jobs."""
+    """Return the counts of all jobs."""
     status = overview.status(schema, [])
 
     def read(replies: list[Any]) -> tuple[dict[JobState, int], metrics.Totals]:
@@ -82,7 +82,7 @@ def test_the_first_outcome_stays(
     execute(begin(schema, "j"))
     execute(outcomes.finish(schema, first))
     before = execute(statuses.fetch(schema, "j")), execute(counted(schema))
-    # When another comes late
+    # When a second outcome arrives late
     recorded = execute(outcomes.finish(schema, late))
     # Then it is refused: neither outcome, state nor counts change
     assert not recorded
@@ -124,7 +124,7 @@ def test_the_end_of_a_job_is_told_once_to_those_who_listen(
 ) -> None:
     listener: Any = client.pubsub()  # type: ignore[no-untyped-call]
     with listener:
-        # Given somebody who listens
+        # Given a listener
         listener.subscribe(schema.keys.done)
         assert listener.get_message(timeout=10)["type"] == "subscribe"
         for name in ("a", "b"):
@@ -132,7 +132,7 @@ def test_the_end_of_a_job_is_told_once_to_those_who_listen(
         # When a job ends, is ended again, and then another ends
         for outcome in (result_of("a"), failure_of("a"), result_of("b")):
             execute(outcomes.finish(schema, outcome))
-        # Then each is told once
+        # Then each end is published once
         told = [listener.get_message(timeout=10)["data"] for _ in range(2)]
     assert told == [b"a", b"b"]
 
@@ -146,7 +146,7 @@ def test_outcomes_are_those_of_ended_jobs_and_errors_for_unknown_ones(
     execute(begin(schema, "running"))
     execute(outcomes.finish(schema, result_of("done")))
     execute(outcomes.finish(schema, failure_of("failed")))
-    # When all are asked for, and one that never was
+    # When the outcomes of all are fetched, and of one that never existed
     found = execute(outcomes.fetch(schema, ["queued", "done", "unknown", "running", "failed"]))
     # Then the live ones are left out
     assert set(found) == {"done", "failed", "unknown"}

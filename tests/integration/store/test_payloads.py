@@ -1,4 +1,4 @@
-"""A payload that cannot be read as its job is an error that says why."""
+"""A payload that cannot be read as its job is an error with a reason."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ VALID = job("j").model_dump_json().encode()
 
 
 def changed(**fields: Any) -> bytes:
-    """A job as JSON with other fields."""
+    """Return a job as JSON with other fields."""
     return json.dumps(json.loads(VALID) | fields).encode()
 
 
@@ -92,7 +92,7 @@ def test_a_payload_that_is_no_job_is_invalid(
 def test_a_payload_that_unpacks_to_more_than_the_limit_is_invalid(
     execute: Execute, schema: Schema, client: redis.Redis, settings: Settings
 ) -> None:
-    """A small one may unpack to a thousand times its size."""
+    """Limit the size, because a small payload may unpack to a thousand times its size."""
     client.set(schema.keys.payload("j"), zlib.compress(b" " * 1_000_000 + VALID), ex=60)
     strict = Schema(settings.model_copy(update={"max_bytes_per_job": 100_000}))
 

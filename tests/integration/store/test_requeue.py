@@ -1,4 +1,4 @@
-"""A dead letter is put back on record as a new job, once, unless too much is waiting."""
+"""A dead letter becomes a new job once, unless the queue is too long."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_a_requeued_job_is_as_new(store: JobStore, schema: Schema, client: redis
     assert died_at is not None
     # When it is requeued
     assert store.execute(dead_letters.requeue(schema, made))
-    # Then nothing of its former life is left but its size
+    # Then only its size is left of the failed job
     status = store.execute(statuses.fetch(schema, "j"))
     assert (status.state, status.pairs, status.requests) == (JobState.QUEUED, 6, 2)
     assert (status.attempts, status.code) == (0, None)
@@ -35,7 +35,7 @@ def test_a_requeued_job_is_as_new(store: JobStore, schema: Schema, client: redis
     assert ids(store) == []
     assert totals(store) == (1, 0, 0)
     assert not client.hexists(schema.keys.job("j"), "message")
-    # And a worker begins it with what it was
+    # And a worker begins it with its contents
     started = store.execute(begin(schema, "j"))
     assert (started.attempts, started.deaths, started.downgrade) == (1, 0, None)
     assert submissions.decode(schema.settings, "j", started.payload) == made
@@ -57,7 +57,7 @@ def test_a_job_requeued_with_another_model_is_another_job_under_its_id(
     other = made.model_copy(update={"model": "bundled"})
     die(store, made)
     assert store.execute(dead_letters.requeue(schema, other))
-    # When its caller submits it again, then the new contents are those on record
+    # When its caller submits it again, then the new contents are those stored
     store.execute(submissions.accept(schema, other))
     with pytest.raises(JobConflict):
         store.execute(submissions.accept(schema, made))
@@ -113,7 +113,7 @@ def test_what_is_no_dead_letter_is_not_requeued(
 def test_a_letter_whose_records_have_expired_is_not_requeued(
     store: JobStore, schema: Schema, client: redis.Redis, settings: Settings
 ) -> None:
-    """Its id stays a while longer, where other letters keep the list of ids alive."""
+    """Keep its id while other letters keep the list of ids alive."""
     made = job("j")
     die(store, made)
     client.delete(schema.keys.job("j"), schema.keys.payload("j"), schema.keys.outcome("j"))
@@ -128,13 +128,13 @@ def test_a_letter_whose_records_have_expired_is_not_requeued(
 def test_a_new_job_under_the_id_of_a_letter_whose_records_have_expired_is_none(
     store: JobStore, schema: Schema, client: redis.Redis
 ) -> None:
-    # Given a letter whose records have expired, and whose id a new job has
+    # Given a letter whose records have expired, and a new job with the same id
     made = job("j")
     die(store, made)
     client.delete(schema.keys.job("j"), schema.keys.payload("j"), schema.keys.outcome("j"))
     store.execute(submissions.accept(schema, made))
     assert ids(store) == ["j"]
-    # Then it has no letter, and can be neither requeued nor dropped: it is under way
+    # Then it has no letter, and can be neither requeued nor dropped: it is running
     assert store.execute(dead_letters.fetch(schema, ["j"])) == []
     store.execute(begin(schema, "j", "token"))
     again = {

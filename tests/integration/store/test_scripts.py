@@ -1,4 +1,4 @@
-"""The Lua scripts: each one loads, and agrees with Python on names that both have."""
+"""Each Lua script can be loaded, and uses the same names as Python."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def functions_of(file: str) -> list[str]:
 
 
 def code_of(name: str) -> str:
-    """A script without its comments."""
+    """Return a script without its comments."""
     return re.sub(r"--.*", "", (LUA / f"{name}.lua").read_text())
 
 

@@ -1,4 +1,4 @@
-"""An operator's mistakes are lines of `rerankq status`, and a gauge."""
+"""Wrong settings of a server appear in `rerankq status`, and in a gauge."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.embedded_redis import embedded_redis
 
 @pytest.fixture
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobStore]:
-    """A server that keeps what it is given, with nothing wrong."""
+    """Yield a server that keeps its data and has no wrong settings."""
     folder = tmp_path_factory.mktemp("redis")
     with (
         embedded_redis(data_dir=folder, persist=True, appendonly="yes") as server,
@@ -60,7 +60,7 @@ def test_the_clock_of_a_worker_is_compared_with_that_of_redis(own: JobStore) -> 
     (line,) = found(own)
     assert line.startswith("the clock of a worker is 3,")
     assert line.endswith(" s ahead of that of Redis: have both set by NTP")
-    # A message that was taken long ago tells nothing
+    # A message that was taken long ago proves nothing
     own.client.zadd(own.schema.keys.unacked_index, {"tag": time.time() - 3_600})
     assert found(own) == ()
 

@@ -24,7 +24,7 @@ from tests.integration.store.conftest import Execute, live_jobs
 
 
 def test_an_accepted_job_can_be_loaded_as_it_was(execute: Execute, schema: Schema) -> None:
-    # Given a job with all that a job can hold
+    # Given a job that uses every field
     candidates = (
         jobs.Candidate(
             id="a/1 ü", text="Zürich\u0000 \U0001f600", score=-1.25, metadata={"n": [1, None]}
@@ -67,14 +67,14 @@ def test_accepting_puts_no_message_on_the_queue(
 def test_accepting_the_same_job_again_changes_nothing(
     execute: Execute, schema: Schema, client: redis.Redis
 ) -> None:
-    # Given a job that a worker has begun
+    # Given a job that a worker has started
     made = job()
     execute(submissions.accept(schema, made))
     execute(begin(schema, made.id))
     before = execute(statuses.fetch(schema, made.id))
-    # When it is offered again
+    # When it is submitted again
     execute(submissions.accept(schema, made))
-    # Then it is where it was
+    # Then its state is unchanged
     assert execute(statuses.fetch(schema, made.id)) == before
     assert live_jobs(client, schema) == (set(), {made.id})
     assert execute(payload(schema, made.id)) == made
@@ -93,13 +93,13 @@ def test_accepting_again_says_whether_the_message_was_sent(
 
 
 def test_an_id_cannot_stand_for_other_contents(execute: Execute, schema: Schema) -> None:
-    # Given a job on record
+    # Given a stored job
     first = job("taken", query="one thing")
     execute(submissions.accept(schema, first))
-    # When another is offered under its id
+    # When another one is submitted under its id
     with pytest.raises(JobConflict, match="taken") as conflict:
         execute(submissions.accept(schema, job("taken", query="another thing")))
-    # Then the caller is at fault, and the first one stands
+    # Then it is the caller's error, and the first job is kept
     assert isinstance(conflict.value, InvalidInput)
     assert execute(payload(schema, "taken")) == first
 
@@ -118,13 +118,13 @@ def test_an_id_of_an_ended_job_cannot_stand_for_other_contents(
 def test_an_id_that_ends_like_a_key_of_ours_is_a_job_of_its_own(
     execute: Execute, schema: Schema, ending: str
 ) -> None:
-    # Given two ids, one the other's beginning
+    # Given two ids, one a prefix of the other
     short, long = job("a"), job(f"a:{ending}")
     # When both are accepted, and one of them ends
     execute(submissions.accept(schema, short))
     execute(submissions.accept(schema, long))
     execute(outcomes.finish(schema, result_of(short.id)))
-    # Then the other is untouched
+    # Then the other is unchanged
     assert execute(statuses.fetch(schema, long.id)).state == JobState.QUEUED
     assert execute(payload(schema, long.id)) == long
 
@@ -132,19 +132,19 @@ def test_an_id_that_ends_like_a_key_of_ours_is_a_job_of_its_own(
 def test_an_expired_payload_is_put_back_by_its_own_job_only(
     execute: Execute, schema: Schema, client: redis.Redis
 ) -> None:
-    # Given a job that waits, and whose payload has expired
+    # Given a waiting job whose payload has expired
     mine = job("mine")
     execute(submissions.accept(schema, mine))
     client.delete(schema.keys.payload("mine"))
 
-    # When another job comes under its id, then it is refused and leaves no payload
+    # When another job is submitted under its id, then it is refused and leaves no payload
     other = mine.model_copy(update={"model": "bundled"})
     with pytest.raises(JobConflict):
         execute(submissions.accept(schema, other))
     with pytest.raises(PayloadMissing):
         execute(payload(schema, "mine"))
 
-    # When the job itself is submitted again, then its payload is back
+    # When the job itself is submitted again, then its payload is restored
     execute(submissions.accept(schema, mine))
     assert execute(payload(schema, "mine")) == mine
 
