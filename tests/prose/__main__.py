@@ -28,7 +28,14 @@ MESSAGES = (
     "deploy",
     "docs",
 )
-PAGES = ("README.md", "CONTRIBUTING.md", "docs/**/*.md", "deploy/README.md", "benchmarks/README.md")
+PAGES = (
+    "*.md",
+    "benchmarks/**/*.md",
+    "deploy/*.md",
+    "docs/**/*.md",
+    "examples/**/*.md",
+    "rerankq_*/**/*.md",
+)
 #: Files whose comments begin with #.
 COMMENTED = (
     *(".env.example", "Dockerfile", "Makefile", "constraints.txt", "docker-compose.yml"),
