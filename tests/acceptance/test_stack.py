@@ -17,7 +17,7 @@ from producer.client.blocking import RerankClient
 from tests import documented
 from tests.command_line import rerankq
 from tests.processes import children_of, rerankq_process, wait_until
-from tests.stub_models import STUB
+from tests.stub_models import ABSENT, STUB
 from tests.web import fetch, refusal
 
 
@@ -92,10 +92,10 @@ def test_a_taken_port_is_one_line_of_error() -> None:
 
 def test_a_model_that_cannot_be_loaded_ends_up_with_the_reason() -> None:
     done = rerankq_process(
-        *("up", "--model", "/no/such/model", "--redis-port", str(free_port())),
+        *("up", "--model", ABSENT, "--redis-port", str(free_port())),
         environment={},
     )
 
     assert done.returncode == 1
-    assert "'/no/such/model' cannot be loaded" in done.stderr
+    assert f"{ABSENT!r} cannot be used" in done.stderr
     assert "Traceback" not in done.stderr

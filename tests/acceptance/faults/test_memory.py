@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import pytest
 
 from contract import jobs
+from tests import bert_files
 from tests.acceptance.faults.conftest import ENVIRONMENT, Service, serving
 from tests.documents import long_documents
 from tests.embedded_redis import FaultyRedis
@@ -40,12 +41,10 @@ class Models:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
-    from tests.unit import tiny_models  # imports torch, which other test processes do not need
-
     folder = tmp_path_factory.mktemp("models")
     return Models(
-        large=tiny_models.bert(folder / "large", intermediate_size=LARGE),
-        small=tiny_models.bert(folder / "small", intermediate_size=SMALL),
+        large=bert_files.bert(folder / "large", intermediate_size=LARGE),
+        small=bert_files.bert(folder / "small", intermediate_size=SMALL),
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from contract.settings import Settings
+from tests import bert_files
 from tests.acceptance.faults.conftest import ENVIRONMENT
 from tests.documents import long_documents
 from tests.embedded_redis import FaultyRedis
@@ -125,12 +126,10 @@ def spoil(model: str, folder: Path) -> str:
 def test_only_a_worker_that_has_its_models_takes_jobs(
     ledger: Ledger, start: Start, tmp_path: Path
 ) -> None:
-    from tests.unit import tiny_models  # imports torch, which other test processes do not need
-
     job_id = ledger.submit()
 
     # When workers start with a corrupt model, or a corrupt downgrade model from their settings
-    whole = tiny_models.bert(tmp_path / "whole")
+    whole = bert_files.bert(tmp_path / "whole")
     corrupt = spoil(whole, tmp_path / "corrupt")
     broken = [start(CROSS_ENCODER_MODEL=corrupt), start(RERANKQ_DOWNGRADE_MODEL=corrupt)]
     # And one that finds no default downgrade model, without network or cache
