@@ -34,21 +34,22 @@ from producer.cli import (
     },
 )
 @common.option(
-    "--redis-url", metavar="URL", help="Redis to use. [default: redis://127.0.0.1:6379/0]"
+    "--redis-url", metavar="URL", help="Redis server. [default: redis://127.0.0.1:6379/0]"
 )
 @common.option(
-    "--namespace", metavar="NAME", help="Begins every key on that Redis. [default: rerankq]"
+    "--namespace", metavar="NAME", help="Prefix of all keys in Redis. [default: rerankq]"
 )
 @click.version_option(package_name="rerankq")
 @click.pass_context
 def main(ctx: click.Context, redis_url: str | None, namespace: str | None) -> None:
-    """Batch reranking: queue (query, documents) jobs on Redis, have workers score them.
+    """Rerank search results in batches: queue jobs on Redis, and score them on workers.
 
     \b
-    Try it on this machine:    rerankq demo
-    Keep a stack to play with: rerankq up --model bundled
-    Re-score a TREC run:       rerankq rescore --corpus corpus.jsonl --queries queries.jsonl \\
-                                   --run first.trec --output reranked.trec
+    Try it on this machine:  rerankq demo
+    Run a local service:     rerankq up --model bundled
+    Re-score a TREC run:     rerankq rescore --corpus corpus.jsonl \\
+                                 --queries queries.jsonl --run first.trec \\
+                                 --output reranked.trec
     """
     if ctx.invoked_subcommand in (celery_commands.worker.name, celery_commands.flower.name):
         return  # that process reads and checks all settings itself

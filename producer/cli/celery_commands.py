@@ -31,8 +31,8 @@ def command_line(*arguments: str) -> list[str]:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def worker(ctx: click.Context, arguments: Sequence[str]) -> None:
-    """Run a worker: `celery worker`, with all options of that."""
-    _require("sentence_transformers", "a worker needs sentence-transformers", "worker")
+    """Run a worker. Accepts all options of `celery worker`."""
+    _require("sentence_transformers", "sentence-transformers", "worker")
     _become(ctx, "worker", arguments)
 
 
@@ -40,14 +40,14 @@ def worker(ctx: click.Context, arguments: Sequence[str]) -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def flower(ctx: click.Context, arguments: Sequence[str]) -> None:
-    """Run Flower: `celery flower`, with all options of that."""
-    _require("flower", "Flower is not installed", "monitor")
+    """Run Flower. Accepts all options of `celery flower`."""
+    _require("flower", "Flower", "monitor")
     _become(ctx, "flower", arguments)
 
 
-def _require(module: str, problem: str, extra: str) -> None:
+def _require(module: str, name: str, extra: str) -> None:
     if importlib.util.find_spec(module) is None:
-        raise RerankError(f"{problem}: pip install 'rerankq[{extra}]'")
+        raise RerankError(f"{name} is not installed; run `pip install 'rerankq[{extra}]'`")
 
 
 def _become(ctx: click.Context, command: str, arguments: Sequence[str]) -> NoReturn:

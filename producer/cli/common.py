@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sqlite3
 import sys
@@ -19,7 +18,10 @@ from producer.cli import terminal
 option = partial(click.option, show_envvar=True)
 
 downgrade_option = option(
-    "--no-downgrade", is_flag=True, help="Fail, rather than be scored by a smaller model."
+    "--no-downgrade", is_flag=True, help="Fail instead of falling back to a smaller model."
+)
+model_option = option(
+    "--model", metavar="MODEL", help="Model to score with. [default: the worker's model]"
 )
 
 #: More than the lines of any file, and less than the largest integer of a database.
@@ -50,15 +52,15 @@ _EXITS: tuple[tuple[type[errors.RerankError], int], ...] = (
 #: The end of the help of each command.
 EPILOG = f"""\b
 Exit codes:
-  0    all done
-  {EXIT_FAILED}    the job failed or was cancelled; of a re-scoring, every query failed
-  {EXIT_BAD_INPUT}    bad input or usage; nothing was sent
-  {EXIT_PARTIAL}    partial success: some queries failed, or some dead letters; the others are done
-  {EXIT_NO_REDIS}    Redis is unreachable, full, or refuses
+  0    success
+  {EXIT_FAILED}    the job failed or was cancelled, or all queries of a run failed
+  {EXIT_BAD_INPUT}    invalid input or usage; nothing was sent
+  {EXIT_PARTIAL}    partial success: some queries or dead letters failed
+  {EXIT_NO_REDIS}    Redis is unreachable, full, or refused a command
   {EXIT_NO_WORKER}    no worker answers
-  {EXIT_TIMEOUT}    no result within --wait or --max-wait; jobs go on, and a run can be resumed
+  {EXIT_TIMEOUT}    no result within --wait or --max-wait; the jobs continue
   {EXIT_NOT_FOUND}    no such job
-  {EXIT_OVERLOADED}    not accepted: the queue or Redis' memory is nearly full; try again later
+  {EXIT_OVERLOADED}    the queue or the memory of Redis is nearly full; try again later
   {EXIT_INTERRUPTED}  interrupted
 """
 
@@ -90,7 +92,8 @@ class Group(click.Group):
             code = exit_code(error)
         except sqlite3.Error as error:
             terminal.print_error(
-                f"{tempfile.gettempdir()}: {error}, in a temporary file (TMPDIR moves it)"
+                f"{tempfile.gettempdir()}: {error} in a temporary file; to use another directory,"
+                " set TMPDIR"
             )
             code = EXIT_FAILED
         except OSError as error:  # usually a full disk
@@ -125,28 +128,34 @@ def _usage_message(error: click.ClickException) -> str:
         and ctx.get_parameter_source(param.name) is click.core.ParameterSource.ENVIRONMENT
     ):
         message += f" (from {ctx.auto_envvar_prefix}_{param.name.upper()})"
-    return f"{message}: see {ctx.command_path} --help"
+    return f"{message} (see `{ctx.command_path} --help`)"
 
 
-class Count(click.IntRange):
-    """A whole number as the value of an option."""
+class Count(click.types.IntParamType):
+    """A whole number as the value of an option; unlike `click.IntRange`, without limits in help."""
 
     name = "whole number"
 
     def __init__(self, minimum: int = 1, maximum: int = MAX_COUNT) -> None:
-        super().__init__(minimum, maximum)
+        self._minimum, self._maximum = minimum, maximum
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not self._minimum <= number <= self._maximum:
+            self.fail(f"{value} is not between {self._minimum} and {self._maximum:,}", param, ctx)
+        return number
 
 
-class Seconds(click.FloatRange):
+class Seconds(click.types.FloatParamType):
     """A number of seconds as the value of an option."""
 
     name = "number of seconds"
 
     def __init__(self, minimum: float = 0) -> None:
-        super().__init__(min=minimum, max=MAX_SECONDS)
+        self._minimum = minimum
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         seconds = super().convert(value, param, ctx)
-        if math.isnan(seconds):
-            self.fail(f"{value!r} is not a number of seconds.", param, ctx)
+        if not self._minimum <= seconds <= MAX_SECONDS:  # excludes NaN
+            self.fail(f"{value} is not between {self._minimum:g} and {MAX_SECONDS:,}", param, ctx)
         return seconds

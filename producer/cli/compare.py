@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from contract import errors
+from contract.printable import counted
 from contract.settings import Settings
 from producer.cli import common, comparison_report, run_options, run_report, terminal
 from producer.client.blocking import RerankClient
@@ -27,13 +28,13 @@ from producer.rescore.staging import Staging
 
 @click.command(epilog=common.EPILOG)
 @run_options.file_options
-@common.option("--qrels", metavar="FILE", help="Judgments (BEIR or TREC): measure both models.")
+@common.option("--qrels", metavar="FILE", help="Judgments (BEIR or TREC) to evaluate both models.")
 @common.option(
     "--model",
     "models",
-    metavar="M",
+    metavar="MODEL",
     multiple=True,
-    help="Twice: the model to compare against, then the other one.",
+    help="Pass it twice: the baseline, then the model to compare with it.",
 )
 @run_options.depth_option
 @run_options.work_options
@@ -55,11 +56,11 @@ def compare(
     max_wait: float,
     as_json: bool,
 ) -> None:
-    """Show what changes if another model scores: before you turn it on.
+    """Compare two models on a first-stage run.
 
-    Scores a first-stage run with both models, through the running service, and prints how far
-    their rankings and scores are apart; nothing else is written. The second model may be the int8
-    form of the first, MODEL@int8.
+    Both models score the run through the running service. The command prints how much their
+    rankings and scores differ, and writes no files. To evaluate 8-bit weights, pass MODEL and
+    MODEL@int8.
     """
     asked = comparison.check_models(models)
     inputs = InputFiles(corpus, queries, run, requests, qrels)
@@ -134,7 +135,7 @@ def _score(client: RerankClient, journal: Journal, options: Options, pairs: int)
     if not progress.queries:
         raise SystemExit(common.EXIT_FAILED)
     if another := comparison.find_other_model(journal, model):
-        terminal.print_notice(f"the comparison is void: {another}")
+        terminal.print_notice(f"the comparison is invalid: {another}")
         raise SystemExit(common.EXIT_PARTIAL)
     return ModelRun(model, progress, seconds)
 
@@ -143,8 +144,8 @@ def _print_failed(summary: ComparisonSummary) -> None:
     if summary.failed:
         more = ", ..." if summary.failed > len(summary.failed_ids) else ""
         terminal.print_notice(
-            f"{summary.failed:,} queries that failed with either model are left out:"
+            f"excluded {counted(summary.failed, 'query', 'queries')} that failed with either model:"
             f" {', '.join(summary.failed_ids)}{more}"
         )
     if not summary.queries:
-        raise errors.RerankError("no query was scored by both models: nothing to compare")
+        raise errors.RerankError("no query was scored by both models")

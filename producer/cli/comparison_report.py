@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from contract.printable import counted
 from producer.cli import terminal
 from producer.rescore.comparison import ComparisonReport, ModelRun, difference
 from producer.rescore.ranking_changes import ComparisonSummary
@@ -14,33 +15,34 @@ from producer.rescore.staging import Staging
 def print_tables(report: ComparisonReport, staging: Staging) -> None:
     for letter, each in zip("AB", report.runs, strict=True):
         terminal.print_line(f"{letter}  {each.model}")
-    terminal.print_line(f"{report.summary.queries:,} queries, {report.summary.pairs:,} pairs")
+    queries = counted(report.summary.queries, "query", "queries")
+    terminal.print_line(f"{queries}, {counted(report.summary.pairs, 'pair')}")
     terminal.print_line("")
     terminal.render(_changes(report.summary))
     terminal.print_line("")
     terminal.render(_qualities(report))
     if report.measures:
         judged, ranked = report.measures[0].judged, report.measures[0].ranked
-        terminal.print_line(f"{judged:,} judged queries, {ranked:,} of them compared")
+        terminal.print_line(f"{judged:,} queries have judgments, {ranked:,} of them compared")
     if report.summary.changed:
         terminal.print_line("")
-        terminal.print_line("changed most")
+        terminal.print_line("queries that changed most")
         terminal.render(_examples(report.summary, staging))
 
 
 def _changes(summary: ComparisonSummary) -> terminal.DataTable:
-    rows = [("top 10 of A in top 10 of B, mean", f"{summary.mean_overlap:.2%}")]
+    rows = [("overlap of the top 10, mean", f"{summary.mean_overlap:.2%}")]
     if summary.short:
-        rows.append(("  have no more than 10 documents", f"{summary.short:,} queries"))
+        rows.append(("  queries with at most 10 documents", f"{summary.short:,}"))
     for what, count in (
-        ("same best document", summary.same_best),
-        ("same top 10 in the same order", summary.same_order),
+        ("same top document", summary.same_best),
+        ("same top 10, same order", summary.same_order),
     ):
         rows.append((what, f"{count / summary.queries:.2%}"))
     if summary.mean_tau is not None:
         rows.append(("Kendall's tau, mean", f"{summary.mean_tau:.4f}"))
     rows.append(("score difference, mean", f"{summary.mean_difference:.2g}"))
-    rows.append(("score difference, largest", f"{summary.largest_difference:.2g}"))
+    rows.append(("score difference, maximum", f"{summary.largest_difference:.2g}"))
     return terminal.DataTable([terminal.Column(), terminal.Column(right=True)], rows)
 
 
@@ -67,7 +69,7 @@ def _qualities(report: ComparisonReport) -> terminal.DataTable:
 def _examples(summary: ComparisonSummary, staging: Staging) -> terminal.DataTable:
     columns = [
         terminal.Column("query"),
-        terminal.Column("in both", right=True),
+        terminal.Column("overlap", right=True),
         terminal.Column("tau", right=True),
         terminal.Column("text", truncate=True),
     ]

@@ -10,6 +10,7 @@ from functools import partial
 import click
 
 from contract import errors, jobs, limits
+from contract.printable import counted
 from contract.settings import Settings
 from producer.cli import common, terminal
 from producer.client.blocking import RerankClient
@@ -18,20 +19,22 @@ from producer.client.waiting import REPORT_INTERVAL_S
 
 @click.group(epilog=common.EPILOG)
 def dead() -> None:
-    """Look at jobs that failed and can be tried again, retry them, or drop them."""
+    """Manage dead letters: failed jobs that can be retried."""
 
 
 @dead.command("list", epilog=common.EPILOG)
-@common.option("--json", "as_json", is_flag=True, help="Print JSON, a line each.")
-@common.option("--limit", type=common.Count(), default=1_000, metavar="N", help="Of the last N.")
+@common.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
+@common.option(
+    "--limit", type=common.Count(), default=1_000, metavar="N", help="Show only the newest N."
+)
 @click.pass_obj
 def list_letters(settings: Settings, as_json: bool, limit: int) -> None:
-    """List dead letters, the last first: why each failed, and after how many attempts."""
+    """List dead letters, newest first."""
     with RerankClient(settings) as client:
         letters = client.dead_letters(limit)
         more = max(0, client.count_dead_letters() - len(letters)) if len(letters) == limit else 0
     if more:
-        terminal.print_notice(f"{more:,} more dead letters: --limit N lists the last N")
+        terminal.print_notice(f"{counted(more, 'older dead letter')} not shown; raise --limit")
     if as_json:
         for letter in letters:
             terminal.print_json(letter.model_dump_json())
@@ -47,7 +50,7 @@ def list_letters(settings: Settings, as_json: bool, limit: int) -> None:
 @common.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def show(settings: Settings, job_id: str, as_json: bool) -> None:
-    """Show a dead letter whole."""
+    """Show the details of a dead letter."""
     with RerankClient(settings) as client:
         letter = client.dead_letter(job_id)
     if as_json:
@@ -57,25 +60,27 @@ def show(settings: Settings, job_id: str, as_json: bool) -> None:
         ("job", letter.job_id),
         ("code", letter.code),
         ("message", letter.message),
-        ("attempts", f"{letter.attempts}, {letter.deaths} of them killed"),
+        ("attempts", f"{letter.attempts} ({letter.deaths} killed)"),
         ("queries", str(letter.requests)),
         ("pairs", str(letter.pairs)),
         ("submitted", _format_time(letter.submitted_at)),
         ("failed", _format_time(letter.ended_at)),
-        ("payload", "kept" if letter.payload_kept else "expired: it cannot be retried"),
+        ("payload", "kept" if letter.payload_kept else "expired; the job cannot be retried"),
     ]
     terminal.render(terminal.name_value_table(pairs))
 
 
 @dead.command(epilog=common.EPILOG)
 @click.argument("job_ids", nargs=-1)
-@common.option("--all", "all_of_them", is_flag=True, help="All dead letters.")
-@common.option("--model", metavar="M", help="With another model than it asked for.")
+@common.option("--all", "all_of_them", is_flag=True, help="Retry all dead letters.")
+@common.option(
+    "--model", metavar="MODEL", help="Score with this model. [default: the model of the job]"
+)
 @click.pass_obj
 def retry(
     settings: Settings, job_ids: tuple[str, ...], all_of_them: bool, model: str | None
 ) -> None:
-    """Queue dead letters again under their ids, as if they were new."""
+    """Queue dead letters again under the same job ids."""
     limits.check_model(model, settings)
     with RerankClient(settings) as client:
         _apply(client, job_ids, all_of_them, "queued again", partial(client.retry, model=model))
@@ -83,10 +88,10 @@ def retry(
 
 @dead.command(epilog=common.EPILOG)
 @click.argument("job_ids", nargs=-1)
-@common.option("--all", "all_of_them", is_flag=True, help="All dead letters.")
+@common.option("--all", "all_of_them", is_flag=True, help="Drop all dead letters.")
 @click.pass_obj
 def drop(settings: Settings, job_ids: tuple[str, ...], all_of_them: bool) -> None:
-    """Give up dead letters and remove what is kept of them; they stay failed."""
+    """Delete dead letters. The jobs stay failed, and can no longer be retried."""
     with RerankClient(settings) as client:
         _apply(client, job_ids, all_of_them, "dropped", client.drop)
 
@@ -104,7 +109,7 @@ def _apply(
     command with one exit code for all; `done` is the verb of the report.
     """
     if bool(job_ids) == all_of_them:
-        raise errors.InvalidInput("give the ids of dead letters, or --all")
+        raise errors.InvalidInput("pass either job ids or --all")
     total = client.count_dead_letters() if all_of_them else len(job_ids)
     if not total:
         terminal.print_notice("no dead letters")
@@ -154,7 +159,7 @@ class _BulkRun:
     def report(self) -> None:
         """Print the number of successful calls."""
         self._reported_at = time.monotonic()
-        failed = f", {self.failed:,} could not be" if self.failed else ""
+        failed = f", {self.failed:,} failed" if self.failed else ""
         terminal.print_notice(
             f"{self.done:,} of {self._total:,} dead letters {self._done_word}{failed}"
         )

@@ -7,6 +7,7 @@ import json
 import click
 
 from contract import errors, jobs, names
+from contract.printable import counted
 from contract.settings import Settings
 from producer.cli import common, terminal
 from producer.client.blocking import RerankClient
@@ -19,21 +20,34 @@ QUIET_S = 1.0
 
 
 @click.command(epilog=common.EPILOG)
-@common.option("--query", required=True, help="What the documents are ranked by.")
+@common.option("--query", required=True, help="Query to rank the documents by.")
 @common.option(
     "--documents",
     required=True,
     metavar="FILE|-",
-    help='JSONL ({"id", "text"}) or one text a line; may be gzipped; - is standard input.',
+    help='JSONL with "id" and "text", or one text per line; - reads standard input.',
 )
-@common.option("--top-k", type=common.Count(), metavar="K", help="Keep the best K. [default: all]")
-@common.option("--model", metavar="M", help="Another model than the worker's own.")
-@common.downgrade_option
-@common.option("--job-id", metavar="ID", help="Your own id: submitting it again is harmless.")
 @common.option(
-    "--priority", type=common.Count(0, 9), default=names.PRIORITY_SINGLE, help="0 is first."
+    "--top-k", type=common.Count(), metavar="K", help="Return the best K. [default: all]"
 )
-@common.option("--wait", type=common.Seconds(), metavar="SECONDS", help="Wait for the result.")
+@common.model_option
+@common.downgrade_option
+@common.option(
+    "--job-id", metavar="ID", help="Your own job id; repeated submissions are scored once."
+)
+@common.option(
+    "--priority",
+    type=common.Count(0, 9),
+    default=names.PRIORITY_SINGLE,
+    metavar="N",
+    help="Priority from 0 (first) to 9 (last).",
+)
+@common.option(
+    "--wait",
+    type=common.Seconds(),
+    metavar="SECONDS",
+    help="Wait this long for the result, and print it.",
+)
 @common.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def submit(
@@ -48,7 +62,10 @@ def submit(
     wait: float | None,
     as_json: bool,
 ) -> None:
-    """Queue one query with its documents, and print the job's id (with --wait, the ranking)."""
+    """Submit a query with its documents, and print the job id.
+
+    With --wait, the command waits for the result and prints the ranking.
+    """
     conflicts.check(
         [*conflicts.input_uses("--documents", documents)],
         [conflicts.FileUse("standard output", "", 1)],
@@ -82,7 +99,13 @@ def submit(
 
 @click.command(epilog=common.EPILOG)
 @click.argument("job_id")
-@common.option("--wait", type=common.Seconds(), metavar="SECONDS", default=0.0, help="Wait for it.")
+@common.option(
+    "--wait",
+    type=common.Seconds(),
+    metavar="SECONDS",
+    default=0.0,
+    help="Wait this long for the result.",
+)
 @common.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def result(settings: Settings, job_id: str, wait: float, as_json: bool) -> None:
@@ -95,11 +118,14 @@ def result(settings: Settings, job_id: str, wait: float, as_json: bool) -> None:
 @click.argument("job_id")
 @click.pass_obj
 def cancel(settings: Settings, job_id: str) -> None:
-    """Cancel a job: if it waits it is never scored, if it runs its scores are discarded."""
+    """Cancel a job.
+
+    A job that is waiting is never scored. The scores of a running job are discarded.
+    """
     with RerankClient(settings) as client:
         if not client.cancel(job_id):
             state = client.status(job_id).state
-            raise errors.InvalidInput(f"job {job_id} has ended already ({state})")
+            raise errors.InvalidInput(f"job {job_id} has already ended ({state})")
     terminal.print_line(f"cancelled {job_id}")
 
 
@@ -131,7 +157,7 @@ def _show_result(
         raise
     except errors.ResultTimeout as error:
         if not client.workers():
-            raise errors.NoWorker(f"{error}, and no worker answers: is one running?") from error
+            raise errors.NoWorker(f"{error}, and no worker answers; start a worker") from error
         raise
     if as_json:
         terminal.print_json(found.model_dump_json())
@@ -152,7 +178,8 @@ def _show_result(
         terminal.render(terminal.DataTable(columns, rows, title=ranking.query_id or ""))
     made = found.provenance
     downgraded = f", downgraded ({made.reason})" if made.downgraded else ""
-    cut = f", {made.truncated} cut to {made.max_length} tokens" if made.truncated else ""
+    truncated = f", {made.truncated:,} truncated to {made.max_length} tokens"
     terminal.print_notice(
-        f"{made.pairs} pairs in {made.seconds:.3f} s by {made.model}{downgraded}{cut}"
+        f"scored {counted(made.pairs, 'pair')} in {made.seconds:.3f} s by {made.model}{downgraded}"
+        f"{truncated if made.truncated else ''}"
     )

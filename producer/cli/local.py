@@ -22,15 +22,28 @@ from producer.formats.records import InvalidLines
 
 
 @click.command(epilog=common.EPILOG)
-@common.option("--model", metavar="M", help="The worker's model. [default: CROSS_ENCODER_MODEL]")
 @common.option(
-    "--concurrency", type=common.Count(maximum=1_024), help="Worker children. [default: auto]"
+    "--model", metavar="MODEL", help="The worker's model. [default: CROSS_ENCODER_MODEL]"
 )
 @common.option(
-    "--redis-port", type=common.Count(maximum=65_535), default=6379, help="On 127.0.0.1."
+    "--concurrency",
+    type=common.Count(maximum=1_024),
+    metavar="N",
+    help="Number of worker processes. [default: auto]",
 )
 @common.option(
-    "--flower-port", type=common.Count(maximum=65_535), default=5555, help="On 127.0.0.1."
+    "--redis-port",
+    type=common.Count(maximum=65_535),
+    default=6379,
+    metavar="PORT",
+    help="Port of Redis on 127.0.0.1.",
+)
+@common.option(
+    "--flower-port",
+    type=common.Count(maximum=65_535),
+    default=5555,
+    metavar="PORT",
+    help="Port of Flower on 127.0.0.1.",
 )
 @click.pass_obj
 def up(
@@ -40,9 +53,9 @@ def up(
     redis_port: int,
     flower_port: int,
 ) -> None:
-    """Run Redis, a worker and Flower in the foreground, until Ctrl-C.
+    """Run Redis, a worker and Flower on this machine until Ctrl-C.
 
-    Redis is embedded, keeps nothing, and listens on 127.0.0.1 only.
+    Redis is embedded, keeps its data in memory only, and listens on 127.0.0.1.
     """
     _treat_sigterm_as_interrupt()
     with (
@@ -58,20 +71,21 @@ def up(
         ) as stack,
     ):
         terminal.print_line('Try: rerankq submit --query "a query" --documents FILE --wait 10')
-        terminal.print_line("Ctrl-C ends all.")
+        terminal.print_line("Press Ctrl-C to stop.")
         _wait_for_interrupt(stack)
         terminal.print_line("stopping")
 
 
 @click.command(epilog=common.EPILOG)
 @common.option(
-    "--keep", metavar="FOLDER", help="Keep the reranked run and the results in this folder."
+    "--keep", metavar="DIR", help="Keep the reranked run and the results in this directory."
 )
 @click.pass_context
 def demo(ctx: click.Context, keep: str | None) -> None:
-    """Re-score the sample collection on this machine, and show what changed.
+    """Re-score a sample collection on this machine.
 
-    Starts an embedded Redis, a worker with the bundled model, and Flower; stops them at the end.
+    The command starts an embedded Redis, a worker with the bundled model, and Flower. It stops
+    them when the run is complete.
     """
     _treat_sigterm_as_interrupt()
     sample = _sample()
@@ -104,7 +118,7 @@ def demo(ctx: click.Context, keep: str | None) -> None:
             _show_examples(sample, results)
             if not keep:
                 terminal.print_line("")
-                terminal.print_line("The files were temporary: --keep FOLDER keeps them.")
+                terminal.print_line("The output was temporary; to keep it, pass --keep DIR.")
             terminal.print_line("stopping")
 
 
@@ -129,7 +143,7 @@ def _sample() -> Path:
     for folder in (package.parent / "examples" / "packages", package / "sample"):
         if (folder / "corpus.jsonl").is_file():
             return folder
-    raise errors.InvalidInput(f"the sample collection is not in {package}: reinstall rerankq")
+    raise errors.InvalidInput(f"{package}: the sample collection is missing; reinstall rerankq")
 
 
 def _show_examples(sample: Path, results: Path, queries: int = 4, documents: int = 3) -> None:

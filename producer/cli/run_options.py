@@ -26,12 +26,12 @@ def options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Co
 file_options = options(
     common.option("--corpus", metavar="FILE", help='Documents: BEIR JSONL, or "id<TAB>text".'),
     common.option("--queries", metavar="FILE", help='Queries: BEIR JSONL, or "id<TAB>text".'),
-    common.option("--run", metavar="FILE", help="First-stage run, in TREC format."),
+    common.option("--run", metavar="FILE", help="First-stage run in TREC format."),
     common.option(
         "--input",
         "requests",
         metavar="FILE",
-        help="In place of these three: JSONL with a query and its candidates in each line.",
+        help="JSONL with a query and its candidates per line, instead of these three files.",
     ),
 )
 depth_option = common.option(
@@ -44,27 +44,27 @@ work_options = options(
         type=common.Count(maximum=10_000),
         default=8,
         metavar="JOBS",
-        help="Jobs in flight.",
+        help="Maximum number of jobs in flight.",
     ),
     common.option(
         "--pairs-per-job",
         type=common.Count(),
         metavar="N",
-        help=f"Job size. [default: {LEAST_PAIRS} to {MOST_PAIRS}, as the run is long]",
+        help=f"Pairs per job. [default: {LEAST_PAIRS} to {MOST_PAIRS}, depending on the run]",
     ),
-    common.option("--skip-invalid", is_flag=True, help="Skip and count bad lines; do not stop."),
+    common.option("--skip-invalid", is_flag=True, help="Skip and count invalid lines."),
     common.option(
         "--worker-wait",
         type=common.Seconds(),
         default=Options.worker_wait_s,
         metavar="SECONDS",
-        help="Give up if no worker answers for so long.",
+        help="Stop if no worker answers for this long.",
     ),
     common.option(
         "--max-wait",
         type=common.Seconds(),
         default=Options.max_wait_s,
         metavar="SECONDS",
-        help="Give up if no job is accepted and none ends for so long.",
+        help="Stop if no job is accepted or ends for this long.",
     ),
 )

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from rich import progress as rich_progress
 from rich.console import Console
 
-from contract.printable import visible
+from contract.printable import counted, visible
 from producer.cli import terminal
 from producer.formats.records import InvalidLines
 from producer.rescore.loading import LoadReport
@@ -23,44 +23,49 @@ LINE_EVERY_S = 10.0
 
 def print_input(counts: Counts, found: LoadReport, bad: InvalidLines) -> None:
     terminal.print_notice(
-        f"{counts.queries:,} queries, {counts.pairs:,} pairs, {counts.documents:,} documents"
+        f"{counted(counts.queries, 'query', 'queries')}, {counted(counts.pairs, 'pair')},"
+        f" {counted(counts.documents, 'document')}"
     )
     unused = max(0, found.documents - counts.documents)
     if unused or found.other_queries:
         terminal.print_notice(
-            f"not needed for them: {found.other_queries:,} queries and {unused:,} documents of the"
-            " files"
+            f"ignored {counted(found.other_queries, 'query', 'queries')} and"
+            f" {counted(unused, 'document')} that the run does not use"
         )
     if found.contradictions:
         terminal.print_notice(
-            f"the ranks of the run contradict its scores in {found.contradictions:,} lines"
-            f" ({found.first_contradiction} is the first): the scores give the order"
+            f"ranks contradict scores in {counted(found.contradictions, 'line')} of the run (first:"
+            f" {found.first_contradiction}); the scores are used"
         )
     if bad.count:
-        terminal.print_notice(f"skipped {bad.count:,} invalid lines, the first of them:")
+        terminal.print_notice(f"skipped {counted(bad.count, 'invalid line')}, for example:")
         for example in bad.examples:
             terminal.print_notice(f"  {example}")
 
 
 def print_scored(progress: Progress, seconds: float, earlier_pairs: int = 0) -> None:
-    """Print what was scored, by which model and how fast, and what was truncated or failed."""
-    models = ", ".join(f"{model} ({count:,} queries)" for model, count in progress.models.items())
+    """Print the pairs that were scored, truncated or failed, with models and speed."""
+    models = ", ".join(
+        f"{model} ({counted(count, 'query', 'queries')})"
+        for model, count in progress.models.items()
+    )
     pairs = progress.pairs - earlier_pairs
     rate = pairs / seconds if seconds else 0.0
-    earlier = f", {earlier_pairs:,} pairs earlier," if earlier_pairs else ""
     terminal.print_notice(
-        f"scored {pairs:,} pairs in {seconds:.1f} s ({rate:,.0f} pairs/s){earlier}"
-        f" by {models or '-'}"
+        f"scored {counted(pairs, 'pair')} in {seconds:.1f} s ({rate:,.0f} pairs/s)"
+        f" by {models or 'no model'}"
     )
+    if earlier_pairs:
+        terminal.print_notice(f"{counted(earlier_pairs, 'pair')} scored earlier")
     if progress.truncated:
         terminal.print_notice(
-            f"cut, because longer than the model reads: {progress.truncated:,} pairs"
+            f"truncated {counted(progress.truncated, 'pair')} to the model's maximum length"
         )
     if progress.failed_queries:
         codes = ", ".join(f"{code} ({count:,})" for code, count in progress.codes.items())
         terminal.print_notice(
-            f"{progress.failed_queries:,} queries failed: {codes}. The first:"
-            f" {progress.first_failure}"
+            f"{counted(progress.failed_queries, 'query', 'queries')} failed: {codes};"
+            f" first failure: {progress.first_failure}"
         )
 
 

@@ -18,27 +18,27 @@ from producer.client.blocking import RerankClient
 @click.command(epilog=common.EPILOG)
 @click.argument("job_id", required=False)
 @common.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@common.option("--watch", is_flag=True, help="Go on until Ctrl-C, with rates.")
+@common.option("--watch", is_flag=True, help="Refresh until Ctrl-C, and show rates.")
 @common.option(
     "--interval",
     type=common.Seconds(0.1),
     metavar="SECONDS",
     default=2.0,
-    help="With --watch, between two looks.",
+    help="Time between two refreshes.",
 )
 @click.pass_obj
 def status(
     settings: Settings, job_id: str | None, as_json: bool, watch: bool, interval: float
 ) -> None:
-    """Show a job, or the whole service: workers, queue, and what was scored, in pairs.
+    """Show the status of the service or of a job.
 
-    pairs/s and tokens/s are those of the last interval with --watch, else those of one child while
-    it scores.
+    With --watch, pairs/s and tokens/s are rates since the last refresh. Otherwise, they are the
+    mean speed of one worker process while it scores.
     """
     with RerankClient(settings) as client:
         if watch:
             if job_id:
-                raise errors.InvalidInput("--watch shows the whole service: give no JOB_ID with it")
+                raise errors.InvalidInput("--watch cannot be combined with a job id")
             with suppress(KeyboardInterrupt):
                 _watch(client, interval, as_json)
             return
@@ -52,19 +52,22 @@ def status(
 
 
 @click.command(epilog=common.EPILOG)
-@common.option("--serve", is_flag=True, help="Answer scrapes until Ctrl-C, at /metrics.")
-@common.option("--address", default="127.0.0.1", help="With --serve, what to listen on.")
+@common.option("--serve", is_flag=True, help="Serve the metrics at /metrics until Ctrl-C.")
+@common.option(
+    "--address", default="127.0.0.1", metavar="HOST", help="Address to listen on with --serve."
+)
 @common.option(
     "--port",
     type=common.Count(maximum=65_535),
     default=9808,
-    help="With --serve, what to listen on.",
+    metavar="PORT",
+    help="Port to listen on with --serve.",
 )
 @click.pass_obj
 def metrics(settings: Settings, serve: bool, address: str, port: int) -> None:
-    """Print all metrics in Prometheus' text format, or serve them.
+    """Print or serve metrics for Prometheus.
 
-    They cover all workers. Flower serves other metrics, at its own /metrics.
+    The metrics cover all workers. Flower serves other metrics at its own /metrics.
     """
     # Imported here, because prometheus-client is only installed with the extra `monitor`.
     from producer.monitoring import prometheus
@@ -77,9 +80,9 @@ def metrics(settings: Settings, serve: bool, address: str, port: int) -> None:
             _, thread = prometheus.serve(client.status, address, port)
         except OSError as error:
             raise errors.RerankError(
-                f"cannot listen on {address}:{port} ({error.strerror}): choose another --port"
+                f"cannot listen on {address}:{port} ({error.strerror}); choose another --port"
             ) from error
-        terminal.print_notice(f"metrics at http://{address}:{port}/metrics")
+        terminal.print_notice(f"serving metrics at http://{address}:{port}/metrics")
         with suppress(KeyboardInterrupt):
             thread.join()
 

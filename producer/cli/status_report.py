@@ -18,8 +18,8 @@ from producer.cli import terminal
 _MODEL_ROWS: tuple[tuple[str, Counter], ...] = (
     ("queries", metrics.QUERIES),
     ("pairs", metrics.PAIRS),
-    ("... equal to another", metrics.DUPLICATES),
-    ("... cut", metrics.TRUNCATED),
+    ("... duplicates", metrics.DUPLICATES),
+    ("... truncated", metrics.TRUNCATED),
     ("tokens", metrics.TOKENS),
     ("batches", metrics.BATCHES),
     ("out of memory", metrics.SHORTAGES),
@@ -76,7 +76,7 @@ def job_report(status: jobs.JobStatus) -> RenderableType:
         ("attempts", f"{status.attempts:,}"),
     ]
     if status.ended_at and not status.outcome_kept:
-        rows.append(("result", "expired or forgotten: submitting the job again scores it again"))
+        rows.append(("result", "expired or removed; to score the job again, submit it again"))
     if status.started_at and status.submitted_at:
         rows.append(("queued", f"{status.started_at - status.submitted_at:.3f} s"))
     if status.started_at and status.ended_at:
@@ -105,19 +105,21 @@ def _overview(now: Snapshot, before: Snapshot | None) -> list[tuple[str, str]]:
 
 def _workers(answer: Sequence[str]) -> str:
     if not answer:
-        return "none answers"
+        return "none"
     more = ", ..." if len(answer) > MAX_NAMES else ""
     return f"{len(answer)} ({', '.join(answer[:MAX_NAMES])}{more})"
 
 
 def _queue(status: jobs.QueueStatus) -> str:
     waiting = [
-        f"{length:,} of priority {step}" for step, length in status.queue_lengths.items() if length
+        f"{length:,} with priority {step}"
+        for step, length in status.queue_lengths.items()
+        if length
     ]
     depth = f"{status.queue_depth:,}" + (f" ({', '.join(waiting)})" if waiting else "")
     if status.oldest_queued_s is None:
         return depth
-    return f"{depth}, the oldest for {status.oldest_queued_s:.1f} s"
+    return f"{depth}, oldest waiting for {status.oldest_queued_s:.1f} s"
 
 
 def _unacked(status: jobs.QueueStatus) -> str:
@@ -126,9 +128,9 @@ def _unacked(status: jobs.QueueStatus) -> str:
     if others <= 0:
         return f"{status.unacked:,}"
     return (
-        f"{status.unacked:,}, of which {others:,} for no running job: taken next, or to be tried"
-        " again, or left by a worker that died. The latter stay for up to"
-        " RERANKQ_VISIBILITY_TIMEOUT_S; their jobs do not wait for it"
+        f"{status.unacked:,}, {others:,} without a running job: prefetched, waiting for a retry, or"
+        " left by a dead worker. Messages of dead workers expire after RERANKQ_VISIBILITY_TIMEOUT_S"
+        " and delay no job"
     )
 
 

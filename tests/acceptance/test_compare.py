@@ -55,10 +55,10 @@ def test_the_tables_say_which_model_is_which(environment: dict[str, str]) -> Non
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("A  bundled\nB  bundled@int8\n50 queries, 500 pairs\n")
-    for row in ("top 10 of A in top 10 of B, mean", "same best document", "change"):
+    for row in ("overlap of the top 10, mean", "same top document", "change"):
         assert row in done.stdout
     # And ten documents are always the same ten
-    assert "have no more than 10 documents" in done.stdout
+    assert "queries with at most 10 documents" in done.stdout
 
 
 def test_a_query_that_fails_is_named_and_the_others_are_compared(
@@ -87,8 +87,8 @@ def test_a_query_that_fails_is_named_and_the_others_are_compared(
 
     assert done.returncode == 3, done.stderr
     assert "limit_exceeded" in done.stderr
-    assert "1 queries that failed with either model are left out: q[/1]" in done.stderr
-    assert "1 queries, 2 pairs" in done.stdout
+    assert "excluded 1 query that failed with either model: q[/1]" in done.stderr
+    assert "1 query, 2 pairs" in done.stdout
 
 
 def test_a_model_that_the_worker_does_not_allow_is_found_before_either_scores(

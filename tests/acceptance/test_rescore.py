@@ -258,7 +258,7 @@ def test_queries_that_fail_are_reported_the_others_written_and_can_be_retried(
     assert [line[0] for line in read_run(output)] == ["q2"]
     failed = [json.loads(line) for line in results.read_text().splitlines() if "error" in line]
     assert [line["query_id"] for line in failed] == ["q1"]
-    assert "1 queries failed: the same command with --retry-failed redoes them" in done.stderr
+    assert "to score 1 failed query again, run the same command with --retry" in done.stderr
 
     # And the same command writes the same output again, without a worker
     written = results.read_bytes()

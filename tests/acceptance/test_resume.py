@@ -177,8 +177,8 @@ def test_an_interrupted_run_is_continued_by_the_same_command_alone(own: Service,
     # And the same one does the rest
     done = rerankq(*run.arguments, environment=own.environment)
     assert done.returncode == 0, done.stderr
-    assert f"continuing: {len(lines)} of {QUERIES} queries are done" in done.stderr
-    assert f"{50 * len(lines):,} pairs earlier" in done.stderr
+    assert f"resuming: {len(lines)} of {QUERIES} queries are done" in done.stderr
+    assert f"{50 * len(lines):,} pairs scored earlier" in done.stderr
     assert len(run.output.read_text().splitlines()) == QUERIES * 50
     assert set(run.files()) == {"out.trec", "out.trec.jsonl"}
 

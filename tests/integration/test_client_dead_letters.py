@@ -92,7 +92,7 @@ def test_a_list_that_is_cut_says_how_many_more_there_are(
     whole = rerankq("dead", "list", "--json", "--limit", str(MANY), environment=environment)
 
     assert len(listed.stdout.splitlines()) == 1_000
-    assert listed.stderr == f"{MANY - 1_000:,} more dead letters: --limit N lists the last N\n"
+    assert listed.stderr == f"{MANY - 1_000:,} older dead letters not shown; raise --limit\n"
     assert (len(whole.stdout.splitlines()), whole.stderr) == (MANY, "")
 
 
@@ -160,7 +160,7 @@ def test_one_that_cannot_be_retried_is_named_and_spares_the_others(
     assert (retried.exit_code, retried.stdout) == (common.EXIT_PARTIAL, "last\nfirst\n")
     named, counted = retried.stderr.splitlines()
     assert named.startswith("spoilt: ")
-    assert counted == "2 of 3 dead letters queued again, 1 could not be"
+    assert counted == "2 of 3 dead letters queued again, 1 failed"
     # And it can still be dropped
     assert [letter.job_id for letter in reranker.each_dead_letter()] == ["spoilt"]
     dropped = rerankq("dead", "drop", "--all", environment=environment)
@@ -179,7 +179,7 @@ def test_ids_that_are_no_letters_spare_those_that_are(
     assert (done.exit_code, done.stdout) == (common.EXIT_PARTIAL, "first\nlast\n")
     assert done.stderr == (
         "nobody: job nobody is no dead letter: see `rerankq dead list`\n"
-        "2 of 3 dead letters dropped, 1 could not be\n"
+        "2 of 3 dead letters dropped, 1 failed\n"
     )
     assert (none.exit_code, none.stdout) == (common.EXIT_NOT_FOUND, "")
 

@@ -46,7 +46,7 @@ def test_an_option_that_makes_no_sense_is_one_line(
 
     assert (code, said.count("\n")) == (2, 1)
     assert option in said
-    assert f"see rerankq {command} --help" in said
+    assert f"see `rerankq {command} --help`" in said
 
 
 @pytest.mark.parametrize(("command", "option", "value"), OPTIONS)

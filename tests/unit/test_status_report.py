@@ -51,7 +51,7 @@ def shown(
 def test_an_unused_service_shows_zeros_and_no_models() -> None:
     lines = shown(look())
 
-    assert lines["workers"] == "none answers"
+    assert lines["workers"] == "none"
     assert lines["queue depth"] == "0"
     assert lines["jobs"] == "0 done, 0 failed, 0 cancelled"
     assert (lines["failures"], lines["downgrades"]) == ("0", "0")
@@ -64,7 +64,7 @@ def test_what_waits_is_shown_by_priority_with_the_age_of_the_oldest() -> None:
 
     lines = shown(look(queue_depth=1_020, queue_lengths=lengths, oldest_queued_s=12.34))
 
-    expected = "1,020 (20 of priority 3, 1,000 of priority 6), the oldest for 12.3 s"
+    expected = "1,020 (20 with priority 3, 1,000 with priority 6), oldest waiting for 12.3 s"
     assert lines["queue depth"] == expected
 
 
@@ -73,8 +73,8 @@ def test_messages_that_no_running_job_accounts_for_are_explained() -> None:
 
     said = shown(look(unacked=3, in_flight=1))["unacked"]
 
-    assert said.startswith("3, of which 2 for no running job: taken next, or")
-    assert "left by a worker that died" in said
+    assert said.startswith("3, 2 without a running job: prefetched, ")
+    assert "left by a dead worker" in said
 
 
 def test_rates_are_those_since_the_look_before() -> None:

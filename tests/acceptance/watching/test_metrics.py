@@ -125,7 +125,7 @@ def serving(environment: Mapping[str, str]) -> Iterator[str]:
     )
     assert process.stderr is not None
     try:
-        assert process.stderr.readline() == f"metrics at http://127.0.0.1:{port}/metrics\n"
+        assert process.stderr.readline() == f"serving metrics at http://127.0.0.1:{port}/metrics\n"
         yield f"http://127.0.0.1:{port}/metrics"
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
