@@ -57,7 +57,7 @@ class Benchmark:
         self._progress = Progress(options.total_s())
 
     def run(self) -> Bench:
-        """Measure all that the options request."""
+        """Measure everything that the options request."""
         self._note_load()
         for name in self._options.models:
             self._model(SHAPES[name])

@@ -114,7 +114,7 @@ class Collection:
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of a collection to score, so that no way scores a text twice."""
+    """The share of a collection to score, so that no text is scored twice."""
 
     candidates: int
     queries_each: int

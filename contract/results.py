@@ -155,7 +155,7 @@ class QueueStatus(Record):
     #: The number of messages that workers hold: for jobs in flight, for prefetched jobs, and for
     #: jobs that wait for a retry.
     unacked: int
-    #: The number of jobs by state: currently queued and running, and all that have ended.
+    #: The number of jobs by state: those queued or running now, and all ended ones.
     jobs: dict[JobState, int]
     #: The number of failed jobs that can be retried.
     dead_letters: int

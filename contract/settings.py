@@ -39,7 +39,7 @@ class EnvironmentSettings(BaseSettings):
         DEFAULT_MODEL,
         min_length=1,
         validation_alias="CROSS_ENCODER_MODEL",
-        description="The model that scores jobs without a model of their own: a name on the Hugging"
+        description="The model that scores jobs that name no model: a name on the Hugging"
         " Face hub, a local folder, `bundled`, or `stub`. Append `@int8` for 8-bit weights.",
     )
 

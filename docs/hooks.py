@@ -57,7 +57,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Lead links to where their files are in the site, and insert the generated tables."""
+    """Point links at the pages of their files, and insert the generated tables."""
     place = page.file.src_uri
 
     def lead(link: re.Match[str]) -> str:

@@ -1,4 +1,4 @@
-"""The weights of the model `bundled`, as a distribution of its own.
+"""The weights of the model `bundled`, as a separate distribution.
 
 Only workers install it, because it is forty times as large as all the code of rerankq.
 """

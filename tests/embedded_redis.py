@@ -97,7 +97,7 @@ class FaultyRedis:
         self.admin.execute_command("CLIENT", "KILL", "SKIPME", "yes")  # type: ignore[no-untyped-call]
 
     def settings(self) -> Settings:
-        """Return settings with a namespace of their own on this server."""
+        """Return settings with a new namespace on this server."""
         return Settings.load(redis_url=self.url, namespace=f"test-{uuid.uuid4().hex[:8]}")
 
     def __enter__(self) -> Self:

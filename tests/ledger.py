@@ -107,7 +107,7 @@ class Ledger:
 
     @contextmanager
     def events(self) -> Iterator[Callable[[], list[dict[str, Any]]]]:
-        """Return a function that returns all that Flower would have heard from now on."""
+        """Return a function that returns everything that Flower would have heard since."""
         namespace = self.client.settings.namespace
         heard: list[dict[str, Any]] = []
         with self._store.client.pubsub(ignore_subscribe_messages=True) as pubsub:  # type: ignore[no-untyped-call]

@@ -76,7 +76,7 @@ class Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Kills all children as well, at once. How a worker ends on request is a test of its own.
+        # Kills all children as well, at once. Another test covers how a worker ends on request.
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self._open.close()

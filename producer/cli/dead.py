@@ -105,8 +105,8 @@ def _apply(
 ) -> None:
     """Call `call` with each given id, or with all ids, and print the ids for which it succeeds.
 
-    An error of one dead letter does not stop the others, unless Redis is the cause. Ends the
-    command with one exit code for all; `done` is the verb of the report.
+    Continue if one dead letter fails, unless Redis is the cause. Then exit with one exit
+    code for all; `done` is the verb of the report.
     """
     if bool(job_ids) == all_of_them:
         raise errors.InvalidInput("pass either job ids or --all")

@@ -38,7 +38,7 @@ _ALSO_ACCEPTED = {
     FileKind.REQUESTS: {FileKind.PAIRS, FileKind.JSON},
     FileKind.QRELS: {FileKind.THREE_COLUMNS},
     FileKind.DOCUMENTS: {FileKind.TEXTS, FileKind.COMMAS, FileKind.JSON},
-    # A request has an id and a query, which is all that --queries needs.
+    # A request has an id and a query, as --queries requires.
     FileKind.TEXTS: {FileKind.REQUESTS, FileKind.JSON},
 }
 

@@ -1,6 +1,6 @@
 """Each user of `deploy/users.acl` does its work with real processes, and none of it is refused.
 
-`tests/integration/test_acl.py` has all that they may not do.
+`tests/integration/test_acl.py` has everything that they may not do.
 """
 
 from __future__ import annotations

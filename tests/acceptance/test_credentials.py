@@ -63,7 +63,7 @@ class Told:
     flower_log: str
     #: By path.
     pages: dict[str, str]
-    #: All that was published, with decoded envelopes.
+    #: Everything that was published, with decoded envelopes.
     messages: list[str]
     #: The worker's entry in a list of processes.
     command_line: str

@@ -243,7 +243,7 @@ def test_queries_that_fail_are_reported_the_others_written_and_can_be_retried(
         with RerankClient(settings) as client:
             wait_until(lambda: bool(client.workers(0.5, at_most=1)), "a worker answers")
 
-        # When the run is re-scored, each query in a job of its own
+        # When the run is re-scored, one query per job
         output, results = tmp_path / "out.trec", tmp_path / "out.jsonl"
         command = [
             *("rescore", *inputs(small, corpus=str(corpus)), "--pairs-per-job", "1"),

@@ -18,7 +18,7 @@ from producer.rescore.progress import Progress
 from producer.rescore.resume import ResumableJournal
 from producer.rescore.staging import Staging
 
-#: Each query is a job of its own.
+#: Each query is a separate job.
 QUERIES = 12
 OPTIONS = Options(window=3, pairs_per_job=1)
 

@@ -52,7 +52,7 @@ def submit_with_asyncio(settings: Settings) -> None:
 
 
 def publish(settings: Settings) -> None:
-    """Connect like Celery, which the clients do only after a first exchange of their own."""
+    """Connect like Celery, which the clients do only after their own first exchange."""
     publisher = Publisher(settings)
     publisher.send(job(), 3)
     publisher.close()

@@ -19,7 +19,7 @@ from tests.embedded_redis import embedded_redis
 from tests.integration.redis_state import messages
 from tests.integration.sample_records import DOCUMENTS, QUERY, request
 
-#: Each query is a job of its own.
+#: Each query is a separate job.
 REQUESTS = [request(query_id=f"q{number}") for number in range(6)]
 
 

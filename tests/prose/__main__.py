@@ -1,4 +1,4 @@
-"""`python -m tests.prose`: print the faults of all that people read here; exit with 1 if any."""
+"""`python -m tests.prose`: print the faults of all text that people read; exit with 1 if any."""
 
 from __future__ import annotations
 

@@ -88,13 +88,13 @@ def test_children_that_end_while_they_load_end_the_worker_if_none_has_loaded_mea
         start_in_vain()
         reason.child_has_loaded(0)
 
-    # Given children that ended while they loaded, but not so many in a row
+    # Given children that ended while they loaded, but not as many in a row
     for _ in range(2):
         for _ in range(MAX_DEATHS - 1):
             in_child(start_in_vain)
         in_child(start)
     assert code_and_reason(reason, caplog) == (None, "")
-    # When so many do
+    # When that many do
     for _ in range(MAX_DEATHS + 1):
         in_child(start_in_vain)
     # Then the worker ends

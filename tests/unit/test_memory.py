@@ -168,7 +168,7 @@ def test_an_error_that_is_let_go_holds_nothing_of_what_was_being_done() -> None:
     assert [each() is None for each in held] == [False, False]
     # When it is let go
     memory.release_frames(error)
-    # Then all of that is gone, and the error still says what it said
+    # Then it is gone, and the message of the error is unchanged
     assert [each() is None for each in held] == [True, True]
     assert str(error) == "no room"
 

@@ -45,7 +45,7 @@ def result(text: str, score: float | None = None, name: str | None = None) -> Qu
 
 
 def results(*texts: str) -> list[QueryResult]:
-    """Return results like those of a retriever, with descending scores of their own."""
+    """Return results like those of a retriever, with descending scores."""
     return [
         result(text, score=1 - place / 1000, name=f"c{place}") for place, text in enumerate(texts)
     ]

@@ -392,7 +392,7 @@ def test_a_finish_that_was_killed_is_taken_up(output: Path, killed_before: str) 
     if killed_before == "journal":
         Path(f"{output}.manifest.json").unlink()
 
-    # Then all that is lost is scored again, and nothing is left in the end
+    # Then everything that was lost is scored again, and nothing is left in the end
     lost = [] if killed_before == "truncate" else [[f"q{n}" for n in range(QUERIES)]]
     with resumed(output) as journal:
         assert rounds_of(journal, ()) == lost

@@ -35,7 +35,7 @@ LEAST_SHARE_S = 0.005
 
 
 class BertEngine:
-    """Our own BERT, with each thread scoring a batch of its own.
+    """Our own BERT, with each thread scoring a different batch.
 
     This keeps two cores busier than two threads on the same batch, because most operations on a few
     hundred tokens are too small to be parallelised.

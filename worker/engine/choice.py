@@ -32,8 +32,8 @@ def choose(
     """Return the fastest engine whose scores match `encoder.predict` (approximately, in int8).
 
     Arguments that are None are found by measuring. `linears` are the exact kinds of layers to try,
-    best first; by default, all that the model supports. Raises `ValueError` if the model has no
-    int8 version.
+    best first; by default, all kinds that the model supports. Raises `ValueError` if the model has
+    no int8 version.
     """
     cores = threads or cpu_count()
     predict = PredictEngine(encoder, cores, max_batch_tokens or predict_engine.BATCH_TOKENS)

@@ -9,8 +9,8 @@ import sys
 import traceback
 from typing import Any
 
-#: The out-of-memory messages of each library. Only torch's CUDA allocator has an error class of its
-#: own, and Python and numpy raise `MemoryError`. All others raise RuntimeError or Exception.
+#: The out-of-memory messages of each library. Only torch's CUDA allocator has its own error
+#: class, and Python and numpy raise `MemoryError`. All others raise RuntimeError or Exception.
 MESSAGES = (
     "DefaultCPUAllocator",  # torch on a CPU
     "not enough memory",  # ... in other builds

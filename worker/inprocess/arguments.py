@@ -19,8 +19,8 @@ def require_query(query: object) -> None:
 def require_results(results: object) -> None:
     """Raise `InvalidInput` with the place of the first result that has no text to score.
 
-    Any pydantic model with a `chunk` that has a `text` is accepted, so that programs can keep types
-    of their own.
+    Any pydantic model with a `chunk` that has a `text` is accepted, so that programs can keep their
+    own types.
     """
     if not isinstance(results, list | tuple):
         advice = "" if results is None else "; list(...) converts other collections"

@@ -13,7 +13,7 @@ from contract.settings import LARGEST, EnvironmentSettings
 class ModelSettings(EnvironmentSettings):
     """The settings of a program that runs models in its own process."""
 
-    # Not detected: a missing GPU should be an error, not a slow run on the CPU.
+    # The device is not detected, so that a missing GPU is an error, and not a slow run on the CPU.
     device: Annotated[str, Allowed("cpu, cuda, cuda:N or mps")] = Field(
         "cpu",
         pattern=r"^(cpu|cuda(:\d+)?|mps)$",

@@ -1,7 +1,7 @@
 """Memory limits of the control group, out-of-memory kills, and how much memory a worker needs.
 
-This reads Linux control groups, versions 1 and 2; on other systems nothing is known. It does not
-import torch.
+This reads Linux control groups, versions 1 and 2; on other systems the limit is unknown. It does
+not import torch.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def oom_kills(root: Path = Path("/")) -> int | None:
             counted = _count(folder / name)
             if counted is not None:
                 return counted
-    # The count of the whole machine, for a process without a control group of its own.
+    # The count of the whole machine, for a process without its own control group.
     return _count(root / "proc/vmstat")
 
 

@@ -24,7 +24,7 @@ Serve = Callable[..., AbstractContextManager[httpx.Client]]
 
 @contextmanager
 def running(settings: HttpSettings) -> Iterator[httpx.Client]:
-    """Yield a client of the service, which runs in a thread with an event loop of its own."""
+    """Yield a client of the service, which runs in a thread with its own event loop."""
     config = uvicorn.Config(create_app(settings), port=0, log_config=None, access_log=False)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
