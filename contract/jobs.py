@@ -60,6 +60,7 @@ __all__ = [
     "Outcome",
     "OutcomeOrError",
     "Provenance",
+    "Query",
     "QueueStatus",
     "RankedDocument",
     "Ranking",
@@ -101,6 +102,7 @@ def _check_unicode_inside(data: dict[str, JsonValue]) -> dict[str, JsonValue]:
 
 
 Text = Annotated[str, AfterValidator(_check_unicode)]
+Query = Annotated[Text, AfterValidator(_check_not_blank)]
 
 
 class Candidate(Record):
@@ -119,7 +121,7 @@ class Candidate(Record):
 class Request(Record):
     """A query with its candidates."""
 
-    query: Annotated[Text, AfterValidator(_check_not_blank)]
+    query: Query
     candidates: tuple[Candidate, ...] = Field(min_length=1)
     #: The caller's id of the query.
     query_id: Text | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -47,16 +47,18 @@ class Failure(Record):
 
 
 class SplitJob(Record):
-    """A query that is too large for one job and was split into several jobs, its parts."""
+    """A query that is too large for one job, or a batch of queries; several jobs are its parts."""
 
     job_id: JobId
-    #: The index of each part's first candidate, and at the end the number of all candidates.
+    #: The index of each part's first candidate, and at the end the number of all candidates. In a
+    #: batch, these are indexes of requests.
     bounds: tuple[int, ...] = Field(min_length=2)
     top_k: int | None
+    of: Literal["candidates", "requests"] = "candidates"
 
     @property
     def part_ids(self) -> tuple[str, ...]:
-        """The ids of the parts, in the order of their candidates."""
+        """The ids of the parts, in order."""
         return tuple(
             f"{self.job_id}.{begin + 1}-{end}"
             for begin, end in zip(self.bounds, self.bounds[1:], strict=False)

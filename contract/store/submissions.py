@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,17 +83,29 @@ def accept_split(
     If the job was stored before, return how it was split then, or None if it was not split. Raises
     `JobConflict` when read, as `accept` does.
     """
-    fingerprint = digest(job.model_dump_json().encode())
+    return _store_split(schema, split, digest(job.model_dump_json().encode()))
 
+
+def accept_batch(
+    schema: Schema, batch: jobs.SplitJob, parts: Sequence[jobs.Job]
+) -> Operation[jobs.SplitJob | None]:
+    """Store which jobs are the parts of a batch. Raises `JobConflict` when read."""
+    bodies = (part.model_dump_json().encode() for part in parts)
+    return _store_split(schema, batch, digest(b"\n".join(bodies)))
+
+
+def _store_split(
+    schema: Schema, split: jobs.SplitJob, fingerprint: str
+) -> Operation[jobs.SplitJob | None]:
     def read(replies: list[Any]) -> jobs.SplitJob | None:
         on_record, recorded_split = replies[0]
-        _check_same(job.id, on_record, fingerprint)
+        _check_same(split.job_id, on_record, fingerprint)
         return _read_split(recorded_split)
 
     return scripts.call(
         "accept_split",
-        (schema.keys.job(job.id),),
-        (fingerprint, split.model_dump_json(), schema.state_ttl_s),
+        (schema.keys.job(split.job_id),),
+        (fingerprint, split.model_dump_json(exclude_defaults=True), schema.state_ttl_s),
         read,
     )
 

@@ -42,6 +42,8 @@ class AsyncRerankClient:
     - `priority`: 0 (first) to 9 (last).
     - `trace`: the W3C trace context that the worker continues: `traceparent`, `tracestate`.
     - `pairs_per_job` (`submit_many`): the maximum number of documents in a job.
+    - `batch_id` (`submit_many`): an id that you choose for all jobs together. `status`, `cancel`
+      and `parts` accept it, and submitting the same requests again with it is safe.
     """
 
     def __init__(self, settings: Settings | None = None, *, redis_url: str | None = None) -> None:
@@ -172,6 +174,13 @@ class AsyncRerankClient:
         """
         return await self._run(procedures.cancel(self._schema, job_id))
 
+    async def parts(self, job_id: str) -> tuple[str, ...]:
+        """Return the ids of the jobs of a batch, or of a query that was split; else the id itself.
+
+        Raises `JobNotFound` or `RedisUnavailable`.
+        """
+        return await self._run(procedures.parts(self._schema, job_id))
+
     async def workers(self, timeout_s: float = 1.0, at_most: int | None = None) -> tuple[str, ...]:
         """Return the names of the workers that answer within `timeout_s` seconds.
 
@@ -279,6 +288,7 @@ class AsyncRerankClient:
         stopped = asyncio.Event()
 
         async def queue() -> None:
+            await self._run(procedures.accept_batch(self._schema, made))
             for job in made.jobs:
                 if stopped.is_set():
                     return

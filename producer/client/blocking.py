@@ -39,6 +39,8 @@ class RerankClient:
     - `priority`: 0 (first) to 9 (last).
     - `trace`: the W3C trace context that the worker continues: `traceparent`, `tracestate`.
     - `pairs_per_job` (`submit_many`): the maximum number of documents in a job.
+    - `batch_id` (`submit_many`): an id that you choose for all jobs together. `status`, `cancel`
+      and `parts` accept it, and submitting the same requests again with it is safe.
     """
 
     def __init__(self, settings: Settings | None = None, *, redis_url: str | None = None) -> None:
@@ -159,6 +161,13 @@ class RerankClient:
         """
         return self._run(procedures.cancel(self._schema, job_id))
 
+    def parts(self, job_id: str) -> tuple[str, ...]:
+        """Return the ids of the jobs of a batch, or of a query that was split; else the id itself.
+
+        Raises `JobNotFound` or `RedisUnavailable`.
+        """
+        return self._run(procedures.parts(self._schema, job_id))
+
     def workers(self, timeout_s: float = 1.0, at_most: int | None = None) -> tuple[str, ...]:
         """Return the names of the workers that answer within `timeout_s` seconds.
 
@@ -248,6 +257,7 @@ class RerankClient:
         """Queue jobs one after the other; after an error, withdraw them if necessary."""
         begun: list[str] = []
         try:
+            self._run(procedures.accept_batch(self._schema, made))
             for job in made.jobs:
                 begun.append(job.id)
                 self.submit_job(job, priority=made.priority, trace=made.trace)

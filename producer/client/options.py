@@ -40,12 +40,14 @@ class SubmitOptions(JobOptions, total=False):
 
 
 class SubmitManyOptions(JobOptions, total=False):
-    """Options of `submit_many`: those of `JobOptions`, and one more.
+    """Options of `submit_many`: those of `JobOptions`, and two more.
 
     - `pairs_per_job`: the maximum number of documents in a job (None: as the limits allow).
+    - `batch_id`: an id for all jobs together, chosen by the caller.
     """
 
     pairs_per_job: int | None
+    batch_id: str | None
 
 
 def takes_options_of(function: Callable[..., Any]) -> Callable[[F], F]:

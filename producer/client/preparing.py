@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from contract import jobs, limits, names
-from contract.errors import InvalidInput
-from contract.jobs import Job, Request
+from contract.errors import InvalidInput, JobConflict
+from contract.jobs import Job, Request, SplitJob
 from contract.settings import Settings
 from producer.client import splitting
 
@@ -161,12 +162,16 @@ class PreparedJobs:
     all_or_none: bool = False
     #: Whether the caller chose the id. Other callers may then have submitted the same job too.
     id_is_chosen: bool = False
+    #: How the jobs form a batch, if they have an id together.
+    batch: SplitJob | None = None
     #: The trace context in the messages' headers.
     trace: Mapping[str, str] | None = None
 
     def is_withdrawn_after(self, error: BaseException) -> bool:
         """Return whether the jobs must be cancelled after an error or an interruption."""
         interrupted = not isinstance(error, Exception)  # KeyboardInterrupt, CancelledError, ...
+        if self.batch is not None and isinstance(error, JobConflict):
+            return False  # the jobs may be those of an identical batch that was submitted earlier
         return self.all_or_none or (interrupted and not self.id_is_chosen)
 
 
@@ -201,9 +206,34 @@ def prepare_requests(
     priority: int = names.PRIORITY_BULK,
     trace: Mapping[str, str] | None = None,
     pairs_per_job: int | None = None,
+    batch_id: str | None = None,
 ) -> PreparedJobs:
     """Make the jobs of many queries. Raises `InvalidInput`, which names the request's index."""
     check_priority(priority)
     check_trace(trace)
     made = many(requests, settings, model, pairs_per_job, allow_downgrade)
-    return PreparedJobs(tuple(made), priority, all_or_none=True, trace=trace)
+    batch = None if batch_id is None else _batch(batch_id, made)
+    if batch is not None:
+        made = [
+            job.model_copy(update={"id": part_id})
+            for job, part_id in zip(made, batch.part_ids, strict=True)
+        ]
+    return PreparedJobs(tuple(made), priority, all_or_none=True, batch=batch, trace=trace)
+
+
+def _batch(batch_id: str, parts: Sequence[Job]) -> jobs.SplitJob:
+    """Return how jobs form a batch. Raises `InvalidInput` if they cannot have such ids."""
+    if not parts:
+        raise InvalidInput("a batch needs at least one request")
+    bounds = itertools.accumulate((len(part.requests) for part in parts), initial=0)
+    made = jobs.parse(
+        jobs.SplitJob,
+        {"job_id": batch_id, "bounds": tuple(bounds), "top_k": None, "of": "requests"},
+    )
+    for part_id in made.part_ids:
+        if not jobs.JOB_ID.fullmatch(part_id):
+            raise InvalidInput(
+                f"batch id {batch_id!r} is too long: the ids of its jobs have up to"
+                f" {len(part_id) - len(batch_id)} characters more"
+            )
+    return made

@@ -11,6 +11,7 @@ from contextlib import suppress
 
 from contract import jobs
 from contract.errors import (
+    InvalidInput,
     JobNotFound,
     JobSplit,
     MixedModels,
@@ -56,6 +57,16 @@ def queue(
             yield from withdraw(schema, error, [job.id])
         raise
     return job.id
+
+
+def accept_batch(schema: Schema, prepared: PreparedJobs) -> Procedure[None]:
+    """Store which jobs are the parts of a batch, if they have an id together.
+
+    Raises `JobConflict` if the id is taken.
+    """
+    if prepared.batch is not None:
+        offer = yield from call(submissions.accept_batch, schema, prepared.batch, prepared.jobs)
+        yield from execute(offer)
 
 
 def _queue_whole(
@@ -108,6 +119,8 @@ def result(schema: Schema, job_id: str, timeout_s: float | None) -> Procedure[jo
     deadline = deadline_after(timeout_s)
     ended = (yield from wait([job_id], timeout_s)).get(job_id)
     if isinstance(ended, JobSplit):
+        if ended.split.of == "requests":
+            raise InvalidInput(f"{job_id} is a batch: read the results of its parts")
         ended = yield from _outcome_of_parts(schema, ended.split, deadline)
     if ended is None:
         state = (yield from status(schema, job_id)).state
@@ -198,6 +211,12 @@ def status(schema: Schema, job_id: str) -> Procedure[jobs.JobStatus]:
         return found
     before = yield from execute(statuses.queued_before(schema, first_id))
     return found.model_copy(update={"queued_before": before})
+
+
+def parts(schema: Schema, job_id: str) -> Procedure[tuple[str, ...]]:
+    """Return the ids of the jobs that an id refers to."""
+    found = yield from execute(statuses.find(schema, job_id))
+    return found.part_ids if isinstance(found, jobs.SplitJob) else (job_id,)
 
 
 def cancel(schema: Schema, job_id: str) -> Procedure[bool]:

@@ -84,6 +84,8 @@ def _detect_json(line: str) -> FileKind | None:
     keys = set(data)
     if "query_id" in keys and ("provenance" in keys or "error" in keys):
         return FileKind.RESULTS
+    if "custom_id" in keys and "body" in keys:
+        return FileKind.REQUESTS
     if "query" in keys and not keys.isdisjoint(("candidates", *DOCUMENT_KEYS)):
         return FileKind.REQUESTS
     if not keys.isdisjoint(ID_KEYS) and not keys.isdisjoint(TEXT_KEYS):

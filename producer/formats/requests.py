@@ -11,7 +11,12 @@ from producer.formats import values
 from producer.formats.detection import FileKind
 from producer.formats.keys import DOCUMENT_KEYS, list_keys
 from producer.formats.records import InvalidLines, read_records
-from producer.formats.reranker_requests import from_rank_llm, from_reranker, with_our_keys
+from producer.formats.reranker_requests import (
+    from_batch,
+    from_rank_llm,
+    from_reranker,
+    with_our_keys,
+)
 
 _FOR_THE_WHOLE_RUN = ("top_k", "top_n")
 
@@ -30,7 +35,8 @@ def read_requests(path: str, bad: InvalidLines) -> Iterator[tuple[int, jobs.Requ
 
     Lines are rerankq's or rank_llm's JSON; a query with "documents" (Cohere), "texts" (TEI) or
     "passages", whose indexes become their ids; or the four columns of MS MARCO's top1000. The id
-    of a query defaults to its line number.
+    of a query defaults to its line number. A line of a batch file, `{"custom_id", "body"}`, has one
+    of these requests as its body.
     """
 
     def parse(number: int, line: str) -> jobs.Request | Pair:
@@ -55,6 +61,8 @@ def _request(number: int, line: str) -> jobs.Request:
             " top1000"
         )
     data = values.json_object(line)
+    if "custom_id" in data and "body" in data:
+        data = from_batch(data)
     for key in _FOR_THE_WHOLE_RUN:
         if key in data:
             raise ValueError(f'"{key}" cannot be set per query; use --top-k for the whole run')

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from producer.client.asynchronous import AsyncRerankClient
-from producer.http import cohere, errors, probes, tei
+from producer.http import batches, cohere, errors, jobs, probes, tei
 from producer.http.admission import Admission
 from producer.http.service import Service
 from producer.http.settings import HttpSettings
@@ -40,7 +40,7 @@ def create_app(settings: HttpSettings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    for each in (cohere, tei, probes):
+    for each in (cohere, tei, jobs, batches, probes):
         app.include_router(each.router)
     errors.install(app)
     app.add_middleware(Admission, settings=settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
@@ -23,7 +24,7 @@ class RerankBody(Body):
         }
     )
 
-    query: str
+    query: jobs.Query
     documents: Annotated[list[DocumentField], Field(min_length=1)]
     model: str | None = Field(
         None, description="A model that jobs may request; `default` is that of the workers."
@@ -134,7 +135,7 @@ async def _rerank(
 def answer(
     result: jobs.JobResult,
     ranking: jobs.Ranking,
-    documents: list[Any] | None,
+    documents: Sequence[Any] | Mapping[int, Any] | None,
     version: str,
     max_tokens_per_doc: int | None = None,
 ) -> RerankAnswer:
@@ -147,7 +148,7 @@ def answer(
             Result(
                 index=each.index,
                 relevance_score=each.relevance,
-                document=_returned(documents[each.index]) if documents else None,
+                document=returned(documents[each.index]) if documents else None,
             )
             for each in ranking.documents
         ],
@@ -166,7 +167,8 @@ def answer(
     )
 
 
-def _returned(document: str | dict[str, Any]) -> dict[str, Any]:
+def returned(document: str | dict[str, Any]) -> dict[str, Any]:
+    """Return a document as answers have it."""
     return {"text": document} if isinstance(document, str) else document
 
 

@@ -18,6 +18,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from contract import errors, validation
+from contract.printable import visible
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +85,8 @@ def response(
     extra = dict(headers or {})
     if status in RETRY_AFTER_S:
         extra.setdefault("Retry-After", str(RETRY_AFTER_S[status]))
-    return JSONResponse(_body(path, status, code, message, param), status, extra)
+    body = _body(path, status, code, visible(message), visible(param) if param else None)
+    return JSONResponse(body, status, extra)
 
 
 def _body(path: str, status: int, code: str, message: str, param: str | None) -> dict[str, Any]:
@@ -134,7 +136,7 @@ async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
         return response(path, 400, "invalid_json", f"the body is not JSON{at}")
     where = validation.place(first["loc"][1:])
     message = f"{where or 'the body'}: {validation.reason(first)}"
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    more = f" (1 of {len(faults)} errors)" if len(faults) > 1 else ""
     return response(path, 422, "invalid_input", message + more, param=where or None)
 
 

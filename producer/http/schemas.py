@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import json
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, PlainValidator, WithJsonSchema
 
 from contract.validation import kind_of
+
+T = TypeVar("T")
 
 
 class Body(BaseModel):
@@ -23,12 +26,21 @@ class Answer(BaseModel):
 
 def _check_document(given: object) -> str | dict[str, Any]:
     if isinstance(given, str):
-        return given
+        return _check_unicode(given, given)
     if not isinstance(given, dict):
         raise ValueError(f'must be a string or an object with "text", not {kind_of(given)}')
     if not isinstance(given.get("text"), str):
         said = kind_of(given["text"]) if "text" in given else "missing"
         raise ValueError(f'must have a "text" that is a string: it is {said}')
+    return _check_unicode(given, json.dumps(given, ensure_ascii=False))
+
+
+def _check_unicode(given: T, text: str) -> T:
+    """Return `given` if its text can be encoded: JSON can have half a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("has half a surrogate pair, which is not Unicode") from None
     return given
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Request
 from pydantic import ConfigDict, Field
 
+from contract import jobs
 from producer.http.errors import Refused
 from producer.http.schemas import DOCUMENTS, QUERY, Answer, Body
 from producer.http.service import ServiceParameter
@@ -21,7 +22,7 @@ class TeiBody(Body):
         json_schema_extra={"examples": [{"query": QUERY, "texts": DOCUMENTS}]}
     )
 
-    query: str
+    query: jobs.Query
     texts: Annotated[list[str], Field(min_length=1)]
     raw_scores: bool = Field(False, description="Return logits, instead of values from 0 to 1.")
     return_text: bool = False

@@ -89,15 +89,14 @@ def busy_channel(client: redis.Redis, settings: Settings) -> Iterator[None]:
 
 
 @contextmanager
-def answering_worker(settings: Settings) -> Iterator[None]:
+def answering_worker(settings: Settings, readiness: dict[str, Any] | None = None) -> Iterator[None]:
     """Run a worker that answers when Celery asks which workers there are, and scores nothing."""
     app = Celery("answering", set_as_current=False, backend="disabled://")
     app.conf.update(names.celery_options(settings))
     over = threading.Event()
     connection = app.connection_for_read()
-    node = app.control.mailbox.Node(
-        "played@test", handlers={"ping": lambda _: {"ok": "pong"}}, channel=connection.channel()
-    )
+    handlers = {"ping": lambda _: {"ok": "pong"}, "readiness": lambda _: readiness}
+    node = app.control.mailbox.Node("played@test", handlers=handlers, channel=connection.channel())
 
     def answer() -> None:
         node.listen(callback=node.handle_message)

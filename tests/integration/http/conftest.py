@@ -45,7 +45,7 @@ def serve(settings: Settings) -> Serve:
 
     def start(**others: Any) -> AbstractContextManager[httpx.Client]:
         given = {"redis_url": settings.redis_url, "namespace": settings.namespace}
-        return running(HttpSettings.load(**given, **others))
+        return running(HttpSettings.load(**given | others))
 
     return start
 

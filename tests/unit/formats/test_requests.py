@@ -47,6 +47,26 @@ def test_requests_of_other_rerankers_are_read_and_places_are_ids(tmp_path: Path,
     assert [(each.id, each.text) for each in made.candidates] == [("0", "one"), ("1", "two")]
 
 
+def test_a_line_of_a_batch_file_is_a_request_with_its_custom_id(tmp_path: Path) -> None:
+    body = '{"model": "m", "query": "q", "documents": ["one", {"text": "two"}], "top_n": 1}'
+    line = f'{{"custom_id": "c-7", "method": "POST", "url": "/v1/rerank", "body": {body}}}\n'
+    (made,) = read(read_requests, tmp_path / "in", line)
+    assert (made.query_id, made.query, made.top_k) == ("c-7", "q", None)
+    assert [(each.id, each.text) for each in made.candidates] == [("0", "one"), ("1", "two")]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"custom_id": "c", "body": []}', '"body" must be an object, not a list'),
+        ('{"custom_id": "c", "body": {}}', '"query" and "candidates" are required'),
+        ('{"custom_id": "c", "body": {}, "query": "q"}', '"query" is unknown in a line with'),
+    ],
+)
+def test_a_wrong_line_of_a_batch_file_is_refused(tmp_path: Path, line: str, message: str) -> None:
+    assert message in refusal(read_requests, tmp_path / "in", f"{line}\n")
+
+
 @pytest.mark.parametrize(
     "candidate",
     [

@@ -1,0 +1,114 @@
+"""Read the lines of a batch, and write the lines of its output."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from contract import jobs, validation
+from contract.errors import JobFailed, RerankError
+from producer.http import cohere
+from producer.http.cohere import RerankBody
+from producer.http.errors import Refused, code_of, status_of
+from producer.http.queued import candidates, kept_documents
+from producer.http.schemas import Body
+
+
+class BatchLine(Body):
+    """A request of a batch, with the id that its answer has too."""
+
+    custom_id: jobs.Text = Field(min_length=1)
+    body: RerankBody
+    method: str | None = None
+    url: str | None = None
+
+
+#: Fields of an answer that count all requests of a job together.
+_OF_THE_JOB: Any = {"usage": True, "meta": {"tokens", "billed_units"}}
+
+
+def read(content: bytes) -> list[BatchLine]:
+    """Return the lines of a batch. Raises `Refused`, which names the line."""
+    lines: list[BatchLine] = []
+    numbers: dict[str, int] = {}
+    for number, raw in enumerate(content.split(b"\n"), start=1):
+        if not raw.strip():
+            continue
+        line = _line(number, raw)
+        first = numbers.setdefault(line.custom_id, number)
+        if first != number:
+            raise _wrong(number, f"custom_id: {line.custom_id!r} is already in line {first}")
+        if lines and line.body.model != lines[0].body.model:
+            raise _wrong(number, "body.model: differs from the first line; make two batches of it")
+        lines.append(line)
+    if not lines:
+        raise Refused(422, "invalid_input", "the batch has no lines")
+    return lines
+
+
+def _line(number: int, raw: bytes) -> BatchLine:
+    try:
+        data = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise Refused(400, "invalid_json", f"line {number}: is not JSON in UTF-8") from error
+    try:
+        return BatchLine.model_validate(data)
+    except ValidationError as error:
+        raise _wrong(number, validation.describe(error)) from error
+
+
+def _wrong(number: int, message: str) -> Refused:
+    return Refused(422, "invalid_input", f"line {number}: {message}")
+
+
+def requests(lines: list[BatchLine]) -> list[dict[str, Any]]:
+    """Return the requests of the lines, as `submit_many` takes them."""
+    return [
+        {
+            "query_id": line.custom_id,
+            "query": line.body.query,
+            "candidates": candidates(line.body),
+            "top_k": line.body.top_n,
+        }
+        for line in lines
+    ]
+
+
+def answers(result: jobs.JobResult) -> str:
+    """Return the output lines of the requests of a job."""
+    return "".join(_answer(result, ranking) for ranking in result.rankings)
+
+
+def _answer(result: jobs.JobResult, ranking: jobs.Ranking) -> str:
+    body = cohere.answer(result, ranking, kept_documents(ranking), "2")
+    return _output(
+        {
+            "custom_id": ranking.query_id,
+            "response": {
+                "status_code": 200,
+                "request_id": result.job_id,
+                "body": body.model_dump(mode="json", exclude=_OF_THE_JOB, exclude_none=True),
+            },
+            "error": None,
+        }
+    )
+
+
+def failure(job_id: str, error: RerankError) -> str:
+    """Return the output line of a job without a result: its id ends with the range of its lines."""
+    message = error.failure.message if isinstance(error, JobFailed) else str(error)
+    return _output(
+        {
+            "custom_id": None,
+            "requests": job_id.rpartition(".")[2],
+            "response": {"status_code": status_of(error), "request_id": job_id, "body": None},
+            "error": {"code": code_of(error), "message": message},
+        }
+    )
+
+
+def _output(line: Mapping[str, Any]) -> str:
+    return json.dumps(line, ensure_ascii=False) + "\n"
