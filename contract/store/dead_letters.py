@@ -184,7 +184,7 @@ def requeue(schema: Schema, job: jobs.Job) -> Operation[bool]:
 
 
 def drop(schema: Schema, job_id: str) -> Operation[bool]:
-    """Drop a dead letter and its payload; return False if it is none. The job stays failed."""
+    """Drop a dead letter and its payload; return False if there is none. The job stays failed."""
     keys = schema.keys
     return scripts.call(
         "drop_dead_letter",

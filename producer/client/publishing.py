@@ -68,7 +68,7 @@ class Publisher:
     def readiness(
         self, timeout_s: float = 1.0, at_most: int | None = None
     ) -> dict[str, WorkerReadiness]:
-        """Return what the workers that answer report of their models, by name: see `workers`."""
+        """Return whether the models of each answering worker are loaded, by name: see `workers`."""
         with self._translated():
             return self._own_sender().readiness(timeout_s, at_most)
 

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.prose import deployment, messages, passages, rules, sources
+from producer.cli import main as rerankq
+from tests.prose import deployment, help, messages, passages, rules, sources
 
 ROOT = Path(__file__).parents[2]
 #: The folders whose docstrings and comments are checked.
@@ -72,6 +73,7 @@ def _passages() -> Iterator[passages.Passage]:
         yield from deployment.echoes(path, _name(path))
     for path in _files(SHOWN):
         yield from deployment.shown_values(path, _name(path))
+    yield from help.of_command(rerankq, "rerankq")
 
 
 def _sources(folders: tuple[str, ...], ending: str) -> Iterator[Path]:
