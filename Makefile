@@ -22,7 +22,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "rerankq requires Python 3.11 or newer; run make with PYTHON=python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --editable '.[worker,monitor,http,embedded,langchain,llama-index,haystack,pyterrier,docs,dev]'
+	$(PIP) --editable '.[worker,monitor,http,embedded,llm,langchain,llama-index,haystack,pyterrier,docs,dev]'
 	touch $@
 
 # The other rerankers are large, so they are installed only for benchmarks.

@@ -17,13 +17,17 @@ from producer.client.blocking import RerankClient
 from producer.client.waiting import require_worker
 from producer.files import conflicts
 from producer.formats.records import InvalidLines
-from producer.rescore import comparison, evaluation, runner
+from producer.llm.reranker import LLMReranker
+from producer.rescore import comparison, evaluation, llm_scoring, runner
 from producer.rescore.comparison import ComparisonReport, ModelRun
 from producer.rescore.input_files import InputFiles
 from producer.rescore.journal import Journal
 from producer.rescore.options import Options, job_size
 from producer.rescore.ranking_changes import ComparisonSummary
 from producer.rescore.staging import Staging
+
+#: What scores one side of the comparison.
+Scorer = RerankClient | LLMReranker
 
 
 @click.command(epilog=common.EPILOG)
@@ -60,7 +64,8 @@ def compare(
 
     Both models score the run through the running service. The command prints how much their
     rankings and scores differ, and writes no files. To evaluate 8-bit weights, pass MODEL and
-    MODEL@int8.
+    MODEL@int8. To compare with a language model behind an OpenAI-compatible endpoint
+    (OPENAI_BASE_URL, OPENAI_API_KEY), pass llm:NAME.
     """
     asked = comparison.check_models(models)
     inputs = InputFiles(corpus, queries, run, requests, qrels)
@@ -98,14 +103,13 @@ def _compare(
 ) -> ComparisonReport:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rerankq-")))
-        client = stack.enter_context(RerankClient(settings))
-        _load_models(client, folder, options)
+        scorers = _load_models(settings, stack, folder, options)
         a, b = (
             stack.enter_context(Journal(str(folder / str(number)), staging))
             for number, _ in enumerate(options)
         )
-        first = _score(client, a, options[0], pairs)
-        second = _score(client, b, options[1], pairs)
+        first = _score(scorers[0], a, options[0], pairs)
+        second = _score(scorers[1], b, options[1], pairs)
         summary = comparison.compare(staging, a, b)
         _print_failed(summary)
         measures = None
@@ -114,30 +118,61 @@ def _compare(
         return ComparisonReport((first, second), summary, measures)
 
 
-def _load_models(client: RerankClient, folder: Path, options: list[Options]) -> None:
+def _load_models(
+    settings: Settings, stack: ExitStack, folder: Path, options: list[Options]
+) -> list[Scorer]:
     """Load both models first, so that a bad second model is found before an hour of scoring."""
-    require_worker(client, options[0].worker_wait_s, terminal.print_notice)
+    scorers: list[Scorer] = []
+    client: RerankClient | None = None
     for each in options:
         terminal.print_notice(f"loading {each.model}")
+        if llm_scoring.is_llm(each.model):
+            scorers.append(llm_scoring.reranker_of(each))
+            continue
+        if client is None:
+            client = stack.enter_context(RerankClient(settings))
+            require_worker(client, each.worker_wait_s, terminal.print_notice)
         comparison.warm_up(client, each, folder, terminal.print_notice)
+        scorers.append(client)
+    return scorers
 
 
-def _score(client: RerankClient, journal: Journal, options: Options, pairs: int) -> ModelRun:
+def _score(scorer: Scorer, journal: Journal, options: Options, pairs: int) -> ModelRun:
     """Score all queries with one model; end the command if there is nothing to compare."""
     model = str(options.model)
     began = time.monotonic()
     with run_report.show_progress(
         terminal.console(err=True), pairs, journal.progress(), model
     ) as report_progress:
-        progress = runner.rescore(client, journal, options, report_progress, terminal.print_notice)
+        if isinstance(scorer, LLMReranker):
+            progress = llm_scoring.rescore(scorer, journal, report_progress)
+        else:
+            progress = runner.rescore(
+                scorer, journal, options, report_progress, terminal.print_notice
+            )
     seconds = time.monotonic() - began
     run_report.print_scored(progress, seconds)
+    if isinstance(scorer, LLMReranker):
+        _print_usage(scorer, progress.queries)
     if not progress.queries:
         raise SystemExit(common.EXIT_FAILED)
     if another := comparison.find_other_model(journal, model):
         terminal.print_notice(f"the comparison is invalid: {another}")
         raise SystemExit(common.EXIT_PARTIAL)
     return ModelRun(model, progress, seconds)
+
+
+def _print_usage(reranker: LLMReranker, queries: int) -> None:
+    used = reranker.usage
+    terminal.print_notice(
+        f"{reranker.base_url}: {used.requests:,} requests, {used.prompt_tokens:,} prompt tokens and"
+        f" {used.completion_tokens:,} completion tokens for {queries:,} queries"
+    )
+    if used.failed:
+        terminal.print_notice(
+            f"{used.failed:,} documents were not rated and are ranked last ({used.malformed:,} of"
+            " their answers were malformed)"
+        )
 
 
 def _print_failed(summary: ComparisonSummary) -> None:
