@@ -151,7 +151,7 @@ class JobSplit(RerankError):
         self.split = split
 
     def __str__(self) -> str:
-        return f"job {self.split.job_id} stands for {', '.join(self.split.part_ids)}"
+        return f"job {self.split.job_id} was split into {', '.join(self.split.part_ids)}"
 
 
 class MixedModels(RerankError):

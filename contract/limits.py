@@ -23,8 +23,9 @@ def check(job: jobs.Job, settings: Settings, *, may_split: bool = False) -> None
     """
     if job.pairs > settings.max_pairs_per_job and not (may_split and len(job.requests) == 1):
         raise LimitExceeded(
-            f"job {job.id} has {job.pairs:,} pairs, the limit is"
-            f" {settings.max_pairs_per_job:,} (RERANKQ_MAX_PAIRS_PER_JOB): make several of it"
+            f"job {job.id} has {job.pairs:,} pairs, but the limit is"
+            f" {settings.max_pairs_per_job:,} (RERANKQ_MAX_PAIRS_PER_JOB); split it into several"
+            " jobs"
         )
     check_model(job.model, settings)
     for request in job.requests:
@@ -42,8 +43,8 @@ def check_values(job_id: str, body: bytes, settings: Settings) -> None:
     # Counting the commas in texts too is faster, and enough for most jobs to pass.
     if _count_values(body) > limit and (values := _count_values(_STRING.sub(b"", body))) > limit:
         raise LimitExceeded(
-            f"job {job_id} holds {values:,} values, the limit is {limit:,}"
-            f" ({VALUES_PER_PAIR} for each of RERANKQ_MAX_PAIRS_PER_JOB): split it, or send less"
+            f"job {job_id} has {values:,} JSON values, but the limit is {limit:,}"
+            f" ({VALUES_PER_PAIR} x RERANKQ_MAX_PAIRS_PER_JOB); split the job, or send less"
             " metadata"
         )
 
@@ -55,16 +56,16 @@ def _count_values(body: bytes) -> int:
 def check_model(model: str | None, settings: Settings) -> None:
     """Raise `ModelNotAllowed` if jobs may not request `model`; None is the worker's default."""
     if model is not None and not settings.allows(model):
+        allowed = dict.fromkeys((settings.cross_encoder_model, *settings.allowed_models))
         raise ModelNotAllowed(
-            f"model {model!r} is not allowed; allowed are"
-            f" {', '.join(dict.fromkeys((settings.cross_encoder_model, *settings.allowed_models)))}"
-            " (RERANKQ_ALLOWED_MODELS)"
+            f"model {model!r} is not allowed (allowed: {', '.join(allowed)}); to allow it, add it"
+            " to RERANKQ_ALLOWED_MODELS"
         )
 
 
 def _check_length(what: str, text: str, settings: Settings) -> None:
     if len(text) > settings.max_text_chars:
         raise LimitExceeded(
-            f"{what} has {len(text):,} characters, the limit is"
+            f"{what} has {len(text):,} characters, but the limit is"
             f" {settings.max_text_chars:,} (RERANKQ_MAX_TEXT_CHARS)"
         )

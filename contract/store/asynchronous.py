@@ -55,9 +55,7 @@ class AsyncJobStore:
             task = asyncio.current_task()
             if execution.cancelled() and task and not task.cancelling():
                 # Something cancelled all tasks of the loop, but not this caller.
-                raise RedisUnavailable(
-                    "the exchange with Redis was cancelled: try again"
-                ) from error
+                raise RedisUnavailable("the call to Redis was cancelled; try again") from error
             raise
         except redis.RedisError as error:
             raise translate(error, self.schema.settings) from error

@@ -79,6 +79,6 @@ class JobStore:
         pool: Any = self.client.connection_pool
         return RedisUnavailable(
             f"no connection to Redis at {self.schema.settings.redis_location} became free within"
-            f" {pool.timeout:g} s: all {pool.max_connections} of this client are in use by other"
-            " threads"
+            f" {pool.timeout:g} s; other threads are using all {pool.max_connections} connections"
+            " of this client"
         )

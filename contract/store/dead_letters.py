@@ -68,7 +68,9 @@ def count(schema: Schema) -> Operation[int]:
 
 def not_found(job_id: str) -> JobNotFound:
     """Return the error for a job that is not a dead letter."""
-    return JobNotFound(f"job {job_id} is no dead letter: see `rerankq dead list`")
+    return JobNotFound(
+        f"job {job_id} is not a dead letter; run `rerankq dead list` to see all dead letters"
+    )
 
 
 def fetch(schema: Schema, job_ids: Sequence[str]) -> Operation[list[jobs.DeadLetter]]:
@@ -112,7 +114,7 @@ def _letter(
         return jobs.DeadLetter(
             job_id=job_id,
             code=jobs.UNREADABLE,
-            message=f"its record cannot be read ({error}): `rerankq dead drop` removes it",
+            message=f"cannot read its record ({error}); remove it with `rerankq dead drop`",
             attempts=0,
             deaths=0,
             requests=0,

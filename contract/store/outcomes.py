@@ -111,8 +111,8 @@ def forget(schema: Schema, job_id: str) -> Operation[jobs.SplitJob | None]:
 
 def _expired(job_id: str, state: str) -> ResultExpired:
     return ResultExpired(
-        f"job {job_id} has ended ({state}), and its result has expired (RERANKQ_RESULT_TTL_S) or"
-        " was forgotten: submit it again"
+        f"job {job_id} has ended ({state}), but its result has expired (RERANKQ_RESULT_TTL_S) or"
+        " was removed; submit the job again"
     )
 
 
@@ -121,6 +121,6 @@ def _read_outcome(job_id: str, packed: bytes, limit_bytes: int) -> jobs.OutcomeO
         # A newer worker may add fields, so that callers can be upgraded later than workers.
         return jobs.OUTCOME.validate_json(decompress(packed, limit_bytes), extra="ignore")
     except zlib.error as error:
-        return PayloadInvalid(f"the outcome of job {job_id} cannot be unpacked: {error}")
+        return PayloadInvalid(f"cannot decompress the outcome of job {job_id}: {error}")
     except ValidationError as error:
-        return PayloadInvalid(f"the outcome of job {job_id}: {describe(error)}")
+        return PayloadInvalid(f"the outcome of job {job_id} is invalid: {describe(error)}")

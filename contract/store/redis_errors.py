@@ -20,40 +20,44 @@ PASSING = (
 
 def closed_error() -> ClientUnusable:
     """Return the error for a call on a closed client."""
-    return ClientUnusable("the client was closed: create another one")
+    return ClientUnusable("the client is closed; create a new one")
 
 
 def translate(error: redis.RedisError, settings: Settings) -> RedisUnavailable:
     """Return rerankq's error for an error of redis-py."""
     location = settings.redis_location
     if isinstance(error, redis.exceptions.OutOfMemoryError):
-        return RedisUnavailable(f"Redis at {location} is full (maxmemory): try again later")
+        return RedisUnavailable(
+            f"Redis at {location} has no memory left (maxmemory); try again later"
+        )
     if isinstance(error, redis.exceptions.AuthenticationError):
         return RedisUnavailable(
-            f"Redis at {location} refuses the login ({error}): check user and password of"
-            " RERANKQ_REDIS_URL, in which all but letters and digits are percent-encoded"
+            f"Redis at {location} refused the login ({error}); check the user and password in"
+            " RERANKQ_REDIS_URL, and percent-encode every character except letters and digits"
         )
     if (failure := redis_tls.find_tls_error(error)) is not None:
-        return RedisUnavailable(f"TLS with Redis at {location} fails: {_tls_advice(failure)}")
+        return RedisUnavailable(
+            f"TLS connection to Redis at {location} failed: {_tls_advice(failure)}"
+        )
     if isinstance(error, (redis.ConnectionError, redis.TimeoutError)):
         return RedisUnavailable(
-            f"Redis at {location} does not answer ({error}):"
-            " is it running, and is RERANKQ_REDIS_URL right?"
+            f"Redis at {location} does not answer ({error}); check that it is running and that"
+            " RERANKQ_REDIS_URL is correct"
         )
     if str(error).startswith(PASSING):
-        return RedisUnavailable(f"Redis at {location} refuses the command: {error}")
-    return RedisRefused(f"Redis at {location} refuses the command: {_refusal_advice(error)}")
+        return RedisUnavailable(f"Redis at {location} refused the command: {error}")
+    return RedisRefused(f"Redis at {location} refused the command: {_refusal_advice(error)}")
 
 
 def _refusal_advice(error: redis.RedisError) -> str:
     """Return Redis' message, and the fix if it is known."""
     said = str(error)
     if "WRONGTYPE" in said:
-        return f"{said}. A key has been overwritten by something else: delete it"
+        return f"{said}. Another program has overwritten a key of rerankq; delete that key"
     if isinstance(error, redis.exceptions.NoPermissionError):
-        return f"{said}. See deploy/users.acl for the rights that are needed"
+        return f"{said}. See deploy/users.acl for the permissions that rerankq needs"
     if "CROSSSLOT" in said:
-        return f"{said}. Redis in cluster mode is not supported: use a single server"
+        return f"{said}. Redis Cluster is not supported; use a single server"
     return said
 
 
@@ -61,11 +65,12 @@ def _tls_advice(failure: ssl.SSLError) -> str:
     """Return the TLS message, and the fix."""
     if isinstance(failure, ssl.SSLCertVerificationError):
         return (
-            f"its certificate is not trusted ({failure.verify_message}). RERANKQ_REDIS_URL must"
-            " have the host name of the certificate, and may end in"
-            f" ?{redis_tls.CA_CERTS}=FILE with the certificate of its authority"
+            f"the certificate is not trusted ({failure.verify_message}). The host name in"
+            " RERANKQ_REDIS_URL must match the certificate. For a private authority, add"
+            f" ?{redis_tls.CA_CERTS}=FILE to the URL"
         )
     return (
-        f"{failure.reason or failure}. Is it a port for TLS, and does it ask for a certificate"
-        f" (?{redis_tls.CERTFILE}=FILE&{redis_tls.KEYFILE}=FILE in RERANKQ_REDIS_URL)?"
+        f"{failure.reason or failure}. Check that the port uses TLS. If the server requires a"
+        f" client certificate, add ?{redis_tls.CERTFILE}=FILE&{redis_tls.KEYFILE}=FILE to"
+        " RERANKQ_REDIS_URL"
     )

@@ -53,11 +53,11 @@ def check_server(info: Mapping[str, Any]) -> Iterator[str]:
     version = str(info.get("redis_version", ""))
     if (numbers := _numbers(version)) and numbers < OLDEST_VERSION:
         needed = ".".join(map(str, OLDEST_VERSION))
-        yield f"Redis {version} is too old: {needed} or newer is needed"
+        yield f"Redis {version} is too old; upgrade it to {needed} or newer"
     if info.get("redis_mode") == "cluster" or info.get("cluster_enabled") == 1:
-        yield "Redis runs in cluster mode, which is not supported: use a single server"
+        yield "Redis runs in cluster mode, which is not supported; use a single server"
     if info.get("role") == "slave":
-        yield "this Redis is a replica and accepts no jobs: RERANKQ_REDIS_URL must name its primary"
+        yield "this Redis is a replica and accepts no jobs; set RERANKQ_REDIS_URL to its primary"
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -71,26 +71,26 @@ def _check_memory(info: Mapping[str, Any]) -> Iterator[str]:
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         yield (
-            f"Redis may remove jobs and results when memory is full (maxmemory-policy {policy}):"
-            " set maxmemory-policy noeviction"
+            "Redis may remove jobs and results when its memory is full (maxmemory-policy"
+            f" {policy}); set maxmemory-policy to noeviction"
         )
 
 
 def _check_persistence(info: Mapping[str, Any]) -> Iterator[str]:
     if not info.get("aof_enabled"):
         yield (
-            "Redis keeps no append-only file: when it stops, jobs and results since its last"
-            " snapshot are lost: set appendonly yes"
+            "Redis has no append-only file, so it loses the jobs and results since its last"
+            " snapshot when it stops; set appendonly to yes"
         )
     for name in ("aof_last_write_status", "aof_last_bgrewrite_status", "rdb_last_bgsave_status"):
         if info.get(name, "ok") != "ok":
-            yield f"Redis could not write to its disk ({name} is {info[name]}): see its log"
+            yield f"Redis could not write to its disk ({name} is {info[name]}); check its log"
 
 
 def _check_clock(whose: str, ahead_s: float) -> Iterator[str]:
     if abs(ahead_s) > SKEW_S:
         direction = "ahead of" if ahead_s > 0 else "behind"
         yield (
-            f"the clock of {whose} is {abs(ahead_s):,.0f} s {direction} that of Redis: have both"
-            " set by NTP"
+            f"the clock of {whose} is {abs(ahead_s):,.0f} s {direction} that of Redis; synchronise"
+            " both clocks with NTP"
         )

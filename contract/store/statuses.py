@@ -62,4 +62,4 @@ def queued_before(schema: Schema, job_id: str) -> Operation[int | None]:
 
 def not_found(job_id: str) -> JobNotFound:
     """Return the error for a job that has no record."""
-    return JobNotFound(f"no record of job {job_id}: never submitted here, or expired")
+    return JobNotFound(f"job {job_id} not found; it was never submitted, or its record has expired")

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from contract import jobs, limits, names
 from contract.errors import JobConflict, LimitExceeded, Overloaded, PayloadInvalid, PayloadMissing
+from contract.printable import counted
 from contract.settings import Settings
 from contract.store import scripts
 from contract.store.operation import Operation, Schema
@@ -119,17 +120,17 @@ def overloaded(settings: Settings, what: str, amount: int) -> Overloaded:
     """Return the error for the reason that the scripts' `overload` returns."""
     if what == "queue":
         limit = f"{settings.max_queue_length:,} (RERANKQ_MAX_QUEUE_LENGTH)"
-        full = f"{amount:,} messages are on the queue, the limit is {limit}"
+        full = f"the queue has {counted(amount, 'message')}, and the limit is {limit}"
     else:
         percent = f"{settings.max_redis_memory_percent} % (RERANKQ_MAX_REDIS_MEMORY_PERCENT)"
-        full = f"Redis uses {amount} % of its memory, the limit is {percent}"
-    return Overloaded(f"no job is accepted just now: {full}. Try again later")
+        full = f"Redis uses {amount} % of its memory, and the limit is {percent}"
+    return Overloaded(f"the service is not accepting jobs: {full}; try again later")
 
 
 def _check_same(job_id: str, on_record: bytes, digest: str) -> None:
     if on_record.decode() != digest:
         raise JobConflict(
-            f"job id {job_id} is taken by a job with other contents: choose another id"
+            f"job id {job_id} belongs to a job with different contents; choose another id"
         )
 
 
@@ -143,8 +144,8 @@ def encode(settings: Settings, job: jobs.Job) -> bytes:
     limit = settings.max_bytes_per_job
     if len(body) > limit:
         raise LimitExceeded(
-            f"job {job.id} is {len(body):,} bytes, the limit is {limit:,}"
-            " (RERANKQ_MAX_BYTES_PER_JOB): split it, or send shorter texts"
+            f"job {job.id} has {len(body):,} bytes, but the limit is {limit:,}"
+            " (RERANKQ_MAX_BYTES_PER_JOB); split the job, or send shorter texts"
         )
     limits.check_values(job.id, body, settings)
     return body
@@ -157,8 +158,8 @@ def decode(settings: Settings, job_id: str, payload: bytes | None) -> jobs.Job:
     """
     if payload is None:
         raise PayloadMissing(
-            f"job {job_id} has no payload: it waited longer than"
-            f" {settings.payload_ttl_s} s (RERANKQ_PAYLOAD_TTL_S), or was removed"
+            f"the payload of job {job_id} is missing; it expired after"
+            f" {settings.payload_ttl_s:,} s (RERANKQ_PAYLOAD_TTL_S), or was removed"
         )
     try:
         body = decompress(payload, settings.max_bytes_per_job)
@@ -166,11 +167,11 @@ def decode(settings: Settings, job_id: str, payload: bytes | None) -> jobs.Job:
         job = jobs.Job.model_validate_json(body)
     except ValidationError as error:
         reason = describe(error)
-        raise PayloadInvalid(f"job {job_id} does not validate: {reason}") from error
+        raise PayloadInvalid(f"the payload of job {job_id} is invalid: {reason}") from error
     except zlib.error as error:
-        raise PayloadInvalid(f"job {job_id} is no compressed payload: {error}") from error
+        raise PayloadInvalid(f"cannot decompress the payload of job {job_id}: {error}") from error
     if job.id != job_id:
-        raise PayloadInvalid(f"the payload of job {job_id} is that of job {job.id}")
+        raise PayloadInvalid(f"the payload of job {job_id} belongs to job {job.id}")
     return job
 
 
@@ -189,7 +190,7 @@ def decompress(packed: bytes, limit_bytes: int) -> bytes:
     unpacker = zlib.decompressobj()
     body = unpacker.decompress(packed, limit_bytes + 1)
     if len(body) > limit_bytes:
-        raise zlib.error(f"more than {limit_bytes:,} bytes")
+        raise zlib.error(f"it exceeds {limit_bytes:,} bytes")
     if not unpacker.eof:
-        raise zlib.error("cut short")
+        raise zlib.error("it is incomplete")
     return body

@@ -65,8 +65,8 @@ class AsyncRunner:
         if self._owner != caller:
             other = "process" if self._owner[1] != caller[1] else "event loop"
             raise ClientUnusable(
-                f"this client was first used in another {other}: create one in each {other}, and"
-                " close it there"
+                f"this client was first used in another {other}; create and close a client in each"
+                f" {other}"
             )
 
     def run(

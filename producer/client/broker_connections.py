@@ -76,8 +76,8 @@ class BrokerConnectionPool:
         except Empty:
             raise RedisUnavailable(
                 f"no connection for messages to Redis at {self._settings.redis_location} became"
-                f" free within {self._wait_s:g} s: all {self._max_connections} of this client are"
-                " in use by other threads"
+                f" free within {self._wait_s:g} s; other threads are using all"
+                f" {self._max_connections} connections of this client"
             ) from None
 
     def _close_free(self) -> None:

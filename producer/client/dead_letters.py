@@ -71,8 +71,8 @@ def retry(schema: Schema, publisher: Publisher, job_id: str, model: str | None) 
         yield from execute(submissions.mark_sent(schema, job_id))
     except RedisUnavailable as error:
         ours = RedisUnavailable(
-            f"job {job_id} is queued again, but its message may not have been sent ({error}):"
-            " workers look for such jobs every RERANKQ_RESEND_AFTER_S"
+            f"job {job_id} is queued again, but its message may not have been sent ({error}). If"
+            " so, a worker sends it after RERANKQ_RESEND_AFTER_S seconds"
         )
         ours.submitted = (job_id,)
         raise ours from error

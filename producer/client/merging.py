@@ -70,8 +70,8 @@ def _check_one_model(split: jobs.SplitJob, results: Sequence[jobs.JobResult]) ->
         return
     models = ", ".join(dict.fromkeys(f"{each.model} ({each.dtype})" for each in made))
     error = MixedModels(
-        f"the parts of job {split.job_id} were scored by different models: {models}. Submit it"
-        " again under another id, with the model that is to score it"
+        f"different models scored the parts of job {split.job_id}: {models}. Submit the job again"
+        " with another id and the model to use"
     )
     downgraded = [each for each in made if each.downgraded]
     if downgraded and len({each.model_requested for each in made}) == 1:

@@ -26,7 +26,7 @@ def candidates(documents: Iterable[Document]) -> tuple[jobs.Candidate, ...]:
     Raises `InvalidInput`, which names the document's index.
     """
     if isinstance(documents, str | Mapping):
-        raise InvalidInput("documents are given as a list: this is a single one")
+        raise InvalidInput("documents must be a list, not a single document")
     return tuple(_candidate(place, document) for place, document in enumerate(documents))
 
 
@@ -132,7 +132,7 @@ def _request(data: jobs.Request | Mapping[str, object]) -> jobs.Request:
 def check_priority(priority: int) -> None:
     """Raise `InvalidInput` unless `priority` is 0 to 9."""
     if priority not in range(10):
-        raise InvalidInput(f"priority {priority} is not 0 (first) to 9 (last)")
+        raise InvalidInput(f"priority must be from 0 (first) to 9 (last), not {priority}")
 
 
 #: The headers of a message in which a worker's instrumentation looks for its trace.

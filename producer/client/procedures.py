@@ -19,6 +19,7 @@ from contract.errors import (
     RerankError,
     ResultTimeout,
 )
+from contract.printable import counted
 from contract.store import dead_letters, outcomes, statuses, submissions
 from contract.store.operation import Schema
 from producer.client import merging, splitting
@@ -111,7 +112,8 @@ def _note_submitted(error: BaseException, job_ids: Sequence[str]) -> None:
     """Add the ids of jobs that may still be queued to an error of any class."""
     error.submitted = tuple(job_ids)  # type: ignore[attr-defined]
     if job_ids:
-        error.add_note(f"{len(job_ids):,} jobs may still be queued: their ids are in .submitted")
+        left = counted(len(job_ids), "job")
+        error.add_note(f"{left} may still be queued; the error's `submitted` has the ids")
 
 
 def result(schema: Schema, job_id: str, timeout_s: float | None) -> Procedure[jobs.JobResult]:
@@ -194,7 +196,7 @@ def give_up(schema: Schema, prepared: PreparedJobs, error: BaseException) -> Pro
 
 
 #: The message in the outcome of a cancelled job.
-CANCELLED = "cancelled by its caller"
+CANCELLED = "cancelled by the caller"
 
 
 def status(schema: Schema, job_id: str) -> Procedure[jobs.JobStatus]:

@@ -96,7 +96,7 @@ class Publisher:
             if isinstance(error.__cause__, redis.RedisError):
                 raise translate(error.__cause__, self._settings) from error
             raise RedisUnavailable(
-                f"Redis at {self._settings.redis_location} does not take messages ({error})"
+                f"Redis at {self._settings.redis_location} does not accept messages ({error})"
             ) from error
 
 

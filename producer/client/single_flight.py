@@ -39,8 +39,8 @@ class SingleFlight(Generic[T]):
             wait([answer.future], max(0.0, give_up_at - time.monotonic()))
             if not answer.future.done():
                 raise RedisUnavailable(
-                    f"{self._what}: no answer within {wait_s:g} s, for which another thread of"
-                    " this process has asked"
+                    f"{self._what}: another thread of this process has asked, but received no"
+                    f" answer within {wait_s:g} s"
                 )
             if not isinstance(answer.future.exception(), _Interrupted):
                 return answer.future.result()

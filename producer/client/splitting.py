@@ -32,8 +32,8 @@ def split(job: jobs.Job, settings: Settings) -> jobs.SplitJob | None:
     for part_id in made.part_ids:
         if not jobs.JOB_ID.fullmatch(part_id):
             raise InvalidInput(
-                f"job id {job.id!r} is too long for a query that is split into several jobs, whose"
-                f" ids have up to {len(part_id) - len(job.id)} characters more: shorten it"
+                f"job id {job.id!r} is too long; the query is split into several jobs, whose ids"
+                f" are up to {len(part_id) - len(job.id)} characters longer"
             )
     return made
 
@@ -63,9 +63,9 @@ def _bounds(job: jobs.Job, settings: Settings) -> Iterator[int]:
         if size > most_bytes:
             of_query = "" if request.query_id is None else f" of query {request.query_id!r}"
             raise LimitExceeded(
-                f"document {request.candidates[place].id!r}{of_query} is {size + around:,} bytes"
-                f" with its query, a job may have {settings.max_bytes_per_job:,}"
-                " (RERANKQ_MAX_BYTES_PER_JOB): shorten it"
+                f"document {request.candidates[place].id!r}{of_query} has {size + around:,} bytes"
+                f" with its query, but the limit for a job is {settings.max_bytes_per_job:,}"
+                " (RERANKQ_MAX_BYTES_PER_JOB); shorten it"
             )
         if place == begin or place - begin == most_pairs or taken + size > most_bytes:
             yield place

@@ -142,7 +142,7 @@ class OutcomeSubscription:
         elif isinstance(error, Exception):
             ours = error
         else:
-            ours = RedisUnavailable("the task that listens for results was cancelled: try again")
+            ours = RedisUnavailable("the task that listens for results was cancelled; try again")
         if ours is not error and isinstance(error, Exception):
             ours.__cause__ = error
         return ours

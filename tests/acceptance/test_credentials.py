@@ -198,7 +198,7 @@ def test_no_error_has_the_password_that_was_refused() -> None:
     with server(port), RerankClient(settings) as client, pytest.raises(RedisUnavailable) as refused:
         client.submit(QUERY, DOCUMENTS)
 
-    assert "refuses the login" in str(refused.value)
+    assert "refused the login" in str(refused.value)
     assert WRONG not in "".join(traceback.format_exception(refused.value))
 
 

@@ -152,7 +152,7 @@ def test_nobody_comes_in_without_a_user_and_its_password(server: acl.Server) -> 
 def test_what_is_refused_is_called_so(server: acl.Server) -> None:
     with (
         RerankClient(server.settings("flower")) as client,
-        pytest.raises(RedisUnavailable, match="refuses the command"),
+        pytest.raises(RedisUnavailable, match="refused the command"),
     ):
         client.submit(QUERY, DOCUMENTS)
 

@@ -633,7 +633,7 @@ def test_closing_ends_what_still_waits_with_an_error(
     async def close_while_waiting() -> None:
         async with AsyncRerankClient(settings) as reranker:
             wait = await scenario(reranker)
-        with pytest.raises(ClientUnusable, match="was closed"):
+        with pytest.raises(ClientUnusable, match="is closed"):
             await wait
 
     asyncio.run(close_while_waiting())
@@ -724,7 +724,7 @@ def test_cancelling_wakes_those_who_wait(settings: Settings, client: redis.Redis
         await reranker.submit(QUERY, DOCUMENTS, job_id="mine")
         wait = await waiting_for(reranker, "mine", client, settings)
         await reranker.cancel("mine")
-        with pytest.raises(JobFailed, match="cancelled by its caller"):
+        with pytest.raises(JobFailed, match="cancelled by the caller"):
             await wait
 
     run(settings, scenario)

@@ -101,7 +101,7 @@ def test_a_job_that_is_no_dead_letter_is_not_found(
     call: Callable[[AsyncRerankClient], Awaitable[object]], settings: Settings
 ) -> None:
     async def scenario(reranker: AsyncRerankClient) -> None:
-        with pytest.raises(JobNotFound, match="job nobody is no dead letter"):
+        with pytest.raises(JobNotFound, match="job nobody is not a dead letter"):
             await call(reranker)
 
     run(settings, scenario)
@@ -115,7 +115,7 @@ def test_a_dead_letter_that_cannot_be_read_is_not_retried(
 
     async def scenario(reranker: AsyncRerankClient) -> None:
         assert (await reranker.dead_letter("spoilt")).code == jobs.UNREADABLE
-        with pytest.raises(PayloadInvalid, match=r"^dead letter spoilt: its record cannot be read"):
+        with pytest.raises(PayloadInvalid, match=r"^dead letter spoilt: cannot read its record"):
             await reranker.retry("spoilt")
 
     run(settings, scenario)
@@ -186,7 +186,7 @@ def test_a_closed_client_says_so(
     async def scenario() -> None:
         reranker = AsyncRerankClient(settings)
         await reranker.aclose()
-        with pytest.raises(ClientUnusable, match="was closed"):
+        with pytest.raises(ClientUnusable, match="is closed"):
             await call(reranker)
 
     asyncio.run(scenario())

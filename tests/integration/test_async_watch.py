@@ -207,9 +207,9 @@ def test_closing_ends_a_wait_with_an_error(settings: Settings, client: redis.Red
         async with reranker.watch() as watch:
             wait = await waiting(watch, client, settings)
             await reranker.aclose()
-            with pytest.raises(ClientUnusable, match="was closed"):
+            with pytest.raises(ClientUnusable, match="is closed"):
                 await wait
-            with pytest.raises(ClientUnusable, match="was closed"):
+            with pytest.raises(ClientUnusable, match="is closed"):
                 await watch.any_of(["mine"], None)
 
     run(settings, scenario)

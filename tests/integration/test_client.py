@@ -658,7 +658,7 @@ def test_cancelling_wakes_those_who_wait(
         await_subscribers(client, settings, 1)
         reranker.cancel(job_id)
 
-        with pytest.raises(JobFailed, match="cancelled by its caller"):
+        with pytest.raises(JobFailed, match="cancelled by the caller"):
             waiting.result()
 
 

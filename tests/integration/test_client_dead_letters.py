@@ -178,7 +178,7 @@ def test_ids_that_are_no_letters_spare_those_that_are(
 
     assert (done.exit_code, done.stdout) == (common.EXIT_PARTIAL, "first\nlast\n")
     assert done.stderr == (
-        "nobody: job nobody is no dead letter: see `rerankq dead list`\n"
+        "nobody: job nobody is not a dead letter; run `rerankq dead list` to see all dead letters\n"
         "2 of 3 dead letters dropped, 1 failed\n"
     )
     assert (none.exit_code, none.stdout) == (common.EXIT_NOT_FOUND, "")
@@ -191,7 +191,7 @@ def test_a_letter_that_cannot_be_read_is_an_error_of_ours(
     spoil(store, "spoilt", "record")
 
     assert reranker.dead_letter("spoilt").code == jobs.UNREADABLE
-    with pytest.raises(PayloadInvalid, match=r"^dead letter spoilt: its record cannot be read \("):
+    with pytest.raises(PayloadInvalid, match=r"^dead letter spoilt: cannot read its record \("):
         reranker.retry("spoilt")
 
 
@@ -225,7 +225,9 @@ def test_with_a_full_redis_a_letter_is_not_retried_and_stays(
     assert (done.exit_code, done.stdout) == (common.EXIT_OVERLOADED, "")
     said, error = done.stderr.splitlines()
     assert said == "0 of 2 dead letters queued again"
-    assert error.startswith("Error: no job is accepted just now: Redis uses 100 % of its memory")
+    assert error.startswith(
+        "Error: the service is not accepting jobs: Redis uses 100 % of its memory"
+    )
 
 
 def test_a_letter_whose_message_cannot_be_sent_is_queued_and_said_to_be(

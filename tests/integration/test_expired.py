@@ -30,9 +30,7 @@ from tests.integration.sample_records import (
 )
 from tests.integration.stand_ins import StandInWorker, begin
 
-SAID = (
-    r"job mine has ended \((done|failed|cancelled)\), and its result has expired .*submit it again"
-)
+SAID = r"job mine has ended \((done|failed|cancelled)\), but its result .*; submit the job again"
 
 
 @pytest.fixture

@@ -121,7 +121,7 @@ def test_a_wait_for_a_connection_ends_with_an_error_that_names_it(settings: Sett
     store = JobStore(client, Schema(settings))
     taken = [client.connection_pool.get_connection() for _ in range(MAX_CONNECTIONS)]
 
-    with pytest.raises(RedisUnavailable, match=r"no connection .* within 0.1 s: all 32 "):
+    with pytest.raises(RedisUnavailable, match=r"no connection .* within 0.1 s; .* all 32 "):
         store.execute(operation.ping())
 
     for each in taken:
@@ -135,7 +135,7 @@ def test_a_wait_for_a_connection_for_messages_ends_with_an_error_that_names_it(
 ) -> None:
     pool = BrokerConnectionPool(lambda: None, settings, max_connections=2, wait_s=0.1)
     with pool.connection(), pool.connection():
-        error = r"no connection for messages .* within 0.1 s: all 2 "
+        error = r"no connection for messages .* within 0.1 s; .* all 2 connections"
         with pytest.raises(RedisUnavailable, match=error), pool.connection():
             pass
     with pool.connection():
@@ -197,7 +197,7 @@ def test_closing_ends_the_waits_of_other_threads_with_an_error(
         await_subscribers(client, settings, len(ids))
         shared.close()
         for wait in waits:
-            with pytest.raises(ClientUnusable, match="was closed"):
+            with pytest.raises(ClientUnusable, match="is closed"):
                 wait.result(30)
     wait_until(lambda: left_open() == [], "all connections are closed")
 
@@ -218,7 +218,7 @@ def test_closing_while_others_submit_ends_in_ids_or_that_error_and_leaks_nothing
         calls = [threads.submit(submit_until_closed) for _ in range(20)]
         wait_until(lambda: len(messages(client, settings)) > 20, "all submit")
         shared.close()
-        assert {call.result(60) for call in calls} == {"the client was closed: create another one"}
+        assert {call.result(60) for call in calls} == {"the client is closed; create a new one"}
     wait_until(lambda: left_open() == [], "all connections are closed")
 
 
@@ -230,7 +230,7 @@ def test_a_closed_client_says_so(
     shared.close()
     shared.close()
 
-    with pytest.raises(ClientUnusable, match="was closed"):
+    with pytest.raises(ClientUnusable, match="is closed"):
         call(shared)
 
 
@@ -266,7 +266,9 @@ def test_a_wait_for_anothers_answer_is_bounded_and_says_for_what() -> None:
     with ThreadPoolExecutor(1) as threads:
         first = threads.submit(shared.get, "key", slow, 30)
         asked.wait(30)
-        with pytest.raises(RedisUnavailable, match=r"workers of a test: no answer within 0.1 s"):
+        with pytest.raises(
+            RedisUnavailable, match=r"workers of a test: another thread .* no answer within 0.1 s"
+        ):
             shared.get("key", slow, 0.1)
         go_on.set()
         assert first.result(30) == "late"

@@ -153,7 +153,7 @@ def test_closing_ends_every_call_that_is_under_way_with_an_error_and_leaks_nothi
 
     outcomes = run(scenario)
     assert {type(each) for each in outcomes} <= {ClientUnusable, tuple}
-    assert {str(each) for each in outcomes[:40]} == {"the client was closed: create another one"}
+    assert {str(each) for each in outcomes[:40]} == {"the client is closed; create a new one"}
     wait_until(lambda: left_open() == [], "all connections are closed")
 
 
@@ -164,7 +164,7 @@ def test_a_closed_client_says_so(
     async def scenario() -> None:
         reranker = AsyncRerankClient(settings)
         await reranker.aclose()
-        with pytest.raises(ClientUnusable, match="was closed"):
+        with pytest.raises(ClientUnusable, match="is closed"):
             await call(reranker)
 
     run(scenario)

@@ -63,7 +63,8 @@ def test_a_run_that_is_not_accepted_says_why_ends_in_time_and_is_resumed(
         # Then it reports why it waits, and ends
         assert full.returncode == common.EXIT_OVERLOADED
         assert (
-            "waiting (0 s of at most 2 s): no job is accepted just now: Redis uses" in full.stderr
+            "waiting (0 s of at most 2 s): the service is not accepting jobs: Redis uses"
+            in full.stderr
         )
         assert "run the same command to continue" in full.stderr
         # And once there is room, the same command succeeds
@@ -113,7 +114,9 @@ def test_a_comparison_that_is_not_accepted_says_why_and_ends_in_time(
             environment=environment(own_server),
         )
     assert done.returncode == common.EXIT_OVERLOADED
-    assert "waiting (0 s of at most 1 s): no job is accepted just now: Redis uses" in done.stderr
+    assert (
+        "waiting (0 s of at most 1 s): the service is not accepting jobs: Redis uses" in done.stderr
+    )
 
 
 @pytest.mark.parametrize("command", ["submit", "result"])

@@ -7,7 +7,7 @@ import pytest
 from contract.store import server_checks
 
 UNFIT = {
-    "too old": ({"redis_version": "6.0.16"}, "too old: 6.2"),
+    "too old": ({"redis_version": "6.0.16"}, "too old; upgrade it to 6.2"),
     "cluster": ({"redis_mode": "cluster"}, "cluster mode"),
     "cluster of another kind": ({"cluster_enabled": 1}, "cluster mode"),
     "replica": ({"role": "slave"}, "replica"),

@@ -94,13 +94,13 @@ def test_what_fits_is_not_split(limits: dict[str, int]) -> None:
 
 def test_a_document_that_no_job_can_hold_is_named() -> None:
     with pytest.raises(
-        LimitExceeded, match=r"^document 'd0' of query 'q1' is .*RERANKQ_MAX_BYTES_PER_JOB"
+        LimitExceeded, match=r"^document 'd0' of query 'q1' has .*RERANKQ_MAX_BYTES_PER_JOB"
     ):
         splitting.split(job(3, "x" * 3_000), load(max_bytes_per_job=3_000))
 
 
 def test_an_id_that_leaves_no_room_for_those_of_the_parts_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="is too long for a query that is split"):
+    with pytest.raises(InvalidInput, match="is too long; the query is split"):
         splitting.split(job(3, job_id="x" * 125), load(max_pairs_per_job=2))
 
 

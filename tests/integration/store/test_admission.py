@@ -56,8 +56,8 @@ def test_with_as_many_messages_on_the_queue_as_allowed_no_job_is_accepted(
         store.execute(submissions.accept(changed(store, max_queue_length=5), job("j")))
     # Then it is refused for now, and nothing is written
     assert str(refused.value) == (
-        f"no job is accepted just now: {sum(lengths)} messages are on the queue, the limit is 5"
-        " (RERANKQ_MAX_QUEUE_LENGTH). Try again later"
+        f"the service is not accepting jobs: the queue has {sum(lengths)} messages, and the limit"
+        " is 5 (RERANKQ_MAX_QUEUE_LENGTH); try again later"
     )
     assert refused.value.retryable
     assert keys_of(client, settings) == before
@@ -130,8 +130,8 @@ def test_with_more_memory_in_use_than_allowed_no_job_is_accepted(own_server: Job
     # When a job is offered
     with pytest.raises(
         Overloaded,
-        match=r"^no job is accepted just now: Redis uses (89|90|91) % of its memory, the limit is"
-        r" 80 % \(RERANKQ_MAX_REDIS_MEMORY_PERCENT\)\. Try again later$",
+        match=r"^the service is not accepting jobs: Redis uses (89|90|91) % of its memory, and the"
+        r" limit is 80 % \(RERANKQ_MAX_REDIS_MEMORY_PERCENT\); try again later$",
     ):
         own_server.execute(submissions.accept(own_server.schema, job("j")))
     # Then nothing is written

@@ -97,7 +97,7 @@ def test_what_ended_otherwise_has_no_payload_and_is_no_dead_letter(
     store.execute(outcomes.finish(schema, end, dead_letter=isinstance(end, jobs.JobResult)))
 
     assert ids(store) == []
-    with pytest.raises(JobNotFound, match=r"job j is no dead letter: see `rerankq dead list`"):
+    with pytest.raises(JobNotFound, match=r"job j is not a dead letter; run `rerankq dead list`"):
         store.execute(dead_letters.load_job(schema, "j"))
     with pytest.raises(PayloadMissing):
         store.execute(payload(schema, "j"))

@@ -157,5 +157,5 @@ def test_a_command_that_redis_refuses_is_one_error_of_ours(
     """Report a key of another type, which another program may have written."""
     client.set(schema.keys.job("j"), "not a hash", ex=60)
 
-    with pytest.raises(RedisUnavailable, match="refuses the command"):
+    with pytest.raises(RedisUnavailable, match="refused the command"):
         execute(statuses.fetch(schema, "j"))

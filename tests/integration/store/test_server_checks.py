@@ -44,22 +44,22 @@ def test_nothing_is_said_where_nothing_is_wrong(own: JobStore) -> None:
 def test_a_policy_that_removes_jobs_is_named_with_the_way_out(own: JobStore, policy: str) -> None:
     own.client.config_set("maxmemory-policy", policy)
     assert found(own) == (
-        f"Redis may remove jobs and results when memory is full (maxmemory-policy {policy}):"
-        " set maxmemory-policy noeviction",
+        f"Redis may remove jobs and results when its memory is full (maxmemory-policy {policy});"
+        " set maxmemory-policy to noeviction",
     )
 
 
 def test_a_server_that_keeps_nothing_is_named(own: JobStore) -> None:
     own.client.config_set("appendonly", "no")
     (line,) = found(own)
-    assert line.endswith("are lost: set appendonly yes")
+    assert line.endswith("when it stops; set appendonly to yes")
 
 
 def test_the_clock_of_a_worker_is_compared_with_that_of_redis(own: JobStore) -> None:
     own.client.zadd(own.schema.keys.unacked_index, {"tag": time.time() + 3_600})
     (line,) = found(own)
     assert line.startswith("the clock of a worker is 3,")
-    assert line.endswith(" s ahead of that of Redis: have both set by NTP")
+    assert line.endswith(" s ahead of that of Redis; synchronise both clocks with NTP")
     # A message that was taken long ago proves nothing
     own.client.zadd(own.schema.keys.unacked_index, {"tag": time.time() - 3_600})
     assert found(own) == ()
@@ -78,6 +78,6 @@ def test_they_are_lines_of_status_and_a_gauge(own: JobStore) -> None:
         text = prometheus.exposition(client.status)
 
     assert "warning" in shown.stdout
-    assert "set maxmemory-policy noeviction" in shown.stdout
+    assert "set maxmemory-policy to noeviction" in shown.stdout
     assert status.warnings == found(own)
     assert "rerankq_warnings 1.0" in text
