@@ -26,12 +26,12 @@ def print_input(counts: Counts, found: LoadReport, bad: InvalidLines) -> None:
         f"{counted(counts.queries, 'query', 'queries')}, {counted(counts.pairs, 'pair')},"
         f" {counted(counts.documents, 'document')}"
     )
-    unused = max(0, found.documents - counts.documents)
-    if unused or found.other_queries:
-        terminal.print_notice(
-            f"ignored {counted(found.other_queries, 'query', 'queries')} and"
-            f" {counted(unused, 'document')} that the run does not use"
-        )
+    unused = (
+        (found.other_queries, "query", "queries"),
+        (found.documents - counts.documents, "document", "documents"),
+    )
+    if ignored := [counted(number, *nouns) for number, *nouns in unused if number > 0]:
+        terminal.print_notice(f"ignored {' and '.join(ignored)} that the run does not use")
     if found.contradictions:
         terminal.print_notice(
             f"ranks contradict scores in {counted(found.contradictions, 'line')} of the run (first:"
@@ -53,7 +53,7 @@ def print_scored(progress: Progress, seconds: float, earlier_pairs: int = 0) -> 
     rate = pairs / seconds if seconds else 0.0
     terminal.print_notice(
         f"scored {counted(pairs, 'pair')} in {seconds:.1f} s ({rate:,.0f} pairs/s)"
-        f" by {models or 'no model'}"
+        f"{f' by {models}' if models else ''}"
     )
     if earlier_pairs:
         terminal.print_notice(f"{counted(earlier_pairs, 'pair')} scored earlier")

@@ -24,7 +24,7 @@ from producer.client.blocking import RerankClient
     type=common.Seconds(0.1),
     metavar="SECONDS",
     default=2.0,
-    help="Time between two refreshes.",
+    help="Time between two refreshes, with --watch.",
 )
 @click.pass_obj
 def status(
@@ -54,14 +54,14 @@ def status(
 @click.command(epilog=common.EPILOG)
 @common.option("--serve", is_flag=True, help="Serve the metrics at /metrics until Ctrl-C.")
 @common.option(
-    "--address", default="127.0.0.1", metavar="HOST", help="Address to listen on with --serve."
+    "--address", default="127.0.0.1", metavar="HOST", help="Address to listen on, with --serve."
 )
 @common.option(
     "--port",
     type=common.Count(maximum=65_535),
     default=9808,
     metavar="PORT",
-    help="Port to listen on with --serve.",
+    help="Port to listen on, with --serve.",
 )
 @click.pass_obj
 def metrics(settings: Settings, serve: bool, address: str, port: int) -> None:

@@ -220,7 +220,9 @@ class Staging:
             "DELETE FROM queries WHERE id NOT IN (SELECT query_id FROM candidates)"
         )
         if not self.counts().queries:
-            raise InvalidInput(f"{source}: no query with candidates is left to score")
+            raise InvalidInput(
+                f"{source}: no query with candidates is left to score; check that the files match"
+            )
         check_document_sizes(self.database, self._settings, source)
 
     def _transaction(self) -> sqlite3.Connection:
