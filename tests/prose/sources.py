@@ -69,11 +69,16 @@ def lua_comments(path: Path, name: str) -> Iterator[Passage]:
         yield Passage(f"{name}:{number + 1}", without_markup(paragraph))
 
 
+#: Nodes that may hold definitions. Expressions hold none, and are most of a file.
+_STATEMENT = (ast.stmt, ast.excepthandler, ast.match_case)
 _Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def _documented(path: Path) -> Iterator[_Documented]:
-    for node in ast.walk(ast.parse(path.read_text())):
+    statements: list[ast.AST] = [ast.parse(path.read_text())]
+    while statements:
+        node = statements.pop(0)
+        statements += [each for each in ast.iter_child_nodes(node) if isinstance(each, _STATEMENT)]
         if isinstance(node, _Documented) and ast.get_docstring(node):
             yield node
 

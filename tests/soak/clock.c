@@ -1,5 +1,5 @@
-/* A clock that a test can put forward and back: seconds to add are read from $SOAK_CLOCK.
-   Monotonic time is left alone, as the kernel leaves it alone when somebody sets the clock. */
+/* A clock that a test can move forward and back: the file $SOAK_CLOCK has the seconds to add.
+   Monotonic time is unchanged, because the kernel does not change it either when the clock is set. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>

@@ -77,7 +77,7 @@ class Records(logging.Handler):
 
 @pytest.fixture(scope="module")
 def log() -> Iterator[list[logging.LogRecord]]:
-    """All that is logged during the tests of this file."""
+    """Collect the log of the tests of this file."""
     records: list[logging.LogRecord] = []
     handler = Records(records)
     logging.getLogger().addHandler(handler)
