@@ -38,6 +38,7 @@ from benchmarks.shapes import SHAPES, Shape
 from benchmarks.ways import WAYS
 from benchmarks.work import KINDS, Collection, Kind
 from contract.errors import RerankError
+from contract.printable import counted
 
 SEED = 0
 #: Queries per repeat through the queue, for six layers: about ten seconds on two cores.
@@ -67,7 +68,7 @@ class Benchmark:
     def _note_load(self) -> None:
         load = self.bench.machine["load_average"]
         if load > machine.QUIET_LOAD:
-            note = f"something else was running at the start: load average {load}"
+            note = f"other programs were running at the start (load average {load})"
             self.bench.notes.append(note)
             self._progress.note(note)
 
@@ -80,11 +81,12 @@ class Benchmark:
                 self._ways(ways, folder, shape, without)
         if "queue" in self._options.parts:
             for number in (1, 2):
+                children = counted(number, "child", "children")
                 try:
                     self._queue(folder, shape, number)
                 # A failure here does not affect the other figures.
                 except (RuntimeError, WayFailed, RerankError) as error:
-                    self._failed(shape.name, f"through Redis, {number} children", str(error))
+                    self._failed(shape.name, f"through Redis, {children}", str(error))
 
     def _failed(self, model: str, what: str, reason: str) -> None:
         self._progress.note(f"not measured: {what}: {reason}")
@@ -95,7 +97,7 @@ class Benchmark:
         needed = {needs for way in self._options.ways if (needs := WAYS[way].needs)}
         reason = prepare("weights", folder)
         if reason:
-            raise click.ClickException(f"no weights: {reason}")
+            raise click.ClickException(f"cannot create the weights: {reason}")
         # All other files are made from the ONNX file.
         steps = ["onnx", *sorted(needed - {"onnx"})] if needed else []
         failed: dict[str, str] = {}
@@ -103,7 +105,7 @@ class Benchmark:
             if reason := failed.get("onnx") or prepare(step, folder):
                 failed[step] = reason
         return {
-            way: f"needs {needs}: {failed[needs]}"
+            way: f"requires {needs}, which failed: {failed[needs]}"
             for way in self._options.ways
             if (needs := WAYS[way].needs) in failed
         }
@@ -112,14 +114,16 @@ class Benchmark:
         self, children: Children, folder: Path, shape: Shape, without: dict[str, str]
     ) -> None:
         ways = [way for way in self._options.ways if way not in without]
-        self._progress.step(f"{shape.title}: loading {len(ways)} ways", GUESS_LOAD_S)
+        self._progress.step(
+            f"{shape.title}: loading {counted(len(ways), 'library', 'libraries')}", GUESS_LOAD_S
+        )
         for way, reason in without.items():
             children.fail(way, reason)
         children.start([*ways, CEILING])
         measuring = Measuring(children, folder, self._collection, self._options.pairs, SEED)
         if "calls" in self._options.parts:
             guess_s = self._options.calls * GUESS_CALLS_S
-            self._progress.step(f"{shape.title}: calls of one query", guess_s)
+            self._progress.step(f"{shape.title}: timing calls with one query", guess_s)
             self.bench.calls += measuring.calls(self._options.calls)
         if "ways" in self._options.parts:
             for kind in self._options.kinds(shape.name):
@@ -132,20 +136,21 @@ class Benchmark:
         guess_s = self._options.turn_s(shape, kind)
         plan = measuring.plan(kind, repeats)
         pairs = plan.queries_each * plan.candidates
-        self._progress.step(f"{shape.title}, {kind.title}: do the scores agree?", guess_s)
+        self._progress.step(f"{shape.title}, {kind.title}: comparing scores", guess_s)
         for way, apart in measuring.check(kind, repeats).items():
             if apart > EXACT:
-                self._progress.note(f"not exact: {WAYS[way].title}, by {apart:.1e}")
+                self._progress.note(f"not exact: {WAYS[way].title} (scores differ by {apart:.1e})")
         for number in range(repeats):
             self._progress.step(
-                f"{shape.title}, {kind.title}: {pairs} pairs, {number + 1} of {repeats}", guess_s
+                f"{shape.title}, {kind.title}: {pairs} pairs, repeat {number + 1} of {repeats}",
+                guess_s,
             )
             measuring.repeat(number)
 
     def _queue(self, folder: Path, shape: Shape, children: int) -> None:
         threads_each = max(1, self._options.threads // children)
         self._progress.step(
-            f"{shape.title}: through Redis, {children} children x {threads_each} threads",
+            f"{shape.title}: through Redis, children x threads: {children} x {threads_each}",
             GUESS_QUEUE_S,
         )
         plan = queue_path.Plan(
@@ -172,30 +177,31 @@ class Benchmark:
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="A few minutes: fewer of everything.")
-@click.option("--models", type=Names(*SHAPES), help=f"Some of {','.join(SHAPES)}.")
+@click.option("--quick", is_flag=True, help="Run for a few minutes, with fewer pairs and repeats.")
+@click.option("--models", type=Names(*SHAPES), help=f"Models to measure: {','.join(SHAPES)}.")
 @click.option(
     "--documents",
     type=Names(*KINDS),
-    help=f"Some of {','.join(KINDS)}. [default: all; for minilm-12 real]",
+    help=f"Documents to score: {','.join(KINDS)}. [default: all; for minilm-12 only real]",
 )
-@click.option("--ways", type=Names(*WAYS), help=f"Some of {','.join(WAYS)}.")
-@click.option("--parts", type=Names(*PARTS), help=f"Some of {','.join(PARTS)}.")
+@click.option("--ways", type=Names(*WAYS), help=f"Libraries to measure: {','.join(WAYS)}.")
+@click.option("--parts", type=Names(*PARTS), help=f"Measurements to make: {','.join(PARTS)}.")
 @click.option(
     "--pairs",
     type=click.IntRange(min=10),
-    help="Real documents a repeat for six layers; others get what takes about as long.",
+    help="Pairs of real documents per repeat of minilm-6. Other models and documents get as many"
+    " pairs as take the same time.",
 )
-@click.option("--repeats", type=click.IntRange(min=1))
-@click.option("--threads", type=click.IntRange(min=1), help="Of each way. [default: 2]")
+@click.option("--repeats", type=click.IntRange(min=1), help="Repeats of each measurement.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads per library. [default: 2]")
 @click.option(
     "--data",
     type=click.Path(exists=True, file_okay=False),
-    help="A folder with corpus.jsonl, queries.jsonl and bm25.trec. [default: the sample]",
+    help="Folder with corpus.jsonl, queries.jsonl and bm25.trec. [default: the sample]",
 )
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=RESULTS)
 def main(quick: bool, out: Path, **given: Any) -> None:
-    """Measure, and write bench.json, bench.md and bench.png."""
+    """Measure speed and memory, and write bench.json, bench.md and bench.png."""
     # If this process is terminated, it must stop the processes that it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with tempfile.TemporaryDirectory(prefix="rerankq-bench-") as scratch:

@@ -222,7 +222,7 @@ def _rescore(service: Service, inputs: list[Path], scratch: Path) -> Peaks:
 def _scoring_pairs_per_s(log: Path) -> float:
     said = re.search(r"^scored .* \(([\d,]+) pairs/s\)", log.read_text(), re.MULTILINE)
     if said is None:
-        raise RuntimeError(f"rerankq rescore does not say how fast it was: {log.read_text()}")
+        raise RuntimeError(f"rerankq rescore did not print its speed: {log.read_text()}")
     return float(said[1].replace(",", ""))
 
 
@@ -234,25 +234,31 @@ def _sizes(_: click.Context, __: click.Parameter, value: str) -> list[int]:
     try:
         sizes = sorted(int(float(each)) for each in value.split(","))
     except ValueError as error:
-        raise click.BadParameter(f"{value!r} is no list of numbers like 1e3,1e4") from error
+        raise click.BadParameter(f"{value!r} is not a list of numbers, such as 1e3,1e4.") from error
     if sizes[0] < 1:
-        raise click.BadParameter("a size is 1 or more")
+        raise click.BadParameter("all sizes must be at least 1.")
     return sizes
 
 
 @click.command()
 @click.option(
-    "--sizes", default="1e3,1e4,1e5", callback=_sizes, show_default=True, help="Pairs, each run."
+    "--sizes",
+    default="1e3,1e4,1e5",
+    callback=_sizes,
+    show_default=True,
+    help="Number of pairs in each run.",
 )
 @click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True)
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=RESULTS)
 def main(sizes: list[int], threads: int, out: Path) -> None:
-    """Measure, and write growth.json and growth.png."""
+    """Measure runs of growing size, and write growth.json and growth.png."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     runs: list[Run] = []
     for size in sizes:
         guess = f", about {size / runs[-1].pairs_per_s:.0f} s" if runs else ""
-        click.echo(f"{size:,} pairs{guess}, load average {os.getloadavg()[0]:.1f}", err=True)
+        click.echo(
+            f"re-scoring {size:,} pairs{guess}, load average {os.getloadavg()[0]:.1f}", err=True
+        )
         with tempfile.TemporaryDirectory(prefix="rerankq-growth-") as scratch:
             runs.append(measure(size, threads, Path(scratch)))
     record = {"machine": machine.describe(threads), "runs": [asdict(run) for run in runs]}

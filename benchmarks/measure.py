@@ -13,6 +13,7 @@ from benchmarks.runner import Answer, Children, Memory
 from benchmarks.shapes import SHAPES, useful_flops
 from benchmarks.ways import BATCH_SIZES, REFERENCE, WAYS
 from benchmarks.work import KINDS, Collection, Kind, Pair, Plan, samples, token_lengths
+from contract.printable import counted
 
 #: The process that measures the ceiling. It takes turns with the ways.
 CEILING = "ceiling"
@@ -114,10 +115,15 @@ class Measuring:
     def _compare(self, cell: _Cell, scores: dict[str, list[float]]) -> None:
         right = scores.get(REFERENCE)
         if right is None:
-            raise RuntimeError(f"nothing to compare with: {WAYS[REFERENCE].title} failed")
+            raise RuntimeError(
+                f"there are no scores to compare with, because {WAYS[REFERENCE].title} failed"
+            )
         for way, given in scores.items():
             if len(given) != len(right):
-                self._children.fail(way, f"{len(given)} scores for {len(right)} pairs")
+                self._children.fail(
+                    way,
+                    f"returned {counted(len(given), 'score')} for {counted(len(right), 'pair')}",
+                )
                 continue
             apart = max(
                 abs(a - b) if math.isfinite(a) else math.inf

@@ -36,4 +36,4 @@ def _field(path: str, name: str) -> float:
         label, _, value = line.partition(":")
         if label == name:
             return int(value.split()[0]) * KIB
-    raise ValueError(f"{path} has no {name}")
+    raise ValueError(f"{path} has no field {name}")

@@ -122,5 +122,5 @@ class Names(click.ParamType[tuple[str, ...]]):
         names = tuple(name.strip() for name in str(value).split(",") if name.strip())
         unknown = [name for name in names if name not in self._known]
         if unknown or not names:
-            self.fail(f"{value!r} is not some of {','.join(self._known)}", param, ctx)
+            self.fail(f"{value!r} is not a list of names from {','.join(self._known)}.", param, ctx)
         return names

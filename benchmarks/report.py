@@ -15,9 +15,9 @@ from benchmarks.work import KINDS
 def markdown(bench: Bench) -> str:
     """Return all tables of the run."""
     parts = [
-        f"{machine.title(bench.machine)}. Medians, and the lowest and highest of"
-        f" {bench.options['repeats']} repeats that took turns at random; scores"
-        f" within {EXACT:g} of `predict` count as exact. Took {bench.took_s / 60:.0f} minutes.",
+        f"{machine.title(bench.machine)}. Each figure is the median of {bench.options['repeats']}"
+        " repeats in random order, with the lowest and the highest. Scores within"
+        f" {EXACT:g} of `predict` count as exact. The run took {bench.took_s / 60:.0f} minutes.",
         *(f"Note: {note}." for note in bench.notes),
         *_cells(bench),
         _ceilings(bench),
@@ -45,11 +45,21 @@ def _cell(title: str, records: list[Scored]) -> str:
     first = records[0]
     tokens = sum(first.tokens) / sum(first.pairs)
     head = (
-        f"### {title}\n\n{first.pairs[0]} pairs a repeat, {tokens:.0f} tokens each. Ratio to"
-        " `predict` at its best batch size; share of the machine's sgemm doing useful work.\n\n"
+        f"### {title}\n\n{first.pairs[0]} pairs per repeat, {tokens:.0f} tokens per pair. *Ratio*"
+        " is relative to `predict` at its best batch size. *Share* compares useful work with the"
+        " ceiling.\n\n"
     )
     return head + _table(
-        ("way", "pairs/s", "lowest to highest", "tokens/s", "ratio", "share", "peak RSS", "scores"),
+        (
+            "library",
+            "pairs/s",
+            "lowest to highest",
+            "tokens/s",
+            "ratio",
+            "share",
+            "peak RSS",
+            "scores",
+        ),
         [
             (
                 _name(each),
@@ -69,8 +79,8 @@ def _cell(title: str, records: list[Scored]) -> str:
 def _ceilings(bench: Bench) -> str:
     if not bench.ceilings:
         return ""
-    return "### The ceiling: float32 matrix products, GFLOP/s\n\n" + _table(
-        ("shapes of", "linear", "packed by oneDNN", "ceiling"),
+    return "### The ceiling: GFLOP/s of float32 matrix products\n\n" + _table(
+        ("model shapes", "linear", "packed by oneDNN", "ceiling"),
         [
             (
                 SHAPES[each.model].title,
@@ -101,10 +111,10 @@ def _calls(bench: Bench) -> str:
             if shape.reference_call_ms
             else (shape.reference_call, "", "")
         )
-        rows.append((f"{shape.reference} as published, on its authors' machine", *published))
+        rows.append((f"{shape.reference}: published figures, from another machine", *published))
     if not rows:
         return ""
-    return "### One query, one call, short documents\n\n" + _table(
+    return "### One call with one query and short documents\n\n" + _table(
         ("", *(f"{size} documents" for size in CALL_SIZES)), rows
     )
 
@@ -149,15 +159,16 @@ def _queue(bench: Bench) -> str:
         ],
     )
     burst = "".join(
-        f"\n\n{each.jobs:,} jobs of three documents, submitted and awaited at once by one asyncio"
-        f" program: {each.seconds:.1f} s; its event loop never waited longer than"
+        f"\n\nOne asyncio program submitted and awaited {each.jobs:,} jobs of three documents at"
+        f" once in {each.seconds:.1f} s. Its event loop was never blocked for longer than"
         f" {each.worst_loop_delay_ms:.0f} ms."
         for each in bench.bursts
     )
     return (
-        "### Through Redis and a worker\n\nReal documents; engine alone is `Scorer.score` in as"
-        " many processes with as many threads. A small job has 20 short documents, and its worker"
-        f" was idle; medians and quartiles of {bench.queue[0].calls}.\n\n{table}{burst}"
+        "### Through Redis and a worker\n\nThe documents are real. *Engine alone* is"
+        " `Scorer.score` in as many processes with as many threads. A *small job* has 20 short"
+        f" documents, and its worker was idle: medians and quartiles of {bench.queue[0].calls}"
+        f" jobs.\n\n{table}{burst}"
     )
 
 
@@ -165,10 +176,10 @@ def _memory(bench: Bench) -> str:
     if not bench.memory:
         return ""
     return (
-        "### Memory of a worker child, after scoring\n\nRSS counts shared pages in full, PSS"
-        " each child's part of them.\n\n"
+        "### Memory of a worker child after scoring\n\nRSS counts shared pages in full. PSS"
+        " counts each child's share of them.\n\n"
     ) + _table(
-        ("model", "child", "RSS", "PSS", "peak RSS", "published, RAM"),
+        ("model", "child", "RSS", "PSS", "peak RSS", "published RAM"),
         [
             (
                 SHAPES[each.model].title,

@@ -41,7 +41,7 @@ SHAPES = {
             intermediate=512,
             reference="TinyBERT-L-2",
             reference_ram_mb=100,
-            reference_call="30-40 ms a call",
+            reference_call="30-40 ms per call",
             pairs_factor=4.0,
             guess_gflops=12.0,
         ),
@@ -66,7 +66,7 @@ SHAPES = {
             intermediate=1536,
             reference="MiniLM-L-12",
             reference_ram_mb=300,
-            reference_call="150-200 ms a call",
+            reference_call="150-200 ms per call",
             pairs_factor=0.5,
         ),
     )

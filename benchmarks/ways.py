@@ -133,7 +133,7 @@ def load_rerankers(folder: Path, threads: int) -> Score:
     torch.set_num_threads(threads)
     ranker = Reranker(str(folder), model_type="cross-encoder", device="cpu", verbose=0)
     if ranker is None:
-        raise RuntimeError("rerankers did not load the model; it has printed why")
+        raise RuntimeError("rerankers did not load the model, for the reason printed above")
 
     def score(pairs: list[Pair]) -> list[float]:
         scores: list[float] = []

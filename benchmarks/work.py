@@ -127,7 +127,9 @@ class Plan:
         # One query is reserved for the check.
         most = (queries - 1) // repeats
         if most < 1:
-            raise ValueError(f"{queries} queries are too few for {repeats} repeats")
+            raise ValueError(
+                f"{repeats} repeats require more than {repeats} queries, but there are {queries}"
+            )
         return cls(candidates, max(1, min(most, round(pairs / candidates))), repeats)
 
 

@@ -36,10 +36,10 @@ def _require_own(package: str) -> None:
     found = Path(spec.origin).resolve() if spec and spec.origin else None
     if found == ROOT / package / "__init__.py":
         return
-    where = f"is {found}" if found else "is nowhere to be found"
+    fault = f"Python would import {found} instead of" if found else "Python cannot find"
     print(  # noqa: T201
-        f"Error: the Python package {package!r} {where}, and must be {ROOT / package}: check"
-        " PYTHONPATH, and how rerankq was installed",
+        f"Error: {fault} the package {package!r} in {ROOT / package}. Check PYTHONPATH and the"
+        " installation of rerankq",
         file=sys.stderr,
     )
     raise SystemExit(os.EX_CONFIG)

@@ -29,9 +29,9 @@ def _load_settings() -> WorkerSettings:
     for name in VARIABLES_OF_CELERY:
         if os.environ.get(name):
             exit_misconfigured(
-                f"Error: {name} is set, by the environment or an option of celery: Celery would use"
-                " it in place of this service's settings. Unset it; the address of Redis is"
-                " RERANKQ_REDIS_URL"
+                f"Error: {name} is set, in the environment or by an option of celery, and would"
+                " override the settings of rerankq. Unset it, and set RERANKQ_REDIS_URL to the"
+                " address of Redis"
             )
     try:
         return WorkerSettings.load()

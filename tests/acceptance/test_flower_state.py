@@ -79,14 +79,14 @@ def test_a_job_that_ended_meanwhile_has_its_end_from_the_record(
         with Flower(settings, tmp_path, **SAVING_OFTEN) as flower:
             shown: dict[str, dict[str, Any]] = flower.tasks()
             assert shown[done]["state"] == "SUCCESS"
-            assert "ended while Flower did not hear of it" in shown[done]["result"]
+            assert "ended while Flower was not connected" in shown[done]["result"]
             assert shown[failed]["state"] == "FAILURE"
-            assert shown[failed]["exception"] == "bad_scores: ended while Flower did not hear of it"
+            assert shown[failed]["exception"] == "bad_scores: ended while Flower was not connected"
             assert shown[cancelled]["state"] == "REVOKED"
             assert shown[forgotten]["state"] == "UNKNOWN"
             assert shown[waiting]["state"] == "PENDING"
             page = flower.get(f"/task/{done}")
-            assert "ended while Flower did not hear of it" in page
+            assert "ended while Flower was not connected" in page
 
 
 def test_a_task_of_which_nothing_was_heard_is_looked_up_when_it_is_shown(

@@ -105,7 +105,7 @@ def test_a_worker_that_stands_still_is_not_healthy(settings: Settings, worker: W
         found = health(settings, worker.name, timeout_s=1.0)
 
     assert not found.ok
-    assert re.match(f"celery@{worker.name}: no answer in 1 s", found.line)
+    assert re.match(f"celery@{worker.name}: no answer within 1 s", found.line)
     wait_until(lambda: health(settings, worker.name).ok, "it goes on")
 
 
@@ -113,7 +113,7 @@ def test_a_worker_that_is_not_there_is_not_healthy(settings: Settings) -> None:
     found = health(settings, "nobody", timeout_s=0.5)
 
     assert not found.ok
-    assert re.match("celery@nobody: no answer in 0.5 s", found.line)
+    assert re.match("celery@nobody: no answer within 0.5 s", found.line)
 
 
 def test_without_a_redis_the_check_says_so() -> None:

@@ -187,6 +187,6 @@ def test_celery_does_not_say_it_again(as_json: Log, as_text: Log) -> None:
 
 def test_what_only_celery_says_is_there(as_json: Log, as_text: Log) -> None:
     for log in (as_json, as_text):
-        assert "it is for task 'no.such.task', and this worker runs rerankq.score only" in log.text
+        assert "it is for task 'no.such.task', but this worker runs only rerankq.score" in log.text
         assert "exited with 'signal 9 (SIGKILL)'" in log.text
         assert "Soft time limit (3s) exceeded" in log.text

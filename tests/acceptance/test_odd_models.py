@@ -20,8 +20,8 @@ from tests.stub_models import ABSENT
 QUERY = "edit mp3 tags from the terminal"
 DOCUMENTS = ["a mail client", "a command line editor for ID3 tags of MP3 files " * 30]
 
-CANNOT_BE_USED = f"The worker stops (exit code 69): model {ABSENT!r} cannot be used: "
-TOO_LONG = "'stub' reads at most 512 tokens, and RERANKQ_MAX_LENGTH asks for 1024"
+CANNOT_BE_USED = f"Worker exiting with code 69: model {ABSENT!r} cannot be used: "
+TOO_LONG = "RERANKQ_MAX_LENGTH is 1024, but model 'stub' reads at most 512 tokens"
 
 
 def check_log(text: str) -> None:
@@ -73,9 +73,9 @@ def test_bad_models_among_those_allowed_fail_their_jobs_alone(
         RerankClient(settings) as client,
     ):
         for model, reason in (
-            (headless, r"lack classifier\.bias"),
-            (f"{headless}@int8", r"lack classifier\.bias"),
-            (with_code, r"cannot be used: .* rerankq runs no code of a model\. Way out: "),
+            (headless, r"missing weights: classifier\.bias"),
+            (f"{headless}@int8", r"missing weights: classifier\.bias"),
+            (with_code, r"cannot be used: .* rerankq does not run code from a model\. Set CROSS_"),
         ):
             # When it gets a job for a bad one, then that job fails, each time
             with pytest.raises(JobFailed, match=reason) as failed:

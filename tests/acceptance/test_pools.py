@@ -81,7 +81,7 @@ def test_a_worker_without_children_scores_each_job_once_and_says_that_it_is_read
             if isinstance(each, JobResult)
         }
         assert len(scores) == 1
-        assert "1 of 1 children ready" in health(settings)
+        assert "1 of 1 child ready" in health(settings)
         assert end(process) == 0, log.read_text()
 
 
@@ -113,9 +113,9 @@ def test_a_worker_without_children_ends_if_its_model_does_not_load(
         (
             ("--pool", "custom"),
             {"CELERY_CUSTOM_WORKER_POOL": "celery.concurrency.base:BasePool"},
-            "would hold up everything else in the process",
+            "scoring would block everything else in the process",
         ),
-        (("--pool", "threads", "--autoscale", "4,1"), {}, "no children to add"),
+        (("--pool", "threads", "--autoscale", "4,1"), {}, "no child processes to add"),
     ],
 )
 def test_a_pool_that_cannot_work_is_refused_in_one_line(

@@ -152,4 +152,4 @@ def test_a_worker_that_is_told_not_to_check_says_so_once(server: TlsServer, tmp_
     ):
         assert client.rerank(QUERY, DOCUMENTS, timeout=90).provenance.model == STUB
 
-    assert log.read_text().count("RERANKQ_REDIS_URL turns off ssl_cert_reqs") == 1
+    assert log.read_text().count("RERANKQ_REDIS_URL disables ssl_cert_reqs") == 1

@@ -190,11 +190,11 @@ def test_a_worker_without_its_model_ends_with_an_error_and_leaves_the_jobs(
         # Then its log names the model, the places where it looked, and the fixes
         said = log.read_text()
         assert "'/no/such/model' cannot be loaded" in said
-        assert "looked for" in said
+        assert "cannot be loaded: the folder does not exist. Set CROSS_ENCODER_MODEL to" in said
         assert "CROSS_ENCODER_MODEL" in said
         # Once, and as the last line
-        assert said.count("The worker stops (exit code 69)") == 1
-        assert "The worker stops" in said.splitlines()[-1]
+        assert said.count("Worker exiting with code 69: ") == 1
+        assert "Worker exiting" in said.splitlines()[-1]
         assert "Traceback" not in said
 
         # And the job waits for a worker that can score it

@@ -61,13 +61,13 @@ def test_a_limit_too_low_for_the_model_is_told_with_the_need(
     # Then the worker's last line is what was killed, the limit, and the need
     said = last_line(log)
     assert done.returncode == 71, log.read_text()
-    assert "exit code 71" in said
-    assert "the kernel killed a child (process " in said
-    assert "while it loaded 'bundled'" in said
-    assert f"The limit is 400 MB ({group}/memory.limit_in_bytes)" in said
+    assert "exiting with code 71" in said
+    assert "the kernel killed child process " in said
+    assert "while it was loading 'bundled'" in said
+    assert f"The memory limit is 400 MB ({group}/memory.limit_in_bytes)" in said
     assert "need about 797 MB" in said
     assert "Traceback" not in log.read_text()
-    assert log.read_text().count("The worker stops") == 1
+    assert log.read_text().count("Worker exiting") == 1
 
 
 def test_children_that_are_killed_while_they_load_are_replaced_but_not_for_ever(
@@ -94,5 +94,5 @@ def test_children_that_are_killed_while_they_load_are_replaced_but_not_for_ever(
 
     # Then three deaths are enough
     assert (code, len(killed)) == (69, 3)
-    assert f"3 children in a row ended while they loaded {LOADS_LONG!r}" in last_line(log)
+    assert f"3 child processes in a row ended while loading {LOADS_LONG!r}" in last_line(log)
     assert "Traceback" not in log.read_text()

@@ -127,7 +127,7 @@ def test_a_job_that_another_attempt_has_comes_again_when_that_may_have_died(
 
     (sent,) = headers(client, settings)
     assert (sent["id"], sent["delay_s"]) == ("j", LEASE_S)
-    assert lines(caplog) == ["Job j deferred: another attempt is under way; tried again in 30 s"]
+    assert lines(caplog) == ["Job j deferred: another attempt is running; retrying in 30 s"]
     assert store.execute(statuses.fetch(store.schema, "j")).attempts == 1
 
 
@@ -148,7 +148,7 @@ def test_a_job_whose_model_has_no_memory_goes_to_the_downgrade_model(
     (sent,) = headers(client, settings)
     assert sent["shadow"].startswith(names.SCORE_TASK + "[")
     assert store.execute(statuses.fetch(store.schema, "j")).state is jobs.JobState.QUEUED
-    assert "(out_of_memory): goes to stub:scale=2" in lines(caplog)[-1]
+    assert "(out_of_memory): retrying with stub:scale=2" in lines(caplog)[-1]
     # And the second one scores it
     assert hungry.run("j")["model"] == SMALLER
     result = store.execute(outcomes.fetch(store.schema, ["j"]))["j"]
@@ -186,7 +186,7 @@ def test_a_job_that_was_cancelled_is_left_as_it_is(
         delivery.run("j")
 
     assert headers(client, settings) == []
-    assert lines(caplog) == ["Job j skipped (cancelled): it has ended already"]
+    assert lines(caplog) == ["Job j skipped (cancelled): the job has already ended"]
 
 
 @pytest.mark.parametrize(

@@ -335,7 +335,7 @@ def test_a_job_that_was_started_too_often_is_given_up(run: Run, job_id: str, dea
     assert (failure.code, failure.retryable) == ("attempts_exhausted", False)
     assert "RERANKQ_MAX_ATTEMPTS" in failure.message
     assert failure.message.startswith("started 3 times")
-    assert (f"{deaths} times its process was killed" in failure.message) == bool(deaths)
+    assert (f"its process was killed {deaths} time" in failure.message) == bool(deaths)
     # A refused job is not an attempt.
     assert failure.attempts == 3
     assert run.store.execute(statuses.fetch(run.store.schema, job_id)).attempts == 3
@@ -507,5 +507,5 @@ def test_without_the_default_downgrade_model_a_worker_works_and_says_what_will_f
     provenance = result.provenance
     assert (provenance.model, provenance.downgraded, provenance.reason) == (SMALLER, False, None)
     (warning,) = [each for each in caplog.messages if each.startswith("No downgrade model")]
-    assert "a job that runs out of memory or time" in warning
+    assert "jobs that run out of memory or time" in warning
     assert "RERANKQ_DOWNGRADE_MODEL" in warning

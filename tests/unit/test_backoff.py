@@ -144,7 +144,7 @@ def test_a_wrong_number_of_scores_is_found_out_after_memory_ran_out_too() -> Non
         tried = memory.attempt_batches(made, alone)
         return [each if isinstance(each, Exception) else each[1:] for each in tried]
 
-    with pytest.raises(BadScores, match="3 scores for 4 pairs"):
+    with pytest.raises(BadScores, match="the model returned 3 scores for 4 pairs"):
         backoff.score_with_backoff(
             memory.lengths, BatchBudget(8), make_batches, loses_one, BatchStatistics()
         )
@@ -289,10 +289,11 @@ def test_what_is_no_lack_of_memory_passes_through(error: BaseException) -> None:
 def test_the_log_says_how_far_it_came_and_how_it_goes_on(caplog: pytest.LogCaptureFixture) -> None:
     score(Shared([100] * 4, room=150), BatchBudget(100))
     assert [each.getMessage() for each in caplog.records] == [
-        "Out of memory with 4 of 4 pairs left: going on with batches of 100 tokens, one at a time"
+        "Out of memory with 4 of 4 pairs left to score: retrying with batches of 100 tokens,"
+        " one at a time"
     ]
     caplog.clear()
     score(Memory([60, 50, 40], room=100), BatchBudget(120))
     assert [each.getMessage() for each in caplog.records] == [
-        "Out of memory with 2 of 3 pairs left: going on with batches of 60 tokens"
+        "Out of memory with 2 of 3 pairs left to score: retrying with batches of 60 tokens"
     ]

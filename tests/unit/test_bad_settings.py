@@ -143,4 +143,4 @@ def test_time_limits_in_the_wrong_order_are_named_with_their_values(
     monkeypatch.setenv("RERANKQ_VISIBILITY_TIMEOUT_S", "300")
     said = refused()
     assert "RERANKQ_VISIBILITY_TIMEOUT_S" in said
-    assert "(600, 660 and 300 s): raise the last, or lower the others" in said
+    assert "(660), which must be less than RERANKQ_VISIBILITY_TIMEOUT_S (300)" in said

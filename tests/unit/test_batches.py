@@ -181,15 +181,15 @@ def test_rows_of_scores_go_to_their_pairs_places() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ([scores(1), scores(2)], "1 scores for 2 pairs"),
-        ([scores(1, 2), scores(3, 4)], "2 scores for 1 pairs"),
-        ([scores(1, 2), scores()], "0 scores for 1 pairs"),
+        ([scores(1), scores(2)], "1 score for 2 pairs"),
+        ([scores(1, 2), scores(3, 4)], "2 scores for 1 pair"),
+        ([scores(1, 2), scores()], "0 scores for 1 pair"),
     ],
 )
 def test_a_wrong_number_of_scores_is_never_put_in_order(
     given: list[ScoreArray], message: str
 ) -> None:
-    with pytest.raises(BadScores, match=rf"^{message}$"):
+    with pytest.raises(BadScores, match=rf"^the model returned {message}$"):
         restore_order([[2, 0], [1]], given)
 
 

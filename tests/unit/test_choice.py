@@ -88,7 +88,7 @@ def test_the_bundled_model_is_scored_the_fast_way(
     with caplog.at_level(logging.INFO, "worker.engine.choice"):
         engine = chosen(bundled)
     assert engine.backend == "rerankq"
-    assert "gives the scores of predict, within" in caplog.text
+    assert "which matches CrossEncoder.predict within" in caplog.text
     assert apart(engine.run(PAIRS).scores, bundled_logits) < TOLERANCE
 
 
@@ -178,7 +178,9 @@ def test_a_tokenizer_that_lays_pairs_out_otherwise_is_found_out(
     assert apart(engine.run(PAIRS).scores, logits(path)) < TOLERANCE
     warnings = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
     assert len(warnings) == 1
-    assert warnings[0].startswith("The fast path is not used: off by ")
+    assert warnings[0].startswith(
+        "Scoring with CrossEncoder.predict instead of the fast path: its scores differ"
+    )
 
 
 def test_a_tokenizer_that_lays_pairs_out_as_berts_does_is_not(tmp_path: Path) -> None:
@@ -268,9 +270,9 @@ def test_without_packed_layers_plain_ones_are_taken_and_the_log_says_so(
             bundled, int8=False, threads=1, max_batch_tokens=512, linears=(linear, Linear)
         )
     assert engine.backend == "rerankq"
-    assert "The fast path uses plain layers, which are slower: " in caplog.text
-    assert f"with {linear.__name__}" in caplog.text
-    assert "gives the scores of predict, within" in caplog.text
+    assert "Falling back to plain layers, which are slower: " in caplog.text
+    assert linear.__name__ in caplog.text
+    assert "which matches CrossEncoder.predict within" in caplog.text
     assert apart(engine.run(PAIRS).scores, bundled_logits) < TOLERANCE
 
 
@@ -367,6 +369,6 @@ def test_there_are_no_eight_bits_without_a_fast_path(
     tmp_path: Path, make: Callable[[Path], str]
 ) -> None:
     name = f"{make(tmp_path)}@int8"
-    with pytest.raises(ModelUnavailable, match="int8 form of plain BERT classifiers only") as why:
+    with pytest.raises(ModelUnavailable, match="supported only for plain BERT classifiers") as why:
         engines.load(name, threads=1, max_batch_tokens=512)
     assert repr(name) in str(why.value)

@@ -51,7 +51,7 @@ def test_the_first_reason_of_a_child_counts_and_is_told_by_the_main_process(
 
     code, said = code_and_reason(reason, caplog)
     assert code == restart.EXIT_NO_MODEL
-    assert said == "The worker stops (exit code 69): no such model."
+    assert said == "Worker exiting with code 69: no such model."
 
 
 def test_lack_of_memory_is_told_with_the_way_out(caplog: pytest.LogCaptureFixture) -> None:
@@ -72,7 +72,7 @@ def test_a_supervised_worker_says_when_it_is_started_again(
 
     reason.decide(restart.EXIT_NO_MODEL, "no such model")
 
-    assert code_and_reason(reason, caplog)[1].endswith("It is started again in 20 s.")
+    assert code_and_reason(reason, caplog)[1].endswith("Restarting in 20 s.")
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -100,7 +100,7 @@ def test_children_that_end_while_they_load_end_the_worker_if_none_has_loaded_mea
     # Then the worker ends
     code, said = code_and_reason(reason, caplog)
     assert code == restart.EXIT_NO_MODEL
-    assert f"{MAX_DEATHS} children in a row ended while they loaded 'stub'" in said
+    assert f"{MAX_DEATHS} child processes in a row ended while loading 'stub'" in said
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

@@ -67,10 +67,10 @@ def assert_refused(ended: tuple[int, str], *words: str) -> None:
         ("BASIC_AUTH", f"someone,else:{PASSWORD}", "login 1 of 2 has no colon"),
         ("BASIC_AUTH", f":{PASSWORD}", "has no user"),
         ("BASIC_AUTH", f"some:{PASSWORD},someone:", "login 2 of 2 has no password"),
-        ("BASIC_AUTH", f"someone:{PASSWORD} ", "white space"),
+        ("BASIC_AUTH", f"someone:{PASSWORD} ", "whitespace"),
         ("BASIC_AUTH", f"someone:{PASSWORD}é", "ASCII"),
         ("BASIC_AUTH", f"someone:{PASSWORD}\a", "ASCII"),
-        ("PORT", "http", "must be a whole number (it is 'http')"),
+        ("PORT", "http", "must be a whole number, not 'http'"),
         ("PORT", "65536", "from 0 to 65535"),
         ("ADDRESS", "192.0.2.1", "cannot listen on 192.0.2.1"),
         ("URL_PREFIX", "(", "letters, digits"),
@@ -80,12 +80,12 @@ def assert_refused(ended: tuple[int, str], *words: str) -> None:
         ("STATE_SAVE_INTERVAL", "-1", "at least 0"),
         ("PURGE_OFFLINE_WORKERS", "1h", "whole number"),
         ("TASK_RUNTIME_METRIC_BUCKETS", "3,2,1", "ascending"),
-        ("TASKS_COLUMNS", "name,colour", "no column 'colour'"),
+        ("TASKS_COLUMNS", "name,colour", "'colour' is not a column: use "),
         ("CONF", "nowhere.py", "nowhere.py does not exist"),
         ("CERTFILE", "nowhere.pem", "FLOWER_KEYFILE"),
-        ("UNIX_SOCKET", "nowhere/socket", "nowhere cannot be written to"),
-        ("DB", "/proc/nowhere/state", "no place for its state"),
-        ("DB", ".", "cannot be written"),
+        ("UNIX_SOCKET", "nowhere/socket", "nowhere does not exist or is not writable"),
+        ("DB", "/proc/nowhere/state", "cannot create the folder for Flower's state"),
+        ("DB", ".", "cannot write to "),
         ("AUTH", "someone@example.com", "FLOWER_AUTH"),
     ],
 )
@@ -135,4 +135,4 @@ def test_empty_files_and_files_of_flower_are_taken(tmp_path: Path) -> None:
 
 def test_a_file_of_somebody_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a line\n")
-    assert_refused(read(tmp_path), "FLOWER_DB", "no state file of Flower")
+    assert_refused(read(tmp_path), "FLOWER_DB", "is not a state file of Flower")

@@ -23,28 +23,28 @@ def everything(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.parametrize(
     ("event", "more", "code", "reason", "sentence"),
     [
-        (Event.RUNNING, {}, None, None, "running: 4,000 pairs by tiny, attempt 2"),
+        (Event.RUNNING, {}, None, None, "running: 4,000 pairs with tiny, attempt 2"),
         (
             Event.DONE,
             {"seconds": 2.0, "truncated": 0},
             None,
             None,
-            "done: 4,000 pairs by tiny in 2.000 s (2,000 pairs/s), attempt 2",
+            "done: 4,000 pairs with tiny in 2.000 s (2,000 pairs/s), attempt 2",
         ),
         (
             Event.DONE,
             {"seconds": 0.0, "truncated": 7},
             "worker_died",
-            "instead of large",
-            "done: 4,000 pairs by tiny in 0.000 s, 7 cut, attempt 2 (worker_died):"
-            " instead of large",
+            "downgraded from large",
+            "done: 4,000 pairs with tiny in 0.000 s, 7 truncated, attempt 2 (worker_died):"
+            " downgraded from large",
         ),
         (
             Event.FAILED,
             {"seconds": 0.5},
             "bad_scores",
             "NaN",
-            "failed: 4,000 pairs by tiny after 0.500 s, attempt 2 (bad_scores): NaN",
+            "failed: 4,000 pairs with tiny after 0.500 s, attempt 2 (bad_scores): NaN",
         ),
     ],
 )

@@ -96,8 +96,8 @@ def test_a_model_with_fewer_positions_reads_what_it_can(tmp_path: Path) -> None:
     with pytest.raises(ModelUnavailable) as caught:
         require_length(scorer, 512)
     assert str(caught.value) == (
-        f"model {path!r} reads at most 128 tokens, and RERANKQ_MAX_LENGTH asks for 512: lower it,"
-        " or choose another model in CROSS_ENCODER_MODEL"
+        f"RERANKQ_MAX_LENGTH is 512, but model {path!r} reads at most 128 tokens. Lower"
+        " RERANKQ_MAX_LENGTH, or set CROSS_ENCODER_MODEL to another model"
     )
 
 
@@ -119,7 +119,7 @@ def test_a_limit_that_the_model_was_saved_with_is_heeded(tmp_path: Path) -> None
 def test_a_model_that_cuts_nothing_is_refused(tmp_path: Path) -> None:
     path = odd_models.electra(tmp_path / "model")
     save_settings(tmp_path / "model", processing_kwargs={"text": {"truncation": False}})
-    with pytest.raises(ModelUnavailable, match="reads 512 tokens, but a longer pair is cut to 5"):
+    with pytest.raises(ModelUnavailable, match="is 512 tokens, but it truncates longer pairs to 5"):
         small(path)
 
 
@@ -176,7 +176,7 @@ def test_a_decoder_whose_texts_end_with_the_padding_scores_pairs_one_at_a_time(
     with caplog.at_level(logging.WARNING, "worker.engine.predict_engine"):
         scorer = small(path)
     # Then its batches are found out
-    assert "pairs are scored one at a time, which is slower" in caplog.text
+    assert "Scoring one pair at a time, which is slower" in caplog.text
     # And a pair's score is that of its last token, whatever it is scored with
     assert scorer.score([SHORT, LONG, ("a", "b c")])[0] == scorer.score([SHORT])[0]
 

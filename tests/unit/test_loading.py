@@ -24,7 +24,7 @@ from worker.engine import Scorer, ScorerCache, load
 from worker.engine.checkpoint import load_encoder
 from worker.engine.model_paths import bundled_path
 
-WAYS_OUT = ("CROSS_ENCODER_MODEL", "'bundled'", "SENTENCE_TRANSFORMERS_HOME", "reach the hub")
+WAYS_OUT = ("CROSS_ENCODER_MODEL", "'bundled'", "SENTENCE_TRANSFORMERS_HOME", "to the hub")
 
 
 def refused(model: str) -> ModelUnavailable:
@@ -116,13 +116,13 @@ def test_where_the_bundled_model_is_not_installed_the_error_says_what_to_install
     monkeypatch.setitem(sys.modules, "rerankq_bundled_model", None)  # makes the import fail
     error = refused(model)
     assert repr(model) in str(error)
-    assert "pip install './rerankq_bundled_model'" in str(error)
+    assert "pip install ./rerankq_bundled_model" in str(error)
 
 
 def test_a_missing_path_is_named_with_the_ways_out() -> None:
     error = refused("/nowhere/at-all")
     assert "'/nowhere/at-all'" in str(error)
-    assert "there is no such folder" in str(error)
+    assert "the folder does not exist" in str(error)
     assert all(way in str(error) for way in WAYS_OUT)
     assert isinstance(error.__cause__, FileNotFoundError)
 
@@ -164,7 +164,7 @@ def test_a_model_without_a_trained_head_is_refused(tmp_path: Path) -> None:
 def test_a_model_with_several_scores_a_pair_is_no_reranker(tmp_path: Path) -> None:
     path = tiny_models.bert(tmp_path / "three", num_labels=3)
     with pytest.raises(
-        ModelUnavailable, match=r"three' cannot be used: it gives 3 scores a pair; a"
+        ModelUnavailable, match=r"three' cannot be used: it returns 3 scores per pair"
     ):
         ScorerCache().get(path, "cpu", 1, 512)
 
@@ -235,7 +235,7 @@ def test_code_named_in_a_models_config_is_never_run(tmp_path: Path, model_type: 
         assert len(load(path).score([("a", "b")])) == 1
     else:
         error = str(refused(path))
-        assert "rerankq runs no code of a model" in error
+        assert "rerankq does not run code from a model" in error
         assert "trust_remote_code" not in error
     assert not marker.exists()
 
@@ -251,7 +251,7 @@ def test_code_named_in_a_list_of_modules_is_never_run(tmp_path: Path) -> None:
         json.dumps({"model_type": "CrossEncoder"})
     )
     error = str(refused(path))
-    assert "rerankq runs no code of a model" in error
+    assert "rerankq does not run code from a model" in error
     assert "trust_remote_code" not in error
     assert not marker.exists()
 

@@ -159,7 +159,7 @@ def test_keeping_none_gives_no_results() -> None:
 
 
 def test_a_blank_query_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="query is blank"):
+    with pytest.raises(InvalidInput, match="query must not be blank"):
         step(results(BEST), PipelineSettings(reranker_model="bundled"), query=" ")
 
 

@@ -407,7 +407,7 @@ def test_a_model_that_gives_no_finite_scores_is_refused_when_it_is_loaded(tmp_pa
     path = tiny_models.bert(tmp_path / "spoilt", change=tiny_models.fill_head(3e38))
     with pytest.raises(
         ModelUnavailable,
-        match=r"spoilt' cannot be used: 3 of 3 scores are not finite numbers",
+        match=r"spoilt' cannot be used: 3 of 3 scores are not finite",
     ):
         small(path)
 
@@ -435,7 +435,8 @@ class AnswersFor(StubEngine):
 def test_a_wrong_number_of_scores_is_a_failure_that_says_so(answers: int) -> None:
     scorer = Scorer(AnswersFor(answers), "mine")
     with pytest.raises(
-        BadScores, match=rf"^Reranking failed for model mine: {answers} scores for 4 pairs$"
+        BadScores,
+        match=rf"^Reranking failed for model mine: .* returned {answers} scores for 4 pairs$",
     ):
         scorer.score([*PAIRS[:4], PAIRS[0]])
 
@@ -451,7 +452,10 @@ def test_a_batch_that_loses_a_score_is_a_failure_that_names_the_model(
     bundled: CrossEncoder,
 ) -> None:
     scorer = Scorer(LosesOne(bundled, exact_linears(bundled)[0], 1), "mine")
-    with pytest.raises(BadScores, match=r"^Reranking failed for model mine: 3 scores for 4 pairs$"):
+    with pytest.raises(
+        BadScores,
+        match=r"^Reranking failed for model mine: .* returned 3 scores for 4 pairs$",
+    ):
         scorer.score(PAIRS[:4])
 
 
@@ -471,7 +475,7 @@ class GivesNaN(StubEngine):
 
 def test_a_score_that_is_no_number_fails_all() -> None:
     scorer = Scorer(GivesNaN(), "mine")
-    with pytest.raises(BadScores, match=r"mine: 1 of 3 scores are not finite numbers$"):
+    with pytest.raises(BadScores, match=r"mine: 1 of 3 scores is not finite \(NaN or infinity\)$"):
         scorer.score(PAIRS[:3])
 
 

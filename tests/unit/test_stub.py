@@ -163,13 +163,14 @@ def test_a_wrong_option_is_named_with_those_that_there_are(name: str, option: st
     with pytest.raises(ModelUnavailable) as caught:
         load(name)
     assert str(caught.value) == (
-        f"model {name!r} cannot be used: {option!r} is no option of 'stub'. Way out: its options"
-        " are scale, pairs_per_s, bytes_per_token, load_s, each with = and a number above 0"
+        f"model {name!r} cannot be used: {option!r} is not a valid option of 'stub'. Valid"
+        " options are scale, pairs_per_s, bytes_per_token, load_s, each followed by = and a number"
+        " greater than 0"
     )
 
 
 def test_there_is_no_int8_form() -> None:
-    with pytest.raises(ModelUnavailable, match="there is no int8 form of 'stub'"):
+    with pytest.raises(ModelUnavailable, match="'stub' has no 8-bit weights"):
         load("stub@int8")
 
 

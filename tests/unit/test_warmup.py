@@ -52,8 +52,8 @@ def test_a_long_pair_is_left_out_if_it_would_take_too_long(
     assert model.now <= max(30.0, seconds)
     assert reached == model.lengths[-1] < 32_768
     longest_s = seconds * (32_768 / 128) ** 2
-    assert f"stopped at pairs of {reached:,} of 32,768 tokens" in caplog.text
-    assert f"about {longest_s:.0f} s each here" in caplog.text
+    assert f"at pairs of {reached:,} tokens. The longest pairs, of 32,768 tokens" in caplog.text
+    assert f"about {longest_s:,.0f} s each" in caplog.text
     assert "RERANKQ_MAX_LENGTH" in caplog.text
 
 
@@ -73,8 +73,8 @@ def test_what_is_being_done_is_told_while_it_is_done() -> None:
     assert stages.told == [
         "loading model 'bundled'",
         "preparing model 'bundled'",
-        "warming up model 'bundled' with pairs of 128 of 512 tokens",
-        "warming up model 'bundled' with pairs of 512 of 512 tokens",
+        "warming up model 'bundled' with pairs of 128 tokens (maximum 512)",
+        "warming up model 'bundled' with pairs of 512 tokens (maximum 512)",
     ]
 
 

@@ -87,7 +87,7 @@ def test_half_precision_on_a_cpu_is_refused_with_what_is_faster(dtype: str) -> N
     with pytest.raises(
         InvalidInput,
         match=rf"^invalid settings: RERANKQ_DTYPE={dtype} is several times slower than float32"
-        r".*RERANKQ_DEVICE=cuda.*MODEL@int8$",
+        r".*RERANKQ_DEVICE=cuda.*@int8",
     ):
         load(dtype=dtype)
 
@@ -150,7 +150,7 @@ def test_the_model_is_the_argument_then_the_environment_then_the_default(
 def test_a_message_is_not_delivered_again_while_its_job_may_run(
     soft_s: int, hard_s: int, visible_s: int
 ) -> None:
-    with pytest.raises(InvalidInput, match="RERANKQ_SOFT_TIME_LIMIT_S < RERANKQ_TIME_LIMIT_S"):
+    with pytest.raises(InvalidInput, match=r"RERANKQ_SOFT_TIME_LIMIT_S .* must be less"):
         load(soft_time_limit_s=soft_s, time_limit_s=hard_s, visibility_timeout_s=visible_s)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
+from contract.printable import counted
 from worker.engine import batches, memory
 from worker.engine.batches import ScoreArray
 from worker.engine.statistics import BatchStatistics
@@ -99,8 +100,8 @@ def score_with_backoff(
         else:
             one_at_a_time = True
         logger.warning(
-            "Out of memory with %d of %d pairs left: going on with batches of %d tokens%s",
-            *(len(left), len(lengths), budget.tokens),
+            "Out of memory with %d of %s left to score: retrying with batches of %s%s",
+            *(len(left), counted(len(lengths), "pair"), counted(budget.tokens, "token")),
             ", one at a time" if one_at_a_time else "",
         )
     budget.record_success()

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from contract.errors import BadScores
+from contract.printable import counted
 
 #: Shape [pairs], or [pairs, labels].
 ScoreArray = npt.NDArray[np.float32]
@@ -52,9 +53,14 @@ def restore_order(batches: Sequence[list[int]], scores: Sequence[ScoreArray]) ->
     """
     for batch, batch_scores in zip(batches, scores, strict=True):
         if len(batch_scores) != len(batch):
-            raise BadScores(f"{len(batch_scores)} scores for {len(batch)} pairs")
+            raise wrong_number(len(batch_scores), len(batch))
     indexes = [index for batch in batches for index in batch]
     in_batches = np.concatenate(scores)
     in_order = np.empty_like(in_batches)
     in_order[indexes] = in_batches
     return in_order
+
+
+def wrong_number(scores: int, pairs: int) -> BadScores:
+    """Return the error for a model that returned the wrong number of scores."""
+    return BadScores(f"the model returned {counted(scores, 'score')} for {counted(pairs, 'pair')}")

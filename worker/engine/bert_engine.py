@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 from sentence_transformers import CrossEncoder
 
+from contract.printable import counted
 from worker.engine import batches, packing, tuning
 from worker.engine.backoff import BatchBudget, Batches, BatchOutcome, score_with_backoff
 from worker.engine.batches import ScoreArray
@@ -102,7 +103,11 @@ class BertEngine:
         if self.threads > 1:
             token_s = tuning.seconds_per_token(min(CPU_BUDGETS), score_budget)
             self._least_share = round(LEAST_SHARE_S / token_s)
-        logger.info("%d threads, batches of %d tokens", self.threads, self.budget.full)
+        logger.info(
+            "Scoring with %s and batches of up to %s",
+            counted(self.threads, "thread"),
+            counted(self.budget.full, "token"),
+        )
 
     def _score(
         self,

@@ -47,7 +47,7 @@ def load_encoder(
         raise ModelUnavailable(unusable_message(model, error)) from error
     except Exception as error:
         if memory.ran_out(error):
-            raise OutOfMemory(f"model {model!r} does not fit into memory: {error}") from error
+            raise OutOfMemory(f"not enough memory to load model {model!r}: {error}") from error
         raise ModelUnavailable(_unavailable(model, error)) from error
     logger.info("Cross-encoder loaded successfully in %.3fs", time.perf_counter() - began)
     return encoder
@@ -69,7 +69,7 @@ def _source(model: str) -> str:
         return model
     path = Path(model).expanduser()
     if not path.is_dir():
-        raise FileNotFoundError("there is no such folder")
+        raise FileNotFoundError("the folder does not exist")
     return str(path)
 
 
@@ -115,15 +115,14 @@ def _unavailable(model: str, error: Exception) -> str:
         return unusable_message(model, error)
     reason = one_line(error)
     if not is_path(model) and "@" in name:
-        reason = f"no revision can be named; {reason}"
+        reason = f"a revision after @ is not supported; {reason}"
     cache = _cache() or "the Hugging Face cache"
-    places = f"for a folder of that name, in {cache}, and on the Hugging Face hub"
-    looked = "for that folder" if is_path(model) else places
+    places = f"looked for a local folder, in {cache}, and on the Hugging Face hub ({reason})"
     return (
-        f"model {model!r} cannot be loaded: looked {looked} ({reason}). Ways out: set"
+        f"model {model!r} cannot be loaded: {reason if is_path(model) else places}. Set"
         f" CROSS_ENCODER_MODEL to a local folder or to {BUNDLED!r} (a small model that ships with"
-        " rerankq), let this machine reach the hub once, or copy a filled cache and name it in"
-        " SENTENCE_TRANSFORMERS_HOME"
+        " rerankq), give this machine access to the hub for the first start, or copy a cache from"
+        " another machine and set SENTENCE_TRANSFORMERS_HOME to its folder"
     )
 
 

@@ -37,13 +37,13 @@ def _check_kind(encoder: CrossEncoder, source: str, cache: str | None) -> None:
     loaded_as = type(encoder.model).__name__
     if saved_as and loaded_as not in saved_as and len(encoder) == 1:
         raise UnusableModel(
-            f"it is a {saved_as[0]}, not a {loaded_as}: it has no trained scoring head"
+            f"it was saved as {saved_as[0]}, not as {loaded_as}, so it has no trained scoring head"
         )
     # sentence-transformers turns any language model into a reranker with the words "yes" and "no".
     if loaded_as.endswith("ForCausalLM") and not _has_file(source, "modules.json", cache):
         raise UnusableModel(
-            f"it is a {loaded_as} that was not saved as a reranker: nothing says that it was"
-            " trained to answer yes or no"
+            f"it is a language model ({loaded_as}) that was not saved as a reranker: it has no"
+            " modules.json"
         )
 
 
@@ -51,22 +51,25 @@ def _check_weights(encoder: CrossEncoder, source: str, cache: str | None) -> Non
     """Reject weights that do not fill the model: missing ones are initialised at random."""
     info = _loading_info(encoder.model, source, cache)
     if mismatched := sorted(info["mismatched_keys"]):
-        shapes = [f"{key} is {list(held)}, not {list(wanted)}" for key, held, wanted in mismatched]
+        shapes = [
+            f"{key} has shape {list(held)} instead of {list(wanted)}"
+            for key, held, wanted in mismatched
+        ]
         raise UnusableModel(
-            f"its weights do not fit its config.json: {_first_few(shapes, '; ')}",
-            "correct config.json, or take the weights that belong to it",
+            f"its weights do not match its config.json: {_first_few(shapes, '; ')}",
+            "Correct config.json, or use the weights that belong to it",
         )
     if missing := _keys_that_score(encoder, info["missing_keys"]):
         head = all(re.match(r"(classifier|score|classification_head)\b", key) for key in missing)
-        what = "has no trained scoring head" if head else "is not complete"
+        what = "it has no trained scoring head" if head else "its checkpoint is incomplete"
         raise UnusableModel(
-            f"it {what}: its weights lack {_first_few(missing)}",
-            "take a checkpoint that was trained and saved as a cross-encoder, with all its weights",
+            f"{what} (missing weights: {_first_few(missing)})",
+            "Use a checkpoint that was trained and saved as a cross-encoder, with all its weights",
         )
     if extra := _keys_of_unused_layers(encoder.model, info["unexpected_keys"]):
         raise UnusableModel(
-            f"its config.json leaves out layers that its weights have: {_first_few(extra)}",
-            "correct the number of layers in config.json",
+            f"its config.json has fewer layers than its weights (unused: {_first_few(extra)})",
+            "Correct the number of layers in config.json",
         )
 
 
@@ -148,9 +151,9 @@ def _check_finite(network: Any) -> None:
     )
     if bad:
         raise UnusableModel(
-            f"its weights hold NaN or infinity: {_first_few(bad)}",
-            "take the weights from their source again; if they are sound, they are too large for"
-            " float16: RERANKQ_DTYPE=bfloat16 or float32",
+            f"its weights contain NaN or infinity: {_first_few(bad)}",
+            "Download the weights again. If they are correct, they may be out of range for float16:"
+            " set RERANKQ_DTYPE to bfloat16 or float32",
         )
 
 
@@ -159,8 +162,8 @@ def _check_tokenizer(encoder: CrossEncoder) -> None:
     # transformers creates a tokenizer with only special tokens for a folder that has none.
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise UnusableModel(
-            "it has no tokenizer: tokenizer.json is missing, or holds no words",
-            "put the tokenizer's files beside the weights",
+            "it has no tokenizer: tokenizer.json is missing or has no vocabulary",
+            "Add the tokenizer's files to the model's folder",
         )
     weight = getattr(encoder.model.get_input_embeddings(), "weight", None)
     if weight is None:  # a model that reads characters
@@ -168,8 +171,9 @@ def _check_tokenizer(encoder: CrossEncoder) -> None:
     largest, rows = max(tokenizer.get_vocab().values()), len(weight)
     if largest >= rows:
         raise UnusableModel(
-            f"its tokenizer has ids up to {largest:,}, and its weights embed {rows:,}",
-            "take the tokenizer and the weights of one model",
+            f"its tokenizer has token ids up to {largest:,}, but its weights have only {rows:,}"
+            " embeddings",
+            "Use the tokenizer and the weights of the same model",
         )
 
 

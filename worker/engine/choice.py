@@ -38,14 +38,15 @@ def choose(
     cores = threads or cpu_count()
     predict = PredictEngine(encoder, cores, max_batch_tokens or predict_engine.BATCH_TOKENS)
     if not (supports(encoder) and gives_logits(encoder)):
-        logger.info("No fast path for this %s: scoring by predict", type(encoder.model).__name__)
+        name = type(encoder.model).__name__
+        logger.info("Scoring with CrossEncoder.predict: there is no fast path for %s", name)
         return _checked(predict, int8)
     fast = _fast_and_exact(encoder, predict, cores, linears or exact_linears(encoder))
     if fast is None:
         return _checked(predict, int8)
     if int8:
         if not _packable(encoder):
-            raise ValueError("8-bit weights are made of float32 weights on a CPU only")
+            raise ValueError("8-bit weights (@int8) require float32 weights on a CPU")
         fast = BertEngine(encoder, Int8Linear, fast.threads)
     fast.tune(threads, max_batch_tokens)
     return fast
@@ -75,23 +76,29 @@ def _fast_and_exact(
             if linear is Linear and memory.ran_out(error):
                 raise
             reason = " ".join(str(error).split()) or type(error).__name__
-            reasons.append(f"it fails with {linear.__name__} ({reason})")
+            reasons.append(f"{linear.__name__} failed ({reason})")
             continue
         if apart <= TOLERANCES[fast.dtype]:
             for reason in reasons:
-                logger.warning("The fast path uses plain layers, which are slower: %s", reason)
-            logger.info("The fast path gives the scores of predict, within %.1e", apart)
+                logger.warning("Falling back to plain layers, which are slower: %s", reason)
+            logger.info(
+                "Scoring with the fast path, which matches CrossEncoder.predict within %.1e",
+                apart,
+            )
             return fast
         reasons.append(
-            f"off by {apart:.1e} with {linear.__name__} (more than {TOLERANCES[fast.dtype]:g})"
+            f"its scores differ from CrossEncoder.predict by {apart:.1e} with {linear.__name__}"
+            f" (tolerance {TOLERANCES[fast.dtype]:g})"
         )
-    logger.warning("The fast path is not used: %s", "; ".join(reasons))
+    logger.warning(
+        "Scoring with CrossEncoder.predict instead of the fast path: %s", "; ".join(reasons)
+    )
     return None
 
 
 def _checked(predict: PredictEngine, int8: bool) -> PredictEngine:
     if int8:
-        raise ValueError("there is an int8 form of plain BERT classifiers only")
+        raise ValueError("8-bit weights (@int8) are supported only for plain BERT classifiers")
     predict.check_batching()
     return predict
 

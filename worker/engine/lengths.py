@@ -8,6 +8,7 @@ from typing import Any
 from sentence_transformers import CrossEncoder
 from torch import nn
 
+from contract.printable import counted
 from worker.engine.unusable import UnusableModel
 
 #: Maximum tokens of a pair if the model states no limit (T5 has relative positions).
@@ -39,8 +40,8 @@ def set_max_length(encoder: CrossEncoder, at_most: int | None = None) -> None:
     least = untruncated_lengths(encoder, [("a", "b")])[0]
     if limit < least:
         raise UnusableModel(
-            f"it reads {limit} tokens, and the shortest pair has {least}",
-            "correct model_max_length in tokenizer_config.json, or raise RERANKQ_MAX_LENGTH",
+            f"its maximum length is {counted(limit, 'token')}, but the shortest pair has {least}",
+            "Correct model_max_length in tokenizer_config.json, or raise RERANKQ_MAX_LENGTH",
         )
     tokenizer.model_max_length = limit
     _check_truncation(encoder, limit)
@@ -104,6 +105,6 @@ def _check_truncation(encoder: CrossEncoder, limit: int) -> None:
     read = len(encoded["input_ids"][0])
     if read > limit:
         raise UnusableModel(
-            f"it reads {limit} tokens, but a longer pair is cut to {read}",
-            "correct the truncation in the model's sentence_bert_config.json",
+            f"its maximum length is {limit} tokens, but it truncates longer pairs to {read}",
+            "Correct the truncation settings in sentence_bert_config.json",
         )

@@ -114,10 +114,10 @@ def seven_bits(wide: int, out: int) -> bool:
         if memory.ran_out(reason):
             raise
         raise ValueError(
-            f"torch {torch.__version__} has no int8 product here: {reason}"
+            f"torch {torch.__version__} does not support int8 products on this machine: {reason}"
         ) from reason
     if not error <= INT8_TOLERANCE:
-        raise ValueError(f"int8 products of this CPU are off by {error:.1%} of the largest")
+        raise ValueError(f"int8 products on this CPU are wrong by up to {error:.1%}")
     return True
 
 

@@ -51,7 +51,7 @@ def require(size_bytes: int) -> None:
     try:
         mmap.mmap(-1, size_bytes).close()
     except OSError as error:
-        raise MemoryError(f"not enough memory for {size_bytes:,} bytes: {error}") from error
+        raise MemoryError(f"cannot allocate {size_bytes:,} bytes: {error}") from error
 
 
 def release_unused() -> None:

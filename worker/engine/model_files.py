@@ -24,7 +24,7 @@ _ADVISERS = (
     "sentence_transformers.cross_encoder.model",
     "sentence_transformers.base.modules.dense",
 )
-FETCH_AGAIN = "fetch the model's files again"
+FETCH_AGAIN = "Download the model's files again"
 
 
 def find_fault(folder: Path | None, error: Exception) -> UnusableModel | None:
@@ -37,8 +37,9 @@ def find_fault(folder: Path | None, error: Exception) -> UnusableModel | None:
         return needs_code()
     if PICKLE in str(error):
         return UnusableModel(
-            "its pickled weights hold more than tensors, and rerankq runs no code of a model",
-            "use its weights in the safetensors format",
+            "its pickled weights contain more than tensors, and rerankq does not run code from a"
+            " model",
+            "Use weights in the safetensors format",
         )
     return None
 
@@ -59,8 +60,8 @@ def without_advice_to_trust() -> Iterator[None]:
 def _reword(record: logging.LogRecord) -> bool:
     if REMOTE_CODE in record.getMessage():
         record.msg = (
-            "The model names an activation function of its own, and rerankq runs no code of a"
-            " model: its scores are without that function"
+            "Ignoring the model's own activation function, because rerankq does not run code from a"
+            " model. Scores are computed without it"
         )
         record.args = ()
     return True
@@ -70,7 +71,8 @@ def _check_files(folder: Path) -> UnusableModel | None:
     for path in sorted(folder.iterdir()):
         if path.is_file() and _begins_with(path, LFS_POINTER):
             return UnusableModel(
-                f"{path.name} is a pointer of Git LFS, without its content", "run git lfs pull"
+                f"its {path.name} is a Git LFS pointer instead of the file itself",
+                "Run git lfs pull in the model's folder",
             )
     return None
 
@@ -80,29 +82,28 @@ def _check_config(folder: Path) -> UnusableModel | None:
     if not path.is_file():
         if (folder / "adapter_config.json").is_file():
             return UnusableModel(
-                "it is an adapter (peft) without its base model",
-                "merge it into its base model, and save that",
+                "it is a PEFT adapter without its base model",
+                "Merge the adapter into its base model, and save the result",
             )
-        return UnusableModel("it has no config.json: it is no model of transformers")
+        return UnusableModel("it is not a transformers model: it has no config.json")
     for each in sorted(folder.glob("*.json")):
         try:
             json.loads(each.read_bytes())
         except ValueError as error:
-            return UnusableModel(f"its {each.name} is not JSON ({error})", FETCH_AGAIN)
+            return UnusableModel(f"its {each.name} is not valid JSON ({error})", FETCH_AGAIN)
     return _check_architecture(json.loads(path.read_bytes()))
 
 
 def _check_architecture(config: Any) -> UnusableModel | None:
     model_type = config.get("model_type") if isinstance(config, dict) else None
     if model_type is None:
-        return UnusableModel("its config.json names no model_type: it is no model of transformers")
+        return UnusableModel("it is not a transformers model: its config.json has no model_type")
     if model_type in CONFIG_MAPPING:
         return None
     if config.get("auto_map"):
         return needs_code()
     return UnusableModel(
-        f"transformers {transformers.__version__} knows no architecture {model_type!r}, which its"
-        " config.json names"
+        f"transformers {transformers.__version__} does not support its architecture, {model_type!r}"
     )
 
 
@@ -112,7 +113,7 @@ def _check_weights(folder: Path) -> UnusableModel | None:
             with safe_open(path, framework="pt"):
                 pass
         except (SafetensorError, OSError) as error:
-            return UnusableModel(f"{path.name} is damaged, or not whole ({error})", FETCH_AGAIN)
+            return UnusableModel(f"its {path.name} is damaged or incomplete ({error})", FETCH_AGAIN)
     return None
 
 

@@ -14,8 +14,8 @@ def bundled_path() -> Path:
     except ModuleNotFoundError as error:
         raise UnusableModel(
             "the package rerankq-bundled-model is not installed",
-            "pip install './rerankq_bundled_model' in a checkout of rerankq, as its extra `worker`"
-            " does, or name another model in CROSS_ENCODER_MODEL",
+            "Install rerankq with its extra 'worker', run pip install ./rerankq_bundled_model in a"
+            " checkout of rerankq, or set CROSS_ENCODER_MODEL to another model",
         ) from error
     return rerankq_bundled_model.PATH
 

@@ -19,13 +19,13 @@ def ensure_padding_token(encoder: CrossEncoder) -> None:
     """
     tokenizer = encoder.tokenizer
     if tokenizer is None:
-        raise UnusableModel("it reads no text: it has no tokenizer")
+        raise UnusableModel("it cannot read text: it has no tokenizer")
     if tokenizer.pad_token_id is not None:
         return
     if tokenizer.eos_token_id is None:
         raise UnusableModel(
             "its tokenizer has neither a padding token nor an end-of-text token",
-            "name a pad_token in tokenizer_config.json",
+            "Set pad_token in tokenizer_config.json",
         )
     tokenizer.pad_token = tokenizer.eos_token
 
@@ -57,6 +57,6 @@ def find_dependence(
         apart = float(np.max(np.abs(together - alone)))
         if apart <= tolerance * max(1.0, float(np.max(np.abs(alone)))):
             return None
-        why = f"scores change by {apart:.1e}"
+        why = f"its scores differ by {apart:.1e}"
     config.pad_token_id = before
     return why

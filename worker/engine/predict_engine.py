@@ -84,8 +84,8 @@ class PredictEngine:
         if why is not None:
             self._one_by_one = True
             logger.warning(
-                "In a batch, this %s does not give the scores that it gives each pair alone (%s):"
-                " pairs are scored one at a time, which is slower",
+                "%s does not return the same scores for pairs in a batch as for each pair alone"
+                " (%s). Scoring one pair at a time, which is slower",
                 *(type(self._encoder.model).__name__, why),
             )
 

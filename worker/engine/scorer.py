@@ -16,7 +16,9 @@ import numpy as np
 
 from contract.errors import BadScores, OutOfMemory, RerankError, ScoringError
 from contract.models import short_name
+from contract.printable import counted
 from worker.engine import memory
+from worker.engine.batches import wrong_number
 from worker.engine.observer import EngineObserver
 from worker.engine.protocol import BeforeBatch, Engine, Pair, do_nothing
 from worker.engine.statistics import BatchStatistics
@@ -130,10 +132,13 @@ def score_unique(
     unique = [numbers.setdefault((query, text), len(numbers)) for query, text in pairs]
     output = engine.run(list(numbers), before_batch, statistics, small_batches=small_batches)
     if len(output.scores) != len(numbers):
-        raise BadScores(f"{len(output.scores)} scores for {len(numbers)} pairs")
+        raise wrong_number(len(output.scores), len(numbers))
     bad = int(np.sum(~np.isfinite(output.scores)))
     if bad:
-        raise BadScores(f"{bad} of {output.scores.size} scores are not finite numbers")
+        verb = "is" if bad == 1 else "are"
+        raise BadScores(
+            f"{bad} of {counted(output.scores.size, 'score')} {verb} not finite (NaN or infinity)"
+        )
     return ScoredPairs(
         logits=output.scores[unique].tolist() if unique else [],
         unique_pairs=len(numbers),

@@ -63,13 +63,13 @@ def require_length(scorer: Scorer, max_length: int | None) -> None:
     """Raise `ModelUnavailable` if the scorer reads fewer tokens of a pair than required."""
     if max_length is not None and scorer.max_length < max_length:
         raise ModelUnavailable(
-            f"model {scorer.model!r} reads at most {scorer.max_length} tokens, and"
-            f" RERANKQ_MAX_LENGTH asks for {max_length}: lower it, or choose another model in"
-            " CROSS_ENCODER_MODEL"
+            f"RERANKQ_MAX_LENGTH is {max_length}, but model {scorer.model!r} reads at most"
+            f" {scorer.max_length} tokens. Lower RERANKQ_MAX_LENGTH, or set CROSS_ENCODER_MODEL to"
+            " another model"
         )
 
 
 def _require_one_score(scorer: Scorer) -> None:
     if scorer.labels != 1:
-        several = UnusableModel(f"it gives {scorer.labels} scores a pair; a reranker gives one")
+        several = UnusableModel(f"it returns {scorer.labels} scores per pair instead of one")
         raise ModelUnavailable(unusable_message(scorer.model, several))

@@ -58,7 +58,7 @@ class StubOptions:
         """Parse the options in the name of a stub. Raises `UnusableModel`."""
         head, _, text = model.partition(":")
         if head != STUB:
-            raise UnusableModel(f"there is no int8 form of {STUB!r}")
+            raise UnusableModel(f"{STUB!r} has no 8-bit weights (@int8)")
         known = [field.name for field in fields(cls)]
         given: dict[str, float] = {}
         for option in filter(None, re.split("[,;]", text)):
@@ -69,8 +69,9 @@ class StubOptions:
                 given[name] = -1.0
             if name not in known or not 0 < given[name] < float("inf"):
                 raise UnusableModel(
-                    f"{option!r} is no option of {STUB!r}",
-                    f"its options are {', '.join(known)}, each with = and a number above 0",
+                    f"{option!r} is not a valid option of {STUB!r}",
+                    f"Valid options are {', '.join(known)}, each followed by = and a number"
+                    " greater than 0",
                 )
         return cls(**given)
 

@@ -29,7 +29,8 @@ def warm_up(engine: Engine, model: str, progress: Callable[[str], object]) -> No
 
     def score_full_batches(length: int) -> None:
         progress(
-            f"warming up model {model!r} with pairs of {length:,} of {engine.max_length:,} tokens"
+            f"warming up model {model!r} with pairs of {length:,} tokens"
+            f" (maximum {engine.max_length:,})"
         )
         longest = " a" * length  # a word is at least one token
         in_batch = max(1, engine.budget.full // length)
@@ -66,13 +67,13 @@ def score_growing_lengths(
             break
         length = min(longest, max_length)
     logger.warning(
-        "Warm-up of model %s stopped at pairs of %s of %s tokens after %.0f s: the longest may take"
-        " about %.0f s each here, and whether memory suffices for them will show in a job."
-        " RERANKQ_MAX_LENGTH sets how many tokens are read",
+        "Stopped the warm-up of model %s after %.0f s, at pairs of %s tokens. The longest pairs, of"
+        " %s tokens, may take about %s s each, and may run out of memory in a job. To read fewer"
+        " tokens of each pair, set RERANKQ_MAX_LENGTH",
         model,
+        clock() - began,
         f"{length:,}",
         f"{max_length:,}",
-        clock() - began,
-        took * (max_length / length) ** 2,
+        f"{took * (max_length / length) ** 2:,.0f}",
     )
     return length

@@ -88,7 +88,7 @@ class CrossEncoderReranker:
         if not results or top_k == 0:
             return []
         if not query.strip():
-            raise InvalidInput("the query is blank: there is nothing to rank by")
+            raise InvalidInput("the query must not be blank")
         began = time.perf_counter()
         scores = self._score(query, (result.chunk.text for result in results))
         best = [

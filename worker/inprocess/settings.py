@@ -52,7 +52,8 @@ class ModelSettings(EnvironmentSettings):
     def _check_dtype(self) -> Self:
         if self.device == "cpu" and self.dtype not in (None, "float32"):
             raise ValueError(
-                f"RERANKQ_DTYPE={self.dtype} is several times slower than float32 on a CPU: it is"
-                " for a GPU (RERANKQ_DEVICE=cuda); faster on a CPU is MODEL@int8"
+                f"RERANKQ_DTYPE={self.dtype} is several times slower than float32 on a CPU. Use it"
+                " on a GPU (RERANKQ_DEVICE=cuda). To speed up a CPU, append @int8 to the model's"
+                " name"
             )
         return self

@@ -67,7 +67,7 @@ class Attempt:
         made = result.provenance
         self.fields |= {"seconds": made.seconds, "truncated": made.truncated}
         if self._record(result):
-            instead = f"instead of {made.model_requested}" if made.downgraded else None
+            instead = f"downgraded from {made.model_requested}" if made.downgraded else None
             job_log.log(Event.DONE, self.job_id, self.fields, code=made.reason, reason=instead)
         elif self.log_other_end() is not jobs.JobState.DONE:
             raise Ignore
@@ -96,14 +96,14 @@ class Attempt:
                 counts=self.context.counters.take(),
             )
         )
-        reason = f"goes to {model}: {error}"
+        reason = f"retrying with {model}: {error}"
         job_log.log(Event.DOWNGRADED, self.job_id, self.fields, code=error.code, reason=reason)
         return self._retry(DOWNGRADE_DELAY_S, error, shadow=task_events.name_with(model))
 
     def defer(self, in_s: float, why: str, error: Exception | None = None) -> Exception:
         """Have the message delivered again later, and return what to raise."""
         retry = self._retry(in_s, error)
-        job_log.log(Event.DEFERRED, self.job_id, reason=f"{why}; tried again in {in_s:g} s")
+        job_log.log(Event.DEFERRED, self.job_id, reason=f"{why}; retrying in {in_s:g} s")
         return retry
 
     def interrupt(self, error: MemoryError) -> errors.OutOfMemory:
@@ -131,7 +131,9 @@ class Attempt:
             job_log.log(Event.CANCELLED, self.job_id, self.fields)
             task_events.send_cancelled(self._task)
         else:
-            job_log.log(Event.SKIPPED, self.job_id, self.fields, reason="ended meanwhile")
+            job_log.log(
+                Event.SKIPPED, self.job_id, self.fields, reason="the job ended during this attempt"
+            )
         return state
 
     def _record(self, outcome: jobs.Outcome, *, dead_letter: bool = False) -> bool:

@@ -32,8 +32,8 @@ class ChildOutcomeRequest(Request):
             return
         context = self._worker
         error = TimeLimitExceeded(
-            f"killed after the hard time limit of {context.settings.time_limit_s} s"
-            " (RERANKQ_TIME_LIMIT_S)"
+            "its process was killed at the hard time limit of"
+            f" {context.settings.time_limit_s} s (RERANKQ_TIME_LIMIT_S)"
         )
         status = context.best_effort(statuses.fetch(context.schema, self.id))
         failure = error.as_failure(self.id, status.attempts if status else 0)
@@ -64,7 +64,7 @@ class ChildOutcomeRequest(Request):
             status = (
                 context.best_effort(statuses.fetch(context.schema, self.id)) if released else None
             )
-            reason = f"its process {self.worker_pid} was killed"
+            reason = f"child process {self.worker_pid} was killed"
             code = jobs.WORKER_DIED
             job_log.log(Event.INTERRUPTED, self.id, _fields(status), code=code, reason=reason)
 

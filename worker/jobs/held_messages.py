@@ -27,7 +27,9 @@ def held_job_ids(store: JobStore, now: float, recently_s: float) -> set[str] | N
     tags: dict[str, str] = {}
     for seen, (tag, raw) in enumerate(_scan(store)):
         if seen == MAX_HELD:
-            logger.warning("Workers hold more than %s messages: lost ones are not told", MAX_HELD)
+            logger.warning(
+                "Workers hold more than %s messages, too many to find lost ones", f"{MAX_HELD:,}"
+            )
             return None
         tags[tag] = job_id_in(raw, 0)
     held = set()

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from contract.errors import RerankError, TimeLimitExceeded
+from contract.printable import counted
 from contract.store import attempts
 from contract.store.operation import Operation, Schema
 from worker.runtime.connection import MAIN_TIMEOUT_S
@@ -102,7 +103,7 @@ class LeaseRenewer(threading.Thread):
                 lease.lost = not counts
         # Memory can run out here too. Without this thread, all later leases would expire.
         except Exception as error:  # noqa: BLE001
-            logger.warning("%d leases were not renewed: %r", len(leases), error)
+            logger.warning("Failed to renew %s: %r", counted(len(leases), "lease"), error)
 
     def _end_if_stuck(self, leases: list[Lease]) -> None:
         """End the process if a job does not stop; without child processes, no parent can end it.
@@ -113,8 +114,8 @@ class LeaseRenewer(threading.Thread):
         for lease in leases:
             if lease.scoring and lease.seconds > settings.time_limit_s + settings.lease_s:
                 logger.critical(
-                    "This process ends: job %s has scored for %.0f s and does not stop"
-                    " (RERANKQ_TIME_LIMIT_S is %d)",
+                    "Process exiting: job %s has been scoring for %.0f s and does not stop at the"
+                    " time limit of %d s (RERANKQ_TIME_LIMIT_S)",
                     *(lease.job_id, lease.seconds, settings.time_limit_s),
                 )
                 logging.shutdown()
@@ -192,14 +193,14 @@ class Lease:
 
     def _check_counts(self) -> None:
         if self.lost:
-            raise Superseded(f"job {self.job_id} has ended meanwhile")
+            raise Superseded(f"job {self.job_id} ended during this attempt")
 
 
 def time_limit_error(settings: WorkerSettings) -> TimeLimitExceeded:
     """Return the error for a job that exceeds the time limit."""
     return TimeLimitExceeded(
-        f"not done after {settings.soft_time_limit_s} s (RERANKQ_SOFT_TIME_LIMIT_S):"
-        " send fewer pairs in a job"
+        f"not finished within {settings.soft_time_limit_s} s (RERANKQ_SOFT_TIME_LIMIT_S)."
+        " Submit fewer pairs per job"
     )
 
 

@@ -24,6 +24,7 @@ from kombu.exceptions import OperationalError
 
 from contract import names
 from contract.errors import RedisUnavailable
+from contract.printable import counted
 from contract.store import server_checks, submissions
 from contract.store.blocking import JobStore
 from contract.store.operation import Operation, Schema
@@ -61,7 +62,8 @@ def sweep(
     sent: list[str] = []
     for each in found.jobs:
         if time.monotonic() - began > SENDING_S:
-            logger.warning("%d lost jobs are left to the next sweep", len(found.jobs) - len(sent))
+            left = counted(len(found.jobs) - len(sent), "lost job")
+            logger.warning("Leaving %s for the next sweep", left)
             return sent
         send(each)
         store.execute(submissions.mark_sent(schema, each.job_id))
@@ -88,7 +90,7 @@ def send_again(app: WorkerApp, job: JobSnapshot) -> None:
         queue=app.context.schema.keys.queue,
         priority=job.priority,
     )
-    reason = "it had no message, or its worker died"
+    reason = "its message was lost, or its worker died"
     job_log.log(Event.RESENT, job.job_id, {"pairs": job.pairs}, reason=reason)
 
 
@@ -120,13 +122,13 @@ class Sweeper(bootsteps.StartStopStep):
             self._check_clock(store)
             sweep(store, context.settings, partial(send_again, self._app))
         except (RedisUnavailable, OperationalError, redis.RedisError) as error:
-            logger.warning("Lost jobs were not looked for: %s", error)
+            logger.warning("Failed to search for lost jobs: %s", error)
         if (took_s := time.monotonic() - began) > 1:
-            logger.warning("Looking for lost jobs took %.1f s", took_s)
+            logger.warning("The search for lost jobs took %.1f s", took_s)
 
     def _check_clock(self, store: JobStore) -> None:
         """Warn once if the clock of this machine has been changed, not at every sweep."""
         warnings = store.execute(server_checks.check_clock())
         for warning in warnings if not self._clock_is_off else ():
-            logger.warning("Warning: %s", warning)
+            logger.warning("%s", warning)
         self._clock_is_off = bool(warnings)

@@ -14,6 +14,7 @@ from celery import Task
 from celery.exceptions import Ignore
 
 from contract import errors, limits, names
+from contract.printable import counted
 from contract.store import submissions
 from contract.store.attempts import Started, Verdict
 from worker.jobs import scoring_plan
@@ -76,20 +77,24 @@ def _run(attempt: Attempt, held: Leases) -> dict[str, Any]:
     match started.verdict:
         case Verdict.UNREADABLE:
             key = attempt.context.schema.keys.job(attempt.job_id)
-            logger.error("Job %s is given up: key %s holds no record of a job", attempt.job_id, key)
+            logger.error(
+                "Discarding the message of job %s: key %s does not hold a job record",
+                attempt.job_id,
+                key,
+            )
             raise Ignore
         case Verdict.UNKNOWN:
             # A late copy of a message, or a forged one. Recording an outcome would create a second
             # one for a job whose record was deleted.
-            raise attempt.skip("there is no record of it", "unknown")
+            raise attempt.skip("there is no record of this job", "unknown")
         case Verdict.ENDED:
-            raise attempt.skip("it has ended already", started.ended)
+            raise attempt.skip("the job has already ended", started.ended)
         case Verdict.HELD:
             # Another attempt has the job and may still die. Do not acknowledge this message: all
             # deliveries of a message share one record, which Celery needs to restore it.
-            raise attempt.defer(lease_s, "another attempt is under way")
+            raise attempt.defer(lease_s, "another attempt is running")
         case Verdict.SILENT:
-            raise attempt.defer(lease_s / 3, "an attempt may have died")
+            raise attempt.defer(lease_s / 3, "the previous attempt may have died")
         case Verdict.EXHAUSTED:
             raise attempt.fail(_exhausted(started))
     with held.renewed(held.lease(attempt.job_id, attempt.token)) as lease:
@@ -127,12 +132,14 @@ def _translated(error: Exception, settings: WorkerSettings) -> errors.RerankErro
     if isinstance(error, SoftTimeLimitExceeded):
         return time_limit_error(settings)
     if isinstance(error, MemoryError):
-        return errors.OutOfMemory(f"out of memory outside of the model: {error}")
+        return errors.OutOfMemory(f"out of memory outside the model: {error}")
     return errors.ScoringError(f"unexpected {type(error).__name__}: {error}")
 
 
 def _exhausted(started: Started) -> errors.AttemptsExhausted:
-    killed = f": {started.deaths} times its process was killed" if started.deaths else ""
+    deaths = counted(started.deaths, "time")
+    killed = f"; its process was killed {deaths}" if started.deaths else ""
     return errors.AttemptsExhausted(
-        f"started {started.attempts} times (RERANKQ_MAX_ATTEMPTS) and never came to an end{killed}"
+        f"started {counted(started.attempts, 'time')} without finishing"
+        f" (RERANKQ_MAX_ATTEMPTS){killed}"
     )

@@ -9,6 +9,7 @@ from typing import Any
 from celery import states
 
 from contract.models import short_name
+from contract.printable import counted
 
 
 def format_task(task: Any) -> Any:
@@ -30,7 +31,7 @@ def _format_summary(result: str) -> str:
         summary = ast.literal_eval(result)
         downgraded = " (downgraded)" if summary["downgraded"] else ""
         truncated = f"{summary['truncated']:,} truncated, " if summary["truncated"] else ""
-        speed = f"{summary['pairs']:,} pairs, {summary['pairs_per_s']:,.0f}/s"
+        speed = f"{counted(summary['pairs'], 'pair')}, {summary['pairs_per_s']:,.0f}/s"
         model = short_name(summary["model"])
         return f"{model}{downgraded}: {speed}, {truncated}{summary['seconds']:.2f} s"
     except (ValueError, SyntaxError, LookupError, TypeError, AttributeError):

@@ -18,8 +18,9 @@ from worker.runtime.exits import exit_misconfigured
 PREFIX = "FLOWER_"
 PROGRAM = "flower"
 OPEN_MESSAGE = (
-    "Flower does not start: everybody who reaches it could read all, and stop workers. Set"
-    " FLOWER_BASIC_AUTH=USER:PASSWORD, or RERANKQ_FLOWER_OPEN=true if that is meant."
+    "Error: Flower requires a login, because anyone who can reach it can read job data and stop"
+    " workers. Set FLOWER_BASIC_AUTH=USER:PASSWORD, or set RERANKQ_FLOWER_OPEN=true to start Flower"
+    " without a login"
 )
 _TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false"}
 
@@ -42,7 +43,7 @@ def read_and_check(arguments: Sequence[str], *, may_be_open: bool) -> None:
     except FileNotFoundError as error:
         _reject("conf", f"{error.filename} does not exist")
     except Exception as error:  # noqa: BLE001 - a configuration file is a program
-        exit_misconfigured(f"Error: Flower's options: {visible(error)}")
+        exit_misconfigured(f"Error: invalid options for Flower: {visible(error)}")
     check(options, may_be_open=may_be_open)
 
 
@@ -60,7 +61,7 @@ def _check_variables(options: Any) -> None:
                 convert(part)
         except ValueError:
             kind = _TYPE_NAMES.get(option.type, f"of type {option.type.__name__}")
-            _reject(option.name, f"must be {kind} (it is {value!r})")
+            _reject(option.name, f"must be {kind}, not {value!r}")
 
 
 def _check_arguments(options: Any, arguments: Sequence[str]) -> None:
@@ -73,7 +74,7 @@ def _check_arguments(options: Any, arguments: Sequence[str]) -> None:
             options.parse_command_line([PROGRAM, argument], final=False)
         except (Error, ValueError) as error:
             exit_misconfigured(
-                f"Error: Flower's option {visible(argument.partition('=')[0])}: {error}"
+                f"Error: invalid option {visible(argument.partition('=')[0])} for Flower: {error}"
             )
 
 
@@ -93,12 +94,15 @@ def _problems(options: Any) -> Iterator[tuple[str, str]]:
     for name, least in _MINIMUMS.items():
         value = getattr(options, name)
         if value is not None and not least <= value < math.inf:
-            yield name, f"must be a number, at least {least:g} (it is {value})"
+            yield name, f"must be a finite number of at least {least:g}, not {value}"
     buckets = options.task_runtime_metric_buckets
     if buckets != sorted(set(buckets)) or any(math.isnan(each) for each in buckets):
         yield "task_runtime_metric_buckets", "must be numbers in ascending order"
     if not re.fullmatch(r"[\w.~/-]*", options.url_prefix or "", re.ASCII):
-        yield "url_prefix", f"must be letters, digits and . _ ~ - / (it is {options.url_prefix!r})"
+        yield (
+            "url_prefix",
+            f"may contain only letters, digits and . _ ~ - /, not {options.url_prefix!r}",
+        )
     yield from _unknown_columns(options.tasks_columns)
     if options.certfile or options.keyfile:
         yield from _bad_certificate(options)
@@ -122,29 +126,32 @@ def _bad_logins(logins: list[str]) -> Iterator[tuple[str, str]]:
     for place, login in enumerate(logins, start=1):
         user, colon, password = login.partition(":")
         which = f"login {place} of {len(logins)}"
-        shape = "it must be USER:PASSWORD, and several are separated by commas"
+        shape = "use USER:PASSWORD, and separate several logins with commas"
         if not colon:
-            yield "basic_auth", f"{which} has no colon: {shape}, so no password holds a comma"
+            yield "basic_auth", f"{which} has no colon: {shape} (a password cannot contain a comma)"
         elif not user or not password:
             yield "basic_auth", f"{which} has no {'password' if user else 'user'}: {shape}"
         elif user != user.strip() or password != password.strip():
-            yield "basic_auth", f"{which} has white space around a user or password: {shape}"
+            yield "basic_auth", f"{which} has whitespace around the user or password: {shape}"
         elif not login.isascii() or not login.isprintable():
-            yield "basic_auth", f"{which} has characters outside ASCII, which Flower cannot compare"
+            yield (
+                "basic_auth",
+                f"{which} has characters outside printable ASCII, which Flower does not support",
+            )
 
 
 def _bad_provider(options: Any) -> Iterator[tuple[str, str]]:
     # Flower reads these from its options or from the environment.
     for name in ("oauth2_key", "oauth2_secret", "oauth2_redirect_uri"):
         if not (getattr(options, name) or os.environ.get(_variable_of(name))):
-            yield name, "must be set too, because FLOWER_AUTH is"
+            yield name, "must be set when FLOWER_AUTH is set"
     module, _, name = (options.auth_provider or "").rpartition(".")
     try:
         getattr(importlib.import_module(module), name)
     except (ImportError, ValueError, AttributeError):
         yield (
             "auth_provider",
-            "must be the login handler of FLOWER_AUTH, as flower.views.auth.GithubLoginHandler is",
+            "must be a login handler for FLOWER_AUTH, such as flower.views.auth.GithubLoginHandler",
         )
 
 
@@ -153,12 +160,12 @@ def _unknown_columns(columns: str) -> Iterator[tuple[str, str]]:
 
     for column in map(str.strip, columns.split(",")):
         if column not in TASK_COLUMNS:
-            yield "tasks_columns", f"has no column {column!r}: there are {', '.join(TASK_COLUMNS)}"
+            yield "tasks_columns", f"{column!r} is not a column: use {', '.join(TASK_COLUMNS)}"
 
 
 def _bad_certificate(options: Any) -> Iterator[tuple[str, str]]:
     if not (options.certfile and options.keyfile):
-        yield "certfile", "and FLOWER_KEYFILE are of use together only"
+        yield "certfile", "must be set together with FLOWER_KEYFILE"
         return
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
@@ -167,21 +174,21 @@ def _bad_certificate(options: Any) -> Iterator[tuple[str, str]]:
         if options.ca_certs:
             context.load_verify_locations(options.ca_certs)
     except (OSError, ValueError) as error:
-        yield "certfile", f"and FLOWER_KEYFILE cannot be used ({error})"
+        yield "certfile", f"the certificate and its FLOWER_KEYFILE cannot be loaded ({error})"
 
 
 def _bad_state_file(path: Path) -> Iterator[tuple[str, str]]:
-    way_out = "give a file that it may write, or set FLOWER_PERSISTENT=false"
+    fix = "choose a writable file, or set FLOWER_PERSISTENT=false"
     try:
         # Flower reads the file with pickle, so no other user may be able to write it.
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        yield "db", f"Flower has no place for its state ({error}): {way_out}"
+        yield "db", f"cannot create the folder for Flower's state ({error}): {fix}"
         return
     if path.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
-        yield "db", f"{path} cannot be written: {way_out}"
+        yield "db", f"cannot write to {path}: {fix}"
     elif _is_foreign(path):
-        yield "db", f"{path} is no state file of Flower, which would move it away: {way_out}"
+        yield "db", f"{path} is not a state file of Flower, and Flower would rename it: {fix}"
 
 
 def _is_foreign(path: Path) -> bool:
@@ -196,17 +203,17 @@ def _cannot_listen(options: Any) -> Iterator[tuple[str, str]]:
     if options.unix_socket:
         folder = Path(options.unix_socket).absolute().parent
         if not os.access(folder, os.W_OK | os.X_OK):
-            yield "unix_socket", f"the folder {folder} cannot be written to, or does not exist"
+            yield "unix_socket", f"the folder {folder} does not exist or is not writable"
         return
     if not 0 <= options.port <= 65535:  # other numbers would be taken modulo 65,536
-        yield "port", f"must be a whole number from 0 to 65535 (it is {options.port})"
+        yield "port", f"must be a whole number from 0 to 65535, not {options.port}"
         return
     try:
         for listening in bind_sockets(options.port, address=options.address):
             listening.close()
     except (OSError, UnicodeError) as error:
         place = f"{options.address}:{options.port}"
-        yield "port", f"Flower cannot listen on {place} ({error}): set FLOWER_PORT, FLOWER_ADDRESS"
+        yield "port", f"cannot listen on {place} ({error}): set FLOWER_PORT or FLOWER_ADDRESS"
 
 
 def _reject(name: str, problem: str) -> NoReturn:

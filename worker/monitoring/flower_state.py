@@ -19,6 +19,7 @@ from typing import Any
 from contract import names
 from contract.errors import JobNotFound, RedisUnavailable, RerankError
 from contract.jobs import JobState, JobStatus
+from contract.printable import counted
 from contract.store import statuses
 from contract.store.blocking import JobStore
 
@@ -29,7 +30,7 @@ QUIET_S = 60.0
 #: How long to skip lookups after Redis did not answer, because Flower blocks during a lookup.
 PAUSE_S = 30.0
 
-MISSED = "ended while Flower did not hear of it"
+MISSED = "ended while Flower was not connected"
 #: Celery accepts any name as a state, and Flower shows it.
 UNKNOWN = "unknown"
 
@@ -45,14 +46,14 @@ def correct_state_file(path: str, store: JobStore) -> int:
             if corrected:
                 shelf["events"] = state
     except RedisUnavailable as error:
-        logger.warning("Tasks of jobs that have ended may be shown as running: %s", error)
+        logger.warning("Flower may show tasks as running that have ended: %s", error)
         return 0
     # A damaged shelf, or one of another version, can raise any error. Flower moves it away.
     except Exception as error:  # noqa: BLE001
-        logger.warning("Flower's state in %s was not corrected: %r", path, error)
+        logger.warning("Failed to correct Flower's state in %s: %r", path, error)
         return 0
     if corrected:
-        logger.info("%d tasks %s", corrected, MISSED)
+        logger.info("Corrected %s that %s", counted(corrected, "task"), MISSED)
     return corrected
 
 
@@ -77,7 +78,9 @@ class TaskCorrector:
             _apply_outcome(task, self._store)
         except RerankError as error:
             self._paused_until = time.time() + PAUSE_S
-            logger.warning("Task %s may be shown as running: %s", task.uuid, error)
+            logger.warning(
+                "Flower may show task %s as running although it has ended: %s", task.uuid, error
+            )
 
 
 def _unfinished(state: Any) -> list[Any]:
@@ -95,7 +98,11 @@ def _apply_outcome(task: Any, store: JobStore) -> bool:
     try:
         status = store.execute(statuses.fetch(store.schema, task.uuid))
     except JobNotFound:
-        task.event(UNKNOWN, task.timestamp, fields={"result": "there is no record of it any more"})
+        task.event(
+            UNKNOWN,
+            task.timestamp,
+            fields={"result": "the record of this job has expired or was deleted"},
+        )
         return True
     if status.ended_at is None:
         return False
@@ -112,6 +119,6 @@ def _final_event(status: JobStatus) -> tuple[str, dict[str, Any]]:
         return "failed", {"exception": f"{status.code}: {MISSED}"}
     seconds = (status.ended_at or 0) - (status.started_at or status.submitted_at)
     return "succeeded", {
-        "result": f"{status.pairs:,} pairs: {MISSED}",
+        "result": f"{counted(status.pairs, 'pair')}: {MISSED}",
         "runtime": max(0.0, seconds),
     }

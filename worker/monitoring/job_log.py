@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import TypedDict
 
 from contract.models import short_name
+from contract.printable import counted
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ def _in_words(event: Event, fields: JobFields) -> str:
     truncated, attempts = fields.get("truncated"), fields.get("attempts")
     parts = (
         _work_in_words(event, fields),
-        f"{truncated:,} cut" if truncated else "",
+        f"{truncated:,} truncated" if truncated else "",
         f"attempt {attempts}" if attempts else "",
     )
     words = ", ".join(filter(None, parts))
@@ -91,9 +92,9 @@ def _work_in_words(event: Event, fields: JobFields) -> str:
     pairs, model, seconds = fields.get("pairs"), fields.get("model"), fields.get("seconds")
     words = []
     if pairs is not None:
-        words.append(f"{pairs:,} pairs")
+        words.append(counted(pairs, "pair"))
     if model is not None:
-        words.append(f"by {short_name(model)}")
+        words.append(f"with {short_name(model)}")
     if seconds is not None:
         words.append(f"{'in' if event is Event.DONE else 'after'} {seconds:.3f} s")
     if event is Event.DONE and pairs is not None and seconds:

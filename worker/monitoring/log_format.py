@@ -51,7 +51,7 @@ def _option(default: LogFormat) -> click.Option:
         ["--log-format"],
         type=click.Choice(get_args(LogFormat)),
         default=default,
-        help="How the log looks: lines of text, or one JSON object a line.",
+        help="Format of the log: lines of text, or one JSON object per line.",
         show_default=True,
     )
 
@@ -143,8 +143,8 @@ def _replace_safe_say() -> None:
     """Make Celery's signal handlers write JSON; exit if this version of Celery has changed."""
     if not callable(getattr(program, "safe_say", None)):
         exit_misconfigured(
-            f"Error: with Celery {celery.__version__}, --log-format json cannot write all lines as"
-            " objects (celery.apps.worker has no safe_say): use --log-format text"
+            f"Error: --log-format json does not support Celery {celery.__version__}, where"
+            " celery.apps.worker has no function safe_say. Use --log-format text"
         )
     program.safe_say = _write_object
 

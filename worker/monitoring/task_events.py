@@ -36,4 +36,4 @@ def _send(task: Task, event: str, **fields: Any) -> None:
         raise
     # No error here may fail the job.
     except Exception as error:  # noqa: BLE001
-        logger.warning("Flower was not told of %s (%s): %s", task.request.id, event, error)
+        logger.warning("Failed to send %s of job %s to Flower: %s", event, task.request.id, error)

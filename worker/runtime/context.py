@@ -86,5 +86,5 @@ class WorkerContext:
         try:
             return self.store(MAIN_TIMEOUT_S).execute(operation)
         except RerankError as error:
-            logger.warning("Not put on record: %s", error)
+            logger.warning("Failed to access Redis, continuing without it: %s", error)
             return None

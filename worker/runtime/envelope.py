@@ -104,7 +104,9 @@ def validate(payload: Any, queue: str, max_delay_s: float) -> dict[str, Any]:
         raise InvalidMessage(f"{describe(error)}{_describe_job(payload)}") from error
     (job_id,), counts, _ = body
     if job_id != envelope.headers.id:
-        raise InvalidMessage(f"message {envelope.headers.id} is about job {job_id}")
+        raise InvalidMessage(
+            f"its headers name job {envelope.headers.id}, but its body names job {job_id}"
+        )
     return _rebuild(envelope.headers, envelope.properties, counts, queue, max_delay_s)
 
 
@@ -112,11 +114,11 @@ def _check_task(payload: Any) -> None:
     try:
         task = payload["headers"]["task"]
     except (LookupError, TypeError) as error:
-        raise InvalidMessage("it names no task") from error
+        raise InvalidMessage("it has no task name") from error
     if task != names.SCORE_TASK:
         raise InvalidMessage(
-            f"it is for task {visible(repr(task)[:100])}, and this worker runs"
-            f" {names.SCORE_TASK} only{_describe_job(payload)}"
+            f"it is for task {visible(repr(task)[:100])}, but this worker runs only"
+            f" {names.SCORE_TASK}{_describe_job(payload)}"
         )
 
 

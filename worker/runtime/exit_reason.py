@@ -16,6 +16,7 @@ from typing import Any
 
 from contract.errors import OutOfMemory, RerankError
 from contract.models import BUNDLED, INT8, is_stub
+from contract.printable import counted
 from worker.engine import model_paths
 from worker.runtime import memory_limit, restart
 from worker.runtime.memory_limit import MB
@@ -85,10 +86,10 @@ class ExitReason:
         reason = self._verdict[1:].rstrip(b"\0").decode(errors="ignore")
         delay_s = os.environ.get(restart.DELAY_VARIABLE)
         logger.critical(
-            "The worker stops (exit code %d): %s.%s",
+            "Worker exiting with code %d: %s.%s",
             code,
             reason.removesuffix("."),
-            f" It is started again in {delay_s} s." if delay_s else "",
+            f" Restarting in {delay_s} s." if delay_s else "",
         )
 
     def end_worker(self, main_pid: int) -> None:
@@ -109,15 +110,15 @@ class ExitReason:
         if (memory_limit.oom_kills() or 0) > kills_before:
             self.decide(
                 restart.EXIT_NO_MEMORY,
-                f"the kernel killed a child (process {pid}) for lack of memory while it loaded"
+                f"the kernel killed child process {pid} for lack of memory while it was loading"
                 f" {names}. {_memory_advice(models, processes)}",
             )
         self._deaths[0] += 1
         if self._deaths[0] >= MAX_DEATHS:
             self.decide(
                 restart.EXIT_NO_MODEL,
-                f"{MAX_DEATHS} children in a row ended while they loaded {names}, the last as"
-                f" process {pid}; the lines above that say 'exited with' name the signals",
+                f"{MAX_DEATHS} child processes in a row ended while loading {names}, most recently"
+                f" process {pid}. The lines above with 'exited with' name the signals",
             )
 
 
@@ -128,15 +129,14 @@ def _shared_numbers() -> memoryview:
 
 def _memory_advice(models: Sequence[str], processes: int) -> str:
     """Return a text with the memory limit, the memory needed, and the fix."""
-    bound = memory_limit.limit()
-    allowed = f"The limit is {bound}" if bound else "There is no limit but the machine's memory"
     weights = sum(_weight_bytes(model) for model in models)
     need = memory_limit.need_bytes(weights, processes)
+    children = counted(processes, "child", "children")
     return (
-        f"{allowed}; {processes} children whose models have {weights / MB:,.0f} MB of weights"
-        f" need about {need / MB:,.0f} MB, and more for long documents. Raise the limit"
+        f"{memory_limit.describe_limit()}; {children} with models of {weights / MB:,.0f} MB would"
+        f" need about {need / MB:,.0f} MB, or more for long documents. Raise the limit"
         " (WORKER_MEMORY with the compose file), start fewer children (--concurrency or"
-        " WORKER_CONCURRENCY), or choose a smaller model"
+        " WORKER_CONCURRENCY), or use a smaller model"
     )
 
 

@@ -1,4 +1,4 @@
-"""Whether a worker can score, for health checks: `python -m worker.health`.
+"""Check whether a worker is ready to score, for health checks: `python -m worker.health`.
 
 Prints one line. The exit code is 0 if all children of the worker have their models, else 1.
 """
@@ -15,6 +15,7 @@ from celery.utils.nodenames import default_nodename, host_format
 from kombu.exceptions import OperationalError
 
 from contract.errors import NoWorker, RerankError
+from contract.printable import counted
 from contract.store import operation
 from contract.store.redis_errors import translate
 from worker.runtime.app import WorkerApp
@@ -28,7 +29,7 @@ def _node_name(_: click.Context, __: click.Parameter, value: str | None) -> str:
 
 def _reject_nan(_: click.Context, __: click.Parameter, value: float) -> float:
     if math.isnan(value):
-        raise click.BadParameter("nan is not a number of seconds.")
+        raise click.BadParameter("nan is not a valid number of seconds.")
     return value
 
 
@@ -36,7 +37,7 @@ def _reject_nan(_: click.Context, __: click.Parameter, value: float) -> float:
 @click.option(
     *("-d", "--destination"),
     callback=_node_name,
-    help="Name of the worker, if it has one (-n); celery@HOSTNAME if not.",
+    help="Name of the worker, as in celery worker -n.  [default: celery@HOSTNAME]",
 )
 @click.option(
     "--timeout",
@@ -44,7 +45,7 @@ def _reject_nan(_: click.Context, __: click.Parameter, value: float) -> float:
     callback=_reject_nan,
     default=5.0,
     show_default=True,
-    help="Seconds to wait for its answer.",
+    help="Time to wait for an answer, in seconds.",
 )
 @click.pass_obj
 def main(app: WorkerApp, destination: str, timeout: float) -> None:
@@ -54,7 +55,8 @@ def main(app: WorkerApp, destination: str, timeout: float) -> None:
         click.echo(f"{destination}: {error}", err=True)
         sys.exit(1)
     ready, children = found["ready"], found["children"]
-    line = f"{destination}: {ready} of {children} children ready, model {found['model']}"
+    total = counted(children, "child", "children")
+    line = f"{destination}: {ready} of {total} ready, model {found['model']}"
     if ready < children and found["stage"]:
         line += f": {found['stage']}"
     click.echo(line, err=ready < children)
@@ -76,11 +78,11 @@ def ask(app: WorkerApp, worker: str, timeout_s: float) -> dict[str, Any]:
     except redis.RedisError as error:
         raise translate(error, context.settings) from error
     except OperationalError as error:
-        raise NoWorker(f"could not be asked ({error})") from error
+        raise NoWorker(f"the request could not be sent ({error})") from error
     if not replies:
         raise NoWorker(
-            f"no answer in {timeout_s:g} s: it is not running, or stands still, or has no"
-            " connection to Redis, or another name (--destination)"
+            f"no answer within {timeout_s:g} s: the worker is not running, is not responding, is"
+            " not connected to Redis, or has another name (--destination)"
         )
     answer: dict[str, Any] = replies[0][worker]
     return answer

@@ -48,6 +48,12 @@ def limit(root: Path = Path("/")) -> Limit | None:
     return min(found, key=lambda each: each.size_bytes, default=None)
 
 
+def describe_limit() -> str:
+    """Return a sentence with the memory limit, without its period."""
+    lowest = limit()
+    return f"The memory limit is {lowest}" if lowest else "No memory limit is set"
+
+
 def oom_kills(root: Path = Path("/")) -> int | None:
     """Return how often the kernel killed a process for lack of memory, or None if unknown."""
     for folder in _groups(root):

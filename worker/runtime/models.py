@@ -69,8 +69,9 @@ class LoadedModels:
             if self._settings.downgrade_is_chosen:
                 raise
             logger.warning(
-                "No downgrade model: a job that runs out of memory or time will fail. Set"
-                " RERANKQ_DOWNGRADE_MODEL to one that can be loaded, or to none. %s",
+                "No downgrade model available: jobs that run out of memory or time will fail. Set"
+                " RERANKQ_DOWNGRADE_MODEL to a model that can be loaded, or to none to disable"
+                " downgrades. Reason: %s",
                 error,
             )
             return None

@@ -85,8 +85,10 @@ def _load_models(context: WorkerContext) -> None:
         exit_reason.end_worker(main_pid)
     # Celery would log any other error and continue with a child that has no model.
     except BaseException as error:
-        logger.error("A child could not load its models", exc_info=True)
-        exit_reason.decide(restart.EXIT_NO_MODEL, f"its model did not load: {error!r}")
+        logger.error("A child process failed to load its models", exc_info=True)
+        exit_reason.decide(
+            restart.EXIT_NO_MODEL, f"a child process failed to load its models: {error!r}"
+        )
         exit_reason.end_worker(main_pid)
     else:
         context.load_progress.write("")

@@ -50,13 +50,13 @@ def _check(options: dict[str, Any], conf: Any, **_: Any) -> None:
     kind = pool_class(options.get("pool") or options.get("pool_cls") or conf.worker_pool)
     if not issubclass(kind, _SUPPORTED):
         exit_misconfigured(
-            f"Error: --pool {kind.__module__.rpartition('.')[2]} cannot be used: a model that"
-            " scores would hold up everything else in the process, its lease on the job included."
-            " Use prefork (the default), threads or solo"
+            f"Error: --pool {kind.__module__.rpartition('.')[2]} is not supported: scoring would"
+            " block everything else in the process, including the renewal of leases. Use prefork"
+            " (the default), threads or solo"
         )
     if options.get("autoscale") and not issubclass(kind, prefork.TaskPool):
         exit_misconfigured(
-            "Error: --autoscale needs --pool prefork: this pool has no children to add"
+            "Error: --autoscale requires --pool prefork: this pool has no child processes to add"
         )
 
 

@@ -82,13 +82,12 @@ def delays_s() -> Iterator[int]:
 
 
 def _report_killed(delay_s: float) -> None:
-    bound = memory_limit.limit()
-    allowed = f"The limit is {bound}" if bound else "There is no limit but the machine's memory"
+    need_mb = memory_limit.need_bytes(0, 1) / memory_limit.MB
     sys.stderr.write(
-        "The worker stops: the kernel killed its main process for lack of memory. "
-        f"{allowed}; without its models a worker needs about"
-        f" {memory_limit.need_bytes(0, 1) / memory_limit.MB:,.0f} MB. Raise the limit"
-        f" (WORKER_MEMORY with the compose file). It is started again in {delay_s:g} s.\n"
+        "Worker exited: the kernel killed its main process for lack of memory."
+        f" {memory_limit.describe_limit()}; a worker needs about {need_mb:,.0f} MB in addition to"
+        " its models. Raise the limit (WORKER_MEMORY with the compose file)."
+        f" Restarting in {delay_s:g} s.\n"
     )
 
 

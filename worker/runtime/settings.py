@@ -54,7 +54,7 @@ class WorkerSettings(ModelSettings, Settings):
         le=TEN_YEARS_S,
         allow_inf_nan=False,
         description="How long a lease on a job lasts without renewal, in seconds. When it expires,"
-        " the attempt counts as dead, and another one may start.",
+        " the attempt counts as dead, and another attempt may start.",
     )
     sweep_every_s: float = Field(
         10.0,
@@ -91,10 +91,10 @@ class WorkerSettings(ModelSettings, Settings):
     def _check_order(self) -> Self:
         if not self.soft_time_limit_s < self.time_limit_s < self.visibility_timeout_s:
             raise ValueError(
-                "RERANKQ_SOFT_TIME_LIMIT_S < RERANKQ_TIME_LIMIT_S < RERANKQ_VISIBILITY_TIMEOUT_S"
-                f" does not hold ({self.soft_time_limit_s}, {self.time_limit_s} and"
-                f" {self.visibility_timeout_s} s): raise the last, or lower the others, because a"
-                " message must not be delivered again while its job may still run"
+                f"RERANKQ_SOFT_TIME_LIMIT_S ({self.soft_time_limit_s}) must be less than"
+                f" RERANKQ_TIME_LIMIT_S ({self.time_limit_s}), which must be less than"
+                f" RERANKQ_VISIBILITY_TIMEOUT_S ({self.visibility_timeout_s}). Otherwise, messages"
+                " would be delivered again while their jobs are still running"
             )
         return self
 

@@ -60,8 +60,8 @@ def _warn_of_unchecked_tls(settings: WorkerSettings) -> None:
     for unchecked, off in ((redis_tls.CERT_REQS, "none"), (redis_tls.CHECK_HOSTNAME, False)):
         if tls_options[unchecked] == off:
             logger.warning(
-                "Whoever is between here and %s can read and change all: RERANKQ_REDIS_URL turns"
-                " off %s",
+                "The connection to %s is not secure, because RERANKQ_REDIS_URL disables %s: anyone"
+                " on the network path can read and change all data",
                 settings.redis_location,
                 unchecked,
             )
@@ -83,6 +83,6 @@ def _warn_of_server(context: WorkerContext) -> None:
         for warning in context.store(MAIN_TIMEOUT_S).execute(
             server_checks.check_all(context.schema)
         ):
-            logger.warning("Warning: %s", warning)
+            logger.warning("%s", warning)
     except RerankError as error:
-        logger.warning("The settings of Redis cannot be checked: %s", error)
+        logger.warning("Failed to check the settings of Redis: %s", error)

@@ -56,7 +56,7 @@ class Message(virtual.Message):
         try:
             # Kombu would decompress it before any check, whatever the resulting size.
             if payload["headers"].get("compression") is not None:
-                raise InvalidMessage("it is compressed, which ours are not")
+                raise InvalidMessage("it is compressed, which is not allowed")
             super().__init__(payload, channel=channel, **kwargs)
             _ = self.delivery_info["exchange"], self.delivery_info["routing_key"]
             # Kombu stores it under the delivery tag, and marks redelivery in the headers.
@@ -64,7 +64,9 @@ class Message(virtual.Message):
         except MALFORMED as error:
             raise InvalidMessage(repr(error)) from error
         if not usable:
-            raise InvalidMessage("its delivery tag is no string, or its headers are no object")
+            raise InvalidMessage(
+                "its delivery tag is not a string, or its headers are not an object"
+            )
 
 
 class QoS(redis.QoS):
@@ -105,7 +107,7 @@ class _PubSub(PubSub):
         response = super().parse_response(*args, **kwargs)  # type: ignore[no-untyped-call]
         data = response[-1] if response else None
         if isinstance(data, bytes) and len(data) > MAX_BROADCAST_BYTES:
-            raise InvalidMessage(f"it has more than {MAX_BROADCAST_BYTES:,} bytes")
+            raise InvalidMessage(f"it is larger than {MAX_BROADCAST_BYTES:,} bytes")
         return response
 
 
@@ -115,7 +117,9 @@ class _Client(Redis):
     def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
         response = super().parse_response(connection, command_name, **options)  # type: ignore[no-untyped-call]
         if command_name == "BRPOP" and response and len(response[1]) > envelope.MAX_BYTES:
-            raise InvalidMessage(f"it has {len(response[1]):,} bytes, ours less than 2,000")
+            raise InvalidMessage(
+                f"it has {len(response[1]):,} bytes (maximum {envelope.MAX_BYTES:,})"
+            )
         return response
 
     def pubsub(self, **options: Any) -> _PubSub:
@@ -145,7 +149,7 @@ class Channel(redis.Channel):
             try:
                 callback(message)
             except MALFORMED:
-                logger.exception("Thrown away, because Celery could not handle it: %r", message)
+                logger.exception("Discarding a message that Celery could not handle: %r", message)
                 if not (no_ack or message.acknowledged):
                     message.reject()
 
@@ -157,14 +161,14 @@ class Channel(redis.Channel):
         try:
             return super()._brpop_read(**options)
         except (ValueError, RecursionError) as error:
-            logger.error("Thrown away, being no message: an entry of the queue: %s", error)
+            logger.error("Discarding a malformed message from the queue: %s", error)
             raise Empty from error
 
     def _receive_one(self, c: Any) -> Any:
         try:
             return super()._receive_one(c)
         except MALFORMED as error:
-            logger.error("Ignored, being no message: what was broadcast (%r)", error)
+            logger.error("Ignoring a malformed broadcast message: %r", error)
             raise Empty from error
 
     def _get_client(self) -> Any:
@@ -184,7 +188,7 @@ class Poller(redis.MultiChannelPoller):
         try:
             super().maybe_restore_messages()
         except ResponseError as error:
-            logger.warning("Messages of dead workers were not put back: %s", error)
+            logger.warning("Failed to return messages of dead workers to the queue: %s", error)
 
 
 class Transport(redis.Transport):

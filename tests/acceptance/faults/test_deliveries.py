@@ -124,7 +124,7 @@ def test_what_is_no_message_is_thrown_away(ledger: Ledger, service: Service, raw
     put_next(service, raw)
 
     assert ledger.result(ledger.submit()).provenance.attempts == 1
-    assert len(said("Thrown away")) == 1
+    assert len(said("Discarding a malformed message")) == 1
     ledger.balance()
 
 
@@ -209,7 +209,7 @@ def test_a_message_that_is_none_of_ours_hurts_nobody(
     put_next(service, message(service, **changes))
 
     assert ledger.result(ledger.submit()).provenance.attempts == 1
-    assert len(said("Thrown away")) == 1
+    assert len(said("Discarding a malformed message")) == 1
     assert not ledger.known("some-job")
     ledger.balance()
 
@@ -241,7 +241,7 @@ def test_instructions_in_a_message_are_not_followed(
     # Then the job is scored like any other
     assert ledger.result(job.id).provenance.attempts == 1
     ledger.balance()
-    assert said("Thrown away") == []
+    assert said("Discarding") == []
 
 
 def about(job_id: str, **changes: Any) -> dict[str, Any]:

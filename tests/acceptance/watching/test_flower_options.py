@@ -57,7 +57,7 @@ def test_a_file_that_is_no_state_of_flower_stays_as_it_is(tmp_path: Path) -> Non
 
     done = flower(tmp_path, FLOWER_DB=str(tmp_path / "precious"))
 
-    assert_refused(done, "FLOWER_DB", "precious is no state file of Flower")
+    assert_refused(done, "FLOWER_DB", "precious is not a state file of Flower")
     assert (tmp_path / "precious").read_text() == "a line\n"
     assert list(tmp_path.iterdir()) == [tmp_path / "precious"]
 
