@@ -70,7 +70,7 @@ def assert_refused(ended: tuple[int, str], *words: str) -> None:
         ("BASIC_AUTH", f"someone:{PASSWORD} ", "whitespace"),
         ("BASIC_AUTH", f"someone:{PASSWORD}é", "ASCII"),
         ("BASIC_AUTH", f"someone:{PASSWORD}\a", "ASCII"),
-        ("PORT", "http", "must be a whole number, not 'http'"),
+        ("PORT", "http", "must be a whole number (got 'http')"),
         ("PORT", "65536", "from 0 to 65535"),
         ("ADDRESS", "192.0.2.1", "cannot listen on 192.0.2.1"),
         ("URL_PREFIX", "(", "letters, digits"),
@@ -94,7 +94,7 @@ def test_an_option_of_flower_is_refused_by_its_variable(
 ) -> None:
     ended = read(tmp_path, **{f"FLOWER_{name}": value})
 
-    assert_refused(ended, "Error: setting FLOWER_", said)
+    assert_refused(ended, "Error: invalid setting FLOWER_", said)
     assert name in ended[1] or name == "ADDRESS" or name == "AUTH"
 
 

@@ -61,7 +61,7 @@ def _check_variables(options: Any) -> None:
                 convert(part)
         except ValueError:
             kind = _TYPE_NAMES.get(option.type, f"of type {option.type.__name__}")
-            _reject(option.name, f"must be {kind}, not {value!r}")
+            _reject(option.name, f"must be {kind} (got {value!r})")
 
 
 def _check_arguments(options: Any, arguments: Sequence[str]) -> None:
@@ -94,14 +94,14 @@ def _problems(options: Any) -> Iterator[tuple[str, str]]:
     for name, least in _MINIMUMS.items():
         value = getattr(options, name)
         if value is not None and not least <= value < math.inf:
-            yield name, f"must be a finite number of at least {least:g}, not {value}"
+            yield name, f"must be a number of at least {least:g} (got {value})"
     buckets = options.task_runtime_metric_buckets
     if buckets != sorted(set(buckets)) or any(math.isnan(each) for each in buckets):
         yield "task_runtime_metric_buckets", "must be numbers in ascending order"
     if not re.fullmatch(r"[\w.~/-]*", options.url_prefix or "", re.ASCII):
         yield (
             "url_prefix",
-            f"may contain only letters, digits and . _ ~ - /, not {options.url_prefix!r}",
+            f"may contain only letters, digits and . _ ~ - / (got {options.url_prefix!r})",
         )
     yield from _unknown_columns(options.tasks_columns)
     if options.certfile or options.keyfile:
@@ -206,7 +206,7 @@ def _cannot_listen(options: Any) -> Iterator[tuple[str, str]]:
             yield "unix_socket", f"the folder {folder} does not exist or is not writable"
         return
     if not 0 <= options.port <= 65535:  # other numbers would be taken modulo 65,536
-        yield "port", f"must be a whole number from 0 to 65535, not {options.port}"
+        yield "port", f"must be a whole number from 0 to 65535 (got {options.port})"
         return
     try:
         for listening in bind_sockets(options.port, address=options.address):
@@ -217,7 +217,7 @@ def _cannot_listen(options: Any) -> Iterator[tuple[str, str]]:
 
 
 def _reject(name: str, problem: str) -> NoReturn:
-    exit_misconfigured(f"Error: setting {_variable_of(name)}: {visible(problem)}")
+    exit_misconfigured(f"Error: invalid setting {_variable_of(name)}: {visible(problem)}")
 
 
 def _variable_of(name: str) -> str:

@@ -85,7 +85,7 @@ def test_a_setting_that_is_wrong_ends_every_program_of_the_worker_alike(
         check=False,
     )
 
-    assert_refused(done, "Error: setting ", variable)
+    assert_refused(done, "Error: invalid setting", variable)
 
 
 def test_a_variable_of_flower_is_no_matter_to_a_worker_s_settings(tmp_path: Path) -> None:
