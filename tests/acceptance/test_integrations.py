@@ -1,33 +1,28 @@
-"""The adapters rank with the real libraries, through the queue and in the caller's process."""
+"""The adapters rank with the real libraries, through the queue and in the caller's process.
+
+The libraries take seconds to import, so only the tests that need one import it: each process of
+`pytest -n` imports all test modules.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-import pyterrier as pt
 import pytest
-from haystack import Document as HaystackDocument
-from haystack import Pipeline
-from haystack.core.errors import ComponentError, PipelineRuntimeError, SerializationError
-from langchain_core.documents import Document as LangChainDocument
-from langchain_core.exceptions import LangChainException
-from langchain_core.retrievers import BaseRetriever
-from langchain_core.runnables import RunnableLambda
-from llama_index.core.schema import NodeWithScore, TextNode
 
 from contract.settings import Settings
 from producer.client.asynchronous import AsyncRerankClient
 from producer.client.blocking import RerankClient
-from producer.integrations.haystack import RerankqRanker
-from producer.integrations.langchain import RerankqCompressor
-from producer.integrations.llama_index import RerankqRerank
-from producer.integrations.pyterrier import RerankqTransformer
 from producer.integrations.rankers import Reranker
 from tests.stub_models import STUB
 from worker.inprocess import CrossEncoderReranker
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from haystack import Document as HaystackDocument
+    from langchain_core.documents import Document as LangChainDocument
 
 QUERY = "how do tides work"
 TEXTS = ("about tides", "a recipe", "how tides work", "the moon and the tides", "")
@@ -58,6 +53,8 @@ def expected(stub_service: Settings) -> list[tuple[int, float, float]]:
 
 
 def langchain_documents() -> list[LangChainDocument]:
+    from langchain_core.documents import Document as LangChainDocument
+
     return [
         LangChainDocument(page_content=text, id=f"d{i}", metadata={"page": i})
         for i, text in enumerate(TEXTS)
@@ -70,16 +67,20 @@ def summary(documents: list[LangChainDocument]) -> list[Any]:
     ]
 
 
-class Retriever(BaseRetriever):
-    """Returns all documents."""
-
-    def _get_relevant_documents(self, query: str, **_: Any) -> list[LangChainDocument]:
-        return langchain_documents()
-
-
 def test_a_langchain_retriever_is_reranked(
     reranker: Reranker, expected: list[tuple[int, float, float]]
 ) -> None:
+    from langchain_core.retrievers import BaseRetriever
+    from langchain_core.runnables import RunnableLambda
+
+    from producer.integrations.langchain import RerankqCompressor
+
+    class Retriever(BaseRetriever):
+        """Returns all documents."""
+
+        def _get_relevant_documents(self, query: str, **_: Any) -> list[LangChainDocument]:
+            return langchain_documents()
+
     compressor = RerankqCompressor(reranker=reranker, top_n=3)
     chain = Retriever() | RunnableLambda(
         lambda documents: compressor.compress_documents(documents, QUERY)
@@ -92,6 +93,8 @@ def test_a_langchain_retriever_is_reranked(
 def test_langchain_awaits_what_it_would_otherwise_block_for(
     stub_service: Settings, reranker: Reranker
 ) -> None:
+    from producer.integrations.langchain import RerankqCompressor
+
     async def both() -> list[list[LangChainDocument]]:
         async with AsyncRerankClient(stub_service) as client:
             compressors = (
@@ -107,6 +110,10 @@ def test_langchain_awaits_what_it_would_otherwise_block_for(
 
 
 def test_langchain_gets_its_own_kind_of_error(unreachable: RerankClient) -> None:
+    from langchain_core.exceptions import LangChainException
+
+    from producer.integrations.langchain import RerankqCompressor
+
     compressor = RerankqCompressor(reranker=unreachable)
     with pytest.raises(LangChainException, match=r"127\.0\.0\.1:1"):
         compressor.compress_documents(langchain_documents(), QUERY)
@@ -120,6 +127,10 @@ def test_langchain_gets_its_own_kind_of_error(unreachable: RerankClient) -> None
 def test_llama_index_nodes_are_reranked(
     reranker: Reranker, expected: list[tuple[int, float, float]]
 ) -> None:
+    from llama_index.core.schema import NodeWithScore, TextNode
+
+    from producer.integrations.llama_index import RerankqRerank
+
     nodes = [
         NodeWithScore(node=TextNode(text=text, id_=f"d{i}", metadata={"page": i}), score=0.5)
         for i, text in enumerate(TEXTS)
@@ -136,6 +147,10 @@ def test_llama_index_nodes_are_reranked(
 
 
 def test_llama_index_can_score_the_metadata_too(stub_service: Settings) -> None:
+    from llama_index.core.schema import NodeWithScore, TextNode
+
+    from producer.integrations.llama_index import RerankqRerank
+
     node = NodeWithScore(node=TextNode(text="a recipe", metadata={"title": QUERY}))
     plain, titled = (
         RerankqRerank(reranker=CrossEncoderReranker(STUB), with_metadata=with_metadata)
@@ -147,6 +162,10 @@ def test_llama_index_can_score_the_metadata_too(stub_service: Settings) -> None:
 
 
 def test_llama_index_gets_its_own_kind_of_error(unreachable: RerankClient) -> None:
+    from llama_index.core.schema import NodeWithScore, TextNode
+
+    from producer.integrations.llama_index import RerankqRerank
+
     nodes = [NodeWithScore(node=TextNode(text="a text"))]
     postprocessor = RerankqRerank(reranker=unreachable)
     with pytest.raises(ValueError, match=r"127\.0\.0\.1:1"):
@@ -157,6 +176,8 @@ def test_llama_index_gets_its_own_kind_of_error(unreachable: RerankClient) -> No
 
 
 def haystack_documents() -> list[HaystackDocument]:
+    from haystack import Document as HaystackDocument
+
     return [
         HaystackDocument(id=f"d{i}", content=text or None, meta={"page": i})
         for i, text in enumerate(TEXTS)
@@ -166,6 +187,10 @@ def haystack_documents() -> list[HaystackDocument]:
 def test_a_haystack_pipeline_reranks(
     reranker: Reranker, expected: list[tuple[int, float, float]]
 ) -> None:
+    from haystack import Pipeline
+
+    from producer.integrations.haystack import RerankqRanker
+
     pipeline = Pipeline()
     pipeline.add_component("ranker", RerankqRanker(reranker, top_n=3))
     inputs: dict[str, Any] = {"query": QUERY, "documents": haystack_documents()}
@@ -177,6 +202,11 @@ def test_a_haystack_pipeline_reranks(
 
 
 def test_haystack_gets_its_own_kind_of_error(unreachable: RerankClient) -> None:
+    from haystack import Pipeline
+    from haystack.core.errors import ComponentError, PipelineRuntimeError
+
+    from producer.integrations.haystack import RerankqRanker
+
     ranker = RerankqRanker(unreachable)
     with pytest.raises(ComponentError, match=r"127\.0\.0\.1:1"):
         ranker.run(QUERY, haystack_documents())
@@ -190,6 +220,11 @@ def test_haystack_gets_its_own_kind_of_error(unreachable: RerankClient) -> None:
 def test_a_haystack_pipeline_is_stored_with_a_ranker_of_the_environment(
     unreachable: RerankClient,
 ) -> None:
+    from haystack import Pipeline
+    from haystack.core.errors import SerializationError
+
+    from producer.integrations.haystack import RerankqRanker
+
     pipeline = Pipeline()
     pipeline.add_component("ranker", RerankqRanker(top_n=7))
     loaded = Pipeline.loads(pipeline.dumps(), allowed_modules=["producer.integrations.haystack"])
@@ -199,6 +234,8 @@ def test_a_haystack_pipeline_is_stored_with_a_ranker_of_the_environment(
 
 
 def frame() -> pd.DataFrame:
+    import pandas as pd
+
     return pd.DataFrame(
         {
             "qid": [qid for qid in ("q1", "q2") for _ in TEXTS],
@@ -214,6 +251,11 @@ def frame() -> pd.DataFrame:
 def test_a_pyterrier_experiment_reranks(
     reranker: Reranker, expected: list[tuple[int, float, float]]
 ) -> None:
+    import pandas as pd
+    import pyterrier as pt
+
+    from producer.integrations.pyterrier import RerankqTransformer
+
     transformer = RerankqTransformer(reranker)
     ranked = transformer(frame())
     first = ranked[ranked.qid == "q1"].sort_values("rank")
@@ -229,11 +271,17 @@ def test_a_pyterrier_experiment_reranks(
 
 
 def test_pyterrier_keeps_the_best_of_each_query(reranker: Reranker) -> None:
+    from producer.integrations.pyterrier import RerankqTransformer
+
     ranked = RerankqTransformer(reranker, top_n=2)(frame())
     assert ranked.groupby("qid").size().to_dict() == {"q1": 2, "q2": 2}
     assert RerankqTransformer(reranker)(frame().head(0)).empty
 
 
 def test_pyterrier_names_a_missing_column(unreachable: RerankClient) -> None:
+    import pyterrier as pt
+
+    from producer.integrations.pyterrier import RerankqTransformer
+
     with pytest.raises(pt.validate.InputValidationError, match="text"):
         RerankqTransformer(unreachable)(frame().drop(columns=["text"]))
