@@ -193,7 +193,7 @@ class AsyncRerankClient:
     async def readiness(
         self, timeout_s: float = 1.0, at_most: int | None = None
     ) -> dict[str, WorkerReadiness]:
-        """Return what the workers report of their models, by name: see `workers`.
+        """Return the readiness of each worker that answers, by name: see `workers`.
 
         Raises `RedisUnavailable`.
         """

@@ -28,7 +28,7 @@ REPLY_QUEUE_EXPIRES_S = 10.0
 
 @dataclass(frozen=True)
 class WorkerReadiness:
-    """What a worker reports of its processes and their model."""
+    """The readiness of a worker: how many of its processes have loaded the model."""
 
     #: The number of processes that score.
     children: int
@@ -68,7 +68,7 @@ class Publisher:
     def readiness(
         self, timeout_s: float = 1.0, at_most: int | None = None
     ) -> dict[str, WorkerReadiness]:
-        """Return whether the models of each answering worker are loaded, by name: see `workers`."""
+        """Return the readiness of each worker that answers, by name: see `workers`."""
         with self._translated():
             return self._own_sender().readiness(timeout_s, at_most)
 

@@ -14,7 +14,7 @@ DOCUMENT = "document"
 
 
 def candidates(body: RerankBody) -> list[dict[str, Any]]:
-    """Return the documents to queue; they carry what the answer returns, if it is wanted."""
+    """Return the documents to queue, with copies in their metadata if the answer returns them."""
     return [
         {"text": text_of(each)}
         | ({"metadata": {DOCUMENT: cohere.returned(each)}} if body.return_documents else {})
