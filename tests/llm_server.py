@@ -1,7 +1,7 @@
 """A stand-in for a language model behind an OpenAI-compatible API, on loopback.
 
-It rates a document by the share of the query's words in it, so its ratings mean nothing. What is
-real is the protocol: the `openai` client talks to it over HTTP.
+It rates a document by the share of the query's words in it, so its ratings mean nothing. The
+protocol is real: the `openai` client sends requests to it over HTTP.
 """
 
 from __future__ import annotations
