@@ -4,7 +4,7 @@
 #   docker build --target worker -t rerankq-worker .
 #
 # TORCH_INDEX  package index for torch: the CPU build by default, .../whl/cu126 for a GPU
-# MODELS       models to download into the worker's image, separated by spaces; always has `bundled`
+# MODELS       models to download into the worker's image, separated by spaces; `bundled` is always in it
 
 FROM python:3.11.14-slim-bookworm AS base
 ENV PATH=/opt/rerankq/bin:$PATH \
@@ -18,7 +18,7 @@ RUN groupadd --gid 10001 rerankq \
     && install --directory --owner rerankq --group rerankq /opt/models
 
 
-# Without the code, so that changes to the code do not download all dependencies again.
+# Install the dependencies without the code, so that changing the code does not reinstall them.
 FROM base AS producer-dependencies
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
@@ -52,7 +52,7 @@ WORKDIR /home/rerankq
 ENTRYPOINT ["rerankq"]
 
 
-# After `producer`, because without BuildKit all stages before a target are built.
+# This stage follows `producer`, because without BuildKit all stages before a target are built.
 FROM producer-dependencies AS worker-dependencies
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 COPY rerankq_bundled_model rerankq_bundled_model

@@ -18,6 +18,7 @@ SOURCES = (
 )
 #: The folders whose messages are checked.
 MESSAGES = (
+    "contract",
     "producer/client",
     "producer/http",
     "producer/monitoring",
