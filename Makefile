@@ -4,6 +4,7 @@
 # make bench   compare rerankq with other rerankers on this machine, into benchmarks/results
 # make soak    the slow fault tests, and a thousand jobs with a fault every two seconds
 # make up      Redis, a worker and Flower in the foreground
+# make search  a search application with Milvus and a page, on http://127.0.0.1:8000
 # make docs    build the documentation site in site/
 # make format  format the code
 # make clean   remove everything that make created
@@ -14,7 +15,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PIP    := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install --quiet
 
-.PHONY: demo test coverage soak bench up docs lint format clean
+.PHONY: demo test coverage soak bench up search docs lint format clean
 .DEFAULT_GOAL := test
 
 # Check the version first, because an old Python would fail later with a less helpful message.
@@ -30,6 +31,11 @@ $(READY)-bench: $(READY)
 	$(PIP) --editable '.[bench]'
 	touch $@
 
+# Milvus and the embedding model are large, so they are installed only for the example and the tests.
+$(READY)-search: $(READY)
+	$(PIP) --editable '.[search]'
+	touch $@
+
 demo: $(READY)
 	$(BIN)/rerankq demo
 
@@ -38,6 +44,9 @@ bench: $(READY)-bench
 
 up: $(READY)
 	$(BIN)/rerankq up --model bundled
+
+search: $(READY)-search
+	$(BIN)/python -m examples.search
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -52,10 +61,10 @@ lint: $(READY)
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-test: $(READY)
+test: $(READY)-search
 	@$(BIN)/python -m tests.run
 
-coverage: $(READY)
+coverage: $(READY)-search
 	@$(BIN)/python -m tests.run --coverage
 
 soak: $(READY)

@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 
 #: Files and folders whose tests share a service that is slow to start, by the name of their group.
 TOGETHER = {
+    "tests/acceptance/search": "stub",
     "tests/acceptance/watching": "watched",
     **dict.fromkeys(
         (

@@ -1,0 +1,1 @@
+"""Programs and data that show how to use rerankq."""
