@@ -28,7 +28,7 @@ QUIET_S = 1.0
     help='JSONL with "id" and "text", or one text per line; - reads standard input.',
 )
 @common.option(
-    "--top-k", type=common.Count(), metavar="K", help="Return the best K. [default: all]"
+    "--top-k", type=common.Count(), metavar="K", help="Return only the best K. [default: all]"
 )
 @common.model_option
 @common.downgrade_option

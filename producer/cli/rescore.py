@@ -33,7 +33,12 @@ from producer.rescore.staging import Counts, Staging
 @common.model_option
 @common.downgrade_option
 @run_options.depth_option
-@common.option("--top-k", type=common.Count(), metavar="K", help="Write the best K. [default: all]")
+@common.option(
+    "--top-k",
+    type=common.Count(),
+    metavar="K",
+    help="Write only the best K of each query. [default: all]",
+)
 @run_options.work_options
 @common.option("--restart", is_flag=True, help="Discard an earlier run to OUTPUT, and start again.")
 @common.option("--retry-failed", is_flag=True, help="Score the failed queries of a run again.")

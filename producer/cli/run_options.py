@@ -31,11 +31,14 @@ file_options = options(
         "--input",
         "requests",
         metavar="FILE",
-        help="JSONL with a query and its candidates per line, instead of these three files.",
+        help="JSONL with a query and its candidates per line, instead of the three files above.",
     ),
 )
 depth_option = common.option(
-    "--depth", type=common.Count(), metavar="N", help="Rerank the best N. [default: all]"
+    "--depth",
+    type=common.Count(),
+    metavar="N",
+    help="Rerank only the best N of each query. [default: all]",
 )
 #: The options for reading and sending the run.
 work_options = options(
