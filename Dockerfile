@@ -26,7 +26,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
 WORKDIR /source
 COPY pyproject.toml constraints.txt deploy/requirements.py deploy/slim.py ./
 RUN python -m venv /opt/rerankq \
-    && python requirements.py monitor > producer.txt \
+    && python requirements.py monitor http > producer.txt \
     && pip install --no-compile --requirement producer.txt
 
 FROM producer-dependencies AS code
@@ -42,7 +42,7 @@ COPY --from=code /wheel /wheel
 # The imports compile the bytecode now, because the file system is read-only at run time.
 RUN pip install --no-compile --no-deps /wheel/*.whl \
     && python slim.py /opt/rerankq \
-    && python -c 'import producer.client.asynchronous, producer.cli, producer.monitoring.prometheus' \
+    && python -c 'import producer.client.asynchronous, producer.cli, producer.http.server' \
     && python -c 'import flower.command, worker.health'
 
 FROM base AS producer

@@ -32,6 +32,11 @@ from contract.settings import Settings
 #: The only task. Producers send it by name, so they do not need the worker's code.
 SCORE_TASK = "rerankq.score"
 
+#: The headers of a message in which a worker's instrumentation looks for its trace, and their
+#: maximum lengths.
+TRACE_HEADERS = ("traceparent", "tracestate", "baggage")
+MAX_TRACE_CHARS = 8 * 1024
+
 #: Kombu's queue on Redis has one list for each step; step 0 is consumed first. A priority between
 #: two steps belongs to the lower one.
 PRIORITY_STEPS = (0, 3, 6, 9)

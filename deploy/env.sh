@@ -23,7 +23,7 @@ fi
 # Use shell builtins only, because all users can see the arguments of a program.
 while IFS= read -r line; do
     case $line in
-    *_PASSWORD=) printf '%s%s\n' "$line" "$(password)" ;;
+    *_PASSWORD= | *_TOKEN=) printf '%s%s\n' "$line" "$(password)" ;;
     RESCORE_USER=*) printf 'RESCORE_USER=%s\n' "$user" ;;
     *) printf '%s\n' "$line" ;;
     esac

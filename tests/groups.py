@@ -11,7 +11,7 @@ TOGETHER = {
     **dict.fromkeys(
         (
             f"tests/acceptance/test_{name}.py"
-            for name in ("compare", "documented_commands", "sample", "splitting", "worker")
+            for name in ("compare", "documented_commands", "http", "sample", "splitting", "worker")
         ),
         "bundled model",
     ),

@@ -135,20 +135,14 @@ def check_priority(priority: int) -> None:
         raise InvalidInput(f"priority must be from 0 (first) to 9 (last), not {priority}")
 
 
-#: The headers of a message in which a worker's instrumentation looks for its trace.
-TRACE_HEADERS = ("traceparent", "tracestate", "baggage")
-#: The recommended maximum of the three together is 16 KiB.
-MAX_TRACE_CHARS = 16 * 1024
-
-
 def check_trace(trace: Mapping[str, str] | None) -> None:
     """Raise `InvalidInput` unless `trace` has only headers of the W3C trace context."""
     for name, value in (trace or {}).items():
-        if name not in TRACE_HEADERS:
-            raise InvalidInput(f"trace: {name!r} is none of {', '.join(TRACE_HEADERS)}")
-        if not isinstance(value, str) or len(value) > MAX_TRACE_CHARS:
+        if name not in names.TRACE_HEADERS:
+            raise InvalidInput(f"trace: {name!r} is none of {', '.join(names.TRACE_HEADERS)}")
+        if not isinstance(value, str) or len(value) > names.MAX_TRACE_CHARS:
             raise InvalidInput(
-                f"trace: {name} must be a string of at most {MAX_TRACE_CHARS:,} characters"
+                f"trace: {name} must be a string of at most {names.MAX_TRACE_CHARS:,} characters"
             )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import sys
+from typing import Any
 
 import uvicorn
 
@@ -25,12 +26,6 @@ def serve(settings: HttpSettings, host: str, port: int) -> None:
     After the signal, it accepts no connection, and answers the requests that it has.
     """
     auth.check_exposure(host, settings.http_tokens)
-    logging.basicConfig(
-        level=logging.INFO,
-        format="[%(asctime)s: %(levelname)s] %(message)s",
-        stream=sys.stderr,
-        force=True,
-    )
     config = uvicorn.Config(
         create_app(settings),
         log_config=None,
@@ -41,7 +36,17 @@ def serve(settings: HttpSettings, host: str, port: int) -> None:
         backlog=BACKLOG,
     )
     with _listen(host, port) as listener:
+        _log_to_standard_error()
         uvicorn.Server(config).run(sockets=[listener])
+
+
+def _log_to_standard_error() -> None:
+    logging.basicConfig(
+        level=logging.INFO,
+        format="[%(asctime)s: %(levelname)s] %(message)s",
+        stream=sys.stderr,
+        force=True,
+    )
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -49,11 +54,18 @@ def _listen(host: str, port: int) -> socket.socket:
         family, *_, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
+        return _bound(socket.socket(family, socket.SOCK_STREAM), address)
     except OSError as error:
         raise RerankError(
             f"cannot listen on {host}:{port} ({error.strerror}): choose another --port"
         ) from error
+
+
+def _bound(listener: socket.socket, address: Any) -> socket.socket:
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except BaseException:
+        listener.close()
+        raise
     return listener

@@ -13,11 +13,11 @@ from typing import Annotated, Any, TypeVar, Unpack
 from fastapi import Depends, Request
 from opentelemetry import propagate
 
-from contract import jobs
+from contract import jobs, names
 from contract.errors import ModelNotAllowed, NoWorker, RerankError
 from producer.client.asynchronous import AsyncRerankClient
 from producer.client.options import SubmitOptions
-from producer.client.preparing import MAX_TRACE_CHARS, Document
+from producer.client.preparing import Document
 from producer.http.errors import Refused
 from producer.http.settings import DEFAULT, HttpSettings
 
@@ -137,7 +137,7 @@ def trace_context(request: Request) -> dict[str, str]:
         carrier = {
             name: value
             for name in ("traceparent", "tracestate")
-            if (value := request.headers.get(name)) and len(value) <= MAX_TRACE_CHARS
+            if (value := request.headers.get(name)) and len(value) <= names.MAX_TRACE_CHARS
         }
     if not TRACEPARENT.fullmatch(carrier.get("traceparent", "")):
         return {}

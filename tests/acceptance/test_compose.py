@@ -17,6 +17,7 @@ from flower.events import get_prometheus_metrics
 
 from contract import metrics as counters
 from contract.settings import Settings
+from producer.http.settings import HttpSettings
 from producer.monitoring import prometheus
 from tests import processes
 from worker.runtime.settings import WorkerSettings
@@ -29,7 +30,7 @@ FILE: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = FILE["services"]
 #: The services with our own images.
 OURS = {name for name, each in SERVICES.items() if each["image"].startswith("rerankq-")}
-PASSWORDS = ("REDIS_PASSWORD", "FLOWER_PASSWORD", "GRAFANA_PASSWORD")
+PASSWORDS = ("REDIS_PASSWORD", "FLOWER_PASSWORD", "HTTP_TOKEN", "GRAFANA_PASSWORD")
 DASHBOARDS = sorted((DEPLOY / "grafana" / "dashboards").glob("*.json"))
 
 #: Variables that only Flower itself reads.
@@ -94,7 +95,7 @@ def test_the_example_with_passwords_is_all_that_compose_needs(
     assert login == "rerankq:flower_password1"
 
 
-@pytest.mark.parametrize("missing", ["REDIS_PASSWORD", "FLOWER_PASSWORD"])
+@pytest.mark.parametrize("missing", PASSWORDS[:3])
 def test_a_missing_password_is_an_error_that_names_it(
     program: list[str], tmp_path: Path, missing: str
 ) -> None:
@@ -110,7 +111,7 @@ def test_no_password_of_grafana_is_an_error_for_those_who_want_it_only(
     program: list[str], tmp_path: Path
 ) -> None:
     # Given no password for Grafana
-    content = example_with(dict.fromkeys(PASSWORDS[:2], "given"))
+    content = example_with(dict.fromkeys(PASSWORDS[:3], "given"))
 
     # Then the file is valid
     assert config(program, tmp_path, content).returncode == 0
@@ -182,7 +183,7 @@ def test_no_password_is_part_of_a_command(program: list[str], tmp_path: Path) ->
 def test_ports_are_published_for_people_and_on_loopback_only() -> None:
     published = {name: each["ports"] for name, each in SERVICES.items() if "ports" in each}
 
-    assert set(published) == {"flower", "prometheus", "grafana"}
+    assert set(published) == {"flower", "http", "prometheus", "grafana"}
     for ports in published.values():
         assert all(port.startswith("127.0.0.1:") for port in ports)
     assert all("network_mode" not in each for each in SERVICES.values())
@@ -218,8 +219,9 @@ def test_every_setting_in_the_environment_reaches_those_who_read_it() -> None:
             if name not in FLOWER_ONLY
         }
 
+    kinds: dict[str, type[Settings]] = {"worker": WorkerSettings, "http": HttpSettings}
     for name in OURS:
-        kind = WorkerSettings if name == "worker" else Settings
+        kind = kinds.get(name, Settings)
         assert variables(kind) <= set(SERVICES[name]["environment"]), name
 
 
@@ -235,7 +237,7 @@ def test_every_variable_of_the_example_is_one_that_compose_knows() -> None:
 
 
 def test_the_example_holds_no_password() -> None:
-    assert re.findall(r"^#?\w*PASSWORD=.+", EXAMPLE, flags=re.MULTILINE) == []
+    assert re.findall(r"^#?\w*(?:PASSWORD|TOKEN)=.+", EXAMPLE, flags=re.MULTILINE) == []
 
 
 def test_every_service_runs_without_privileges_and_writes_to_volumes_only() -> None:
@@ -285,7 +287,7 @@ def test_who_asks_for_nothing_gets_redis_a_worker_and_flower() -> None:
     started = {name for name, each in SERVICES.items() if "profiles" not in each}
     with_metrics = {name for name, each in SERVICES.items() if each.get("profiles") == ["metrics"]}
 
-    assert started == {"redis", "worker", "flower"}
+    assert started == {"redis", "worker", "flower", "http"}
     assert with_metrics == {"metrics", "prometheus", "grafana"}
 
 

@@ -86,6 +86,7 @@ def test_no_password_is_in_the_list_of_processes(tmp_path: Path) -> None:
         "CROSS_ENCODER_MODEL": STUB,
         "FLOWER_BASIC_AUTH": f"rerankq:{PASSWORD}2",
         "FLOWER_PORT": str(free_port()),
+        "RERANKQ_HTTP_TOKEN": f"{PASSWORD}3",
         "FLOWER_DB": str(tmp_path / "flower"),
     }
     with ExitStack() as stack:
@@ -100,6 +101,8 @@ def test_no_password_is_in_the_list_of_processes(tmp_path: Path) -> None:
         ]
         metrics = ["rerankq", "metrics", "--serve", "--port", str(free_port())]
         stack.enter_context(running(metrics, tmp_path, environment))
+        server = [*command("http"), "--host", "127.0.0.1", "--port", str(free_port())]
+        logs.append(stack.enter_context(running(["rerankq", *server], tmp_path, environment)))
         health = SERVICES["worker"]["healthcheck"]["test"][1:]
         wait_until(
             lambda: subprocess.run(health, env=environment, capture_output=True).returncode == 0,
@@ -137,8 +140,8 @@ def make_env(clone: Path, **environment: str) -> dict[str, str]:
 def test_env_sh_makes_passwords_that_nobody_else_can_read(clone: Path) -> None:
     made = make_env(clone)
 
-    passwords = [value for name, value in made.items() if name.endswith("_PASSWORD")]
-    assert len(passwords) == len(set(passwords)) == 3
+    passwords = [value for name, value in made.items() if name.endswith(("_PASSWORD", "_TOKEN"))]
+    assert len(passwords) == len(set(passwords)) == 4
     assert all(re.fullmatch("[0-9a-f]{48}", each) for each in passwords)
     assert (clone / ".env").stat().st_mode & 0o777 == 0o600
 

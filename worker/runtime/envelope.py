@@ -18,9 +18,9 @@ import base64
 import binascii
 import json
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator
 
 from contract import jobs, names
 from contract.printable import visible
@@ -38,6 +38,16 @@ class InvalidMessage(ValueError):
     """An entry of the queue is not one of our messages."""
 
 
+def _trace_header(value: object) -> str | None:
+    """Return a header of a trace; None if it is unusable, because a job needs no trace."""
+    if isinstance(value, str) and len(value) <= names.MAX_TRACE_CHARS:
+        return value
+    return None
+
+
+_TraceHeader = Annotated[str | None, BeforeValidator(_trace_header)]
+
+
 class _Headers(BaseModel):
     id: jobs.JobId
     task: str
@@ -47,6 +57,15 @@ class _Headers(BaseModel):
     origin: str | None = Field(None, max_length=300)
     redelivered: bool = False
     compression: None = None
+    traceparent: _TraceHeader = None
+    tracestate: _TraceHeader = None
+    baggage: _TraceHeader = None
+
+    @property
+    def trace(self) -> dict[str, str]:
+        """The headers of the trace that the sender passed on."""
+        found = {name: getattr(self, name) for name in names.TRACE_HEADERS}
+        return {name: value for name, value in found.items() if value is not None}
 
 
 class _DeliveryInfo(BaseModel):
@@ -164,6 +183,7 @@ def _rebuild(
             "kwargsrepr": repr(sizes),
             "origin": headers.origin,
             "redelivered": again,
+            **headers.trace,
         },
         "properties": {
             "correlation_id": job_id,

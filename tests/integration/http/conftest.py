@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from fastapi import FastAPI
 
 from contract import jobs
 from contract.settings import Settings
@@ -23,9 +24,9 @@ Serve = Callable[..., AbstractContextManager[httpx.Client]]
 
 
 @contextmanager
-def running(settings: HttpSettings) -> Iterator[httpx.Client]:
+def running(app: FastAPI) -> Iterator[httpx.Client]:
     """Yield a client of the service, which runs in a thread with its own event loop."""
-    config = uvicorn.Config(create_app(settings), port=0, log_config=None, access_log=False)
+    config = uvicorn.Config(app, port=0, log_config=None, access_log=False)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -45,7 +46,7 @@ def serve(settings: Settings) -> Serve:
 
     def start(**others: Any) -> AbstractContextManager[httpx.Client]:
         given = {"redis_url": settings.redis_url, "namespace": settings.namespace}
-        return running(HttpSettings.load(**given | others))
+        return running(create_app(HttpSettings.load(**given | others)))
 
     return start
 
