@@ -2,9 +2,9 @@
 
     python -m tests.run [--coverage]
 
-Tests with services mostly wait, so four processes share them. Meanwhile the checks that keep a core
-busy run one after the other. All checks run, whichever of them fail, and each output is printed
-whole.
+Two checks run at a time. One is the tests with services, in four processes because they mostly
+wait; the others run one by one beside it, and two at a time when it has ended. All checks run,
+whichever of them fail, and each output is printed whole.
 """
 
 from __future__ import annotations
@@ -17,27 +17,16 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
-#: The unit tests run under the machine's own instruction set. Those marked `arithmetic` also run
-#: under smaller ones: AVX2, AVX-512 without VNNI (AVX2 again on a machine without AVX-512), and
-#: neither.
-INSTRUCTION_SETS: dict[str, dict[str, str]] = {
-    "AVX2": {
-        "ATEN_CPU_CAPABILITY": "avx2",
-        "ONEDNN_MAX_CPU_ISA": "AVX2",
-        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
-    },
-    "AVX-512 without VNNI": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"},
-    "neither": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"},
-}
-#: For the tests with services.
+#: How many checks run at the same time.
+LANES = 2
+#: How many processes run the tests with services.
 PROCESSES = "4"
 
 
 @dataclass(frozen=True)
 class Check:
-    """A command, which passes if it ends with exit code 0."""
+    """A command that passes if it ends with exit code 0."""
 
     name: str
     command: Sequence[str]
@@ -63,24 +52,17 @@ class Check:
         return passed
 
 
-def checks(python: Sequence[str]) -> tuple[list[Check], list[Check]]:
-    """Return the checks that mostly wait, and those that compute."""
+def checks(python: Sequence[str]) -> list[Check]:
+    """Return all checks, the longest first."""
     pytest = (*python, "-m", "pytest", "-q")
     services = ("-n", PROCESSES, "tests/integration", "tests/acceptance", "tests/soak")
-    # Importing the other files would take as long as many tests.
-    unit = sorted(Path("tests/unit").glob("test_*.py"))
-    arithmetic = [str(file) for file in unit if "pytest.mark.arithmetic" in file.read_text()]
-    waiting = [Check("tests with services", (*pytest, *services))]
-    computing = [
+    return [
+        Check("tests with services", (*pytest, *services)),
+        Check("unit tests", (*pytest, "tests/unit")),
+        Check("arithmetic", (*python, "-m", "tests.instruction_sets")),
         Check("lint", ("make", "--no-print-directory", "lint")),
         Check("documentation", ("make", "--no-print-directory", "docs")),
-        Check("unit tests", (*pytest, "tests/unit")),
-        *(
-            Check(f"arithmetic, {name}", (*pytest, "-m", "arithmetic", *arithmetic), environment)
-            for name, environment in INSTRUCTION_SETS.items()
-        ),
     ]
-    return waiting, computing
 
 
 def main() -> int:
@@ -91,13 +73,9 @@ def main() -> int:
     if measured:
         subprocess.run((*coverage, "erase"), check=True)
     began = time.monotonic()
-    with ThreadPoolExecutor() as lanes:
-        python = (*coverage, "run") if measured else (sys.executable,)
-        passed = [
-            each
-            for lane in lanes.map(lambda lane: [check.run() for check in lane], checks(python))
-            for each in lane
-        ]
+    python = (*coverage, "run") if measured else (sys.executable,)
+    with ThreadPoolExecutor(LANES) as lanes:
+        passed = list(lanes.map(Check.run, checks(python)))
     if measured:
         subprocess.run((*coverage, "combine", "--quiet"), check=True)
         subprocess.run((*coverage, "report"), check=True)
