@@ -508,12 +508,11 @@ class TestErrorHandling:
     def test_too_little_memory_while_scoring_is_a_value_error(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setenv("RERANKQ_MAX_BATCH_TOKENS", "512")
-        # 512 tokens x 65,536 features x 4 bytes: one pair takes 128 MiB.
-        path = tiny_models.bert(tmp_path / "large", hidden_size=8, intermediate_size=65_536)
+        monkeypatch.setenv("RERANKQ_MAX_BATCH_TOKENS", "4096")
+        path = tiny_models.bert_of_large_pairs(tmp_path / "large")
         large = CrossEncoderReranker(path)
         large.warm_up()
-        given = results(*(f"{place} " * 600 for place in range(2)))
+        given = results(*(f"{place} " * 5_000 for place in range(2)))
         with (
             limited_memory([os.getpid()], 32 * 2**20),
             pytest.raises(
@@ -527,8 +526,8 @@ class TestErrorHandling:
     def test_too_little_memory_while_warming_up_is_a_value_error(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setenv("RERANKQ_MAX_BATCH_TOKENS", "512")
-        path = tiny_models.bert(tmp_path / "large", hidden_size=8, intermediate_size=65_536)
+        monkeypatch.setenv("RERANKQ_MAX_BATCH_TOKENS", "4096")
+        path = tiny_models.bert_of_large_pairs(tmp_path / "large")
         large = CrossEncoderReranker(path)
         with (
             limited_memory([os.getpid()], 32 * 2**20),

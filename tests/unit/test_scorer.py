@@ -622,21 +622,22 @@ def test_with_memory_for_a_part_of_the_batch_scores_in_eight_bits_are_near(tmp_p
 def test_too_little_memory_for_a_single_pair_is_a_failure_that_may_pass(
     tmp_path: Path, model: str
 ) -> None:
-    # Given 512 tokens x 65,536 features x 4 bytes: one pair takes 128 MiB
-    tiny_models.bert(tmp_path / "large", hidden_size=8, intermediate_size=65_536)
-    scorer = small(str(tmp_path / model), max_batch_tokens=512)
-    expected = scorer.score(LONG_PAIRS[:2])
+    # Given a model in which a pair takes 128 MiB
+    tiny_models.bert_of_large_pairs(tmp_path / "large")
+    scorer = small(str(tmp_path / model), max_batch_tokens=4_096)
+    pairs = [(QUERY, "word " * 5_000)]
+    expected = scorer.score(pairs)
     with (
         limited_memory([os.getpid()], 32 * 2**20),
         pytest.raises(
             OutOfMemory, match=rf"^Reranking failed for model {model}: .*allocate"
         ) as caught,
     ):
-        scorer.score(LONG_PAIRS[:2])
+        scorer.score(pairs)
     assert caught.value.retryable
     assert isinstance(caught.value.__cause__, RuntimeError)
     # Then the next job is scored as ever
-    assert scorer.score(LONG_PAIRS[:2]) == expected
+    assert scorer.score(pairs) == expected
 
 
 @linux_only
