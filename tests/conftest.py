@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import uuid
@@ -47,6 +48,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the largest groups first, and the tests of a group one after the other."""
     items.sort(key=lambda item: (groups.place(item.nodeid), groups.group(item.nodeid)))
+
+
+def pytest_collection_finish() -> None:
+    """Exempt the imported modules from garbage collection, which is slow with torch's objects."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

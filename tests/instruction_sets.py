@@ -1,4 +1,6 @@
-"""Run the tests marked `arithmetic` under several instruction sets: `python -m tests.instruction_sets`.
+"""Run the tests marked `arithmetic` under several instruction sets.
+
+    python -m tests.instruction_sets
 
 The libraries choose their kernels when they first compute, not when they are imported. This process
 imports them once, because that takes several seconds, and forks a child for each instruction set.

@@ -5,9 +5,8 @@ The memory is simulated: a batch fits if it has no more tokens than there is roo
 
 from __future__ import annotations
 
-import gc
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -19,15 +18,6 @@ from worker.engine.batches import ScoreArray
 from worker.engine.statistics import BatchStatistics
 
 FULL = 1_024
-
-
-@pytest.fixture(scope="module", autouse=True)
-def little_to_collect() -> Iterator[None]:
-    """Freeze the imported modules, as a worker does: the collector runs when memory runs out."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 class Memory:
