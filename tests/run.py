@@ -14,10 +14,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+#: Containers often set this. It would make each of several hundred processes compile the project's
+#: modules again, and pytest rewrite all tests.
+WITHOUT_BYTECODE = "PYTHONDONTWRITEBYTECODE"
 #: How many checks run at the same time.
 LANES = 2
 #: How many processes run the tests with services.
@@ -30,14 +33,13 @@ class Check:
 
     name: str
     command: Sequence[str]
-    environment: Mapping[str, str] = field(default_factory=dict)
 
     def run(self) -> bool:
         """Run it, print its output and the time it took, and return whether it passed."""
         began = time.monotonic()
         with subprocess.Popen(
             self.command,
-            env=os.environ | self.environment,
+            env={name: os.environ[name] for name in os.environ if name != WITHOUT_BYTECODE},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
