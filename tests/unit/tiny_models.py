@@ -66,7 +66,11 @@ def bert_of_large_pairs(folder: Path) -> str:
     """
     tokenizer = bert_tokenizer()
     tokenizer.model_max_length = 4_096
-    shape = {"hidden_size": 8, "intermediate_size": 8_192, "max_position_embeddings": 4_096}
+    shape: dict[str, Any] = {
+        "hidden_size": 8,
+        "intermediate_size": 8_192,
+        "max_position_embeddings": 4_096,
+    }
     return bert(folder, tokenizer=tokenizer, **shape)
 
 
