@@ -11,25 +11,13 @@ from producer.cli import main as rerankq
 from tests.prose import deployment, help, messages, passages, rules, sources
 
 ROOT = Path(__file__).parents[2]
-#: The folders whose docstrings and comments are checked.
-SOURCES = (
-    *("contract", "producer", "worker", "rerankq_bundled_model", "benchmarks", "deploy", "docs"),
-    *("examples", "tests"),
-)
 #: The folders whose messages are checked.
-MESSAGES = (
-    "contract",
-    "producer/client",
-    "producer/http",
-    "producer/monitoring",
-    "worker/inprocess",
-    "worker/jobs",
-    "worker/monitoring",
-    "rerankq_bundled_model",
-    "benchmarks",
-    "deploy",
-    "docs",
+PROGRAMS = (
+    *("contract", "producer", "worker", "rerankq_*"),
+    *("benchmarks", "deploy", "docs", "examples"),
 )
+#: The folders whose docstrings and comments are checked.
+SOURCES = (*PROGRAMS, "tests")
 PAGES = (
     "*.md",
     "benchmarks/**/*.md",
@@ -64,7 +52,7 @@ def _passages() -> Iterator[passages.Passage]:
         yield from sources.comments(path, _name(path))
     for path in _sources(SOURCES, "lua"):
         yield from sources.lua_comments(path, _name(path))
-    for path in _sources(MESSAGES, "py"):
+    for path in _sources(PROGRAMS, "py"):
         yield from messages.of_python(path, _name(path))
     for path in _files(PAGES):
         yield from passages.of_page(path, _name(path))

@@ -121,8 +121,8 @@ def _unavailable(model: str, error: Exception) -> str:
     return (
         f"model {model!r} cannot be loaded: {reason if is_path(model) else places}. Set"
         f" CROSS_ENCODER_MODEL to a local folder or to {BUNDLED!r} (a small model that ships with"
-        " rerankq), give this machine access to the hub for the first start, or copy a cache from"
-        " another machine and set SENTENCE_TRANSFORMERS_HOME to its folder"
+        " rerankq), or give this machine access to the hub for the first start. Alternatively, copy"
+        " a cache from another machine and set SENTENCE_TRANSFORMERS_HOME to its folder"
     )
 
 

@@ -26,7 +26,7 @@ from worker.inprocess import PipelineSettings
 
 
 def app(collection: Collection, folder: Path, settings: PipelineSettings, **given: Any) -> FastAPI:
-    """Return the application over the small collection, in a Milvus Lite of its own."""
+    """Return the application over the small collection, in a separate Milvus Lite."""
     used = SearchSettings(
         collection=collection.folder, milvus_uri=str(folder / "milvus.db"), **given
     )
