@@ -117,9 +117,9 @@ def test_all_dead_letters_can_be_given_up_at_once(environment: dict[str, str], d
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (("show", "nobody"), 7, "no dead letter"),
-        (("retry", "nobody"), 7, "no dead letter"),
-        (("drop", "nobody"), 7, "no dead letter"),
+        (("show", "nobody"), 7, "not a dead letter"),
+        (("retry", "nobody"), 7, "not a dead letter"),
+        (("drop", "nobody"), 7, "not a dead letter"),
         (("retry",), 2, "--all"),
         (("drop", "one", "--all"), 2, "--all"),
     ],
