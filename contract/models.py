@@ -31,5 +31,5 @@ def is_int8(model: str) -> bool:
 
 
 def is_stub(model: str) -> bool:
-    """Return whether the name is that of the stub engine."""
+    """Return whether the name refers to the stub engine."""
     return model.partition(":")[0].removesuffix(INT8) == STUB

@@ -39,7 +39,7 @@ def check_all(schema: Schema) -> Operation[tuple[str, ...]]:
 
 
 def check_clock() -> Operation[tuple[str, ...]]:
-    """Return a warning if the clock of this machine differs from that of Redis."""
+    """Return a warning if the clock of this machine differs from the clock of Redis."""
 
     def read(replies: list[Any]) -> tuple[str, ...]:
         seconds, micros = replies[0]
@@ -91,6 +91,6 @@ def _check_clock(whose: str, ahead_s: float) -> Iterator[str]:
     if abs(ahead_s) > SKEW_S:
         direction = "ahead of" if ahead_s > 0 else "behind"
         yield (
-            f"the clock of {whose} is {abs(ahead_s):,.0f} s {direction} that of Redis; synchronise"
-            " both clocks with NTP"
+            f"the clock of {whose} is {abs(ahead_s):,.0f} s {direction} Redis; synchronise both"
+            " clocks with NTP"
         )

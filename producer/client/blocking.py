@@ -143,9 +143,9 @@ class RerankClient:
     @overload
     def status(self, job_id: None = None) -> jobs.QueueStatus: ...
     def status(self, job_id: str | None = None) -> jobs.JobStatus | jobs.QueueStatus:
-        """Return the status of a job, or without an id that of the service.
+        """Return the status of a job, or of the service if no id is given.
 
-        The status of the service takes a second, because all workers are asked to answer.
+        Reading the status of the service takes a second, because it asks every worker.
 
         Raises `JobNotFound` or `RedisUnavailable`.
         """

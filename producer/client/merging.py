@@ -1,6 +1,6 @@
 """Merge the results, failures and states of the parts of a split query.
 
-The merged ranking equals that of a single job. `producer.client.splitting` makes the parts.
+The merged ranking is the same as for a single job. `producer.client.splitting` makes the parts.
 """
 
 from __future__ import annotations
