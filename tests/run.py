@@ -3,8 +3,8 @@
     python -m tests.run [--coverage]
 
 Two checks run at a time. One is the tests with services, in four processes because they mostly
-wait; the others run one by one beside it, and two at a time when it has ended. All checks run,
-whichever of them fail, and each output is printed whole.
+wait. Meanwhile the others run one by one, and afterwards two at a time. All checks run, whichever
+of them fail, and each output is printed whole.
 """
 
 from __future__ import annotations

@@ -42,7 +42,9 @@ def read(content: bytes) -> list[BatchLine]:
         if first != number:
             raise _wrong(number, f"custom_id: {line.custom_id!r} is already in line {first}")
         if lines and line.body.model != lines[0].body.model:
-            raise _wrong(number, "body.model: differs from the first line; make two batches of it")
+            raise _wrong(
+                number, "body.model: differs from the first line; submit one batch per model"
+            )
         lines.append(line)
     if not lines:
         raise Refused(422, "invalid_input", "the batch has no lines")

@@ -104,7 +104,7 @@ async def cancel(batch_id: str, service: ServiceParameter) -> BatchAnswer:
     if not await service.client.cancel(checked(batch_id)):
         state = await _state(service, batch_id)
         if state.state is not jobs.JobState.CANCELLED:
-            raise Refused(409, "batch_ended", f"batch {batch_id} has ended already")
+            raise Refused(409, "batch_ended", f"batch {batch_id} has already ended")
     return await _state(service, batch_id)
 
 

@@ -27,18 +27,21 @@ class RerankBody(Body):
     query: jobs.Query
     documents: Annotated[list[DocumentField], Field(min_length=1)]
     model: str | None = Field(
-        None, description="A model that jobs may request; `default` is that of the workers."
+        None, description="A model that jobs may request; `default` is the workers' model."
     )
     top_n: int | None = Field(None, ge=1, description="The number of best documents to return.")
     return_documents: bool = False
     max_tokens_per_doc: int | None = Field(
         None,
         ge=1,
-        description="Documents are cut at the model's maximum length, and not below it.",
+        description="Has no effect below the model's maximum length, to which documents are"
+        " truncated.",
     )
     priority: int | None = Field(None, ge=0, description="0 (first) to 9 (last).")
     max_chunks_per_doc: int | None = Field(None, description="Has no effect.")
-    truncation: bool | None = Field(None, description="Has no effect: long documents are cut.")
+    truncation: bool | None = Field(
+        None, description="Has no effect: long documents are truncated."
+    )
     user: str | None = Field(None, description="Has no effect.")
 
     @property
@@ -179,9 +182,7 @@ def _warnings(
     if made.downgraded:
         found.append(f"scored by {made.model} instead of {made.model_requested}: {made.reason}")
     if ranking.truncated:
-        found.append(f"{ranking.truncated:,} documents were cut to {made.max_length} tokens")
+        found.append(f"{ranking.truncated:,} documents were truncated to {made.max_length} tokens")
     if max_tokens_per_doc is not None and max_tokens_per_doc < made.max_length:
-        found.append(
-            f"max_tokens_per_doc is not applied below the model's {made.max_length} tokens"
-        )
+        found.append(f"max_tokens_per_doc has no effect below the model's {made.max_length} tokens")
     return found

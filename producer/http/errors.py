@@ -142,5 +142,5 @@ async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
 
 async def _on_unexpected(request: Request, error: Exception) -> JSONResponse:
     logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    message = "an internal error, which the service's log describes"
+    message = "internal error; see the log of the HTTP service"
     return response(request.url.path, 500, "internal_error", message)

@@ -130,7 +130,7 @@ async def cancel(job_id: str, service: ServiceParameter) -> JobAnswer:
     if not cancelled:
         state = (await service.client.status(job_id)).state
         if state is not jobs.JobState.CANCELLED:
-            raise Refused(409, "job_ended", f"job {job_id} has ended already: it is {state}")
+            raise Refused(409, "job_ended", f"job {job_id} has already ended: it is {state}")
     return JobAnswer(id=job_id, state=jobs.JobState.CANCELLED)
 
 

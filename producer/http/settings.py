@@ -19,9 +19,9 @@ class HttpSettings(Settings):
 
     http_token: SecretStr = Field(
         SecretStr(""),
-        description="The bearer tokens that the HTTP service accepts, separated by commas. Several"
-        " let you replace one without an interruption. Without any, it accepts every request, and"
-        " listens on loopback addresses only.",
+        description="The bearer tokens that the HTTP service accepts, separated by commas."
+        " With several, you can replace one without an interruption. With none, the service accepts"
+        " every request, and listens on loopback addresses only.",
     )
     http_timeout_s: float = Field(
         60.0,
@@ -41,8 +41,8 @@ class HttpSettings(Settings):
         512,
         ge=1,
         le=100_000,
-        description="The number of requests that the HTTP service answers at the same time. It"
-        " refuses further ones with 429.",
+        description="The maximum number of requests that wait for a result in the HTTP service."
+        " It refuses others with 429.",
     )
     http_no_worker_s: float = Field(
         5.0,
@@ -57,14 +57,14 @@ class HttpSettings(Settings):
     ] = Field(
         {},
         validate_default=False,
-        description="Further names for models in requests to the HTTP service, as"
-        " `NAME=MODEL,NAME=MODEL`. The model `default` is that of the workers. Use it for programs"
-        " that send a name such as `rerank-v3.5`.",
+        description="Additional names for models in requests to the HTTP service, as"
+        " `NAME=MODEL,NAME=MODEL`. The model `default` is the workers' model. Use this setting for"
+        " programs that send a name such as `rerank-v3.5`.",
     )
     http_access_log: Literal["off", "json"] = Field(
         "off",
-        description="Whether the HTTP service logs each request, as a line of JSON: `off` or"
-        " `json`. Texts, tokens and queries are never logged.",
+        description="How the HTTP service logs requests: `off`, or `json` for one line per request."
+        " Texts, tokens and queries are never logged.",
     )
 
     @field_validator("http_model_aliases", mode="before")

@@ -27,10 +27,11 @@ class TeiBody(Body):
     raw_scores: bool = Field(False, description="Return logits, instead of values from 0 to 1.")
     return_text: bool = False
     truncate: bool | None = Field(
-        None, description="If false, texts that are too long are an error; else they are cut."
+        None,
+        description="If false, a text that is too long is an error; otherwise it is truncated.",
     )
     truncation_direction: Literal["Right", "right"] = Field(
-        "Right", description="Texts are cut at their end."
+        "Right", description="Texts are truncated at the end."
     )
 
 

@@ -65,6 +65,6 @@ class RerankqRanker:
     def to_dict(self) -> dict[str, Any]:
         """Return the component's settings. Raises `SerializationError` if it has a reranker."""
         if not self._is_default:
-            raise SerializationError("a RerankqRanker that was given a reranker cannot be stored")
+            raise SerializationError("a RerankqRanker with its own reranker cannot be serialized")
         stored: dict[str, Any] = default_to_dict(self, top_n=self.top_n, timeout_s=self.timeout_s)
         return stored
