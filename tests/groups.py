@@ -16,7 +16,10 @@ TOGETHER = {
         "bundled model",
     ),
     **dict.fromkeys(
-        (f"tests/acceptance/test_{name}.py" for name in ("cli", "dead", "outputs", "rescore")),
+        (
+            f"tests/acceptance/test_{name}.py"
+            for name in ("cli", "compare_llm", "dead", "integrations", "outputs", "rescore")
+        ),
         "stub",
     ),
 }
@@ -24,13 +27,16 @@ TOGETHER = {
 LONGEST = (
     "tests/soak/test_soak.py",
     "bundled model",
+    "stub",
     "tests/acceptance/test_stack.py",
-    "tests/acceptance/faults/test_memory.py",
-    "tests/acceptance/test_odd_models.py",
     "tests/acceptance/faults/test_deliveries.py",
+    "tests/acceptance/faults/test_memory.py",
     "watched",
     "tests/acceptance/faults/test_redis.py",
     "tests/acceptance/test_resume.py",
+    "tests/acceptance/test_log.py",
+    "tests/acceptance/test_acl.py",
+    "tests/acceptance/test_odd_models.py",
     "tests/integration/test_worker_task.py",
     "tests/integration/test_client.py",
     "tests/integration/test_sweeper.py",
