@@ -18,7 +18,7 @@ def main(parent: int, command: list[str]) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
-            sys.exit("the parent has ended already")
+            sys.exit("the parent has already ended")
     os.execvp(command[0], command)  # noqa: S606
 
 

@@ -106,7 +106,7 @@ def test_a_worker_that_stands_still_is_not_healthy(settings: Settings, worker: W
 
     assert not found.ok
     assert re.match(f"celery@{worker.name}: no answer within 1 s", found.line)
-    wait_until(lambda: health(settings, worker.name).ok, "it goes on")
+    wait_until(lambda: health(settings, worker.name).ok, "it continues")
 
 
 def test_a_worker_that_is_not_there_is_not_healthy(settings: Settings) -> None:

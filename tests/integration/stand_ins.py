@@ -61,7 +61,7 @@ def play_worker(store: JobStore, outcome: jobs.Outcome) -> Callable[[], bool]:
     def work() -> bool:
         wait_until(
             lambda: subscribers(store.client, schema.settings) > 0,
-            "somebody waits for a job",
+            "a caller waits for a job",
             PATIENCE_S,
         )
         store.execute(begin(schema, outcome.job_id))

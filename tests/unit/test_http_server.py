@@ -75,7 +75,7 @@ def test_an_answer_is_shared_for_a_moment_only() -> None:
             fetch(url)
             return len(reads) > 1
 
-        wait_until(scraped_anew, "a scrape is answered anew")
+        wait_until(scraped_anew, "a scrape is answered again")
 
 
 def test_a_scrape_while_redis_is_away_is_answered(caplog: pytest.LogCaptureFixture) -> None:

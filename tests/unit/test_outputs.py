@@ -171,7 +171,7 @@ def succeeds_as(uid: int, gid: int, act: Callable[[], object]) -> bool:
         os._exit(1)
 
 
-as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
+as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can run as another user")
 
 
 @as_root
