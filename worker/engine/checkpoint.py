@@ -15,7 +15,7 @@ from contract.errors import ModelUnavailable, OutOfMemory
 from contract.models import BUNDLED, INT8
 from worker.engine import checkpoint_checks, lengths, memory, model_files, padding
 from worker.engine.model_paths import bundled_path, is_path
-from worker.engine.unusable import UnusableModel, one_line, unusable_message
+from worker.engine.unusable import OTHER_MODEL, UnusableModel, one_line, unusable_message
 
 logger = logging.getLogger(__name__)
 
@@ -114,15 +114,17 @@ def _unavailable(model: str, error: Exception) -> str:
     if is_path(name) and _folder(name):
         return unusable_message(model, error)
     reason = one_line(error)
-    if not is_path(model) and "@" in name:
+    if is_path(name):
+        return f"model {model!r} cannot be loaded: {reason}. {OTHER_MODEL}"
+    if "@" in name:
         reason = f"a revision after @ is not supported; {reason}"
     cache = _cache() or "the Hugging Face cache"
-    places = f"looked for a local folder, in {cache}, and on the Hugging Face hub ({reason})"
     return (
-        f"model {model!r} cannot be loaded: {reason if is_path(model) else places}. Set"
-        f" CROSS_ENCODER_MODEL to a local folder or to {BUNDLED!r} (a small model that ships with"
-        " rerankq), or give this machine access to the hub for the first start. Alternatively, copy"
-        " a cache from another machine and set SENTENCE_TRANSFORMERS_HOME to its folder"
+        f"model {model!r} cannot be loaded: looked for a local folder, in {cache}, and on the"
+        f" Hugging Face hub ({reason}). Set CROSS_ENCODER_MODEL to a local folder or to {BUNDLED!r}"
+        " (a small model that ships with rerankq), or give this machine access to the hub for the"
+        " first start. Alternatively, copy a cache from another machine and set"
+        " SENTENCE_TRANSFORMERS_HOME to its folder"
     )
 
 
