@@ -30,7 +30,16 @@ PRODUCERS = ("rerankq-client", "rerankq-producer")
 LeftOpen = Callable[[], list[Any]]
 
 #: The prefixes of variables that would change what a test does.
-FOREIGN = ("RERANKQ_", "CROSS_ENCODER_", "RERANKER_", "VECTOR_TOP_K", "FLOWER_", "CELERY_")
+FOREIGN = (
+    "RERANKQ_",
+    "SEARCH_",
+    "MILVUS_",
+    "CROSS_ENCODER_",
+    "RERANKER_",
+    "VECTOR_TOP_K",
+    "FLOWER_",
+    "CELERY_",
+)
 
 
 def pytest_configure() -> None:

@@ -43,7 +43,7 @@ class MilvusStore:
             Path(uri).parent.mkdir(parents=True, exist_ok=True)
             # By default, pymilvus sends more pings than the embedded server accepts.
             options["grpc_options"] = {"grpc.keepalive_time_ms": 3_600_000}
-        with _translated():
+        with _translated(f"cannot open {uri}, which another process may be using"):
             from pymilvus import MilvusClient
 
             self._client: Any = MilvusClient(uri=uri, token=token, timeout=TIMEOUT_S, **options)
@@ -145,7 +145,7 @@ class MilvusStore:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translated(failure: str = "Milvus failed") -> Iterator[None]:
     """Raise the errors of pymilvus as `VectorStoreError`."""
     # pymilvus would read the .env file of this repository, which is for docker-compose.
     os.environ.setdefault("PYTHON_DOTENV_DISABLED", "1")
@@ -154,4 +154,4 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except MilvusException as error:
-        raise VectorStoreError(f"Milvus: {error.message}") from error
+        raise VectorStoreError(f"{failure}: {error.message}") from error

@@ -38,6 +38,7 @@ def running(collection: Collection, tmp_path_factory: pytest.TempPathFactory) ->
             env=environment(
                 SEARCH_MILVUS_URI=str(folder / "new" / "milvus.db"),
                 SEARCH_RERANK_TIMEOUT_S="60",
+                OMP_NUM_THREADS="1",
                 RERANKQ_THREADS="1",
                 RERANKQ_MAX_BATCH_TOKENS="2048",
             ),
@@ -59,7 +60,12 @@ def running(collection: Collection, tmp_path_factory: pytest.TempPathFactory) ->
 
 def test_the_first_request_finds_the_models_loaded(running: Running) -> None:
     later = [seconds(f"{running.url}/search", {"query": QUERY}) for _ in range(5)]
-    assert running.first_s <= 2 * max(later), (running.first_s, later)
+    before, started, after = running.log.read_text().partition("Application startup complete")
+    assert started
+    assert "Loading" in before
+    assert "Loading" not in after
+    # Loading takes several seconds. A busy machine delays any request by less.
+    assert running.first_s <= 2 * max(later) + 0.5, (running.first_s, later)
 
 
 def test_sentences_are_found_by_their_meaning_and_reranked(running: Running) -> None:

@@ -121,6 +121,22 @@ def test_a_collection_that_is_not_there_is_named(opened: Open) -> None:
 
 def test_a_server_that_is_not_there_is_an_error_in_time() -> None:
     began = time.monotonic()
-    with pytest.raises(VectorStoreError, match="Milvus"):
+    with pytest.raises(VectorStoreError, match=r"cannot open http://127.0.0.1:9"):
         MilvusStore("http://127.0.0.1:9", WordEmbedder())
     assert time.monotonic() - began < 30
+
+
+def test_a_server_is_used_by_its_address(tmp_path: Path) -> None:
+    from milvus_lite.adapter.grpc.server import start_server_in_thread
+
+    server, database, port = start_server_in_thread(
+        data_dir=str(tmp_path / "data"), host="127.0.0.1", port=0
+    )
+    try:
+        store = MilvusStore(f"http://127.0.0.1:{port}", WordEmbedder())
+        store.index("things", CHUNKS, "1")
+        assert search(store, "play chess", top_k=1)[0].chunk == CHUNKS[0]
+        store.close()
+    finally:
+        server.stop(grace=0)
+        database.close()
