@@ -144,7 +144,7 @@ def trace_context(request: Request) -> dict[str, str]:
     return {name: carrier[name] for name in ("traceparent", "tracestate") if name in carrier}
 
 
-def _of(request: Request) -> Service:
+async def _of(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
 
