@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from pydantic import ConfigDict, Field
 
 from contract import jobs
+from contract.printable import counted
 from producer.http.schemas import DOCUMENTS, QUERY, Answer, Body, DocumentField, text_of
 from producer.http.service import ServiceParameter
 
@@ -182,7 +183,8 @@ def _warnings(
     if made.downgraded:
         found.append(f"scored by {made.model} instead of {made.model_requested}: {made.reason}")
     if ranking.truncated:
-        found.append(f"{ranking.truncated:,} documents were truncated to {made.max_length} tokens")
+        documents = counted(ranking.truncated, "document")
+        found.append(f"truncated to {made.max_length} tokens: {documents}")
     if max_tokens_per_doc is not None and max_tokens_per_doc < made.max_length:
         found.append(f"max_tokens_per_doc has no effect below the model's {made.max_length} tokens")
     return found

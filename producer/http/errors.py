@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -19,8 +18,6 @@ from starlette.exceptions import HTTPException
 
 from contract import errors, validation
 from contract.printable import visible
-
-logger = logging.getLogger(__name__)
 
 #: The status of each error; the first matching class determines it.
 STATUSES: tuple[tuple[type[errors.RerankError], int], ...] = (
@@ -141,6 +138,6 @@ async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _on_unexpected(request: Request, error: Exception) -> JSONResponse:
-    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    # Starlette raises the error again, and uvicorn logs it.
     message = "internal error; see the log of the HTTP service"
     return response(request.url.path, 500, "internal_error", message)

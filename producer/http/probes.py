@@ -17,7 +17,7 @@ from producer.monitoring import prometheus
 router = APIRouter(tags=["probes"])
 
 #: How long workers may take to report whether they have their model.
-READY_S = 2.0
+READY_S = 1.0
 
 
 @router.get("/healthz", summary="Whether this process answers")
@@ -32,7 +32,7 @@ async def readyz(service: ServiceParameter) -> JSONResponse:
     try:
         # The first answer is enough if that worker is ready; otherwise another one may be.
         found = await service.client.readiness(READY_S, at_most=1)
-        if not any(each.ready for each in found.values()):
+        if found and not any(each.ready for each in found.values()):
             found = await service.client.readiness(READY_S)
     except RedisUnavailable as error:
         return JSONResponse({"status": "no_redis", "message": str(error)}, 503)

@@ -86,16 +86,20 @@ class Service:
 
     async def _while_workers_answer(self, work: Coroutine[Any, Any, T]) -> T:
         """Return the result of `work`; cancel it and raise `NoWorker` if no worker is running."""
-        task, missed = asyncio.ensure_future(work), 0
+        task = asyncio.ensure_future(work)
         try:
             while not (await asyncio.wait([task], timeout=self.settings.http_no_worker_s))[0]:
-                found = await self.client.workers(PING_S, at_most=1)
-                missed = 0 if found else missed + 1
-                if missed >= PINGS and not task.done():
+                if not await self._is_any_worker_running() and not task.done():
                     raise NoWorker("no worker is running, so nothing can be scored")
             return task.result()
         finally:
             await _cancel(task)
+
+    async def _is_any_worker_running(self) -> bool:
+        for _ in range(PINGS):
+            if await self.client.workers(PING_S, at_most=1):
+                return True
+        return False
 
 
 async def _until_hang_up(request: Request, work: Coroutine[Any, Any, T]) -> T:

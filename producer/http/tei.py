@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from pydantic import ConfigDict, Field
 
 from contract import jobs
+from contract.printable import counted
 from producer.http.errors import Refused
 from producer.http.schemas import DOCUMENTS, QUERY, Answer, Body
 from producer.http.service import ServiceParameter
@@ -51,8 +52,8 @@ async def rerank(request: Request, body: TeiBody, service: ServiceParameter) -> 
     if body.truncate is False and ranking.truncated:
         raise Refused(
             *(422, "too_long"),
-            f"texts: {ranking.truncated:,} are longer than {result.provenance.max_length} tokens"
-            " with the query: shorten them, or send truncate: true",
+            f"texts: with the query, {counted(ranking.truncated, 'text')} exceeded"
+            f" {result.provenance.max_length} tokens: shorten the texts, or send truncate: true",
         )
     return [
         Rank(

@@ -116,6 +116,32 @@ def test_a_caller_who_hangs_up_cancels_the_job(
         )
 
 
+def test_a_service_that_is_stopped_answers_the_requests_that_it_has(
+    serve: Serve, settings: Settings, client: redis.Redis, store: JobStore
+) -> None:
+    answers: list[httpx.Response] = []
+    stopping = threading.Event()
+
+    def outcome(job: jobs.Job) -> jobs.JobResult:
+        assert stopping.wait(10)
+        return score(job)
+
+    with StandInWorker(settings, outcome):
+        # Given a request whose job has begun
+        with serve() as api:
+            url = f"{api.base_url}/v2/rerank"
+            waiting = threading.Thread(target=lambda: answers.append(httpx.post(url, json=BODY)))
+            waiting.start()
+            wait_until(lambda: bool(client.zcard(store.schema.keys.running)), "it has begun", 10)
+
+            # When the service is stopped, and the job ends a little later
+            threading.Timer(0.5, stopping.set).start()
+        waiting.join(30)
+
+    # Then the request is answered
+    assert [each.status_code for each in answers] == [200]
+
+
 def test_a_service_is_ready_only_with_a_worker_that_has_its_model(
     serve: Serve, settings: Settings
 ) -> None:

@@ -91,7 +91,7 @@ def test_a_long_text_is_cut_unless_the_caller_forbids_it(serve: Serve) -> None:
         refused = api.post("/rerank", json=body | {"truncate": False})
 
     assert refused.status_code == 422
-    assert refused.json()["error"].startswith("texts: 1 are longer than 512 tokens")
+    assert refused.json()["error"].startswith("texts: with the query, 1 text exceeded 512 tokens")
 
 
 @pytest.mark.usefixtures("cutting")
@@ -104,8 +104,8 @@ def test_warnings_name_what_a_caller_might_not_expect(serve: Serve) -> None:
     assert answer["usage"]["truncated"] == 1
     assert answer["meta"]["warnings"] == [
         "scored by smaller instead of bundled: out_of_memory",
-        "1 documents were cut to 512 tokens",
-        "max_tokens_per_doc is not applied below the model's 512 tokens",
+        "truncated to 512 tokens: 1 document",
+        "max_tokens_per_doc has no effect below the model's 512 tokens",
     ]
 
 
