@@ -81,6 +81,8 @@ def hub_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def models_of_the_hub(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SENTENCE_TRANSFORMERS_HOME", str(hub_cache))
+    # A warm-up scores the longest pairs.
+    monkeypatch.setenv("RERANKQ_MAX_LENGTH", "64")
     monkeypatch.setenv("RERANKQ_MAX_BATCH_TOKENS", "2048")
 
 

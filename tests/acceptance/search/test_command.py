@@ -41,6 +41,7 @@ def running(collection: Collection, tmp_path_factory: pytest.TempPathFactory) ->
                 OMP_NUM_THREADS="1",
                 RERANKQ_THREADS="1",
                 RERANKQ_MAX_BATCH_TOKENS="2048",
+                RERANKQ_MAX_LENGTH="128",
             ),
             stdout=output,
             stderr=subprocess.STDOUT,
