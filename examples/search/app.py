@@ -26,6 +26,8 @@ from worker.inprocess import PipelineSettings
 
 logger = logging.getLogger(__name__)
 
+#: The queries of the warm-up, of different lengths.
+WARM_UP = ("warm-up", "a query of several words", "a longer query, as a person may type it here")
 PAGE = Path(__file__).parent / "page"
 #: The page loads nothing from other servers, and runs no script that a document contains.
 POLICY = "default-src 'self'; img-src 'self' data:"
@@ -44,14 +46,20 @@ async def search_service(
         store = await asyncio.to_thread(_open_store, settings, embedder)
         try:
             service = SearchService(store, reranker, pipeline, settings.rerank_timeout_s)
-            # The first search initializes more than the models, such as threads and caches.
-            collection_id = Collection(settings.collection).id
-            await service.search(SearchInput(query="warm-up", collection_id=collection_id))
+            await _warm_up(service, Collection(settings.collection).id)
             yield service
         finally:
             await asyncio.to_thread(store.close)
     finally:
         await reranker.close()
+
+
+async def _warm_up(service: SearchService, collection_id: str) -> None:
+    """Search a few times, because that initializes more than the models, such as threads."""
+    for query in WARM_UP:
+        response = await service.search(SearchInput(query=query, collection_id=collection_id))
+        if not response.reranked:
+            break  # without a worker, each search would wait for the timeout
 
 
 def _open_store(settings: SearchSettings, embedder: Embedder) -> MilvusStore:
