@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,29 +11,40 @@ import pytest
 
 from contract.settings import Settings
 from tests.acceptance.conftest import BUNDLED, environment_of
-from tests.processes import celery, children_of, end, linux_only, wait_until
+from tests.processes import PATIENCE_S, celery, children_of, end, linux_only, wait_until
 
 pytestmark = linux_only
 
 MEMORY_V1 = Path("/sys/fs/cgroup/memory")
 MB = 1024 * 1024
 
+#: More than a worker's page tables and open files need, and less than a child needs for a model.
+SPARE_BYTES = 64 * MB
+
 #: Longer than it takes to kill it.
 LOADS_LONG = "stub:load_s=60"
+#: Longer than it takes to set a limit.
+LOADS_SLOWLY = "stub:load_s=3"
 
 
 @pytest.fixture
 def group() -> Iterator[Path]:
-    """Yield a control group of version 1 with a limit on memory, where this user may make one."""
+    """Yield a control group of version 1 that can limit memory, where this user may make one."""
     made = MEMORY_V1 / f"rerankq-test-{os.getpid()}"
     try:
         made.mkdir()
-        (made / "memory.limit_in_bytes").write_text(str(400 * MB))
+        (made / "memory.limit_in_bytes").write_text("-1")
     except OSError:
         pytest.skip("no control group with a limit on memory can be made here")
     yield made
     wait_until(lambda: not (made / "cgroup.procs").read_text(), "all processes in it have ended")
     made.rmdir()
+
+
+def bytes_in_use(group: Path) -> int:
+    """Return how much memory the group's processes have, without files that can be read again."""
+    counts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    return int(counts["total_rss"])
 
 
 def last_line(log: Path) -> str:
@@ -45,26 +54,30 @@ def last_line(log: Path) -> str:
 def test_a_limit_too_low_for_the_model_is_told_with_the_need(
     settings: Settings, tmp_path: Path, group: Path
 ) -> None:
-    # Given a group with enough memory for the interpreter and its libraries, but not for a model
+    # Given a worker that has imported its libraries, and whose children are about to load a model
     log = tmp_path / "worker.log"
-    command = [sys.executable, "-m", "celery", "-A", "worker", "worker", "--concurrency", "2"]
-    with log.open("wb") as output:
-        done = subprocess.run(
-            ["/bin/sh", "-c", f'echo $$ > {group}/cgroup.procs; exec "$@"', "sh", *command],
-            env=os.environ | environment_of(settings, BUNDLED),
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            timeout=90,
-            check=False,
+    arguments = ("worker", "--loglevel=INFO", "--concurrency=2", "-n", settings.namespace)
+    models = {"CROSS_ENCODER_MODEL": LOADS_SLOWLY, "RERANKQ_DOWNGRADE_MODEL": BUNDLED}
+    environment = environment_of(settings) | models
+    with celery(*arguments, log=log, environment=environment) as process:
+        (group / "cgroup.procs").write_text(str(process.pid))
+        wait_until(
+            lambda: process.poll() is not None or "Loading cross-encoder" in log.read_text(),
+            "children load",
         )
+
+        # When its group gets a limit that leaves too little memory for that
+        limit = bytes_in_use(group) + SPARE_BYTES
+        (group / "memory.limit_in_bytes").write_text(str(limit))
+        code = process.wait(PATIENCE_S)
 
     # Then the worker's last line is what was killed, the limit, and the need
     said = last_line(log)
-    assert done.returncode == 71, log.read_text()
+    assert code == 71, log.read_text()
     assert "exiting with code 71" in said
     assert "the kernel killed child process " in said
-    assert "while it was loading 'bundled'" in said
-    assert f"The memory limit is 400 MB ({group}/memory.limit_in_bytes)" in said
+    assert f"while it was loading {LOADS_SLOWLY!r} and {BUNDLED!r}" in said
+    assert f"The memory limit is {limit / MB:,.0f} MB ({group}/memory.limit_in_bytes)" in said
     assert "need about 797 MB" in said
     assert "Traceback" not in log.read_text()
     assert log.read_text().count("Worker exiting") == 1
