@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import signal
 import socket
@@ -10,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -27,14 +29,18 @@ from contract.settings import Settings
 from producer.client.blocking import RerankClient
 from producer.http.app import create_app
 from producer.http.settings import HttpSettings
+from tests import documented
 from tests.acceptance.conftest import BUNDLED, environment_of
 from tests.command_line import rerankq
 from tests.integration.http.conftest import running
-from tests.processes import end, ending_with_us, environment, wait_until
+from tests.processes import end, ending_with_us, environment, program, wait_until
 
 QUERY = "edit mp3 tags from the terminal"
 DOCUMENTS = [f"a command line editor for ID3 tags, number {place}" for place in range(19)]
 DOCUMENTS.append("a game with a blue hedgehog")
+PAGE = "docs/guides/http.md"
+#: The address of the service on that page.
+ADDRESS = "http://127.0.0.1:8080"
 #: Loaded in the process of a worker, and in no other.
 MODEL_SIDE = {"torch", "transformers", "sentence_transformers", "numpy", "worker"}
 
@@ -123,15 +129,13 @@ def test_two_hundred_requests_at_once_are_all_answered_right(server: Server) -> 
     print(f"mean {statistics.mean(waits):.3f} s, longest {max(waits):.3f} s")  # noqa: T201
 
 
-def test_the_process_loads_no_model_and_answers_what_it_has_before_it_ends(
-    service: Settings, tmp_path: Path
-) -> None:
-    with serving(service, tmp_path) as server:
-        httpx.post(f"{server.url}/v2/rerank", json={"query": QUERY, "documents": DOCUMENTS})
-        server.process.send_signal(signal.SIGINT)
-        server.process.wait(30)
-        loaded = set(json.loads(server.modules.read_text()))
+def test_the_process_loads_no_model_and_logs_no_traceback(server: Server) -> None:
+    httpx.post(f"{server.url}/v2/rerank", json={"query": QUERY, "documents": DOCUMENTS})
 
+    server.process.send_signal(signal.SIGUSR1)
+    wait_until(server.modules.exists, "the process lists its modules", 10)
+
+    loaded = set(json.loads(server.modules.read_text()))
     assert {"fastapi", "producer.http.app"} <= loaded
     assert loaded & MODEL_SIDE == set()
     assert "Traceback" not in server.log.read_text()
@@ -198,3 +202,35 @@ def test_one_trace_leads_from_the_caller_over_the_web_to_the_worker(
     assert f"{answered.parent.span_id:016x}" == span_id
     assert answered.context is not None
     assert scored["parent_id"] == f"0x{answered.context.span_id:016x}"
+
+
+def test_the_commands_of_the_page_are_answered(server: Server, tmp_path: Path) -> None:
+    curl = [each for each in documented.commands(PAGE) if each.text.startswith("curl ")]
+    printed = [run(each.text.replace(ADDRESS, server.url), tmp_path) for each in curl]
+
+    ranked, queued, found = (json.loads(each) for each in printed)
+    assert ranked["results"][0]["index"] == 1
+    assert queued.keys() >= {"id", "state"}
+    assert found["id"] == "job-7"
+
+
+def run(command: str, folder: Path) -> str:
+    """Run a command of the page in a shell; return its output."""
+    program("curl")
+    return subprocess.run(
+        [program("bash"), "-c", command], cwd=folder, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_the_program_of_the_page_prints_what_is_shown(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = documented.program(PAGE).replace(ADDRESS, server.url)
+
+    with warnings.catch_warnings():
+        # The program does not close its connections, as most programs do not.
+        warnings.simplefilter("ignore", ResourceWarning)
+        exec(compile(code, PAGE, "exec"), {})  # noqa: S102
+        gc.collect()
+
+    assert capsys.readouterr().out == documented.texts(PAGE)[0]

@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import httpx
-import pytest
 
 from contract import jobs
 from contract.settings import Settings
@@ -108,30 +107,29 @@ def test_the_same_key_is_one_batch_and_other_contents_are_a_conflict(
     assert len(output_of(api, "/v1/batches/night-7")) == 2
 
 
-@pytest.mark.parametrize(
-    ("text", "status", "message"),
-    [
-        ("", 422, "the batch has no lines"),
-        (content(line("a")) + "{", 400, "line 2: is not JSON"),
-        ("[]", 422, "line 1: must be an object"),
-        ('{"body": {}}', 422, "line 1: custom_id: is required"),
-        (content(line("")), 422, "line 1: custom_id: must have at least 1"),
-        (content(line("a"), line("a")), 422, "line 2: custom_id: 'a' is already in line 1"),
-        (content(line("a", documents=[])), 422, "line 1: body.documents: "),
-        (content(line("a", documents=["", 7])), 422, "line 1: body.documents[1]: must be a"),
-        (content(line("a"), line("b", model="bundled")), 422, "line 2: body.model: differs"),
-        (content(line("a", model="other")), 422, "model: 'other' is not available"),
-        (content(line("a", query=" ")), 422, "line 1: body.query: must not be blank"),
-    ],
-)
-def test_a_wrong_line_is_named_and_nothing_is_queued(
-    serve: Serve, settings: Settings, text: str, status: int, message: str
-) -> None:
-    with serve() as api, StandInWorker(settings, score) as worker:
-        answer = api.post("/v1/batches", content=text)
+#: The body, the status, and a part of the message.
+WRONG = [
+    ("", 422, "the batch has no lines"),
+    (content(line("a")) + "{", 400, "line 2: is not JSON"),
+    ("[]", 422, "line 1: must be an object"),
+    ('{"body": {}}', 422, "line 1: custom_id: is required"),
+    (content(line("")), 422, "line 1: custom_id: must have at least 1"),
+    (content(line("a"), line("a")), 422, "line 2: custom_id: 'a' is already in line 1"),
+    (content(line("a", documents=[])), 422, "line 1: body.documents: "),
+    (content(line("a", documents=["", 7])), 422, "line 1: body.documents[1]: must be a"),
+    (content(line("a"), line("b", model="bundled")), 422, "line 2: body.model: differs"),
+    (content(line("a", model="other")), 422, "model: 'other' is not available"),
+    (content(line("a", query=" ")), 422, "line 1: body.query: must not be blank"),
+]
 
-    assert answer.status_code == status
-    assert message in answer.json()["error"]["message"]
+
+def test_a_wrong_line_is_named_and_nothing_is_queued(serve: Serve, settings: Settings) -> None:
+    with serve() as api, StandInWorker(settings, score) as worker:
+        answers = [api.post("/v1/batches", content=text) for text, *_ in WRONG]
+
+    for answer, (_, status, message) in zip(answers, WRONG, strict=True):
+        assert answer.status_code == status
+        assert message in answer.json()["error"]["message"]
     assert worker.taken == []
 
 
