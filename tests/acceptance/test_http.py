@@ -20,14 +20,9 @@ from pathlib import Path
 import cohere
 import httpx
 import pytest
-from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from contract.settings import Settings
 from producer.client.blocking import RerankClient
-from producer.http.app import create_app
 from producer.http.settings import HttpSettings
 from tests import documented
 from tests.acceptance.conftest import BUNDLED, environment_of
@@ -162,6 +157,14 @@ def test_an_address_that_is_taken_is_an_error_that_names_it() -> None:
 def test_one_trace_leads_from_the_caller_over_the_web_to_the_worker(
     settings: Settings, tmp_path: Path
 ) -> None:
+    # Imported here, because every process that shares the tests imports this file.
+    from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    from producer.http.app import create_app
+
     # Given a worker and a service that OpenTelemetry traces
     spans = tmp_path / "spans"
     arguments = ("worker", "--pool", "solo", "--loglevel", "INFO", "-n", settings.namespace)

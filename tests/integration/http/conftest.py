@@ -5,20 +5,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-import uvicorn
-from fastapi import FastAPI
 
 from contract import jobs
 from contract.settings import Settings
-from producer.http.app import create_app
 from producer.http.settings import HttpSettings
 from tests.integration.sample_records import result_of
 from tests.integration.stand_ins import StandInWorker
 from tests.processes import wait_until
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 Serve = Callable[..., AbstractContextManager[httpx.Client]]
 
@@ -26,6 +26,8 @@ Serve = Callable[..., AbstractContextManager[httpx.Client]]
 @contextmanager
 def running(app: FastAPI) -> Iterator[httpx.Client]:
     """Yield a client of the service, which runs in a thread with its own event loop."""
+    import uvicorn
+
     config = uvicorn.Config(app, port=0, log_config=None, access_log=False)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
@@ -43,6 +45,9 @@ def running(app: FastAPI) -> Iterator[httpx.Client]:
 @pytest.fixture
 def serve(settings: Settings) -> Serve:
     """Start the service with further settings."""
+
+    # Every process that shares the tests imports this file, so FastAPI is imported here.
+    from producer.http.app import create_app
 
     def start(**others: Any) -> AbstractContextManager[httpx.Client]:
         given = {"redis_url": settings.redis_url, "namespace": settings.namespace}
