@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from benchmarks import machine
-from benchmarks.records import Bench, Scored
+from benchmarks.records import EXACT, Bench, Scored
 from benchmarks.shapes import SHAPES
 from benchmarks.work import KINDS
 
@@ -37,12 +37,12 @@ def bars(bench: Bench, path: Path) -> bool:
     )
     for axis, (name, records) in zip(axes[0], panels, strict=True):
         _panel(axis, name, records)
-    figure.suptitle("Pairs of query and document scored a second", fontsize=14, y=0.99)
+    figure.suptitle("Throughput on real documents (higher is better)", fontsize=14, y=0.99)
     figure.text(
         0.5,
         0.89,
-        f"{machine.title(bench.machine)}\nthe same weights and pairs for all; medians, lowest and"
-        f" highest of {bench.options['repeats']} repeats",
+        f"{machine.title(bench.machine)}\nall libraries score the same pairs with the same weights;"
+        f" median, minimum and maximum of {bench.options['repeats']} repeats",
         ha="center",
         fontsize=9,
         color="#555555",
@@ -50,8 +50,13 @@ def bars(bench: Bench, path: Path) -> bool:
     figure.legend(
         handles=[
             Patch(facecolor=OURS, label="rerankq"),
-            Patch(facecolor=OTHERS, label="others"),
-            Patch(facecolor="white", edgecolor="#555555", hatch="////", label="not exact"),
+            Patch(facecolor=OTHERS, label="other libraries"),
+            Patch(
+                facecolor="white",
+                edgecolor="#555555",
+                hatch="////",
+                label=f"scores differ by more than {EXACT}",
+            ),
         ],
         loc="lower center",
         ncols=3,
@@ -96,8 +101,8 @@ def _panel(axis: Any, model: str, records: list[Scored]) -> None:
         )
     for label, each in zip(axis.get_yticklabels(), records, strict=True):
         label.set_fontweight("bold" if each.way == "rerankq" else "normal")
-    axis.set_title(f"{SHAPES[model].title}, real documents", fontsize=11)
-    axis.set_xlabel("pairs/s (x: to predict at its best batch size)", fontsize=9)
+    axis.set_title(f"model: {SHAPES[model].title}", fontsize=11)
+    axis.set_xlabel("pairs/s (ratio to predict at its best batch size)", fontsize=9)
     axis.set_xlim(0, 1.25 * max(each.pairs_per_s.high for each in records))
     axis.spines[["top", "right"]].set_visible(False)
 
@@ -113,7 +118,7 @@ def growth(record: dict[str, Any], path: Path) -> None:
         [last["seconds"] * each / last["pairs"] for each in pairs],
         "--",
         color=OTHERS,
-        label="in proportion to the largest",
+        label="proportional to the largest run",
     )
     time_axis.loglog(pairs, [run["seconds"] for run in runs], "o-", color=OURS)
     time_axis.set_ylabel("seconds")
@@ -124,17 +129,17 @@ def growth(record: dict[str, Any], path: Path) -> None:
         ("redis_peak_mb", "Redis (used_memory)"),
     ):
         memory_axis.loglog(pairs, [run[name] for run in runs], "o-", label=label)
-    memory_axis.set_ylabel("MB, peak")
+    memory_axis.set_ylabel("peak memory (MB)")
     memory_axis.set_title("Memory", fontsize=11)
     for axis in (time_axis, memory_axis):
-        axis.set_xlabel("pairs re-scored")
+        axis.set_xlabel("pairs")
         axis.xaxis.set_minor_formatter(NullFormatter())
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
         axis.yaxis.set_minor_formatter(NullFormatter())
         axis.grid(which="major", alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
         axis.legend(frameon=False, fontsize=9)
-    figure.suptitle("rerankq rescore, from a thousand pairs up", fontsize=13, y=0.99)
+    figure.suptitle("rerankq rescore: time and memory by number of pairs", fontsize=13, y=0.99)
     figure.text(
         0.5, 0.915, machine.title(record["machine"]), ha="center", fontsize=9, color="#555555"
     )
