@@ -9,7 +9,9 @@ from typing import Any
 
 import click
 import uvicorn
+from pydantic import ValidationError
 
+from contract import validation
 from contract.models import BUNDLED
 from examples.search.app import create_app
 from examples.search.embeddings import SentenceEmbedder
@@ -35,15 +37,29 @@ from worker.inprocess import PipelineSettings
 )
 def main(host: str, port: int, reranker_model: str | None, **given: Any) -> None:
     """Serve the page and POST /search. Options take precedence over environment variables."""
+    settings, pipeline = _settings(given, reranker_model)
     _configure_logging()
-    settings = SearchSettings(**{name: each for name, each in given.items() if each is not None})
-    named = (
-        reranker_model or os.environ.get("RERANKER_MODEL") or os.environ.get("CROSS_ENCODER_MODEL")
-    )
-    pipeline = PipelineSettings(reranker_model=named or BUNDLED)
     click.echo(f"embeddings  {SentenceEmbedder(settings.embedding_model).name}")
     click.echo(f"reranker    {pipeline.reranker_model}, {settings.rerank_with}")
     uvicorn.run(create_app(settings, pipeline), host=host, port=port, access_log=False)
+
+
+def _settings(
+    given: dict[str, Any], reranker_model: str | None
+) -> tuple[SearchSettings, PipelineSettings]:
+    """Return the settings of options and variables. Raises `click.UsageError`."""
+    variables = ("RERANKER_MODEL", "CROSS_ENCODER_MODEL")
+    named = next(filter(None, map(os.environ.get, variables)), None)
+    try:
+        settings = SearchSettings(
+            **{name: each for name, each in given.items() if each is not None}
+        )
+        pipeline = PipelineSettings(reranker_model=reranker_model or named or BUNDLED)
+    except ValidationError as error:
+        raise click.UsageError(validation.describe(error)) from error
+    if not (settings.collection / "corpus.jsonl").is_file():
+        raise click.UsageError(f"there is no corpus.jsonl in {settings.collection}")
+    return settings, pipeline
 
 
 def _configure_logging() -> None:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from examples.search.__main__ import main
 from examples.search.collection import Collection
 from producer.cli.loopback import free_port, is_healthy
 from tests.processes import end, ending_with_us, environment, wait_until
@@ -78,6 +80,25 @@ def test_sentences_are_found_by_their_meaning_and_reranked(running: Running) -> 
     assert "pdf" in texts[0].lower()
     scores = [each["vector_score"] for each in found["vector_results"]]
     assert 1 > scores[0] > scores[-1] > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "variables", "message"),
+    [
+        (("--rerank-with", "nothing"), {}, "'--rerank-with'"),
+        (("--collection", "nowhere"), {}, "'--collection'"),
+        (("--collection", "."), {}, "there is no corpus.jsonl in ."),
+        ((), {"SEARCH_RERANK_TIMEOUT_S": "0"}, "rerank_timeout_s: must be greater than 0"),
+        ((), {"SEARCH_RERANK_WITH": "nothing"}, "rerank_with: must be 'in-process' or 'queue'"),
+        ((), {"VECTOR_TOP_K": "many"}, "vector_top_k: must be a whole number"),
+    ],
+)
+def test_a_setting_that_is_wrong_is_named(
+    options: tuple[str, ...], variables: dict[str, str], message: str
+) -> None:
+    answer = CliRunner().invoke(main, options, env=variables)
+    assert answer.exit_code == 2
+    assert message in answer.output
 
 
 def test_the_page_is_served(running: Running) -> None:
