@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import click
 
 from contract import environment
 from contract.settings import Settings
-from producer.cli import (
-    celery_commands,
-    common,
-    compare,
-    dead,
-    jobs,
-    local,
-    rescore,
-    serve,
-    status,
-    terminal,
-)
+from producer.cli import common, terminal
+from producer.cli.lazy_commands import LazyCommands
+
+#: The module of each command.
+COMMANDS = {
+    "submit": "producer.cli.jobs",
+    "result": "producer.cli.jobs",
+    "status": "producer.cli.status",
+    "metrics": "producer.cli.status",
+    "cancel": "producer.cli.jobs",
+    "dead": "producer.cli.dead",
+    "rescore": "producer.cli.rescore",
+    "compare": "producer.cli.compare",
+    "serve": "producer.cli.serve",
+    "worker": "producer.cli.celery_commands",
+    "flower": "producer.cli.celery_commands",
+    "up": "producer.cli.local",
+    "demo": "producer.cli.local",
+}
+#: Commands whose process reads and checks all settings itself.
+OF_CELERY = ("worker", "flower")
 
 
 @click.group(
     cls=common.Group,
+    commands=LazyCommands(COMMANDS),
     epilog=common.EPILOG,
     context_settings={
         "auto_envvar_prefix": "RERANKQ",
@@ -51,14 +61,21 @@ def main(ctx: click.Context, redis_url: str | None, namespace: str | None) -> No
                                  --queries queries.jsonl --run first.trec \\
                                  --output reranked.trec
     """
-    if ctx.invoked_subcommand in (celery_commands.worker.name, celery_commands.flower.name):
-        return  # that process reads and checks all settings itself
-    known = map(environment.variable, Settings.model_fields)
-    for warning in environment.unknown_variables(
-        os.environ, (*known, *_variables(main, environment.PREFIX))
-    ):
+    if ctx.invoked_subcommand in OF_CELERY:
+        return
+    for warning in _warnings():
         terminal.print_notice(f"Warning: {warning}")
     ctx.obj = Settings.load(redis_url=redis_url, namespace=namespace)
+
+
+def _warnings() -> Iterable[str]:
+    """Return a line for each unknown variable of this process."""
+    known = [environment.variable(name) for name in Settings.model_fields]
+    if not any(environment.unknown_variables(os.environ, known)):
+        return ()  # most often, so that the variables of options need not be imported
+    return environment.unknown_variables(
+        os.environ, (*known, *_variables(main, environment.PREFIX))
+    )
 
 
 def _variables(command: click.Command, prefix: str) -> Iterator[str]:
@@ -68,21 +85,3 @@ def _variables(command: click.Command, prefix: str) -> Iterator[str]:
             yield f"{prefix}{param.name}".upper()
     for name, each in getattr(command, "commands", {}).items():
         yield from _variables(each, f"{prefix}{name}_".replace("-", "_"))
-
-
-for command in (
-    jobs.submit,
-    jobs.result,
-    status.status,
-    status.metrics,
-    jobs.cancel,
-    dead.dead,
-    rescore.rescore,
-    compare.compare,
-    serve.serve,
-    celery_commands.worker,
-    celery_commands.flower,
-    local.up,
-    local.demo,
-):
-    main.add_command(command)

@@ -42,8 +42,15 @@ def test_importing_both_clients_loads_no_model() -> None:
 
 
 def test_the_command_line_loads_no_model() -> None:
-    loaded = modules_after("import producer.cli")
+    loaded = modules_after("from producer.cli import main; print(*main.commands.values())")
+    assert "producer.cli.rescore" in loaded
     assert loaded & MODEL_SIDE == set()
+
+
+def test_the_command_line_loads_only_the_command_that_is_run() -> None:
+    loaded = modules_after("from producer.cli import main; print(main.commands['worker'])")
+    assert "producer.cli.celery_commands" in loaded
+    assert loaded & {"celery", "redis", "producer.client", "producer.cli.rescore"} == set()
 
 
 def test_the_workers_main_modules_load_no_model() -> None:
