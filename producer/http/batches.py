@@ -13,12 +13,17 @@ from pydantic import Field
 from contract import jobs
 from contract.errors import JobNotFound, RerankError
 from producer.http import batch_lines
+from producer.http.error_schemas import ErrorAnswer, responses
 from producer.http.errors import Refused
 from producer.http.jobs import LOOK_AGAIN_S, READ_S, JobKey, checked
 from producer.http.schemas import DOCUMENTS, QUERY, Answer
 from producer.http.service import Service, ServiceParameter, trace_context
 
-router = APIRouter(prefix="/v1/batches", tags=["batches"])
+router = APIRouter(
+    prefix="/v1/batches",
+    tags=["batches"],
+    responses=responses(ErrorAnswer, 400, 401, 404, 409, 413, 422, 429, 503),
+)
 
 EXAMPLE = {"custom_id": "query-1", "body": {"query": QUERY, "documents": DOCUMENTS, "top_n": 1}}
 #: The body is not JSON but lines of it, so it is described here.

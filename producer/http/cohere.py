@@ -10,10 +10,14 @@ from pydantic import ConfigDict, Field
 
 from contract import jobs
 from contract.printable import counted
+from producer.http.error_schemas import RerankError, responses
 from producer.http.schemas import DOCUMENTS, QUERY, Answer, Body, DocumentField, text_of
 from producer.http.service import ServiceParameter
 
-router = APIRouter(tags=["rerank"])
+router = APIRouter(
+    tags=["rerank"],
+    responses=responses(RerankError, 400, 401, 409, 413, 422, 429, 500, 503, 504),
+)
 
 
 class RerankBody(Body):

@@ -8,15 +8,20 @@ from fastapi import APIRouter, Header, Request, Response
 from pydantic import Field
 
 from contract import jobs
-from contract.errors import JobFailed, JobNotFound, MixedModels, RerankError
+from contract.errors import InvalidInput, JobFailed, JobNotFound, MixedModels, RerankError
 from producer.http import cohere
 from producer.http.cohere import RerankAnswer, RerankBody
+from producer.http.error_schemas import ErrorAnswer, responses
 from producer.http.errors import Refused, code_of
 from producer.http.queued import candidates, kept_documents
-from producer.http.schemas import Answer, ErrorAnswer
+from producer.http.schemas import Answer
 from producer.http.service import Service, ServiceParameter, trace_context
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+router = APIRouter(
+    prefix="/v1/jobs",
+    tags=["jobs"],
+    responses=responses(ErrorAnswer, 401, 404, 409, 422, 429, 503),
+)
 
 #: When to look again at a job that has not ended, in seconds.
 LOOK_AGAIN_S = 1
@@ -116,6 +121,8 @@ async def read(
         result = await service.client.result(job_id, timeout=READ_S)
     except (JobFailed, MixedModels) as error:
         return FailedJob(id=job_id, state=_state_after(error), error=_error(error))
+    except InvalidInput as error:
+        raise JobNotFound(f"{job_id} is a batch, and not a job: see /v1/batches") from error
     if len(result.rankings) != 1:
         raise JobNotFound(f"job {job_id} has several queries: it belongs to a batch")
     (ranking,) = result.rankings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, PlainValidator, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, JsonValue, PlainValidator, WithJsonSchema
 
 from contract.validation import kind_of
 
@@ -73,18 +73,3 @@ DOCUMENTS: list[JsonValue] = [
 def text_of(document: str | dict[str, Any]) -> str:
     """Return the text to score."""
     return document if isinstance(document, str) else str(document["text"])
-
-
-class ErrorDetail(Answer):
-    """A fault of a request, and its place."""
-
-    message: str
-    #: A stable name for programs.
-    code: str
-    param: str | None = Field(None, description="The field that was wrong, as `documents[2]`.")
-
-
-class ErrorAnswer(Answer):
-    """The body of an error of jobs and batches."""
-
-    error: ErrorDetail

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import socket
 import sys
 from typing import Any
@@ -13,6 +14,8 @@ from contract.errors import RerankError
 from producer.http import auth
 from producer.http.app import create_app
 from producer.http.settings import HttpSettings
+
+logger = logging.getLogger(__name__)
 
 #: How long requests may go on after the service is stopped, before their jobs are cancelled.
 GRACE_S = 8
@@ -37,6 +40,9 @@ def serve(settings: HttpSettings, host: str, port: int) -> None:
     )
     with _listen(host, port) as listener:
         _log_to_standard_error()
+        # uvicorn raises the signal again after it has stopped, which would otherwise be an error.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        logger.info("Listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
         uvicorn.Server(config).run(sockets=[listener])
 
 

@@ -9,11 +9,15 @@ from pydantic import ConfigDict, Field
 
 from contract import jobs
 from contract.printable import counted
+from producer.http.error_schemas import TeiError, responses
 from producer.http.errors import Refused
 from producer.http.schemas import DOCUMENTS, QUERY, Answer, Body
 from producer.http.service import ServiceParameter
 
-router = APIRouter(tags=["text-embeddings-inference"])
+router = APIRouter(
+    tags=["text-embeddings-inference"],
+    responses=responses(TeiError, 400, 401, 409, 413, 422, 429, 500, 503, 504),
+)
 
 
 class TeiBody(Body):

@@ -70,6 +70,8 @@ def serving(settings: Settings, folder: Path) -> Iterator[Server]:
         wait_until(lambda: answers(url) or process.poll() is not None, "the server answers")
         assert process.poll() is None, log.read_text()
         yield Server(process, url, modules, log)
+        assert end(process) == 0, log.read_text()
+        assert f"Listening on {url}" in log.read_text()
     finally:
         end(process)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import threading
 from typing import Any
 
@@ -183,6 +184,9 @@ def test_the_description_has_an_example_for_each_request(serve: Serve) -> None:
         described["paths"]
     )
     schemas = described["components"]["schemas"]
+    assert not any(
+        "HTTPValidationError" in json.dumps(each) for each in described["paths"].values()
+    )
     assert schemas["RerankBody"]["examples"]
     assert schemas["TeiBody"]["examples"]
     batch = described["paths"]["/v1/batches"]["post"]["requestBody"]["content"]

@@ -138,3 +138,13 @@ def test_a_job_is_no_batch(serve: Serve) -> None:
         job_id = api.post("/v1/jobs", json=line("a")["body"]).json()["id"]
 
         assert api.get(f"/v1/batches/{job_id}").status_code == 404
+
+
+def test_a_batch_is_no_job(api: httpx.Client) -> None:
+    sent = api.post("/v1/batches", content=content(line("a")))
+    output_of(api, sent.headers["location"])
+
+    found = api.get(f"/v1/jobs/{sent.json()['id']}")
+
+    assert found.status_code == 404
+    assert "/v1/batches" in found.json()["error"]["message"]
