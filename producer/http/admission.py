@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from producer.http import auth
 from producer.http.errors import Refused, response
+from producer.http.request_metrics import RequestMetrics
 from producer.http.settings import HttpSettings
 
 access_log = logging.getLogger("rerankq.http.access")
@@ -27,21 +28,20 @@ BODY_TIMEOUT_S = 30.0
 class Admission:
     """Wraps the app, and refuses requests that it should not see."""
 
-    def __init__(self, app: ASGIApp, settings: HttpSettings) -> None:
+    def __init__(self, app: ASGIApp, settings: HttpSettings, metrics: RequestMetrics) -> None:
         self._app = app
+        self._metrics = metrics
         self._tokens = settings.http_tokens
         self._max_body_bytes = settings.http_max_body_bytes
         self._max_waiting = settings.http_max_waiting
         self._logs = settings.http_access_log == "json"
-        self._waiting = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or pass it on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if self._logs:
-            send = _logged(scope, send)
+        send = self._observed(scope, send)
         try:
             request = Request(scope)
             self._check(request)
@@ -59,11 +59,22 @@ class Admission:
         if scope["path"] in auth.OPEN_PATHS:
             await self._app(scope, body.receive, send)
             return
-        self._waiting += 1
-        try:
+        with self._metrics.waiting():
             await self._app(scope, body.receive, send)
-        finally:
-            self._waiting -= 1
+
+    def _observed(self, scope: Scope, send: Send) -> Send:
+        """Return a `send` that also counts and logs the request when its answer begins."""
+        began = time.monotonic()
+
+        async def observing_send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                status, seconds = message["status"], time.monotonic() - began
+                self._metrics.count(scope["path"], status, seconds)
+                if self._logs:
+                    _log(scope, status, seconds)
+            await send(message)
+
+        return observing_send
 
     def _check(self, request: Request) -> None:
         if request.url.path in auth.OPEN_PATHS:
@@ -76,10 +87,10 @@ class Admission:
         length = request.headers.get("content-length", "")
         if length.isdecimal() and int(length) > self._max_body_bytes:
             raise _too_large(self._max_body_bytes)
-        if self._waiting >= self._max_waiting:
+        if self._metrics.now_waiting >= self._max_waiting:
             raise Refused(
                 *(429, "too_many_requests"),
-                f"{self._waiting:,} requests are waiting, the limit is {self._max_waiting:,}"
+                f"the limit of {self._max_waiting:,} waiting requests is reached"
                 " (RERANKQ_HTTP_MAX_WAITING). Try again later",
             )
 
@@ -120,19 +131,11 @@ def _too_large(limit: int) -> Refused:
     )
 
 
-def _logged(scope: Scope, send: Send) -> Send:
-    """Return a `send` that also logs the request when its answer begins."""
-    began = time.monotonic()
-
-    async def logging_send(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            entry: dict[str, Any] = {
-                "method": scope["method"],
-                "path": scope["path"],
-                "status": message["status"],
-                "seconds": round(time.monotonic() - began, 4),
-            }
-            access_log.info(json.dumps(entry))
-        await send(message)
-
-    return logging_send
+def _log(scope: Scope, status: int, seconds: float) -> None:
+    entry: dict[str, Any] = {
+        "method": scope["method"],
+        "path": scope["path"],
+        "status": status,
+        "seconds": round(seconds, 4),
+    }
+    access_log.info(json.dumps(entry))

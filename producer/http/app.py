@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from producer.client.asynchronous import AsyncRerankClient
 from producer.http import batches, cohere, errors, jobs, probes, tei
 from producer.http.admission import Admission
+from producer.http.request_metrics import RequestMetrics
 from producer.http.service import Service
 from producer.http.settings import HttpSettings
 
@@ -43,5 +44,6 @@ def create_app(settings: HttpSettings) -> FastAPI:
     for each in (cohere, tei, jobs, batches, probes):
         app.include_router(each.router)
     errors.install(app)
-    app.add_middleware(Admission, settings=settings)
+    app.state.metrics = RequestMetrics()
+    app.add_middleware(Admission, settings=settings, metrics=app.state.metrics)
     return app

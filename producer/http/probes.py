@@ -6,11 +6,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NoReturn
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from contract.errors import RedisUnavailable, RerankError
 from contract.jobs import QueueStatus
+from producer.http.request_metrics import RequestMetrics
 from producer.http.service import ServiceParameter
 from producer.monitoring import prometheus
 
@@ -18,6 +19,8 @@ router = APIRouter(tags=["probes"])
 
 #: How long workers may take to report whether they have their model.
 READY_S = 1.0
+#: That of Prometheus' text format.
+MEDIA_TYPE = "text/plain; version=0.0.4"
 
 
 @router.get("/healthz", summary="Whether this process answers")
@@ -47,18 +50,20 @@ async def readyz(service: ServiceParameter) -> JSONResponse:
 
 
 @router.get("/metrics", response_class=PlainTextResponse, summary="Metrics for Prometheus")
-async def metrics(service: ServiceParameter) -> Response:
-    """Return the metrics of the whole service, as `rerankq metrics` prints them."""
+async def metrics(request: Request, service: ServiceParameter) -> Response:
+    """Return what `rerankq metrics` prints of all workers, and the requests of this process."""
     try:
         found = await service.client.status()
     except RerankError as error:
-        return _exposition(partial(_raise, error))
-    return _exposition(lambda: found)
+        of_workers = _exposition(partial(_raise, error))
+    else:
+        of_workers = _exposition(lambda: found)
+    own: RequestMetrics = request.app.state.metrics
+    return PlainTextResponse(of_workers + own.exposition(), media_type=MEDIA_TYPE)
 
 
-def _exposition(read: Callable[[], QueueStatus]) -> Response:
-    text = prometheus.exposition(read, strict=False)
-    return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
+def _exposition(read: Callable[[], QueueStatus]) -> str:
+    return prometheus.exposition(read, strict=False)
 
 
 def _raise(error: RerankError) -> NoReturn:

@@ -159,11 +159,14 @@ def test_a_service_is_ready_only_with_a_worker_that_has_its_model(
             assert found.json()["workers"] == {"played@test": workers}
 
 
-def test_the_metrics_of_the_whole_service_are_served(api: httpx.Client) -> None:
+def test_the_metrics_of_all_workers_and_of_the_requests_are_served(api: httpx.Client) -> None:
     api.post("/v2/rerank", json=BODY)
 
     text = api.get("/metrics").text
 
+    assert 'rerankq_http_requests_total{path="/v2/rerank",status="200"} 1.0' in text
+    assert 'rerankq_http_request_seconds_count{path="/v2/rerank"} 1.0' in text
+    assert "rerankq_http_requests_waiting 1.0" in text  # the one for the metrics
     assert "rerankq_redis_up 1.0" in text
     assert 'rerankq_jobs{state="queued"} 0.0' in text
 
