@@ -13,12 +13,16 @@ from dataclasses import dataclass
 
 import pytest
 
+from contract.errors import NoWorker
 from contract.settings import Settings
 from tests.acceptance.conftest import environment_of
 from tests.embedded_redis import FaultyRedis
 from tests.processes import linux_only, wait_until
 from tests.stub_models import STUB
 from tests.worker_process import Worker
+from worker.runtime import health as runtime_health
+from worker.runtime.app import create_app
+from worker.runtime.settings import WorkerSettings
 
 pytestmark = linux_only
 
@@ -47,6 +51,22 @@ def health(settings: Settings, worker: str, timeout_s: float = 5.0) -> Health:
     return Health(done.returncode == 0, said.strip())
 
 
+def await_health(settings: Settings, worker: str, what: str) -> None:
+    """Wait until the worker is healthy; ask from this process, which is faster than a command."""
+    url = settings.redis_url.get_secret_value()
+    asked = WorkerSettings.load(redis_url=url, namespace=settings.namespace)
+    with create_app(asked) as app:
+
+        def is_healthy() -> bool:
+            try:
+                found = runtime_health.ask(app, f"celery@{worker}", timeout_s=5.0)
+            except NoWorker:
+                return False
+            return bool(found["ready"] == found["children"])
+
+        wait_until(is_healthy, what)
+
+
 @contextmanager
 def stopped(pid: int) -> Iterator[None]:
     os.kill(pid, signal.SIGSTOP)
@@ -71,7 +91,7 @@ def settings(server: FaultyRedis) -> Settings:
 def worker(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
     environment = {"CROSS_ENCODER_MODEL": STUB}
     with Worker(settings, tmp_path_factory.mktemp("worker"), environment) as made:
-        wait_until(lambda: health(settings, made.name).ok, "the worker is healthy")
+        await_health(settings, made.name, "the worker is healthy")
         yield made
 
 
@@ -97,7 +117,7 @@ def test_a_child_that_replaces_another_counts_once_it_has_its_model(
         assert found == Health(False, f"celery@{worker.name}: 1 of 2 children ready, model {STUB}")
 
     # And both are ready once it has loaded
-    wait_until(lambda: health(settings, worker.name).ok, "the new child is ready")
+    await_health(settings, worker.name, "the new child is ready")
 
 
 def test_a_worker_that_stands_still_is_not_healthy(settings: Settings, worker: Worker) -> None:
@@ -106,7 +126,7 @@ def test_a_worker_that_stands_still_is_not_healthy(settings: Settings, worker: W
 
     assert not found.ok
     assert re.match(f"celery@{worker.name}: no answer within 1 s", found.line)
-    wait_until(lambda: health(settings, worker.name).ok, "it continues")
+    await_health(settings, worker.name, "it continues")
 
 
 def test_a_worker_that_is_not_there_is_not_healthy(settings: Settings) -> None:
