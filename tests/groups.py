@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 TOGETHER = {
     "tests/acceptance/search": "stub",
     "tests/acceptance/watching": "watched",
+    "tests/integration/http": "http",
     **dict.fromkeys(
         (
             f"tests/acceptance/test_{name}.py"
@@ -34,6 +35,7 @@ LONGEST = (
     "watched",
     "tests/acceptance/faults/test_redis.py",
     "tests/acceptance/test_resume.py",
+    "http",
     "tests/acceptance/test_log.py",
     "tests/acceptance/test_acl.py",
     "tests/acceptance/test_odd_models.py",

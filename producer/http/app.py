@@ -37,6 +37,8 @@ def create_app(settings: HttpSettings) -> FastAPI:
         version=version("rerankq"),
         description=DESCRIPTION,
         lifespan=lifespan,
+        # A redirection would lead to the host that the caller names.
+        redirect_slashes=False,
         # Their pages load scripts from elsewhere.
         docs_url=None,
         redoc_url=None,

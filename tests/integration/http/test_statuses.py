@@ -109,6 +109,7 @@ def check(row: Row, path: str, answer: httpx.Response) -> None:
 def test_a_path_or_a_method_that_there_is_not_is_said(api: httpx.Client) -> None:
     assert api.get("/v3/rerank").status_code == 404
     assert api.get("/v3/rerank").json()["error"]["code"] == "not_found"
+    assert api.post("/v1/rerank/", json=COHERE).status_code == 404
     assert api.get("/v1/rerank").status_code == 405
     assert api.get("/v1/rerank").json() == {
         "message": "Method Not Allowed",
