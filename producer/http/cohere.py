@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, JsonValue
 
 from contract import jobs
 from contract.printable import counted
@@ -101,8 +101,23 @@ class Usage(Answer):
     truncated: int
 
 
+EXAMPLE: JsonValue = {
+    "id": "0a34a81c-5b25-4a85-9c0e-3f3f7bfb6f6f",
+    "model": "cross-encoder/ms-marco-MiniLM-L-6-v2",
+    "results": [{"index": 0, "relevance_score": 0.98}],
+    "meta": {
+        "api_version": {"version": "2"},
+        "billed_units": {"search_units": 1},
+        "tokens": {"input_tokens": 55, "output_tokens": 0},
+    },
+    "usage": {"total_tokens": 55, "prompt_tokens": 55, "pairs": 2, "truncated": 0},
+}
+
+
 class RerankAnswer(Answer):
     """The ranked documents, best first."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
     id: str
     #: The model that computed the scores.

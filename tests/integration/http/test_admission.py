@@ -180,6 +180,8 @@ def test_metrics_say_that_redis_is_away(serve: Serve) -> None:
 
 
 def test_the_description_has_an_example_for_each_request(serve: Serve) -> None:
+    from producer.http import cohere  # imports FastAPI, which other processes need not import
+
     with serve() as api:
         described = api.get("/openapi.json").json()
 
@@ -191,6 +193,7 @@ def test_the_description_has_an_example_for_each_request(serve: Serve) -> None:
         "HTTPValidationError" in json.dumps(each) for each in described["paths"].values()
     )
     assert schemas["RerankBody"]["examples"]
+    cohere.RerankAnswer.model_validate(schemas["RerankAnswer"]["examples"][0])
     assert schemas["TeiBody"]["examples"]
     batch = described["paths"]["/v1/batches"]["post"]["requestBody"]["content"]
     assert batch["application/jsonl"]["example"]["custom_id"]
