@@ -90,7 +90,7 @@ def test_a_client_inside_a_program_with_a_celery_app_of_its_own_uses_ours_alone(
 
 def test_importing_the_in_process_reranker_changes_no_more_than_its_libraries_do() -> None:
     libraries = ("torch", "sentence_transformers")
-    ours = ("worker.reranker", "worker.engine.bert_engine", "worker.pipeline")
+    ours = ("worker.reranker", "worker.engine.fast_engine", "worker.pipeline")
 
     changed = run(host_programs.import_modules, *libraries)
     assert run(host_programs.import_modules, *libraries, *ours) == changed

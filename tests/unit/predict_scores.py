@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from sentence_transformers import CrossEncoder
 
-from worker.engine.bert_engine import BertEngine
 from worker.engine.checkpoint import load_encoder
 from worker.engine.choice import choose, exact_linears
+from worker.engine.fast_engine import FastEngine
 from worker.engine.predict_engine import PredictEngine
 from worker.engine.protocol import Pair
 
@@ -35,13 +35,13 @@ def open_encoder(path: str, dtype: str | None = None) -> CrossEncoder:
     return load_encoder(path, "cpu", dtype)
 
 
-def chosen(encoder: CrossEncoder, *, int8: bool = False) -> BertEngine | PredictEngine:
+def chosen(encoder: CrossEncoder, *, int8: bool = False) -> FastEngine | PredictEngine:
     """Return the engine for a model, without measuring which settings are fastest."""
     return choose(encoder, int8=int8, threads=1, max_batch_tokens=512)
 
 
-def fast_engine(encoder: CrossEncoder, threads: int = 1) -> BertEngine:
-    return BertEngine(encoder, exact_linears(encoder)[0], threads)
+def fast_engine(encoder: CrossEncoder, threads: int = 1) -> FastEngine:
+    return FastEngine(encoder, exact_linears(encoder)[0], threads)
 
 
 @lru_cache(maxsize=2)

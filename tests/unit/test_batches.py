@@ -11,14 +11,14 @@ from contract.errors import BadScores
 from tests.unit import tiny_models
 from worker.engine.batches import ScoreArray, make_batches, restore_order
 from worker.engine.packing import ROUND_ROWS_TO, Group, group_by_length, lay_out
-from worker.engine.tokens import PairTokens, SpecialIds
+from worker.engine.tokens import PairLayout, PairTokens
 
 PADDING, BEGIN, END = 0, 101, 102
 
 
 @pytest.fixture(scope="module")
-def special() -> SpecialIds:
-    return SpecialIds(tiny_models.bundled_tokenizer())
+def special() -> PairLayout:
+    return tiny_models.layout(tiny_models.bundled_tokenizer())
 
 
 def tokens(query: list[int], document: list[int]) -> PairTokens:
@@ -225,7 +225,7 @@ def test_a_group_ends_where_padding_would_exceed_the_slack(
 LONG, MIDDLE, SHORT = tokens([7], [8, 9]), tokens([5], [6]), tokens([], [4])
 
 
-def test_pairs_are_laid_end_to_end_and_the_rows_are_filled_up(special: SpecialIds) -> None:
+def test_pairs_are_laid_end_to_end_and_the_rows_are_filled_up(special: PairLayout) -> None:
     batch = lay_out([LONG, MIDDLE], special)
     pairs = [BEGIN, 7, END, 8, 9, END, BEGIN, 5, END, 6, END]
     assert batch.ids.tolist() == [*pairs, *[PADDING] * 5]
@@ -236,7 +236,7 @@ def test_pairs_are_laid_end_to_end_and_the_rows_are_filled_up(special: SpecialId
 
 
 def test_with_slack_a_shorter_pair_is_padded_to_the_longest_of_its_group(
-    special: SpecialIds,
+    special: PairLayout,
 ) -> None:
     batch = lay_out([LONG, MIDDLE, SHORT], special, slack=1)
     long, middle = [BEGIN, 7, END, 8, 9, END], [BEGIN, 5, END, 6, END, PADDING]
@@ -246,12 +246,12 @@ def test_with_slack_a_shorter_pair_is_padded_to_the_longest_of_its_group(
     assert batch.positions.tolist() == [*range(6), *range(6), *range(4)]
 
 
-def test_slack_without_need_pads_nothing(special: SpecialIds) -> None:
+def test_slack_without_need_pads_nothing(special: PairLayout) -> None:
     assert lay_out([MIDDLE, MIDDLE], special, slack=9).groups == (Group(0, 2, 5, None),)
 
 
 @pytest.mark.parametrize(("words", "rows"), [(0, 16), (12, 16), (13, 16), (14, 32), (29, 32)])
-def test_rows_are_rounded_up(special: SpecialIds, words: int, rows: int) -> None:
+def test_rows_are_rounded_up(special: PairLayout, words: int, rows: int) -> None:
     batch = lay_out([tokens([], [5] * words)], special)
     assert rows % ROUND_ROWS_TO == 0
     assert [len(batch.ids), len(batch.positions), len(batch.types)] == [rows] * 3
@@ -260,7 +260,7 @@ def test_rows_are_rounded_up(special: SpecialIds, words: int, rows: int) -> None
 @pytest.mark.parametrize("slack", [0, 1, 7, 1_000])
 @pytest.mark.parametrize("seed", range(5))
 def test_every_pair_can_be_read_back_from_its_batch(
-    special: SpecialIds, slack: int, seed: int
+    special: PairLayout, slack: int, seed: int
 ) -> None:
     # Given pairs of any lengths, the longest first
     chance = random.Random(seed)

@@ -30,8 +30,8 @@ from tests.unit.predict_scores import (
     predicted,
 )
 from worker import engine as engines
-from worker.engine.bert_engine import CPU_BUDGETS
 from worker.engine.choice import choose, exact_linears
+from worker.engine.fast_engine import CPU_BUDGETS
 from worker.engine.linear import Linear, PackedLinear
 from worker.engine.probes import PROBES
 from worker.engine.protocol import Pair
@@ -66,7 +66,7 @@ def relu(folder: Path) -> str:
         (bert, "rerankq"),
         (one_layer, "rerankq"),
         (relu, "sentence-transformers"),
-        (tiny_models.roberta, "sentence-transformers"),
+        (tiny_models.roberta, "rerankq"),
     ],
 )
 def test_a_model_is_scored_as_by_predict_in_the_fastest_way_there_is(
@@ -158,19 +158,42 @@ def test_probes_are_of_mixed_lengths_up_to_more_than_the_model_reads(
 @pytest.mark.parametrize(
     "pair",
     [
-        pytest.param("[CLS] $B [SEP] $A:1 [SEP]:1", id="document and query swapped"),
         pytest.param("[CLS] $A $B:1 [SEP]:1", id="no separator"),
         pytest.param("[CLS] $A [SEP] $B:1", id="no end"),
         pytest.param("[CLS] $A [SEP] [SEP] $B:1 [SEP]:1", id="two separators"),
-        pytest.param("[CLS] $A [SEP] $B [SEP]", id="one token type"),
+        pytest.param("[CLS] [CLS] $A [SEP] $B:1 [SEP]:1", id="two tokens in front"),
     ],
 )
-def test_a_tokenizer_that_lays_pairs_out_otherwise_is_found_out(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, pair: str
+def test_special_tokens_are_laid_out_as_by_the_tokenizer(tmp_path: Path, pair: str) -> None:
+    backend = tiny_models.bert_tokenizer().backend_tokenizer
+    path = tiny_models.bert(tmp_path, tokenizer=tiny_models.in_pairs(backend, pair))
+    engine = chosen(open_encoder(path))
+    assert engine.backend == "rerankq"
+    assert apart(engine.run(PAIRS).scores, logits(path)) < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        pytest.param("[CLS] $B [SEP] $A:1 [SEP]:1", id="document and query swapped"),
+        pytest.param("$A [SEP] $B:1 [SEP]:1", id="no token in front"),
+    ],
+)
+def test_pairs_that_cannot_be_laid_out_are_scored_by_predict(tmp_path: Path, pair: str) -> None:
+    backend = tiny_models.bert_tokenizer().backend_tokenizer
+    path = tiny_models.bert(tmp_path, tokenizer=tiny_models.in_pairs(backend, pair))
+    engine = chosen(open_encoder(path))
+    assert engine.backend == "sentence-transformers"
+    assert apart(engine.run(PAIRS).scores, logits(path)) < TOLERANCE
+
+
+def test_a_tokenizer_with_one_token_type_for_both_texts_is_found_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     # Given a plain BERT whose tokenizer is unlike BERT's
     backend = tiny_models.bert_tokenizer().backend_tokenizer
-    path = tiny_models.bert(tmp_path, tokenizer=tiny_models.in_pairs(backend, pair))
+    one_type = tiny_models.in_pairs(backend, "[CLS] $A [SEP] $B [SEP]")
+    path = tiny_models.bert(tmp_path, tokenizer=one_type)
     # When an engine is chosen for it
     engine = chosen(open_encoder(path))
     # Then the slow one is chosen, which is right, and the log reports it
@@ -364,11 +387,11 @@ def swapped(folder: Path) -> str:
     return tiny_models.bert(folder, tokenizer=tokenizer)
 
 
-@pytest.mark.parametrize("make", [tiny_models.roberta, relu, three_labels, swapped])
+@pytest.mark.parametrize("make", [relu, three_labels, swapped])
 def test_there_are_no_eight_bits_without_a_fast_path(
     tmp_path: Path, make: Callable[[Path], str]
 ) -> None:
     name = f"{make(tmp_path)}@int8"
-    with pytest.raises(ModelUnavailable, match="supported only for plain BERT classifiers") as why:
+    with pytest.raises(ModelUnavailable, match="supported only for models with a fast path") as why:
         engines.load(name, threads=1, max_batch_tokens=512)
     assert repr(name) in str(why.value)

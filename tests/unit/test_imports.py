@@ -98,7 +98,7 @@ def test_the_engine_loads_no_queue_and_a_model_only_when_it_is_named(
     assert loaded & (QUEUE | {"torch", "numpy", "pydantic"}) == set()
 
     loaded = fresh_engine.imported
-    assert {"torch", "worker.engine.bert_engine"} <= loaded
+    assert {"torch", "worker.engine.fast_engine"} <= loaded
     assert loaded & (QUEUE | {"contract.settings", "worker.runtime"}) == set()
 
 

@@ -31,8 +31,8 @@ from tests.processes import limited_memory, linux_only
 from tests.unit import tiny_models
 from worker.engine import Scorer, load
 from worker.engine.batches import ScoreArray
-from worker.engine.bert_engine import BertEngine
 from worker.engine.choice import exact_linears
+from worker.engine.fast_engine import FastEngine
 from worker.engine.model_paths import bundled_path
 from worker.engine.protocol import BeforeBatch, EngineOutput, Pair, do_nothing
 from worker.engine.statistics import BatchStatistics
@@ -235,7 +235,7 @@ def test_a_score_does_not_depend_on_what_it_was_batched_with(
 def test_any_token_budget_and_number_of_threads_gives_the_same_scores(
     bundled: CrossEncoder, expected: list[float], threads: int, max_batch_tokens: int
 ) -> None:
-    engine = BertEngine(bundled, exact_linears(bundled)[0], threads)
+    engine = FastEngine(bundled, exact_linears(bundled)[0], threads)
     engine.tune(threads, max_batch_tokens)
     assert Scorer(engine, "bundled").score(PAIRS) == close(expected)
 
@@ -291,12 +291,8 @@ def test_a_scorer_says_what_it_runs_on(scorer: Scorer) -> None:
 
 
 def test_a_scorer_without_a_fast_path_says_so(tmp_path: Path) -> None:
-    scorer = small(tiny_models.roberta(tmp_path))
-    assert (scorer.backend, scorer.dtype, scorer.max_length) == (
-        "sentence-transformers",
-        "float32",
-        62,
-    )
+    scorer = small(tiny_models.bert(tmp_path, hidden_act="relu"))
+    assert (scorer.backend, scorer.dtype) == ("sentence-transformers", "float32")
 
 
 @pytest.mark.arithmetic
@@ -441,7 +437,7 @@ def test_a_wrong_number_of_scores_is_a_failure_that_says_so(answers: int) -> Non
         scorer.score([*PAIRS[:4], PAIRS[0]])
 
 
-class LosesOne(BertEngine):
+class LosesOne(FastEngine):
     """Returns one score too few for each batch."""
 
     def _forward(self, pairs: Sequence[PairTokens], statistics: BatchStatistics) -> ScoreArray:
@@ -529,7 +525,7 @@ def test_an_exception_that_is_not_to_pass_through_is_a_failure_of_the_model() ->
         Scorer(engine, "mine").score(PAIRS)
 
 
-class RunsOutOfTimeInThreads(BertEngine):
+class RunsOutOfTimeInThreads(FastEngine):
     """Raise the time limit in the main thread once two threads are scoring."""
 
     late = False

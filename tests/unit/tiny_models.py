@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from sentence_transformers import CrossEncoder
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
     AutoTokenizer,
     BertConfig,
     BertForSequenceClassification,
     BertTokenizer,
+    ModernBertConfig,
+    ModernBertModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
     RobertaConfig,
@@ -22,6 +25,7 @@ from transformers import (
 )
 
 from worker.engine.model_paths import bundled_path
+from worker.engine.tokens import PairLayout
 
 SHAPE: dict[str, Any] = {
     "hidden_size": 32,
@@ -72,6 +76,40 @@ def bert_of_large_pairs(folder: Path) -> str:
         "max_position_embeddings": 4_096,
     }
     return bert(folder, tokenizer=tokenizer, **shape)
+
+
+def modernbert_modules(folder: Path, pooling: str) -> str:
+    """Write a ModernBERT whose head is in modules of sentence-transformers, as ettin-reranker's."""
+    from sentence_transformers.base.modules import Dense, Transformer
+    from sentence_transformers.sentence_transformer.modules import LayerNorm, Pooling
+
+    torch.manual_seed(0)
+    tokenizer = bert_tokenizer()
+    special = {"pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3}
+    own = {"vocab_size": WORDS, "local_attention": 16, "max_position_embeddings": 512}
+    shape = SHAPE | own | special | {"num_hidden_layers": 4, "head_dim": 16}
+    ModernBertModel(ModernBertConfig(**shape)).save_pretrained(folder / "own")
+    tokenizer.save_pretrained(folder / "own")
+    hidden = SHAPE["hidden_size"]
+    encoder = CrossEncoder(
+        modules=[
+            Transformer(str(folder / "own")),
+            Pooling(hidden, pooling_mode=pooling),
+            Dense(hidden, hidden, activation_function=torch.nn.GELU()),
+            LayerNorm(hidden),
+            Dense(hidden, 1, activation_function=None, module_output_name="scores"),
+        ],
+        device="cpu",
+    )
+    encoder.save_pretrained(str(folder))
+    return str(folder)
+
+
+def layout(tokenizer: PreTrainedTokenizerBase) -> PairLayout:
+    """Return the layout of a tokenizer's pairs."""
+    found = PairLayout.of(tokenizer)
+    assert found is not None
+    return found
 
 
 def roberta(folder: Path) -> str:

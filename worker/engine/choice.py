@@ -1,4 +1,4 @@
-"""Choose the engine for a model: our own BERT if its scores match those of `predict`."""
+"""Choose the engine for a model: our own network if its scores match those of `predict`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from joblib import cpu_count
 from sentence_transformers import CrossEncoder
 
 from worker.engine import memory, predict_engine
-from worker.engine.bert import supports
-from worker.engine.bert_engine import BertEngine
 from worker.engine.encoders import gives_logits
+from worker.engine.families import registry
+from worker.engine.fast_engine import FastEngine
 from worker.engine.linear import Int8Linear, Linear, PackedLinear
 from worker.engine.predict_engine import PredictEngine
 from worker.engine.probes import PROBES, TOLERANCES
@@ -28,7 +28,7 @@ def choose(
     threads: int | None,
     max_batch_tokens: int | None,
     linears: Sequence[type[Linear]] | None = None,
-) -> BertEngine | PredictEngine:
+) -> FastEngine | PredictEngine:
     """Return the fastest engine whose scores match `encoder.predict` (approximately, in int8).
 
     Arguments that are None are found by measuring. `linears` are the exact kinds of layers to try,
@@ -37,7 +37,7 @@ def choose(
     """
     cores = threads or cpu_count()
     predict = PredictEngine(encoder, cores, max_batch_tokens or predict_engine.BATCH_TOKENS)
-    if not (supports(encoder) and gives_logits(encoder)):
+    if registry.find(encoder) is None or not gives_logits(encoder):
         name = type(encoder.model).__name__
         logger.info("Scoring with CrossEncoder.predict: there is no fast path for %s", name)
         return _checked(predict, int8)
@@ -47,7 +47,7 @@ def choose(
     if int8:
         if not _packable(encoder):
             raise ValueError("8-bit weights (@int8) require float32 weights on a CPU")
-        fast = BertEngine(encoder, Int8Linear, fast.threads)
+        fast = FastEngine(encoder, Int8Linear, fast.threads)
     fast.tune(threads, max_batch_tokens)
     return fast
 
@@ -60,7 +60,7 @@ def exact_linears(encoder: CrossEncoder) -> tuple[type[Linear], ...]:
 
 def _fast_and_exact(
     encoder: CrossEncoder, predict: PredictEngine, threads: int, linears: Sequence[type[Linear]]
-) -> BertEngine | None:
+) -> FastEngine | None:
     """Return the fastest of our engines whose scores match those of `predict`, or None.
 
     Packed layers use private operators of torch, which another version may lack or reject. If they
@@ -70,7 +70,7 @@ def _fast_and_exact(
     reasons = []
     for linear in linears:
         try:
-            fast = BertEngine(encoder, linear, threads)
+            fast = FastEngine(encoder, linear, threads)
             apart = float(np.max(np.abs(fast.run(PROBES).scores - expected)))
         except Exception as error:
             if linear is Linear and memory.ran_out(error):
@@ -98,7 +98,7 @@ def _fast_and_exact(
 
 def _checked(predict: PredictEngine, int8: bool) -> PredictEngine:
     if int8:
-        raise ValueError("8-bit weights (@int8) are supported only for plain BERT classifiers")
+        raise ValueError("8-bit weights (@int8) are supported only for models with a fast path")
     predict.check_batching()
     return predict
 

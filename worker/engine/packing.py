@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from worker.engine.tokens import PairTokens, SpecialIds
+from worker.engine.tokens import PairLayout, PairTokens
 
 Ids = npt.NDArray[np.int32]
 
@@ -65,7 +65,7 @@ def group_by_length(lengths: Sequence[int], slack: int = 0) -> Iterator[tuple[in
             first = place
 
 
-def lay_out(pairs: Sequence[PairTokens], special: SpecialIds, slack: int = 0) -> Batch:
+def lay_out(pairs: Sequence[PairTokens], layout: PairLayout, slack: int = 0) -> Batch:
     """Return the batch of these pairs, which must be sorted with the longest first."""
     lengths = [pair.length for pair in pairs]
     groups = []
@@ -82,19 +82,20 @@ def lay_out(pairs: Sequence[PairTokens], special: SpecialIds, slack: int = 0) ->
     positions = np.zeros(rows, np.int32)
     positions[:start] = np.arange(start, dtype=np.int32) - np.repeat(begins, room)
     types = np.zeros(rows, np.int32)
-    query_rows = np.array([len(pair.query) + 2 for pair in pairs], np.int32)  # + [CLS] and [SEP]
+    special = len(layout.before) + len(layout.between)
+    query_rows = np.array([len(pair.query) + special for pair in pairs], np.int32)
     types[:start] = positions[:start] >= np.repeat(query_rows, room)
-    return Batch(_ids(pairs, room, rows, special), positions, types, tuple(groups))
+    return Batch(_ids(pairs, room, rows, layout), positions, types, tuple(groups))
 
 
-def _ids(pairs: Sequence[PairTokens], room: Ids, rows: int, special: SpecialIds) -> Ids:
-    """Return [CLS] query [SEP] document [SEP] of each pair, padded where it has more room."""
+def _ids(pairs: Sequence[PairTokens], room: Ids, rows: int, layout: PairLayout) -> Ids:
+    """Return the tokens of each pair, padded where it has more room."""
     parts: list[Ids] = []
     filled = 0
     for pair, space in zip(pairs, room.tolist(), strict=True):
-        parts += (special.cls, pair.query, special.sep, pair.document, special.sep)
+        parts += (layout.before, pair.query, layout.between, pair.document, layout.after)
         if pair.length < space:
-            parts.append(special.padding(space - pair.length))
+            parts.append(layout.padding(space - pair.length))
         filled += space
-    parts.append(special.padding(rows - filled))
+    parts.append(layout.padding(rows - filled))
     return np.concatenate(parts)

@@ -33,32 +33,62 @@ class PairTokens:
     query: Ids
     document: Ids
     truncated: bool
+    #: The number of special tokens around the texts: see `PairLayout`.
+    special: int = 3
 
     @property
     def length(self) -> int:
-        """The number of tokens of the pair, including [CLS] and two [SEP]."""
-        return len(self.query) + len(self.document) + 3
+        """The number of tokens of the pair, including special tokens."""
+        return len(self.query) + len(self.document) + self.special
 
 
-class SpecialIds:
-    """The ids of special tokens."""
+@dataclass(frozen=True)
+class PairLayout:
+    """The special tokens before, between and after the texts of a pair, and the padding's id.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.cls = np.array([tokenizer.cls_token_id], np.int32)
-        self.sep = np.array([tokenizer.sep_token_id], np.int32)
-        self._pad_id = tokenizer.pad_token_id
+    BERT has `[CLS] query [SEP] document [SEP]`, and RoBERTa `<s> query </s></s> document </s>`.
+    """
+
+    before: Ids
+    between: Ids
+    after: Ids
+    padding_id: int
+
+    @property
+    def tokens(self) -> int:
+        """The number of special tokens of a pair."""
+        return len(self.before) + len(self.between) + len(self.after)
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase) -> PairLayout | None:
+        """Return the layout of a tokenizer; None if it adds tokens elsewhere, or none in front."""
+        encoding = tokenizer.backend_tokenizer.encode("a", "b")
+        parts: dict[object, list[int]] = {}
+        seen: list[int] = []
+        for token_id, text in zip(encoding.ids, encoding.sequence_ids, strict=True):
+            if text is not None and text not in seen:
+                seen.append(text)
+            elif text is None:
+                parts.setdefault(len(seen), []).append(token_id)
+        if seen != [0, 1] or not parts.get(0) or tokenizer.pad_token_id is None:
+            return None
+        before, between, after = (np.array(parts.get(at, []), np.int32) for at in range(3))
+        return cls(before, between, after, tokenizer.pad_token_id)
 
     def padding(self, tokens: int) -> Ids:
-        return np.full(tokens, self._pad_id, np.int32)
+        """Return this number of padding tokens."""
+        return np.full(tokens, self.padding_id, np.int32)
 
 
 class PairTokenizer:
     """A faster equivalent of `tokenizer` with truncation of pairs to `max_length`.
 
-    It supports tokenizers that produce `[CLS] query [SEP] document [SEP]`, as BERT's do.
+    `special` is the number of special tokens around the texts of a pair: see `PairLayout`.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, max_length: int, special: int = 3
+    ) -> None:
         # A copy, because tokenizers are not thread-safe and calls to the original change its
         # truncation and padding.
         backend = copy.deepcopy(tokenizer.backend_tokenizer)
@@ -67,6 +97,7 @@ class PairTokenizer:
         self._texts = (
             WordTokenizer(backend) if splits_at_spaces(backend) else TextTokenizer(backend)
         )
+        self._special = special
         self._max_length = max_length
 
     def tokenise(self, pairs: Sequence[tuple[str, str]]) -> list[PairTokens]:
@@ -79,14 +110,15 @@ class PairTokenizer:
         return [self._pair(pair, ids[pair[0]], ids[pair[1]]) for pair in pairs]
 
     def _pair(self, pair: tuple[str, str], query: Ids, document: Ids) -> PairTokens:
-        room = self._max_length - 3
+        room = self._max_length - self._special
         lengths = len(query), len(document)
         if sum(lengths) <= room:
-            return PairTokens(query, document, truncated=False)
+            return PairTokens(query, document, False, self._special)
         if min(lengths) == self._max_length:  # each may be longer: compare full lengths
             lengths = self._texts.count(pair[0]), self._texts.count(pair[1])
         query_tokens, document_tokens = longest_first(*lengths, room)
-        return PairTokens(query[:query_tokens], document[:document_tokens], truncated=True)
+        kept = query[:query_tokens], document[:document_tokens]
+        return PairTokens(*kept, True, self._special)
 
 
 class TextTokenizer:

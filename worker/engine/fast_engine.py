@@ -1,4 +1,4 @@
-"""The engine for our own BERT: batches without padding, one batch per thread."""
+"""The engine for our own networks: batches without padding, one batch per thread."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from contract.printable import counted
 from worker.engine import batches, packing, tuning
 from worker.engine.backoff import BatchBudget, Batches, BatchOutcome, score_with_backoff
 from worker.engine.batches import ScoreArray
-from worker.engine.bert import Bert
 from worker.engine.encoders import max_length, weights_dtype
+from worker.engine.families import registry
 from worker.engine.linear import Linear
 from worker.engine.protocol import BeforeBatch, EngineOutput, Pair, do_nothing
 from worker.engine.statistics import BatchStatistics
 from worker.engine.threads import ScoringThreads, prefetch
-from worker.engine.tokens import PairTokenizer, PairTokens, SpecialIds
+from worker.engine.tokens import PairLayout, PairTokenizer, PairTokens
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +35,8 @@ GPU_SLACK_TOKENS = 31
 LEAST_SHARE_S = 0.005
 
 
-class BertEngine:
-    """Our own BERT, with each thread scoring a different batch.
+class FastEngine:
+    """A network of a model family, with each thread scoring a different batch.
 
     This keeps two cores busier than two threads on the same batch, because most operations on a few
     hundred tokens are too small to be parallelised.
@@ -45,14 +45,17 @@ class BertEngine:
     backend = "rerankq"
 
     def __init__(self, encoder: CrossEncoder, linear: type[Linear], threads: int) -> None:
+        family, layout = registry.find(encoder), PairLayout.of(encoder.tokenizer)
+        if family is None or layout is None:
+            raise ValueError(f"no fast path computes a {type(encoder.model).__name__}")
         self.dtype = weights_dtype(encoder) if linear.exact else "int8"
         self.labels = int(encoder.num_labels)
         self.max_length = max_length(encoder)
         self.threads = threads
-        self._bert = Bert(encoder.model, linear)
-        self._tokenizer = PairTokenizer(encoder.tokenizer, self.max_length)
-        self._special = SpecialIds(encoder.tokenizer)
-        self._on_gpu = self._bert.device.type != "cpu"
+        self._layout = layout
+        self._network = family.network(encoder.model, linear)
+        self._tokenizer = PairTokenizer(encoder.tokenizer, self.max_length, layout.tokens)
+        self._on_gpu = self._network.device.type != "cpu"
         self._budgets = GPU_BUDGETS if self._on_gpu else CPU_BUDGETS
         self.budget = BatchBudget(self._budgets[0])
         self._least_share = 1
@@ -131,8 +134,8 @@ class BertEngine:
         return score_with_backoff(lengths, budget, make_batches, attempt_batches, statistics)
 
     def _forward(self, pairs: Sequence[PairTokens], statistics: BatchStatistics) -> ScoreArray:
-        batch = packing.lay_out(pairs, self._special, GPU_SLACK_TOKENS if self._on_gpu else 0)
-        scores: ScoreArray = self._bert(batch).numpy()
+        batch = packing.lay_out(pairs, self._layout, GPU_SLACK_TOKENS if self._on_gpu else 0)
+        scores: ScoreArray = self._network(batch).numpy()
         statistics.batch_tokens.append(len(batch.ids))
         return scores
 
@@ -144,10 +147,12 @@ class BertEngine:
 
     def _make_up(self, tokens: int) -> list[PairTokens]:
         """Return pairs as long as passages (40 to 140 tokens, 90 on average), `tokens` in total."""
-        room = self.max_length - 3
-        query = np.repeat(self._special.sep, min(8, room // 2))
+        special = self._layout.tokens
+        room = self.max_length - special
+        word = self._layout.before[:1]
+        query = np.repeat(word, min(8, room // 2))
         sizes = [min(size, room - len(query)) for size in range(129, 29, -10)]
-        pairs = [PairTokens(query, np.repeat(self._special.sep, size), False) for size in sizes]
+        pairs = [PairTokens(query, np.repeat(word, size), False, special) for size in sizes]
         return [pair for pair in pairs for _ in range(max(1, round(tokens / 900)))]
 
     def _score_in_threads(self, threads: int) -> int:

@@ -24,8 +24,8 @@ from tests.unit.predict_scores import (
 )
 from worker.engine.backoff import BatchBudget
 from worker.engine.batches import ScoreArray
-from worker.engine.bert_engine import PREFETCHED_PAIRS, BertEngine
 from worker.engine.choice import exact_linears
+from worker.engine.fast_engine import PREFETCHED_PAIRS, FastEngine
 from worker.engine.linear import Linear
 from worker.engine.statistics import BatchStatistics
 from worker.engine.threads import torch_threads
@@ -80,7 +80,7 @@ class StruckByTimeLimit(Exception):
     """An error like Celery's time limit, which occurs at any moment."""
 
 
-class Failing(BertEngine):
+class Failing(FastEngine):
     """Fails at the first batch, once a second one is being scored, if it has an error to raise."""
 
     error: BaseException | None = None
@@ -165,7 +165,7 @@ def test_the_time_limit_leaves_no_work_behind_though_not_all_was_handed_out(
 # On a GPU
 
 
-class AsOnGpu(BertEngine):
+class AsOnGpu(FastEngine):
     """Runs the GPU's code on the CPU: in portions, each tokenised ahead, with some padding."""
 
     def __init__(self, encoder: CrossEncoder, linear: type[Linear], threads: int) -> None:

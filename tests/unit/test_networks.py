@@ -1,0 +1,265 @@
+"""Our own networks return the logits of transformers, whatever their shape and that of a batch."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    ElectraConfig,
+    ElectraForSequenceClassification,
+    ModernBertConfig,
+    ModernBertForSequenceClassification,
+    PreTrainedModel,
+    XLMRobertaConfig,
+    XLMRobertaForSequenceClassification,
+)
+
+from tests.unit import tiny_models
+from worker.engine.families.registry import FAMILIES
+from worker.engine.layers import Network
+from worker.engine.linear import Linear, PackedLinear
+from worker.engine.packing import lay_out
+from worker.engine.tokens import PairLayout, PairTokens
+
+pytestmark = pytest.mark.arithmetic
+
+#: Layers, hidden size, heads, intermediate size.
+Shape = tuple[int, int, int, int]
+SHAPES: list[Shape] = [
+    (1, 32, 1, 64),
+    (1, 24, 4, 50),
+    (2, 30, 2, 37),
+    (2, 33, 3, 65),
+    (3, 64, 4, 96),
+]
+#: Those of the families that are tried less often. Rotary positions need heads of even size.
+OTHER_SHAPES: list[Shape] = [(1, 32, 1, 64), (3, 24, 2, 50), (4, 40, 4, 64)]
+VOCABULARY, POSITIONS = 200, 96
+TOLERANCE = 5e-5
+
+#: The tokens of a pair's query and document.
+BATCHES: dict[str, list[tuple[int, int]]] = {
+    "one pair": [(4, 9)],
+    "the shortest pair": [(0, 0)],
+    "the longest pair": [(40, POSITIONS - 43)],
+    "many of equal length": [(words, 12 - words) for words in range(13)],
+    "all different": [(3, length) for length in range(20)],
+    "mixed": [(5, 30), (5, 30), (5, 29), (0, 33), (2, 8), (7, 3), (1, 0), (0, 1), (0, 0)],
+}
+SLACKS = [0, 1, 7, 1_000]
+
+kinds = pytest.mark.parametrize("kind", [Linear, PackedLinear])
+
+
+@pytest.fixture(scope="module")
+def special() -> PairLayout:
+    return tiny_models.layout(tiny_models.bundled_tokenizer())
+
+
+def bert(layers: int, hidden: int, heads: int, intermediate: int, **config: Any) -> PreTrainedModel:
+    shape = _shape(layers, hidden, heads, intermediate) | config
+    return BertForSequenceClassification(BertConfig(**shape))
+
+
+def xlm_roberta(layers: int, hidden: int, heads: int, intermediate: int) -> PreTrainedModel:
+    own = {"max_position_embeddings": POSITIONS + 2, "type_vocab_size": 1, "pad_token_id": 1}
+    shape = _shape(layers, hidden, heads, intermediate) | own
+    return XLMRobertaForSequenceClassification(XLMRobertaConfig(**shape))
+
+
+def electra(layers: int, hidden: int, heads: int, intermediate: int) -> PreTrainedModel:
+    shape = _shape(layers, hidden, heads, intermediate) | {"embedding_size": 16}
+    return ElectraForSequenceClassification(ElectraConfig(**shape))
+
+
+def electra_unprojected(layers: int, hidden: int, heads: int, intermediate: int) -> PreTrainedModel:
+    shape = _shape(layers, hidden, heads, intermediate) | {"embedding_size": hidden}
+    return ElectraForSequenceClassification(ElectraConfig(**shape))
+
+
+def distilbert(layers: int, hidden: int, heads: int, intermediate: int) -> PreTrainedModel:
+    shape: dict[str, Any] = {"n_layers": layers, "dim": hidden, "n_heads": heads}
+    shape |= {"hidden_dim": intermediate, "num_labels": 1}
+    shape |= {"vocab_size": VOCABULARY, "max_position_embeddings": POSITIONS}
+    return DistilBertForSequenceClassification(DistilBertConfig(**shape))
+
+
+def modernbert(
+    layers: int, hidden: int, heads: int, intermediate: int, **config: Any
+) -> PreTrainedModel:
+    # Every third layer, from the first on, sees all tokens; the others see 8 to each side.
+    own = {"local_attention": 16, "global_attn_every_n_layers": 3, "pad_token_id": 0}
+    special = {"cls_token_id": 1, "sep_token_id": 2, "bos_token_id": 1, "eos_token_id": 2}
+    shape = _shape(layers, hidden, heads, intermediate) | own | special | config
+    return ModernBertForSequenceClassification(ModernBertConfig(**shape))
+
+
+def modernbert_mean(layers: int, hidden: int, heads: int, intermediate: int) -> PreTrainedModel:
+    biased = {"attention_bias": True, "mlp_bias": True, "norm_bias": True}
+    return modernbert(layers, hidden, heads, intermediate, classifier_pooling="mean", **biased)
+
+
+def _shape(layers: int, hidden: int, heads: int, intermediate: int) -> dict[str, Any]:
+    return {
+        "vocab_size": VOCABULARY,
+        "max_position_embeddings": POSITIONS,
+        "num_hidden_layers": layers,
+        "hidden_size": hidden,
+        "num_attention_heads": heads,
+        "intermediate_size": intermediate,
+        "num_labels": 1,
+    }
+
+
+Make = Callable[[int, int, int, int], PreTrainedModel]
+OTHERS: list[Make] = [
+    xlm_roberta,
+    electra,
+    electra_unprojected,
+    distilbert,
+    modernbert,
+    modernbert_mean,
+]
+CASES: list[tuple[Make, Shape]] = [(bert, shape) for shape in SHAPES]
+CASES += [(make, shape) for make in OTHERS for shape in OTHER_SHAPES]
+cases = pytest.mark.parametrize(("make", "shape"), CASES)
+families = pytest.mark.parametrize("make", [bert, *OTHERS])
+
+
+def tiny(make: Make, shape: Shape) -> PreTrainedModel:
+    """Return a model in which every parameter matters: none is 0 or 1, unlike in a new model."""
+    torch.manual_seed(shape[1])
+    model = make(*shape)
+    model.train(False)
+    for name, parameter in model.named_parameters():
+        is_scale = "norm" in name.lower() and name.endswith("weight")
+        parameter.data.normal_(1 if is_scale else 0, 0.3)
+    return model
+
+
+def network(model: PreTrainedModel, kind: type[Linear]) -> Network:
+    (family,) = (each for each in FAMILIES if type(model) in each.classes)
+    assert family.supports(model)
+    return family.network(model, kind)
+
+
+def made(sizes: Sequence[tuple[int, int]]) -> list[PairTokens]:
+    """Return pairs of these sizes with random words, the longest first."""
+    chance = random.Random(1)
+
+    def words(number: int) -> np.typing.NDArray[np.int32]:
+        return np.array([chance.randrange(VOCABULARY) for _ in range(number)], np.int32)
+
+    pairs = [PairTokens(words(query), words(document), False) for query, document in sizes]
+    return sorted(pairs, key=lambda pair: -pair.length)
+
+
+@torch.inference_mode()
+def reference(model: PreTrainedModel, pairs: Sequence[PairTokens]) -> torch.Tensor:
+    """Return the logits that transformers computes for each pair alone."""
+    around = tiny_models.layout(tiny_models.bundled_tokenizer())
+    logits = []
+    for pair in pairs:
+        parts = (around.before, pair.query, around.between, pair.document, around.after)
+        of_document = len(pair.document) + len(around.after)
+        types = [0] * (pair.length - of_document) + [1] * of_document
+        given = {"input_ids": torch.tensor(np.concatenate(parts)[None], dtype=torch.long)}
+        if getattr(model.config, "type_vocab_size", 1) == 2:
+            given["token_type_ids"] = torch.tensor([types])
+        logits.append(model(**given).logits[0, 0])
+    return torch.stack(logits)
+
+
+def farthest(one: torch.Tensor, other: torch.Tensor) -> float:
+    assert one.shape == other.shape
+    return float((one - other).abs().max())
+
+
+@kinds
+@cases
+def test_logits_are_those_of_transformers(
+    special: PairLayout, make: Make, shape: Shape, kind: type[Linear]
+) -> None:
+    model = tiny(make, shape)
+    ours = network(model, kind)
+    for sizes in BATCHES.values():
+        pairs = made(sizes)
+        expected = reference(model, pairs)
+        for slack in SLACKS:
+            assert farthest(ours(lay_out(pairs, special, slack)), expected) < TOLERANCE
+
+
+@kinds
+@pytest.mark.parametrize("slack", SLACKS)
+@pytest.mark.parametrize("sizes", BATCHES.values(), ids=BATCHES)
+def test_logits_do_not_depend_on_the_batch(
+    special: PairLayout, sizes: list[tuple[int, int]], slack: int, kind: type[Linear]
+) -> None:
+    ours = network(tiny(bert, (2, 30, 2, 37)), kind)
+    pairs = made(sizes)
+    alone = torch.cat([ours(lay_out([pair], special)) for pair in pairs])
+    assert farthest(ours(lay_out(pairs, special, slack)), alone) < TOLERANCE
+
+
+#: With the widths of real models, for which MKL uses other kernels than for tiny ones.
+WIDTHS = [
+    (2, 128, 2, 512),
+    (2, 384, 12, 1_536),
+    (2, 312, 12, 1_200),
+    (2, 100, 4, 300),
+    (2, 36, 3, 65),
+]
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [(bert, shape) for shape in WIDTHS] + [(make, (2, 128, 2, 512)) for make in OTHERS],
+)
+def test_logits_are_the_same_bits_in_any_batch(
+    special: PairLayout, make: Make, shape: Shape
+) -> None:
+    ours = network(tiny(make, shape), PackedLinear)
+    chance = random.Random(2)
+    pairs = made([(chance.randrange(9), chance.randrange(3, 80)) for _ in range(40)] + [(4, 9)] * 9)
+    alone = torch.cat([ours(lay_out([pair], special)) for pair in pairs])
+    for number in (2, 7, 16, 17, 31, 33, 49):
+        places = sorted(chance.sample(range(len(pairs)), number))
+        logits = ours(lay_out([pairs[place] for place in places], special))
+        assert torch.equal(logits, alone[places])
+
+
+def test_logits_of_random_pairs_differ_far_more_than_the_tolerance(special: PairLayout) -> None:
+    for make, shape in CASES:
+        logits = network(tiny(make, shape), Linear)(lay_out(made(BATCHES["mixed"]), special))
+        assert logits.std() > 1_000 * TOLERANCE
+
+
+@families
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_in_half_precision_logits_are_rounded_and_given_in_single(
+    special: PairLayout, make: Make, precision: torch.dtype
+) -> None:
+    model = tiny(make, (2, 32, 2, 64))
+    pairs = made(BATCHES["mixed"])
+    expected = reference(model, pairs)
+    rounded: Any = model
+    logits = network(rounded.to(precision), Linear)(lay_out(pairs, special, slack=7))
+    assert logits.dtype == torch.float32
+    assert farthest(logits, expected) < 16 * torch.finfo(precision).eps
+
+
+@families
+def test_the_given_model_is_left_as_it_was(special: PairLayout, make: Make) -> None:
+    model = tiny(make, (2, 32, 2, 64))
+    before = {name: each.clone() for name, each in model.state_dict().items()}
+    network(model, PackedLinear)(lay_out(made(BATCHES["mixed"]), special, slack=7))
+    assert all(torch.equal(each, before[name]) for name, each in model.state_dict().items())

@@ -1,0 +1,108 @@
+"""ModernBERT: `ModernBertForSequenceClassification`, as gte-reranker-modernbert has it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import ModernBertForSequenceClassification
+
+from worker.engine.families.family import Family
+from worker.engine.layers import Norm, fill_up, linear_of, padding_mask
+from worker.engine.linear import Linear
+from worker.engine.packing import Batch, Group
+from worker.engine.pre_norm import PreNormLayer
+
+#: Returns the logits [N] of the pooled states [N, h] of pairs.
+Head = Callable[[Tensor], Tensor]
+
+
+def supports(model: ModernBertForSequenceClassification) -> bool:
+    """Return whether the model's activations, positions and pooling are known."""
+    config: Any = model.config
+    return bool(
+        supports_layers(model)
+        and config.classifier_activation == "gelu"
+        and config.classifier_pooling in ("cls", "mean")
+    )
+
+
+def supports_layers(model: Any) -> bool:
+    """Return whether the activation and the positions of the layers are known."""
+    positions = (each for each in model.config.rope_parameters.values() if each)
+    return bool(
+        model.config.hidden_activation == "gelu"
+        and all(each["rope_type"] == "default" for each in positions)
+    )
+
+
+def network(model: Any, linear: type[Linear]) -> ModernBert:
+    """Return the network of a sequence classifier."""
+    exact = linear if linear.exact else Linear
+    dense, norm = linear_of(model.head.dense, exact), Norm(model.head.norm)
+    weights = model.classifier.weight.detach()[0].float()  # [h]
+    bias = model.classifier.bias.detach().float()  # [1]
+
+    def head(pooled: Tensor) -> Tensor:
+        logits: Tensor = (norm(dense.gelu(pooled)).float() * weights).sum(-1) + bias
+        return logits
+
+    means = model.config.classifier_pooling == "mean"
+    return ModernBert(model.model, head, linear, means=means)
+
+
+class ModernBert:
+    """The network of a `ModernBertModel` and a head, with linear layers of kind `linear`.
+
+    The head reads the mean of each pair's tokens if `means` is true, otherwise the first token.
+    """
+
+    def __init__(self, model: Any, head: Head, linear: type[Linear], *, means: bool) -> None:
+        exact = linear if linear.exact else Linear
+        self._words = model.embeddings.tok_embeddings.weight.detach()
+        self.device = self._words.device
+        self._embedding_norm = Norm(model.embeddings.norm)
+        self._means = means
+        kinds = [linear] * (len(model.layers) - 1) + [linear if means else exact]
+        self._layers = [
+            PreNormLayer(layer, model.rotary_emb, kind)
+            for layer, kind in zip(model.layers, kinds, strict=True)
+        ]
+        self._final_norm = Norm(model.final_norm)
+        self._head = head
+
+    @torch.inference_mode()
+    def __call__(self, batch: Batch) -> Tensor:
+        """Return the logits [N] of the batch's pairs in their order, float32 on the CPU."""
+        groups = batch.groups
+        ids = torch.from_numpy(batch.ids).to(self.device)  # [T]
+        positions = torch.from_numpy(batch.positions).to(self.device)
+        x = self._embedding_norm(functional.embedding(ids, self._words))  # [T, h]
+        padding = [padding_mask(group, x) for group in groups]
+        windows: dict[int, list[Tensor | None]] = {}
+        *layers, last = self._layers
+        for layer in layers:
+            x = layer(x, positions, groups, layer.masks(windows, padding, groups, x))
+        masks = last.masks(windows, padding, groups, x)
+        if self._means:
+            x = self._final_norm(last(x, positions, groups, masks))
+            pooled = fill_up([_mean(group, x) for group in groups])  # [N', h]
+        else:
+            pooled = self._final_norm(last.first_tokens(x, positions, groups, masks))
+        return self._head(pooled)[: batch.pairs].float().cpu()
+
+
+def _mean(group: Group, x: Tensor) -> Tensor:
+    """Return the mean [n, h] of the tokens of each pair, without padding."""
+    states = x[group.rows].view(group.pairs, group.length, -1)  # [n, L, h]
+    if group.lengths is None:
+        return states.mean(1)
+    lengths = torch.tensor(group.lengths, device=x.device)[:, None]  # [n, 1]
+    kept = torch.arange(group.length, device=x.device) < lengths  # [n, L]
+    return (states * kept[..., None]).sum(1) / lengths
+
+
+FAMILY = Family((ModernBertForSequenceClassification,), supports, network)
