@@ -147,11 +147,16 @@ def _sample() -> Path:
 
 
 def _show_examples(sample: Path, results: Path, queries: int = 4, documents: int = 3) -> None:
-    """Print the best documents of a few queries: the start of each text, with * for answers."""
+    """Print the best documents of a few queries: the start of each text, with * for relevant."""
     texts = _texts(sample / "corpus.jsonl")
     judged = read_qrels(str(sample / "qrels.tsv"), InvalidLines())
     answers = {(line.query_id, line.document_id) for _, line in judged}
     questions = _texts(sample / "queries.jsonl")
+    terminal.print_line("")
+    terminal.print_line(
+        f"Top {documents} for {queries} queries. (was N) is the first-stage rank, and * marks a"
+        " relevant document."
+    )
     with results.open() as lines:
         for line, _ in zip(lines, range(queries), strict=False):
             ranking = json.loads(line)

@@ -83,7 +83,7 @@ def require_worker(
     while not client.workers(timeout_s=1.0, at_most=1):
         if deadline.expired:
             raise NoWorker(
-                f"no worker answers on {location}; start one with `celery -A worker worker`, or"
+                f"no worker answers on {location}; start one with `rerankq worker`, or"
                 " check that it has the same RERANKQ_REDIS_URL and RERANKQ_NAMESPACE"
             )
         deadline.explain(f"no worker answers on {location}")

@@ -17,6 +17,8 @@ from producer.http.settings import HttpSettings
 
 logger = logging.getLogger(__name__)
 
+logger = logging.getLogger(__name__)
+
 #: How long requests may go on after the service is stopped, before their jobs are cancelled.
 GRACE_S = 8
 #: The number of connections that may wait to be accepted.
@@ -40,10 +42,15 @@ def serve(settings: HttpSettings, host: str, port: int) -> None:
     )
     with _listen(host, port) as listener:
         _log_to_standard_error()
+        logger.info("Serving on %s; press Ctrl-C to stop", _url(host, listener.getsockname()[1]))
         # uvicorn raises the signal again after it has stopped, which would otherwise be an error.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         logger.info("Listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
         uvicorn.Server(config).run(sockets=[listener])
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _log_to_standard_error() -> None:
