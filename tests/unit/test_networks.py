@@ -42,7 +42,7 @@ SHAPES: list[Shape] = [
     (3, 64, 4, 96),
 ]
 #: Those of the families that are tried less often. Rotary positions need heads of even size.
-OTHER_SHAPES: list[Shape] = [(1, 32, 1, 64), (3, 24, 2, 50), (4, 40, 4, 64)]
+OTHER_SHAPES: list[Shape] = [(1, 32, 1, 64), (4, 40, 4, 50)]
 VOCABULARY, POSITIONS = 200, 96
 TOLERANCE = 5e-5
 
@@ -184,18 +184,18 @@ def farthest(one: torch.Tensor, other: torch.Tensor) -> float:
     return float((one - other).abs().max())
 
 
-@kinds
 @cases
-def test_logits_are_those_of_transformers(
-    special: PairLayout, make: Make, shape: Shape, kind: type[Linear]
-) -> None:
+def test_logits_are_those_of_transformers(special: PairLayout, make: Make, shape: Shape) -> None:
     model = tiny(make, shape)
-    ours = network(model, kind)
+    networks = [network(model, kind) for kind in (Linear, PackedLinear)]
+    slacks = SLACKS if make is bert else [0, 7]
     for sizes in BATCHES.values():
         pairs = made(sizes)
         expected = reference(model, pairs)
-        for slack in SLACKS:
-            assert farthest(ours(lay_out(pairs, special, slack)), expected) < TOLERANCE
+        for slack in slacks:
+            batch = lay_out(pairs, special, slack)
+            for ours in networks:
+                assert farthest(ours(batch), expected) < TOLERANCE
 
 
 @kinds
