@@ -23,7 +23,12 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "rerankq requires Python 3.11 or newer; run make with PYTHON=python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --editable '.[worker,monitor,http,embedded,llm,langchain,llama-index,haystack,pyterrier,docs,dev]'
+	$(PIP) --editable '.[worker,monitor,http,embedded]'
+	touch $@
+
+# The tests also need every library that has an adapter, and Milvus.
+$(READY)-dev: $(READY)
+	$(PIP) --editable '.[llm,langchain,llama-index,haystack,pyterrier,search,docs,dev]'
 	touch $@
 
 # The other rerankers are large, so they are installed only for benchmarks.
@@ -31,7 +36,7 @@ $(READY)-bench: $(READY)
 	$(PIP) --editable '.[bench]'
 	touch $@
 
-# Milvus and the embedding model are large, so they are installed only for the example and the tests.
+# Milvus and the embedding model are large, so they are installed only for the example and for tests.
 $(READY)-search: $(READY)
 	$(PIP) --editable '.[search]'
 	touch $@
@@ -48,7 +53,7 @@ up: $(READY)
 search: $(READY)-search
 	$(BIN)/python -m examples.search
 
-lint: $(READY)
+lint: $(READY)-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -58,20 +63,20 @@ lint: $(READY)
 
 # --strict makes broken links, unknown anchors and pages missing from the menu errors. It needs the
 # warnings that --quiet would hide.
-docs: $(READY)
+docs: $(READY)-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-test: $(READY)-search
+test: $(READY)-dev
 	@$(BIN)/python -m tests.run
 
-coverage: $(READY)-search
+coverage: $(READY)-dev
 	@$(BIN)/python -m tests.run --coverage
 
-soak: $(READY)
+soak: $(READY)-dev
 	$(BIN)/pytest -m slow
 	$(BIN)/python -m tests.soak.soak
 
-format: $(READY)
+format: $(READY)-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
