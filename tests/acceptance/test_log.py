@@ -20,6 +20,7 @@ from contract.settings import Settings
 from contract.store import submissions
 from producer.client import preparing
 from producer.client.publishing import Publisher
+from tests import documented
 from tests.acceptance.conftest import environment_of
 from tests.documents import QUERY, SHORT, long_documents
 from tests.ledger import Ledger
@@ -149,6 +150,21 @@ def test_each_change_of_a_job_is_one_object(as_json: Log, job_id: str) -> None:
 def test_each_change_of_a_job_is_one_line_of_text(as_text: Log, job_id: str) -> None:
     lines = re.findall(rf"^\[.* Job {job_id} (\w+)", as_text.text, re.MULTILINE)
     assert lines == CHANGES[job_id]
+
+
+def test_the_lines_of_the_page_are_those_of_a_worker(as_text: Log) -> None:
+    (shown,) = documented.texts("docs/guides/monitoring.md")
+
+    logged = {form(line) for line in re.findall(r"Job \S+ .*", as_text.text)}
+
+    assert {form(line) for line in shown.splitlines()} <= logged
+
+
+def form(line: str) -> str:
+    """Return a line about a job without what differs between jobs."""
+    line = re.sub(r"^Job \S+", "Job ID", line)
+    line = re.sub(r"\b(with|from) \S+(?<!,)", r"\1 MODEL", line)
+    return re.sub(r"\d[\d,.]*(?<![,.])", "N", line).replace(", N truncated", "")
 
 
 def test_the_objects_hold_model_pairs_seconds_and_attempts(as_json: Log) -> None:

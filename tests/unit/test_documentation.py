@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from pathlib import Path
 
@@ -9,12 +11,14 @@ import click
 import pytest
 import yaml
 
+from contract import errors, records
 from contract import metrics as counters
 from contract.settings import Settings
 from docs import hooks, tables
 from producer.cli import main
 from producer.http.settings import HttpSettings
 from producer.monitoring import prometheus
+from tests.prose import messages
 from worker.inprocess.pipeline import PipelineSettings
 from worker.runtime.settings import WorkerSettings
 
@@ -109,3 +113,27 @@ def test_paths_in_the_pages_exist() -> None:
 
 def test_the_readme_takes_one_sitting() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 180
+
+
+def test_every_quoted_message_is_one_of_the_program() -> None:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    quoted = [line.replace("...", "code") for line in re.findall(r"\*([^*|]+)\*", page)]
+    printed = [
+        message.text
+        for folder in ("contract", "producer", "worker")
+        for path in (ROOT / folder).rglob("*.py")
+        for message in messages.of_python(path, path.name)
+    ]
+
+    assert len(quoted) > 3
+    for text in quoted:
+        assert text == os.strerror(errno.ENOSPC) or any(text in each for each in printed), text
+
+
+def test_every_code_and_error_of_the_page_is_one_of_the_program() -> None:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    named = {*re.findall(r"`([A-Z][a-z]+[A-Z]\w+|[a-z]+_[a-z_]+)`", page)}
+
+    assert named > {"ResultExpired", "payload_missing"}
+    codes = {each.code for each in vars(errors).values() if hasattr(each, "code")}
+    assert named - codes - vars(errors).keys() == {records.WORKER_DIED, "CrossEncoderReranker"}
