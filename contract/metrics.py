@@ -92,7 +92,7 @@ HALVINGS = Counter(
 )
 SCORING_S = Counter(
     "scoring_seconds",
-    "Total seconds that children spent tokenising and scoring, by model.",
+    "Total seconds that children spent tokenizing and scoring, by model.",
     "model",
 )
 LOADING_S = Counter(

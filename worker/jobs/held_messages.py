@@ -28,7 +28,8 @@ def held_job_ids(store: JobStore, now: float, recently_s: float) -> set[str] | N
     for seen, (tag, raw) in enumerate(_scan(store)):
         if seen == MAX_HELD:
             logger.warning(
-                "Workers hold more than %s messages, too many to find lost ones", f"{MAX_HELD:,}"
+                "Workers hold more than %s messages, too many to search for lost ones",
+                f"{MAX_HELD:,}",
             )
             return None
         tags[tag] = job_id_in(raw, 0)
