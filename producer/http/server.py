@@ -42,15 +42,10 @@ def serve(settings: HttpSettings, host: str, port: int) -> None:
     )
     with _listen(host, port) as listener:
         _log_to_standard_error()
-        logger.info("Serving on %s; press Ctrl-C to stop", _url(host, listener.getsockname()[1]))
         # uvicorn raises the signal again after it has stopped, which would otherwise be an error.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         logger.info("Listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
         uvicorn.Server(config).run(sockets=[listener])
-
-
-def _url(host: str, port: int) -> str:
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _log_to_standard_error() -> None:

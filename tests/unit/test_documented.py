@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 from tests import documented
+
+TUTORIAL = "docs/tutorial.md"
+DOCKER = "docs/guides/docker.md"
 
 
 def same(shown: str, printed: str) -> bool:
@@ -36,3 +41,16 @@ def test_a_command_goes_on_behind_a_backslash_and_to_the_end_of_its_input() -> N
     texts = [each.text for each in documented.commands("docs/tutorial.md")]
     assert any(text.startswith("cat > ") and text.endswith("\nEND") for text in texts)
     assert any("\\\n" in text for text in texts)
+
+
+def test_commands_in_containers_show_the_output_of_those_in_the_tutorial() -> None:
+    for start in ("rerankq submit", "rerankq rescore --corpus"):
+        (here,) = (each for each in documented.commands(TUTORIAL) if each.text.startswith(start))
+        (there,) = (each for each in documented.commands(DOCKER) if _as_here(each.text, start))
+
+        assert there.shown
+        assert documented.missing(there.shown, "\n".join(here.shown)) == set()
+
+
+def _as_here(text: str, start: str) -> bool:
+    return re.sub(r"^docker-compose run --rm( cli)?", "rerankq", text).startswith(start)
