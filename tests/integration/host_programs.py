@@ -61,6 +61,13 @@ def import_modules(*names: str) -> dict[str, Any]:
     return _changes(before)
 
 
+def import_reranker() -> dict[str, Any]:
+    """Import the reranker without a queue; return what it changed beyond what its libraries did."""
+    for name in ("torch", "sentence_transformers"):
+        importlib.import_module(name)
+    return import_modules("worker.reranker", "worker.engine.fast_engine", "worker.pipeline")
+
+
 def use_clients() -> dict[str, Any]:
     """Use both clients, and close them; return what that has changed."""
     before = process_state()
