@@ -96,6 +96,11 @@ class FaultyRedis:
         """Close all connections except for the one that sends this command."""
         self.admin.execute_command("CLIENT", "KILL", "SKIPME", "yes")  # type: ignore[no-untyped-call]
 
+    def has_worker(self) -> bool:
+        """Return whether a worker is connected, and subscribes to commands."""
+        subscribers: Any = self.admin.client_list(_type="pubsub")
+        return any(client["name"] == "rerankq-worker" for client in subscribers)
+
     def settings(self) -> Settings:
         """Return settings with a new namespace on this server."""
         return Settings.load(redis_url=self.url, namespace=f"test-{uuid.uuid4().hex[:8]}")

@@ -76,7 +76,7 @@ def test_a_job_whose_connections_are_cut_again_and_again_is_scored_once(
 
     for _ in range(4):
         service.server.hang_up()
-        time.sleep(0.7)
+        wait_until(service.server.has_worker, "the worker is connected again")
 
     assert ledger.result(job_id).provenance.attempts == 1
     ledger.balance()
@@ -89,7 +89,7 @@ def test_jobs_that_wait_while_connections_are_cut_are_scored_once(
 
     for _ in range(5):
         service.server.hang_up()
-        time.sleep(0.3)
+        wait_until(service.server.has_worker, "the worker is connected again")
 
     assert {ledger.result(job_id).provenance.attempts for job_id in ids} == {1}
     ledger.balance()
@@ -104,14 +104,12 @@ def test_a_job_that_takes_longer_than_the_visibility_timeout_is_scored_once(
         ledger.under_way(job_id)
 
         # When its message is delivered again and again, to the other child
-        for _ in range(3):
-            time.sleep(0.5)
+        def is_delivered_again() -> bool:
             ledger.redeliver()
+            types = [event["type"] for event in events()]
+            return types.count("task-received") > 2
 
-        def deliveries() -> int:
-            return sum(event["type"] == "task-received" for event in events())
-
-        wait_until(lambda: deliveries() > 1, "the message is there again")
+        wait_until(is_delivered_again, "the message is delivered again and again")
 
     # Then it is scored once, and no message is left
     assert ledger.result(job_id).provenance.attempts == 1

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -13,7 +15,7 @@ from tests.acceptance.faults.conftest import ENVIRONMENT
 from tests.documents import long_documents
 from tests.embedded_redis import FaultyRedis
 from tests.ledger import Ledger
-from tests.processes import linux_only
+from tests.processes import linux_only, wait_until
 from tests.stub_models import PAIRS_A_SECOND
 from tests.worker_process import Worker, await_workers
 
@@ -21,8 +23,8 @@ pytestmark = linux_only
 
 A_WHILE = long_documents(3 * PAIRS_A_SECOND)
 
-#: Redis is suspended for longer than all timeouts on a socket, which are 10 s.
-STILL_S = 11
+#: The line of a child that cannot store its scores.
+WAITING = re.compile(r"WARNING/(ForkPoolWorker-\d+)\] Waiting for Redis")
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +55,21 @@ def ledger(settings: Settings, worker: Worker) -> Iterator[Ledger]:
         assert worker.alive, worker.log.read_text()
 
 
-def test_a_job_outlives_a_restart_of_redis(ledger: Ledger, server: FaultyRedis) -> None:
+@contextmanager
+def until_scores_wait(worker: Worker, children: int) -> Iterator[None]:
+    """Wait at the end of the block until this many children cannot store their scores."""
+    start = len(worker.log.read_text())
+    yield
+
+    def all_wait() -> bool:
+        return len(set(WAITING.findall(worker.log.read_text()[start:]))) == children
+
+    wait_until(all_wait, "scores cannot be stored")
+
+
+def test_a_job_outlives_a_restart_of_redis(
+    ledger: Ledger, server: FaultyRedis, worker: Worker
+) -> None:
     # Given running jobs, and jobs that wait
     running = [ledger.submit(A_WHILE) for _ in range(2)]
     for job_id in running:
@@ -61,8 +77,8 @@ def test_a_job_outlives_a_restart_of_redis(ledger: Ledger, server: FaultyRedis) 
     waiting = [ledger.submit() for _ in range(20)]
 
     # When Redis is away until their scores are ready, and cannot be stored
-    with server.away():
-        time.sleep(5)
+    with server.away(), until_scores_wait(worker, children=2):
+        pass
 
     # Then they are stored later, and nothing is lost
     ledger.balance()
@@ -70,17 +86,21 @@ def test_a_job_outlives_a_restart_of_redis(ledger: Ledger, server: FaultyRedis) 
     assert len(ledger.outcomes()) == len(running) + len(waiting)
 
 
-def test_a_job_outlives_a_redis_that_stands_still(ledger: Ledger, server: FaultyRedis) -> None:
+def test_a_job_outlives_a_redis_that_stands_still(
+    ledger: Ledger, server: FaultyRedis, worker: Worker
+) -> None:
     # Given a running job
     job_id = ledger.submit(A_WHILE)
     ledger.under_way(job_id)
 
-    # When Redis is suspended until its scores are ready
-    with server.standing_still():
+    # When Redis is suspended until its scores are ready, and longer than all timeouts on a socket
+    with (
+        server.standing_still(),
+        until_scores_wait(worker, children=1),
         # Then a producer gets an error, and cannot know whether its job was accepted
-        with pytest.raises(errors.RedisUnavailable):
-            ledger.submit(job_id="again")
-        time.sleep(STILL_S)
+        pytest.raises(errors.RedisUnavailable),
+    ):
+        ledger.submit(job_id="again")
 
     # And when Redis continues, the job has its result, and so has the producer's when submitted
     # again
@@ -103,7 +123,7 @@ def test_an_idle_worker_outlives_a_redis_that_stands_still(
 
 
 def test_what_was_accepted_before_redis_was_full_is_done_when_it_no_longer_is(
-    ledger: Ledger, server: FaultyRedis
+    ledger: Ledger, server: FaultyRedis, worker: Worker
 ) -> None:
     # Given running jobs, and jobs that wait
     running = [ledger.submit(A_WHILE) for _ in range(2)]
@@ -112,12 +132,11 @@ def test_what_was_accepted_before_redis_was_full_is_done_when_it_no_longer_is(
     waiting = [ledger.submit() for _ in range(10)]
 
     # When Redis is full until scores are ready, and other jobs must be taken
-    with server.full():
+    with server.full(), until_scores_wait(worker, children=2):
         # Then a producer's submission is refused for now
         with pytest.raises((errors.Overloaded, errors.RedisUnavailable)) as refused:
             ledger.submit()
         assert refused.value.retryable
-        time.sleep(6)
 
     # And when there is room, all accepted jobs are done, and so is the next one
     ledger.balance()
@@ -148,9 +167,13 @@ def test_a_worker_that_is_asked_to_end_while_redis_stands_still_ends(
         job_id = ledger.submit(A_WHILE)
         ledger.under_way(job_id)
 
+        start = len(worker.log.read_text())
         with server.standing_still():
             worker.ask_to_end()
-            time.sleep(5)
+            wait_until(
+                lambda: "Failed to renew 1 lease" in worker.log.read_text()[start:],
+                "the lease cannot be renewed",
+            )
 
         assert worker.wait() == 0
         assert not ledger.result(job_id).provenance.downgraded
