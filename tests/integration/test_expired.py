@@ -80,7 +80,7 @@ def test_whoever_asks_is_told_that_the_result_has_expired(
     shown = CliRunner(env=environment).invoke(main, ["status", "mine"])
     assert result.exit_code == common.EXIT_NOT_FOUND
     assert "its result has expired" in result.stderr
-    assert "expired or forgotten" in shown.stdout
+    assert "expired or removed" in shown.stdout
 
 
 def test_who_submits_it_again_has_it_scored_again(
