@@ -57,18 +57,27 @@ def padding_mask(group: Group, like: Tensor) -> Tensor | None:
     return mask.masked_fill_(hidden, -torch.inf)[:, None, None]
 
 
-def window_mask(group: Group, window: int, padding: Tensor | None, like: Tensor) -> Tensor | None:
-    """Return the mask [n or 1, 1, L, L] of a group in which tokens see a window, and `padding`.
+def window_masks(
+    groups: Sequence[Group], window: int, padding: Sequence[Tensor | None], like: Tensor
+) -> list[Tensor | None]:
+    """Return the mask [n or 1, 1, L, L] of each group whose tokens see a window, and `padding`.
 
-    A token sees `window` tokens to each side. For shorter groups, return `padding`.
+    A token sees `window` tokens to each side. The mask of a group that fits into the window is its
+    `padding`.
     """
-    if group.length <= window + 1:
-        return padding
-    places = torch.arange(group.length, device=like.device)
+    longest = max(group.length for group in groups)
+    places = torch.arange(longest, device=like.device)
     far = (places[:, None] - places).abs() > window  # [L, L]
     mask = torch.zeros(far.shape, dtype=like.dtype, device=like.device)
     mask = mask.masked_fill_(far, -torch.inf)[None, None]
-    return mask if padding is None else mask + padding
+    masks: list[Tensor | None] = []
+    for group, hidden in zip(groups, padding, strict=True):
+        if group.length > window + 1:
+            own = mask[..., : group.length, : group.length]
+            masks.append(own if hidden is None else own + hidden)
+        else:
+            masks.append(hidden)
+    return masks
 
 
 def fill_up(parts: Sequence[Tensor]) -> Tensor:

@@ -11,10 +11,10 @@ from torch.nn import functional
 from transformers import ModernBertForSequenceClassification
 
 from worker.engine.families.family import Family
-from worker.engine.layers import Norm, fill_up, linear_of, padding_mask
+from worker.engine.layers import Norm, fill_up, linear_of
 from worker.engine.linear import Linear
 from worker.engine.packing import Batch, Group
-from worker.engine.pre_norm import PreNormLayer
+from worker.engine.pre_norm import LayerType, PreNormLayer
 
 #: Returns the logits [N] of the pooled states [N, h] of pairs.
 Head = Callable[[Tensor], Tensor]
@@ -68,31 +68,40 @@ class ModernBert:
         self._means = means
         kinds = [linear] * (len(model.layers) - 1) + [linear if means else exact]
         self._layers = [
-            PreNormLayer(layer, model.rotary_emb, kind)
-            for layer, kind in zip(model.layers, kinds, strict=True)
+            PreNormLayer(layer, kind) for layer, kind in zip(model.layers, kinds, strict=True)
         ]
+        self._type_names = [layer.attention_type for layer in model.layers]
+        self._types = {
+            layer.attention_type: LayerType(model.rotary_emb, layer.attention_type, _window(layer))
+            for layer in model.layers
+        }
         self._final_norm = Norm(model.final_norm)
         self._head = head
 
     @torch.inference_mode()
     def __call__(self, batch: Batch) -> Tensor:
         """Return the logits [N] of the batch's pairs in their order, float32 on the CPU."""
-        groups = batch.groups
         ids = torch.from_numpy(batch.ids).to(self.device)  # [T]
         positions = torch.from_numpy(batch.positions).to(self.device)
         x = self._embedding_norm(functional.embedding(ids, self._words))  # [T, h]
-        padding = [padding_mask(group, x) for group in groups]
-        windows: dict[int, list[Tensor | None]] = {}
-        *layers, last = self._layers
-        for layer in layers:
-            x = layer(x, positions, groups, layer.masks(windows, padding, groups, x))
-        masks = last.masks(windows, padding, groups, x)
+        around = {
+            name: each.surroundings(batch, positions, x) for name, each in self._types.items()
+        }
+        *layers, (last, last_type) = zip(self._layers, self._type_names, strict=True)
+        for layer, name in layers:
+            x = layer(x, around[name])
         if self._means:
-            x = self._final_norm(last(x, positions, groups, masks))
-            pooled = fill_up([_mean(group, x) for group in groups])  # [N', h]
+            x = self._final_norm(last(x, around[last_type]))
+            pooled = fill_up([_mean(group, x) for group in batch.groups])  # [N', h]
         else:
-            pooled = self._final_norm(last.first_tokens(x, positions, groups, masks))
+            pooled = self._final_norm(last.first_tokens(x, around[last_type]))
         return self._head(pooled)[: batch.pairs].float().cpu()
+
+
+def _window(layer: Any) -> int | None:
+    """Return how many tokens to each side a layer's tokens attend to; None is all."""
+    window = layer.attn.sliding_window
+    return None if window is None else window - 1  # transformers adds 1 for flash-attn
 
 
 def _mean(group: Group, x: Tensor) -> Tensor:
