@@ -89,10 +89,16 @@ def settings(redis_url: str) -> Iterator[Settings]:
     made = Settings.load(redis_url=redis_url, namespace=f"test-{uuid.uuid4().hex[:8]}")
     yield made
     with redis.Redis.from_url(redis_url) as client:
-        ours = list(client.scan_iter(f"{made.namespace}:*"))
-        lasting = [key.decode() for key in ours if client.ttl(key) == -1]
-        for key in client.scan_iter(f"*{made.namespace}*"):
-            client.delete(key)
+        keys = list(client.scan_iter(f"*{made.namespace}*", count=1_000))
+        ours = [key for key in keys if key.startswith(f"{made.namespace}:".encode())]
+        with client.pipeline(transaction=False) as pipe:
+            for key in ours:
+                pipe.ttl(key)
+            lasting = [
+                key.decode() for key, ttl in zip(ours, pipe.execute(), strict=True) if ttl == -1
+            ]
+        if keys:
+            client.delete(*keys)
     assert [key for key in lasting if ":unacked" not in key] == []
 
 

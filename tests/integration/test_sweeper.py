@@ -88,14 +88,32 @@ class Service:
         self.client.hset(self.keys.unacked, tag, json.dumps(held))
         self.client.zadd(self.keys.unacked_index, {tag: time.time() - since_s})
 
+    def hold_many(self, number: int, step: int = 6) -> None:
+        """Hold this many messages in a few round trips."""
+        taken: Any = self.client.rpop(self.keys.queue_list(step), number)
+        with self.client.pipeline(transaction=False) as pipe:
+            for place, raw in enumerate(taken):
+                held = [json.loads(raw), "", self.keys.queue]
+                pipe.hset(self.keys.unacked, f"tag-{place}", json.dumps(held))
+                pipe.zadd(self.keys.unacked_index, {f"tag-{place}": time.time()})
+            pipe.execute()
+
     def age(self, *job_ids: str, seconds: float = LONG_AGO_S) -> None:
         """Move the times of submission and sending into the past."""
-        for job_id in job_ids:
-            for field in ("submitted_at", "sent_at"):
-                if self.client.hexists(self.keys.job(job_id), field):
-                    self.client.hincrbyfloat(self.keys.job(job_id), field, -seconds)
-            if self.client.zscore(self.keys.queued, job_id) is not None:
-                self.client.zincrby(self.keys.queued, -seconds, job_id)
+        fields = ("submitted_at", "sent_at")
+        with self.client.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                for field in fields:
+                    pipe.hexists(self.keys.job(job_id), field)
+                pipe.zscore(self.keys.queued, job_id)
+            found = iter(pipe.execute())
+            for job_id in job_ids:
+                for field in fields:
+                    if next(found):
+                        pipe.hincrbyfloat(self.keys.job(job_id), field, -seconds)
+                if next(found) is not None:
+                    pipe.zincrby(self.keys.queued, -seconds, job_id)
+            pipe.execute()
 
     def sweep(self, send: Send | None = None) -> list[str]:
         """Let the sweeper run; return the ids of the jobs that were sent again."""
@@ -263,10 +281,7 @@ def test_any_number_of_lost_jobs_is_found_piece_by_piece(service: Service) -> No
 def test_a_lost_job_is_found_behind_any_number_that_are_accounted_for(service: Service) -> None:
     # Given more running jobs than are read in one sweep, and a lost one
     ids = service.submit_many(MANY)
-    for place in range(MANY - 1):
-        service.client.zadd(service.keys.unacked_index, {f"tag-{place}": time.time()})
-        held = [json.loads(service.take()), "", service.keys.queue]
-        service.client.hset(service.keys.unacked, f"tag-{place}", json.dumps(held))
+    service.hold_many(MANY - 1)
     service.take()
     service.age(*ids)
     # Then it is found after as many sweeps as there are parts
