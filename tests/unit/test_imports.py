@@ -53,6 +53,17 @@ def test_the_command_line_loads_only_the_command_that_is_run() -> None:
     assert loaded & {"celery", "redis", "producer.client", "producer.cli.rescore"} == set()
 
 
+def test_a_folder_that_does_not_exist_is_found_without_the_model_libraries() -> None:
+    loaded = modules_after(
+        "import contextlib, contract.errors, worker.engine\n"
+        "worker.engine.import_libraries(['/nowhere/at-all'])\n"
+        "with contextlib.suppress(contract.errors.ModelUnavailable):\n"
+        "    worker.engine.load('/nowhere/at-all')\n"
+    )
+    assert "worker.engine.loader" in loaded
+    assert loaded & {"torch", "sentence_transformers"} == set()
+
+
 def test_the_workers_main_modules_load_no_model() -> None:
     """Check these modules, which Flower imports on machines without torch."""
     names = (

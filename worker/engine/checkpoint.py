@@ -14,7 +14,7 @@ from sentence_transformers import CrossEncoder
 from contract.errors import ModelUnavailable, OutOfMemory
 from contract.models import BUNDLED, INT8
 from worker.engine import checkpoint_checks, lengths, memory, model_files, padding
-from worker.engine.model_paths import bundled_path, is_path
+from worker.engine.model_paths import bundled_path, is_path, require_folder
 from worker.engine.unusable import OTHER_MODEL, UnusableModel, one_line, unusable_message
 
 logger = logging.getLogger(__name__)
@@ -67,10 +67,8 @@ def _source(model: str) -> str:
         return str(bundled_path())
     if not is_path(model):
         return model
-    path = Path(model).expanduser()
-    if not path.is_dir():
-        raise FileNotFoundError("the folder does not exist")
-    return str(path)
+    require_folder(model)
+    return str(Path(model).expanduser())
 
 
 def _open(source: str, device: str, dtype: torch.dtype) -> CrossEncoder:

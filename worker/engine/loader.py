@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 
 from contract.errors import ModelUnavailable, OutOfMemory
-from contract.models import is_int8, is_stub
-from worker.engine import memory, stub, warmup
+from contract.models import INT8, is_int8, is_stub
+from worker.engine import memory, model_paths, stub, warmup
 from worker.engine.observer import EngineObserver
 from worker.engine.protocol import Engine
 from worker.engine.scorer import Scorer, failure_message
-from worker.engine.unusable import UnusableModel, unusable_message
+from worker.engine.unusable import OTHER_MODEL, UnusableModel, unusable_message
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ def load(
         engine = _load_stub(model, max_batch_tokens, max_length)
     else:
         # torch takes seconds and hundreds of megabytes to import, so import it only to score.
+        _require_folder(model)
         from worker.engine import checkpoint, choice
 
         encoder = checkpoint.load_encoder(model, device, dtype, max_length, passed_through)
@@ -73,8 +75,21 @@ def load(
 
 def import_libraries(models: list[str]) -> None:
     """Import the libraries for these models without computing anything: a fork may follow."""
-    if not all(map(is_stub, models)):
+    if all(map(is_stub, models)):
+        return
+    with suppress(ModelUnavailable):  # loading will fail without them
+        for model in models:
+            _require_folder(model)
         import worker.engine.choice  # noqa: F401
+
+
+def _require_folder(model: str) -> None:
+    try:
+        model_paths.require_folder(model.removesuffix(INT8))
+    except FileNotFoundError as error:
+        raise ModelUnavailable(
+            f"model {model!r} cannot be loaded: {error}. {OTHER_MODEL}"
+        ) from error
 
 
 def _load_stub(model: str, max_batch_tokens: int | None, max_length: int | None) -> Engine:

@@ -23,3 +23,9 @@ def bundled_path() -> Path:
 def is_path(model: str) -> bool:
     """Return whether the name is a folder: it begins like a path, or the folder exists."""
     return model.startswith(("/", ".", "~")) or Path(model).exists()
+
+
+def require_folder(model: str) -> None:
+    """Raise `FileNotFoundError` if the name is that of a folder that does not exist."""
+    if is_path(model) and not Path(model).expanduser().is_dir():
+        raise FileNotFoundError("the folder does not exist")
