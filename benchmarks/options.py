@@ -28,7 +28,7 @@ GUESS_QUEUE_S = 90.0
 
 @dataclass(frozen=True)
 class Options:
-    """What to measure, and how often."""
+    """The measurements to make, and their number of repeats."""
 
     models: tuple[str, ...]
     #: If empty, use `DOCUMENTS`.

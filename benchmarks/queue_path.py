@@ -27,7 +27,7 @@ IDLE_S = 0.1
 
 @dataclass(frozen=True)
 class Plan:
-    """How much to measure."""
+    """The amount of work to measure."""
 
     queries: int
     repeats: int

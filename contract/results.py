@@ -136,7 +136,7 @@ class DeadLetter(Record):
 
     @property
     def readable(self) -> bool:
-        """Whether the record can be read; if not, it can only be dropped."""
+        """Return whether the record can be read; if not, it can only be dropped."""
         return self.code != UNREADABLE
 
 

@@ -1,4 +1,4 @@
-"""What all tests share: a clean environment, a real Redis, and a namespace for each test."""
+"""Fixtures of all tests: a clean environment, a real Redis, and a namespace for each test."""
 
 from __future__ import annotations
 

@@ -34,6 +34,6 @@ class Schema:
 
     @property
     def state_ttl_s(self) -> int:
-        """How long a job's state is kept: at least as long as its payload and its outcome."""
+        """Return how long a job's state is kept: as long as its payload and outcome, or longer."""
         settings = self.settings
         return max(settings.job_ttl_s, settings.payload_ttl_s, settings.result_ttl_s)

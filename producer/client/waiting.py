@@ -38,7 +38,7 @@ class Deadline:
 
     @property
     def expired(self) -> bool:
-        """Whether no time is left."""
+        """Return whether no time is left."""
         return self.remaining_s == 0.0
 
     def explain(self, why: str) -> None:

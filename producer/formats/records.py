@@ -18,7 +18,7 @@ _BYTE_ORDER_MARK = "\ufeff"
 
 @dataclass
 class InvalidLines:
-    """What to do with an invalid line: stop, or skip and count it."""
+    """The policy for invalid lines: stop at the first one, or skip and count them."""
 
     skip: bool = False
     count: int = 0

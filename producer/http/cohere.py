@@ -65,7 +65,7 @@ class Result(Answer):
 
 
 class BilledUnits(Answer):
-    """What a hosted service would charge for; here it counts queries."""
+    """The units that a hosted service would charge for; here they count queries."""
 
     search_units: int
 
@@ -84,7 +84,7 @@ class ApiVersion(Answer):
 
 
 class Meta(Answer):
-    """What the scoring took, in Cohere's words."""
+    """The cost of the scoring, in Cohere's terms."""
 
     api_version: ApiVersion
     billed_units: BilledUnits
@@ -93,7 +93,7 @@ class Meta(Answer):
 
 
 class Usage(Answer):
-    """What the scoring took, in Jina's words."""
+    """The cost of the scoring, in Jina's terms."""
 
     total_tokens: int
     prompt_tokens: int

@@ -32,7 +32,7 @@ PING_S, PINGS = 1.0, 2
 
 @dataclass(frozen=True)
 class Service:
-    """What the handlers share: the client, which submits jobs and awaits their results."""
+    """The client that all handlers share, which submits jobs and awaits their results."""
 
     settings: HttpSettings
     client: AsyncRerankClient

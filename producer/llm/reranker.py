@@ -73,12 +73,12 @@ class LLMReranker:
 
     @property
     def base_url(self) -> str:
-        """The URL of the endpoint."""
+        """Return the URL of the endpoint."""
         return self._endpoint.base_url
 
     @property
     def usage(self) -> Usage:
-        """What this reranker has used so far."""
+        """Return the counts of calls, failures and tokens so far."""
         return self._endpoint.usage.read()
 
     def rerank(self, query: str, results: Sequence[R], top_k: int | None = None) -> list[R]:

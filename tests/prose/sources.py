@@ -18,6 +18,8 @@ _NO_VERB = re.compile(
     r"|(?:returns|yields|raises|gives|says|tells)\b",
     re.IGNORECASE,
 )
+#: The first words of a docstring that is a clause without a subject.
+_NO_SUBJECT = re.compile(r"(?:whether|what|which|who|whoever|where|how|of)\b", re.IGNORECASE)
 _ITEM = re.compile(r"^\s*[-*x+] ")
 _TOOL = re.compile(r"#\s*(?:noqa|type:|pragma|fmt:|!)")
 
@@ -32,13 +34,19 @@ def docstrings(path: Path, name: str) -> Iterator[Passage]:
 
 
 def openings(path: Path, name: str) -> Iterator[str]:
-    """Yield a fault for each docstring of a function that does not begin with a verb."""
+    """Yield a fault for each docstring of a function that does not begin with a verb.
+
+    Docstrings of modules, classes and properties may also begin with the name of a thing.
+    """
     for node in _documented(path):
-        text = ast.get_docstring(node) or ""
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not _is_property(node):
-            opening = text.splitlines()[0]
+        opening = (ast.get_docstring(node) or "").splitlines()[0]
+        is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        line = 1 if isinstance(node, ast.Module) else node.lineno
+        if is_function and not _is_property(node):
             if opening[0].islower() or _NO_VERB.match(opening):
-                yield f"{name}:{node.lineno}: begin with a verb, such as Return: {opening}"
+                yield f"{name}:{line}: begin with a verb, such as Return: {opening}"
+        elif _NO_SUBJECT.match(opening):
+            yield f"{name}:{line}: begin with a verb or the name of a thing: {opening}"
 
 
 def comments(path: Path, name: str) -> Iterator[Passage]:
@@ -83,8 +91,9 @@ def _documented(path: Path) -> Iterator[_Documented]:
             yield node
 
 
-def _is_property(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    return any("property" in ast.unparse(each) for each in node.decorator_list)
+def _is_property(node: _Documented) -> bool:
+    decorators = [] if isinstance(node, ast.Module) else node.decorator_list
+    return any("property" in ast.unparse(each) for each in decorators)
 
 
 def paragraphs(lines: list[str]) -> Iterator[tuple[int, str]]:

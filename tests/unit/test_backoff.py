@@ -1,4 +1,4 @@
-"""Where memory runs out, batches shrink until they fit, and each pair is scored exactly once.
+"""If memory runs out, batches shrink until they fit, and each pair is scored exactly once.
 
 The memory is simulated: a batch fits if it has no more tokens than there is room for.
 """

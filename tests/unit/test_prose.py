@@ -99,6 +99,21 @@ def test_comments_of_lua_are_passages_without_what_they_use(tmp_path: Path) -> N
     assert found == [("script.lua:1", "Ends a job."), ("script.lua:4", "It returns 1.")]
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        '"""How scores are computed."""',
+        'class Score:\n    """What a model returns."""',
+        'class Score:\n    @property\n    def ended(self):\n        """Whether it ended."""',
+    ],
+)
+def test_a_docstring_without_a_subject_is_found(source: str, tmp_path: Path) -> None:
+    path = tmp_path / "module.py"
+    path.write_text(source + "\n")
+    (fault,) = sources.openings(path, "module.py")
+    assert "the name of a thing" in fault
+
+
 @pytest.mark.parametrize("opening", ["Gives the score.", "Whether it ended.", "the score"])
 def test_a_docstring_of_a_function_that_begins_without_a_verb_is_found(
     opening: str, tmp_path: Path
@@ -115,7 +130,7 @@ def test_a_docstring_of_a_function_that_begins_without_a_verb_is_found(
     "text",
     [
         'def score():\n    """Return it."""\n',
-        '@property\ndef ended():\n    """Whether it ended."""\n',
+        '@property\ndef end():\n    """The time of the end."""\n',
     ],
 )
 def test_verbs_and_noun_phrases_of_properties_pass(text: str, tmp_path: Path) -> None:

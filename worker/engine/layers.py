@@ -1,4 +1,4 @@
-"""What the networks of all model families share: normalisation, masks, and products per head.
+"""Parts of the networks of all model families: normalisation, masks, and products per head.
 
 Letters in shapes are those of `worker.engine.post_norm`.
 """

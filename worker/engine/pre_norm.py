@@ -22,7 +22,7 @@ from worker.engine.rotary import Rotary, Rotation
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the layers of one type know about a batch, except its states."""
+    """The masks and rotations that layers of one type apply to a batch."""
 
     groups: Sequence[Group]
     #: The mask of each group's attention scores.
@@ -31,7 +31,7 @@ class Surroundings:
 
 
 class LayerType:
-    """What layers of one type have in common: the angles of positions, and the window.
+    """A type of layers, which share the angles of positions and the window.
 
     A token attends to `window` tokens to each side; None is all.
     """

@@ -20,7 +20,7 @@ DOWNGRADE_AFTER = (errors.OutOfMemory, errors.TimeLimitExceeded)
 
 @dataclass(frozen=True)
 class ScoringPlan:
-    """How an attempt scores its job."""
+    """The model with which an attempt scores its job, and the reason."""
 
     requested: str
     model: str

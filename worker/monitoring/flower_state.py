@@ -66,7 +66,7 @@ class TaskCorrector:
 
     @property
     def paused(self) -> bool:
-        """Whether lookups are paused because Redis did not answer recently."""
+        """Return whether lookups are paused because Redis did not answer recently."""
         return time.time() < self._paused_until
 
     def correct(self, task: Any) -> None:

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class Event(StrEnum):
-    """What happened to a job."""
+    """An event in the life of a job."""
 
     RUNNING = "running"
     DONE = "done"

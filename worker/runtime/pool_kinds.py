@@ -20,7 +20,7 @@ _SUPPORTED = (prefork.TaskPool, thread.TaskPool, solo.TaskPool)
 
 @dataclass(frozen=True)
 class PoolLayout:
-    """How the work is divided among the processes of a worker."""
+    """The division of the work among the processes of a worker."""
 
     main_pid: int
     #: The number of processes with a model.

@@ -110,7 +110,7 @@ class WorkerSettings(ModelSettings, Settings):
 
     @property
     def downgrade_is_chosen(self) -> bool:
-        """Whether the downgrade model was configured, rather than left at its default."""
+        """Return whether the downgrade model was configured, rather than left at its default."""
         return "downgrade_model" in self.model_fields_set
 
     @property

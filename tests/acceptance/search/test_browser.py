@@ -1,4 +1,4 @@
-"""What a person sees who searches in a real browser.
+"""A person who searches in a real browser sees both orders.
 
 The picture is kept in the folder that `SCREENSHOTS` names.
 """
