@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
+
 #: The small model that ships with rerankq.
 BUNDLED = "bundled"
 #: The engine without a model; options may follow a colon: see `worker.engine.stub`.
@@ -19,17 +22,69 @@ DEFAULT_MODEL = "cross-encoder/ms-marco-MiniLM-L-6-v2"
 #: Suffix of a model's name: the same model with 8-bit weights, which is faster but inexact.
 INT8 = "@int8"
 
+#: A name on the Hugging Face hub, and what follows the @. No name on the hub contains an @, and
+#: neither do those of folders begin like one, nor those of stubs with options.
+_PINNED = re.compile(r"(\w[\w.-]*(?:/[\w.-]+)?)@(.*)", re.ASCII | re.DOTALL)
+#: The names of commits, tags and branches.
+_REVISION = re.compile(r"(?!int8$)(?!.*(\.\.|//))[A-Za-z0-9][\w.+/-]{0,254}(?<!/)", re.ASCII)
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+#: The number of characters of a commit in a short name, as in Git.
+SHORT_COMMIT_CHARS = 7
+
+
+@dataclass(frozen=True)
+class ModelName:
+    """The parts of a name of the form `MODEL`, `MODEL@REVISION` or `MODEL@REVISION@int8`."""
+
+    base: str
+    #: A commit, tag or branch of the model on the hub. None is the hub's default branch.
+    revision: str | None
+    int8: bool
+
+    @classmethod
+    def parse(cls, model: str) -> ModelName:
+        """Return the parts of a name, which need not be valid: see `has_valid_revision`.
+
+        An @ in a path or in a name with a colon, such as that of a stub, is a part of the base.
+        """
+        name = model.removesuffix(INT8)
+        found = _PINNED.fullmatch(name)
+        base, revision = found.groups() if found else (name, None)
+        return cls(base, revision, int8=model != name)
+
+    @property
+    def has_valid_revision(self) -> bool:
+        """Return whether the revision is absent, or can be that of a commit, tag or branch."""
+        return self.revision is None or _REVISION.fullmatch(self.revision) is not None
+
+    @property
+    def unpinned(self) -> str:
+        """Return the name without its revision."""
+        return self.base + (INT8 if self.int8 else "")
+
+    @property
+    def short(self) -> str:
+        """Return the name without owner or folder, and with a short commit."""
+        base = self.base.rstrip("/").rsplit("/", 1)[-1] or self.base
+        revision = "" if self.revision is None else f"@{short_revision(self.revision)}"
+        return base + revision + (INT8 if self.int8 else "")
+
 
 def short_name(model: str) -> str:
     """Return the model's name without its owner or folder, for log lines and run tags."""
-    return model.rstrip("/").rsplit("/", 1)[-1] or model
+    return ModelName.parse(model).short
+
+
+def short_revision(revision: str) -> str:
+    """Return the first characters of a commit; a tag or branch as it is."""
+    return revision[:SHORT_COMMIT_CHARS] if _COMMIT.fullmatch(revision) else revision
 
 
 def is_int8(model: str) -> bool:
     """Return whether the name requests 8-bit weights."""
-    return model.endswith(INT8)
+    return ModelName.parse(model).int8
 
 
 def is_stub(model: str) -> bool:
     """Return whether the name refers to the stub engine."""
-    return model.partition(":")[0].removesuffix(INT8) == STUB
+    return ModelName.parse(model).base.partition(":")[0] == STUB

@@ -74,6 +74,9 @@ class Provenance(Record):
 
     model_requested: str
     model: str
+    #: The version of the model that computed the scores: its commit on the hub, or `sha256:` and a
+    #: fingerprint of the files of a local model. None for the stub and for results of old workers.
+    revision: str | None = None
     #: Whether a smaller model than the requested one computed the scores.
     downgraded: bool = False
     #: The reason, if downgraded: the code of the error that ended the previous attempt, or

@@ -40,7 +40,8 @@ class EnvironmentSettings(BaseSettings):
         min_length=1,
         validation_alias="CROSS_ENCODER_MODEL",
         description="The model that scores jobs that name no model: a name on the Hugging"
-        " Face hub, a local folder, `bundled`, or `stub`. Append `@int8` for 8-bit weights.",
+        " Face hub, a local folder, `bundled`, or `stub`. Append `@REVISION` to a name on the hub"
+        " to pin it, and `@int8` for 8-bit weights.",
     )
 
     @classmethod

@@ -182,6 +182,7 @@ def journal_path(output: str) -> Path:
 _OF_A_QUERY = {
     "model_requested",
     "model",
+    "revision",
     "downgraded",
     "reason",
     "backend",

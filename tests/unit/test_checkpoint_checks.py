@@ -124,7 +124,7 @@ def test_a_bad_model_is_refused_in_one_line(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("nobody/never-published@v1.0", "a revision after @ is not supported"),
+        ("nobody/never-published@v1.0", "in the Hugging Face cache and on the Hugging Face hub"),
         ("nobody/never/published", "'nobody/never/published'"),
         ("nobody/never-published@int8", "in the Hugging Face cache, and on the Hugging Face hub"),
     ],

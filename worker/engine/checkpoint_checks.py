@@ -6,32 +6,31 @@ import logging
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import try_to_load_from_cache
 from sentence_transformers import CrossEncoder
 from transformers.utils import logging as transformers_logging
 
+from worker.engine.model_paths import Location, cache_folder
 from worker.engine.unusable import UnusableModel
 
 #: Keys of weights to name in a message, as a model may lack hundreds.
 NAMED_KEYS = 4
 
 
-def check(encoder: CrossEncoder, source: str, cache: str | None) -> None:
+def check(encoder: CrossEncoder, location: Location) -> None:
     """Raise `UnusableModel` for a model whose scores would be meaningless.
 
-    `source` is the folder or the hub name that the model was loaded from.
+    `location` is where the model was loaded from.
     """
-    _check_kind(encoder, source, cache)
-    _check_weights(encoder, source, cache)
+    _check_kind(encoder, location)
+    _check_weights(encoder, location)
     _check_finite(encoder.model)
     _check_tokenizer(encoder)
 
 
-def _check_kind(encoder: CrossEncoder, source: str, cache: str | None) -> None:
+def _check_kind(encoder: CrossEncoder, location: Location) -> None:
     """Reject models that were trained for another purpose, such as embedding or generating text."""
     saved_as = encoder.model.config.architectures or ()
     loaded_as = type(encoder.model).__name__
@@ -40,16 +39,16 @@ def _check_kind(encoder: CrossEncoder, source: str, cache: str | None) -> None:
             f"it was saved as {saved_as[0]}, not as {loaded_as}, so it has no trained scoring head"
         )
     # sentence-transformers turns any language model into a reranker with the words "yes" and "no".
-    if loaded_as.endswith("ForCausalLM") and not _has_file(source, "modules.json", cache):
+    if loaded_as.endswith("ForCausalLM") and not _has_file(location, "modules.json"):
         raise UnusableModel(
             f"it is a language model ({loaded_as}) that was not saved as a reranker: it has no"
             " modules.json"
         )
 
 
-def _check_weights(encoder: CrossEncoder, source: str, cache: str | None) -> None:
+def _check_weights(encoder: CrossEncoder, location: Location) -> None:
     """Reject weights that do not fill the model: missing ones are initialised at random."""
-    info = _loading_info(encoder.model, source, cache)
+    info = _loading_info(encoder.model, location)
     if mismatched := sorted(info["mismatched_keys"]):
         shapes = [
             f"{key} has shape {list(held)} instead of {list(wanted)}"
@@ -73,7 +72,7 @@ def _check_weights(encoder: CrossEncoder, source: str, cache: str | None) -> Non
         )
 
 
-def _loading_info(network: Any, source: str, cache: str | None) -> dict[str, Any]:
+def _loading_info(network: Any, location: Location) -> dict[str, Any]:
     """Return transformers' report on loading the weights.
 
     CrossEncoder does not expose the report, so a second model is loaded in the precision of the
@@ -81,10 +80,11 @@ def _loading_info(network: Any, source: str, cache: str | None) -> dict[str, Any
     """
     with quiet_transformers():
         _, info = type(network).from_pretrained(
-            source,
+            location.source,
+            revision=location.revision or "main",
             config=network.config,
             dtype="auto",
-            cache_dir=cache,
+            cache_dir=cache_folder(),
             local_files_only=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
@@ -177,11 +177,10 @@ def _check_tokenizer(encoder: CrossEncoder) -> None:
         )
 
 
-def _has_file(source: str, name: str, cache: str | None) -> bool:
+def _has_file(location: Location, name: str) -> bool:
     """Return whether a loaded model came with this file."""
-    if Path(source).is_dir():
-        return (Path(source) / name).is_file()
-    return isinstance(try_to_load_from_cache(source, name, cache_dir=cache), str)
+    folder = location.folder()
+    return folder is not None and (folder / name).is_file()
 
 
 def _first_few(keys: list[str], separator: str = ", ") -> str:

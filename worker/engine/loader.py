@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 
 from contract.errors import ModelUnavailable, OutOfMemory
-from contract.models import INT8, is_int8, is_stub
+from contract.models import is_int8, is_stub
 from worker.engine import memory, model_paths, stub, warmup
 from worker.engine.observer import EngineObserver
 from worker.engine.protocol import Engine
@@ -31,7 +31,8 @@ def load(
     """Load a cross-encoder and warm it up.
 
     `model` is a name on the Hugging Face hub, a local path or `bundled`, each with an optional
-    suffix `@int8` for 8-bit weights, or `stub` (see `worker.engine.stub`). `threads` and
+    suffix `@int8` for 8-bit weights, or `stub` (see `worker.engine.stub`). A name on the hub may
+    have a revision, as in `NAME@REVISION@int8`. `threads` and
     `max_batch_tokens` (tokens per batch) are found by measuring if they are None. `dtype` defaults
     to float32, and to float16 on CUDA. `max_length` limits the tokens read of a pair to fewer than
     the model allows. Exceptions of the types `passed_through` are not treated as failures of the
@@ -43,13 +44,14 @@ def load(
     began = time.perf_counter()
     observer.loading(f"loading model {model!r}")
     engine: Engine
+    revision: str | None = None
     if is_stub(model):
         device = stub.StubEngine.device
         engine = _load_stub(model, max_batch_tokens, max_length)
     else:
         # torch takes seconds and hundreds of megabytes to import, so import it only to score.
-        _require_folder(model)
-        from worker.engine import checkpoint, choice
+        location = _locate(model)
+        from worker.engine import checkpoint, choice, revisions
 
         encoder = checkpoint.load_encoder(model, device, dtype, max_length, passed_through)
         observer.loading(f"preparing model {model!r}")
@@ -58,6 +60,7 @@ def load(
                 encoder, int8=is_int8(model), threads=threads, max_batch_tokens=max_batch_tokens
             )
             warmup.warm_up(engine, model, observer.loading)
+            revision = revisions.loaded_revision(location)
         except passed_through:
             raise
         except OutOfMemory:
@@ -70,7 +73,11 @@ def load(
     seconds = time.perf_counter() - began
     observer.loaded(model, seconds)
     logger.info("Warmed up %s in %.3fs", model, seconds)
-    return Scorer(engine, model, device, observer=observer, passed_through=passed_through)
+    if revision is not None:
+        logger.info("Revision of %s: %s", model, revision)
+    return Scorer(
+        *(engine, model, device, revision), observer=observer, passed_through=passed_through
+    )
 
 
 def import_libraries(models: list[str]) -> None:
@@ -79,13 +86,15 @@ def import_libraries(models: list[str]) -> None:
         return
     with suppress(ModelUnavailable):  # loading will fail without them
         for model in models:
-            _require_folder(model)
+            _locate(model)
         import worker.engine.choice  # noqa: F401
 
 
-def _require_folder(model: str) -> None:
+def _locate(model: str) -> model_paths.Location:
     try:
-        model_paths.require_folder(model.removesuffix(INT8))
+        return model_paths.locate(model)
+    except UnusableModel as error:
+        raise ModelUnavailable(unusable_message(model, error)) from error
     except FileNotFoundError as error:
         raise ModelUnavailable(
             f"model {model!r} cannot be loaded: {error}. {OTHER_MODEL}"

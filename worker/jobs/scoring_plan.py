@@ -60,6 +60,7 @@ def score(
         provenance=jobs.Provenance(
             model_requested=plan.requested,
             model=scorer.model,
+            revision=scorer.revision,
             downgraded=plan.reason is not None,
             reason=plan.reason,
             attempts=started.attempts,

@@ -11,13 +11,14 @@ import mmap
 import os
 import signal
 from collections.abc import Sequence
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
 from contract.errors import OutOfMemory, RerankError
-from contract.models import BUNDLED, INT8, is_stub
+from contract.models import is_stub
 from contract.printable import counted
 from worker.engine import model_paths
+from worker.engine.unusable import UnusableModel
 from worker.runtime import memory_limit, restart
 from worker.runtime.memory_limit import MB
 
@@ -143,12 +144,7 @@ def _memory_advice(models: Sequence[str], processes: int) -> str:
 def _weight_bytes(model: str) -> int:
     if is_stub(model):
         return 0
-    from huggingface_hub import try_to_load_from_cache
-
-    name = model.removesuffix(INT8)
-    if name == BUNDLED:
-        return memory_limit.weight_bytes(model_paths.bundled_path())
-    if model_paths.is_path(name):
-        return memory_limit.weight_bytes(Path(name).expanduser())
-    cached = try_to_load_from_cache(name, "config.json")
-    return memory_limit.weight_bytes(Path(cached).parent) if isinstance(cached, str) else 0
+    with suppress(OSError, UnusableModel):
+        if folder := model_paths.locate(model).folder():
+            return memory_limit.weight_bytes(folder)
+    return 0
