@@ -146,6 +146,15 @@ class Count(click.types.IntParamType):
         return number
 
 
+class CountOrAuto(Count):
+    """A whole number, or `auto`, which becomes None."""
+
+    name = "whole number or auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return None if value == "auto" else super().convert(value, param, ctx)
+
+
 class Seconds(click.types.FloatParamType):
     """A number of seconds as the value of an option."""
 

@@ -18,11 +18,11 @@ from producer.client.waiting import require_worker
 from producer.files import conflicts
 from producer.formats.records import InvalidLines
 from producer.llm.reranker import LLMReranker
-from producer.rescore import comparison, evaluation, llm_scoring, runner
+from producer.rescore import comparison, evaluation, llm_scoring, runner, window
 from producer.rescore.comparison import ComparisonReport, ModelRun
 from producer.rescore.input_files import InputFiles
 from producer.rescore.journal import Journal
-from producer.rescore.options import Options, job_size
+from producer.rescore.options import Options
 from producer.rescore.ranking_changes import ComparisonSummary
 from producer.rescore.staging import Staging
 
@@ -53,7 +53,7 @@ def compare(
     qrels: str | None,
     models: tuple[str, ...],
     depth: int | None,
-    window: int,
+    window: int | None,
     pairs_per_job: int | None,
     skip_invalid: bool,
     worker_wait: float,
@@ -80,7 +80,8 @@ def compare(
                 model=model,
                 allow_downgrade=False,
                 window=window,
-                pairs_per_job=pairs_per_job or job_size(counts.pairs),
+                pairs_per_job=pairs_per_job,
+                run_pairs=counts.pairs,
                 worker_wait_s=worker_wait,
                 max_wait_s=max_wait,
             )
@@ -124,6 +125,7 @@ def _load_models(
     """Load both models first, so that a bad second model is found before an hour of scoring."""
     scorers: list[Scorer] = []
     client: RerankClient | None = None
+    jobs = 0
     for each in options:
         terminal.print_notice(f"loading {each.model}")
         if llm_scoring.is_llm(each.model):
@@ -132,7 +134,8 @@ def _load_models(
         if client is None:
             client = stack.enter_context(RerankClient(settings))
             require_worker(client, each.worker_wait_s, terminal.print_notice)
-        comparison.warm_up(client, each, folder, terminal.print_notice)
+            jobs = each.window or window.jobs_for(client)
+        comparison.warm_up(client, each, jobs, folder, terminal.print_notice)
         scorers.append(client)
     return scorers
 

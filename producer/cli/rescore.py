@@ -17,7 +17,7 @@ from producer.formats.records import InvalidLines
 from producer.rescore import evaluation, output_files, session
 from producer.rescore.input_files import InputFiles
 from producer.rescore.journal import Journal
-from producer.rescore.options import Options, RetryKind, job_size
+from producer.rescore.options import Options, RetryKind
 from producer.rescore.output_files import OutputFiles
 from producer.rescore.progress import Progress
 from producer.rescore.staging import Counts, Staging
@@ -62,7 +62,7 @@ def rescore(
     no_downgrade: bool,
     depth: int | None,
     top_k: int | None,
-    window: int,
+    window: int | None,
     pairs_per_job: int | None,
     skip_invalid: bool,
     worker_wait: float,
@@ -100,7 +100,8 @@ def rescore(
             top_k=top_k,
             allow_downgrade=not no_downgrade,
             window=window,
-            pairs_per_job=pairs_per_job or job_size(counts.pairs),
+            pairs_per_job=pairs_per_job,
+            run_pairs=counts.pairs,
             worker_wait_s=worker_wait,
             max_wait_s=max_wait,
         )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from producer.cli import common
-from producer.rescore.options import LEAST_PAIRS, MOST_PAIRS, Options
+from producer.rescore.options import MOST_JOBS, Options
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -44,16 +44,17 @@ depth_option = common.option(
 work_options = options(
     common.option(
         "--window",
-        type=common.Count(maximum=10_000),
-        default=8,
+        type=common.CountOrAuto(maximum=MOST_JOBS),
         metavar="JOBS",
-        help="Maximum number of jobs in flight.",
+        help="Maximum number of jobs in flight, or auto. [default: auto, two for each process of"
+        " the workers]",
     ),
     common.option(
         "--pairs-per-job",
-        type=common.Count(),
+        type=common.CountOrAuto(),
         metavar="N",
-        help=f"Pairs per job. [default: {LEAST_PAIRS} to {MOST_PAIRS}, depending on the run]",
+        help="Maximum number of pairs per job, or auto. [default: auto, what a process scores in a"
+        " second]",
     ),
     common.option("--skip-invalid", is_flag=True, help="Skip and count invalid lines."),
     common.option(

@@ -85,6 +85,7 @@ def show_progress(
         rich_progress.BarColumn(),
         rich_progress.TextColumn("{task.completed:,.0f}/{task.total:,.0f} pairs"),
         rich_progress.TextColumn("{task.fields[rate]:,.0f} pairs/s"),
+        rich_progress.TextColumn("{task.fields[in_flight]}"),
         rich_progress.TimeElapsedColumn(),
         rich_progress.TextColumn("left"),
         rich_progress.TimeRemainingColumn(),
@@ -93,14 +94,27 @@ def show_progress(
     began = time.monotonic()
     with bar:
         task = bar.add_task(
-            visible(label or "re-scoring"), total=pairs, completed=earlier.done_pairs, rate=0.0
+            visible(label or "re-scoring"),
+            total=pairs,
+            completed=earlier.done_pairs,
+            rate=0.0,
+            in_flight="",
         )
 
         def report(progress: Progress) -> None:
             rate = (progress.pairs - earlier.pairs) / (time.monotonic() - began)
-            bar.update(task, completed=progress.done_pairs, rate=rate)
+            bar.update(
+                task, completed=progress.done_pairs, rate=rate, in_flight=_in_flight(progress)
+            )
 
         yield report
+
+
+def _in_flight(progress: Progress) -> str:
+    """Return the limits of jobs in flight and of their pairs, e.g. "16 x 1,000 in flight"."""
+    if not progress.window:
+        return ""  # there is no queue
+    return f"{progress.window:,} x {progress.pairs_per_job:,} in flight"
 
 
 class _Lines:
@@ -121,4 +135,5 @@ class _Lines:
         left = f", {(self._pairs - progress.done_pairs) / rate:,.0f} s left" if rate else ""
         terminal.print_notice(
             f"{self._label}{progress.done_pairs:,}/{self._pairs:,} pairs, {rate:,.0f} pairs/s{left}"
+            f"{', ' if progress.window else ''}{_in_flight(progress)}"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -71,20 +71,24 @@ def job(
 
 
 def pack(
-    requests: Iterable[jobs.Request], *, max_pairs: int, max_bytes: int
+    requests: Iterable[jobs.Request], *, max_pairs: Callable[[int], int], max_bytes: int
 ) -> Iterator[list[jobs.Request]]:
-    """Group a stream of requests, with at most `max_pairs` pairs and about `max_bytes` per group.
+    """Group a stream of requests into groups of limited size.
 
-    Requests are not split here: a request that exceeds the limits becomes a group by itself.
+    `max_pairs` returns the maximum number of pairs of the group that begins with the request at an
+    index; a group has about `max_bytes` bytes at most. Requests are not split here: a request that
+    exceeds the limits becomes a group by itself.
     """
     group: list[jobs.Request] = []
-    pairs = size = 0
+    pairs = size = most_pairs = 0
     max_bytes -= ENVELOPE_BYTES
-    for request in requests:
+    for place, request in enumerate(requests):
         request_pairs, request_size = len(request.candidates), _size_bytes(request)
-        if group and (pairs + request_pairs > max_pairs or size + request_size > max_bytes):
+        if group and (pairs + request_pairs > most_pairs or size + request_size > max_bytes):
             yield group
             group, pairs, size = [], 0, 0
+        if not group:
+            most_pairs = max_pairs(place)
         group.append(request)
         pairs += request_pairs
         size += request_size
@@ -118,7 +122,7 @@ def many(
         except InvalidInput as error:
             raise InvalidInput(f"request {place}: {error}") from error
     max_pairs = min(pairs_per_job or settings.max_pairs_per_job, settings.max_pairs_per_job)
-    groups = pack(made, max_pairs=max_pairs, max_bytes=settings.max_bytes_per_job)
+    groups = pack(made, max_pairs=lambda _: max_pairs, max_bytes=settings.max_bytes_per_job)
     return [job(group, settings, model=model, allow_downgrade=allow_downgrade) for group in groups]
 
 

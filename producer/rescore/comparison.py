@@ -103,10 +103,11 @@ def find_other_model(journal: Journal, model: str) -> str | None:
 def warm_up(
     client: RerankClient,
     asked: Options,
+    window: int,
     folder: Path,
     notify: Callable[[str], object],
 ) -> None:
-    """Make as many worker processes load the model as there will be jobs in flight.
+    """Send `window` small jobs at once, so that all processes of the workers load the model.
 
     A model that cannot be loaded is then found before anything is scored, and the time to load does
     not count as scoring. `folder` is for temporary files. Raises `RerankError` with the worker's
@@ -115,10 +116,10 @@ def warm_up(
     source = folder / "warm-up.jsonl"
     lines = (
         json.dumps({"query_id": str(n), "query": "q", "candidates": [{"id": "d", "text": "d"}]})
-        for n in range(asked.window)
+        for n in range(window)
     )
     source.write_text("\n".join(lines))
-    options = dataclasses.replace(asked, pairs_per_job=1)
+    options = dataclasses.replace(asked, window=window, pairs_per_job=1)
     with Staging(client.settings, InvalidLines()) as staging:
         staging.load_requests(str(source))
         with Journal(str(folder / "warm-up"), staging) as journal:

@@ -23,11 +23,13 @@ from producer.client import merging
 from producer.client.blocking import RerankClient
 from producer.client.waiting import Deadline, RetryWhileUnavailable, pause, require_worker
 from producer.client.watch import Watch
+from producer.rescore.job_sizes import JobSizes
 from producer.rescore.journal import Journal
 from producer.rescore.options import Options
 from producer.rescore.outcomes import OutcomeRecorder
 from producer.rescore.progress import Progress
 from producer.rescore.submissions import SplitQuery, Submission, submissions
+from producer.rescore.window import Window
 
 #: If no job ends for this long, check that a worker answers.
 QUIET_S = 10.0
@@ -48,6 +50,8 @@ class JobsInFlight:
         client: RerankClient,
         journal: Journal,
         options: Options,
+        window: Window,
+        sizes: JobSizes,
         report_progress: Callable[[Progress], object],
         notify: Callable[[str], object],
     ) -> None:
@@ -55,12 +59,16 @@ class JobsInFlight:
         self._client = client
         self._journal = journal
         self._options = options
+        self._window = window
+        self._sizes = sizes
         self._report_progress = report_progress
         self._notify = notify
         self._retry = RetryWhileUnavailable(options.redis_wait_s, notify)
         #: Restarted whenever a job is accepted or ends.
         self._idle = Deadline(options.max_wait_s, notify)
         self._in_flight: dict[str, Submission] = {}
+        #: The number of characters in their texts.
+        self._chars = 0
         #: Jobs that were lost, and parts of queries that another model must score.
         self._to_resend: deque[Submission] = deque()
         #: Scored parts that are not in the journal yet, because other parts are not scored.
@@ -111,7 +119,7 @@ class JobsInFlight:
         while True:
             if submission.whole is not None and submission.whole.has_ended:
                 return
-            if len(self._in_flight) < self._options.window:
+            if self._window.has_room(len(self._in_flight), self._chars):
                 refusal = self._submit(submission)
                 if refusal is None:
                     break
@@ -120,6 +128,7 @@ class JobsInFlight:
                     continue
             self._collect()
         self._in_flight[submission.id] = submission
+        self._chars += submission.chars
         self._idle.restart()
 
     def _submit(self, submission: Submission) -> Overloaded | None:
@@ -136,7 +145,7 @@ class JobsInFlight:
         if self._idle.expired:
             raise refusal
         self._idle.explain(str(refusal))
-        self._report_progress(self._recorder.progress)
+        self._report()
         pause()
         self._retry(self._require_worker)
 
@@ -145,15 +154,20 @@ class JobsInFlight:
         while not (ended := self._retry(self._any_ended)):
             self._retry(self._require_worker)
             self._explain_silence()
-            self._report_progress(self._recorder.progress)
+            self._report()
         for job_id, outcome in ended.items():
             # A result is removed from Redis only after it is in the journal.
             for done in self._accept(self._in_flight[job_id], outcome):
                 self._retry(partial(self._client.forget, done))
                 self._unrecorded.discard(done)
-            del self._in_flight[job_id]
+            self._chars -= self._in_flight.pop(job_id).chars
         self._idle.restart()
-        self._report_progress(self._recorder.progress)
+        self._report()
+
+    def _report(self) -> None:
+        progress = self._recorder.progress
+        progress.window, progress.pairs_per_job = self._window.jobs, self._sizes.pairs
+        self._report_progress(progress)
 
     def _explain_silence(self) -> None:
         """Report what the jobs in flight wait for. Raises `ResultTimeout` after `max_wait_s`."""
@@ -181,6 +195,8 @@ class JobsInFlight:
 
     def _accept(self, submission: Submission, ended: jobs.OutcomeOrError) -> Sequence[str]:
         """Record an outcome; return the ids of the jobs that can be forgotten."""
+        if isinstance(ended, jobs.JobResult):
+            self._sizes.observe(ended.provenance)
         if isinstance(ended, RerankError):
             ended = ended.as_failure(submission.job.id, attempts=0)
         whole = submission.whole

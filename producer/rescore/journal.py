@@ -70,6 +70,27 @@ class Journal:
         """Yield all requests of this round, done or not, always in the same order."""
         return self._staging.requests(top_k, self._index.query_ids())
 
+    @property
+    def first_job_size(self) -> int | None:
+        """The number of pairs of the first jobs, if an earlier start has chosen it."""
+        return None
+
+    @property
+    def job_sizes(self) -> Sequence[tuple[int, int]]:
+        """The changes of the number of pairs in this round: see `producer.rescore.job_sizes`."""
+        return ()
+
+    @property
+    def most_in_flight(self) -> int:
+        """At least the number of jobs that earlier starts of this round left in flight."""
+        return 0
+
+    def record_job_size(self, place: int, pairs: int) -> None:
+        """Record that the jobs from the query at `place` in this round on have another size."""
+
+    def record_most_in_flight(self, number: int) -> None:
+        """Record a new maximum number of jobs in flight."""
+
     def job_id(self, query_ids: Sequence[str]) -> str:
         """Return the id of the job of these queries."""
         return jobs.new_job_id()

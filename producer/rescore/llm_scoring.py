@@ -9,7 +9,7 @@ from contract import jobs
 from contract.errors import ModelUnavailable, ScoringError
 from producer.llm.reranker import LLMReranker
 from producer.rescore.journal import Journal
-from producer.rescore.options import Options
+from producer.rescore.options import LEAST_JOBS, Options
 from producer.rescore.outcomes import OutcomeRecorder
 from producer.rescore.progress import Progress
 
@@ -29,7 +29,7 @@ def reranker_of(options: Options) -> LLMReranker:
     first call.
     """
     name = str(options.model).removeprefix(PREFIX)
-    made = LLMReranker(name, concurrency=options.window)
+    made = LLMReranker(name, concurrency=options.window or LEAST_JOBS)
     try:
         made.rank("a query", ["a document"])
     except ModelUnavailable:

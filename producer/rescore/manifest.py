@@ -49,6 +49,11 @@ class Round(Record, populate_by_name=True):
     begins_at: int = 0
     #: Empty for the first round.
     retry: tuple[RetryKind, ...] = Field((), alias="redo")
+    #: Changes of the number of pairs in a job: the place in the round, from 0, of the first query
+    #: that it applies to, and the number.
+    job_sizes: tuple[tuple[int, int], ...] = ()
+    #: At least the maximum number of jobs that have been in flight.
+    most_in_flight: int = 0
 
 
 class Manifest(Record, populate_by_name=True):
@@ -59,7 +64,7 @@ class Manifest(Record, populate_by_name=True):
     run_id: str
     inputs: InputDigests
     settings: ScoringSettings = Field(alias="asked")
-    #: The number at the first start; another number would change the jobs, but not the scores.
+    #: The number for the first jobs; another number would change the jobs, but not the scores.
     pairs_per_job: int
     round: Round = Round()
     #: The maximum length of each model in tokens, according to the results so far.

@@ -7,11 +7,14 @@ from typing import Literal
 
 from contract import names
 
-#: The maximum and minimum number of pairs of a job. With larger jobs, workers are idle while the
-#: last job of a run is scored; with smaller jobs, the overhead of the queue dominates.
+#: The maximum and minimum number of pairs in the first jobs, until the speed of the workers is
+#: known.
 MOST_PAIRS, LEAST_PAIRS = 1_000, 100
-#: The number of jobs of a small run, enough to keep several workers busy until the end.
-JOBS = 32
+#: The minimum and maximum number of jobs in flight, unless it is fixed.
+LEAST_JOBS, MOST_JOBS = 8, 10_000
+#: A small run has at least this many jobs for each one in flight, so that no worker waits long for
+#: the last jobs of the others.
+WINDOWS_PER_RUN = 4
 
 
 #: Which queries to score again: those that failed, or those that a smaller model scored.
@@ -26,9 +29,12 @@ class Options:
     top_k: int | None = None
     #: Whether a smaller model may score jobs for which this one runs out of memory or time.
     allow_downgrade: bool = True
-    #: The maximum number of jobs in flight.
-    window: int = 8
-    pairs_per_job: int = MOST_PAIRS
+    #: The maximum number of jobs in flight; None follows the number of workers.
+    window: int | None = None
+    #: The maximum number of pairs in a job; None follows the speed of the workers.
+    pairs_per_job: int | None = None
+    #: The number of pairs of the whole run, which limits the size of its jobs.
+    run_pairs: int = 0
     priority: int = names.PRIORITY_BULK
     #: How long to wait for a worker to answer, at the start and whenever no job ends.
     worker_wait_s: float = 15.0
@@ -37,7 +43,12 @@ class Options:
     #: How long to wait while no job is accepted or ends, although Redis and a worker answer.
     max_wait_s: float = 1_800.0
 
+    @property
+    def first_pairs_per_job(self) -> int:
+        """The maximum number of pairs in the first jobs."""
+        return self.pairs_per_job or job_size(self.run_pairs)
+
 
 def job_size(pairs: int) -> int:
-    """Return the number of pairs per job for a run with `pairs` pairs."""
-    return min(MOST_PAIRS, max(LEAST_PAIRS, pairs // JOBS))
+    """Return the number of pairs of the first jobs of a run with `pairs` pairs."""
+    return min(MOST_PAIRS, max(LEAST_PAIRS, pairs // (WINDOWS_PER_RUN * LEAST_JOBS)))

@@ -23,6 +23,9 @@ class Progress:
     codes: Counter[str] = field(default_factory=Counter)
     #: The message of the first failure.
     first_failure: str | None = None
+    #: The current maximum numbers of jobs in flight and of pairs in a job.
+    window: int = field(default=0, compare=False)
+    pairs_per_job: int = field(default=0, compare=False)
 
     @property
     def done_pairs(self) -> int:

@@ -87,6 +87,34 @@ class ResumableJournal(Journal):
         if self.pending:
             yield
 
+    @property
+    def first_job_size(self) -> int:
+        """The number of pairs of the first jobs of each round."""
+        return self.manifest.pairs_per_job
+
+    @property
+    def job_sizes(self) -> Sequence[tuple[int, int]]:
+        """The changes of the number of pairs in this round."""
+        return self.manifest.round.job_sizes
+
+    @property
+    def most_in_flight(self) -> int:
+        """At least the number of jobs that earlier starts of this round left in flight."""
+        return self.manifest.round.most_in_flight
+
+    def record_job_size(self, place: int, pairs: int) -> None:
+        """Save a change of the size before the first such job is sent."""
+        self._update_round(job_sizes=(*self.manifest.round.job_sizes, (place, pairs)))
+
+    def record_most_in_flight(self, number: int) -> None:
+        """Save the number before as many jobs are in flight."""
+        self._update_round(most_in_flight=number)
+
+    def _update_round(self, **changes: Any) -> None:
+        updated = self.manifest.round.model_copy(update=changes)
+        self.manifest = self.manifest.model_copy(update={"round": updated})
+        self.manifest.save(self._manifest_path)
+
     def add_result(self, result: jobs.JobResult) -> None:
         """Append a line for each query of a job; save the maximum length of a new model."""
         super().add_result(result)

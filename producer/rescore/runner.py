@@ -12,9 +12,11 @@ from contract import jobs
 from producer.client import preparing
 from producer.client.blocking import RerankClient
 from producer.rescore.in_flight import JobsInFlight
+from producer.rescore.job_sizes import JobSizes
 from producer.rescore.journal import Journal
 from producer.rescore.options import Options
 from producer.rescore.progress import Progress
+from producer.rescore.window import Window
 
 
 def rescore(
@@ -32,32 +34,37 @@ def rescore(
     flight are then cancelled, unless the journal is resumable: a resumed run collects them.
     """
     journal.begin()
-    in_flight = JobsInFlight(client, journal, options, report_progress, notify)
-    try:
-        for job in _jobs(client, journal, options):
-            in_flight.add(job)
-        in_flight.finish()
-    except BaseException:
-        if not journal.resumable:
-            in_flight.cancel_all()
-        raise
-    finally:
-        in_flight.close()
+    with Window.of(client, options.window) as window:
+        sizes = JobSizes(journal, options, client.settings.max_pairs_per_job, lambda: window.jobs)
+        in_flight = JobsInFlight(client, journal, options, window, sizes, report_progress, notify)
+        try:
+            for job in _jobs(client, journal, options, sizes):
+                in_flight.add(job)
+            in_flight.finish()
+        except BaseException:
+            if not journal.resumable:
+                in_flight.cancel_all()
+            raise
+        finally:
+            in_flight.close()
     # The journal's progress counts a query that was scored twice only once.
     return journal.progress() if journal.resumable else in_flight.progress
 
 
-def _jobs(client: RerankClient, journal: Journal, options: Options) -> Iterator[jobs.Job]:
+def _jobs(
+    client: RerankClient, journal: Journal, options: Options, sizes: JobSizes
+) -> Iterator[jobs.Job]:
     """Yield the jobs of a round that are not done; their ids are the same at each start."""
     limits = client.settings
     groups = preparing.pack(
         journal.requests(options.top_k),
-        max_pairs=min(options.pairs_per_job, limits.max_pairs_per_job),
+        max_pairs=sizes.next,
         max_bytes=limits.max_bytes_per_job,
     )
     for group in groups:
         query_ids = [each.query_id or "" for each in group]
         if not journal.are_done(query_ids):
+            sizes.sending()
             yield preparing.job(
                 group,
                 limits,

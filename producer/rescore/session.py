@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 
@@ -53,7 +52,7 @@ def open_journal(
         top_k=options.top_k,
         allow_downgrade=options.allow_downgrade,
     )
-    wanted = Manifest.new(staging.inputs(), settings, options.pairs_per_job)
+    wanted = Manifest.new(staging.inputs(), settings, options.first_pairs_per_job)
     return ResumableJournal(output, staging, wanted, restart=restart, mode=mode)
 
 
@@ -70,8 +69,6 @@ def score(
     Return the progress, and the number of pairs scored by this start. Raises the errors of
     `runner.rescore`.
     """
-    if isinstance(journal, ResumableJournal):
-        options = dataclasses.replace(options, pairs_per_job=journal.manifest.pairs_per_job)
     progress, scored_pairs = journal.progress(), 0
     for _ in journal.rounds(retry):
         require_worker(client, options.worker_wait_s, notify)

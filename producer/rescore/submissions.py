@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from contract import jobs
 from contract.errors import MixedModels
@@ -57,6 +58,11 @@ class Submission:
     def id(self) -> str:
         """Return the id under which the job is sent."""
         return self.job.id if self.number == 1 else f"{self.job.id}.{self.number}"
+
+    @cached_property
+    def chars(self) -> int:
+        """The number of characters in the texts of its documents."""
+        return sum(len(each.text) for request in self.job.requests for each in request.candidates)
 
     def again(self) -> Submission:
         """Return the same job under its next id."""

@@ -42,7 +42,7 @@ def resumed(folder: Path) -> Iterator[ResumableJournal]:
     """Return the journal of a run in `folder`."""
     asked = ScoringSettings(model=None, depth=None, top_k=None, allow_downgrade=True)
     with staged(folder) as staging:
-        wanted = Manifest.new(staging.inputs(), asked, OPTIONS.pairs_per_job)
+        wanted = Manifest.new(staging.inputs(), asked, OPTIONS.first_pairs_per_job)
         with ResumableJournal(str(folder / "out"), staging, wanted) as journal:
             yield journal
 

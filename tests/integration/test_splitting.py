@@ -334,7 +334,7 @@ def session(
     asked = ScoringSettings(model=None, depth=None, top_k=None, allow_downgrade=True)
     with Staging(settings, InvalidLines()) as staging, RerankClient(settings) as client:
         staging.load_requests(str(source))
-        wanted = Manifest.new(staging.inputs(), asked, OPTIONS.pairs_per_job)
+        wanted = Manifest.new(staging.inputs(), asked, OPTIONS.first_pairs_per_job)
         with ResumableJournal(str(output), staging, wanted) as journal:
             runner.rescore(client, journal, OPTIONS, progress)
             journal.write_run(str(output))
