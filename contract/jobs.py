@@ -38,6 +38,7 @@ from contract.results import (
     RankedDocument,
     Ranking,
     cancellation,
+    relevance,
     result_of,
 )
 from contract.validation import describe
@@ -71,6 +72,7 @@ __all__ = [
     "cancellation",
     "new_job_id",
     "parse",
+    "relevance",
     "result_of",
 ]
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from contract import errors, jobs
+from contract.result_columns import ResultColumns
 
 #: The increment of each field of the hash. A field is a counter's name, a space, and the value of
 #: its label.
@@ -109,17 +110,18 @@ ALL = (
 )
 
 
-def outcome_counts(outcome: jobs.Outcome) -> Counts:
+def outcome_counts(outcome: jobs.Outcome | ResultColumns) -> Counts:
     """Return the increments for the end of a job."""
     state = jobs.JobState.after(outcome)
     counts: dict[str, float] = {JOBS_ENDED.field(state): 1}
     if isinstance(outcome, jobs.Failure):
         return counts | ({FAILURES.field(outcome.code): 1} if state is jobs.JobState.FAILED else {})
     made = outcome.provenance
+    rankings = outcome.counts if isinstance(outcome, ResultColumns) else outcome.rankings
     if made.downgraded:
         counts[DOWNGRADES.field(made.reason or "")] = 1
     return counts | {
-        QUERIES.field(made.model): len(outcome.rankings),
+        QUERIES.field(made.model): len(rankings),
         PAIRS.field(made.model): made.pairs,
         DUPLICATES.field(made.model): made.pairs - made.unique_pairs,
         TRUNCATED.field(made.model): made.truncated,

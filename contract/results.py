@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 
 from pydantic import JsonValue, TypeAdapter
@@ -23,6 +24,14 @@ class RankedDocument(Record):
     #: Sigmoid of the score, from 0 to 1.
     relevance: float
     metadata: dict[str, JsonValue] | None = None
+
+
+def relevance(score: float) -> float:
+    """Return the sigmoid of a score: 0 to 1, without overflow at either end."""
+    if score >= 0:
+        return 1.0 / (1.0 + math.exp(-score))
+    power = math.exp(score)
+    return power / (1.0 + power)
 
 
 class Ranking(Record):
@@ -80,9 +89,9 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"
 
     @classmethod
-    def after(cls, outcome: Outcome) -> JobState:
+    def after(cls, outcome: Record) -> JobState:
         """Return the state of a job with this outcome."""
-        if isinstance(outcome, JobResult):
+        if not isinstance(outcome, Failure):
             return cls.DONE
         return cls.CANCELLED if outcome.code == CANCELLED else cls.FAILED
 

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from contract import jobs
+from contract.columns import JobColumns
 from contract.errors import JobNotFound
-from contract.store import scripts, submissions
+from contract.store import payloads, scripts, submissions
+from contract.store.encoding import compress_columns
 from contract.store.operation import Operation, Schema
-from contract.store.submissions import compress, overloaded
+from contract.store.submissions import overloaded
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ def load_job(schema: Schema, job_id: str) -> Operation[jobs.Job]:
         died_at, body = replies
         if died_at is None:
             raise not_found(job_id)
-        return submissions.decode(schema.settings, job_id, body)
+        return payloads.decode(schema.settings, job_id, body).job()
 
     return Operation(send, read)
 
@@ -151,7 +153,7 @@ def requeue(schema: Schema, job: jobs.Job) -> Operation[bool]:
     Its outcome is removed. Raises `LimitExceeded`, or `Overloaded` when the reply is read; the job
     is then still a dead letter.
     """
-    body = submissions.encode(schema.settings, job)
+    body = payloads.encode(schema.settings, JobColumns.of(job))
     keys = schema.keys
 
     def read(replies: list[Any]) -> bool:
@@ -174,8 +176,8 @@ def requeue(schema: Schema, job: jobs.Job) -> Operation[bool]:
         ),
         (
             job.id,
-            submissions.digest(body),
-            compress(body),
+            submissions.fingerprint(body),
+            compress_columns(body),
             schema.settings.payload_ttl_s,
             schema.state_ttl_s,
             schema.settings.max_queue_length,

@@ -1,22 +1,23 @@
-"""Operations that accept jobs, and the functions that encode and decode their payloads."""
+"""Operations that accept jobs."""
 
 from __future__ import annotations
 
 import hashlib
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
-from contract import jobs, limits, names
-from contract.errors import JobConflict, LimitExceeded, Overloaded, PayloadInvalid, PayloadMissing
+from contract import jobs, names
+from contract.columns import JobColumns
+from contract.errors import JobConflict, Overloaded
 from contract.printable import counted
 from contract.settings import Settings
-from contract.store import scripts
+from contract.store import payloads, scripts
+from contract.store.encoding import compress_columns
 from contract.store.operation import Operation, Schema
-from contract.validation import describe
+
+#: The digest of a job's columns begins with this; an earlier one, of a record's JSON, does not.
+COLUMNS_DIGEST = "2:"
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Submission:
 
 
 def accept(
-    schema: Schema, job: jobs.Job, priority: int = names.PRIORITY_BULK
+    schema: Schema, job: jobs.Job | JobColumns, priority: int = names.PRIORITY_BULK
 ) -> Operation[Submission]:
     """Store a job, unless it is stored already.
 
@@ -39,14 +40,16 @@ def accept(
     to a job with other contents, or `Overloaded` if the queue or Redis' memory is nearly full.
     """
     keys, settings = schema.keys, schema.settings
-    body = encode(settings, job)
-    fingerprint = digest(body)
+    columns = job if isinstance(job, JobColumns) else JobColumns.of(job)
+    body = payloads.encode(settings, columns)
+    ours = fingerprint(body)
 
     def read(replies: list[Any]) -> Submission:
         on_record, sent, refused, amount, split = replies[0]
         if refused:
             raise overloaded(settings, refused.decode(), amount)
-        _check_same(job.id, on_record, fingerprint)
+        if not _is_earlier_digest(on_record, columns):
+            _check_same(job.id, on_record, ours)
         return Submission(sent=bool(sent), split=_read_split(split))
 
     return scripts.call(
@@ -62,10 +65,10 @@ def accept(
         ),
         (
             job.id,
-            fingerprint,
-            compress(body),
-            job.pairs,
-            len(job.requests),
+            ours,
+            compress_columns(body),
+            columns.pairs,
+            len(columns.queries),
             priority,
             settings.payload_ttl_s,
             schema.state_ttl_s,
@@ -96,17 +99,17 @@ def accept_batch(
 
 
 def _store_split(
-    schema: Schema, split: jobs.SplitJob, fingerprint: str
+    schema: Schema, split: jobs.SplitJob, digest: str
 ) -> Operation[jobs.SplitJob | None]:
     def read(replies: list[Any]) -> jobs.SplitJob | None:
         on_record, recorded_split = replies[0]
-        _check_same(split.job_id, on_record, fingerprint)
+        _check_same(split.job_id, on_record, digest)
         return _read_split(recorded_split)
 
     return scripts.call(
         "accept_split",
         (schema.keys.job(split.job_id),),
-        (fingerprint, split.model_dump_json(exclude_defaults=True), schema.state_ttl_s),
+        (digest, split.model_dump_json(exclude_defaults=True), schema.state_ttl_s),
         read,
     )
 
@@ -134,63 +137,23 @@ def _check_same(job_id: str, on_record: bytes, digest: str) -> None:
         )
 
 
+def _is_earlier_digest(on_record: bytes, columns: JobColumns) -> bool:
+    """Return whether a digest of the earlier format, if it is one, belongs to the same job."""
+    digest_ = on_record.decode()
+    if digest_.startswith(COLUMNS_DIGEST):
+        return False
+    return digest_ == digest(columns.job().model_dump_json().encode())
+
+
 def _read_split(split: bytes | None) -> jobs.SplitJob | None:
     return None if split is None else jobs.SplitJob.model_validate_json(split)
 
 
-def encode(settings: Settings, job: jobs.Job) -> bytes:
-    """Return the job in its stored form, before compression. Raises `LimitExceeded`."""
-    body = job.model_dump_json().encode()
-    limit = settings.max_bytes_per_job
-    if len(body) > limit:
-        raise LimitExceeded(
-            f"job {job.id} has {len(body):,} bytes, but the limit is {limit:,}"
-            " (RERANKQ_MAX_BYTES_PER_JOB); split the job, or send shorter texts"
-        )
-    limits.check_values(job.id, body, settings)
-    return body
-
-
-def decode(settings: Settings, job_id: str, payload: bytes | None) -> jobs.Job:
-    """Return the job in `payload`.
-
-    Raises `PayloadMissing`, `PayloadInvalid` or `LimitExceeded`.
-    """
-    if payload is None:
-        raise PayloadMissing(
-            f"the payload of job {job_id} is missing; it expired after"
-            f" {settings.payload_ttl_s:,} s (RERANKQ_PAYLOAD_TTL_S), or was removed"
-        )
-    try:
-        body = decompress(payload, settings.max_bytes_per_job)
-        limits.check_values(job_id, body, settings)
-        job = jobs.Job.model_validate_json(body)
-    except ValidationError as error:
-        reason = describe(error)
-        raise PayloadInvalid(f"the payload of job {job_id} is invalid: {reason}") from error
-    except zlib.error as error:
-        raise PayloadInvalid(f"cannot decompress the payload of job {job_id}: {error}") from error
-    if job.id != job_id:
-        raise PayloadInvalid(f"the payload of job {job_id} belongs to job {job.id}")
-    return job
+def fingerprint(body: bytes) -> str:
+    """Return a hash by which to compare the columns of two jobs."""
+    return f"{COLUMNS_DIGEST}{digest(body)}"
 
 
 def digest(body: bytes) -> str:
-    """Return a hash by which to compare the contents of two jobs."""
+    """Return a hash by which to compare the JSON of two jobs."""
     return hashlib.sha256(body).hexdigest()
-
-
-def compress(body: bytes) -> bytes:
-    """Compress a record at level 1, because a worker's time costs more than Redis' memory."""
-    return zlib.compress(body, level=1)
-
-
-def decompress(packed: bytes, limit_bytes: int) -> bytes:
-    """Decompress a record; raise `zlib.error` if it is invalid or larger than `limit_bytes`."""
-    unpacker = zlib.decompressobj()
-    body = unpacker.decompress(packed, limit_bytes + 1)
-    if len(body) > limit_bytes:
-        raise zlib.error(f"it exceeds {limit_bytes:,} bytes")
-    if not unpacker.eof:
-        raise zlib.error("it is incomplete")
-    return body

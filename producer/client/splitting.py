@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from contract import jobs
+from contract.columns import JobColumns
 from contract.errors import InvalidInput, LimitExceeded
 from contract.settings import Settings
+from contract.store.encoding import columns_body
 
 #: The maximum number of bytes of a character in JSON.
 _BYTES_PER_CHAR = 6
@@ -46,7 +48,7 @@ def _fits(job: jobs.Job, settings: Settings) -> bool:
     most = _BYTES_PER_CHAR * chars + _AROUND_BYTES * (job.pairs + 10)
     if most <= settings.max_bytes_per_job and not any(each.metadata for each in request.candidates):
         return True  # known without encoding it
-    return len(job.model_dump_json().encode()) <= settings.max_bytes_per_job
+    return len(columns_body(JobColumns.of(job))) <= settings.max_bytes_per_job
 
 
 def _bounds(job: jobs.Job, settings: Settings) -> Iterator[int]:

@@ -15,7 +15,7 @@ from celery import Celery
 from contract import jobs, names
 from contract.errors import RedisUnavailable
 from contract.settings import Settings
-from contract.store import attempts, outcomes, submissions
+from contract.store import attempts, outcomes, payloads, submissions
 from contract.store.blocking import JobStore
 from contract.store.operation import Operation, Schema
 from tests.integration.redis_state import PATIENCE_S, subscribers
@@ -152,7 +152,7 @@ class StandInWorker:
         job_id = queued[0].decode()
         started = self._store.execute(begin(schema, job_id))
         if started.payload is not None:
-            job = submissions.decode(schema.settings, job_id, started.payload)
+            job = payloads.decode(schema.settings, job_id, started.payload).job()
             self._store.execute(outcomes.finish(schema, self._outcome(job)))
             self.taken.append(job)
 

@@ -169,7 +169,7 @@ def test_many_queries_keep_their_order(
 def test_candidates_of_too_many_bytes_are_split_as_well(
     settings: Settings, whole: jobs.JobResult
 ) -> None:
-    short = settings.model_copy(update={"max_bytes_per_job": 900})
+    short = settings.model_copy(update={"max_bytes_per_job": 450})
     with StandInWorker(short, scored) as worker, RerankClient(short) as reranker:
         found = reranker.rerank("q", DOCUMENTS, timeout=30)
     assert found.documents == whole.documents

@@ -23,8 +23,8 @@ from contract.models import KNOWN_MODELS
 from contract.settings import Settings
 from contract.store import attempts, dead_letters, outcomes, overview, statuses, submissions
 from contract.store.blocking import JobStore
+from contract.store.encoding import compress_record as compress
 from contract.store.operation import Schema
-from contract.store.submissions import compress
 from tests.integration.redis_state import keys_of
 from tests.integration.sample_records import failure_of, job, request, result_of
 from tests.integration.stand_ins import begin

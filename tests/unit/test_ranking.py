@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 
 from contract.jobs import Candidate, Request
+from contract.jobs import relevance as sigmoid
 from worker.engine import ranking
 
 
@@ -38,23 +39,23 @@ def request(count: int, top_k: int | None = None) -> Request:
     ],
 )
 def test_relevance_is_the_logistic_function(logit: float, relevance: float) -> None:
-    assert ranking.sigmoid(logit) == pytest.approx(relevance, rel=1e-12)
+    assert sigmoid(logit) == pytest.approx(relevance, rel=1e-12)
 
 
 @pytest.mark.parametrize(
     ("logit", "relevance"), [(1e4, 1.0), (-1e4, 0.0), (1e308, 1.0), (-1e308, 0.0)]
 )
 def test_relevance_does_not_overflow_at_either_end(logit: float, relevance: float) -> None:
-    assert ranking.sigmoid(logit) == relevance
+    assert sigmoid(logit) == relevance
 
 
 @pytest.mark.parametrize("logit", [0.1, 1.0, 3.7, 12.0])
 def test_relevance_of_opposite_logits_adds_up_to_one(logit: float) -> None:
-    assert ranking.sigmoid(logit) + ranking.sigmoid(-logit) == pytest.approx(1.0, abs=1e-15)
+    assert sigmoid(logit) + sigmoid(-logit) == pytest.approx(1.0, abs=1e-15)
 
 
 def test_relevance_rises_with_the_logit() -> None:
-    relevance = [ranking.sigmoid(logit / 4) for logit in range(-60, 60)]
+    relevance = [sigmoid(logit / 4) for logit in range(-60, 60)]
     assert all(lower < higher for lower, higher in pairwise(relevance))
 
 

@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-from contract.jobs import RankedDocument, Ranking, Request
-
-
-def sigmoid(logit: float) -> float:
-    """Return the logistic function in double precision: 0 to 1, without overflow at either end."""
-    if logit >= 0:
-        return 1.0 / (1.0 + math.exp(-logit))
-    power = math.exp(logit)
-    return power / (1.0 + power)
+from contract.jobs import RankedDocument, Ranking, Request, relevance
 
 
 def best_indexes(scores: Sequence[float], top_k: int | None) -> list[int]:
@@ -35,7 +26,7 @@ def rank(request: Request, scores: Sequence[float], truncated: int = 0) -> Ranki
                 index=index,
                 rank=position,
                 score=scores[index],
-                relevance=sigmoid(scores[index]),
+                relevance=relevance(scores[index]),
                 metadata=candidate.metadata,
             )
         )

@@ -15,7 +15,7 @@ from celery.exceptions import Ignore
 
 from contract import errors, limits, names
 from contract.printable import counted
-from contract.store import submissions
+from contract.store import payloads
 from contract.store.attempts import Started, Verdict
 from worker.jobs import scoring_plan
 from worker.jobs.attempt import Attempt
@@ -104,7 +104,7 @@ def _run(attempt: Attempt, held: Leases) -> dict[str, Any]:
 def _score(attempt: Attempt, started: Started, lease: Lease) -> dict[str, Any]:
     context, plan = attempt.context, None
     try:
-        job = submissions.decode(context.settings, attempt.job_id, started.payload)
+        job = payloads.decode(context.settings, attempt.job_id, started.payload).job()
         limits.check(job, context.settings)
         plan = scoring_plan.choose(
             job, started, context.settings.cross_encoder_model, context.models

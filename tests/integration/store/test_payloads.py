@@ -15,8 +15,8 @@ from contract.errors import (
     PayloadMissing,
 )
 from contract.settings import Settings
+from contract.store.encoding import compress_record as compress
 from contract.store.operation import Schema
-from contract.store.submissions import compress
 from tests.integration.redis_state import payload
 from tests.integration.sample_records import job
 from tests.integration.store.conftest import Execute

@@ -7,6 +7,7 @@ import redis
 import redis.asyncio
 
 from contract import jobs
+from contract.columns import JobColumns
 from contract.errors import (
     InvalidInput,
     JobConflict,
@@ -16,6 +17,7 @@ from contract.errors import (
 from contract.jobs import JobState
 from contract.settings import Settings
 from contract.store import outcomes, statuses, submissions
+from contract.store.encoding import columns_body
 from contract.store.operation import Schema
 from tests.integration.redis_state import keys_of, messages, payload
 from tests.integration.sample_records import job, result_of
@@ -153,7 +155,7 @@ def test_a_job_of_too_many_bytes_is_refused_before_anything_is_written(
     execute: Execute, settings: Settings, client: redis.Redis
 ) -> None:
     made = job(query="q" * 2_000)
-    size = len(made.model_dump_json().encode())
+    size = len(columns_body(JobColumns.of(made)))
     short: Schema = Schema(settings.model_copy(update={"max_bytes_per_job": size - 1}))
 
     with pytest.raises(LimitExceeded, match="RERANKQ_MAX_BYTES_PER_JOB"):
@@ -166,7 +168,7 @@ def test_a_job_of_just_as_many_bytes_as_allowed_comes_through(
     execute: Execute, settings: Settings
 ) -> None:
     made = job(query="q" * 2_000)
-    size = len(made.model_dump_json().encode())
+    size = len(columns_body(JobColumns.of(made)))
     exact = Schema(settings.model_copy(update={"max_bytes_per_job": size}))
 
     execute(submissions.accept(exact, made))

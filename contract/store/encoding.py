@@ -1,0 +1,108 @@
+"""Encode and compress what is stored of jobs; the first byte of a value shows its format.
+
+    0x78    records: zlib, of a record's JSON
+    0x02    columns: Zstandard, of a line of JSON with the columns, and a line of JSON for each
+            value of the column `metadata`, if there is one
+
+Failures are always stored as records. Jobs and results of earlier versions are records too, and a
+result has the format of its job, so that the caller can read it.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import TypeVar
+
+import zstandard
+from pydantic_core import from_json, to_json
+
+from contract.records import Record
+
+#: The first byte of each format.
+RECORDS, COLUMNS = b"\x78", b"\x02"
+#: Both formats use the fastest level, because a worker's time costs more than Redis' memory.
+LEVEL = 1
+
+ColumnsType = TypeVar("ColumnsType", bound=Record)
+
+
+class CannotDecompress(Exception):
+    """The bytes are damaged, too large, or of another format."""
+
+
+def compress_record(body: bytes) -> bytes:
+    """Compress the JSON of a record."""
+    return zlib.compress(body, level=LEVEL)
+
+
+def compress_columns(body: bytes) -> bytes:
+    """Compress the lines of columns."""
+    return COLUMNS + zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compress(body)
+
+
+def are_columns(packed: bytes) -> bool:
+    """Return whether the value is in the format of columns."""
+    return packed.startswith(COLUMNS)
+
+
+def decompress(packed: bytes, limit_bytes: int) -> bytes:
+    """Decompress a value of either format, of at most `limit_bytes`. Raises `CannotDecompress`."""
+    try:
+        if are_columns(packed):
+            return _decompress_columns(packed[1:], limit_bytes)
+        return _decompress_record(packed, limit_bytes)
+    except (zlib.error, zstandard.ZstdError) as error:
+        raise CannotDecompress(str(error)) from error
+
+
+def _decompress_record(packed: bytes, limit_bytes: int) -> bytes:
+    unpacker = zlib.decompressobj()
+    body = unpacker.decompress(packed, limit_bytes + 1)
+    _check_size(len(body), limit_bytes)
+    if not unpacker.eof:
+        raise CannotDecompress("it is incomplete")
+    return body
+
+
+def _decompress_columns(packed: bytes, limit_bytes: int) -> bytes:
+    # The decompressor allocates as much memory as the frame says that it needs.
+    size = zstandard.frame_content_size(packed)
+    if size < 0:
+        raise CannotDecompress("its size is unknown")
+    _check_size(size, limit_bytes)
+    return zstandard.ZstdDecompressor().decompress(packed, allow_extra_data=False)
+
+
+def _check_size(size: int, limit_bytes: int) -> None:
+    if size > limit_bytes:
+        raise CannotDecompress(f"it exceeds {limit_bytes:,} bytes")
+
+
+def columns_body(columns: Record) -> bytes:
+    """Return the lines of columns; those that are None are left out.
+
+    Metadata is passed on as text, because most processes do not need its values.
+    """
+    fields = {name: getattr(columns, name) for name in type(columns).model_fields}
+    metadata = fields.pop("metadata")
+    head = to_json({name: value for name, value in fields.items() if value is not None})
+    if metadata is None:
+        return head
+    texts = "\n".join("null" if text is None else text for text in metadata)
+    return b"\n".join((head, texts.encode()))
+
+
+def read_columns(kind: type[ColumnsType], body: bytes, *, ignore_new: bool = False) -> ColumnsType:
+    """Return the columns in these lines, with or without fields of a newer version.
+
+    Raises pydantic's `ValidationError`.
+    """
+    head, separator, rest = body.partition(b"\n")
+    try:
+        fields = from_json(head)
+    except ValueError:
+        return kind.model_validate_json(head)  # raises the error
+    if separator and isinstance(fields, dict):
+        lines = rest.decode(errors="surrogateescape").split("\n")
+        fields["metadata"] = [None if line == "null" else line for line in lines]
+    return kind.model_validate(fields, extra="ignore" if ignore_new else "forbid")
