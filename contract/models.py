@@ -27,6 +27,8 @@ INT8 = "@int8"
 _PINNED = re.compile(r"(\w[\w.-]*(?:/[\w.-]+)?)@(.*)", re.ASCII | re.DOTALL)
 #: The names of commits, tags and branches.
 _REVISION = re.compile(r"(?!int8$)(?!.*(\.\.|//))[A-Za-z0-9][\w.+/-]{0,254}(?<!/)", re.ASCII)
+#: A local model has no commit. In its place is this prefix, and a digest of its files.
+FINGERPRINT = "sha256:"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 #: The number of characters of a commit in a short name, as in Git.
 SHORT_COMMIT_CHARS = 7
@@ -62,6 +64,10 @@ class ModelName:
         """Return the name without its revision."""
         return self.base + (INT8 if self.int8 else "")
 
+    def at(self, revision: str) -> str:
+        """Return the name with this revision."""
+        return f"{self.base}@{revision}" + (INT8 if self.int8 else "")
+
     @property
     def short(self) -> str:
         """Return the name without owner or folder, and with a short commit."""
@@ -78,6 +84,11 @@ def short_name(model: str) -> str:
 def short_revision(revision: str) -> str:
     """Return the first characters of a commit; a tag or branch as it is."""
     return revision[:SHORT_COMMIT_CHARS] if _COMMIT.fullmatch(revision) else revision
+
+
+def is_fingerprint(revision: str) -> bool:
+    """Return whether a revision is a fingerprint of local files, and not a commit."""
+    return revision.startswith(FINGERPRINT)
 
 
 def is_int8(model: str) -> bool:

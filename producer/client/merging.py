@@ -46,6 +46,7 @@ def merge_results(split: jobs.SplitJob, results: Sequence[jobs.JobResult]) -> jo
 
 
 def _merged(made: Sequence[jobs.Provenance]) -> jobs.Provenance:
+    revisions = {each.revision for each in made}
     sums = ("pairs", "unique_pairs", "tokens", "truncated", "seconds")
     return made[0].model_copy(
         update={
@@ -54,6 +55,7 @@ def _merged(made: Sequence[jobs.Provenance]) -> jobs.Provenance:
                 name: ", ".join(dict.fromkeys(getattr(each, name) for each in made))
                 for name in _PLACES
             },
+            "revision": made[0].revision if len(revisions) == 1 else None,
             "attempts": max(each.attempts for each in made),
             "parts": len(made),
         }
@@ -66,9 +68,13 @@ _PLACES = ("backend", "device")
 
 def _check_one_model(split: jobs.SplitJob, results: Sequence[jobs.JobResult]) -> None:
     made = [result.provenance for result in results]
-    if len({(each.model_requested, each.model, each.dtype, each.max_length) for each in made}) == 1:
+    models_and_settings = {
+        (each.model_requested, each.model, each.dtype, each.max_length) for each in made
+    }
+    # Old workers report no revision.
+    if len(models_and_settings) == 1 and len({each.revision for each in made} - {None}) <= 1:
         return
-    models = ", ".join(dict.fromkeys(f"{each.model} ({each.dtype})" for each in made))
+    models = ", ".join(dict.fromkeys(map(_in_words, made)))
     error = MixedModels(
         f"different models scored the parts of job {split.job_id}: {models}. Submit the job again"
         " with another id and the model to use"
@@ -77,6 +83,11 @@ def _check_one_model(split: jobs.SplitJob, results: Sequence[jobs.JobResult]) ->
     if downgraded and len({each.model_requested for each in made}) == 1:
         error.downgrade = downgraded[0]
     raise error
+
+
+def _in_words(made: jobs.Provenance) -> str:
+    revision = f", revision {made.revision}" if made.revision else ""
+    return f"{made.model} ({made.dtype}, {made.max_length} tokens{revision})"
 
 
 def with_smaller_model(

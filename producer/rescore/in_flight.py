@@ -257,7 +257,7 @@ class JobsInFlight:
 
     def _record(self, job: jobs.Job, outcome: jobs.Outcome) -> None:
         if isinstance(outcome, jobs.JobResult):
-            mismatch = self._recorder.find_mismatch(outcome)
+            mismatch = self._recorder.find_mismatch(job, outcome)
             if mismatch is not None:
                 # The jobs in flight would also have to be scored again.
                 self.cancel_all()

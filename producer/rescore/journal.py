@@ -16,7 +16,7 @@ from typing import IO, Any, Self
 
 from contract import jobs
 from contract.errors import InvalidInput
-from contract.models import short_name
+from contract.models import ModelName, short_name
 from producer.files.outputs import NEW_FILE_MODE, OutputFile, atomic_file, sibling_path
 from producer.files.streams import is_stream
 from producer.rescore.journal_index import JournalIndex
@@ -44,8 +44,11 @@ class Journal:
         self._mode = mode
         #: The requested model of the first result; a worker's default may change between starts.
         self.model_requested: str | None = None
-        #: The maximum length of each model in tokens, which depends on the worker's settings.
+        #: The maximum length of each model in tokens, which depends on the worker's settings. The
+        #: names are without revisions, here and in `revisions`.
         self.max_lengths: dict[str, int] = {}
+        #: The revision of each model, if it is known.
+        self.revisions: dict[str, str] = {}
         try:
             self._file = self._open()
         except OSError as error:
@@ -152,7 +155,11 @@ class Journal:
         self._index.add(start, line)
         if source := line.get("provenance"):
             self.model_requested = self.model_requested or source["model_requested"]
-            self.max_lengths.setdefault(source["model"], source["max_length"])
+            name = ModelName.parse(source["model"]).unpinned
+            self.max_lengths.setdefault(name, source["max_length"])
+            # The results of old workers have no revision.
+            if revision := source.get("revision"):
+                self.revisions.setdefault(name, revision)
 
     def lines(self) -> Iterator[tuple[bytes, dict[str, Any]]]:
         """Yield the valid line of each query, raw and parsed, in the order of the input."""

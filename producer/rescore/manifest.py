@@ -69,6 +69,8 @@ class Manifest(Record, populate_by_name=True):
     round: Round = Round()
     #: The maximum length of each model in tokens, according to the results so far.
     max_lengths: dict[str, int] = Field(default_factory=dict)
+    #: The revision of each model, likewise. The names in both are without revisions.
+    revisions: dict[str, str] = Field(default_factory=dict)
 
     @classmethod
     def new(cls, inputs: InputDigests, settings: ScoringSettings, pairs_per_job: int) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contract import jobs
+from contract.models import ModelName, is_fingerprint
 from producer.rescore.journal import Journal
 
 
@@ -13,28 +14,36 @@ class OutcomeRecorder:
         self._journal = journal
         self.progress = journal.progress()
 
-    def find_mismatch(self, result: jobs.JobResult) -> str | None:
+    def find_mismatch(self, job: jobs.Job, result: jobs.JobResult) -> str | None:
         """Return how a result's model or settings differ from those of the run so far.
 
-        Scores of two models, or of texts truncated to two lengths, must not be mixed in one run.
+        Scores of two models, of two revisions of a model, or of texts truncated to two lengths,
+        must not be mixed in one run.
         """
         source = result.provenance
+        name = ModelName.parse(source.model).unpinned
         first, now = self._journal.model_requested, source.model_requested
-        length = self._journal.max_lengths.get(source.model, source.max_length)
-        if first not in (None, now):
+        length = self._journal.max_lengths.get(name, source.max_length)
+        revision = self._journal.revisions.get(name)
+        if first is not None and not _same_but_for_revisions(first, now):
             differs = f"with {now!r}, but earlier jobs with {first!r}"
-            setting = f"CROSS_ENCODER_MODEL={first}"
+            way_out = f"start the workers with CROSS_ENCODER_MODEL={first}"
+        elif revision and source.revision and revision != source.revision:
+            differs = (
+                f"by revision {source.revision} of {source.model!r}, but earlier jobs by {revision}"
+            )
+            way_out = _way_back(job, source, revision)
         elif length != source.max_length:
             differs = (
                 f"by {source.model!r} with a maximum length of {source.max_length} tokens, but"
                 f" earlier jobs with {length}"
             )
-            setting = f"RERANKQ_MAX_LENGTH={length}"
+            way_out = f"start the workers with RERANKQ_MAX_LENGTH={length}"
         else:
             return None
         return (
-            f"job {result.job_id} was scored {differs}; start the workers with {setting}, or pass"
-            " --restart to score everything again"
+            f"job {result.job_id} was scored {differs}; {way_out}, or pass --restart to score"
+            " everything again"
         )
 
     def record(self, job: jobs.Job, outcome: jobs.Outcome) -> None:
@@ -61,3 +70,20 @@ class OutcomeRecorder:
         progress.failed_queries += queries
         progress.codes[failure.code] += queries
         progress.first_failure = progress.first_failure or failure.message
+
+
+def _same_but_for_revisions(model: str, other: str) -> bool:
+    """Return whether two names differ at most in the revision that they pin."""
+    return ModelName.parse(model).unpinned == ModelName.parse(other).unpinned
+
+
+def _way_back(job: jobs.Job, source: jobs.Provenance, revision: str) -> str:
+    """Return how to continue with an earlier revision."""
+    if is_fingerprint(revision):
+        return "give all workers the earlier files of the model"
+    pinned = ModelName.parse(source.model).at(revision)
+    if source.downgraded:
+        return f"start the workers with RERANKQ_DOWNGRADE_MODEL={pinned}"
+    if job.model is None:
+        return f"start the workers with CROSS_ENCODER_MODEL={pinned}"
+    return f"restore this revision of {source.model!r} in the cache of the workers"

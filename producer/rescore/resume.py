@@ -116,10 +116,12 @@ class ResumableJournal(Journal):
         self.manifest.save(self._manifest_path)
 
     def add_result(self, result: jobs.JobResult) -> None:
-        """Append a line for each query of a job; save the maximum length of a new model."""
+        """Append a line for each query of a job; save the length and revision of a new model."""
         super().add_result(result)
-        if self.max_lengths != self.manifest.max_lengths:
-            self.manifest = self.manifest.model_copy(update={"max_lengths": dict(self.max_lengths)})
+        manifest = self.manifest
+        if (self.max_lengths, self.revisions) != (manifest.max_lengths, manifest.revisions):
+            found = {"max_lengths": dict(self.max_lengths), "revisions": dict(self.revisions)}
+            self.manifest = manifest.model_copy(update=found)
             self.manifest.save(self._manifest_path)
 
     def job_id(self, query_ids: Sequence[str]) -> str:
@@ -162,6 +164,7 @@ class ResumableJournal(Journal):
             return wanted
         found.check_same(wanted, self._manifest_path)
         self.max_lengths.update(found.max_lengths)
+        self.revisions.update(found.revisions)
         self._read(found.round)
         self.resumed = True
         return found

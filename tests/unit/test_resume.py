@@ -110,6 +110,40 @@ def test_the_manifest_notes_how_many_tokens_each_model_reads(output: Path) -> No
         assert journal.max_lengths == {"maker/model": 512, "smaller": 512}
 
 
+def test_the_manifest_notes_the_revision_of_each_model(output: Path) -> None:
+    begun(output, of_revision("maker/model@v1", "aaa"), of_revision("smaller@int8", "bbb"))
+    expected = {"maker/model": "aaa", "smaller@int8": "bbb"}
+    manifest = json.loads(Path(f"{output}.manifest.json").read_text())
+    assert manifest["revisions"] == expected
+
+    # Even when the lines that recorded it are lost
+    journal_of(output).write_bytes(b"")
+    with resumed(output) as journal:
+        assert journal.revisions == expected
+
+
+def test_a_run_of_an_old_version_without_revisions_goes_on(output: Path) -> None:
+    begun(output, scored(3))
+    path, lines = Path(f"{output}.manifest.json"), journal_of(output)
+    manifest = json.loads(path.read_text())
+    del manifest["revisions"]
+    path.write_text(json.dumps(manifest))
+    line = json.loads(lines.read_text())
+    del line["provenance"]["revision"]
+    lines.write_text(json.dumps(line) + "\n")
+
+    with resumed(output) as journal:
+        assert journal.are_done(["q3"])
+        journal.add_result(of_revision("maker/model", "aaa"))
+        assert journal.revisions == {"maker/model": "aaa"}
+
+
+def of_revision(model: str, revision: str) -> jobs.JobResult:
+    made = result(ranking("q0", [1.0]), model=model)
+    source = made.provenance.model_copy(update={"revision": revision})
+    return made.model_copy(update={"provenance": source})
+
+
 def test_the_tally_is_that_of_both_sessions(output: Path) -> None:
     cut = result(ranking("q0", [1.0, 0.0]).model_copy(update={"truncated": 2}))
     begun(output, cut, scored(2, downgraded=True), failed=("q1", "q4"))

@@ -112,15 +112,46 @@ def test_an_id_that_leaves_no_room_for_those_of_the_parts_is_refused() -> None:
         {"model": "smaller", "downgraded": True, "reason": "out_of_memory"},
         {"dtype": "float16"},
         {"max_length": 128},
+        {"revision": "b" * 40},
         {"model_requested": "another", "model": "another"},
     ],
 )
 def test_parts_of_different_models_are_not_merged(other: dict[str, object]) -> None:
+    known: dict[str, object] = {"revision": "a" * 40}
     made = job(4)
     how = splitting.split(made, load(max_pairs_per_job=2))
     assert how is not None
     first, second = splitting.parts(made, how)
     scores = dict.fromkeys(("d0", "d1", "d2", "d3"), 1.0)
+    results = [scored(first, scores, **known), scored(second, scores, **known | other)]
     with pytest.raises(MixedModels) as raised:
-        merging.merge_results(how, [scored(first, scores), scored(second, scores, **other)])
+        merging.merge_results(how, results)
     assert (raised.value.downgrade is not None) == ("downgraded" in other)
+
+
+def test_revisions_that_differ_are_named() -> None:
+    made = job(4)
+    how = splitting.split(made, load(max_pairs_per_job=2))
+    assert how is not None
+    first, second = splitting.parts(made, how)
+    scores = dict.fromkeys(("d0", "d1", "d2", "d3"), 1.0)
+    results = [scored(first, scores, revision="aaa"), scored(second, scores, revision="bbb")]
+    with pytest.raises(MixedModels, match=r"tokens, revision aaa\), .* tokens, revision bbb\)\. "):
+        merging.merge_results(how, results)
+
+
+@pytest.mark.parametrize(
+    ("revisions", "merged"), [(("aaa", "aaa"), "aaa"), (("aaa", None), None), ((None, "aaa"), None)]
+)
+def test_a_part_of_an_old_worker_has_no_revision_and_is_merged(
+    revisions: tuple[str | None, str | None], merged: str | None
+) -> None:
+    made = job(4)
+    how = splitting.split(made, load(max_pairs_per_job=2))
+    assert how is not None
+    scores = dict.fromkeys(("d0", "d1", "d2", "d3"), 1.0)
+    results = [
+        scored(part, scores, revision=revision)
+        for part, revision in zip(splitting.parts(made, how), revisions, strict=True)
+    ]
+    assert merging.merge_results(how, results).provenance.revision == merged

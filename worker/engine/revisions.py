@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from contract.models import FINGERPRINT
 from worker.engine.model_paths import Location
 
 #: Files that scores depend on: settings, vocabularies, chat templates and weights.
@@ -39,7 +40,7 @@ def fingerprint(folder: Path) -> str:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         made.update(f"{path.relative_to(folder).as_posix()}\0{digest}\n".encode())
-    return f"sha256:{made.hexdigest()[:DIGITS]}"
+    return f"{FINGERPRINT}{made.hexdigest()[:DIGITS]}"
 
 
 def _files(folder: Path) -> Iterator[Path]:
