@@ -69,7 +69,7 @@ class Manifest(Record, populate_by_name=True):
     round: Round = Round()
     #: The maximum length of each model in tokens, according to the results so far.
     max_lengths: dict[str, int] = Field(default_factory=dict)
-    #: The revision of each model, likewise. The names in both are without revisions.
+    #: The revision of each model. In both, the names are without revisions.
     revisions: dict[str, str] = Field(default_factory=dict)
 
     @classmethod

@@ -27,22 +27,22 @@ class OutcomeRecorder:
         revision = self._journal.revisions.get(name)
         if first is not None and not _same_but_for_revisions(first, now):
             differs = f"with {now!r}, but earlier jobs with {first!r}"
-            way_out = f"start the workers with CROSS_ENCODER_MODEL={first}"
+            fix = f"start the workers with CROSS_ENCODER_MODEL={first}"
         elif revision and source.revision and revision != source.revision:
             differs = (
                 f"by revision {source.revision} of {source.model!r}, but earlier jobs by {revision}"
             )
-            way_out = _way_back(job, source, revision)
+            fix = _how_to_continue_with(job, source, revision)
         elif length != source.max_length:
             differs = (
                 f"by {source.model!r} with a maximum length of {source.max_length} tokens, but"
                 f" earlier jobs with {length}"
             )
-            way_out = f"start the workers with RERANKQ_MAX_LENGTH={length}"
+            fix = f"start the workers with RERANKQ_MAX_LENGTH={length}"
         else:
             return None
         return (
-            f"job {result.job_id} was scored {differs}; {way_out}, or pass --restart to score"
+            f"job {result.job_id} was scored {differs}; {fix}, or pass --restart to score"
             " everything again"
         )
 
@@ -77,7 +77,7 @@ def _same_but_for_revisions(model: str, other: str) -> bool:
     return ModelName.parse(model).unpinned == ModelName.parse(other).unpinned
 
 
-def _way_back(job: jobs.Job, source: jobs.Provenance, revision: str) -> str:
+def _how_to_continue_with(job: jobs.Job, source: jobs.Provenance, revision: str) -> str:
     """Return how to continue with an earlier revision."""
     if is_fingerprint(revision):
         return "give all workers the earlier files of the model"

@@ -181,10 +181,10 @@ def test_a_run_is_of_one_model(reranker: RerankClient, settings: Settings, tmp_p
     assert {line["provenance"]["model_requested"] for line in lines} == {"bundled"}
 
 
-def reading(job: jobs.Job, max_length: int) -> jobs.JobResult:
-    """Return the result of a worker whose model reads this many tokens."""
+def scored_with(job: jobs.Job, **provenance: object) -> jobs.JobResult:
+    """Return the result of a worker, with these values in its provenance."""
     made = result_of_job(job)
-    source = made.provenance.model_copy(update={"max_length": max_length})
+    source = made.provenance.model_copy(update=provenance)
     return made.model_copy(update={"provenance": source})
 
 
@@ -192,13 +192,13 @@ def test_a_run_is_of_one_maximum_length(
     reranker: RerankClient, settings: Settings, tmp_path: Path
 ) -> None:
     # Given a run with jobs in flight, and workers with another RERANKQ_MAX_LENGTH
-    first = StandInWorker(settings, lambda job: reading(job, 512), at_most=2)
+    first = StandInWorker(settings, lambda job: scored_with(job, max_length=512), at_most=2)
     with first, pytest.raises(KeyboardInterrupt):
         session(reranker, tmp_path, interrupt_after(2))
 
     # Then it stops and reports this, and none of their scores is kept
     with (
-        StandInWorker(settings, lambda job: reading(job, 256)),
+        StandInWorker(settings, lambda job: scored_with(job, max_length=256)),
         pytest.raises(
             RerankError,
             match=r"of 256 tokens, but earlier jobs with 512; start the workers with"
@@ -208,10 +208,36 @@ def test_a_run_is_of_one_maximum_length(
         session(reranker, tmp_path)
 
     # And when the workers have the right setting again, the run continues to its end
-    with StandInWorker(settings, lambda job: reading(job, 512)):
+    with StandInWorker(settings, lambda job: scored_with(job, max_length=512)):
         progress, lines = session(reranker, tmp_path)
     assert progress.queries == QUERIES
     assert {line["provenance"]["max_length"] for line in lines} == {512}
+
+
+def test_a_run_is_of_one_revision(
+    reranker: RerankClient, settings: Settings, tmp_path: Path
+) -> None:
+    # Given two workers with different commits of one model
+    def outcome(job: jobs.Job) -> jobs.Outcome:
+        commit = "b" if job.requests[0].query_id == "q4" else "a"
+        return scored_with(job, revision=commit * 40)
+
+    # Then the run stops at the first score of the other commit, and reports both
+    with (
+        StandInWorker(settings, outcome),
+        pytest.raises(
+            RerankError,
+            match=r"by revision b{40} of 'bundled', but earlier jobs by a{40}; start the workers"
+            r" with CROSS_ENCODER_MODEL=bundled@a{40}, or pass --restart",
+        ),
+    ):
+        session(reranker, tmp_path)
+
+    # And when both have the same, it continues, and keeps no other score
+    with StandInWorker(settings, lambda job: scored_with(job, revision="a" * 40)):
+        progress, lines = session(reranker, tmp_path)
+    assert progress.queries == QUERIES
+    assert {line["provenance"]["revision"] for line in lines} == {"a" * 40}
 
 
 def test_while_too_much_is_waiting_the_run_waits(settings: Settings, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A run stops at the first result that another model, revision or length scored, with a way out."""
+"""A run stops at the first result of another model, revision or length, and names the fix."""
 
 from __future__ import annotations
 

@@ -156,6 +156,14 @@ class TestInitialisation:
         with pytest.raises(ModelUnavailable, match=r"MAX_LENGTH is 600, .* at most 512 tokens"):
             CrossEncoderReranker("bundled", max_length=600).warm_up()
 
+    def test_each_model_may_have_its_own_length(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("RERANKQ_MAX_LENGTH", "100")
+        monkeypatch.setenv("RERANKQ_MODEL_MAX_LENGTHS", "bundled=600,other=64")
+        with pytest.raises(ModelUnavailable, match=r"MODEL_MAX_LENGTHS is 600, .* at most 512 tok"):
+            CrossEncoderReranker("bundled").warm_up()
+        # An argument applies to this reranker alone
+        CrossEncoderReranker("bundled", max_length=64).warm_up()
+
     def test_making_a_reranker_loads_nothing(self) -> None:
         assert CrossEncoderReranker("/nowhere/at-all").model_name == "/nowhere/at-all"
 

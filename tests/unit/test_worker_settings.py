@@ -65,6 +65,45 @@ def test_a_device_is_never_guessed(monkeypatch: pytest.MonkeyPatch, device: str)
         load()
 
 
+# Lengths
+
+
+def test_each_model_may_have_a_maximum_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(
+        "RERANKQ_MODEL_MAX_LENGTHS", "bundled=256, org/name = 8192, org/name@v1=64,stub:scale=2=32,"
+    )
+    settings = load(max_length=128, allowed_models="org/name,org/name@v1,stub:scale=2,bundled")
+    expected = {
+        "bundled": 256,
+        "bundled@int8": 256,
+        "org/name": 8192,
+        "org/name@v1": 64,
+        "org/name@v1@int8": 64,
+        "org/name@v2@int8": 8192,
+        "stub:scale=2": 32,
+        "other": None,
+    }
+    assert {model: settings.own_max_length(model) for model in expected} == expected
+
+
+@pytest.mark.parametrize("value", ["bundled", "=64", "bundled=", "bundled=7", "bundled=1.5", "a=x"])
+def test_a_length_of_a_model_that_does_not_parse_is_refused_with_the_form(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("RERANKQ_MODEL_MAX_LENGTHS", value)
+    with pytest.raises(
+        InvalidInput, match=r"^invalid setting RERANKQ_MODEL_MAX_LENGTHS: must be MODEL=NUMBER,"
+    ):
+        load(allowed_models="bundled,a")
+
+
+def test_a_length_of_a_model_that_no_job_may_request_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="MODEL_MAX_LENGTHS names 'bundle', which is not a mod"):
+        load(model_max_lengths={"bundle": 64})
+    load(model_max_lengths={"mine": 64}, cross_encoder_model="mine@v1")
+    load(model_max_lengths={"mine": 64}, downgrade_model="mine")
+
+
 # Precision
 
 

@@ -59,13 +59,15 @@ class ScorerCache:
             return self._scorers[key]
 
 
-def require_length(scorer: Scorer, max_length: int | None) -> None:
-    """Raise `ModelUnavailable` if the scorer reads fewer tokens of a pair than required."""
+def require_length(
+    scorer: Scorer, max_length: int | None, setting: str = "RERANKQ_MAX_LENGTH"
+) -> None:
+    """Raise `ModelUnavailable` if the scorer reads fewer tokens of a pair than the setting says."""
     if max_length is not None and scorer.max_length < max_length:
         raise ModelUnavailable(
-            f"RERANKQ_MAX_LENGTH is {max_length}, but model {scorer.model!r} reads at most"
-            f" {scorer.max_length} tokens. Lower RERANKQ_MAX_LENGTH, or set CROSS_ENCODER_MODEL to"
-            " another model"
+            f"{setting} is {max_length}, but model {scorer.model!r} reads at most"
+            f" {scorer.max_length} tokens. Lower {setting}, or set CROSS_ENCODER_MODEL to another"
+            " model"
         )
 
 

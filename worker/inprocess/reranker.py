@@ -31,9 +31,10 @@ logger = logging.getLogger(__name__)
 class CrossEncoderReranker:
     """Sorts results by a cross-encoder's score. Safe to share between threads.
 
-    The model is `model_name`, else `CROSS_ENCODER_MODEL`, else ms-marco-MiniLM-L-6-v2. It may also
-    be a local path or `bundled`. It is loaded on first use, once per process for each combination
-    of settings. To load it when the program starts, pass `warm=True` or call `warm_up()`.
+    The model is `model_name`, else `CROSS_ENCODER_MODEL`, else ms-marco-MiniLM-L-6-v2. It may be a
+    name on the hub, also with a revision (`NAME@REVISION`), a local path or `bundled`. It is loaded
+    on first use, once per process for each combination of settings. To load it when the program
+    starts, pass `warm=True` or call `warm_up()`.
 
     `device`, `dtype`, `threads`, `max_length` and `max_batch_tokens` have the meaning and the
     defaults of the worker's settings (`RERANKQ_DEVICE` and so on). No other setting of the service
@@ -64,6 +65,10 @@ class CrossEncoderReranker:
             max_batch_tokens=max_batch_tokens,
         )
         self.model_name = self._settings.cross_encoder_model
+        self._max_length, self._max_length_from = self._settings.max_length, "RERANKQ_MAX_LENGTH"
+        own_length = self._settings.own_max_length(self.model_name)
+        if max_length is None and own_length is not None:
+            self._max_length, self._max_length_from = own_length, "RERANKQ_MODEL_MAX_LENGTHS"
         if warm:
             self.warm_up()
 
@@ -141,9 +146,9 @@ class CrossEncoderReranker:
                 settings.threads,
                 settings.max_batch_tokens,
                 settings.dtype,
-                settings.max_length,
+                self._max_length,
             )
-            require_length(scorer, settings.max_length)
+            require_length(scorer, self._max_length, self._max_length_from)
             return scorer
 
     @contextmanager

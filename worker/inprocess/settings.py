@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import NoDecode
 
 from contract.environment import Allowed
+from contract.models import INT8, ModelName
 from contract.settings import LARGEST, EnvironmentSettings
+
+#: The maximum length of a pair in tokens.
+MaxLength = Annotated[int, Field(ge=8, le=LARGEST)]
 
 
 class ModelSettings(EnvironmentSettings):
@@ -41,12 +46,38 @@ class ModelSettings(EnvironmentSettings):
         description="The maximum number of tokens that the model reads from a pair. By default, it"
         " reads as many as the model allows.",
     )
+    model_max_lengths: Annotated[
+        dict[Annotated[str, Field(min_length=1)], MaxLength],
+        NoDecode,
+        Allowed("MODEL=NUMBER,MODEL=NUMBER with numbers of tokens, at least 8"),
+    ] = Field(
+        {},
+        description="The same for single models, as `MODEL=NUMBER,MODEL=NUMBER`. A name without a"
+        " revision or `@int8` includes those with one. A model that does not allow its number is"
+        " refused.",
+    )
     dtype: Literal["float32", "float16", "bfloat16"] | None = Field(
         None,
         description="The data type of the weights: `float32`, `float16` or `bfloat16`. The default"
         " is `float32`, and `float16` on CUDA. For 8-bit weights, append `@int8` to the model's"
         " name.",
     )
+
+    @field_validator("model_max_lengths", mode="before")
+    @classmethod
+    def _split_lengths(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        # The name of a stub may contain an equals sign.
+        pairs = [each.rpartition("=") for each in value.split(",") if each.strip()]
+        return {name.strip(): number.strip() for name, _, number in pairs}
+
+    def own_max_length(self, model: str) -> int | None:
+        """Return the maximum length that was set for this model, or None."""
+        name = ModelName.parse(model)
+        forms = (model, model.removesuffix(INT8), name.unpinned, name.base)
+        lengths = (self.model_max_lengths.get(form) for form in forms)
+        return next(filter(None, lengths), None)
 
     @model_validator(mode="after")
     def _check_dtype(self) -> Self:

@@ -29,20 +29,24 @@ class LoadedModels:
     def scorer(self, model: str) -> Scorer:
         """Return the scorer of `model`, loaded on the first call. Raises `ModelUnavailable`.
 
-        The default model must support RERANKQ_MAX_LENGTH tokens. Others read up to their own limit.
+        The default model must support RERANKQ_MAX_LENGTH tokens, and each model the number that is
+        set for it. Others read up to their own limit.
         """
         from worker.engine.scorer_cache import require_length
 
         settings = self._settings
+        own_length = settings.own_max_length(model)
         scorer = self._scorers.get(
             model,
             settings.device,
             self._threads,
             settings.max_batch_tokens,
             settings.dtype,
-            settings.max_length,
+            own_length or settings.max_length,
         )
-        if model == settings.cross_encoder_model:
+        if own_length is not None:
+            require_length(scorer, own_length, "RERANKQ_MODEL_MAX_LENGTHS")
+        elif model == settings.cross_encoder_model:
             require_length(scorer, settings.max_length)
         return scorer
 

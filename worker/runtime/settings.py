@@ -8,7 +8,7 @@ from celery.utils.sysinfo import cpu_budget
 from pydantic import Field, model_validator
 
 from contract.environment import Allowed
-from contract.models import BUNDLED, KNOWN_MODELS, is_stub
+from contract.models import BUNDLED, KNOWN_MODELS, ModelName, is_stub
 from contract.settings import LARGEST, TEN_YEARS_S, Settings
 from worker.inprocess.settings import ModelSettings
 
@@ -96,6 +96,17 @@ class WorkerSettings(ModelSettings, Settings):
                 f" RERANKQ_VISIBILITY_TIMEOUT_S ({self.visibility_timeout_s}). Otherwise, messages"
                 " would be delivered again while their jobs are still running"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_models_of_lengths(self) -> Self:
+        usable = {ModelName.parse(model).base for model in (*self.models, *self.allowed_models)}
+        for model in self.model_max_lengths:
+            if ModelName.parse(model).base not in usable:
+                raise ValueError(
+                    f"RERANKQ_MODEL_MAX_LENGTHS names {model!r}, which is not a model of this"
+                    " worker and is not in RERANKQ_ALLOWED_MODELS"
+                )
         return self
 
     @property
