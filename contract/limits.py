@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-from contract import jobs
+from contract.columns import JobColumns
 from contract.errors import LimitExceeded, ModelNotAllowed
+from contract.jobs import Job
 from contract.settings import Settings
 
 #: The number of JSON values that a candidate may hold: its id, text, score and metadata.
@@ -15,23 +16,21 @@ VALUES_PER_PAIR = 200
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 
 
-def check(job: jobs.Job, settings: Settings, *, may_split: bool = False) -> None:
+def check(job: Job | JobColumns, settings: Settings, *, may_split: bool = False) -> None:
     """Raise `LimitExceeded` or `ModelNotAllowed` if the settings do not allow the job.
 
     With `may_split`, one query may have any number of candidates: see `producer.client.splitting`.
-    The size in bytes is checked when the job is encoded: see `contract.store.submissions`.
+    The size in bytes is checked when the job is encoded: see `contract.store.payloads`.
     """
-    if job.pairs > settings.max_pairs_per_job and not (may_split and len(job.requests) == 1):
+    columns = job if isinstance(job, JobColumns) else JobColumns.of(job)
+    if columns.pairs > settings.max_pairs_per_job and not (may_split and len(columns.queries) == 1):
         raise LimitExceeded(
-            f"job {job.id} has {job.pairs:,} pairs, but the limit is"
+            f"job {job.id} has {columns.pairs:,} pairs, but the limit is"
             f" {settings.max_pairs_per_job:,} (RERANKQ_MAX_PAIRS_PER_JOB); split it into several"
             " jobs"
         )
-    check_model(job.model, settings)
-    for request in job.requests:
-        _check_length("the query", request.query, settings)
-        for candidate in request.candidates:
-            _check_length(f"document {candidate.id!r}", candidate.text, settings)
+    check_model(columns.model, settings)
+    _check_lengths(columns, settings)
 
 
 def check_values(job_id: str, body: bytes, settings: Settings) -> None:
@@ -63,9 +62,19 @@ def check_model(model: str | None, settings: Settings) -> None:
         )
 
 
-def _check_length(what: str, text: str, settings: Settings) -> None:
-    if len(text) > settings.max_text_chars:
+def _check_lengths(columns: JobColumns, settings: Settings) -> None:
+    most = settings.max_text_chars
+    if max(map(len, (*columns.queries, *columns.texts))) <= most:
+        return
+    for query in columns.queries:
+        _check_length("the query", query, most)
+    for document_id, text in zip(columns.ids, columns.text_indexes, strict=True):
+        _check_length(f"document {document_id!r}", columns.texts[text], most)
+
+
+def _check_length(what: str, text: str, most: int) -> None:
+    if len(text) > most:
         raise LimitExceeded(
-            f"{what} has {len(text):,} characters, but the limit is"
-            f" {settings.max_text_chars:,} (RERANKQ_MAX_TEXT_CHARS)"
+            f"{what} has {len(text):,} characters, but the limit is {most:,}"
+            " (RERANKQ_MAX_TEXT_CHARS)"
         )

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from contract import jobs
+from contract import jobs, limits
+from contract.columns import JobColumns
 from contract.errors import (
     InvalidInput,
+    JobConflict,
     JobNotFound,
     JobSplit,
     MixedModels,
@@ -60,6 +62,21 @@ def queue(
     return job.id
 
 
+def queue_columns(
+    schema: Schema, publisher: Publisher, job: JobColumns, priority: int
+) -> Procedure[str]:
+    """Queue a job that is within the limits, as `queue` does; return its id."""
+    yield from call(limits.check, job, schema.settings)
+    try:
+        split = yield from _queue_whole(schema, publisher, job, priority, None)
+    except RedisUnavailable as error:
+        error.submitted = (job.id,)
+        raise
+    if split is not None:
+        raise JobConflict(f"job id {job.id} belongs to a job that is split; choose another id")
+    return job.id
+
+
 def accept_batch(schema: Schema, prepared: PreparedJobs) -> Procedure[None]:
     """Store which jobs are the parts of a batch, if they have an id together.
 
@@ -73,7 +90,7 @@ def accept_batch(schema: Schema, prepared: PreparedJobs) -> Procedure[None]:
 def _queue_whole(
     schema: Schema,
     publisher: Publisher,
-    job: jobs.Job,
+    job: jobs.Job | JobColumns,
     priority: int,
     trace: Mapping[str, str] | None,
 ) -> Procedure[jobs.SplitJob | None]:

@@ -14,6 +14,7 @@ from kombu.exceptions import OperationalError
 from kombu.pidbox import Mailbox
 
 from contract import jobs, names
+from contract.columns import JobColumns
 from contract.errors import RedisUnavailable
 from contract.settings import Settings
 from contract.store.connection import POOL_WAIT_S
@@ -46,7 +47,9 @@ class Publisher:
         self._closed = False
         self._sender = _Sender(settings)
 
-    def send(self, job: jobs.Job, priority: int, trace: Mapping[str, str] | None = None) -> None:
+    def send(
+        self, job: jobs.Job | JobColumns, priority: int, trace: Mapping[str, str] | None = None
+    ) -> None:
         """Put the job's message on the queue: its id and counts, never its documents.
 
         `priority` is 0 (first) to 9. `trace` is added to the message's headers. Raises
@@ -111,12 +114,15 @@ class _Sender:
         self._pool = BrokerConnectionPool(self._connect, settings)
         self._workers = SingleFlight[dict[str, Any]](f"workers on {settings.redis_location}")
 
-    def send(self, job: jobs.Job, priority: int, trace: Mapping[str, str] | None) -> None:
+    def send(
+        self, job: jobs.Job | JobColumns, priority: int, trace: Mapping[str, str] | None
+    ) -> None:
+        requests = job.queries if isinstance(job, JobColumns) else job.requests
         with self._pool.connection() as connection:
             self._app.send_task(
                 names.SCORE_TASK,
                 args=(job.id,),
-                kwargs={"requests": len(job.requests), "pairs": job.pairs},
+                kwargs={"requests": len(requests), "pairs": job.pairs},
                 task_id=job.id,
                 queue=self._queue,
                 priority=priority,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 import redis
 
@@ -13,14 +14,17 @@ from contract import jobs
 from contract.errors import RedisUnavailable, ResultTimeout
 from contract.store import outcomes
 from contract.store.blocking import JobStore
+from contract.store.operation import Operation
 from contract.store.redis_errors import translate
+
+T = TypeVar("T")
 
 #: The interval at which outcomes are also read directly, because publish/subscribe may lose
 #: messages.
 POLL_S = 2.0
 
 
-class Watch:
+class OutcomeWatch(ABC, Generic[T]):
     """Waits for jobs to end. Use it in one thread only.
 
     It subscribes, reads the outcomes once, and then polls slowly in case a notification is lost.
@@ -31,9 +35,7 @@ class Watch:
         self._pubsub: Any = client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
         self._read_once: set[str] = set()
 
-    def any_of(
-        self, job_ids: Collection[str], timeout: float | None
-    ) -> dict[str, jobs.OutcomeOrError]:
+    def any_of(self, job_ids: Collection[str], timeout: float | None) -> dict[str, T]:
         """Return the outcomes of the jobs in `job_ids` that have ended, as soon as there is one.
 
         The result is empty after `timeout` seconds (None: no limit). Raises `RedisUnavailable`.
@@ -54,7 +56,7 @@ class Watch:
 
     def as_completed(
         self, job_ids: Collection[str], timeout: float | None = None
-    ) -> Iterator[tuple[str, jobs.OutcomeOrError]]:
+    ) -> Iterator[tuple[str, T]]:
         """Yield the id and the outcome of each job, in the order in which they end.
 
         Raises `ResultTimeout` if some have not ended after `timeout` seconds (None: no limit), or
@@ -69,13 +71,17 @@ class Watch:
             waiting -= found.keys()
             yield from found.items()
 
-    def _read(self, job_ids: list[str]) -> dict[str, jobs.OutcomeOrError]:
+    def _read(self, job_ids: list[str]) -> dict[str, T]:
         if not job_ids:
             return {}
-        found = self._store.execute(outcomes.fetch(self._store.schema, job_ids))
+        found = self._store.execute(self._fetch(job_ids))
         self._read_once.update(job_ids)
         self._read_once.difference_update(found)
         return found
+
+    @abstractmethod
+    def _fetch(self, job_ids: Collection[str]) -> Operation[dict[str, T]]:
+        """Read the outcomes of the jobs that have ended."""
 
     def _next_done(self, timeout_s: float) -> str | None:
         try:
@@ -98,6 +104,13 @@ class Watch:
 
     def __exit__(self, *_: object) -> None:
         self._pubsub.close()
+
+
+class Watch(OutcomeWatch[jobs.OutcomeOrError]):
+    """A watch that returns records."""
+
+    def _fetch(self, job_ids: Collection[str]) -> Operation[dict[str, jobs.OutcomeOrError]]:
+        return outcomes.fetch(self._store.schema, list(job_ids))
 
 
 def deadline_after(timeout_s: float | None) -> float:

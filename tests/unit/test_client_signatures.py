@@ -19,7 +19,12 @@ from producer.client.watch import Watch
 
 #: The names and return types in which the asyncio client differs.
 ASYNC_NAMES = {"close": "aclose"}
-ASYNC_TYPES = {"Watch": "AsyncWatch", "Iterator[": "AsyncIterator["}
+#: `T` is the type of the outcomes of an `OutcomeWatch`.
+ASYNC_TYPES = {
+    "Watch": "AsyncWatch",
+    "Iterator[": "AsyncIterator[",
+    "str, T]": "str, jobs.OutcomeOrError]",
+}
 #: Methods that return something to be awaited, and are not awaited themselves.
 NOT_AWAITED = {"watch", "each_dead_letter", "as_completed"}
 
