@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from contract.records import Provenance
 from producer.rescore.journal import Journal
-from producer.rescore.options import LEAST_JOBS, LEAST_PAIRS, WINDOWS_PER_RUN, Options
+from producer.rescore.options import LEAST_JOBS_PER_RUN, LEAST_PAIRS, Options
 
 #: The time that a process should take for a job. The work of the queue for a job takes a few
 #: milliseconds, and at the end of a run, workers wait for the last jobs.
@@ -87,5 +87,5 @@ class JobSizes:
         return min(wanted, GROWTH * self.pairs)
 
     def _limit(self) -> int:
-        jobs = WINDOWS_PER_RUN * max(LEAST_JOBS, self._window())
+        jobs = max(LEAST_JOBS_PER_RUN, self._window())
         return min(self._largest, max(LEAST_PAIRS, self._options.run_pairs // jobs))

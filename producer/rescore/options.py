@@ -12,9 +12,9 @@ from contract import names
 MOST_PAIRS, LEAST_PAIRS = 1_000, 100
 #: The minimum and maximum number of jobs in flight, unless it is fixed.
 LEAST_JOBS, MOST_JOBS = 8, 10_000
-#: A small run has at least this many jobs for each one in flight, so that no worker waits long for
-#: the last jobs of the others.
-WINDOWS_PER_RUN = 4
+#: A small run has at least this many jobs, so that no worker waits long for the last jobs of the
+#: others.
+LEAST_JOBS_PER_RUN = 32
 
 
 #: Which queries to score again: those that failed, or those that a smaller model scored.
@@ -51,4 +51,4 @@ class Options:
 
 def job_size(pairs: int) -> int:
     """Return the number of pairs of the first jobs of a run with `pairs` pairs."""
-    return min(MOST_PAIRS, max(LEAST_PAIRS, pairs // (WINDOWS_PER_RUN * LEAST_JOBS)))
+    return min(MOST_PAIRS, max(LEAST_PAIRS, pairs // LEAST_JOBS_PER_RUN))

@@ -107,7 +107,7 @@ def test_a_small_run_is_still_shared_among_the_workers(
 
 
 def test_more_workers_have_smaller_jobs_of_the_same_run(run: Run) -> None:
-    run.window = 1_000
+    run.window = 4_000
     assert run.start(60, 90_000)[-1][1] == 1_000_000 // 4_000
 
 

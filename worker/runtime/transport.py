@@ -39,7 +39,7 @@ MAX_BROADCAST_BYTES = 4 * 1024 * 1024
 RESTORED_AT_ONCE = 100
 
 #: Record that a worker has a message. KEYS index, messages; ARGV tag, message.
-_HOLD = """
+HOLD = """
 local time = redis.call('TIME')
 redis.call('ZADD', KEYS[1], string.format('%d.%06d', time[1], time[2]), ARGV[1])
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
@@ -80,7 +80,7 @@ class QoS(redis.QoS):
         info = message.delivery_info
         held = dumps([message._raw, info["exchange"], info["routing_key"]])
         with self.channel.conn_or_acquire() as client:
-            client.eval(_HOLD, 2, self.unacked_index_key, self.unacked_key, delivery_tag, held)
+            client.eval(HOLD, 2, self.unacked_index_key, self.unacked_key, delivery_tag, held)
         virtual.QoS.append(self, message, delivery_tag)
 
     def restore_visible(
