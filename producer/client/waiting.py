@@ -76,17 +76,21 @@ class RetryWhileUnavailable:
 
 def require_worker(
     client: RerankClient, timeout_s: float, report: Callable[[str], object] = lambda _: None
-) -> None:
-    """Raise `NoWorker` unless a worker answers within `timeout_s` seconds."""
+) -> int:
+    """Return the number of processes of the first worker that answers.
+
+    Raises `NoWorker` if none answers within `timeout_s` seconds.
+    """
     deadline = Deadline(timeout_s, report)
     location = client.settings.redis_location
-    while not client.workers(timeout_s=1.0, at_most=1):
+    while not (answers := client.readiness(timeout_s=1.0, at_most=1)):
         if deadline.expired:
             raise NoWorker(
                 f"no worker answers on {location}; start one with `rerankq worker`, or"
                 " check that it has the same RERANKQ_REDIS_URL and RERANKQ_NAMESPACE"
             )
         deadline.explain(f"no worker answers on {location}")
+    return sum(each.children for each in answers.values())
 
 
 def pause() -> None:

@@ -7,11 +7,11 @@ journal therefore records each change, and a resumed run makes the same jobs aga
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 
 from contract.records import Provenance
 from producer.rescore.journal import Journal
-from producer.rescore.options import LEAST_JOBS_PER_RUN, LEAST_PAIRS, Options
+from producer.rescore.options import LEAST_PAIRS, Options
+from producer.rescore.window import Window
 
 #: The time that a process should take for a job. The work of the queue for a job takes a few
 #: milliseconds, and at the end of a run, workers wait for the last jobs.
@@ -20,19 +20,16 @@ JOB_S = 1.0
 #: grows by at most `GROWTH` at once, because the first results are those of the fastest workers.
 FACTOR = 2
 GROWTH = 4
-RESULTS = 8
+RESULTS = 4
 
 
 class JobSizes:
     """The number of pairs of each job of a round.
 
-    Unless the options fix it, it follows the speed of the workers, up to `largest`. `window`
-    returns the maximum number of jobs in flight.
+    Unless the options fix it, it follows the speed of the workers, up to `largest`.
     """
 
-    def __init__(
-        self, journal: Journal, options: Options, largest: int, window: Callable[[], int]
-    ) -> None:
+    def __init__(self, journal: Journal, options: Options, largest: int, window: Window) -> None:
         self._journal = journal
         self._options = options
         self._largest = largest
@@ -65,8 +62,8 @@ class JobSizes:
     def sending(self) -> None:
         """Note that a job is about to be sent."""
         self._repeated -= 1
-        if self._window() > self._most_in_flight:
-            self._most_in_flight = 2 * self._window()  # in steps, so that few are recorded
+        if self._window.jobs > self._most_in_flight:
+            self._most_in_flight = 2 * self._window.jobs  # in steps, so that few are recorded
             self._journal.record_most_in_flight(self._most_in_flight)
 
     def observe(self, provenance: Provenance) -> None:
@@ -87,5 +84,5 @@ class JobSizes:
         return min(wanted, GROWTH * self.pairs)
 
     def _limit(self) -> int:
-        jobs = max(LEAST_JOBS_PER_RUN, self._window())
-        return min(self._largest, max(LEAST_PAIRS, self._options.run_pairs // jobs))
+        share = self._options.run_pairs // self._window.jobs_per_run
+        return min(self._largest, max(LEAST_PAIRS, share))

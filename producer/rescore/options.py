@@ -12,8 +12,8 @@ from contract import names
 MOST_PAIRS, LEAST_PAIRS = 1_000, 100
 #: The minimum and maximum number of jobs in flight, unless it is fixed.
 LEAST_JOBS, MOST_JOBS = 8, 10_000
-#: A small run has at least this many jobs, so that no worker waits long for the last jobs of the
-#: others.
+#: A small run has at least this many jobs until the number of workers is known, so that no worker
+#: waits long for the last jobs of the others.
 LEAST_JOBS_PER_RUN = 32
 
 

@@ -25,6 +25,8 @@ def rescore(
     options: Options,
     report_progress: Callable[[Progress], object],
     notify: Callable[[str], object] = lambda _: None,
+    *,
+    children: int = 0,
 ) -> Progress:
     """Score the staged queries that are not in the journal; call `report_progress` after each job.
 
@@ -34,8 +36,8 @@ def rescore(
     flight are then cancelled, unless the journal is resumable: a resumed run collects them.
     """
     journal.begin()
-    with Window.of(client, options.window) as window:
-        sizes = JobSizes(journal, options, client.settings.max_pairs_per_job, lambda: window.jobs)
+    with Window.of(client, options.window, children) as window:
+        sizes = JobSizes(journal, options, client.settings.max_pairs_per_job, window)
         in_flight = JobsInFlight(client, journal, options, window, sizes, report_progress, notify)
         try:
             for job in _jobs(client, journal, options, sizes):

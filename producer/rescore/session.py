@@ -71,9 +71,11 @@ def score(
     """
     progress, scored_pairs = journal.progress(), 0
     for _ in journal.rounds(retry):
-        require_worker(client, options.worker_wait_s, notify)
+        children = require_worker(client, options.worker_wait_s, notify)
         earlier = journal.progress()
         with show_progress(earlier) as report_progress:
-            progress = runner.rescore(client, journal, options, report_progress, notify)
+            progress = runner.rescore(
+                client, journal, options, report_progress, notify, children=children
+            )
         scored_pairs += progress.pairs - earlier.pairs
     return progress, scored_pairs

@@ -14,9 +14,11 @@ from typing import Self
 
 from contract.errors import RerankError
 from producer.client.blocking import RerankClient
-from producer.rescore.options import LEAST_JOBS, MOST_JOBS
+from producer.rescore.options import LEAST_JOBS, LEAST_JOBS_PER_RUN, MOST_JOBS
 
 JOBS_PER_CHILD = 2
+#: At the end of a run, a process waits for the others for at most the time of one job.
+JOBS_PER_CHILD_AND_RUN = 4
 #: The maximum number of characters in the texts of the jobs in flight, unless the number of jobs is
 #: fixed. They are in the memory of this process, and compressed in that of Redis. It is more than
 #: one process sends while a job of a few seconds is scored.
@@ -40,9 +42,12 @@ class Window:
         self._most_jobs = max(LEAST_JOBS, most_jobs)
 
     @classmethod
-    def of(cls, client: RerankClient, fixed: int | None) -> Self:
-        """Return a window of `fixed` jobs, or one that follows the workers if that is None."""
-        workers = WorkerCount(lambda: _children_of_workers(client))
+    def of(cls, client: RerankClient, fixed: int | None, children: int = 0) -> Self:
+        """Return a window of `fixed` jobs, or one that follows the workers if that is None.
+
+        `children` is the number of processes of workers that is known so far.
+        """
+        workers = WorkerCount(lambda: _children_of_workers(client), children)
         # Other producers use the same queue.
         return cls(fixed or workers, min(MOST_JOBS, client.settings.max_queue_length // 4))
 
@@ -52,6 +57,13 @@ class Window:
         if isinstance(self._limit, int):
             return self._limit
         return min(self._most_jobs, _jobs_for(self._limit.children))
+
+    @property
+    def jobs_per_run(self) -> int:
+        """The least number of jobs into which a run is divided, so that all workers are busy."""
+        if isinstance(self._limit, WorkerCount) and self._limit.children:
+            return max(LEAST_JOBS, JOBS_PER_CHILD_AND_RUN * self._limit.children)
+        return max(LEAST_JOBS_PER_RUN, self.jobs)
 
     def has_room(self, jobs: int, chars: int) -> bool:
         """Return whether another job may be sent, given those in flight and their characters."""
@@ -74,6 +86,7 @@ class WorkerCount:
     def __init__(
         self,
         ask: Callable[[], Mapping[str, int]],
+        children: int = 0,
         *,
         first_s: float = FIRST_ASK_S,
         interval_s: float = ASK_INTERVAL_S,
@@ -84,7 +97,7 @@ class WorkerCount:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="worker-count", daemon=True)
         #: The number of processes of the workers that have answered lately.
-        self.children = 0
+        self.children = children
 
     def start(self) -> None:
         """Start to ask."""

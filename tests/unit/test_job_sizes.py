@@ -15,6 +15,7 @@ from producer.rescore.manifest import Manifest, ScoringSettings
 from producer.rescore.options import Options
 from producer.rescore.resume import ResumableJournal
 from producer.rescore.staging import Staging
+from producer.rescore.window import Window, WorkerCount
 
 MILLION = Options(run_pairs=1_000_000)
 
@@ -43,7 +44,8 @@ class Run:
     output: Path
     options: Options = MILLION
     largest: int = 5_000
-    window: int = 8
+    #: The processes of the workers.
+    children: int = 4
 
     def start(self, jobs: int, *pairs_per_s: float, done: int = 0) -> list[tuple[int, int]]:
         """Make jobs, and let workers of these speeds score those that are not done."""
@@ -58,7 +60,9 @@ class Run:
             wanted = Manifest.new(staging.inputs(), asked, self.options.first_pairs_per_job)
             with ResumableJournal(str(self.output), staging, wanted) as journal:
                 journal.begin()
-                sizes = JobSizes(journal, self.options, self.largest, lambda: self.window)
+                sizes = JobSizes(
+                    journal, self.options, self.largest, Window(WorkerCount(dict, self.children))
+                )
                 place = 0
                 for number in range(jobs):
                     pairs = sizes.next(place)
@@ -98,7 +102,7 @@ def test_a_size_that_was_asked_for_stays(run: Run, pairs_per_s: float, pairs: in
     assert {each for _, each in run.start(100, pairs_per_s)} == {pairs}
 
 
-@pytest.mark.parametrize(("run_pairs", "pairs"), [(3_000, 100), (64_000, 2_000), (128_000, 4_000)])
+@pytest.mark.parametrize(("run_pairs", "pairs"), [(3_000, 100), (32_000, 2_000), (64_000, 4_000)])
 def test_a_small_run_is_still_shared_among_the_workers(
     run: Run, run_pairs: int, pairs: int
 ) -> None:
@@ -107,8 +111,8 @@ def test_a_small_run_is_still_shared_among_the_workers(
 
 
 def test_more_workers_have_smaller_jobs_of_the_same_run(run: Run) -> None:
-    run.window = 4_000
-    assert run.start(60, 90_000)[-1][1] == 1_000_000 // 4_000
+    run.children = 500
+    assert run.start(60, 90_000)[-1][1] == 1_000_000 // 2_000
 
 
 def test_workers_of_different_speed_have_jobs_of_the_average_speed(run: Run) -> None:
@@ -120,12 +124,12 @@ def test_workers_of_different_speed_have_jobs_of_the_average_speed(run: Run) -> 
 def test_an_interrupted_run_makes_the_same_jobs_again(run: Run) -> None:
     # Given a run whose jobs grew and then shrank, killed with jobs in flight
     first = run.start(40, 90_000)
-    again = run.start(60, 500, done=40 - run.window)
+    again = run.start(60, 500, done=40 - 8)
     assert again[:40] == first
     assert len({pairs for _, pairs in again}) > 2
 
     # When it is started again, with another number of workers that are fast
-    run.window = 100
+    run.children = 50
     third = run.start(80, 90_000, done=60 - 8)
 
     # Then all jobs that may be in flight are the same ones, and the size grows only after them
