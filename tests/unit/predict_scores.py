@@ -13,6 +13,7 @@ from sentence_transformers import CrossEncoder
 from worker.engine.checkpoint import load_encoder
 from worker.engine.choice import choose, exact_linears
 from worker.engine.fast_engine import FastEngine
+from worker.engine.gpu_engine import GpuEngine
 from worker.engine.predict_engine import PredictEngine
 from worker.engine.protocol import Pair
 
@@ -35,7 +36,7 @@ def open_encoder(path: str, dtype: str | None = None) -> CrossEncoder:
     return load_encoder(path, "cpu", dtype)
 
 
-def chosen(encoder: CrossEncoder, *, int8: bool = False) -> FastEngine | PredictEngine:
+def chosen(encoder: CrossEncoder, *, int8: bool = False) -> FastEngine | GpuEngine | PredictEngine:
     """Return the engine for a model, without measuring which settings are fastest."""
     return choose(encoder, int8=int8, threads=1, max_batch_tokens=512)
 

@@ -9,8 +9,9 @@ import pytest
 
 from contract.errors import BadScores
 from tests.unit import tiny_models
+from worker.engine.attention import Group
 from worker.engine.batches import ScoreArray, make_batches, restore_order
-from worker.engine.packing import ROUND_ROWS_TO, Group, group_by_length, lay_out
+from worker.engine.packing import ROUND_ROWS_TO, group_by_length, lay_out
 from worker.engine.tokens import PairLayout, PairTokens
 
 PADDING, BEGIN, END = 0, 101, 102
@@ -202,27 +203,23 @@ def test_a_score_that_is_missing_here_and_too_many_there_is_no_right_number() ->
 
 
 @pytest.mark.parametrize(
-    ("lengths", "slack", "groups"),
+    ("lengths", "groups"),
     [
-        ([], 0, []),
-        ([7], 0, [(0, 1)]),
-        ([7, 7, 7], 0, [(0, 3)]),
-        ([9, 7, 7, 4], 0, [(0, 1), (1, 3), (3, 4)]),
-        ([9, 8, 7, 6, 5], 1, [(0, 2), (2, 4), (4, 5)]),
-        ([9, 8, 7, 6, 5], 2, [(0, 3), (3, 5)]),
-        ([9, 5], 3, [(0, 1), (1, 2)]),
-        ([9, 5], 4, [(0, 2)]),
+        ([], []),
+        ([7], [(0, 1)]),
+        ([7, 7, 7], [(0, 3)]),
+        ([9, 7, 7, 4], [(0, 1), (1, 3), (3, 4)]),
     ],
 )
-def test_a_group_ends_where_padding_would_exceed_the_slack(
-    lengths: list[int], slack: int, groups: list[tuple[int, int]]
+def test_a_group_has_pairs_of_equal_length(
+    lengths: list[int], groups: list[tuple[int, int]]
 ) -> None:
-    assert list(group_by_length(lengths, slack)) == groups
+    assert list(group_by_length(lengths)) == groups
 
 
 # Packing
 
-LONG, MIDDLE, SHORT = tokens([7], [8, 9]), tokens([5], [6]), tokens([], [4])
+LONG, MIDDLE = tokens([7], [8, 9]), tokens([5], [6])
 
 
 def test_pairs_are_laid_end_to_end_and_the_rows_are_filled_up(special: PairLayout) -> None:
@@ -231,23 +228,8 @@ def test_pairs_are_laid_end_to_end_and_the_rows_are_filled_up(special: PairLayou
     assert batch.ids.tolist() == [*pairs, *[PADDING] * 5]
     assert batch.positions.tolist() == [0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, *[0] * 5]
     assert batch.types.tolist() == [0, 0, 0, 1, 1, 1, 0, 0, 0, 1, 1, *[0] * 5]
-    assert batch.groups == (Group(0, 1, 6, None), Group(6, 1, 5, None))
+    assert batch.groups == (Group(0, 1, 6), Group(6, 1, 5))
     assert [group.rows for group in batch.groups] == [slice(0, 6), slice(6, 11)]
-
-
-def test_with_slack_a_shorter_pair_is_padded_to_the_longest_of_its_group(
-    special: PairLayout,
-) -> None:
-    batch = lay_out([LONG, MIDDLE, SHORT], special, slack=1)
-    long, middle = [BEGIN, 7, END, 8, 9, END], [BEGIN, 5, END, 6, END, PADDING]
-    short = [BEGIN, END, 4, END]
-    assert batch.ids.tolist() == [*long, *middle, *short]
-    assert batch.groups == (Group(0, 2, 6, (6, 5)), Group(12, 1, 4, None))
-    assert batch.positions.tolist() == [*range(6), *range(6), *range(4)]
-
-
-def test_slack_without_need_pads_nothing(special: PairLayout) -> None:
-    assert lay_out([MIDDLE, MIDDLE], special, slack=9).groups == (Group(0, 2, 5, None),)
 
 
 @pytest.mark.parametrize(("words", "rows"), [(0, 16), (12, 16), (13, 16), (14, 32), (29, 32)])
@@ -257,11 +239,8 @@ def test_rows_are_rounded_up(special: PairLayout, words: int, rows: int) -> None
     assert [len(batch.ids), len(batch.positions), len(batch.types)] == [rows] * 3
 
 
-@pytest.mark.parametrize("slack", [0, 1, 7, 1_000])
 @pytest.mark.parametrize("seed", range(5))
-def test_every_pair_can_be_read_back_from_its_batch(
-    special: PairLayout, slack: int, seed: int
-) -> None:
+def test_every_pair_can_be_read_back_from_its_batch(special: PairLayout, seed: int) -> None:
     # Given pairs of any lengths, the longest first
     chance = random.Random(seed)
 
@@ -272,23 +251,22 @@ def test_every_pair_can_be_read_back_from_its_batch(
         (tokens(some(4), some(12)) for _ in range(chance.randint(1, 40))), key=lambda p: -p.length
     )
     # When they are laid out
-    batch = lay_out(pairs, special, slack)
+    batch = lay_out(pairs, special)
     # Then each is found at its group's rows, one after another
     unread = iter(pairs)
     filled = 0
     for group in batch.groups:
         assert group.start == filled
-        for number in range(group.pairs):
+        for _ in range(group.pairs):
             pair = next(unread)
-            own = (group.lengths or (group.length,) * group.pairs)[number]
-            assert own == pair.length >= group.length - slack
+            own = group.length
+            assert own == pair.length
             rows = slice(filled, filled + own)
             assert batch.ids[rows].tolist() == in_model(pair)
             assert batch.positions[rows].tolist() == list(range(own))
             of_query = len(pair.query) + 2
             assert batch.types[rows].tolist() == [0] * of_query + [1] * (own - of_query)
-            filled += group.length
-            assert set(batch.ids[rows.stop : filled].tolist()) <= {PADDING}
+            filled += own
     assert next(unread, None) is None
     assert filled <= len(batch.ids) < filled + ROUND_ROWS_TO
     assert set(batch.ids[filled:].tolist()) <= {PADDING}

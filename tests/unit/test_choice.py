@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import BertForSequenceClassification, BertJapaneseTokenizer
 
 from contract.errors import ModelUnavailable
-from tests.unit import tiny_models
+from tests.unit import tiny_models, varlen_layout
 from tests.unit.predict_scores import (
     DOCUMENTS,
     PAIRS,
@@ -30,11 +30,20 @@ from tests.unit.predict_scores import (
     predicted,
 )
 from worker import engine as engines
-from worker.engine.choice import choose, exact_linears
+from worker.engine.choice import (
+    MakeFunction,
+    choose,
+    exact_linears,
+    fastest_exact,
+    on_gpu,
+)
 from worker.engine.fast_engine import CPU_BUDGETS
 from worker.engine.linear import Linear, PackedLinear
+from worker.engine.predict_engine import PredictEngine
 from worker.engine.probes import PROBES
 from worker.engine.protocol import Pair
+from worker.engine.varlen import VarlenFunction
+from worker.engine.varlen_functions import FUNCTIONS, padded
 
 
 def with_activation(folder: Path, name: str, **given: Any) -> str:
@@ -395,3 +404,65 @@ def test_there_are_no_eight_bits_without_a_fast_path(
     with pytest.raises(ModelUnavailable, match="supported only for models with a fast path") as why:
         engines.load(name, threads=1, max_batch_tokens=512)
     assert repr(name) in str(why.value)
+
+
+# On a GPU
+
+
+def shifted(*given: Any, **_: Any) -> Tensor:
+    """Compute something else than attention: every value is a little too large."""
+    q, k, v, *where = given
+    return varlen_layout.reference(q, k, v + 0.2, *where)
+
+
+def missing() -> VarlenFunction:
+    raise ImportError("No module named 'flash_attn'")
+
+
+def refusing(*_: Any, **named: Any) -> Tensor:
+    raise RuntimeError("FlashAttention only supports Ampere GPUs or newer.")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_a_function_for_attention_is_used_only_if_it_is_there_and_right(
+    caplog: pytest.LogCaptureFixture, dtype: str
+) -> None:
+    encoder = open_encoder("bundled", dtype)
+    functions: dict[str, MakeFunction] = {
+        "one library": missing,
+        "an old GPU": lambda: refusing,
+        "a wrong version": lambda: shifted,
+        "padded groups": padded,
+    }
+    with caplog.at_level(logging.INFO, "worker.engine.choice"):
+        engine = fastest_exact(on_gpu(encoder, functions), PredictEngine(encoder, 1, 512))
+    assert engine is not None
+    assert engine.run(PAIRS[:1]).scores.dtype == np.float32
+    assert "one library failed (No module named 'flash_attn')" in caplog.text
+    assert "an old GPU failed (FlashAttention only supports" in caplog.text
+    assert "Falling back to padded groups, which are slower: its scores differ" in caplog.text
+    assert "with a wrong version (tolerance" in caplog.text
+
+
+def test_without_a_function_that_is_right_predict_scores(
+    bundled: CrossEncoder, caplog: pytest.LogCaptureFixture
+) -> None:
+    functions: dict[str, MakeFunction] = {"a wrong version": lambda: shifted}
+    assert fastest_exact(on_gpu(bundled, functions), PredictEngine(bundled, 1, 512)) is None
+    assert "Scoring with CrossEncoder.predict instead of the fast path" in caplog.text
+
+
+def test_no_other_function_is_tried_on_a_gpu_that_failed(bundled: CrossEncoder) -> None:
+    def failing(*_: Any, **named: Any) -> Tensor:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    functions: dict[str, MakeFunction] = {"first": lambda: failing, "second": padded}
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        fastest_exact(on_gpu(bundled, functions), PredictEngine(bundled, 1, 512))
+
+
+def test_the_functions_of_this_torch_refuse_a_cpu(bundled: CrossEncoder) -> None:
+    # Of those that a GPU may use, only the last computes without one.
+    engine = fastest_exact(on_gpu(bundled, FUNCTIONS), PredictEngine(bundled, 1, 512))
+    assert engine is not None
+    assert apart(engine.run(PAIRS).scores, fast_engine(bundled).run(PAIRS).scores) < TOLERANCE

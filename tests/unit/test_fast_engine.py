@@ -25,8 +25,7 @@ from tests.unit.predict_scores import (
 from worker.engine.backoff import BatchBudget
 from worker.engine.batches import ScoreArray
 from worker.engine.choice import exact_linears
-from worker.engine.fast_engine import PREFETCHED_PAIRS, FastEngine
-from worker.engine.linear import Linear
+from worker.engine.fast_engine import FastEngine
 from worker.engine.statistics import BatchStatistics
 from worker.engine.threads import torch_threads
 from worker.engine.tokens import PairTokens
@@ -160,43 +159,3 @@ def test_the_time_limit_leaves_no_work_behind_though_not_all_was_handed_out(
         pool.shutdown(cancel_futures=True)
     assert len(pool.given) == 400
     assert left == []
-
-
-# On a GPU
-
-
-class AsOnGpu(FastEngine):
-    """Runs the GPU's code on the CPU: in portions, each tokenised ahead, with some padding."""
-
-    def __init__(self, encoder: CrossEncoder, linear: type[Linear], threads: int) -> None:
-        super().__init__(encoder, linear, threads)
-        self._on_gpu = True
-        self.budget = BatchBudget(32_768)
-
-
-def test_in_portions_scores_are_the_same(tmp_path: Path) -> None:
-    # Given more pairs than a portion has, of some lengths, at the seam too
-    encoder = open_encoder(tiny_models.bert(tmp_path, hidden_size=8, intermediate_size=8))
-    texts = [f"{number} a" * (number % 4) for number in range(PREFETCHED_PAIRS + 300)]
-    seam = slice(PREFETCHED_PAIRS - 2, PREFETCHED_PAIRS + 2)
-    texts[seam] = ["x " * length for length in (40, 900, 0, 60)]
-    pairs = [("pdf", text) for text in texts]
-    plain, other = fast_engine(encoder).run(pairs), AsOnGpu(encoder, Linear, 1).run(pairs)
-    assert apart(other.scores, plain.scores) < TOLERANCE
-    assert plain.scores.std() > 100 * TOLERANCE
-    assert (other.tokens, other.truncated) == (plain.tokens, plain.truncated)
-    assert plain.truncated[seam] == [False, True, False, False]
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-def test_with_padding_scores_are_the_same(
-    bundled: CrossEncoder, bundled_logits: Any, threads: int
-) -> None:
-    engine = AsOnGpu(bundled, Linear, threads)
-    assert apart(engine.run(PAIRS).scores, bundled_logits) < TOLERANCE
-    assert len(engine.run([]).scores) == 0
-
-
-def test_a_failure_in_the_first_portion_comes_out(bundled: CrossEncoder) -> None:
-    with pytest.raises(TypeError):
-        AsOnGpu(bundled, Linear, 1).run([(QUERY, "\ud800")])

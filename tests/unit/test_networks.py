@@ -23,12 +23,13 @@ from transformers import (
     XLMRobertaForSequenceClassification,
 )
 
-from tests.unit import tiny_models
+from tests.unit import tiny_models, varlen_layout
 from worker.engine.families.registry import FAMILIES
 from worker.engine.layers import Network
 from worker.engine.linear import Linear, PackedLinear
-from worker.engine.packing import lay_out
+from worker.engine.packing import Batch, lay_out
 from worker.engine.tokens import PairLayout, PairTokens
+from worker.engine.varlen_functions import padded
 
 pytestmark = pytest.mark.arithmetic
 
@@ -55,7 +56,17 @@ BATCHES: dict[str, list[tuple[int, int]]] = {
     "all different": [(3, length) for length in range(20)],
     "mixed": [(5, 30), (5, 30), (5, 29), (0, 33), (2, 8), (7, 3), (1, 0), (0, 1), (0, 0)],
 }
-SLACKS = [0, 1, 7, 1_000]
+
+
+def with_padding(pairs: Sequence[PairTokens], special: PairLayout) -> Batch:
+    """Lay out a batch as on a GPU without a function for attention of variable length."""
+    return varlen_layout.lay_out(pairs, special, padded())
+
+
+#: The layouts of a batch: a CPU's, a GPU's, and a GPU's with padding.
+LayOut = Callable[[Sequence[PairTokens], PairLayout], Batch]
+LAYOUTS: list[LayOut] = [lay_out, varlen_layout.lay_out, with_padding]
+layouts = pytest.mark.parametrize("lay", LAYOUTS, ids=["cpu", "gpu", "padded"])
 
 kinds = pytest.mark.parametrize("kind", [Linear, PackedLinear])
 
@@ -188,26 +199,24 @@ def farthest(one: torch.Tensor, other: torch.Tensor) -> float:
 def test_logits_are_those_of_transformers(special: PairLayout, make: Make, shape: Shape) -> None:
     model = tiny(make, shape)
     networks = [network(model, kind) for kind in (Linear, PackedLinear)]
-    slacks = SLACKS if make is bert else [0, 7]
     for sizes in BATCHES.values():
         pairs = made(sizes)
         expected = reference(model, pairs)
-        for slack in slacks:
-            batch = lay_out(pairs, special, slack)
+        for lay in LAYOUTS:
             for ours in networks:
-                assert farthest(ours(batch), expected) < TOLERANCE
+                assert farthest(ours(lay(pairs, special)), expected) < TOLERANCE
 
 
 @kinds
-@pytest.mark.parametrize("slack", SLACKS)
+@layouts
 @pytest.mark.parametrize("sizes", BATCHES.values(), ids=BATCHES)
 def test_logits_do_not_depend_on_the_batch(
-    special: PairLayout, sizes: list[tuple[int, int]], slack: int, kind: type[Linear]
+    special: PairLayout, sizes: list[tuple[int, int]], lay: LayOut, kind: type[Linear]
 ) -> None:
     ours = network(tiny(bert, (2, 30, 2, 37)), kind)
     pairs = made(sizes)
-    alone = torch.cat([ours(lay_out([pair], special)) for pair in pairs])
-    assert farthest(ours(lay_out(pairs, special, slack)), alone) < TOLERANCE
+    alone = torch.cat([ours(lay([pair], special)) for pair in pairs])
+    assert farthest(ours(lay(pairs, special)), alone) < TOLERANCE
 
 
 #: With the widths of real models, for which MKL uses other kernels than for tiny ones.
@@ -243,23 +252,38 @@ def test_logits_of_random_pairs_differ_far_more_than_the_tolerance(special: Pair
         assert logits.std() > 1_000 * TOLERANCE
 
 
+@pytest.mark.parametrize("layers", [1, 2, 3, 5])
+@pytest.mark.parametrize("make", [modernbert, modernbert_mean])
+def test_a_last_layer_with_a_window_sees_that_of_the_first_token(
+    special: PairLayout, make: Make, layers: int
+) -> None:
+    # The first layer and the fourth see all tokens, the others see a window.
+    model = tiny(make, (layers, 32, 2, 64))
+    pairs = made([(5, 60), (0, 9), (20, 40)])
+    expected = reference(model, pairs)
+    for lay in LAYOUTS:
+        assert farthest(network(model, Linear)(lay(pairs, special)), expected) < TOLERANCE
+
+
 @families
+@layouts
 @pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
 def test_in_half_precision_logits_are_rounded_and_given_in_single(
-    special: PairLayout, make: Make, precision: torch.dtype
+    special: PairLayout, make: Make, precision: torch.dtype, lay: LayOut
 ) -> None:
     model = tiny(make, (2, 32, 2, 64))
     pairs = made(BATCHES["mixed"])
     expected = reference(model, pairs)
     rounded: Any = model
-    logits = network(rounded.to(precision), Linear)(lay_out(pairs, special, slack=7))
+    logits = network(rounded.to(precision), Linear)(lay(pairs, special))
     assert logits.dtype == torch.float32
     assert farthest(logits, expected) < 16 * torch.finfo(precision).eps
 
 
 @families
-def test_the_given_model_is_left_as_it_was(special: PairLayout, make: Make) -> None:
+@layouts
+def test_the_given_model_is_left_as_it_was(special: PairLayout, make: Make, lay: LayOut) -> None:
     model = tiny(make, (2, 32, 2, 64))
     before = {name: each.clone() for name, each in model.state_dict().items()}
-    network(model, PackedLinear)(lay_out(made(BATCHES["mixed"]), special, slack=7))
+    network(model, PackedLinear)(lay(made(BATCHES["mixed"]), special))
     assert all(torch.equal(each, before[name]) for name, each in model.state_dict().items())

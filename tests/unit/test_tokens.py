@@ -17,6 +17,7 @@ from tests.unit import tiny_models
 from worker.engine.model_paths import bundled_path
 from worker.engine.tokens import (
     REMEMBERED_CHARS,
+    REMEMBERED_TEXT_CHARS,
     TEXTS_AT_ONCE,
     PairTokenizer,
     WordTokenizer,
@@ -82,9 +83,15 @@ def expected(tokenizer: Any, pairs: Sequence[Pair], max_length: int) -> list[Enc
 def ours(tokenizer: Any, pairs: Sequence[Pair], made: PairTokenizer) -> list[Encoded]:
     begin, end = tokenizer.cls_token_id, tokenizer.sep_token_id
     encoded = []
-    for pair in made.tokenise(pairs):
+    columns = made.columns(pairs)
+    assert len(columns) == len(pairs)
+    for place, pair in enumerate(made.tokenise(pairs)):
         ids = [begin, *pair.query.tolist(), end, *pair.document.tolist(), end]
-        assert pair.length == len(ids)
+        assert pair.length == len(ids) == columns.lengths[place]
+        assert pair.query.tobytes() == columns.queries[place]
+        assert pair.document.tobytes() == columns.documents[place]
+        assert len(pair.query) == columns.query_lengths[place]
+        assert pair.truncated == columns.truncated[place]
         encoded.append((ids, pair.truncated))
     return encoded
 
@@ -209,7 +216,9 @@ def test_pairs_keep_their_order_and_texts_may_come_again(tokenizer: Any) -> None
 
 
 def test_no_pairs_are_no_tokens(tokenizer: Any) -> None:
-    assert PairTokenizer(tokenizer, 512).tokenise([]) == []
+    made = PairTokenizer(tokenizer, 512)
+    assert made.tokenise([]) == []
+    assert len(made.columns([])) == 0
 
 
 def made_up_words(number: int) -> str:
@@ -224,9 +233,22 @@ def test_words_are_forgotten_before_they_fill_the_memory(tokenizer: Any) -> None
     assert sum(map(len, texts)) > 2 * REMEMBERED_CHARS
     held = []
     for text in texts:
-        list(words.ids([text], 512))
+        words.encode([text], 512)
         held.append(sum(map(len, words._known)))
     assert max(held) <= REMEMBERED_CHARS + max(map(len, texts))
+    assert held != sorted(held)  # they were evicted at some time
+
+
+def test_texts_are_forgotten_before_they_fill_the_memory(few_words: Any) -> None:
+    made = PairTokenizer(few_words, 16)
+    texts = [f"{number} " + "x " * 250_000 for number in range(20)]
+    assert sum(map(len, texts)) > 2 * REMEMBERED_TEXT_CHARS
+    held = []
+    for text in texts:
+        first = made.columns([("a query", text)])
+        assert made.columns([("a query", text)]).documents == first.documents
+        held.append(sum(map(len, made._remembered)))
+    assert max(held) <= REMEMBERED_TEXT_CHARS + max(map(len, texts)) + len("a query")
     assert held != sorted(held)  # they were evicted at some time
 
 

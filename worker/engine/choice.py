@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from joblib import cpu_count
 from sentence_transformers import CrossEncoder
 
-from worker.engine import memory, predict_engine
+from worker.engine import cuda_errors, memory, predict_engine
 from worker.engine.encoders import gives_logits
 from worker.engine.families import registry
 from worker.engine.fast_engine import FastEngine
+from worker.engine.gpu_engine import GpuEngine
 from worker.engine.linear import Int8Linear, Linear, PackedLinear
 from worker.engine.predict_engine import PredictEngine
 from worker.engine.probes import PROBES, TOLERANCES
+from worker.engine.varlen import VarlenFunction
+from worker.engine.varlen_functions import FUNCTIONS
 
 logger = logging.getLogger(__name__)
+
+
+#: Makes a function for attention on a GPU; raises an error if its library is missing.
+MakeFunction = Callable[[], VarlenFunction]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An engine of ours that may be used if it can be made and is exact."""
+
+    name: str
+    make: Callable[[], FastEngine | GpuEngine]
 
 
 def choose(
@@ -28,7 +45,7 @@ def choose(
     threads: int | None,
     max_batch_tokens: int | None,
     linears: Sequence[type[Linear]] | None = None,
-) -> FastEngine | PredictEngine:
+) -> FastEngine | GpuEngine | PredictEngine:
     """Return the fastest engine whose scores match `encoder.predict` (approximately, in int8).
 
     Arguments that are None are found by measuring. `linears` are the exact kinds of layers to try,
@@ -41,13 +58,17 @@ def choose(
         name = type(encoder.model).__name__
         logger.info("Scoring with CrossEncoder.predict: there is no fast path for %s", name)
         return _checked(predict, int8)
-    fast = _fast_and_exact(encoder, predict, cores, linears or exact_linears(encoder))
+    if encoder.model.device.type == "cpu":
+        candidates = on_cpu(encoder, cores, linears or exact_linears(encoder))
+    else:
+        candidates = on_gpu(encoder, FUNCTIONS)
+    fast = fastest_exact(candidates, predict)
     if fast is None:
         return _checked(predict, int8)
     if int8:
         if not _packable(encoder):
             raise ValueError("8-bit weights (@int8) require float32 weights on a CPU")
-        fast = FastEngine(encoder, Int8Linear, fast.threads)
+        fast = FastEngine(encoder, Int8Linear, cores)
     fast.tune(threads, max_batch_tokens)
     return fast
 
@@ -58,36 +79,58 @@ def exact_linears(encoder: CrossEncoder) -> tuple[type[Linear], ...]:
     return (PackedLinear, Linear) if packed else (Linear,)
 
 
-def _fast_and_exact(
-    encoder: CrossEncoder, predict: PredictEngine, threads: int, linears: Sequence[type[Linear]]
-) -> FastEngine | None:
-    """Return the fastest of our engines whose scores match those of `predict`, or None.
+def on_cpu(encoder: CrossEncoder, threads: int, linears: Sequence[type[Linear]]) -> list[Candidate]:
+    """Return the engines to try on a CPU, one for each kind of linear layer."""
+    return [
+        Candidate(
+            "plain layers" if linear is Linear else linear.__name__,
+            partial(FastEngine, encoder, linear, threads),
+        )
+        for linear in linears
+    ]
 
-    Packed layers use private operators of torch, which another version may lack or reject. If they
-    raise an error, plain layers are used.
+
+def on_gpu(encoder: CrossEncoder, functions: Mapping[str, MakeFunction]) -> list[Candidate]:
+    """Return the engines to try on a GPU, one for each function for attention."""
+
+    def make(function: MakeFunction) -> GpuEngine:
+        return GpuEngine(encoder, function())
+
+    return [Candidate(name, partial(make, function)) for name, function in functions.items()]
+
+
+def fastest_exact(
+    candidates: Sequence[Candidate], predict: PredictEngine
+) -> FastEngine | GpuEngine | None:
+    """Return the first of our engines whose scores match those of `predict`, or None.
+
+    The best candidates use operators that another version of a library may lack or reject. If one
+    raises an error, the next one is tried.
     """
     expected = predict.run(PROBES).scores
     reasons = []
-    for linear in linears:
+    for candidate in candidates:
         try:
-            fast = FastEngine(encoder, linear, threads)
+            fast = candidate.make()
             apart = float(np.max(np.abs(fast.run(PROBES).scores - expected)))
         except Exception as error:
-            if linear is Linear and memory.ran_out(error):
+            if cuda_errors.ends_the_gpu(error):
+                raise
+            if candidate is candidates[-1] and memory.ran_out(error):
                 raise
             reason = " ".join(str(error).split()) or type(error).__name__
-            reasons.append(f"{linear.__name__} failed ({reason})")
+            reasons.append(f"{candidate.name} failed ({reason})")
             continue
         if apart <= TOLERANCES[fast.dtype]:
             for reason in reasons:
-                logger.warning("Falling back to plain layers, which are slower: %s", reason)
+                logger.warning("Falling back to %s, which are slower: %s", candidate.name, reason)
             logger.info(
                 "Scoring with the fast path, which matches CrossEncoder.predict within %.1e",
                 apart,
             )
             return fast
         reasons.append(
-            f"its scores differ from CrossEncoder.predict by {apart:.1e} with {linear.__name__}"
+            f"its scores differ from CrossEncoder.predict by {apart:.1e} with {candidate.name}"
             f" (tolerance {TOLERANCES[fast.dtype]:g})"
         )
     logger.warning(

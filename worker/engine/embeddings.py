@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from worker.engine.layers import Norm
+from worker.engine.layers import Norm, to_device
 from worker.engine.packing import Batch, Ids
 
 
@@ -34,8 +33,8 @@ class Embeddings:
     def __call__(self, batch: Batch) -> Tensor:
         """Return the embeddings [T, h] of a batch."""
         device = self._words.device
-        ids = torch.from_numpy(batch.ids).to(device)  # [T]
-        places = torch.from_numpy(self._place_of(batch)).to(device)
+        ids = to_device(batch.ids, device)  # [T]
+        places = to_device(self._place_of(batch), device)
         x = functional.embedding(ids, self._words) + functional.embedding(places, self._places)
         return self._norm(x)
 

@@ -1,4 +1,4 @@
-"""The engine for our own networks: batches without padding, one batch per thread."""
+"""The engine for our own networks on a CPU: batches without padding, one batch per thread."""
 
 from __future__ import annotations
 
@@ -18,18 +18,13 @@ from worker.engine.families import registry
 from worker.engine.linear import Linear
 from worker.engine.protocol import BeforeBatch, EngineOutput, Pair, do_nothing
 from worker.engine.statistics import BatchStatistics
-from worker.engine.threads import ScoringThreads, prefetch
+from worker.engine.threads import ScoringThreads
 from worker.engine.tokens import PairLayout, PairTokenizer, PairTokens
 
 logger = logging.getLogger(__name__)
 
 #: Candidate token budgets. The first is chosen unless another is clearly faster.
 CPU_BUDGETS = (1024, 512, 2048, 4096)
-GPU_BUDGETS = (32_768, 16_384, 65_536)
-#: On a GPU, pairs are tokenised in portions of this size, while the previous one is scored ...
-PREFETCHED_PAIRS = 4_096
-#: ... and many small steps cost more than some padding does.
-GPU_SLACK_TOKENS = 31
 
 #: Minimum work to hand to another thread, in seconds: waking a thread takes some milliseconds.
 LEAST_SHARE_S = 0.005
@@ -55,9 +50,7 @@ class FastEngine:
         self._layout = layout
         self._network = family.network(encoder.model, linear)
         self._tokenizer = PairTokenizer(encoder.tokenizer, self.max_length, layout.tokens)
-        self._on_gpu = self._network.device.type != "cpu"
-        self._budgets = GPU_BUDGETS if self._on_gpu else CPU_BUDGETS
-        self.budget = BatchBudget(self._budgets[0])
+        self.budget = BatchBudget(CPU_BUDGETS[0])
         self._least_share = 1
         self._pool = ScoringThreads(threads)
 
@@ -74,19 +67,14 @@ class FastEngine:
         *,
         small_batches: bool = False,
     ) -> EngineOutput:
-        """Score the pairs, sorted by length (on a GPU, within portions of some thousand pairs)."""
+        """Score the pairs, sorted by length over all of them."""
         statistics = statistics or BatchStatistics()
+        if not pairs:
+            return EngineOutput(np.empty(0, np.float32), 0, [])
+        tokens = self._tokenizer.tokenise(pairs)
         budget = self.budget.small() if small_batches else self.budget
-        portion_size = PREFETCHED_PAIRS if self._on_gpu else max(1, len(pairs))
-        portions = (pairs[at : at + portion_size] for at in range(0, len(pairs), portion_size))
-        tokenised = (prefetch if self._on_gpu else map)(self._tokenizer.tokenise, portions)
-        tokens: list[PairTokens] = []
-        scores = [np.empty(0, np.float32)]
-        for portion in tokenised:
-            tokens += portion
-            scores.append(self._score(portion, before_batch, budget, statistics))
         return EngineOutput(
-            np.concatenate(scores),
+            self._score(tokens, before_batch, budget, statistics),
             sum(pair.length for pair in tokens),
             [pair.truncated for pair in tokens],
         )
@@ -97,7 +85,7 @@ class FastEngine:
         def score_budget(tokens: int) -> int:
             return self._score_made_up([tokens])
 
-        self.budget = BatchBudget(max_batch_tokens or tuning.fastest(self._budgets, score_budget))
+        self.budget = BatchBudget(max_batch_tokens or tuning.fastest(CPU_BUDGETS, score_budget))
         if threads is None and self.threads > 1:
             # With two logical cores per physical core, half as many threads may be as fast.
             choices = (max(1, self.threads // 2), self.threads)
@@ -134,7 +122,7 @@ class FastEngine:
         return score_with_backoff(lengths, budget, make_batches, attempt_batches, statistics)
 
     def _forward(self, pairs: Sequence[PairTokens], statistics: BatchStatistics) -> ScoreArray:
-        batch = packing.lay_out(pairs, self._layout, GPU_SLACK_TOKENS if self._on_gpu else 0)
+        batch = packing.lay_out(pairs, self._layout)
         scores: ScoreArray = self._network(batch).numpy()
         statistics.batch_tokens.append(len(batch.ids))
         return scores

@@ -1,4 +1,4 @@
-"""The memory layout of a batch: concatenated pairs, without padding.
+"""The memory layout of a batch on a CPU: concatenated pairs, without padding.
 
 A batch is one long row of tokens. Nearly all of a transformer's work is done per token and runs
 over that row. Only attention depends on where a pair ends, so it handles pairs in groups of the
@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
+from worker.engine.attention import Attention, Group, GroupedAttention
 from worker.engine.tokens import PairLayout, PairTokens
 
 Ids = npt.NDArray[np.int32]
@@ -22,27 +26,38 @@ Ids = npt.NDArray[np.int32]
 ROUND_ROWS_TO = 16
 
 
-@dataclass(frozen=True)
-class Group:
-    """Pairs of one batch that have, or are padded to, the same number of tokens."""
-
-    #: The first row, the number of pairs, and the rows per pair.
-    start: int
-    pairs: int
-    length: int
-    #: Lengths of the pairs without padding, unless all are `length`.
-    lengths: tuple[int, ...] | None
+class Batch(Protocol):
+    """Concatenated pairs, as a network reads them, whatever their layout."""
 
     @property
-    def rows(self) -> slice:
-        return slice(self.start, self.start + self.pairs * self.length)
+    def ids(self) -> Ids:
+        """The token id of each row."""
+        ...
+
+    @property
+    def positions(self) -> Ids:
+        """The position of each row in its pair."""
+        ...
+
+    @property
+    def types(self) -> Ids:
+        """For each row, 0 (query) or 1 (document)."""
+        ...
+
+    @property
+    def pairs(self) -> int:
+        """The number of pairs."""
+        ...
+
+    def attention(self, like: Tensor) -> Attention:
+        """Return the attention within the pairs, for tensors of the type and device of `like`."""
+        ...
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Concatenated pairs, in `rows` rows."""
+class GroupedBatch:
+    """Concatenated pairs in groups of equal length; see `Batch`."""
 
-    #: Per row: token id, position in the pair, and 0 (query) or 1 (document).
     ids: Ids
     positions: Ids
     types: Ids
@@ -52,32 +67,30 @@ class Batch:
     def pairs(self) -> int:
         return sum(group.pairs for group in self.groups)
 
+    def attention(self, like: Tensor) -> Attention:
+        """Return the attention within the pairs of each group."""
+        return GroupedAttention(self.groups, like)
 
-def group_by_length(lengths: Sequence[int], slack: int = 0) -> Iterator[tuple[int, int]]:
-    """Yield the start and end of each group in `lengths`, which must be in descending order.
 
-    A pair gets at most `slack` tokens of padding.
-    """
+def group_by_length(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield the start and end of each group of equal, adjacent `lengths`."""
     first = 0
     for place in range(1, len(lengths) + 1):
-        if place == len(lengths) or lengths[first] - lengths[place] > slack:
+        if place == len(lengths) or lengths[place] != lengths[first]:
             yield first, place
             first = place
 
 
-def lay_out(pairs: Sequence[PairTokens], layout: PairLayout, slack: int = 0) -> Batch:
+def lay_out(pairs: Sequence[PairTokens], layout: PairLayout) -> GroupedBatch:
     """Return the batch of these pairs, which must be sorted with the longest first."""
     lengths = [pair.length for pair in pairs]
     groups = []
-    room = np.empty(len(pairs), np.int32)  # rows per pair, including padding
     start = 0
-    for first, end in group_by_length(lengths, slack):
-        longest = lengths[first]
-        own = tuple(lengths[first:end]) if lengths[end - 1] < longest else None
-        groups.append(Group(start, end - first, longest, own))
-        room[first:end] = longest
-        start += (end - first) * longest
+    for first, end in group_by_length(lengths):
+        groups.append(Group(start, end - first, lengths[first]))
+        start += (end - first) * lengths[first]
     rows = -(-start // ROUND_ROWS_TO) * ROUND_ROWS_TO
+    room = np.array(lengths, np.int32)
     begins = np.cumsum(room) - room
     positions = np.zeros(rows, np.int32)
     positions[:start] = np.arange(start, dtype=np.int32) - np.repeat(begins, room)
@@ -85,17 +98,8 @@ def lay_out(pairs: Sequence[PairTokens], layout: PairLayout, slack: int = 0) -> 
     special = len(layout.before) + len(layout.between)
     query_rows = np.array([len(pair.query) + special for pair in pairs], np.int32)
     types[:start] = positions[:start] >= np.repeat(query_rows, room)
-    return Batch(_ids(pairs, room, rows, layout), positions, types, tuple(groups))
-
-
-def _ids(pairs: Sequence[PairTokens], room: Ids, rows: int, layout: PairLayout) -> Ids:
-    """Return the tokens of each pair, padded where it has more room."""
-    parts: list[Ids] = []
-    filled = 0
-    for pair, space in zip(pairs, room.tolist(), strict=True):
-        parts += (layout.before, pair.query, layout.between, pair.document, layout.after)
-        if pair.length < space:
-            parts.append(layout.padding(space - pair.length))
-        filled += space
-    parts.append(layout.padding(rows - filled))
-    return np.concatenate(parts)
+    parts = chain.from_iterable(
+        (layout.before, pair.query, layout.between, pair.document, layout.after) for pair in pairs
+    )
+    ids = np.concatenate([*parts, layout.padding(rows - start)])
+    return GroupedBatch(ids, positions, types, tuple(groups))

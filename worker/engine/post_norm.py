@@ -25,7 +25,7 @@ Letters in shapes:
 
 - T: rows (tokens) of a batch
 - N: pairs of a batch (N' with the rows that fill it up)
-- n, L: pairs of a group, and tokens of each of its pairs
+- n, L: pairs of a group, and tokens of each of its pairs (l: those that attend)
 - h, i: hidden and intermediate size
 - H, d: attention heads, and h / H
 """
@@ -37,11 +37,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from worker.engine.layers import Norm, by_head, fill_up, linear_of, padding_mask
+from worker.engine.attention import Attention
+from worker.engine.layers import Norm, linear_of
 from worker.engine.linear import Linear
-from worker.engine.packing import Batch, Group
+from worker.engine.packing import Batch
 
 
 @dataclass(frozen=True)
@@ -94,15 +94,15 @@ class PostNormNetwork:
 
     @torch.inference_mode()
     def __call__(self, batch: Batch) -> Tensor:
-        """Return the logits [N] of the batch's pairs in their order, float32 on the CPU."""
+        """Return the logits [N] of the batch's pairs in their order, in float32."""
         x = self._embed(batch)  # [T, h]
-        masks = [padding_mask(group, x) for group in batch.groups]
+        attention = batch.attention(x)
         for layer in self._layers:
-            x = layer(x, batch.groups, masks)
-        cls = self._last(x, batch.groups, masks)  # [N', h]
+            x = layer(x, attention)
+        cls = self._last(x, attention)  # [N', h]
         pooled = self._activation(self._dense(cls)).float()  # [N', h]
         logits: torch.Tensor = (pooled * self._classifier).sum(-1) + self._classifier_bias  # [N']
-        return logits[: batch.pairs].cpu()
+        return logits[: batch.pairs]
 
 
 class _Layer:
@@ -121,26 +121,10 @@ class _Layer:
         self._down = linear_of(layer.down, linear)
         self._end_norm = Norm(layer.norm)
 
-    def __call__(
-        self, x: Tensor, groups: Sequence[Group], masks: Sequence[Tensor | None]
-    ) -> Tensor:
-        context = self._attend(self._qkv(x), groups, masks)  # [T, h]
-        x = self._norm(self._output.add(context, x))
+    def __call__(self, x: Tensor, attention: Attention) -> Tensor:
+        q, k, v = self._qkv(x).view(len(x), 3, self._heads, -1).unbind(1)  # each [T, H, d]
+        x = self._norm(self._output.add(attention(q, k, v), x))
         return self._end_norm(self._down.add(self._up.gelu(x), x))
-
-    def _attend(
-        self, qkv: Tensor, groups: Sequence[Group], masks: Sequence[Tensor | None]
-    ) -> Tensor:
-        rows, width = qkv.shape
-        # Rows outside all groups are zero: they are never read, but must not hold NaN.
-        context = qkv.new_zeros(rows, width // 3)
-        for group, mask in zip(groups, masks, strict=True):
-            shape = (group.pairs, group.length, 3, self._heads, -1)
-            q, k, v = qkv[group.rows].view(shape).permute(2, 0, 3, 1, 4)  # each [n, H, L, d]
-            seen = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-            into = context[group.rows].view(group.pairs, group.length, self._heads, -1)
-            into.copy_(seen.transpose(1, 2))
-        return context
 
 
 class _LastLayer:
@@ -150,7 +134,6 @@ class _LastLayer:
         hidden = layer.query.in_features
         by_head = (heads, hidden // heads, hidden)
         self._heads = heads
-        self._scale = (hidden // heads) ** -0.5
         self._query = linear_of(layer.query, linear)
         self._key = layer.key.weight.detach().view(by_head).clone()  # [H, d, h]
         self._value = layer.value.weight.detach().view(by_head).transpose(1, 2).clone()  # [H, h, d]
@@ -161,29 +144,10 @@ class _LastLayer:
         self._down = linear_of(layer.down, linear)
         self._end_norm = Norm(layer.norm)
 
-    def __call__(
-        self, x: Tensor, groups: Sequence[Group], masks: Sequence[Tensor | None]
-    ) -> Tensor:
-        cls = fill_up([x[group.rows][:: group.length] for group in groups])  # [N', h]
-        context = self._attend(cls, x, groups, masks)
+    def __call__(self, x: Tensor, attention: Attention) -> Tensor:
+        cls = attention.first_tokens(x)  # [N', h]
+        q = self._query(cls).view(len(cls), self._heads, -1)  # [N', H, d]
+        values = attention.to_states(q, self._key, self._value, x)  # [N', H, d]
+        context = values.reshape(cls.shape) + self._value_bias
         cls = self._norm(self._output.add(context, cls))
         return self._end_norm(self._down.add(self._up.gelu(cls), cls))
-
-    def _attend(
-        self, cls: Tensor, x: Tensor, groups: Sequence[Group], masks: Sequence[Tensor | None]
-    ) -> Tensor:
-        pairs, hidden = cls.shape
-        q = self._query(cls).view(pairs, self._heads, -1) * self._scale  # [N', H, d]
-        q = by_head(q, self._key)  # Kt q: [N', H, h]
-        sums = torch.zeros_like(q)  # weighted sums of x: [N', H, h]
-        first = 0
-        for group, mask in zip(groups, masks, strict=True):
-            own = slice(first, first + group.pairs)
-            states = x[group.rows].view(group.pairs, group.length, hidden)  # [n, L, h]
-            scores = torch.bmm(q[own], states.transpose(1, 2))  # [n, H, L]
-            if mask is not None:
-                scores += mask[:, 0]
-            sums[own] = torch.bmm(scores.softmax(-1), states)
-            first = own.stop
-        values = by_head(sums, self._value)  # V times each sum: [N', H, d]
-        return values.reshape(pairs, hidden) + self._value_bias

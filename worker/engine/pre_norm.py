@@ -6,27 +6,23 @@ Most layers attend only to a window around each token. Letters in shapes are tho
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from worker.engine.layers import Norm, fill_up, linear_of, padding_mask, window_masks
+from worker.engine.attention import Attention
+from worker.engine.layers import Norm, linear_of
 from worker.engine.linear import Linear
-from worker.engine.packing import Batch, Group
 from worker.engine.rotary import Rotary, Rotation
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """The masks and rotations that layers of one type apply to a batch."""
+    """The attention and rotations that layers of one type apply to a batch."""
 
-    groups: Sequence[Group]
-    #: The mask of each group's attention scores.
-    masks: Sequence[Tensor | None]
+    attention: Attention
     rotation: Rotation
 
 
@@ -40,12 +36,11 @@ class LayerType:
         self._rotary = Rotary(rotary, name)
         self._window = window
 
-    def surroundings(self, batch: Batch, positions: Tensor, like: Tensor) -> Surroundings:
-        """Return what the layers need to know about a batch; masks have the type of `like`."""
-        masks = [padding_mask(group, like) for group in batch.groups]
+    def surroundings(self, attention: Attention, positions: Tensor) -> Surroundings:
+        """Return what the layers need to know about a batch, given its attention to all tokens."""
         if self._window is not None:
-            masks = window_masks(batch.groups, self._window, masks, like)
-        return Surroundings(batch.groups, masks, self._rotary.rotation(positions))
+            attention = attention.within(self._window)
+        return Surroundings(attention, self._rotary.rotation(positions))
 
 
 class PreNormLayer:
@@ -65,21 +60,12 @@ class PreNormLayer:
     def __call__(self, x: Tensor, around: Surroundings) -> Tensor:
         """Return the layer's output [T, h] for all tokens."""
         q, k, v = self._project(x, around.rotation)
-        context = torch.zeros_like(x)  # rows outside all groups must not hold NaN
-        for group, mask in zip(around.groups, around.masks, strict=True):
-            context[group.rows] = _attend(group, q[group.rows], k, v, mask)
-        return self._feed_forward(self._output.add(context, x))
+        return self._feed_forward(self._output.add(around.attention(q, k, v), x))
 
     def first_tokens(self, x: Tensor, around: Surroundings) -> Tensor:
         """Return the layer's output [N', h] for the first token of each pair."""
-        q, k, v = self._project(x, around.rotation)
-        first = [slice(each.rows.start, each.rows.stop, each.length) for each in around.groups]
-        contexts = [
-            _attend(group, q[rows], k, v, None if mask is None else mask[:, :, :1])
-            for group, rows, mask in zip(around.groups, first, around.masks, strict=True)
-        ]
-        cls = fill_up([x[rows] for rows in first])
-        return self._feed_forward(self._output.add(fill_up(contexts), cls))
+        context = around.attention.of_first_tokens(*self._project(x, around.rotation))
+        return self._feed_forward(self._output.add(context, around.attention.first_tokens(x)))
 
     def _project(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries and keys, rotated, and values, each [T, H, d]."""
@@ -92,13 +78,3 @@ class PreNormLayer:
     def _feed_forward(self, x: Tensor) -> Tensor:
         value, gate = self._up(self._mlp_norm(x)).chunk(2, dim=-1)
         return self._down.add(functional.gelu(value) * gate, x)
-
-
-def _attend(group: Group, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """Return what queries [n x l, H, d] of a group see of its keys and values: [n x l, h]."""
-    q, k, v = (
-        each.view(group.pairs, -1, *each.shape[1:]).transpose(1, 2)  # [n, H, l or L, d]
-        for each in (q, k[group.rows], v[group.rows])
-    )
-    seen = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    return seen.transpose(1, 2).flatten(0, 1).flatten(1)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -15,12 +16,19 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from transformers import PreTrainedTokenizerBase
 
+from worker.engine.pair_columns import PairColumns
 from worker.engine.truncation import longest_first
 
 Ids = npt.NDArray[np.int32]
 
 #: Maximum characters of all remembered words: some 50,000 words, or 12 MB.
 REMEMBERED_CHARS = 400_000
+
+#: The type of an id in `array`, and its size: int32.
+ID_TYPE, ID_BYTES = "i", 4
+
+#: Maximum characters of all remembered texts: some 10,000 documents, or 10 MB.
+REMEMBERED_TEXT_CHARS = 4_000_000
 
 #: Texts processed at once, to limit memory.
 TEXTS_AT_ONCE = 1024
@@ -99,26 +107,65 @@ class PairTokenizer:
         )
         self._special = special
         self._max_length = max_length
+        #: The ids of recent texts, as bytes, for `columns`, which is called with portions of a run.
+        self._remembered: dict[str, bytes] = {}
+        self._remembered_chars = 0
+
+    @property
+    def waits_for_other_threads(self) -> bool:
+        """Return whether most of the time passes in threads of the tokenizers library."""
+        return not isinstance(self._texts, WordTokenizer)
 
     def tokenise(self, pairs: Sequence[tuple[str, str]]) -> list[PairTokens]:
         """Return the ids of each pair, in their order."""
         texts = list(dict.fromkeys(chain.from_iterable(pairs)))
-        ids: dict[str, Ids] = {}
-        for start in range(0, len(texts), TEXTS_AT_ONCE):
-            some = texts[start : start + TEXTS_AT_ONCE]
-            ids.update(zip(some, self._texts.ids(some, self._max_length), strict=True))
+        ids = dict(zip(texts, map(_as_array, self._encode(texts)), strict=True))
         return [self._pair(pair, ids[pair[0]], ids[pair[1]]) for pair in pairs]
 
+    def columns(self, pairs: Sequence[tuple[str, str]]) -> PairColumns:
+        """Return the ids of all pairs as columns, in their order."""
+        self._remember(dict.fromkeys(chain.from_iterable(pairs)))
+        of_text = self._remembered.__getitem__
+        queries = [of_text(query) for query, _ in pairs]
+        documents = [of_text(document) for _, document in pairs]
+        sizes = np.fromiter(map(len, chain(queries, documents)), np.int32, 2 * len(pairs))
+        lengths = (sizes // ID_BYTES).reshape(2, -1).T  # [pairs, 2]
+        truncated = lengths.sum(1) > self._max_length - self._special
+        for place in np.flatnonzero(truncated).tolist():
+            query, document = self._room(pairs[place], *lengths[place].tolist())
+            queries[place] = queries[place][: query * ID_BYTES]
+            documents[place] = documents[place][: document * ID_BYTES]
+            lengths[place] = query, document
+        whole = (lengths.sum(1) + self._special).astype(np.int32)
+        return PairColumns(queries, documents, lengths[:, 0].copy(), whole, truncated)
+
+    def _remember(self, texts: dict[str, None]) -> None:
+        """Tokenise those of the texts that were not in recent pairs."""
+        if self._remembered_chars > REMEMBERED_TEXT_CHARS:
+            self._remembered, self._remembered_chars = {}, 0
+        new = [text for text in texts if text not in self._remembered]
+        self._remembered.update(zip(new, self._encode(new), strict=True))
+        self._remembered_chars += sum(map(len, new))
+
+    def _encode(self, texts: Sequence[str]) -> list[bytes]:
+        """Return the first ids of each text, as many as the model reads, as bytes of int32."""
+        encoded: list[bytes] = []
+        for start in range(0, len(texts), TEXTS_AT_ONCE):
+            encoded += self._texts.encode(texts[start : start + TEXTS_AT_ONCE], self._max_length)
+        return encoded
+
     def _pair(self, pair: tuple[str, str], query: Ids, document: Ids) -> PairTokens:
-        room = self._max_length - self._special
-        lengths = len(query), len(document)
-        if sum(lengths) <= room:
+        if len(query) + len(document) <= self._max_length - self._special:
             return PairTokens(query, document, False, self._special)
-        if min(lengths) == self._max_length:  # each may be longer: compare full lengths
-            lengths = self._texts.count(pair[0]), self._texts.count(pair[1])
-        query_tokens, document_tokens = longest_first(*lengths, room)
+        query_tokens, document_tokens = self._room(pair, len(query), len(document))
         kept = query[:query_tokens], document[:document_tokens]
         return PairTokens(*kept, True, self._special)
+
+    def _room(self, pair: tuple[str, str], query: int, document: int) -> tuple[int, int]:
+        """Return how many tokens of each text are read of a pair that is too long."""
+        if min(query, document) == self._max_length:  # each may be longer: compare full lengths
+            query, document = self._texts.count(pair[0]), self._texts.count(pair[1])
+        return longest_first(query, document, self._max_length - self._special)
 
 
 class TextTokenizer:
@@ -127,10 +174,10 @@ class TextTokenizer:
     def __init__(self, backend: Tokenizer) -> None:
         self._backend = backend
 
-    def ids(self, texts: Sequence[str], at_most: int) -> Iterator[Ids]:
-        """Yield the first `at_most` ids of each text, without special tokens."""
-        for encoding in self._backend.encode_batch_fast(list(texts), add_special_tokens=False):
-            yield np.array(encoding.ids[:at_most], np.int32)
+    def encode(self, texts: Sequence[str], at_most: int) -> list[bytes]:
+        """Return the first `at_most` ids of each text, without special tokens, as bytes."""
+        encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [_as_bytes(encoding.ids[:at_most]) for encoding in encodings]
 
     def count(self, text: str) -> int:
         """Return the number of tokens of a whole text."""
@@ -146,28 +193,48 @@ class WordTokenizer(TextTokenizer):
 
     def __init__(self, backend: Tokenizer) -> None:
         super().__init__(backend)
-        self._known: dict[str, list[int]] = {}
+        #: The ids of each word, as bytes: joining these is faster than joining lists.
+        self._known: dict[str, bytes] = {}
         self._chars = 0
 
-    def ids(self, texts: Sequence[str], at_most: int) -> Iterator[Ids]:
-        """Yield the first `at_most` ids of each text, without special tokens."""
+    def encode(self, texts: Sequence[str], at_most: int) -> list[bytes]:
+        """Return the first `at_most` ids of each text, without special tokens, as bytes."""
         # This many words nearly always yield enough ids, so the rest of a long text is not read.
         split = [text.split(" ", at_most) for text in texts]
-        self._tokenise_new(chain.from_iterable(words[:at_most] for words in split))
-        for words in split:
-            ids = list(chain.from_iterable(map(self._known.__getitem__, words[:at_most])))
-            if len(ids) < at_most < len(words):  # words without tokens: spaces, control characters
-                rest = self._backend.encode(words[at_most], add_special_tokens=False)
-                ids += rest.ids
-            yield np.array(ids[:at_most], np.int32)
+        encoded: list[bytes] = []
+        try:
+            encoded += (self._text(words, at_most) for words in split)
+        except KeyError:  # a new word
+            left = split[len(encoded) :]
+            self._tokenise_new(chain.from_iterable(words[:at_most] for words in left))
+            encoded += [self._text(words, at_most) for words in left]
+        return encoded
+
+    def _text(self, words: list[str], at_most: int) -> bytes:
+        ids = b"".join(map(self._known.__getitem__, words[:at_most]))
+        if len(ids) < at_most * ID_BYTES and at_most < len(words):
+            # Words without tokens: spaces, control characters.
+            rest = self._backend.encode(words[at_most], add_special_tokens=False)
+            ids += _as_bytes(rest.ids)
+        return ids[: at_most * ID_BYTES]
 
     def _tokenise_new(self, words: Iterable[str]) -> None:
         if self._chars > REMEMBERED_CHARS:
             self._known, self._chars = {}, 0
         new = list(set(words).difference(self._known))
         encodings = self._backend.encode_batch_fast(new, add_special_tokens=False)
-        self._known.update((word, each.ids) for word, each in zip(new, encodings, strict=True))
+        self._known.update(
+            (word, _as_bytes(each.ids)) for word, each in zip(new, encodings, strict=True)
+        )
         self._chars += sum(map(len, new))
+
+
+def _as_bytes(ids: list[int]) -> bytes:
+    return array(ID_TYPE, ids).tobytes()
+
+
+def _as_array(ids: bytes) -> Ids:
+    return np.frombuffer(ids, np.int32)
 
 
 def splits_at_spaces(backend: Tokenizer) -> bool:

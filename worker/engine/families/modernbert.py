@@ -11,9 +11,9 @@ from torch.nn import functional
 from transformers import ModernBertForSequenceClassification
 
 from worker.engine.families.family import Family
-from worker.engine.layers import Norm, fill_up, linear_of
+from worker.engine.layers import Norm, linear_of, to_device
 from worker.engine.linear import Linear
-from worker.engine.packing import Batch, Group
+from worker.engine.packing import Batch
 from worker.engine.pre_norm import LayerType, PreNormLayer
 
 #: Returns the logits [N] of the pooled states [N, h] of pairs.
@@ -80,38 +80,29 @@ class ModernBert:
 
     @torch.inference_mode()
     def __call__(self, batch: Batch) -> Tensor:
-        """Return the logits [N] of the batch's pairs in their order, float32 on the CPU."""
-        ids = torch.from_numpy(batch.ids).to(self.device)  # [T]
-        positions = torch.from_numpy(batch.positions).to(self.device)
+        """Return the logits [N] of the batch's pairs in their order, in float32."""
+        ids = to_device(batch.ids, self.device)  # [T]
+        positions = to_device(batch.positions, self.device)
         x = self._embedding_norm(functional.embedding(ids, self._words))  # [T, h]
+        attention = batch.attention(x)
         around = {
-            name: each.surroundings(batch, positions, x) for name, each in self._types.items()
+            name: each.surroundings(attention, positions) for name, each in self._types.items()
         }
         *layers, (last, last_type) = zip(self._layers, self._type_names, strict=True)
         for layer, name in layers:
             x = layer(x, around[name])
         if self._means:
             x = self._final_norm(last(x, around[last_type]))
-            pooled = fill_up([_mean(group, x) for group in batch.groups])  # [N', h]
+            pooled = attention.means(x)  # [N', h]
         else:
             pooled = self._final_norm(last.first_tokens(x, around[last_type]))
-        return self._head(pooled)[: batch.pairs].float().cpu()
+        return self._head(pooled)[: batch.pairs].float()
 
 
 def _window(layer: Any) -> int | None:
     """Return how many tokens to each side a layer's tokens attend to; None is all."""
     window = layer.attn.sliding_window
     return None if window is None else window - 1  # transformers adds 1 for flash-attn
-
-
-def _mean(group: Group, x: Tensor) -> Tensor:
-    """Return the mean [n, h] of the tokens of each pair, without padding."""
-    states = x[group.rows].view(group.pairs, group.length, -1)  # [n, L, h]
-    if group.lengths is None:
-        return states.mean(1)
-    lengths = torch.tensor(group.lengths, device=x.device)[:, None]  # [n, 1]
-    kept = torch.arange(group.length, device=x.device) < lengths  # [n, L]
-    return (states * kept[..., None]).sum(1) / lengths
 
 
 FAMILY = Family((ModernBertForSequenceClassification,), supports, network)
