@@ -28,6 +28,8 @@ STDIN = "-"
 
 #: More than the longest line that can be sent; limits memory if a file has no line breaks.
 MAX_LINE_BYTES = 2**28
+#: The number of bytes to read at once.
+BLOCK_BYTES = 2**17
 
 _UNREADABLE = (
     *(OSError, EOFError, UnicodeDecodeError),
@@ -35,66 +37,91 @@ _UNREADABLE = (
 )
 
 
-def lines(path: str, *, writer_wait_s: float = 5.0) -> Iterator[tuple[int, bytes]]:
-    """Yield the number of each line, from 1, and the line as UTF-8 bytes with its line end.
+def blocks(path: str, *, writer_wait_s: float = 5.0) -> Iterator[tuple[int, bytes]]:
+    """Yield whole lines as UTF-8 bytes: the number of the first, from 1, and several lines at once.
 
-    Only a line feed ends a line. A named pipe without a writer is an error after `writer_wait_s`
-    seconds. Raises `InvalidInput` if the file cannot be read to its end, is not text, or changes
-    while it is read.
+    Only a line feed ends a line; the last line feed of a block is left out. A named pipe without a
+    writer is an error after `writer_wait_s` seconds. Raises `InvalidInput` if the file cannot be
+    read to its end, is not text, or changes while it is read.
     """
-    number = 0
+    number = 1
     try:
-        with _opened(path, writer_wait_s) as readline:
-            while raw := readline(MAX_LINE_BYTES):
-                number += 1
-                if number == 1 or b"\0" in raw or len(raw) >= MAX_LINE_BYTES:
-                    _check(raw, number)
-                yield number, raw
+        with _opened(path, writer_wait_s) as read:
+            for block in _whole_lines(read):
+                if b"\0" in block:
+                    yield from _before_nul(number, block)
+                yield number, block
+                number += block.count(b"\n") + 1
+    except _TooLong as error:
+        raise InvalidInput(
+            f"{shown(path)}:{number}: the line is longer than {MAX_LINE_BYTES >> 20} MiB; write one"
+            " record per line"
+        ) from error
     except RefusedFile as error:
         raise InvalidInput(f"{shown(path)}:{error}") from error
     except _UNREADABLE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        after = f" after line {number:,}" if number else ""
+        after = f" after line {number - 1:,}" if number > 1 else ""
         raise InvalidInput(
             f"{shown(path)}: the file cannot be read{after}: {reason}; check that it is complete"
         ) from error
 
 
-def _check(raw: bytes, number: int) -> None:
-    if b"\0" in raw:
-        raise RefusedFile(
-            f"{number}: this is not text, because it contains a NUL byte; pass a text file"
-        )
-    if len(raw) >= MAX_LINE_BYTES:
-        raise RefusedFile(
-            f"{number}: the line is longer than {MAX_LINE_BYTES >> 20} MiB; write one record per"
-            " line"
-        )
-    if number == 1 and b"\r" in raw.strip(b"\r\n") and not raw.endswith(b"\n"):
+class _TooLong(Exception):
+    """A line is longer than `MAX_LINE_BYTES`."""
+
+
+def _whole_lines(read: _Read) -> Iterator[bytes]:
+    """Yield all lines, as many at once as a read returns, without the last line feed."""
+    rest, is_first = bytearray(), True
+    while chunk := read(BLOCK_BYTES):
+        end = chunk.rfind(b"\n")
+        if end < 0:
+            rest += chunk
+            if len(rest) >= MAX_LINE_BYTES:
+                raise _TooLong
+            continue
+        rest += chunk[:end]
+        yield bytes(rest)
+        rest, is_first = bytearray(chunk[end + 1 :]), False
+    if is_first and b"\r" in rest.strip(b"\r"):
         raise RefusedFile(
             " lines end with carriage returns only; convert them with `tr '\\r' '\\n'`"
         )
+    if rest:
+        yield bytes(rest)
 
 
-class _Readline(Protocol):
+def _before_nul(number: int, block: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines before the one with a NUL byte, and then refuse the file."""
+    before, ended, _ = block[: block.index(b"\0")].rpartition(b"\n")
+    if ended:
+        yield number, before
+        number += before.count(b"\n") + 1
+    raise RefusedFile(
+        f"{number}: this is not text, because it contains a NUL byte; pass a text file"
+    )
+
+
+class _Read(Protocol):
     def __call__(self, size: int, /) -> bytes: ...
 
 
 @contextmanager
-def _opened(path: str, writer_wait_s: float) -> Iterator[_Readline]:
-    """Open a file; yield a function that returns the next line, b"" at the end."""
+def _opened(path: str, writer_wait_s: float) -> Iterator[_Read]:
+    """Open a file; yield a function that returns its next bytes, b"" at the end."""
     if path == STDIN:
         if sys.stdin is None:
             raise RefusedFile(" standard input is closed")
-        yield _readline(sys.stdin.buffer)
+        yield _reader(sys.stdin.buffer)
         return
     if Path(path).is_fifo():
         with _pipe(path, writer_wait_s) as pipe:
-            yield _readline(pipe)
+            yield _reader(pipe)
         return
     with _file(path) as file:
         before = os.fstat(file.fileno())
-        yield _readline(file)
+        yield _reader(file)
         after = os.fstat(file.fileno())
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise RefusedFile(" the file changed while it was being read; run the command again")
@@ -138,11 +165,11 @@ def _nearby(path: str) -> str:
     return f"; did you mean {shown(found)}?" if found else "; check the path"
 
 
-def _readline(file: BinaryIO) -> _Readline:
+def _reader(file: BinaryIO) -> _Read:
     head, stream = decompress(file)
     if encoding := file_types.detect_encoding(head):
         text = io.TextIOWrapper(stream, encoding=encoding, newline="\n")
         return lambda size: text.readline(size).encode()
     if unsupported := file_types.detect_unsupported(head):
         raise RefusedFile(f" this is {unsupported.name}; {unsupported.hint}")
-    return stream.readline
+    return stream.read1

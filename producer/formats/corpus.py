@@ -6,6 +6,8 @@ import csv
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from pydantic_core import from_json
+
 from contract.validation import kind_of
 from producer.files.quoting import quoted
 from producer.formats import values
@@ -45,7 +47,14 @@ def read_texts(path: str, bad: InvalidLines, max_chars: int) -> Iterator[tuple[i
             )
         return text
 
-    return read_records(path, parse, bad, FileKind.TEXTS, is_header)
+    def parse_block(block: str) -> list[Text] | None:
+        lines = block.split("\n")
+        made = _json_texts(block, lines) if values.is_json(block) else None
+        if made is None and not header:
+            made = _texts_in_two_columns(lines)
+        return None if made is None or max(len(each.text) for each in made) > max_chars else made
+
+    return read_records(path, parse, bad, FileKind.TEXTS, is_header, parse_block)
 
 
 def _json_text(line: str) -> Text:
@@ -63,6 +72,45 @@ def _json_text(line: str) -> Text:
         if part is not None and not isinstance(part, str):
             raise ValueError(f'"{key}" must be a string, not {kind_of(part)}')
     return Text(values.identifier(data[id_key]), join_title(title, text))
+
+
+def _json_texts(block: str, lines: list[str]) -> list[Text] | None:
+    """Return the texts of lines with the same keys; None if `_json_text` must check each."""
+    try:
+        records = [from_json(line) for line in lines]
+    except ValueError:
+        return None
+    if not isinstance(records[0], dict):
+        return None
+    keys = records[0].keys()
+    id_key = next((key for key in ID_KEYS if key in keys), "")
+    text_key = next((key for key in TEXT_KEYS if key in keys), "")
+    if any(type(each) is not dict or each.keys() != keys for each in records) or any(
+        # A key may be there twice in one object.
+        block.count(f'"{key}"') != len(lines)
+        for key in (id_key, text_key, *({"title"} & keys))
+    ):
+        return None
+    ids, texts = [each[id_key] for each in records], [each[text_key] for each in records]
+    if set(map(type, (*ids, *texts))) != {str} or not values.are_identifiers(ids):
+        return None
+    if "title" in keys:
+        titles = [each["title"] for each in records]
+        if not set(map(type, titles)) <= {str, type(None)}:
+            return None
+        return list(map(Text, ids, map(join_title, titles, texts)))
+    return [Text(id_, text.strip()) for id_, text in zip(ids, texts, strict=True)]
+
+
+def _texts_in_two_columns(lines: list[str]) -> list[Text] | None:
+    """Return the texts of lines with one tab each; None for any other lines."""
+    rows = [line.split("\t") for line in lines]
+    if set(map(len, rows)) != {2} or any(map(values.is_json, lines)):
+        return None
+    ids = [identifier.strip() for identifier, _ in rows]
+    if not values.are_identifiers(ids):
+        return None
+    return [Text(id_, text.strip()) for id_, (_, text) in zip(ids, rows, strict=True)]
 
 
 def _header(line: str) -> dict[str, int]:

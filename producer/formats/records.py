@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -40,35 +40,66 @@ def read_records(
     bad: InvalidLines,
     wanted: detection.FileKind,
     is_header: Callable[[str], bool] = lambda _: False,
+    parse_block: Callable[[str], Iterable[T] | None] = lambda _: None,
 ) -> Iterator[tuple[int, T]]:
     """Yield the number, from 1, and the parsed record of each line that is not blank.
 
     `parse` raises `ValueError` with a message about its line. Raises `InvalidInput` as
     `file:line: message`, or adds the message to `bad` if invalid lines are skipped.
+
+    `parse_block` may parse many lines at once, which is faster. It returns None if a line is
+    invalid, blank or unusual, and otherwise one record per line, equal to those of `parse`.
     """
-    empty = first = True
-    for number, raw in reading.lines(path):
-        hint = None
-        try:
-            line = decode_line(raw)
-            if not line or line.isspace():
-                continue
-            empty = False
-            if first:
-                first = False
-                hint = detection.mismatch_hint(wanted, line)
-                if not hint and is_header(line):
-                    continue
-            item = parse(number, line)
-        except ValueError as error:  # includes InvalidInput
-            empty = False
-            bad.add(f"{shown(path)}:{number}: {error}{f'; {hint.words}' if hint else ''}")
+    is_empty = is_first = True
+    for begin, block in _first_line_apart(reading.blocks(path)):
+        if not is_first and (records := _parsed(block, parse_block)) is not None:
+            yield from enumerate(records, begin)
             continue
-        if hint and hint.certain:  # the line could be parsed, but as the wrong kind
-            raise InvalidInput(f"{shown(path)}:{number}: {hint.words}")
-        yield number, item
-    if empty:
+        for number, raw in enumerate(block.split(b"\n"), begin):
+            hint = None
+            try:
+                line = decode_line(raw)
+                if not line or line.isspace():
+                    continue
+                is_empty = False
+                if is_first:
+                    is_first = False
+                    hint = detection.mismatch_hint(wanted, line)
+                    if not hint and is_header(line):
+                        continue
+                item = parse(number, line)
+            except ValueError as error:  # includes InvalidInput
+                is_empty = False
+                bad.add(f"{shown(path)}:{number}: {error}{f'; {hint.words}' if hint else ''}")
+                continue
+            if hint and hint.certain:  # the line could be parsed, but as the wrong kind
+                raise InvalidInput(f"{shown(path)}:{number}: {hint.words}")
+            yield number, item
+    if is_empty:
         raise InvalidInput(f"{shown(path)}: the file is empty")
+
+
+def _first_line_apart(blocks: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    """Yield the first line as a block of its own, because it may be a header."""
+    rest = iter(blocks)
+    for number, block in rest:
+        first, ended, others = block.partition(b"\n")
+        yield number, first
+        if ended:
+            yield number + 1, others
+        break
+    yield from rest
+
+
+def _parsed(block: bytes, parse_block: Callable[[str], Iterable[T] | None]) -> Iterable[T] | None:
+    """Return the records of a block without byte order marks and lone carriage returns."""
+    try:
+        text = block.decode()
+    except UnicodeDecodeError:
+        return None  # the line is found when the lines are parsed one by one
+    if "\r" in text:
+        text = text.removesuffix("\r").replace("\r\n", "\n")
+    return None if "\r" in text or _BYTE_ORDER_MARK in text else parse_block(text)
 
 
 def decode_line(raw: bytes) -> str:

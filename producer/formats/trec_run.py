@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -28,7 +28,7 @@ def read_run(path: str, bad: InvalidLines) -> Iterator[tuple[int, RunLine]]:
     Columns are separated by tabs if there are five, else by spaces and tabs. The tag may be
     missing, or have several words.
     """
-    return read_records(path, _run_line, bad, FileKind.RUN, _is_run_header)
+    return read_records(path, _run_line, bad, FileKind.RUN, _is_run_header, _run_lines)
 
 
 def _run_line(_: int, line: str) -> RunLine:
@@ -52,6 +52,26 @@ def _run_line(_: int, line: str) -> RunLine:
         if exact or len(columns) <= 6:
             raise
         raise ValueError(f"{error}; {_SHIFTED}") from error
+
+
+def _run_lines(text: str) -> Iterable[RunLine] | None:
+    """Return the records of lines with six columns, without a call for each; None for others."""
+    separator = "\t" if "\t" in text else " "
+    rows = [line.split(separator) for line in text.split("\n")]
+    if set(map(len, rows)) != {6}:
+        return None
+    query_ids, q0, document_ids, ranks, scores, tags = zip(*rows, strict=True)
+    if (
+        "" in q0
+        or not values.are_identifiers(query_ids)
+        or not values.are_identifiers(document_ids)
+        or not all(map(_is_one_word, set(tags)))
+    ):
+        return None
+    whole, numbers = values.whole_numbers(ranks), values.numbers(scores)
+    if whole is None or numbers is None:
+        return None
+    return map(RunLine, query_ids, document_ids, whole, numbers)
 
 
 _SHIFTED = "an id may contain white space, which a TREC run cannot represent"

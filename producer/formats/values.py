@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from contract.validation import kind_of
@@ -91,6 +92,12 @@ def identifier(value: Any) -> str:
     return value
 
 
+def are_identifiers(texts: Sequence[str]) -> bool:
+    """Return whether `identifier` accepts each of these strings."""
+    joined = " ".join(texts)
+    return "\0" not in joined and joined.split() == list(texts)
+
+
 def looks_like_a_number(text: str) -> bool:
     """Return whether Python reads `text` as a number, NaN included."""
     try:
@@ -121,3 +128,19 @@ def whole_number(text: str, what: str) -> int:
     if not value.is_integer() or abs(value) >= 2**31:
         raise ValueError(f"the {what} {quoted(text)} is not a whole number, or is too large")
     return int(value)
+
+
+def numbers(texts: Sequence[str]) -> list[float] | None:
+    """Return the numbers that `number` returns; None if it refuses one."""
+    try:
+        found = list(map(float, texts))
+    except ValueError:
+        return None
+    return found if all(map(math.isfinite, found)) and "_" not in "".join(texts) else None
+
+
+def whole_numbers(texts: Sequence[str]) -> list[int] | None:
+    """Return the numbers that `whole_number` returns; None if one is refused or is unusual."""
+    if max(map(len, texts)) >= 10 or not all(map(str.isdecimal, texts)):
+        return None
+    return list(map(int, texts))

@@ -154,7 +154,7 @@ def test_a_named_pipe_is_read(tmp_path: Path, packed: bool) -> None:
 def test_a_named_pipe_that_nobody_writes_to_is_not_waited_for_without_end(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(InvalidInput, match="pipe: no process wrote to this pipe"):
-        list(reading.lines(str(tmp_path / "pipe"), writer_wait_s=0.1))
+        list(reading.blocks(str(tmp_path / "pipe"), writer_wait_s=0.1))
 
 
 @pytest.mark.parametrize("archive", ["zip", "tar"])
