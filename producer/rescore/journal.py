@@ -71,7 +71,7 @@ class Journal:
 
     def requests(self, top_k: int | None) -> Iterator[jobs.Request]:
         """Yield all requests of this round, done or not, always in the same order."""
-        return self._staging.requests(top_k, self._index.query_ids())
+        return (each.request(top_k) for each in self._index.staged_queries())
 
     @property
     def first_job_size(self) -> int | None:

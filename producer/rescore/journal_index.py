@@ -10,6 +10,7 @@ from typing import Any
 
 from producer.rescore.options import RetryKind
 from producer.rescore.progress import Progress
+from producer.rescore.staged_query import StagedQuery
 from producer.rescore.staging import Staging
 
 _SCHEMA = """
@@ -95,17 +96,15 @@ class JournalIndex:
                 (self._id,),
             )
 
-    def query_ids(self) -> Iterator[str]:
+    def staged_queries(self) -> Iterator[StagedQuery]:
         """Yield the queries of this round, done or not, in the order of the input."""
         if not self._is_retry:
-            yield from self._staging.query_ids()
-            return
-        for (query_id,) in self._database.execute(
-            "SELECT id FROM queries WHERE id IN (SELECT query_id FROM retried WHERE journal = ?)"
-            " ORDER BY seq",
+            return self._staging.staged_queries()
+        return self._staging.staged_queries(
+            # The plus keeps SQLite from reading them in another order and sorting all rows.
+            "+q.id IN (SELECT query_id FROM retried WHERE journal = ?)",
             (self._id,),
-        ):
-            yield query_id
+        )
 
     def are_done(self, query_ids: Iterable[str]) -> bool:
         """Return whether all of these queries have a ranking or a failure of this round."""
@@ -133,7 +132,7 @@ class JournalIndex:
         rows = self._database.execute(
             "SELECT model, code, message, count(*), sum(pairs), sum(truncated), sum(downgraded),"
             # With min(), SQLite takes the columns that are not grouped from the first line.
-            " min(start) FROM scored JOIN query_sizes USING (query_id)"
+            " min(start) FROM scored JOIN queries ON queries.id = query_id"
             " WHERE journal = ?1 AND query_id NOT IN"
             "  (SELECT query_id FROM retried WHERE journal = ?1"
             "   EXCEPT SELECT query_id FROM done WHERE journal = ?1)"

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
 from contract import jobs
 from contract.errors import InvalidInput
 from contract.settings import Settings
 from producer.files.quoting import quoted, shown
-from producer.formats.corpus import read_texts
-from producer.formats.qrels import read_qrels
+from producer.formats.corpus import Text, read_texts
+from producer.formats.qrels import Judgment, read_qrels
 from producer.formats.records import InvalidLines
 from producer.formats.requests import Pair, read_requests
 from producer.formats.trec_run import RunLine, read_run
 from producer.rescore.unknown_ids import UnknownIds
 
-_RUN_LINE = "INTO candidates (query_id, document_id, place, score) VALUES (?, ?, ?, ?)"
-_PAIR = "INTO candidates (query_id, document_id, place, text) VALUES (?, ?, ?, ?)"
-_DOCUMENT = "INTO documents VALUES (?, ?)"
+_RUN_LINE = "INTO candidates (query, document_id, place, score, line) VALUES (?, ?, ?, ?, ?)"
+_PAIR = "INTO candidates (query, document_id, place, text, line) VALUES (?, ?, ?, ?, ?)"
+_CANDIDATE = "INTO candidates VALUES (?, ?, ?, ?, ?, ?, ?)"
+_DOCUMENT = "INTO documents (id, text) VALUES (?, ?)"
 _JUDGMENT = "INTO qrels VALUES (?, ?, ?)"
+
+Parsed = TypeVar("Parsed", bound=NamedTuple)
 
 
 @dataclass
@@ -49,24 +54,29 @@ class Loader:
 
     def run(self, path: str) -> None:
         """Load a TREC run."""
-        source, before = shown(path), None
-        for number, line in read_run(path, self._bad):
-            self._database.execute(
-                "INSERT OR IGNORE INTO queries (id) VALUES (?)", (line.query_id,)
-            )
-            if not self._insert(_RUN_LINE, line):
-                self._replace(
-                    _RUN_LINE,
-                    line,
-                    f"{source}:{number}: duplicate document {quoted(line.document_id)}"
-                    f" for query {quoted(line.query_id)}",
-                )
-            if before is not None and _contradict(before, line):
+        source, before, query = shown(path), None, 0
+
+        def row(number: int, line: RunLine) -> tuple[object, ...]:
+            nonlocal before, query
+            query_id, document_id, rank, score = line
+            if before is None or before.query_id != query_id:
+                query = self._query(query_id)
+            # The better score has the worse rank.
+            elif (before.rank - rank) * (before.score - score) > 0:
                 self.report.contradictions += 1
                 self.report.first_contradiction = (
                     self.report.first_contradiction or f"{source}:{number}"
                 )
             before = line
+            return query, document_id, rank, score, number
+
+        def duplicate(number: int, line: RunLine) -> str:
+            return (
+                f"{source}:{number}: duplicate document {quoted(line.document_id)}"
+                f" for query {quoted(line.query_id)}"
+            )
+
+        self._insert_all(_RUN_LINE, read_run(path, self._bad), row, duplicate)
 
     def queries(self, path: str) -> None:
         """Load the texts of the run's queries."""
@@ -91,15 +101,15 @@ class Loader:
     def corpus(self, path: str) -> None:
         """Load documents, including those that are not in the run."""
         source = shown(path)
-        for number, document in read_texts(path, self._bad, self._settings.max_text_chars):
-            if self._insert(_DOCUMENT, document):
-                self.report.documents += 1
-            else:
-                self._replace(
-                    _DOCUMENT,
-                    document,
-                    f"{source}:{number}: duplicate document id {quoted(document.id)}",
-                )
+
+        def duplicate(number: int, document: Text) -> str:
+            return f"{source}:{number}: duplicate document id {quoted(document.id)}"
+
+        records = read_texts(path, self._bad, self._settings.max_text_chars)
+        self._insert_all(_DOCUMENT, records, lambda _, document: document, duplicate)
+        (self.report.documents,) = self._database.execute(
+            "SELECT count(*) FROM documents"
+        ).fetchone()
 
     def requests(self, path: str) -> None:
         """Load request lines, instead of a run with its queries and corpus."""
@@ -109,40 +119,50 @@ class Loader:
             if isinstance(request, Pair):
                 self._add_pair(where, number, request)
             else:
-                self._add_request(where, request)
+                self._add_request(where, number, request)
 
     def qrels(self, path: str) -> None:
         """Load judgments of the queries that have been loaded."""
         source = shown(path)
-        for number, judgment in read_qrels(path, self._bad):
-            if not self._insert(_JUDGMENT, judgment):
-                self._replace(
-                    _JUDGMENT,
-                    judgment,
-                    f"{source}:{number}: duplicate judgment of {quoted(judgment.document_id)}"
-                    f" for query {quoted(judgment.query_id)}",
-                )
+
+        def duplicate(number: int, judgment: Judgment) -> str:
+            return (
+                f"{source}:{number}: duplicate judgment of {quoted(judgment.document_id)}"
+                f" for query {quoted(judgment.query_id)}"
+            )
+
+        records = read_qrels(path, self._bad)
+        self._insert_all(_JUDGMENT, records, lambda _, judgment: judgment, duplicate)
         self._check_judged(source)
 
-    def _add_request(self, where: str, request: jobs.Request) -> None:
+    def _query(self, query_id: str) -> int:
+        """Return the number of a query, which is added unless it is known."""
+        self._database.execute("INSERT OR IGNORE INTO queries (id) VALUES (?)", (query_id,))
+        number: int = self._database.execute(
+            "SELECT seq FROM queries WHERE id = ?", (query_id,)
+        ).fetchone()[0]
+        return number
+
+    def _add_request(self, where: str, number: int, request: jobs.Request) -> None:
         longest = max(len(request.query), *(len(each.text) for each in request.candidates))
         if self._is_too_long(where, longest):
             return
         try:
-            self._database.execute(
+            query = self._database.execute(
                 "INSERT INTO queries (id, text) VALUES (?, ?)", (request.query_id, request.query)
-            )
+            ).lastrowid
         except sqlite3.IntegrityError:
             self._bad.add(f"{where}: duplicate query id {quoted(str(request.query_id))}")
             return
         self._database.executemany(
-            "INSERT INTO candidates VALUES (?, ?, ?, ?, ?, ?)",
+            f"INSERT {_CANDIDATE}",
             (
                 (
-                    request.query_id,
+                    query,
                     candidate.id,
                     candidate.score,
                     place,
+                    number,
                     candidate.text,
                     None if candidate.metadata is None else json.dumps(candidate.metadata),
                 )
@@ -153,20 +173,21 @@ class Loader:
     def _add_pair(self, where: str, number: int, pair: Pair) -> None:
         if self._is_too_long(where, max(len(pair.query), len(pair.text))):
             return
-        known = self._database.execute(
-            "SELECT text FROM queries WHERE id = ?", (pair.query_id,)
+        query = self._query(pair.query_id)
+        (known,) = self._database.execute(
+            "SELECT text FROM queries WHERE seq = ?", (query,)
         ).fetchone()
         if known is None:
-            self._database.execute(
-                "INSERT INTO queries (id, text) VALUES (?, ?)", (pair.query_id, pair.query)
-            )
-        elif known[0] != pair.query:
+            self._database.execute("UPDATE queries SET text = ? WHERE seq = ?", (pair.query, query))
+        elif known != pair.query:
             self._bad.add(
                 f"{where}: the text of query {quoted(pair.query_id)} differs from an earlier line"
             )
             return
-        row = (pair.query_id, pair.document_id, number, pair.text)
-        if not self._insert(_PAIR, row):
+        row = (query, pair.document_id, number, pair.text, number)
+        try:
+            self._database.execute(f"INSERT {_PAIR}", row)
+        except sqlite3.IntegrityError:
             self._replace(
                 _PAIR,
                 row,
@@ -184,13 +205,30 @@ class Loader:
         )
         return True
 
-    def _insert(self, sql: str, row: tuple[object, ...]) -> bool:
-        """Insert a row unless its key is taken; return whether it was inserted."""
-        try:
-            self._database.execute(f"INSERT {sql}", row)
-        except sqlite3.IntegrityError:
-            return False
-        return True
+    def _insert_all(
+        self,
+        sql: str,
+        records: Iterator[tuple[int, Parsed]],
+        row: Callable[[int, Parsed], tuple[object, ...]],
+        duplicate: Callable[[int, Parsed], str],
+    ) -> None:
+        """Insert the row of each record; if its key is taken, add the message or replace it."""
+        current: list[tuple[int, Parsed]] = []
+
+        def rows() -> Iterator[tuple[object, ...]]:
+            for record in records:
+                current[:] = (record,)
+                yield row(*record)
+
+        while True:
+            try:
+                self._database.executemany(f"INSERT {sql}", rows())
+            except sqlite3.IntegrityError:
+                # All rows before this one are inserted, and the rest of `records` is not read yet.
+                (record,) = current
+                self._replace(sql, row(*record), duplicate(*record))
+            else:
+                return
 
     def _replace(self, sql: str, row: tuple[object, ...], message: str) -> None:
         self._bad.add(f"{message} (--skip-invalid uses the last one)")
@@ -211,10 +249,3 @@ class Loader:
                 f"{source}: none of its queries is in the run: it has queries such as"
                 f" {quoted(example)}, and the run has {quoted(known)}"
             )
-
-
-def _contradict(one: RunLine, other: RunLine) -> bool:
-    """Return whether the better score has the worse rank."""
-    if one.query_id != other.query_id:
-        return False
-    return (one.rank - other.rank) * (one.score - other.score) > 0

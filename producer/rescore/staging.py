@@ -5,11 +5,12 @@ Memory does not grow with the collection, and files that do not match are found 
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from itertools import groupby
+from operator import itemgetter
+from typing import Self
 
 from contract import jobs
 from contract.errors import InvalidInput
@@ -18,14 +19,17 @@ from producer.files.quoting import shown
 from producer.formats.records import InvalidLines
 from producer.rescore import loading, manifest
 from producer.rescore.document_sizes import check_document_sizes
+from producer.rescore.staged_query import StagedQuery
 
 _SCHEMA = """
-CREATE TABLE queries (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, text TEXT);
-CREATE TABLE documents (id TEXT NOT NULL UNIQUE, text TEXT NOT NULL);
-CREATE TABLE candidates (
-  query_id TEXT NOT NULL, document_id TEXT NOT NULL, score REAL, place INTEGER NOT NULL,
-  text TEXT, metadata TEXT, UNIQUE (query_id, document_id)
+CREATE TABLE queries (
+  seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, text TEXT, pairs INTEGER NOT NULL DEFAULT 0
 );
+CREATE TABLE documents (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, text TEXT NOT NULL);
+CREATE TABLE candidates (
+  query INTEGER NOT NULL, document_id TEXT NOT NULL, score REAL, place INTEGER NOT NULL,
+  line INTEGER NOT NULL, text TEXT, metadata TEXT, PRIMARY KEY (query, document_id)
+) WITHOUT ROWID;
 CREATE TABLE qrels (
   query_id TEXT NOT NULL, document_id TEXT NOT NULL, relevance INTEGER NOT NULL,
   UNIQUE (query_id, document_id)
@@ -36,15 +40,8 @@ PRAGMA synchronous = OFF;
 PRAGMA cache_size = -32768;
 """
 
-#: The number of pairs of each query within the depth; a depth of -1 is no limit.
-_SIZES = """
-CREATE VIEW query_sizes AS
-  SELECT query_id, CASE WHEN {depth} < 0 THEN count(*) ELSE min(count(*), {depth}) END AS pairs
-  FROM candidates GROUP BY query_id;
-"""
-
 #: The order of the first stage, best first: by score, then by rank, then by line.
-_BY_SCORE = "c.score DESC, c.place, c.rowid"
+_BY_SCORE = "c.score DESC, c.place, c.line"
 #: The order in a request line.
 _AS_GIVEN = "c.place"
 
@@ -68,11 +65,11 @@ class Staging:
     def __init__(self, settings: Settings, bad: InvalidLines, depth: int | None = None) -> None:
         self._settings = settings
         self._bad = bad
-        self._depth = -1 if depth is None else depth  # SQL: no limit
+        self._depth = depth
         self._order = _BY_SCORE
         # An empty name is a private database in a file that SQLite has already unlinked.
         self.database = sqlite3.connect("", isolation_level=None)
-        self.database.executescript(_SCHEMA + _SIZES.format(depth=self._depth))
+        self.database.executescript(_SCHEMA)
         self._loader = loading.Loader(self.database, settings, bad)
 
     @property
@@ -86,16 +83,16 @@ class Staging:
             self._loader.run(run)
             self._loader.queries(queries)
             self._loader.corpus(corpus)
-        self._loader.unknown_ids.drop("query", "queries", run, queries)
-        self._loader.unknown_ids.drop("document", "documents", run, corpus)
-        self._check_sizes(shown(run))
+        self._loader.unknown_ids.drop_queries(run, queries)
+        self._loader.unknown_ids.drop_documents(run, corpus)
+        self._finish(shown(run))
 
     def load_requests(self, path: str) -> None:
         """Load request lines. Raises `InvalidInput`."""
         self._order = _AS_GIVEN
         with self._transaction():
             self._loader.requests(path)
-        self._check_sizes(shown(path))
+        self._finish(shown(path))
 
     def load_qrels(self, path: str) -> None:
         """Load judgments of the queries that are already loaded. Raises `InvalidInput`."""
@@ -105,46 +102,33 @@ class Staging:
     def counts(self) -> Counts:
         """Return the number of queries and pairs to score."""
         queries, pairs = self.database.execute(
-            "SELECT count(*), coalesce(sum(pairs), 0) FROM query_sizes"
+            "SELECT count(*), coalesce(sum(pairs), 0) FROM queries"
         ).fetchone()
         documents = self.database.execute(
-            f"SELECT count(DISTINCT document_id) FROM {self._best()}"
+            "SELECT count(DISTINCT document_id) FROM candidates"
         ).fetchone()[0]
         return Counts(queries=queries, pairs=pairs, documents=documents)
 
     def inputs(self) -> manifest.InputDigests:
         """Return digests that differ if the collection would be scored differently."""
+        candidates = self.database.execute(
+            "SELECT q.id, c.document_id, c.score, c.text, c.metadata FROM queries q"
+            f" CROSS JOIN candidates c ON c.query = q.seq ORDER BY q.seq, {self._order}"
+        )
         return manifest.InputDigests(
             queries=manifest.digest(
                 self.database.execute("SELECT id, text FROM queries ORDER BY seq")
             ),
             candidates=manifest.digest(
-                (query_id, self._candidates(query_id, "document_id, score, text, metadata"))
-                for (query_id,) in self.database.execute("SELECT id FROM queries ORDER BY seq")
+                (query_id, [row[1:] for row in rows])
+                for query_id, rows in groupby(candidates, itemgetter(0))
             ),
             documents=manifest.digest(
                 self.database.execute(
                     "SELECT id, text FROM documents"
-                    f" WHERE id IN (SELECT document_id FROM {self._best()}) ORDER BY id"
+                    " WHERE id IN (SELECT document_id FROM candidates) ORDER BY id"
                 )
             ),
-        )
-
-    def _candidates(self, query_id: str, columns: str) -> list[tuple[Any, ...]]:
-        """Return the candidates of a query to score, best first."""
-        return self.database.execute(
-            f"SELECT {columns} FROM candidates c WHERE query_id = ? ORDER BY {self._order} LIMIT ?",
-            (query_id, self._depth),
-        ).fetchall()
-
-    def _best(self) -> str:
-        """Return SQL that selects the candidates to score of all queries."""
-        if self._depth < 0:
-            return "candidates"
-        return (
-            "(SELECT * FROM (SELECT c.*, row_number() OVER"
-            f" (PARTITION BY query_id ORDER BY {self._order}) AS n FROM candidates c)"
-            f" WHERE n <= {self._depth})"
         )
 
     def query_ids(self) -> Iterator[str]:
@@ -152,34 +136,28 @@ class Staging:
         for (query_id,) in self.database.execute("SELECT id FROM queries ORDER BY seq"):
             yield query_id
 
-    def requests(
-        self, top_k: int | None, query_ids: Iterable[str] | None = None
-    ) -> Iterator[jobs.Request]:
-        """Yield the requests of all queries or of these, one query at a time."""
-        for query_id in self.query_ids() if query_ids is None else query_ids:
-            candidates = self.database.execute(
-                "SELECT c.document_id AS id, coalesce(c.text, d.text) AS text, c.score, c.metadata"
-                " FROM candidates c LEFT JOIN documents d ON d.id = c.document_id"
-                f" WHERE c.query_id = ? ORDER BY {self._order} LIMIT ?",
-                (query_id, self._depth),
-            )
-            yield jobs.parse(
-                jobs.Request,
-                {
-                    "query_id": query_id,
-                    "query": self.query_text(query_id),
-                    "top_k": top_k,
-                    "candidates": [
-                        {
-                            "id": document_id,
-                            "text": document,
-                            "score": score,
-                            "metadata": None if metadata is None else json.loads(metadata),
-                        }
-                        for document_id, document, score, metadata in candidates
-                    ],
-                },
-            )
+    def staged_queries(
+        self, only: str = "", values: Sequence[object] = ()
+    ) -> Iterator[StagedQuery]:
+        """Yield all queries with their candidates, or those that an SQL condition selects.
+
+        The condition refers to the table of queries as `q`; `values` are its parameters.
+        """
+        rows = self.database.execute(
+            "SELECT q.seq, q.id, q.text, c.document_id, coalesce(c.text, d.text), c.score,"
+            " c.metadata FROM queries q CROSS JOIN candidates c ON c.query = q.seq"
+            " LEFT JOIN documents d ON d.id = c.document_id"
+            f" {f'WHERE {only}' if only else ''} ORDER BY q.seq, {self._order}",
+            values,
+        )
+        for (_, query_id, query), group in groupby(rows, itemgetter(0, 1, 2)):
+            _, _, _, ids, texts, scores, metadata = zip(*group, strict=True)
+            yield StagedQuery(query_id, query, ids, texts, scores, metadata)
+
+    def requests(self, top_k: int | None) -> Iterator[jobs.Request]:
+        """Yield the requests of all queries."""
+        for staged in self.staged_queries():
+            yield staged.request(top_k)
 
     def query_text(self, query_id: str) -> str:
         """Return the text of a query."""
@@ -194,7 +172,11 @@ class Staging:
 
     def first_stage(self, query_id: str) -> list[tuple[str, float]]:
         """Return ids and first-stage scores of a query's documents, best first, up to the depth."""
-        rows = self._candidates(query_id, "document_id, score")
+        rows = self.database.execute(
+            "SELECT c.document_id, c.score FROM queries q JOIN candidates c ON c.query = q.seq"
+            f" WHERE q.id = ? ORDER BY {self._order}",
+            (query_id,),
+        ).fetchall()
         if self._order == _BY_SCORE:
             return rows
         # Request lines need not have scores; their order is that of the first stage.
@@ -215,15 +197,31 @@ class Staging:
         ]
         return count
 
-    def _check_sizes(self, source: str) -> None:
-        self.database.execute(
-            "DELETE FROM queries WHERE id NOT IN (SELECT query_id FROM candidates)"
-        )
-        if not self.counts().queries:
-            raise InvalidInput(
-                f"{source}: no query with candidates is left to score; check that the files match"
+    def _finish(self, source: str) -> None:
+        """Keep only the queries and the candidates to score. Raises `InvalidInput`."""
+        with self._transaction():
+            self.database.execute(
+                "DELETE FROM queries"
+                " WHERE NOT EXISTS (SELECT 1 FROM candidates WHERE query = queries.seq)"
             )
-        check_document_sizes(self.database, self._settings, source)
+            if not self.database.execute("SELECT count(*) FROM queries").fetchone()[0]:
+                raise InvalidInput(
+                    f"{source}: no query with candidates is left to score; check that the files"
+                    " match"
+                )
+            check_document_sizes(self.database, self._settings, source)
+            if self._depth is not None:
+                self.database.execute(
+                    "DELETE FROM candidates WHERE (query, document_id) IN"
+                    " (SELECT query, document_id FROM (SELECT c.query, c.document_id, row_number()"
+                    f"   OVER (PARTITION BY c.query ORDER BY {self._order}) AS n"
+                    "   FROM candidates c) WHERE n > ?)",
+                    (self._depth,),
+                )
+            self.database.execute(
+                "UPDATE queries SET pairs ="
+                " (SELECT count(*) FROM candidates WHERE query = queries.seq)"
+            )
 
     def _transaction(self) -> sqlite3.Connection:
         self.database.execute("BEGIN")

@@ -32,24 +32,35 @@ class UnknownIds:
         if len(self._unused) < _MAX_UNUSED_KEPT:
             self._unused.append(query_id)
 
-    def drop(self, what: str, table: str, run: str, source: str) -> None:
-        """Report ids of the run that `source` lacks; drop them if lines may be skipped."""
-        missing = f"{what}_id NOT IN (SELECT id FROM {table} WHERE text IS NOT NULL)"
-        lines, ids = self._database.execute(
-            f"SELECT count(*), count(DISTINCT {what}_id) FROM candidates WHERE {missing}"
+    def drop_queries(self, run: str, source: str) -> None:
+        """Report queries of the run that `source` lacks; drop them if lines may be skipped."""
+        missing = "query IN (SELECT seq FROM queries WHERE text IS NULL)"
+        ids = (
+            "SELECT id FROM queries WHERE text IS NULL"
+            " AND EXISTS (SELECT 1 FROM candidates WHERE query = seq) ORDER BY seq"
+        )
+        self._drop("query", "queries", missing, ids, run, source)
+
+    def drop_documents(self, run: str, source: str) -> None:
+        """Report documents of the run that `source` lacks; drop them if lines may be skipped."""
+        missing = "document_id NOT IN (SELECT id FROM documents)"
+        ids = (
+            f"SELECT document_id FROM candidates WHERE {missing}"
+            " GROUP BY document_id ORDER BY min(line)"
+        )
+        self._drop("document", "documents", missing, ids, run, source)
+
+    def _drop(self, what: str, whats: str, missing: str, ids: str, run: str, source: str) -> None:
+        (lines,) = self._database.execute(
+            f"SELECT count(*) FROM candidates WHERE {missing}"
         ).fetchone()
         if not lines:
             return
-        names = [
-            name
-            for (name,) in self._database.execute(
-                f"SELECT DISTINCT {what}_id FROM candidates WHERE {missing} ORDER BY rowid"
-                f" LIMIT {_IDS_SHOWN}"
-            )
-        ]
-        listed = ", ".join(map(shown, names)) + (", ..." if ids > len(names) else "")
+        (number,) = self._database.execute(f"SELECT count(*) FROM ({ids})").fetchone()
+        names = [name for (name,) in self._database.execute(f"{ids} LIMIT {_IDS_SHOWN}")]
+        listed = ", ".join(map(shown, names)) + (", ..." if number > len(names) else "")
         self._bad.add(
-            f"{shown(run)}: {counted(ids, what, table)} not in {shown(source)}: {listed}"
+            f"{shown(run)}: {counted(number, what, whats)} not in {shown(source)}: {listed}"
             f"{self._hint(what, names)}",
             lines=lines,
         )
