@@ -13,7 +13,7 @@ from contract import errors
 from contract.printable import counted
 from contract.settings import Settings
 from producer.cli import common, comparison_report, run_options, run_report, terminal
-from producer.client.blocking import RerankClient
+from producer.client.columns import ColumnsClient
 from producer.client.waiting import require_worker
 from producer.files import conflicts
 from producer.formats.records import InvalidLines
@@ -27,7 +27,7 @@ from producer.rescore.ranking_changes import ComparisonSummary
 from producer.rescore.staging import Staging
 
 #: What scores one side of the comparison.
-Scorer = RerankClient | LLMReranker
+Scorer = ColumnsClient | LLMReranker
 
 
 @click.command(epilog=common.EPILOG)
@@ -124,7 +124,7 @@ def _load_models(
 ) -> list[Scorer]:
     """Load both models first, so that a bad second model is found before an hour of scoring."""
     scorers: list[Scorer] = []
-    client: RerankClient | None = None
+    client: ColumnsClient | None = None
     jobs = 0
     for each in options:
         terminal.print_notice(f"loading {each.model}")
@@ -132,7 +132,7 @@ def _load_models(
             scorers.append(llm_scoring.reranker_of(each))
             continue
         if client is None:
-            client = stack.enter_context(RerankClient(settings))
+            client = stack.enter_context(ColumnsClient(settings))
             require_worker(client, each.worker_wait_s, terminal.print_notice)
             jobs = each.window or window.jobs_for(client)
         comparison.warm_up(client, each, jobs, folder, terminal.print_notice)

@@ -11,7 +11,7 @@ from contract import errors
 from contract.printable import counted
 from contract.settings import Settings
 from producer.cli import common, run_options, run_report, terminal
-from producer.client.blocking import RerankClient
+from producer.client.columns import ColumnsClient
 from producer.files.outputs import private_mode
 from producer.formats.records import InvalidLines
 from producer.rescore import evaluation, output_files, session
@@ -145,7 +145,7 @@ def _score(
         terminal.print_notice(f"resuming: {done:,} of {counts.queries:,} queries are done")
     began = time.monotonic()
     show_progress = partial(run_report.show_progress, terminal.console(err=True), counts.pairs)
-    with RerankClient(settings) as client:
+    with ColumnsClient(settings) as client:
         progress, scored_pairs = session.score(
             client, journal, options, retry, show_progress, terminal.print_notice
         )

@@ -86,7 +86,7 @@ def _json_texts(block: str, lines: list[str]) -> list[Text] | None:
     id_key = next((key for key in ID_KEYS if key in keys), "")
     text_key = next((key for key in TEXT_KEYS if key in keys), "")
     if any(type(each) is not dict or each.keys() != keys for each in records) or any(
-        # A key may be there twice in one object.
+        # An object may have a key twice.
         block.count(f'"{key}"') != len(lines)
         for key in (id_key, text_key, *({"title"} & keys))
     ):

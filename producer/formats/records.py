@@ -80,7 +80,7 @@ def read_records(
 
 
 def _first_line_apart(blocks: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
-    """Yield the first line as a block of its own, because it may be a header."""
+    """Yield the first line alone, because it may be a header."""
     rest = iter(blocks)
     for number, block in rest:
         first, ended, others = block.partition(b"\n")

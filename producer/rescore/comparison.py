@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from contract.errors import InvalidInput, RerankError
-from producer.client.blocking import RerankClient
+from producer.client.columns import ColumnsClient
 from producer.formats.records import InvalidLines
 from producer.rescore import runner
 from producer.rescore.evaluation import Evaluation
@@ -76,7 +76,7 @@ def compare(staging: Staging, a: Journal, b: Journal) -> ComparisonSummary:
     evaluated on the same queries.
     """
     summary = ComparisonSummary()
-    for (_, one), (_, other) in zip(a.lines(), b.lines(), strict=True):
+    for one, other in zip(a.lines(), b.lines(), strict=True):
         query_id: str = one["query_id"]
         if "documents" in one and "documents" in other:
             summary.add(compare_query(query_id, _scores(one), _scores(other)))
@@ -92,7 +92,7 @@ def _scores(line: dict[str, Any]) -> DocumentScores:
 
 def find_other_model(journal: Journal, model: str) -> str | None:
     """Return a sentence about a query scored by another model, and the reason; None if none was."""
-    for _, line in journal.lines():
+    for line in journal.lines():
         source = line.get("provenance")
         if source and (source["downgraded"] or source["model"] != model):
             why = f": {source['reason']}" if source.get("reason") else ""
@@ -101,7 +101,7 @@ def find_other_model(journal: Journal, model: str) -> str | None:
 
 
 def warm_up(
-    client: RerankClient,
+    client: ColumnsClient,
     asked: Options,
     window: int,
     folder: Path,

@@ -98,7 +98,7 @@ MEASURES = {"nDCG@10": ndcg, "MRR@10": reciprocal_rank, "MAP": average_precision
 
 def _judged(staging: Staging, journal: Journal) -> Iterator[tuple[str, Relevance, DocumentScores]]:
     """Yield the judged queries in the journal with their judgments and reranked scores."""
-    for _, line in journal.lines():
+    for line in journal.lines():
         judged = staging.judgments(line["query_id"])
         if judged and "documents" in line:
             scores = {each["id"]: each["score"] for each in line["documents"]}

@@ -8,6 +8,7 @@ from contextlib import suppress
 from functools import partial
 
 from contract import jobs
+from contract.columns import JobColumns
 from contract.errors import (
     JobNotFound,
     MixedModels,
@@ -19,10 +20,12 @@ from contract.errors import (
     ResultTimeout,
 )
 from contract.printable import counted
+from contract.result_columns import ResultColumns
+from contract.store.outcomes import ColumnsOrError
 from producer.client import merging
-from producer.client.blocking import RerankClient
+from producer.client.columns import ColumnsClient
 from producer.client.waiting import Deadline, RetryWhileUnavailable, pause, require_worker
-from producer.client.watch import Watch
+from producer.client.watch import OutcomeWatch
 from producer.rescore.job_sizes import JobSizes
 from producer.rescore.journal import Journal
 from producer.rescore.options import Options
@@ -47,7 +50,7 @@ class JobsInFlight:
 
     def __init__(
         self,
-        client: RerankClient,
+        client: ColumnsClient,
         journal: Journal,
         options: Options,
         window: Window,
@@ -73,14 +76,14 @@ class JobsInFlight:
         self._to_resend: deque[Submission] = deque()
         #: Scored parts that are not in the journal yet, because other parts are not scored.
         self._unrecorded: set[str] = set()
-        self._watch: Watch | None = None
+        self._watch: OutcomeWatch[ColumnsOrError] | None = None
 
     @property
     def progress(self) -> Progress:
         """Return what has been scored so far."""
         return self._recorder.progress
 
-    def add(self, job: jobs.Job) -> None:
+    def add(self, job: jobs.Job | JobColumns) -> None:
         """Send a job or its parts as soon as there is room; then resend lost jobs."""
         for submission in submissions(job, self._client.settings):
             self._send(submission)
@@ -134,8 +137,12 @@ class JobsInFlight:
     def _submit(self, submission: Submission) -> Overloaded | None:
         """Submit a job; return why it was not accepted."""
         job = submission.job.model_copy(update={"id": submission.id})
+        priority = self._options.priority
         try:
-            self._retry(lambda: self._client.submit_job(job, priority=self._options.priority))
+            if isinstance(job, JobColumns):
+                self._retry(partial(self._client.submit_columns, job, priority=priority))
+            else:
+                self._retry(partial(self._client.submit_job, job, priority=priority))
         except Overloaded as refusal:
             return refusal
         return None
@@ -181,10 +188,10 @@ class JobsInFlight:
             raise ResultTimeout(f"no result within {self._idle.timeout_s:g} s (--max-wait): {why}")
         self._idle.explain(why)
 
-    def _any_ended(self) -> dict[str, jobs.OutcomeOrError]:
+    def _any_ended(self) -> dict[str, ColumnsOrError]:
         try:
             if self._watch is None:
-                self._watch = self._client.watch().__enter__()
+                self._watch = self._client.watch_columns().__enter__()
             return self._watch.any_of(self._in_flight, min(QUIET_S, self._idle.remaining_s))
         except RedisUnavailable:
             self.close()  # the connection of the subscription may be lost
@@ -193,9 +200,9 @@ class JobsInFlight:
     def _require_worker(self) -> None:
         require_worker(self._client, self._options.worker_wait_s, self._notify)
 
-    def _accept(self, submission: Submission, ended: jobs.OutcomeOrError) -> Sequence[str]:
+    def _accept(self, submission: Submission, ended: ColumnsOrError) -> Sequence[str]:
         """Record an outcome; return the ids of the jobs that can be forgotten."""
-        if isinstance(ended, jobs.JobResult):
+        if isinstance(ended, ResultColumns):
             self._sizes.observe(ended.provenance)
         if isinstance(ended, RerankError):
             ended = ended.as_failure(submission.job.id, attempts=0)
@@ -216,13 +223,13 @@ class JobsInFlight:
         )
 
     def _accept_part(
-        self, whole: SplitQuery, submission: Submission, ended: jobs.JobResult | jobs.Failure
+        self, whole: SplitQuery, submission: Submission, ended: ResultColumns | jobs.Failure
     ) -> Sequence[str]:
         whole.sent_ids.append(submission.id)
         if isinstance(ended, jobs.Failure):
             self._record(whole.job, merging.merge_failure(whole.how, submission.job.id, ended))
         else:
-            whole.results[submission.job.id] = ended
+            whole.results[submission.job.id] = ended.result()
             if not whole.is_complete:
                 self._unrecorded.add(submission.id)
                 return []
@@ -255,8 +262,8 @@ class JobsInFlight:
                 return False
         return True
 
-    def _record(self, job: jobs.Job, outcome: jobs.Outcome) -> None:
-        if isinstance(outcome, jobs.JobResult):
+    def _record(self, job: jobs.Job | JobColumns, outcome: jobs.Outcome | ResultColumns) -> None:
+        if not isinstance(outcome, jobs.Failure):
             mismatch = self._recorder.find_mismatch(job, outcome)
             if mismatch is not None:
                 # The jobs in flight would also have to be scored again.

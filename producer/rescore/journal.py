@@ -7,21 +7,27 @@ input, and replace existing files in one step.
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Self
 
+from pydantic_core import from_json
+
 from contract import jobs
 from contract.errors import InvalidInput
-from contract.models import ModelName, short_name
+from contract.models import ModelName
+from contract.result_columns import ResultColumns
 from producer.files.outputs import NEW_FILE_MODE, OutputFile, atomic_file, sibling_path
 from producer.files.streams import is_stream
+from producer.rescore import journal_lines
 from producer.rescore.journal_index import JournalIndex
+from producer.rescore.journal_lines import Line
+from producer.rescore.manifest import RECOVERY_HINT
 from producer.rescore.options import RetryKind
 from producer.rescore.progress import Progress
+from producer.rescore.staged_query import StagedQuery
 from producer.rescore.staging import Staging
 
 
@@ -52,7 +58,7 @@ class Journal:
         try:
             self._file = self._open()
         except OSError as error:
-            raise InvalidInput(f"{self.path or tempfile.gettempdir()}: {error.strerror}") from error
+            raise InvalidInput(f"{self._place}: {error.strerror}") from error
 
     def _open(self) -> IO[bytes]:
         return tempfile.TemporaryFile() if self.path is None else self.path.open("w+b")
@@ -69,9 +75,9 @@ class Journal:
     def begin(self) -> None:
         """Prepare for the first job to be sent."""
 
-    def requests(self, top_k: int | None) -> Iterator[jobs.Request]:
-        """Yield all requests of this round, done or not, always in the same order."""
-        return (each.request(top_k) for each in self._index.staged_queries())
+    def staged_queries(self) -> Iterator[StagedQuery]:
+        """Yield all queries of this round, done or not, always in the same order."""
+        return self._index.staged_queries()
 
     @property
     def first_job_size(self) -> int | None:
@@ -106,35 +112,22 @@ class Journal:
         """Return the progress recorded in the journal."""
         return self._index.progress()
 
-    def add_result(self, result: jobs.JobResult) -> None:
+    def add_result(self, result: jobs.JobResult | ResultColumns) -> None:
         """Append a line for each query of a job."""
-        source = result.provenance.model_dump(include=_OF_A_QUERY)
-        self._append(
-            {
-                "query_id": ranking.query_id,
-                "documents": [each.model_dump(exclude_none=True) for each in ranking.documents],
-                "truncated": ranking.truncated,
-                "provenance": source,
-            }
-            for ranking in result.rankings
-        )
+        self._append(journal_lines.of_result(result))
 
     def add_failure(self, query_ids: list[str], failure: jobs.Failure) -> None:
         """Append a line for each query that has no ranking."""
-        error = failure.model_dump(include={"code", "message", "retryable"})
-        self._append({"query_id": query_id, "error": error} for query_id in query_ids)
+        self._append(journal_lines.of_failure(query_ids, failure))
 
-    def _append(self, lines: Iterator[dict[str, Any]]) -> None:
+    def _append(self, lines: Iterator[Line]) -> None:
         """Append all lines of a job at once, and return when they are on disk."""
-        starts = []
         start = self._file.seek(0, os.SEEK_END)
-        written = bytearray()
-        for line in lines:
-            starts.append((start + len(written), line))
-            written += json.dumps(line, ensure_ascii=False).encode() + b"\n"
-        self._write(bytes(written), start)
-        for at, line in starts:
-            self._note(at, line)
+        added = list(lines)
+        self._write(b"".join(each.text for each in added), start)
+        for each in added:
+            self._note(start, each.head)
+            start += len(each.text)
 
     def _write(self, written: bytes, start: int) -> None:
         """Write all bytes or none. Raises `OSError`, which names the file, if the disk is full."""
@@ -148,8 +141,7 @@ class Journal:
                 os.fsync(descriptor)
         except OSError as error:
             os.ftruncate(descriptor, start)
-            place = self.path or tempfile.gettempdir()
-            raise OSError(error.errno, error.strerror, str(place)) from error
+            raise OSError(error.errno, error.strerror, self._place) from error
 
     def _note(self, start: int, line: dict[str, Any]) -> None:
         self._index.add(start, line)
@@ -161,23 +153,42 @@ class Journal:
             if revision := source.get("revision"):
                 self.revisions.setdefault(name, revision)
 
-    def lines(self) -> Iterator[tuple[bytes, dict[str, Any]]]:
-        """Yield the valid line of each query, raw and parsed, in the order of the input."""
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """Yield the valid line of each query, parsed, in the order of the input.
+
+        Raises `InvalidInput` if the journal is damaged.
+        """
+        for start, raw in self._raw_lines():
+            try:
+                yield from_json(raw)
+            except ValueError as error:
+                raise self._damaged(start) from error
+
+    def _raw_lines(self) -> Iterator[tuple[int, bytes]]:
         for start in self._index.starts():
             self._file.seek(start)
             raw = self._file.readline()
-            yield raw, json.loads(raw)
+            if not raw.endswith(b"\n"):
+                raise self._damaged(start)
+            yield start, raw
+
+    def _damaged(self, start: int) -> InvalidInput:
+        return InvalidInput(f"{self._place}: damaged at byte {start:,}; {RECOVERY_HINT}")
+
+    @property
+    def _place(self) -> str:
+        return str(self.path or tempfile.gettempdir())
 
     def write_run(self, output: str | OutputFile) -> None:
         """Write the TREC run, with ranks from 1, the model's raw scores, and the model as tag."""
         with atomic_file(output) as file:
-            for _, line in self.lines():
-                file.writelines(_trec_lines(line))
+            for line in self.lines():
+                file.write(journal_lines.run_lines(line))
 
     def write_results(self, output: str | OutputFile) -> None:
         """Write the lines of the journal."""
         with atomic_file(output) as file:
-            for raw, _ in self.lines():
+            for _, raw in self._raw_lines():
                 file.write(raw)
 
     def keep(self, notify: Callable[[str], object]) -> None:
@@ -204,31 +215,3 @@ class Journal:
 def journal_path(output: str) -> Path:
     """Return the path of an output's journal."""
     return sibling_path(output, ".partial.jsonl")
-
-
-#: The fields of a job's provenance that also describe each of its queries.
-_OF_A_QUERY = {
-    "model_requested",
-    "model",
-    "revision",
-    "downgraded",
-    "reason",
-    "backend",
-    "device",
-    "dtype",
-    "max_length",
-}
-
-
-def run_tag(provenance: dict[str, Any]) -> str:
-    """Return the tag of a TREC run's lines, which names the model that scored them."""
-    name = short_name(str(provenance["model"]))
-    return "rerankq-" + "_".join(name.split())
-
-
-def _trec_lines(line: dict[str, Any]) -> Iterator[bytes]:
-    for document in line.get("documents", ()):
-        yield (
-            f"{line['query_id']} Q0 {document['id']} {document['rank']} {document['score']!r}"
-            f" {run_tag(line['provenance'])}\n"
-        ).encode()

@@ -13,20 +13,14 @@ from producer.rescore.progress import Progress
 from producer.rescore.staged_query import StagedQuery
 from producer.rescore.staging import Staging
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS journals (id INTEGER PRIMARY KEY);
-CREATE TABLE IF NOT EXISTS scored (
-  journal INTEGER NOT NULL, query_id TEXT NOT NULL, start INTEGER NOT NULL, model TEXT,
-  downgraded INTEGER NOT NULL, truncated INTEGER NOT NULL, code TEXT, message TEXT,
-  UNIQUE (journal, query_id)
-);
-CREATE TABLE IF NOT EXISTS retried (
-  journal INTEGER NOT NULL, query_id TEXT NOT NULL, UNIQUE (journal, query_id)
-);
-CREATE TABLE IF NOT EXISTS done (
-  journal INTEGER NOT NULL, query_id TEXT NOT NULL, UNIQUE (journal, query_id)
-);
-"""
+_TABLES = (
+    "journals (id INTEGER PRIMARY KEY)",
+    "scored (journal INTEGER NOT NULL, query_id TEXT NOT NULL, start INTEGER NOT NULL, model TEXT,"
+    " downgraded INTEGER NOT NULL, truncated INTEGER NOT NULL, code TEXT, message TEXT,"
+    " UNIQUE (journal, query_id))",
+    "retried (journal INTEGER NOT NULL, query_id TEXT NOT NULL, UNIQUE (journal, query_id))",
+    "done (journal INTEGER NOT NULL, query_id TEXT NOT NULL, UNIQUE (journal, query_id))",
+)
 
 _SELECTED = {"failed": "code IS NOT NULL", "downgraded": "downgraded"}
 
@@ -40,7 +34,8 @@ class JournalIndex:
     def __init__(self, staging: Staging) -> None:
         self._staging = staging
         self._database = staging.database
-        self._database.executescript(_SCHEMA)
+        for table in _TABLES:
+            self._database.execute(f"CREATE TABLE IF NOT EXISTS {table}")
         #: The id of this journal in the tables.
         self._id = self._database.execute("INSERT INTO journals DEFAULT VALUES").lastrowid
         self._is_retry = False

@@ -49,8 +49,8 @@ def rescore(
     A query is recorded as failed if none of its documents was rated.
     """
     recorder = OutcomeRecorder(journal)
-    for request in journal.requests(None):
-        job = jobs.Job(id=jobs.new_job_id(), requests=(request,))
+    for query in journal.staged_queries():
+        job = jobs.Job(id=jobs.new_job_id(), requests=(query.request(None),))
         try:
             outcome: jobs.Outcome = _result(reranker, job)
         except ScoringError as error:

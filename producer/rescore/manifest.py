@@ -119,6 +119,15 @@ def digest(rows: Iterable[Sequence[Any]]) -> str:
     return made.hexdigest()
 
 
+def digest_of_texts(rows: Iterable[tuple[str, str]]) -> str:
+    """Return what `digest` returns for rows of two strings, in a fraction of the time."""
+    made = hashlib.sha256()
+    encode = json.encoder.encode_basestring_ascii
+    for id_, text in rows:
+        made.update(f"[{encode(id_)}, {encode(text)}]\n".encode())
+    return made.hexdigest()
+
+
 def _differences(old: Manifest, new: Manifest) -> Iterable[str]:
     for name, option in _OPTIONS.items():
         before, now = getattr(old.settings, name), getattr(new.settings, name)

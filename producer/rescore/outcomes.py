@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from contract import jobs
+from contract.columns import JobColumns
 from contract.models import ModelName, is_fingerprint
+from contract.result_columns import ResultColumns
 from producer.rescore.journal import Journal
 
 
@@ -14,7 +16,9 @@ class OutcomeRecorder:
         self._journal = journal
         self.progress = journal.progress()
 
-    def find_mismatch(self, job: jobs.Job, result: jobs.JobResult) -> str | None:
+    def find_mismatch(
+        self, job: jobs.Job | JobColumns, result: jobs.JobResult | ResultColumns
+    ) -> str | None:
         """Return how a result's model or settings differ from those of the run so far.
 
         Scores of two models, of two revisions of a model, or of texts truncated to two lengths,
@@ -46,30 +50,39 @@ class OutcomeRecorder:
             " everything again"
         )
 
-    def record(self, job: jobs.Job, outcome: jobs.Outcome) -> None:
+    def record(self, job: jobs.Job | JobColumns, outcome: jobs.Outcome | ResultColumns) -> None:
         """Append the outcome of a job. Raises `OSError` if the disk is full."""
-        if isinstance(outcome, jobs.JobResult):
+        if isinstance(outcome, jobs.Failure):
+            self._journal.add_failure(_query_ids(job), outcome)
+            self._count_failed(job, outcome)
+        else:
             self._journal.add_result(outcome)
             self._count(job, outcome)
-        else:
-            self._journal.add_failure([each.query_id or "" for each in job.requests], outcome)
-            self._count_failed(job, outcome)
 
-    def _count(self, job: jobs.Job, result: jobs.JobResult) -> None:
-        progress, queries = self.progress, len(job.requests)
+    def _count(self, job: jobs.Job | JobColumns, result: jobs.JobResult | ResultColumns) -> None:
+        progress, queries = self.progress, len(_query_ids(job))
         progress.pairs += job.pairs
         progress.queries += queries
-        progress.truncated += sum(each.truncated for each in result.rankings)
+        if isinstance(result, ResultColumns):
+            progress.truncated += sum(result.truncated)
+        else:
+            progress.truncated += sum(each.truncated for each in result.rankings)
         progress.models[result.provenance.model] += queries
         if result.provenance.downgraded:
             progress.downgraded_queries += queries
 
-    def _count_failed(self, job: jobs.Job, failure: jobs.Failure) -> None:
-        progress, queries = self.progress, len(job.requests)
+    def _count_failed(self, job: jobs.Job | JobColumns, failure: jobs.Failure) -> None:
+        progress, queries = self.progress, len(_query_ids(job))
         progress.failed_pairs += job.pairs
         progress.failed_queries += queries
         progress.codes[failure.code] += queries
         progress.first_failure = progress.first_failure or failure.message
+
+
+def _query_ids(job: jobs.Job | JobColumns) -> list[str]:
+    if isinstance(job, JobColumns):
+        return [each or "" for each in job.query_ids or ()]
+    return [each.query_id or "" for each in job.requests]
 
 
 def _same_but_for_revisions(model: str, other: str) -> bool:
@@ -77,7 +90,9 @@ def _same_but_for_revisions(model: str, other: str) -> bool:
     return ModelName.parse(model).unpinned == ModelName.parse(other).unpinned
 
 
-def _how_to_continue_with(job: jobs.Job, source: jobs.Provenance, revision: str) -> str:
+def _how_to_continue_with(
+    job: jobs.Job | JobColumns, source: jobs.Provenance, revision: str
+) -> str:
     """Return how to continue with an earlier revision."""
     if is_fingerprint(revision):
         return "give all workers the earlier files of the model"

@@ -6,14 +6,16 @@ start, so submitting the jobs in flight again finds them.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from pydantic_core import from_json
+
 from contract import jobs
 from contract.errors import InvalidInput
+from contract.result_columns import ResultColumns
 from producer.files.outputs import NEW_FILE_MODE, open_locked, sibling_path
 from producer.rescore.journal import Journal, journal_path
 from producer.rescore.manifest import RECOVERY_HINT, Manifest, Round
@@ -115,7 +117,7 @@ class ResumableJournal(Journal):
         self.manifest = self.manifest.model_copy(update={"round": updated})
         self.manifest.save(self._manifest_path)
 
-    def add_result(self, result: jobs.JobResult) -> None:
+    def add_result(self, result: jobs.JobResult | ResultColumns) -> None:
         """Append a line for each query of a job; save the length and revision of a new model."""
         super().add_result(result)
         manifest = self.manifest
@@ -190,12 +192,12 @@ class ResumableJournal(Journal):
 
     def _parsed(self, raw: bytes, start: int) -> dict[str, Any]:
         try:
-            line = json.loads(raw)
+            line = from_json(raw)
             if isinstance(line["query_id"], str) and ("documents" in line or "error" in line):
                 return dict(line)
         except (ValueError, TypeError, KeyError):
             pass
-        raise InvalidInput(f"{self.path}: damaged at byte {start:,}; {RECOVERY_HINT}")
+        raise self._damaged(start)
 
 
 def manifest_path(output: str) -> Path:

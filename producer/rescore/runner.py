@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from contract import jobs
-from producer.client import preparing
-from producer.client.blocking import RerankClient
+from contract.columns import JobColumns
+from producer.client.columns import ColumnsClient
+from producer.rescore import packing
 from producer.rescore.in_flight import JobsInFlight
 from producer.rescore.job_sizes import JobSizes
 from producer.rescore.journal import Journal
@@ -20,7 +21,7 @@ from producer.rescore.window import Window
 
 
 def rescore(
-    client: RerankClient,
+    client: ColumnsClient,
     journal: Journal,
     options: Options,
     report_progress: Callable[[Progress], object],
@@ -54,23 +55,24 @@ def rescore(
 
 
 def _jobs(
-    client: RerankClient, journal: Journal, options: Options, sizes: JobSizes
-) -> Iterator[jobs.Job]:
+    client: ColumnsClient, journal: Journal, options: Options, sizes: JobSizes
+) -> Iterator[jobs.Job | JobColumns]:
     """Yield the jobs of a round that are not done; their ids are the same at each start."""
     limits = client.settings
-    groups = preparing.pack(
-        journal.requests(options.top_k),
+    groups = packing.pack(
+        journal.staged_queries(),
         max_pairs=sizes.next,
         max_bytes=limits.max_bytes_per_job,
     )
     for group in groups:
-        query_ids = [each.query_id or "" for each in group]
+        query_ids = [each.id for each in group]
         if not journal.are_done(query_ids):
             sizes.sending()
-            yield preparing.job(
+            yield packing.job(
                 group,
                 limits,
                 model=options.model,
                 job_id=journal.job_id(query_ids),
                 allow_downgrade=options.allow_downgrade,
+                top_k=options.top_k,
             )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 
 from contract.errors import InvalidInput
-from producer.client.blocking import RerankClient
+from producer.client.columns import ColumnsClient
 from producer.client.waiting import require_worker
 from producer.files.streams import is_stream
 from producer.rescore import runner
@@ -57,7 +57,7 @@ def open_journal(
 
 
 def score(
-    client: RerankClient,
+    client: ColumnsClient,
     journal: Journal,
     options: Options,
     retry: Collection[RetryKind],

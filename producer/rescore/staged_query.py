@@ -5,8 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from typing import Any
+
+from pydantic_core import to_json
 
 from contract import jobs
+
+#: The maximum number of bytes of a character in JSON.
+_BYTES_PER_CHAR = 6
+#: More than the bytes of a candidate's or a query's JSON in addition to its texts.
+_AROUND_BYTES = 150
+_AROUND_REQUEST: dict[str, Any] = {"query": "", "candidates": [], "query_id": "", "top_k": None}
+_AROUND_CANDIDATE = len('{"id":,"text":,"score":,"metadata":}')
 
 
 @dataclass(frozen=True)
@@ -20,6 +32,28 @@ class StagedQuery:
     scores: Sequence[float | None]
     #: The metadata as JSON.
     metadata: Sequence[str | None]
+
+    @property
+    def pairs(self) -> int:
+        """The number of candidates."""
+        return len(self.document_ids)
+
+    @cached_property
+    def most_bytes(self) -> int:
+        """At least `size_bytes`, which takes longer."""
+        chars = len(self.id) + len(self.text) + sum(map(len, chain(self.document_ids, self.texts)))
+        chars += sum(len(each) for each in self.metadata if each is not None)
+        return _BYTES_PER_CHAR * chars + _AROUND_BYTES * (self.pairs + 1)
+
+    @cached_property
+    def size_bytes(self) -> int:
+        """The number of bytes of the JSON of the query's request in a list."""
+        metadata = [None if each is None else json.loads(each) for each in self.metadata]
+        columns = (self.document_ids, self.texts, self.scores, metadata)
+        # A list of n values has n + 1 brackets and commas around them.
+        values = sum(len(to_json(column)) - self.pairs - 1 for column in columns)
+        head = len(to_json(_AROUND_REQUEST | {"query": self.text, "query_id": self.id}))
+        return head + values + (_AROUND_CANDIDATE + 1) * self.pairs
 
     def request(self, top_k: int | None) -> jobs.Request:
         """Return the query as a request."""

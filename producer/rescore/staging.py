@@ -70,6 +70,9 @@ class Staging:
         # An empty name is a private database in a file that SQLite has already unlinked.
         self.database = sqlite3.connect("", isolation_level=None)
         self.database.executescript(_SCHEMA)
+        # The database is never read again, so nothing is ever committed, which would take longer
+        # than most changes.
+        self.database.execute("BEGIN")
         self._loader = loading.Loader(self.database, settings, bad)
 
     @property
@@ -79,10 +82,9 @@ class Staging:
 
     def load_run(self, run: str, queries: str, corpus: str) -> None:
         """Load a TREC run with its queries and its corpus. Raises `InvalidInput`."""
-        with self._transaction():
-            self._loader.run(run)
-            self._loader.queries(queries)
-            self._loader.corpus(corpus)
+        self._loader.run(run)
+        self._loader.queries(queries)
+        self._loader.corpus(corpus)
         self._loader.unknown_ids.drop_queries(run, queries)
         self._loader.unknown_ids.drop_documents(run, corpus)
         self._finish(shown(run))
@@ -90,14 +92,12 @@ class Staging:
     def load_requests(self, path: str) -> None:
         """Load request lines. Raises `InvalidInput`."""
         self._order = _AS_GIVEN
-        with self._transaction():
-            self._loader.requests(path)
+        self._loader.requests(path)
         self._finish(shown(path))
 
     def load_qrels(self, path: str) -> None:
         """Load judgments of the queries that are already loaded. Raises `InvalidInput`."""
-        with self._transaction():
-            self._loader.qrels(path)
+        self._loader.qrels(path)
 
     def counts(self) -> Counts:
         """Return the number of queries and pairs to score."""
@@ -116,14 +116,14 @@ class Staging:
             f" CROSS JOIN candidates c ON c.query = q.seq ORDER BY q.seq, {self._order}"
         )
         return manifest.InputDigests(
-            queries=manifest.digest(
+            queries=manifest.digest_of_texts(
                 self.database.execute("SELECT id, text FROM queries ORDER BY seq")
             ),
             candidates=manifest.digest(
                 (query_id, [row[1:] for row in rows])
                 for query_id, rows in groupby(candidates, itemgetter(0))
             ),
-            documents=manifest.digest(
+            documents=manifest.digest_of_texts(
                 self.database.execute(
                     "SELECT id, text FROM documents"
                     " WHERE id IN (SELECT document_id FROM candidates) ORDER BY id"
@@ -199,33 +199,26 @@ class Staging:
 
     def _finish(self, source: str) -> None:
         """Keep only the queries and the candidates to score. Raises `InvalidInput`."""
-        with self._transaction():
-            self.database.execute(
-                "DELETE FROM queries"
-                " WHERE NOT EXISTS (SELECT 1 FROM candidates WHERE query = queries.seq)"
+        self.database.execute(
+            "DELETE FROM queries"
+            " WHERE NOT EXISTS (SELECT 1 FROM candidates WHERE query = queries.seq)"
+        )
+        if not self.database.execute("SELECT count(*) FROM queries").fetchone()[0]:
+            raise InvalidInput(
+                f"{source}: no query with candidates is left to score; check that the files match"
             )
-            if not self.database.execute("SELECT count(*) FROM queries").fetchone()[0]:
-                raise InvalidInput(
-                    f"{source}: no query with candidates is left to score; check that the files"
-                    " match"
-                )
-            check_document_sizes(self.database, self._settings, source)
-            if self._depth is not None:
-                self.database.execute(
-                    "DELETE FROM candidates WHERE (query, document_id) IN"
-                    " (SELECT query, document_id FROM (SELECT c.query, c.document_id, row_number()"
-                    f"   OVER (PARTITION BY c.query ORDER BY {self._order}) AS n"
-                    "   FROM candidates c) WHERE n > ?)",
-                    (self._depth,),
-                )
+        check_document_sizes(self.database, self._settings, source)
+        if self._depth is not None:
             self.database.execute(
-                "UPDATE queries SET pairs ="
-                " (SELECT count(*) FROM candidates WHERE query = queries.seq)"
+                "DELETE FROM candidates WHERE (query, document_id) IN"
+                " (SELECT query, document_id FROM (SELECT c.query, c.document_id, row_number()"
+                f"   OVER (PARTITION BY c.query ORDER BY {self._order}) AS n"
+                "   FROM candidates c) WHERE n > ?)",
+                (self._depth,),
             )
-
-    def _transaction(self) -> sqlite3.Connection:
-        self.database.execute("BEGIN")
-        return self.database  # as a context manager, it commits or rolls back
+        self.database.execute(
+            "UPDATE queries SET pairs = (SELECT count(*) FROM candidates WHERE query = queries.seq)"
+        )
 
     def __enter__(self) -> Self:
         return self

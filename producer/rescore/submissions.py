@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from contract import jobs
+from contract.columns import JobColumns
 from contract.errors import MixedModels
 from contract.settings import Settings
 from producer.client import merging, splitting
@@ -48,7 +49,7 @@ class SplitQuery:
 class Submission:
     """A job under one of its ids; a job that has ended can only be sent again under a new id."""
 
-    job: jobs.Job
+    job: jobs.Job | JobColumns
     #: The number of the submission, from 1; from 2 on, the id ends with it.
     number: int = 1
     #: The query that the job is a part of.
@@ -62,6 +63,8 @@ class Submission:
     @cached_property
     def chars(self) -> int:
         """The number of characters in the texts of its documents."""
+        if isinstance(self.job, JobColumns):
+            return sum(map(len, self.job.texts))
         return sum(len(each.text) for request in self.job.requests for each in request.candidates)
 
     def again(self) -> Submission:
@@ -70,7 +73,7 @@ class Submission:
 
 
 def submissions(
-    job: jobs.Job,
+    job: jobs.Job | JobColumns,
     settings: Settings,
     *,
     before: SplitQuery | None = None,
@@ -80,6 +83,8 @@ def submissions(
 
     A query whose parts were scored by `mixed` models is sent again, after `before`.
     """
+    if isinstance(job, JobColumns):
+        return [Submission(job)]
     how = splitting.split(job, settings)
     if how is None:
         return [Submission(job)]

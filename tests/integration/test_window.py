@@ -10,7 +10,7 @@ import pytest
 
 from contract.errors import RedisUnavailable
 from contract.settings import Settings
-from producer.client.blocking import RerankClient
+from producer.client.columns import ColumnsClient
 from producer.rescore.options import LEAST_JOBS, Options
 from producer.rescore.progress import Progress
 from producer.rescore.window import MOST_CHARS, Window, WorkerCount
@@ -21,13 +21,13 @@ from tests.processes import wait_until
 
 
 @pytest.fixture
-def reranker(settings: Settings) -> Iterator[RerankClient]:
-    with RerankClient(settings) as made:
+def reranker(settings: Settings) -> Iterator[ColumnsClient]:
+    with ColumnsClient(settings) as made:
         yield made
 
 
 def test_there_are_two_jobs_for_each_process_of_a_worker_that_answers(
-    reranker: RerankClient, settings: Settings
+    reranker: ColumnsClient, settings: Settings
 ) -> None:
     ready = {"children": 16, "ready": 3, "model": "stub"}
     with answering_worker(settings, ready), Window.of(reranker, None) as window:
@@ -37,7 +37,7 @@ def test_there_are_two_jobs_for_each_process_of_a_worker_that_answers(
         assert not window.has_room(32, chars=1_000)
 
 
-def test_a_number_that_was_asked_for_stays(reranker: RerankClient) -> None:
+def test_a_number_that_was_asked_for_stays(reranker: ColumnsClient) -> None:
     with Window.of(reranker, 3) as window:
         assert [window.has_room(jobs, chars=MOST_CHARS) for jobs in (2, 3)] == [True, False]
 
@@ -104,7 +104,7 @@ def test_the_number_follows_workers_that_come_and_go_and_forgives_a_late_answer(
 
 
 def test_the_progress_says_how_many_jobs_of_which_size_are_in_flight(
-    reranker: RerankClient, settings: Settings, tmp_path: Path
+    reranker: ColumnsClient, settings: Settings, tmp_path: Path
 ) -> None:
     seen = []
 

@@ -15,7 +15,7 @@ from contract import jobs
 from contract.errors import InvalidInput
 from contract.settings import Settings
 from producer.formats.records import InvalidLines
-from producer.rescore import journal as journals
+from producer.rescore import journal_lines
 from producer.rescore.journal import Journal
 from producer.rescore.staging import Staging
 
@@ -125,7 +125,7 @@ def test_scores_do_not_increase_and_read_back_to_the_last_bit(tmp_path: Path) ->
     ],
 )
 def test_the_tag_names_the_model_in_one_word(model: str, tag: str) -> None:
-    assert journals.run_tag({"model": model}) == tag
+    assert journal_lines.run_tag({"model": model}) == tag
 
 
 def test_a_result_line_holds_documents_metadata_and_where_the_scores_came_from(
@@ -164,9 +164,9 @@ def test_what_arrives_after_a_reading_is_appended(tmp_path: Path) -> None:
     with journal(tmp_path / "out.trec", tmp_path) as made:
         made.add_result(result(ranking("q1", [1.0])))
         made.add_result(result(ranking("q0", [1.0])))
-        assert [line["query_id"] for _, line in made.lines()] == ["q0", "q1"]
+        assert [line["query_id"] for line in made.lines()] == ["q0", "q1"]
         made.add_result(result(ranking("q2", [1.0])))
-        assert [line["query_id"] for _, line in made.lines()] == ["q0", "q1", "q2"]
+        assert [line["query_id"] for line in made.lines()] == ["q0", "q1", "q2"]
 
 
 def test_results_can_be_read_beside_the_output_as_they_arrive(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_a_run_that_fails_half_way_leaves_what_was_there(tmp_path: Path, old: st
         whole = made.path.read_bytes()
         made.path.write_bytes(whole[:-20])
         for write in (made.write_run, made.write_results):
-            with pytest.raises(json.JSONDecodeError):
+            with pytest.raises(InvalidInput, match="damaged at byte"):
                 write(str(output))
         made.remove()
     assert (output.read_text() if output.exists() else None) == old

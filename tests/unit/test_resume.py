@@ -65,7 +65,7 @@ def counted(journal: ResumableJournal) -> dict[str, Any]:
         line["query_id"]: line["documents"][0]["score"]
         if "documents" in line
         else line["error"]["code"]
-        for _, line in journal.lines()
+        for line in journal.lines()
     }
 
 
@@ -314,7 +314,7 @@ def test_a_finished_run_leaves_neither_journal_nor_manifest(output: Path) -> Non
 
 def staged(journal: ResumableJournal) -> list[str]:
     """Return the queries of the round, whether they have ended or not."""
-    return [each.query_id or "" for each in journal.requests(None)]
+    return [each.id for each in journal.staged_queries()]
 
 
 def rounds_of(journal: ResumableJournal, retry: tuple[RetryKind, ...]) -> list[list[str]]:
