@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from contract import errors
+from contract.models import ModelName
 from contract.printable import counted
 from contract.settings import Settings
 from producer.cli import common, comparison_report, run_options, run_report, terminal
@@ -162,7 +163,8 @@ def _score(scorer: Scorer, journal: Journal, options: Options, pairs: int) -> Mo
     if another := comparison.find_other_model(journal, model):
         terminal.print_notice(f"the comparison is invalid: {another}")
         raise SystemExit(common.EXIT_PARTIAL)
-    return ModelRun(model, progress, seconds)
+    revision = journal.revisions.get(ModelName.parse(model).unpinned)
+    return ModelRun(model, revision, progress, seconds)
 
 
 def _print_usage(reranker: LLMReranker, queries: int) -> None:

@@ -118,6 +118,7 @@ def print_json(report: ComparisonReport, staging: Staging) -> None:
 def _run_data(scored: ModelRun) -> dict[str, Any]:
     return {
         "model": scored.model,
+        "revision": scored.revision,
         "pairs": scored.progress.pairs,
         "seconds": scored.seconds,
         "pairs_per_s": scored.pairs_per_s,

@@ -30,6 +30,8 @@ class ModelRun:
     """The scoring of the whole collection by one model."""
 
     model: str
+    #: The commit or fingerprint of the model; None if it is not known.
+    revision: str | None
     progress: Progress
     seconds: float
 

@@ -13,6 +13,8 @@ from tests import documented
 from tests.acceptance.conftest import SAMPLE
 from tests.command_line import rerankq
 from tests.processes import rerankq_process
+from worker.engine.model_paths import bundled_path
+from worker.engine.revisions import fingerprint
 
 PACKAGES = (
     *("--corpus", str(SAMPLE / "corpus.jsonl")),
@@ -39,6 +41,7 @@ def test_a_model_is_compared_with_its_int8_form_on_the_sample(
     (line,) = done.stdout.splitlines()
     said = json.loads(line)
     assert (said["a"]["model"], said["b"]["model"]) == ("bundled", "bundled@int8")
+    assert said["a"]["revision"] == said["b"]["revision"] == fingerprint(bundled_path())
     assert (said["queries"], said["pairs"], said["failed_queries"]) == (50, 600, 0)
     # And the scores are close, but not the same
     assert 0.0 < said["mean_difference"] < said["largest_difference"] < 2.0

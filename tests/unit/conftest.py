@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests import hub_cache
+
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
 
@@ -33,26 +35,34 @@ def one_thread() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class FreshEngine:
-    """Return what a new process imports to load a model, and its error for an unknown one."""
+    """Return what a new process imports to load a model, and its error for an unknown one.
+
+    Also return the revision of each cached model that it loads, and the score of a pair.
+    """
 
     imported: set[str]
+    scores: dict[str, tuple[str, float]]
     error: str
 
 
 @pytest.fixture(scope="session")
 def fresh_engine(tmp_path_factory: pytest.TempPathFactory) -> FreshEngine:
-    """Load a model without access to the hub; once, because torch is slow to import."""
+    """Load models without access to the hub; once, because torch is slow to import."""
+    home = tmp_path_factory.mktemp("hub")
+    names = [hub_cache.NAME, f"{hub_cache.NAME}@v1"]
+    hub_cache.write(home / "hub", refs={"main": "b" * 40, "v1": "a" * 40})
     unreachable = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9"}
     process = subprocess.run(
-        [sys.executable, "-m", "tests.unit.fresh_engine"],
-        env=os.environ | {"HF_HOME": str(tmp_path_factory.mktemp("hub"))} | unreachable,
+        [sys.executable, "-m", "tests.unit.fresh_engine", *names],
+        env=os.environ | {"HF_HOME": str(home)} | unreachable,
         capture_output=True,
         text=True,
         timeout=100,
         check=True,
     )
     told = json.loads(process.stdout.splitlines()[-1])
-    return FreshEngine(set(told["imported"]), told["error"])
+    scores = {name: tuple(each) for name, each in told["scores"].items()}
+    return FreshEngine(set(told["imported"]), scores, told["error"])
 
 
 @pytest.fixture(scope="session")

@@ -6,19 +6,19 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
-from transformers import BertForSequenceClassification
 
 from contract.errors import ModelUnavailable
 from contract.models import ModelName, is_int8, is_stub, short_name
+from tests import hub_cache
+from tests.hub_cache import NAME
 from tests.unit import tiny_models
+from tests.unit.conftest import FreshEngine
 from worker.engine import Scorer, load
 from worker.engine.model_paths import Location, locate
 from worker.engine.revisions import fingerprint
 
 COMMIT = "8a53427bf3ead07eed0f4e8a3bb5c2b47ad7d0ec"
 FIRST, SECOND = "a" * 40, "b" * 40
-NAME = "nobody/never-published"
 PAIRS = [("a query", "a document"), ("another", "text")]
 
 
@@ -106,27 +106,8 @@ def test_a_folder_may_have_an_at_in_its_name(
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a cache with two commits of a model: v1 is the first, and main the second."""
     folder = tmp_path_factory.mktemp("cache")
-    stored = folder / f"models--{NAME.replace('/', '--')}"
-    for number, commit in enumerate((FIRST, SECOND)):
-        _save_as_the_hub_does(stored, commit, number)
-    (stored / "refs").mkdir()
-    for name, commit in {"v1": FIRST, "main": SECOND}.items():
-        (stored / "refs" / name).write_text(commit)
+    hub_cache.write(folder, refs={"v1": FIRST, "main": SECOND})
     return folder
-
-
-def _save_as_the_hub_does(stored: Path, commit: str, number: int) -> None:
-    def change(model: BertForSequenceClassification) -> None:
-        with torch.no_grad():
-            model.classifier.bias.fill_(number)
-
-    snapshot = stored / "snapshots" / commit
-    tiny_models.bert(snapshot, change=change)
-    blobs = stored / "blobs"
-    blobs.mkdir(exist_ok=True)
-    for path in list(snapshot.iterdir()):
-        blob = path.rename(blobs / f"{commit[0]}-{path.name}")
-        path.symlink_to(Path("..", "..", "blobs", blob.name))
 
 
 @pytest.fixture
@@ -140,7 +121,6 @@ def small(model: str) -> Scorer:
 
 
 def test_each_revision_has_its_own_scores_and_commit(cached: Path) -> None:
-    # The two commits differ by 1 in the bias of the head
     first = small(f"{NAME}@v1")
     second = small(NAME)
     assert (first.revision, second.revision) == (FIRST, SECOND)
@@ -149,6 +129,15 @@ def test_each_revision_has_its_own_scores_and_commit(cached: Path) -> None:
         again = small(name)
         assert (again.model, again.revision) == (name, same.revision)
         assert again.score(PAIRS) == same.score(PAIRS)
+
+
+def test_revisions_are_found_in_the_cache_of_hugging_face_without_the_hub(
+    fresh_engine: FreshEngine,
+) -> None:
+    scores = fresh_engine.scores
+    commits = {name: commit for name, (commit, _) in scores.items()}
+    assert commits == {NAME: SECOND, f"{NAME}@v1": FIRST}
+    assert scores[NAME][1] == pytest.approx(1 + scores[f"{NAME}@v1"][1])
 
 
 def test_a_revision_may_be_in_8_bits(cached: Path) -> None:
