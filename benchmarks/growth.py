@@ -7,7 +7,6 @@ worker with two children and the bundled model. It writes growth.json and growth
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import signal
@@ -16,22 +15,23 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from itertools import repeat
 from pathlib import Path
-from typing import IO, Self
+from typing import Self
 
 import click
 import redis
 
 from benchmarks import machine, memory, plots
+from benchmarks.inputs import copies, write_inputs
 from benchmarks.options import RESULTS
 from benchmarks.runner import ROOT, Child, last_line
 from benchmarks.service import Service
-from benchmarks.work import CANDIDATES, KINDS, SAMPLE, Collection, Pair, Query
+from benchmarks.work import CANDIDATES, Pair
 from contract.models import BUNDLED
 from producer.rescore.options import job_size
 from worker.engine.model_paths import bundled_path
@@ -96,44 +96,6 @@ class Peaks:
                 self.producer_mb = max(self.producer_mb, memory.peak_rss_mb(self.producer))
             with suppress(ValueError, OSError):
                 self.child_mb = max(self.child_mb, *map(memory.peak_rss_mb, self.children()))
-
-
-def copies(pairs: int) -> Iterator[tuple[int, Query]]:
-    """Yield unique queries with about `pairs` pairs in total, each with the number of its copy.
-
-    The sample is repeated as often as needed. The number of the copy is appended to the text of
-    each query and document, so the corpus grows with the queries.
-    """
-    collection = Collection(SAMPLE)
-    queries = collection.draw(KINDS["real"], len(collection), CANDIDATES, seed=0)
-    for number in range(math.ceil(pairs / CANDIDATES)):
-        copy, place = divmod(number, len(queries))
-        query = queries[place]
-        documents = tuple(f"{text} {copy}" for text in query.documents)
-        yield copy, Query(f"{query.text} {copy}", documents)
-
-
-def write_inputs(folder: Path, pairs: int) -> int:
-    """Write the corpus, the queries and the run of `copies`; return the number of queries."""
-    ids: dict[str, str] = {}
-    number = -1
-    with (
-        (folder / "corpus.jsonl").open("w") as corpus,
-        (folder / "queries.jsonl").open("w") as questions,
-        (folder / "run.trec").open("w") as run,
-    ):
-        current = 0
-        for number, (copy, query) in enumerate(copies(pairs)):
-            if copy != current:
-                current = copy
-                ids.clear()  # each copy has its own documents
-            _write(questions, _id=f"q{number}", text=query.text)
-            for rank, text in enumerate(query.documents, start=1):
-                if text not in ids:
-                    ids[text] = f"d{copy}-{len(ids)}"
-                    _write(corpus, _id=ids[text], title="", text=text)
-                run.write(f"q{number} Q0 {ids[text]} {rank} {CANDIDATES - rank} bm25\n")
-    return number + 1
 
 
 def engines_alone(pairs: int, threads_each: int, scratch: Path) -> float:
@@ -224,10 +186,6 @@ def _scoring_pairs_per_s(log: Path) -> float:
     if said is None:
         raise RuntimeError(f"rerankq rescore did not print its speed: {log.read_text()}")
     return float(said[1].replace(",", ""))
-
-
-def _write(file: IO[str], **record: str) -> None:
-    file.write(json.dumps(record) + "\n")
 
 
 def _sizes(_: click.Context, __: click.Parameter, value: str) -> list[int]:
