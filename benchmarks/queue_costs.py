@@ -6,6 +6,7 @@ Run `python -m benchmarks.queue_costs` in the repository's root. A worker with a
 
 from __future__ import annotations
 
+import operator
 import tempfile
 import time
 from collections.abc import Callable
@@ -64,16 +65,15 @@ def measure(service: Service, pairs: int, scratch: Path) -> Costs:
     (child,) = service.worker_children()
     with redis.Redis.from_url(service.url) as server:
 
-        def spent() -> tuple[float, float, float]:
+        def spent() -> list[float]:
             used = server.info("cpu")
             of_redis = used["used_cpu_user"] + used["used_cpu_sys"]
-            return cpu.of_process(child), cpu.of_process(service.pid("worker")), of_redis
+            return [cpu.of_process(child), cpu.of_process(service.pid("worker")), of_redis]
 
         before = spent()
         producer = cpu.of_command(command, scratch / "rescore.log", service.environment)
-        after = spent()
-    differences = [now - then for then, now in zip(before, after, strict=True)]
-    return Costs(producer, *differences, engine=_engine_s(pairs))
+        child_s, main_s, redis_s = map(operator.sub, spent(), before)
+    return Costs(producer, child_s, main_s, redis_s, engine=_engine_s(pairs))
 
 
 def measure_reading(service: Service) -> float:
@@ -123,7 +123,7 @@ def table(sizes: tuple[int, int], runs: tuple[Costs, Costs], reading_us: float) 
     names = {
         "producer": "`rerankq rescore`",
         "child": "the worker's child",
-        "engine": "... of which the stub engine",
+        "engine": "the stub engine in it",
         "main": "the worker's main process",
         "redis": "Redis",
     }

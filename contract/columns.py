@@ -6,8 +6,8 @@ each distinct text once. A column is None if none of its values is given.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import accumulate, pairwise
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, chain, pairwise, repeat
 from typing import Any, Self, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
@@ -56,6 +56,11 @@ class JobColumns(Record):
     def bounds(self) -> list[int]:
         """The index of each request's first candidate, and the number of all candidates."""
         return [0, *accumulate(self.counts)]
+
+    def each_pair(self) -> Iterator[tuple[str, str]]:
+        """Yield the query and the text of each candidate."""
+        queries = chain.from_iterable(map(repeat, self.queries, self.counts))
+        return zip(queries, map(self.texts.__getitem__, self.text_indexes), strict=True)
 
     @classmethod
     def of(cls, job: Job) -> JobColumns:

@@ -23,6 +23,7 @@ from contract.models import KNOWN_MODELS
 from contract.settings import Settings
 from contract.store import attempts, dead_letters, outcomes, overview, statuses, submissions
 from contract.store.blocking import JobStore
+from contract.store.encoding import COLUMNS, RECORDS
 from contract.store.encoding import compress_record as compress
 from contract.store.operation import Schema
 from tests.integration.redis_state import keys_of
@@ -137,6 +138,11 @@ def prepare(store: JobStore) -> list[str]:
     accept(insists, starts=1, downgrade="out_of_memory")
     accept(job("smaller-anyway", model=SMALLER), starts=1, downgrade="out_of_memory")
 
+    earlier = GOOD.model_copy(update={"id": "of-earlier-version"})
+    accept(earlier)
+    record = compress(earlier.model_dump_json().encode())
+    client.set(schema.keys.payload(earlier.id), record, ex=600)
+
     accept(job("payload-gone"))
     client.delete(schema.keys.payload("payload-gone"))
     for name, payload in {
@@ -175,7 +181,7 @@ def prepare(store: JobStore) -> list[str]:
         accept(job(outcome.job_id))
         store.execute(outcomes.finish(schema, outcome))
     return [
-        *("good", "default-model", "second-attempt", "last-attempt"),
+        *("good", "of-earlier-version", "default-model", "second-attempt", "last-attempt"),
         *("one-too-many", "kills-workers"),
         *("after-memory", "after-time", "after-death", "after-both"),
         *("no-other-model", "smaller-anyway"),
@@ -249,6 +255,18 @@ def test_a_good_job_ends_with_a_ranking_for_each_request_in_their_order(run: Run
         "empty",
         "long",
     }
+
+
+def test_a_job_of_an_earlier_version_has_the_same_result_in_a_format_that_its_caller_can_read(
+    run: Run,
+) -> None:
+    keys, client = run.store.schema.keys, run.store.client
+    first_bytes = {
+        job_id: client.getrange(keys.outcome(job_id), 0, 0)
+        for job_id in ("of-earlier-version", "good")
+    }
+    assert first_bytes == {"of-earlier-version": RECORDS, "good": COLUMNS}
+    assert run.result("of-earlier-version").rankings == run.result("good").rankings
 
 
 def test_documents_are_ranked_by_score_best_first(run: Run) -> None:

@@ -147,6 +147,20 @@ def test_a_pair_that_is_too_hungry_alone_is_a_failure_that_may_pass() -> None:
 # Names
 
 
+def test_an_instant_stub_scores_by_a_hash_of_both_texts_in_one_batch() -> None:
+    statistics: list[BatchStatistics] = []
+
+    class Observer(EngineObserver):
+        def scored(self, model: str, made: BatchStatistics) -> None:
+            statistics.append(made)
+
+    scored = load("stub:instant=1", observer=Observer()).score_pairs([*PAIRS, PAIRS[0], ("", "")])
+    assert scored.logits[0] == scored.logits[-2]
+    assert len(set(scored.logits)) == scored.unique_pairs == scored.tokens == len(PAIRS) + 1
+    assert scored.logits[0].hex() == "0x1.fd99aa0000000p-3"
+    assert [made.batch_tokens for made in statistics] == [[len(PAIRS) + 1]]
+
+
 @pytest.mark.parametrize(
     ("name", "option"),
     [
@@ -164,8 +178,8 @@ def test_a_wrong_option_is_named_with_those_that_there_are(name: str, option: st
         load(name)
     assert str(caught.value) == (
         f"model {name!r} cannot be used: {option!r} is not a valid option of 'stub'. Valid"
-        " options are scale, pairs_per_s, bytes_per_token, load_s, each followed by = and a number"
-        " greater than 0"
+        " options are scale, pairs_per_s, bytes_per_token, load_s, instant, each followed by"
+        " = and a number greater than 0"
     )
 
 

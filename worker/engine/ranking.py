@@ -9,7 +9,8 @@ from contract.jobs import RankedDocument, Ranking, Request, relevance
 
 def best_indexes(scores: Sequence[float], top_k: int | None) -> list[int]:
     """Return the indexes of the best scores, best first. Equal scores keep their order."""
-    return sorted(range(len(scores)), key=lambda index: -scores[index])[:top_k]
+    negated = [-score for score in scores]
+    return sorted(range(len(scores)), key=negated.__getitem__)[:top_k]
 
 
 def rank(request: Request, scores: Sequence[float], truncated: int = 0) -> Ranking:

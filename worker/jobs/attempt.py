@@ -13,6 +13,8 @@ from celery import Task
 from celery.exceptions import Ignore
 
 from contract import errors, jobs
+from contract.columns import JobColumns
+from contract.result_columns import ResultColumns
 from contract.store import attempts, outcomes, statuses
 from contract.store.attempts import Started
 from worker.jobs import leases
@@ -52,14 +54,14 @@ class Attempt:
         self.fields = {"attempts": started.attempts}
         return started
 
-    def announce(self, job: jobs.Job, plan: ScoringPlan) -> None:
+    def announce(self, job: JobColumns, plan: ScoringPlan) -> None:
         """Report that scoring starts, and with which model."""
         self.fields |= {"pairs": job.pairs, "model": plan.model}
         job_log.log(Event.RUNNING, self.job_id, self.fields, code=plan.reason)
         if plan.reason is not None:
             task_events.send_downgraded(self._task, plan.model, plan.reason)
 
-    def finish(self, result: jobs.JobResult) -> dict[str, Any]:
+    def finish(self, result: jobs.JobResult | ResultColumns) -> dict[str, Any]:
         """Record the result, and return a summary for Flower.
 
         Raises `Ignore` if the job has already ended in another way.
@@ -136,7 +138,7 @@ class Attempt:
             )
         return state
 
-    def _record(self, outcome: jobs.Outcome, *, dead_letter: bool = False) -> bool:
+    def _record(self, outcome: jobs.Outcome | ResultColumns, *, dead_letter: bool = False) -> bool:
         """Record an outcome, and return whether the job had none before."""
         return self.context.retry_until_available(
             outcomes.finish(

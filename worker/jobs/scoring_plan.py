@@ -1,11 +1,17 @@
-"""Choose the model for a job, score it, and return rankings with their provenance."""
+"""Choose the model for a job, score it, and return rankings with their provenance.
+
+Jobs and results are columns here, because an object for each pair would take longer than ranking.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING
 
 from contract import errors, jobs
+from contract.columns import JobColumns, filled, given
+from contract.result_columns import ResultColumns
 from contract.store.attempts import Started
 from worker.engine import ranking
 from worker.jobs.leases import Lease
@@ -32,7 +38,7 @@ class ScoringPlan:
     instead: str | None
 
 
-def choose(job: jobs.Job, started: Started, default: str, models: LoadedModels) -> ScoringPlan:
+def choose(job: JobColumns, started: Started, default: str, models: LoadedModels) -> ScoringPlan:
     """Plan to use the requested model, or a smaller one after lack of memory or time or a crash."""
     requested = job.model or default
     smaller = models.downgrade_model if job.allow_downgrade else None
@@ -46,43 +52,47 @@ def choose(job: jobs.Job, started: Started, default: str, models: LoadedModels) 
 
 
 def score(
-    job: jobs.Job, plan: ScoringPlan, started: Started, lease: Lease, models: LoadedModels
-) -> jobs.JobResult:
+    job: JobColumns, plan: ScoringPlan, started: Started, lease: Lease, models: LoadedModels
+) -> ResultColumns:
     """Score the job. Raises `ScoringError`, `OutOfMemory`, `TimeLimitExceeded` or `Superseded`."""
-    scorer = models.scorer(plan.model)
-    pairs = [(each.query, candidate.text) for each in job.requests for candidate in each.candidates]
+    scorer, pairs = models.scorer(plan.model), list(job.each_pair())
     with lease.scoring_slot():
         scores = scorer.score_pairs(pairs, lease.check, small_batches=plan.small_batches)
-    rankings = _rankings(job, scores)
-    return jobs.JobResult(
-        job_id=job.id,
-        rankings=rankings,
-        provenance=jobs.Provenance(
-            model_requested=plan.requested,
-            model=scorer.model,
-            revision=scorer.revision,
-            downgraded=plan.reason is not None,
-            reason=plan.reason,
-            attempts=started.attempts,
-            backend=scorer.backend,
-            device=scorer.device,
-            dtype=scorer.dtype,
-            max_length=scorer.max_length,
-            pairs=job.pairs,
-            unique_pairs=scores.unique_pairs,
-            tokens=scores.tokens,
-            truncated=sum(scores.truncated),
-            seconds=lease.seconds,
-        ),
+    provenance = jobs.Provenance(
+        model_requested=plan.requested,
+        model=scorer.model,
+        revision=scorer.revision,
+        downgraded=plan.reason is not None,
+        reason=plan.reason,
+        attempts=started.attempts,
+        backend=scorer.backend,
+        device=scorer.device,
+        dtype=scorer.dtype,
+        max_length=scorer.max_length,
+        pairs=job.pairs,
+        unique_pairs=scores.unique_pairs,
+        tokens=scores.tokens,
+        truncated=sum(scores.truncated),
+        seconds=lease.seconds,
     )
+    return _rank(job, scores, provenance)
 
 
-def _rankings(job: jobs.Job, scores: ScoredPairs) -> tuple[jobs.Ranking, ...]:
-    rankings = []
-    start = 0
-    for request in job.requests:
-        end = start + len(request.candidates)
-        truncated = sum(scores.truncated[start:end])
-        rankings.append(ranking.rank(request, scores.logits[start:end], truncated))
-        start = end
-    return tuple(rankings)
+def _rank(job: JobColumns, scores: ScoredPairs, provenance: jobs.Provenance) -> ResultColumns:
+    bounds, top_ks = job.bounds, filled(job.top_ks, len(job.queries))
+    best = [
+        ranking.best_indexes(scores.logits[begin:end], top_k)
+        for (begin, end), top_k in zip(pairwise(bounds), top_ks, strict=True)
+    ]
+    rows = [begin + index for begin, kept in zip(bounds, best, strict=False) for index in kept]
+    return ResultColumns.model_construct(
+        job_id=job.id,
+        provenance=provenance,
+        query_ids=job.query_ids,
+        truncated=[sum(scores.truncated[begin:end]) for begin, end in pairwise(bounds)],
+        counts=list(map(len, best)),
+        ids=[job.ids[row] for row in rows],
+        indexes=list(chain.from_iterable(best)),
+        scores=[scores.logits[row] for row in rows],
+        metadata=given([job.metadata[row] for row in rows]) if job.metadata else None,
+    )

@@ -15,7 +15,7 @@ from celery.exceptions import Ignore
 
 from contract import errors, limits, names
 from contract.printable import counted
-from contract.store import payloads
+from contract.store import encoding, payloads
 from contract.store.attempts import Started, Verdict
 from worker.jobs import scoring_plan
 from worker.jobs.attempt import Attempt
@@ -104,7 +104,7 @@ def _run(attempt: Attempt, held: Leases) -> dict[str, Any]:
 def _score(attempt: Attempt, started: Started, lease: Lease) -> dict[str, Any]:
     context, plan = attempt.context, None
     try:
-        job = payloads.decode(context.settings, attempt.job_id, started.payload).job()
+        job = payloads.decode(context.settings, attempt.job_id, started.payload)
         limits.check(job, context.settings)
         plan = scoring_plan.choose(
             job, started, context.settings.cross_encoder_model, context.models
@@ -122,7 +122,9 @@ def _score(attempt: Attempt, started: Started, lease: Lease) -> dict[str, Any]:
         if plan is not None and plan.instead and isinstance(ours, scoring_plan.DOWNGRADE_AFTER):
             raise attempt.downgrade(ours, plan.instead) from None
         raise attempt.fail(ours) from (None if ours is error else error)
-    return attempt.finish(result)
+    # An earlier version can read only records.
+    is_current = encoding.are_columns(started.payload or b"")
+    return attempt.finish(result if is_current else result.result())
 
 
 def _translated(error: Exception, settings: WorkerSettings) -> errors.RerankError:
