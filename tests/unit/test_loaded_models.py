@@ -14,7 +14,7 @@ def models(**given: object) -> LoadedModels:
     settings = WorkerSettings.load(
         cross_encoder_model="stub", allowed_models="stub:scale=2", **given
     )
-    return LoadedModels(settings, 1, EngineObserver())
+    return LoadedModels(settings, 1, 0, EngineObserver())
 
 
 @pytest.mark.parametrize(

@@ -178,8 +178,8 @@ def test_a_wrong_option_is_named_with_those_that_there_are(name: str, option: st
         load(name)
     assert str(caught.value) == (
         f"model {name!r} cannot be used: {option!r} is not a valid option of 'stub'. Valid"
-        " options are scale, pairs_per_s, bytes_per_token, load_s, instant, each followed by"
-        " = and a number greater than 0"
+        " options are scale, pairs_per_s, bytes_per_token, load_s, instant, poison_after, each"
+        " followed by = and a number greater than 0"
     )
 
 

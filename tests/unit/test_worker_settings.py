@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from contract.errors import InvalidInput
 from contract.models import DEFAULT_MODEL, KNOWN_MODELS
+from worker.runtime import gpus
 from worker.runtime.settings import WorkerSettings, cores
 
 
@@ -270,5 +271,18 @@ def test_children_of_several_threads_are_as_many_as_the_cores_allow() -> None:
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:1", "mps"])
-def test_a_gpu_has_one_child(device: str) -> None:
-    assert load(device=device).default_concurrency == 1
+def test_a_child_on_a_gpu_scores_in_one_thread_and_tokenises_in_its_share_of_the_cores(
+    device: str,
+) -> None:
+    settings = load(device=device)
+    assert settings.threads_among(1) == 1
+    assert settings.tokenizer_threads_among(1) == cores()
+    assert settings.tokenizer_threads_among(10 * cores()) == 1
+    assert load(device=device, threads=3).threads_among(1) == 3
+
+
+def test_each_gpu_has_two_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,3")
+    assert load(device="cuda").default_concurrency == gpus.children("cuda", 3, cores())
+    assert load(device="cuda:1").default_concurrency == gpus.children("cuda:1", 3, cores())
+    assert load(device="mps").default_concurrency == 1

@@ -8,7 +8,8 @@ from contextlib import suppress
 
 from contract.errors import ModelUnavailable, OutOfMemory
 from contract.models import is_int8, is_stub
-from worker.engine import memory, model_paths, stub, warmup
+from worker.engine import cuda_errors, memory, model_paths, stub, warmup
+from worker.engine.cuda_errors import GpuFailed
 from worker.engine.observer import EngineObserver
 from worker.engine.protocol import Engine
 from worker.engine.scorer import Scorer, failure_message
@@ -69,6 +70,8 @@ def load(
         except Exception as error:
             if memory.ran_out(error):
                 raise OutOfMemory(failure_message(model, error)) from error
+            if cuda_errors.ends_the_gpu(error):
+                raise GpuFailed(failure_message(model, error)) from error
             raise ModelUnavailable(unusable_message(model, error)) from error
     seconds = time.perf_counter() - began
     observer.loaded(model, seconds)

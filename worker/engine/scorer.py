@@ -17,8 +17,9 @@ import numpy as np
 from contract.errors import BadScores, OutOfMemory, RerankError, ScoringError
 from contract.models import short_name
 from contract.printable import counted
-from worker.engine import memory
+from worker.engine import cuda_errors, memory
 from worker.engine.batches import wrong_number
+from worker.engine.cuda_errors import GpuFailed
 from worker.engine.observer import EngineObserver
 from worker.engine.protocol import BeforeBatch, Engine, Pair, do_nothing
 from worker.engine.statistics import BatchStatistics
@@ -165,4 +166,6 @@ def _translated(model: str, error: Exception) -> RerankError:
         return error
     if memory.ran_out(error):
         return OutOfMemory(failure_message(model, error))
+    if cuda_errors.ends_the_gpu(error):
+        return GpuFailed(failure_message(model, error))
     return ScoringError(failure_message(model, error))

@@ -8,6 +8,7 @@ lists of names), with any of these options:
     bytes_per_token   use this much memory for each token of a batch while scoring it
     load_s            take this many seconds to load
     instant           with 1, score each pair by a hash of its texts, in under a microsecond
+    poison_after      after this many pairs, fail as a process whose GPU has failed does
 
 Each word counts as a token, and each pair has three special tokens, as in BERT. This module does
 not import torch.
@@ -54,6 +55,7 @@ class StubOptions:
     bytes_per_token: float = 0.0
     load_s: float = 0.0
     instant: float = 0.0
+    poison_after: float = float("inf")
 
     @classmethod
     def parse(cls, model: str) -> StubOptions:
@@ -96,6 +98,7 @@ class StubEngine:
         self.options = options or StubOptions()
         self.max_length = min(max_length or MAX_LENGTH, MAX_LENGTH)
         self.budget = BatchBudget(max_batch_tokens or BATCH_TOKENS)
+        self._scored = 0
 
     def __repr__(self) -> str:
         return f"StubEngine({asdict(self.options)})"
@@ -117,6 +120,7 @@ class StubEngine:
 
         def score_batch(indexes: list[int]) -> ScoreArray:
             before_batch()
+            self._count(len(indexes))
             tokens = sum(lengths[index] for index in indexes)
             held = np.ones(round(tokens * self.options.bytes_per_token), np.uint8)
             self._take_time(len(indexes), before_batch)
@@ -134,6 +138,12 @@ class StubEngine:
                 statistics,
             )
         return EngineOutput(scores, sum(lengths), [truncated for _, _, truncated in read])
+
+    def _count(self, pairs: int) -> None:
+        """Fail from now on once this process has scored its number of pairs."""
+        self._scored += pairs
+        if self._scored > self.options.poison_after:
+            raise RuntimeError("CUDA error: device-side assert triggered (a stub, not a GPU)")
 
     def _truncate(self, pair: Pair) -> tuple[list[str], list[str], bool]:
         query, document = (text.split() for text in pair)

@@ -6,8 +6,10 @@ line, and sends an event to Flower.
 
 from __future__ import annotations
 
+import logging
+import os
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 
 from celery import Task
 from celery.exceptions import Ignore
@@ -21,8 +23,10 @@ from worker.jobs import leases
 from worker.jobs.scoring_plan import ScoringPlan
 from worker.monitoring import job_log, task_events
 from worker.monitoring.job_log import Event, JobFields
-from worker.runtime import envelope
+from worker.runtime import envelope, restart
 from worker.runtime.context import WorkerContext
+
+logger = logging.getLogger(__name__)
 
 #: Delay before the next attempt, which uses another model.
 DOWNGRADE_DELAY_S = 1
@@ -114,6 +118,22 @@ class Attempt:
         with suppress(MemoryError):
             job_log.log(Event.INTERRUPTED, self.job_id, code=ours.code, reason=str(error))
         return ours
+
+    def end_process(self, error: errors.ScoringError) -> NoReturn:
+        """End this process, whose GPU has failed, so that another one can try the job again.
+
+        The main process notices, and replaces a child. The attempt has been counted, so a job that
+        makes a GPU fail each time is given up.
+        """
+        code = restart.EXIT_GPU_FAILED
+        job_log.log(Event.INTERRUPTED, self.job_id, self.fields, code=error.code, reason=str(error))
+        logger.critical(
+            "Process exiting with code %d: its GPU has failed, and only another process can use it"
+            " again. Job %s will be tried again. Reason: %s",
+            *(code, self.job_id, error),
+        )
+        logging.shutdown()
+        os._exit(code)
 
     def skip(self, reason: str, code: str | None) -> Ignore:
         """Skip a job that has already ended, and return what to raise.

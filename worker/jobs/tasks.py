@@ -17,6 +17,7 @@ from contract import errors, limits, names
 from contract.printable import counted
 from contract.store import encoding, payloads
 from contract.store.attempts import Started, Verdict
+from worker.engine.cuda_errors import GpuFailed
 from worker.jobs import scoring_plan
 from worker.jobs.attempt import Attempt
 from worker.jobs.leases import Lease, Leases, Superseded, time_limit_error
@@ -118,6 +119,8 @@ def _score(attempt: Attempt, started: Started, lease: Lease) -> dict[str, Any]:
     # Whatever the error is, it ends only this job.
     except Exception as error:  # noqa: BLE001
         ours = _translated(error, context.settings)
+        if isinstance(ours, GpuFailed):
+            attempt.end_process(ours)
         attempt.fields["seconds"] = lease.seconds
         if plan is not None and plan.instead and isinstance(ours, scoring_plan.DOWNGRADE_AFTER):
             raise attempt.downgrade(ours, plan.instead) from None

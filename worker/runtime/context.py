@@ -13,6 +13,7 @@ from billiard.exceptions import SoftTimeLimitExceeded
 from contract.errors import RedisRefused, RedisUnavailable, RerankError
 from contract.store.blocking import JobStore
 from contract.store.operation import Operation, Schema
+from worker.runtime import pool_kinds
 from worker.runtime.connection import CHILD_TIMEOUT_S, MAIN_TIMEOUT_S, open_store
 from worker.runtime.counters import PendingCounters, WorkerObserver
 from worker.runtime.exit_reason import ExitReason
@@ -50,7 +51,8 @@ class WorkerContext:
     def models(self) -> LoadedModels:
         """The models of this process, which has no children."""
         observer = WorkerObserver(self.counters, self.load_progress)
-        return LoadedModels(self.settings, self.pool_layout.threads, observer)
+        place = pool_kinds.place_in_pool()
+        return LoadedModels(self.settings, self.pool_layout.threads, place, observer)
 
     def store(self, timeout_s: float) -> JobStore:
         """Return this process's store, which waits at most `timeout_s` for a reply from Redis."""

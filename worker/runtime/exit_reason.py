@@ -18,6 +18,7 @@ from contract.errors import OutOfMemory, RerankError
 from contract.models import is_stub
 from contract.printable import counted
 from worker.engine import model_paths
+from worker.engine.cuda_errors import GpuFailed
 from worker.engine.unusable import UnusableModel
 from worker.runtime import memory_limit, restart
 from worker.runtime.memory_limit import MB
@@ -67,6 +68,8 @@ class ExitReason:
         """Make the worker exit because its models did not load."""
         if isinstance(error, OutOfMemory):
             self.decide(restart.EXIT_NO_MEMORY, f"{error}. {_memory_advice(models, processes)}")
+        elif isinstance(error, GpuFailed):
+            self.decide(restart.EXIT_GPU_FAILED, str(error))
         else:
             self.decide(restart.EXIT_NO_MODEL, str(error))
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from billiard.exceptions import SoftTimeLimitExceeded
 
 from contract.errors import ModelUnavailable
+from worker.engine import devices
 from worker.engine.observer import EngineObserver
 from worker.runtime.settings import WorkerSettings
 
@@ -19,11 +20,17 @@ logger = logging.getLogger(__name__)
 
 
 class LoadedModels:
-    """Loads models according to a worker's settings, each once; `threads` apply to this process."""
+    """Loads models according to a worker's settings, each once.
 
-    def __init__(self, settings: WorkerSettings, threads: int, observer: EngineObserver) -> None:
+    `threads` apply to this process, and `place` is its place in the pool.
+    """
+
+    def __init__(
+        self, settings: WorkerSettings, threads: int, place: int, observer: EngineObserver
+    ) -> None:
         self._settings = settings
         self._threads = threads
+        self._place = place
         self._observer = observer
 
     def scorer(self, model: str) -> Scorer:
@@ -38,7 +45,7 @@ class LoadedModels:
         own_length = settings.own_max_length(model)
         scorer = self._scorers.get(
             model,
-            settings.device,
+            self._device,
             self._threads,
             settings.max_batch_tokens,
             settings.dtype,
@@ -49,6 +56,14 @@ class LoadedModels:
         elif model == settings.cross_encoder_model:
             require_length(scorer, settings.max_length)
         return scorer
+
+    @cached_property
+    def _device(self) -> str:
+        """The device of this process: its own GPU if it may use all."""
+        device = self._settings.device
+        if device != devices.ALL_GPUS:
+            return device
+        return devices.assigned(device, self._place, devices.count_gpus())
 
     @cached_property
     def _scorers(self) -> ScorerCache:

@@ -44,7 +44,10 @@ def _prepare_parent(sender: Any, **_: Any) -> None:
     pool = pool_kinds.pool_class(sender.pool_cls)
     processes = pool_kinds.processes(pool, sender.concurrency)
     context.pool_layout = PoolLayout(
-        os.getpid(), processes, context.settings.threads_among(processes)
+        os.getpid(),
+        processes,
+        context.settings.threads_among(processes),
+        context.settings.tokenizer_threads_among(processes),
     )
     # A log is not a terminal.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -71,10 +74,10 @@ def _load_models_in_child(**_: Any) -> None:
 
 def _load_models(context: WorkerContext) -> None:
     # Tokenizers have their own thread pool, which would use every core in each child.
-    os.environ.setdefault("RAYON_NUM_THREADS", str(context.pool_layout.threads))
+    os.environ.setdefault("RAYON_NUM_THREADS", str(context.pool_layout.tokenizer_threads))
     _prefer_as_oom_victim()
     exit_reason, main_pid = context.exit_reason, context.pool_layout.main_pid
-    place = getattr(billiard.current_process(), "index", 0)
+    place = pool_kinds.place_in_pool()
     models, processes = context.models.required, context.pool_layout.processes
     exit_reason.child_starts_loading(place, models, processes)
     exit_reason.end_worker(main_pid)

@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+import billiard
 from celery import concurrency, signals
 from celery.concurrency import prefork, solo, thread
 
@@ -25,13 +26,14 @@ class PoolLayout:
     main_pid: int
     #: The number of processes with a model.
     processes: int
-    #: Threads per process.
+    #: Threads per process that score, and those of the tokenizers library.
     threads: int
+    tokenizer_threads: int
 
     @classmethod
     def of_one_process(cls) -> PoolLayout:
         """Return the layout of a process that is not a worker."""
-        return cls(os.getpid(), processes=1, threads=1)
+        return cls(os.getpid(), processes=1, threads=1, tokenizer_threads=1)
 
 
 def register() -> None:
@@ -63,6 +65,12 @@ def _check(options: dict[str, Any], conf: Any, **_: Any) -> None:
 def processes(kind: type, concurrency: int) -> int:
     """Return how many processes have a model in a pool of `concurrency` children or threads."""
     return concurrency if issubclass(kind, prefork.TaskPool) else 1
+
+
+def place_in_pool() -> int:
+    """Return the place of this child in its pool; a replacement takes that of its predecessor."""
+    place: int = getattr(billiard.current_process(), "index", 0)
+    return place
 
 
 def sends_no_process_init(kind: type) -> bool:

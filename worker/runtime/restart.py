@@ -1,4 +1,4 @@
-"""Restart a worker after a delay if it exits because of a missing model or lack of memory.
+"""Restart a worker after a delay if it exits because of a model, of memory or of a GPU.
 
     python -m worker.restart celery -A worker worker ...
 
@@ -24,6 +24,10 @@ from worker.runtime import memory_limit
 EXIT_NO_MODEL = 69
 #: EX_OSERR of sysexits.h: there is too little memory to load the models.
 EXIT_NO_MEMORY = 71
+#: EX_IOERR of sysexits.h: the GPU of a process failed, and only another process can use it again.
+EXIT_GPU_FAILED = 74
+#: Exit codes of a worker that is started again.
+RESTARTED = (EXIT_NO_MODEL, EXIT_NO_MEMORY, EXIT_GPU_FAILED)
 #: Passes the delay to the worker, for the last line of its log.
 DELAY_VARIABLE = "RERANKQ_AGAIN_IN_S"
 
@@ -49,7 +53,7 @@ class RestartSupervisor:
         code = 0
         for delay_s in self._delays_s:
             code = self._run_once(delay_s)
-            if code not in (EXIT_NO_MODEL, EXIT_NO_MEMORY) or self._asked_to_end.wait(delay_s):
+            if code not in RESTARTED or self._asked_to_end.wait(delay_s):
                 break
         return code
 

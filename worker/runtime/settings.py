@@ -11,6 +11,7 @@ from contract.environment import Allowed
 from contract.models import BUNDLED, KNOWN_MODELS, ModelName, is_stub
 from contract.settings import LARGEST, TEN_YEARS_S, Settings
 from worker.inprocess.settings import ModelSettings
+from worker.runtime import gpus
 
 #: Disables a setting that names a model.
 NO_MODEL = "none"
@@ -131,18 +132,27 @@ class WorkerSettings(ModelSettings, Settings):
 
     @property
     def default_concurrency(self) -> int:
-        """The number of children without `--concurrency`: one on a GPU, else one per core.
+        """The number of children without `--concurrency`: two per GPU, else one per core.
 
         One per core, because a single thread never waits for another. If `threads` is set, as many
         children as there are cores for.
         """
         if self.device != "cpu":
-            return 1
+            return gpus.children(self.device, gpus.of_this_machine(), cores())
         return max(1, cores() // (self.threads or 1))
 
     def threads_among(self, children: int) -> int:
-        """Return the number of threads per child, for this number of children."""
-        return self.threads or max(1, cores() // children)
+        """Return the number of threads per child that score, for this number of children.
+
+        One on a GPU, because it only starts work. More would take turns.
+        """
+        if self.device != "cpu":
+            return self.threads or 1
+        return self.threads or self.tokenizer_threads_among(children)
+
+    def tokenizer_threads_among(self, children: int) -> int:
+        """Return the number of threads per child of the tokenizers library."""
+        return max(1, cores() // children)
 
 
 def cores() -> int:
