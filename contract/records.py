@@ -89,6 +89,8 @@ class Provenance(Record):
     dtype: str
     #: The number of tokens that pairs are truncated to.
     max_length: int
+    #: The prompt that was set for the model; None if it read its own, or none.
+    prompt: str | None = None
     pairs: int
     #: The number of distinct pairs; equal pairs are scored once.
     unique_pairs: int

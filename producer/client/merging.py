@@ -69,7 +69,8 @@ _PLACES = ("backend", "device")
 def _check_one_model(split: jobs.SplitJob, results: Sequence[jobs.JobResult]) -> None:
     made = [result.provenance for result in results]
     models_and_settings = {
-        (each.model_requested, each.model, each.dtype, each.max_length) for each in made
+        (each.model_requested, each.model, each.dtype, each.max_length, each.prompt)
+        for each in made
     }
     # Old workers report no revision.
     if len(models_and_settings) == 1 and len({each.revision for each in made} - {None}) <= 1:
@@ -87,7 +88,8 @@ def _check_one_model(split: jobs.SplitJob, results: Sequence[jobs.JobResult]) ->
 
 def _in_words(made: jobs.Provenance) -> str:
     revision = f", revision {made.revision}" if made.revision else ""
-    return f"{made.model} ({made.dtype}, {made.max_length} tokens{revision})"
+    prompt = f", prompt {made.prompt!r}" if made.prompt else ""
+    return f"{made.model} ({made.dtype}, {made.max_length} tokens{revision}{prompt})"
 
 
 def with_smaller_model(

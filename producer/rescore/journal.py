@@ -51,10 +51,12 @@ class Journal:
         #: The requested model of the first result; a worker's default may change between starts.
         self.model_requested: str | None = None
         #: The maximum length of each model in tokens, which depends on the worker's settings. The
-        #: names are without revisions, here and in `revisions`.
+        #: names are without revisions, here and in the next two.
         self.max_lengths: dict[str, int] = {}
         #: The revision of each model, if it is known.
         self.revisions: dict[str, str] = {}
+        #: The prompt that was set for each model; None for those that read their own, or none.
+        self.prompts: dict[str, str | None] = {}
         try:
             self._file = self._open()
         except OSError as error:
@@ -149,7 +151,8 @@ class Journal:
             self.model_requested = self.model_requested or source["model_requested"]
             name = ModelName.parse(source["model"]).unpinned
             self.max_lengths.setdefault(name, source["max_length"])
-            # The results of old workers have no revision.
+            # The results of old workers have no prompt and no revision.
+            self.prompts.setdefault(name, source.get("prompt"))
             if revision := source.get("revision"):
                 self.revisions.setdefault(name, revision)
 

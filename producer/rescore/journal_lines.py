@@ -28,6 +28,7 @@ _OF_A_QUERY = {
     "device",
     "dtype",
     "max_length",
+    "prompt",
 }
 
 #: The id, index, score and relevance of a document, and its metadata as JSON.

@@ -69,8 +69,10 @@ class Manifest(Record, populate_by_name=True):
     round: Round = Round()
     #: The maximum length of each model in tokens, according to the results so far.
     max_lengths: dict[str, int] = Field(default_factory=dict)
-    #: The revision of each model. In both, the names are without revisions.
+    #: The revision of each model.
     revisions: dict[str, str] = Field(default_factory=dict)
+    #: The prompt that was set for each model, or None. In all three, names are without revisions.
+    prompts: dict[str, str | None] = Field(default_factory=dict)
 
     @classmethod
     def new(cls, inputs: InputDigests, settings: ScoringSettings, pairs_per_job: int) -> Self:

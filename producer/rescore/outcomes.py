@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from contract import jobs
 from contract.columns import JobColumns
 from contract.models import ModelName, is_fingerprint
 from contract.result_columns import ResultColumns
 from producer.rescore.journal import Journal
+
+#: Characters of a prompt in a message.
+PROMPT_CHARS = 60
 
 
 class OutcomeRecorder:
@@ -21,14 +26,15 @@ class OutcomeRecorder:
     ) -> str | None:
         """Return how a result's model or settings differ from those of the run so far.
 
-        Scores of two models, of two revisions of a model, or of texts truncated to two lengths,
-        must not be mixed in one run.
+        Scores of two models, of two revisions of a model, of texts truncated to two lengths, or
+        with two prompts must not be mixed in one run.
         """
         source = result.provenance
         name = ModelName.parse(source.model).unpinned
         first, now = self._journal.model_requested, source.model_requested
         length = self._journal.max_lengths.get(name, source.max_length)
         revision = self._journal.revisions.get(name)
+        prompt = self._journal.prompts.get(name, source.prompt)
         if first is not None and not _same_but_for_revisions(first, now):
             differs = f"with {now!r}, but earlier jobs with {first!r}"
             fix = f"start the workers with CROSS_ENCODER_MODEL={first}"
@@ -43,6 +49,13 @@ class OutcomeRecorder:
                 f" earlier jobs with {length}"
             )
             fix = f"start the workers with RERANKQ_MAX_LENGTH={length}"
+        elif prompt != source.prompt:
+            differs = (
+                f"by {source.model!r} with {_described(source.prompt)}, but earlier jobs with"
+                f" {_described(prompt)}"
+            )
+            setting = "without RERANKQ_PROMPT" if prompt is None else "with this RERANKQ_PROMPT"
+            fix = f"start the workers {setting}"
         else:
             return None
         return (
@@ -88,6 +101,13 @@ def _query_ids(job: jobs.Job | JobColumns) -> list[str]:
 def _same_but_for_revisions(model: str, other: str) -> bool:
     """Return whether two names differ at most in the revision that they pin."""
     return ModelName.parse(model).unpinned == ModelName.parse(other).unpinned
+
+
+def _described(prompt: str | None) -> str:
+    """Return the beginning of a prompt, for a message."""
+    if prompt is None:
+        return "no prompt from RERANKQ_PROMPT"
+    return f"the prompt {textwrap.shorten(prompt, PROMPT_CHARS, placeholder=' ...')!r}"
 
 
 def _how_to_continue_with(

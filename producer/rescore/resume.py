@@ -22,6 +22,9 @@ from producer.rescore.manifest import RECOVERY_HINT, Manifest, Round
 from producer.rescore.options import RetryKind
 from producer.rescore.staging import Staging
 
+#: What both the journal and the manifest hold of each model that has scored a job.
+OF_EACH_MODEL = ("max_lengths", "revisions", "prompts")
+
 
 class ResumableJournal(Journal):
     """A journal with a manifest, new or resumed.
@@ -118,12 +121,11 @@ class ResumableJournal(Journal):
         self.manifest.save(self._manifest_path)
 
     def add_result(self, result: jobs.JobResult | ResultColumns) -> None:
-        """Append a line for each query of a job; save the length and revision of a new model."""
+        """Append a line for each query of a job; save what is found out about a new model."""
         super().add_result(result)
-        manifest = self.manifest
-        if (self.max_lengths, self.revisions) != (manifest.max_lengths, manifest.revisions):
-            found = {"max_lengths": dict(self.max_lengths), "revisions": dict(self.revisions)}
-            self.manifest = manifest.model_copy(update=found)
+        found = {name: dict(getattr(self, name)) for name in OF_EACH_MODEL}
+        if any(getattr(self.manifest, name) != values for name, values in found.items()):
+            self.manifest = self.manifest.model_copy(update=found)
             self.manifest.save(self._manifest_path)
 
     def job_id(self, query_ids: Sequence[str]) -> str:
@@ -165,8 +167,8 @@ class ResumableJournal(Journal):
                 )
             return wanted
         found.check_same(wanted, self._manifest_path)
-        self.max_lengths.update(found.max_lengths)
-        self.revisions.update(found.revisions)
+        for name in OF_EACH_MODEL:
+            getattr(self, name).update(getattr(found, name))
         self._read(found.round)
         self.resumed = True
         return found

@@ -151,8 +151,7 @@ def qwen3(folder: Path, tokenizer: PreTrainedTokenizerBase | None = None, **conf
         num_key_value_heads=1,
         head_dim=16,
         max_position_embeddings=256,
-        pad_token_id=None,
-        **(SHAPE | config),
+        **(SHAPE | {"pad_token_id": None} | config),
     )
     return save(
         folder,
@@ -222,9 +221,15 @@ def token_classifier(folder: Path) -> str:
     return save(folder, BertForTokenClassification(BertConfig(vocab_size=WORDS, **SHAPE)))
 
 
-def generator(folder: Path) -> str:
-    shape = Qwen3Config(vocab_size=WORDS, num_key_value_heads=1, head_dim=16, **SHAPE)
-    return save(folder, Qwen3ForCausalLM(shape))
+def generator(folder: Path, template: str | None = None) -> str:
+    shape = Qwen3Config(
+        vocab_size=WORDS,
+        num_key_value_heads=1,
+        head_dim=16,
+        max_position_embeddings=256,
+        **SHAPE,
+    )
+    return save(folder, Qwen3ForCausalLM(shape), tokenizer_without(chat_template=template))
 
 
 def seq2seq(folder: Path) -> str:
@@ -441,13 +446,40 @@ def pooled(folder: Path) -> str:
     return str(folder)
 
 
-def generative_reranker(folder: Path) -> str:
-    """Write a language model that answers yes or no, as a CrossEncoder with a chat template."""
+#: Renders a prompt, a query and a document, and ends with what the model answers: 7 tokens.
+CHAT_TEMPLATE = (
+    "[CLS] {% for m in messages %}{{ m['role'] }} : {{ m['content'] }} . {% endfor %}"
+    "[SEP] is it yes or no ? :"
+)
+#: The same without a place for a prompt, which it refuses, as some models do.
+WITHOUT_PROMPT = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    + CHAT_TEMPLATE
+)
+#: A template of a model that was not trained to rerank.
+OF_A_CHAT = "{% for m in messages if m['role'] == 'user' %}{{ m['content'] }}{% endfor %} [SEP] :"
+
+
+def generative_reranker(
+    folder: Path, template: str | None = CHAT_TEMPLATE, **chat_template: Any
+) -> str:
+    """Write a language model that answers yes or no, as a CrossEncoder with a chat template.
+
+    `chat_template` are its settings.
+    """
     torch.manual_seed(0)
-    generator(folder)
-    encoder = CrossEncoder(str(folder))
-    encoder.tokenizer.chat_template = (
-        "{% for m in messages %}{{ m['role'] }} : {{ m['content'] }} . {% endfor %}yes or no ?"
-    )
+    return _as_reranker(folder, generator(folder, template), **chat_template)
+
+
+def classifying_reranker(folder: Path) -> str:
+    """Write the same converted to a classifier, as a CrossEncoder with a chat template."""
+    torch.manual_seed(0)
+    tokenizer = tokenizer_without(padding_side="left", chat_template=CHAT_TEMPLATE)
+    return _as_reranker(folder, qwen3(folder, tokenizer, pad_token_id=0))
+
+
+def _as_reranker(folder: Path, path: str, **chat_template: Any) -> str:
+    encoder = CrossEncoder(path, device="cpu")
+    encoder[0].processing_kwargs = {"chat_template": chat_template} if chat_template else {}
     encoder.save_pretrained(str(folder))
-    return str(folder)
+    return path

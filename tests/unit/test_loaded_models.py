@@ -1,4 +1,4 @@
-"""A worker loads each model with the maximum length that is set for it."""
+"""A worker loads each model with the maximum length and the prompt that are set for it."""
 
 from __future__ import annotations
 
@@ -45,6 +45,13 @@ def test_a_models_own_length_must_be_allowed_by_the_model() -> None:
         loaded.scorer("stub:scale=2")
     # The other model is not affected
     assert loaded.scorer("stub").max_length == 512
+
+
+def test_a_prompt_is_read_by_the_default_model_only() -> None:
+    loaded = models(prompt="find code")
+    with pytest.raises(ModelUnavailable, match=r"'stub' cannot be used: it takes no prompt"):
+        loaded.scorer("stub")
+    assert loaded.scorer("stub:scale=2").prompt is None
 
 
 def test_the_general_length_must_be_allowed_by_the_default_model_only() -> None:

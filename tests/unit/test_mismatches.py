@@ -123,6 +123,22 @@ DOWNGRADED = {"model": "small@int8", "downgraded": True}
             " the workers with RERANKQ_MAX_LENGTH=512",
             id="another length",
         ),
+        pytest.param(
+            asked(),
+            {"prompt": "find code"},
+            {"prompt": "find text " * 10},
+            "with the prompt 'find text find text find text find text find text find ...', but"
+            " earlier jobs with the prompt 'find code'; start the workers with this RERANKQ_PROMPT",
+            id="another prompt",
+        ),
+        pytest.param(
+            asked(),
+            {},
+            {"prompt": "find code"},
+            "with the prompt 'find code', but earlier jobs with no prompt from RERANKQ_PROMPT;"
+            " start the workers without RERANKQ_PROMPT",
+            id="a prompt",
+        ),
     ],
 )
 def test_a_result_that_does_not_belong_to_the_run_is_found(

@@ -10,7 +10,7 @@ from typing import cast
 
 import pytest
 
-from worker.engine.tuning import fastest
+from worker.engine.tuning import TURNS, fastest, fastest_in_turns
 
 SLOW, FAST = 1, 10**12
 
@@ -68,3 +68,48 @@ def test_what_fails_while_being_measured_is_not_hidden() -> None:
 
     with pytest.raises(MemoryError):
         fastest([1, 2], score)
+
+
+# Candidates in turns
+
+
+def test_in_turns_the_one_that_takes_least_time_for_a_token_is_chosen() -> None:
+    tokens = {1: SLOW, 2: FAST, 3: 10**6}
+    turns: list[int] = []
+
+    def score(candidate: int) -> int:
+        turns.append(candidate)
+        return tokens[candidate]
+
+    assert fastest_in_turns(dict.fromkeys(tokens, 0.0), score, limit_s=60) == 2
+    assert turns == [1, 2, 3] * TURNS
+
+
+def test_in_turns_the_first_of_equally_fast_ones_is_chosen() -> None:
+    assert fastest_in_turns({3: 0.0, 1: 0.0}, lambda _: cast("int", math.inf), limit_s=60) == 3
+
+
+def test_in_turns_no_more_is_measured_than_the_limit_allows() -> None:
+    tried: list[int] = []
+
+    def score(candidate: int) -> int:
+        tried.append(candidate)
+        return FAST if candidate == 2 else SLOW
+
+    # The third is expected to take too long
+    assert fastest_in_turns({1: 0.0, 2: 0.0, 3: 60.0}, score, limit_s=1) == 2
+    assert 3 not in tried
+    # One turn is too long already
+    tried.clear()
+    assert fastest_in_turns({1: 0.0, 2: 0.0}, score, limit_s=0) == 2
+    assert tried == [1, 2]
+
+
+@pytest.mark.parametrize("expected_s", [{1: 60.0, 2: 0.0}, {1: 0.0, 2: 60.0}, {1: 0.0}])
+def test_in_turns_nothing_is_measured_without_two_to_compare(
+    expected_s: dict[int, float],
+) -> None:
+    def score(_: int) -> int:
+        raise AssertionError
+
+    assert fastest_in_turns(expected_s, score, limit_s=1) == 1

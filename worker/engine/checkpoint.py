@@ -10,7 +10,7 @@ from sentence_transformers import CrossEncoder
 
 from contract.errors import ModelUnavailable, OutOfMemory
 from contract.models import BUNDLED
-from worker.engine import checkpoint_checks, lengths, memory, model_files, padding
+from worker.engine import checkpoint_checks, lengths, memory, model_files, padding, prompts
 from worker.engine.model_paths import Location, cache_folder, locate
 from worker.engine.unusable import OTHER_MODEL, UnusableModel, one_line, unusable_message
 
@@ -22,11 +22,13 @@ def load_encoder(
     device: str,
     dtype: str | None = None,
     max_length: int | None = None,
+    prompt: str | None = None,
     passed_through: tuple[type[Exception], ...] = (),
 ) -> CrossEncoder:
     """Load a cross-encoder in float32, or on CUDA in float16, unless `dtype` is given.
 
-    It reads as many tokens of a pair as the model allows, or `max_length` if that is fewer. Raises
+    It reads as many tokens of a pair as the model allows, or `max_length` if that is fewer.
+    With each pair, it reads its own prompt if it has one, or `prompt`. Raises
     `OutOfMemory`, or `ModelUnavailable` with the name of the model, the fault (or where the model
     was searched for) and how to fix it.
     """
@@ -37,6 +39,7 @@ def load_encoder(
         encoder = _open(location, device, _precision(device, dtype))
         padding.ensure_padding_token(encoder)
         checkpoint_checks.check(encoder, location)
+        prompts.set_prompt(encoder, prompt)
         lengths.set_max_length(encoder, max_length)
     except passed_through:
         raise

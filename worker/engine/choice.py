@@ -12,7 +12,7 @@ import torch
 from joblib import cpu_count
 from sentence_transformers import CrossEncoder
 
-from worker.engine import cuda_errors, memory, predict_engine
+from worker.engine import cuda_errors, memory
 from worker.engine.encoders import gives_logits
 from worker.engine.families import registry
 from worker.engine.fast_engine import FastEngine
@@ -53,18 +53,18 @@ def choose(
     no int8 version.
     """
     cores = threads or cpu_count()
-    predict = PredictEngine(encoder, cores, max_batch_tokens or predict_engine.BATCH_TOKENS)
+    predict = PredictEngine(encoder, cores, max_batch_tokens)
     if registry.find(encoder) is None or not gives_logits(encoder):
         name = type(encoder.model).__name__
         logger.info("Scoring with CrossEncoder.predict: there is no fast path for %s", name)
-        return _checked(predict, int8)
+        return _prepared(predict, max_batch_tokens, int8)
     if encoder.model.device.type == "cpu":
         candidates = on_cpu(encoder, cores, linears or exact_linears(encoder))
     else:
         candidates = on_gpu(encoder, FUNCTIONS)
     fast = fastest_exact(candidates, predict)
     if fast is None:
-        return _checked(predict, int8)
+        return _prepared(predict, max_batch_tokens, int8)
     if int8:
         if not _packable(encoder):
             raise ValueError("8-bit weights (@int8) require float32 weights on a CPU")
@@ -139,10 +139,10 @@ def fastest_exact(
     return None
 
 
-def _checked(predict: PredictEngine, int8: bool) -> PredictEngine:
+def _prepared(predict: PredictEngine, max_batch_tokens: int | None, int8: bool) -> PredictEngine:
     if int8:
         raise ValueError("8-bit weights (@int8) are supported only for models with a fast path")
-    predict.check_batching()
+    predict.prepare(max_batch_tokens)
     return predict
 
 

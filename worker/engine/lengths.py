@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any
 
 from sentence_transformers import CrossEncoder
 from torch import nn
 
 from contract.printable import counted
+from worker.engine.prompts import default_prompt, has_chat_template, token_ids
 from worker.engine.unusable import UnusableModel
 
 #: Maximum tokens of a pair if the model states no limit (T5 has relative positions).
 DEFAULT_MAX_LENGTH = 512
 #: Tokenizers represent "no limit" as 1e30. No model reads this many tokens.
 NO_LIMIT = 10**9
-
-#: Overrides for `CrossEncoder.preprocess` to get lists of token ids without truncation or padding.
-_UNTRUNCATED: dict[str, dict[str, object]] = {
-    "common": {"return_tensors": None},
-    "text": {"truncation": False, "padding": False, "verbose": False},
-}
 
 
 def set_max_length(encoder: CrossEncoder, at_most: int | None = None) -> None:
@@ -66,16 +62,8 @@ def untruncated_lengths(encoder: CrossEncoder, pairs: Sequence[tuple[str, str]])
 
     Includes a default prompt, a chat template and special tokens.
     """
-    encoded = encoder.preprocess(
-        list(pairs), prompt=default_prompt(encoder), processing_kwargs=_UNTRUNCATED
-    )
-    return [len(ids) for ids in encoded["input_ids"]]
-
-
-def default_prompt(encoder: CrossEncoder) -> str | None:
-    """Return the text that the model puts before each query."""
-    name = encoder.default_prompt_name
-    return None if name is None else encoder.prompts.get(name)
+    read = token_ids(encoder, pairs, default_prompt(encoder), truncation=False)
+    return [len(ids) for ids in read]
 
 
 def _own_limit(encoder: CrossEncoder) -> int | None:
@@ -87,24 +75,34 @@ def _own_limit(encoder: CrossEncoder) -> int | None:
 def _configured_limit(encoder: CrossEncoder) -> int | None:
     """Return the `max_length` in the `processing_kwargs` that the model was saved with."""
     settings: dict[str, Any] = getattr(encoder[0], "processing_kwargs", {})
-    stated = [settings.get(part, {}).get("max_length") for part in ("text", "common")]
+    stated = [
+        settings.get(part, {}).get("max_length") for part in ("chat_template", "text", "common")
+    ]
     return min((each for each in stated if isinstance(each, int)), default=None)
 
 
 def _check_truncation(encoder: CrossEncoder, limit: int) -> None:
     """Raise `UnusableModel` unless the model truncates long pairs to the limit."""
-    too_long = [("a", " a" * (limit + 8))]
-    encoded = encoder.preprocess(
-        too_long,
-        prompt=default_prompt(encoder),
-        processing_kwargs={
-            "common": {"return_tensors": None},
-            "text": {"padding": False},
-        },
-    )
-    read = len(encoded["input_ids"][0])
-    if read > limit:
+    prompt = default_prompt(encoder)
+    (read,) = token_ids(encoder, [("a", " a" * (limit + 8))], prompt)
+    if len(read) > limit:
         raise UnusableModel(
-            f"its maximum length is {limit} tokens, but it truncates longer pairs to {read}",
+            f"its maximum length is {limit} tokens, but it truncates longer pairs to {len(read)}",
             "Correct the truncation settings in sentence_bert_config.json",
         )
+    if has_chat_template(encoder):
+        one, other = token_ids(encoder, [("a", "a"), ("a", "b b")], prompt, truncation=False)
+        ending = _common_ending(one, other)
+        if read[len(read) - len(ending) :] != ending:
+            raise UnusableModel(
+                "it truncates long pairs with the end of its chat template, which it has to read",
+                "Remove restore_suffix from processing_kwargs in sentence_bert_config.json",
+            )
+
+
+def _common_ending(one: list[int], other: list[int]) -> list[int]:
+    same = takewhile(
+        lambda ids: ids[0] == ids[1], zip(reversed(one), reversed(other), strict=False)
+    )
+    length = len(list(same))
+    return one[len(one) - length :]

@@ -13,7 +13,7 @@ from worker.engine.cuda_errors import GpuFailed
 from worker.engine.observer import EngineObserver
 from worker.engine.protocol import Engine
 from worker.engine.scorer import Scorer, failure_message
-from worker.engine.unusable import OTHER_MODEL, UnusableModel, unusable_message
+from worker.engine.unusable import OTHER_MODEL, UnusableModel, takes_no_prompt, unusable_message
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +26,7 @@ def load(
     dtype: str | None = None,
     max_length: int | None = None,
     *,
+    prompt: str | None = None,
     observer: EngineObserver | None = None,
     passed_through: tuple[type[Exception], ...] = (),
 ) -> Scorer:
@@ -36,8 +37,9 @@ def load(
     have a revision, as in `NAME@REVISION@int8`. `threads` and
     `max_batch_tokens` (tokens per batch) are found by measuring if they are None. `dtype` defaults
     to float32, and to float16 on CUDA. `max_length` limits the tokens read of a pair to fewer than
-    the model allows. Exceptions of the types `passed_through` are not treated as failures of the
-    model, neither while loading nor while scoring.
+    the model allows. `prompt` is an instruction that the model reads with each pair, if it takes
+    one. Exceptions of the types `passed_through` are not treated as failures of the model, neither
+    while loading nor while scoring.
 
     Raises `ModelUnavailable`, or `OutOfMemory`.
     """
@@ -48,13 +50,13 @@ def load(
     revision: str | None = None
     if is_stub(model):
         device = stub.StubEngine.device
-        engine = _load_stub(model, max_batch_tokens, max_length)
+        engine = _load_stub(model, max_batch_tokens, max_length, prompt)
     else:
         # torch takes seconds and hundreds of megabytes to import, so import it only to score.
         location = _locate(model)
         from worker.engine import checkpoint, choice, revisions
 
-        encoder = checkpoint.load_encoder(model, device, dtype, max_length, passed_through)
+        encoder = checkpoint.load_encoder(model, device, dtype, max_length, prompt, passed_through)
         observer.loading(f"preparing model {model!r}")
         try:
             engine = choice.choose(
@@ -79,7 +81,9 @@ def load(
     if revision is not None:
         logger.info("Revision of %s: %s", model, revision)
     return Scorer(
-        *(engine, model, device, revision), observer=observer, passed_through=passed_through
+        *(engine, model, device, revision, prompt),
+        observer=observer,
+        passed_through=passed_through,
     )
 
 
@@ -104,8 +108,12 @@ def _locate(model: str) -> model_paths.Location:
         ) from error
 
 
-def _load_stub(model: str, max_batch_tokens: int | None, max_length: int | None) -> Engine:
+def _load_stub(
+    model: str, max_batch_tokens: int | None, max_length: int | None, prompt: str | None
+) -> Engine:
     try:
+        if prompt is not None:
+            raise takes_no_prompt()
         return stub.load(model, max_batch_tokens, max_length)
     except UnusableModel as error:
         raise ModelUnavailable(unusable_message(model, error)) from error

@@ -1,48 +1,75 @@
-"""`CrossEncoder.predict` as an engine, for all models that our own BERT does not support."""
+"""`CrossEncoder.predict` as an engine, for all models that our own networks do not support."""
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from sentence_transformers import CrossEncoder
 
-from worker.engine import batches, memory, padding
-from worker.engine.backoff import BatchBudget, attempt_each, score_with_backoff
+from contract.printable import counted
+from worker.engine import batches, memory, padding, tuning
+from worker.engine.backoff import (
+    BatchBudget,
+    Batches,
+    BatchOutcome,
+    attempt_each,
+    score_with_backoff,
+)
 from worker.engine.batches import ScoreArray
-from worker.engine.encoders import gives_logits, max_length, weights_dtype
+from worker.engine.encoders import max_length, weights_dtype
 from worker.engine.lengths import untruncated_lengths
-from worker.engine.probes import TOLERANCES, UNEQUAL_PROBES
+from worker.engine.predict_steps import Predict, PredictSteps, find_thread_dependence
+from worker.engine.probes import MEAN_TOKENS, TOLERANCES, UNEQUAL_PROBES, made_up_pairs
 from worker.engine.protocol import BeforeBatch, EngineOutput, Pair, do_nothing
 from worker.engine.statistics import BatchStatistics
-from worker.engine.threads import torch_threads
+from worker.engine.threads import ScoringThreads, torch_threads
 
 logger = logging.getLogger(__name__)
 
-#: Not measured at startup: this was within 3 % of the best for RoBERTa and BERT.
-BATCH_TOKENS = 1024
+#: Candidate token budgets, with padding. The first is chosen unless another is clearly faster.
+CPU_BUDGETS = (1024, 512, 2048, 4096)
+GPU_BUDGETS = (16_384, 8_192, 32_768)
+#: Time limit for each of two choices, in seconds. Large models are not measured in this time.
+LIMIT_S = 0.8
+#: Minimum work to hand to another thread, in seconds.
+LEAST_SHARE_S = 0.005
 #: Pairs whose tokens are counted at once, to limit memory.
 PAIRS_AT_ONCE = 4_096
 
 
 class PredictEngine:
-    """sentence-transformers itself, for every model that it can load."""
+    """sentence-transformers itself, for every model that it can load.
+
+    All threads score the same batch, until `prepare` finds that a batch in each thread is faster.
+    """
 
     backend = "sentence-transformers"
-    batches_at_once = 1
 
-    def __init__(self, encoder: CrossEncoder, threads: int, max_batch_tokens: int) -> None:
+    def __init__(
+        self, encoder: CrossEncoder, threads: int, max_batch_tokens: int | None = None
+    ) -> None:
         self.dtype = weights_dtype(encoder)
         self.labels = int(encoder.num_labels)
         self.max_length = max_length(encoder)
         self.threads = threads
-        self.budget = BatchBudget(max_batch_tokens)
         self._encoder = encoder
+        self._on_gpu = encoder.device.type != "cpu"
+        self._budgets = GPU_BUDGETS if self._on_gpu else CPU_BUDGETS
+        self.budget = BatchBudget(max_batch_tokens or self._budgets[0])
+        self._least_share = 1
         self._one_by_one = False
-        logits = gives_logits(encoder)
-        self._activation = torch.nn.Identity() if logits else encoder.activation_fn
+        self._predict = Predict(encoder)
+        self._steps = PredictSteps(encoder)
+        #: Threads that score a batch each; None if all threads score the same batch.
+        self._pool: ScoringThreads | None = None
+
+    @property
+    def batches_at_once(self) -> int:
+        """Return the number of batches that are scored at the same time."""
+        return 1 if self._pool is None else self.threads
 
     def run(
         self,
@@ -57,25 +84,47 @@ class PredictEngine:
 
         def score_batch(indexes: list[int]) -> ScoreArray:
             before_batch()
-            scores = self._predict_batch([pairs[index] for index in indexes])
+            scores = self._score_batch([pairs[index] for index in indexes])
             longest = max(tokens[index] for index in indexes)
             statistics.batch_tokens.append(len(indexes) * longest)
             return scores
 
+        def attempt_batches(made: Batches, one_at_a_time: bool) -> list[BatchOutcome]:
+            if self._pool is not None:
+                return self._pool.attempt_each(score_batch, made, one_at_a_time=one_at_a_time)
+            with torch_threads(self.threads):
+                return attempt_each(score_batch, made)
+
         tokens, truncated = self._count_tokens(pairs)
         if not pairs:
             return EngineOutput(np.empty(0, np.float32), 0, [])
-        with torch_threads(self.threads):
-            scores = score_with_backoff(
-                tokens,
-                self.budget.small() if small_batches else self.budget,
-                self._make_batches,
-                lambda made, _: attempt_each(score_batch, made),
-                statistics,
-            )
+        budget = self.budget.small() if small_batches else self.budget
+        scores = score_with_backoff(tokens, budget, self._make_batches, attempt_batches, statistics)
         return EngineOutput(scores, sum(tokens), truncated)
 
-    def check_batching(self) -> None:
+    def prepare(self, max_batch_tokens: int | None) -> None:
+        """Check whether scores depend on the batch or the thread, and find the fastest way.
+
+        The token budget of a batch is found by measuring if `max_batch_tokens` is None.
+        """
+        self._check_batching()
+        threadable = self.threads > 1 and not self._on_gpu and self._can_score_in_threads()
+        began = time.perf_counter()
+        tokens = self.run(UNEQUAL_PROBES).tokens
+        token_s = (time.perf_counter() - began) / tokens
+        self._least_share = round(LEAST_SHARE_S / token_s)
+        if threadable:
+            self._choose_way(token_s)
+        if max_batch_tokens is None and not self._one_by_one:
+            self._choose_budget(token_s)
+        logger.info(
+            "Scoring with %s%s, in batches of up to %s",
+            counted(self.threads, "thread"),
+            "" if self._pool is None else " that score a batch each",
+            "one pair" if self._one_by_one else counted(self.budget.full, "token"),
+        )
+
+    def _check_batching(self) -> None:
         """Score pairs one at a time from now on if their scores depend on the batch."""
         with torch_threads(self.threads):
             why = padding.find_dependence(
@@ -89,26 +138,72 @@ class PredictEngine:
                 *(type(self._encoder.model).__name__, why),
             )
 
-    def _make_batches(self, tokens: Sequence[int], max_tokens: int) -> list[list[int]]:
+    def _can_score_in_threads(self) -> bool:
+        """Return whether a batch in each thread has the scores of one batch in all threads."""
+        alone = [[pair] for pair in UNEQUAL_PROBES]
+        made = alone if self._one_by_one else [*alone, UNEQUAL_PROBES]
+        with torch_threads(self.threads):
+            expected = [self._predict(pairs) for pairs in made]
+        why = find_thread_dependence(
+            self._steps, made, expected, self.threads, TOLERANCES[self.dtype]
+        )
+        if why is not None:
+            logger.warning(
+                "%s does not return the same scores in several threads at the same time (%s)."
+                " Scoring one batch at a time, which may be slower",
+                *(type(self._encoder.model).__name__, why),
+            )
+        return why is None
+
+    def _choose_way(self, token_s: float) -> None:
+        """Score a batch in each thread, unless one batch in all threads is clearly faster."""
+        pools = (ScoringThreads(self.threads), None)
+        pairs = self._made_up(self.budget.full * self.threads)
+        expected_s = len(pairs) * MEAN_TOKENS * token_s
+
+        def score(way: int) -> int:
+            self._pool = pools[way]
+            return self.run(pairs).tokens
+
+        best = tuning.fastest_in_turns(dict.fromkeys(range(len(pools)), expected_s), score, LIMIT_S)
+        self._pool = pools[best]
+
+    def _choose_budget(self, token_s: float) -> None:
+        def score(budget: int) -> int:
+            self.budget = BatchBudget(budget)
+            return self.run(made_up[budget]).tokens
+
+        made_up = {budget: self._made_up(budget * self.batches_at_once) for budget in self._budgets}
+        expected_s = {
+            budget: len(pairs) * MEAN_TOKENS * token_s for budget, pairs in made_up.items()
+        }
+        self.budget = BatchBudget(tuning.fastest_in_turns(expected_s, score, LIMIT_S))
+
+    def _made_up(self, tokens: int) -> list[Pair]:
+        (shortest,) = untruncated_lengths(self._encoder, [("a", "a")])
+        return made_up_pairs(tokens, shortest, self.max_length)
+
+    def _make_batches(self, tokens: Sequence[int], max_tokens: int) -> Batches:
         return list(
-            batches.make_batches(tokens, 1 if self._one_by_one else max_tokens, padded=True)
+            batches.make_batches(
+                tokens,
+                1 if self._one_by_one else max_tokens,
+                self.batches_at_once,
+                self._least_share,
+                padded=True,
+            )
         )
 
-    def _predict_batch(self, pairs: list[Pair]) -> ScoreArray:
+    def _score_batch(self, pairs: list[Pair]) -> ScoreArray:
+        score = self._predict if self._pool is None else self._steps
         try:
-            return self._predict(pairs)
+            return score(pairs)
         except ValueError as error:
             # T5 and BART score only batches in which all pairs have the same number of end tokens,
             # and a text may contain one.
             if len(pairs) == 1 or memory.ran_out(error):
                 raise
-            return np.concatenate([self._predict([pair]) for pair in pairs])
-
-    def _predict(self, pairs: list[Pair]) -> ScoreArray:
-        scores: ScoreArray = self._encoder.predict(
-            pairs, batch_size=len(pairs), activation_fn=self._activation, show_progress_bar=False
-        )
-        return scores
+            return np.concatenate([score([pair]) for pair in pairs])
 
     def _count_tokens(self, pairs: Sequence[Pair]) -> tuple[list[int], list[bool]]:
         """Return how many tokens are read of each pair, and whether it was truncated."""

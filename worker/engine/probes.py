@@ -18,3 +18,16 @@ PROBES: tuple[Pair, ...] = (
 
 #: In one batch, all but the longest are padded.
 UNEQUAL_PROBES = [PROBES[0], *PROBES[2:4]]
+
+#: The mean length of made-up pairs, in tokens.
+MEAN_TOKENS = 90
+
+
+def made_up_pairs(tokens: int, shortest: int, longest: int) -> list[Pair]:
+    """Return pairs as long as passages (40 to 140 tokens), `tokens` in total, to measure with.
+
+    `shortest` is the number of tokens of two words, and `longest` that of the longest pair.
+    """
+    lengths = [min(MEAN_TOKENS + more, longest) for more in range(-50, 51, 10)]
+    pairs = [("a", " ".join(["a"] * max(1, 1 + length - shortest))) for length in lengths]
+    return pairs * max(1, round(tokens / (MEAN_TOKENS * len(pairs))))

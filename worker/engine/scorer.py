@@ -43,9 +43,10 @@ class ScoredPairs:
 class Scorer:
     """A model that scores pairs. Threads can share it; they take turns.
 
-    Use `worker.engine.load` to create one from a model's name. `model`, `device` and
-    `revision` appear in messages and in the provenance of a result. `observer` is called with the
-    statistics of each call. Exceptions of the types `passed_through` reach the caller unchanged.
+    Use `worker.engine.load` to create one from a model's name. `model`, `device`,
+    `revision` and `prompt` appear in messages and in the provenance of a result. `observer` is
+    called with the statistics of each call. Exceptions of the types `passed_through` reach the
+    caller unchanged.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Scorer:
         model: str,
         device: str = "cpu",
         revision: str | None = None,
+        prompt: str | None = None,
         *,
         observer: EngineObserver | None = None,
         passed_through: tuple[type[Exception], ...] = (),
@@ -63,6 +65,8 @@ class Scorer:
         self.device = device
         #: The commit of a model of the hub, or the fingerprint of a local model's files.
         self.revision = revision
+        #: The prompt that was set for the model; None if it reads its own, or none.
+        self.prompt = prompt
         self.labels = engine.labels
         self.max_length = engine.max_length
         self._observer = observer or EngineObserver()

@@ -35,6 +35,7 @@ class ScorerCache:
         max_batch_tokens: int | None = None,
         dtype: str | None = None,
         max_length: int | None = None,
+        prompt: str | None = None,
     ) -> Scorer:
         """Return the scorer of `model`, loaded and warmed up on the first call.
 
@@ -44,13 +45,14 @@ class ScorerCache:
         Raises `OutOfMemory`, or `ModelUnavailable`, also for a model with several scores per pair,
         because it is unknown which of them to rank by.
         """
-        key = (model, device, dtype, max_length)
+        key = (model, device, dtype, max_length, prompt)
         if key in self._scorers:  # a caller of a loaded model need not wait for another to load
             return self._scorers[key]
         with self._loading:
             if key not in self._scorers:
                 scorer = load(
                     *(model, device, threads, max_batch_tokens, dtype, max_length),
+                    prompt=prompt,
                     observer=self._observer,
                     passed_through=self._passed_through,
                 )

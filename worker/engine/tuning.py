@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 #: Time limit for one choice, in seconds. Slow models measure fewer candidates.
 LIMIT_S = 0.4
@@ -12,6 +12,8 @@ LIMIT_S = 0.4
 ENOUGH_S = 0.03
 #: A candidate must be faster than an earlier one by this factor, because of noise.
 CLEARLY = 1.03
+#: Maximum number of times that each candidate is measured in turn.
+TURNS = 5
 
 
 def fastest(candidates: Sequence[int], score: Callable[[int], int]) -> int:
@@ -43,3 +45,33 @@ def seconds_per_token(candidate: int, score: Callable[[int], int]) -> float:
         least = min(least, (now - began) / tokens)
         if now >= end:
             return least
+
+
+def fastest_in_turns(
+    expected_s: Mapping[int, float], score: Callable[[int], int], limit_s: float
+) -> int:
+    """Return the candidate with which `score` takes the least time per token, as `fastest` does.
+
+    The candidates take turns, so that other programs slow down all of them. `expected_s` has the
+    candidates and how long each takes once. Those that take too long are not measured; without two
+    to compare, it is the first one.
+    """
+    share_s = limit_s / (2 * len(expected_s))
+    candidates = [each for each, seconds in expected_s.items() if seconds <= share_s]
+    first = next(iter(expected_s))
+    if first not in candidates or len(candidates) == 1:
+        return first
+    least = dict.fromkeys(candidates, math.inf)
+    end = time.perf_counter() + limit_s
+    for _ in range(TURNS):
+        for candidate in candidates:
+            began = time.perf_counter()
+            tokens = score(candidate)
+            least[candidate] = min(least[candidate], (time.perf_counter() - began) / tokens)
+        if time.perf_counter() >= end:
+            break
+    best = first
+    for candidate in candidates:
+        if least[candidate] * CLEARLY < least[best]:
+            best = candidate
+    return best

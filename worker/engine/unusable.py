@@ -26,6 +26,14 @@ def needs_code() -> UnusableModel:
     )
 
 
+def takes_no_prompt() -> UnusableModel:
+    """Return the reason to reject a prompt for a model that would not read it as intended."""
+    return UnusableModel(
+        "it takes no prompt: its chat template has no room for one, and it was saved without one",
+        "Unset RERANKQ_PROMPT, or set CROSS_ENCODER_MODEL to a model that takes a prompt",
+    )
+
+
 def unusable_message(model: str, error: Exception) -> str:
     """Return the message for a model that was found but cannot be used."""
     if isinstance(error, UnusableModel):

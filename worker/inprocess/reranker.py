@@ -36,9 +36,9 @@ class CrossEncoderReranker:
     on first use, once per process for each combination of settings. To load it when the program
     starts, pass `warm=True` or call `warm_up()`.
 
-    `device`, `dtype`, `threads`, `max_length` and `max_batch_tokens` have the meaning and the
-    defaults of the worker's settings (`RERANKQ_DEVICE` and so on). No other setting of the service
-    is read. `models` are shared with the other rerankers of the process by default. Raises
+    `device`, `dtype`, `threads`, `max_length`, `max_batch_tokens` and `prompt` have the meaning
+    and the defaults of the worker's settings (`RERANKQ_DEVICE` and so on). No other setting of the
+    service is read. `models` are shared with the other rerankers of the process by default. Raises
     `InvalidInput` with the name of a setting that is invalid, and with `warm=True` the errors of
     `warm_up`.
     """
@@ -53,6 +53,7 @@ class CrossEncoderReranker:
         threads: int | None = None,
         max_length: int | None = None,
         max_batch_tokens: int | None = None,
+        prompt: str | None = None,
         models: ProcessModels | None = None,
     ) -> None:
         self._models = models or process_models()
@@ -63,6 +64,7 @@ class CrossEncoderReranker:
             threads=threads,
             max_length=max_length,
             max_batch_tokens=max_batch_tokens,
+            prompt=prompt,
         )
         self.model_name = self._settings.cross_encoder_model
         self._max_length, self._max_length_from = self._settings.max_length, "RERANKQ_MAX_LENGTH"
@@ -147,6 +149,7 @@ class CrossEncoderReranker:
                 settings.max_batch_tokens,
                 settings.dtype,
                 self._max_length,
+                settings.prompt,
             )
             require_length(scorer, self._max_length, self._max_length_from)
             return scorer

@@ -13,6 +13,8 @@ from contract.settings import LARGEST, EnvironmentSettings
 
 #: The maximum length of a pair in tokens.
 MaxLength = Annotated[int, Field(ge=8, le=LARGEST)]
+#: Maximum characters of a prompt. It is a part of every result.
+PROMPT_CHARS = 10_000
 
 
 class ModelSettings(EnvironmentSettings):
@@ -55,6 +57,13 @@ class ModelSettings(EnvironmentSettings):
         description="The same for single models, as `MODEL=NUMBER,MODEL=NUMBER`. A name without a"
         " revision or `@int8` includes those with one. A model that does not allow its number is"
         " refused.",
+    )
+    prompt: str | None = Field(
+        None,
+        min_length=1,
+        max_length=PROMPT_CHARS,
+        description="An instruction that the model of `CROSS_ENCODER_MODEL` reads with each pair."
+        " It replaces the one that the model was saved with. Only some models take one.",
     )
     dtype: Literal["float32", "float16", "bfloat16"] | None = Field(
         None,

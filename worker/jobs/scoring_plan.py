@@ -69,6 +69,7 @@ def score(
         device=scorer.device,
         dtype=scorer.dtype,
         max_length=scorer.max_length,
+        prompt=scorer.prompt,
         pairs=job.pairs,
         unique_pairs=scores.unique_pairs,
         tokens=scores.tokens,

@@ -36,13 +36,15 @@ class LoadedModels:
     def scorer(self, model: str) -> Scorer:
         """Return the scorer of `model`, loaded on the first call. Raises `ModelUnavailable`.
 
-        The default model must support RERANKQ_MAX_LENGTH tokens, and each model the number that is
-        set for it. Others read up to their own limit.
+        The default model must support RERANKQ_MAX_LENGTH tokens, and reads RERANKQ_PROMPT with each
+        pair. Each model must support the number of tokens that is set for it. Others read up to
+        their own limit.
         """
         from worker.engine.scorer_cache import require_length
 
         settings = self._settings
         own_length = settings.own_max_length(model)
+        is_default = model == settings.cross_encoder_model
         scorer = self._scorers.get(
             model,
             self._device,
@@ -50,10 +52,11 @@ class LoadedModels:
             settings.max_batch_tokens,
             settings.dtype,
             own_length or settings.max_length,
+            settings.prompt if is_default else None,
         )
         if own_length is not None:
             require_length(scorer, own_length, "RERANKQ_MODEL_MAX_LENGTHS")
-        elif model == settings.cross_encoder_model:
+        elif is_default:
             require_length(scorer, settings.max_length)
         return scorer
 
