@@ -13,9 +13,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import pytest
+
+from tests.forked_process import File, ForkedProcess, can_fork, fork
+
+#: What `start` returns.
+Process = subprocess.Popen[Any] | ForkedProcess
 
 linux_only = pytest.mark.skipif(
     sys.platform != "linux", reason="reaches into processes as Linux lets one"
@@ -51,25 +57,80 @@ def ending_with_us(*command: str) -> list[str]:
 
 @contextmanager
 def celery(
-    *arguments: str, log: Path, environment: Mapping[str, str]
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Start `celery -A worker ...` as a process whose output goes to `log`."""
+    *arguments: str, log: Path, environment: Mapping[str, str], forked: bool = True
+) -> Iterator[Process]:
+    """Run `celery -A worker ...` as a process whose output goes to `log`.
+
+    A fork has the command line of its server, so tests of that need a new process.
+    """
+    options = ("-A", "worker", *arguments)
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            ending_with_us(sys.executable, "-m", "celery", "-A", "worker", *arguments),
-            env=os.environ | environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        process = start("celery", *options, environment=environment, log=output, forked=forked)
+    try:
+        yield process
+    finally:
+        end(process)
+
+
+def start(
+    module: str,
+    *arguments: str,
+    environment: Mapping[str, str],
+    log: File,
+    stdin: File = subprocess.DEVNULL,
+    stdout: File | None = None,
+    forked: bool = True,
+) -> Process:
+    """Run a module in a new session that ends with these tests, even if they are killed.
+
+    Its standard error is `log`, and so is its standard output, if not given. As a fork it starts in
+    a tenth of the CPU time. Start it from the main thread: see `ending_with_us`.
+    """
+    variables = os.environ | environment
+    stdout = log if stdout is None else stdout
+    if forked and can_fork(variables):
+        return fork(module, *arguments, environment=variables, files=(stdin, stdout, log))
+    return subprocess.Popen(
+        ending_with_us(sys.executable, "-m", module, *arguments),
+        env=variables,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=log,
+        start_new_session=True,
+    )
+
+
+def run(
+    module: str, *arguments: str, environment: Mapping[str, str], folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a module as a process that has no input, and wait until it has ended."""
+    variables = os.environ | environment
+    with TemporaryFile("w+") as out, TemporaryFile("w+") as err:
+        if can_fork(variables):
+            files = (subprocess.DEVNULL, out, err)
+            process: Process = fork(
+                module, *arguments, environment=variables, files=files, folder=folder
+            )
+        else:
+            command = [sys.executable, "-m", module, *arguments]
+            process = subprocess.Popen(
+                command,
+                cwd=folder,
+                env=variables,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+            )
         try:
-            yield process
+            code = process.wait(120)
         finally:
-            end(process)
+            process.kill()
+        for file in (out, err):
+            file.seek(0)
+        return subprocess.CompletedProcess([module, *arguments], code, out.read(), err.read())
 
 
-def end(process: subprocess.Popen[Any]) -> int:
+def end(process: Process) -> int:
     """Ask a process to end, and kill it if it does not; return its exit code."""
     if process.poll() is None:
         process.terminate()
@@ -107,6 +168,8 @@ def rerankq_process(
 
     Most tests need no process: `tests.command_line.rerankq` is faster.
     """
+    if max_file_bytes is None and standard_input is None:
+        return run("producer", *arguments, environment=environment)
     limits = [program("prlimit"), f"--fsize={max_file_bytes}:unlimited"] if max_file_bytes else []
     return subprocess.run(
         [*limits, sys.executable, "-m", "producer", *arguments],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import uuid
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
@@ -14,7 +13,7 @@ from typing import Self
 from contract.settings import Settings
 from producer.client import preparing
 from tests.ledger import Ledger, false_while_redis_is_away
-from tests.processes import PATIENCE_S, celery, children_of, wait_until
+from tests.processes import PATIENCE_S, Process, celery, children_of, wait_until
 
 #: Allocations of this size are requested from the system and returned to it one by one. A limit
 #: takes effect at once, because glibc keeps no reserve of them that would hide it.
@@ -44,7 +43,7 @@ class Worker:
             **environment,
         }
         self._open = ExitStack()
-        self.process: subprocess.Popen[bytes]
+        self.process: Process
 
     @property
     def alive(self) -> bool:

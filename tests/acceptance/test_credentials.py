@@ -78,7 +78,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
     with server(port), celery(*WORKER, log=refused, environment=environment_of(wrong)):
         wait_until(lambda: "Cannot connect" in refused.read_text(), "it is refused")
     with (
-        celery(*WORKER, "-n", "w", log=log, environment=environment) as worker,
+        celery(*WORKER, "-n", "w", log=log, environment=environment, forked=False) as worker,
         celery("flower", f"--port={flower_port}", log=flower_log, environment=environment),
     ):
         with server(port), RerankClient(settings) as client:

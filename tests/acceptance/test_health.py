@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +15,7 @@ from contract.errors import NoWorker
 from contract.settings import Settings
 from tests.acceptance.conftest import environment_of
 from tests.embedded_redis import FaultyRedis
-from tests.processes import linux_only, wait_until
+from tests.processes import linux_only, run, wait_until
 from tests.stub_models import STUB
 from tests.worker_process import Worker
 from worker.runtime import health as runtime_health
@@ -36,15 +34,8 @@ class Health:
 
 
 def health(settings: Settings, worker: str, timeout_s: float = 5.0) -> Health:
-    command = [sys.executable, "-m", "worker.health", "-d", worker, "--timeout", str(timeout_s)]
-    done = subprocess.run(
-        command,
-        env=os.environ | environment_of(settings),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    arguments = ("-d", worker, "--timeout", str(timeout_s))
+    done = run("worker.health", *arguments, environment=environment_of(settings))
     said = done.stdout + done.stderr
     assert done.returncode in (0, 1), said
     assert said.count("\n") == 1

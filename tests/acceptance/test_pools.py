@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,7 +12,7 @@ from contract.jobs import JobResult
 from contract.settings import Settings
 from tests.acceptance.conftest import BUNDLED, environment_of
 from tests.ledger import Ledger
-from tests.processes import celery, end, linux_only, wait_until
+from tests.processes import Process, celery, end, linux_only, run, wait_until
 from tests.stub_models import ABSENT
 
 #: A lease that expires several times while the jobs below are scored, and two attempts a job.
@@ -33,9 +30,7 @@ DOCUMENTS = [
 
 
 @contextmanager
-def worker(
-    settings: Settings, log: Path, *options: str, **environment: str
-) -> Iterator[subprocess.Popen[bytes]]:
+def worker(settings: Settings, log: Path, *options: str, **environment: str) -> Iterator[Process]:
     arguments = ("worker", "--loglevel", "INFO", "--without-gossip", *options)
     name = ("-n", settings.namespace)
     with celery(
@@ -86,14 +81,7 @@ def test_a_worker_without_children_scores_each_job_once_and_says_that_it_is_read
 
 
 def health(settings: Settings) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "worker.health", "-d", settings.namespace],
-        env=os.environ | environment_of(settings),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run("worker.health", "-d", settings.namespace, environment=environment_of(settings))
     return done.stdout + done.stderr
 
 

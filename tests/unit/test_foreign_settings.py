@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
+
+from tests.processes import run
 
 ELSEWHERE = "redis://127.0.0.1:1/0"
 
@@ -26,14 +24,7 @@ ELSEWHERE = "redis://127.0.0.1:1/0"
 def test_an_address_of_redis_that_only_celery_knows_ends_the_process_with_a_line(
     command: str, variables: dict[str, str], options: list[str], named: str
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "celery", "-A", "worker", *options, command],
-        env=os.environ | variables,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    done = run("celery", "-A", "worker", *options, command, environment=variables)
 
     assert (done.returncode, done.stderr.count("\n")) == (78, 1), done.stderr
     assert done.stderr.startswith(f"Error: {named} is set")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ast
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from tests.acceptance.watching.conftest import UNSEEN, Watched
 from tests.documents import SHORT
 from tests.flower_process import LOGIN, Flower
 from tests.metrics_text import nonzero, samples
-from tests.processes import linux_only, wait_until
+from tests.processes import linux_only, run, wait_until
 from tests.stub_models import LARGE, SMALL
 
 pytestmark = linux_only
@@ -135,14 +133,7 @@ def test_nobody_sees_anything_without_the_login(
 
 def start(watched: Watched, **options: str) -> subprocess.CompletedProcess[str]:
     """Run a Flower that ends by itself."""
-    return subprocess.run(
-        [sys.executable, "-m", "celery", "-A", "worker", "flower"],
-        env=os.environ | watched.environment | options,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return run("celery", "-A", "worker", "flower", environment=watched.environment | options)
 
 
 def test_it_does_not_start_open(watched: Watched) -> None:

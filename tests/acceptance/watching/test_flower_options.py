@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import run
+
 PASSWORD = "hunter2"  # noqa: S105
 NOBODY = "redis://127.0.0.1:1/0"
 
@@ -20,15 +22,8 @@ def flower(folder: Path, *options: str, **variables: str) -> subprocess.Complete
         "FLOWER_DB": str(folder / "state"),
         "FLOWER_PORT": "0",
     }
-    return subprocess.run(
-        [sys.executable, "-m", "celery", "-A", "worker", "flower", *options],
-        env=os.environ | environment | variables,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    arguments = ("-A", "worker", "flower", *options)
+    return run("celery", *arguments, environment=environment | variables, folder=folder)
 
 
 def assert_refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
@@ -75,15 +70,8 @@ def test_a_file_that_is_no_state_of_flower_stays_as_it_is(tmp_path: Path) -> Non
 def test_a_setting_that_is_wrong_ends_every_program_of_the_worker_alike(
     tmp_path: Path, module: str, variable: str, value: str
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", *module.split()],
-        env=os.environ | {"FLOWER_BASIC_AUTH": "u:p", variable: value},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    variables = {"FLOWER_BASIC_AUTH": "u:p", variable: value}
+    done = run(*module.split(), environment=variables, folder=tmp_path)
 
     assert_refused(done, "Error: invalid setting", variable)
 

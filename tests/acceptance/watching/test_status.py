@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import pty
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
 
 from tests.command_line import rerankq
 from tests.embedded_redis import FaultyRedis
-from tests.processes import end, linux_only, wait_until
+from tests.processes import end, linux_only, start, wait_until
 
 pytestmark = linux_only
 
@@ -24,12 +22,8 @@ class Terminal:
     def __init__(self, *command: str, environment: dict[str, str]) -> None:
         self._ours, its = pty.openpty()
         size = {"COLUMNS": "120", "LINES": "50", "TERM": "xterm"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "producer", *command],
-            env=os.environ | environment | size,
-            stdin=its,
-            stdout=its,
-            stderr=its,
+        self.process = start(
+            "producer", *command, environment=environment | size, log=its, stdin=its
         )
         os.close(its)
         os.set_blocking(self._ours, False)
