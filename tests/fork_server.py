@@ -1,10 +1,12 @@
 """A process that has imported what our processes import, and forks them.
 
-    python -m tests.fork_server DESCRIPTOR
+    python -m tests.fork_server DESCRIPTOR [LIBRARY ...]
 
 Most of the CPU time of a worker, of Flower or of a command line that does little is that of its
 imports. A fork saves it, and differs from a new process in nothing else: the server has one thread,
 computes nothing, and reads no settings. `tests.forked_process` sends the requests.
+
+Instead of our own modules, a server can import further libraries, such as torch.
 """
 
 from __future__ import annotations
@@ -31,10 +33,10 @@ MODULES = (
     *("celery.fixups.django", "celery.worker.autoscale", "celery.worker.components"),
     *("celery.worker.consumer", "celery.worker.consumer.delayed_delivery"),
     *("celery.worker.strategy", "flower.command", "kombu.transport.redis"),
-    *("producer.client.blocking", "worker.engine.loader", "worker.engine.stub"),
 )
-#: Of these packages, all modules.
-PACKAGES = ("producer.cli", "worker.jobs", "worker.monitoring", "worker.runtime")
+OUR_MODULES = ("producer.client.blocking", "worker.engine.loader", "worker.engine.stub")
+#: All modules of these packages.
+OUR_PACKAGES = ("producer.cli", "worker.jobs", "worker.monitoring", "worker.runtime")
 
 #: Larger than any request.
 REQUEST_BYTES = 2**20
@@ -42,9 +44,9 @@ REQUEST_BYTES = 2**20
 PR_SET_PDEATHSIG = 1
 
 
-def main(connection: socket.socket) -> None:
+def main(connection: socket.socket, libraries: list[str]) -> None:
     """Serve requests until the tests end; return in a forked process, too."""
-    for name in (*MODULES, *_modules_of_packages()):
+    for name in (*MODULES, *(libraries or _our_modules())):
         importlib.import_module(name)
     assert threading.active_count() == 1, "a fork would lack the other threads"
     gc.collect()
@@ -62,10 +64,10 @@ def main(connection: socket.socket) -> None:
             os.close(file)
 
 
-def _modules_of_packages() -> list[str]:
-    return [
+def _our_modules() -> list[str]:
+    return [*OUR_MODULES] + [
         f"{package}.{module.name}"
-        for package in PACKAGES
+        for package in OUR_PACKAGES
         for module in pkgutil.iter_modules(importlib.import_module(package).__path__)
     ]
 
@@ -126,4 +128,4 @@ def _open_standard(descriptor: int, name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(socket.socket(fileno=int(sys.argv[1])))
+    main(socket.socket(fileno=int(sys.argv[1])), sys.argv[2:])

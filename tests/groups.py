@@ -16,6 +16,16 @@ TOGETHER = {
         ),
         "bundled model",
     ),
+    # These share the imported model libraries with that worker, and with the tests' own process.
+    **dict.fromkeys(
+        (
+            "tests/acceptance/test_odd_models.py",
+            "tests/acceptance/test_pools.py",
+            "tests/integration/test_host_process.py",
+            "tests/integration/test_worker_task.py",
+        ),
+        "bundled model",
+    ),
     **dict.fromkeys(
         (
             f"tests/acceptance/test_{name}.py"
@@ -26,8 +36,8 @@ TOGETHER = {
 }
 #: The groups that take longest. None should be started when all others are done.
 LONGEST = (
-    "tests/soak/test_soak.py",
     "bundled model",
+    "tests/soak/test_soak.py",
     "stub",
     "tests/acceptance/test_stack.py",
     "tests/acceptance/faults/test_deliveries.py",
@@ -38,8 +48,6 @@ LONGEST = (
     "http",
     "tests/acceptance/test_log.py",
     "tests/acceptance/test_acl.py",
-    "tests/acceptance/test_odd_models.py",
-    "tests/integration/test_worker_task.py",
     "tests/integration/test_client.py",
     "tests/integration/test_sweeper.py",
 )

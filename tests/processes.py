@@ -27,6 +27,8 @@ linux_only = pytest.mark.skipif(
     sys.platform != "linux", reason="reaches into processes as Linux lets one"
 )
 
+#: What a worker with a real model imports: see `tests.groups` for who shares a server with them.
+MODEL_LIBRARIES = ("torch", "sentence_transformers")
 #: A worker imports torch and loads its model well within this time, even on a busy machine.
 PATIENCE_S = 90.0
 
@@ -57,7 +59,11 @@ def ending_with_us(*command: str) -> list[str]:
 
 @contextmanager
 def celery(
-    *arguments: str, log: Path, environment: Mapping[str, str], forked: bool = True
+    *arguments: str,
+    log: Path,
+    environment: Mapping[str, str],
+    forked: bool = True,
+    libraries: tuple[str, ...] = (),
 ) -> Iterator[Process]:
     """Run `celery -A worker ...` as a process whose output goes to `log`.
 
@@ -65,7 +71,14 @@ def celery(
     """
     options = ("-A", "worker", *arguments)
     with log.open("wb") as output:
-        process = start("celery", *options, environment=environment, log=output, forked=forked)
+        process = start(
+            "celery",
+            *options,
+            environment=environment,
+            log=output,
+            forked=forked,
+            libraries=libraries,
+        )
     try:
         yield process
     finally:
@@ -80,6 +93,7 @@ def start(
     stdin: File = subprocess.DEVNULL,
     stdout: File | None = None,
     forked: bool = True,
+    libraries: tuple[str, ...] = (),
 ) -> Process:
     """Run a module in a new session that ends with these tests, even if they are killed.
 
@@ -89,7 +103,8 @@ def start(
     variables = os.environ | environment
     stdout = log if stdout is None else stdout
     if forked and can_fork(variables):
-        return fork(module, *arguments, environment=variables, files=(stdin, stdout, log))
+        files = (stdin, stdout, log)
+        return fork(module, *arguments, environment=variables, files=files, libraries=libraries)
     return subprocess.Popen(
         ending_with_us(sys.executable, "-m", module, *arguments),
         env=variables,
@@ -101,7 +116,11 @@ def start(
 
 
 def run(
-    module: str, *arguments: str, environment: Mapping[str, str], folder: Path | None = None
+    module: str,
+    *arguments: str,
+    environment: Mapping[str, str],
+    folder: Path | None = None,
+    libraries: tuple[str, ...] = (),
 ) -> subprocess.CompletedProcess[str]:
     """Run a module as a process that has no input, and wait until it has ended."""
     variables = os.environ | environment
@@ -109,7 +128,12 @@ def run(
         if can_fork(variables):
             files = (subprocess.DEVNULL, out, err)
             process: Process = fork(
-                module, *arguments, environment=variables, files=files, folder=folder
+                module,
+                *arguments,
+                environment=variables,
+                files=files,
+                folder=folder,
+                libraries=libraries,
             )
         else:
             command = [sys.executable, "-m", module, *arguments]

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from contract.models import is_stub
 from contract.settings import Settings
 from producer.client.blocking import RerankClient
-from tests.processes import celery, wait_until
+from tests.processes import MODEL_LIBRARIES, celery, wait_until
 from tests.stub_models import ABSENT, OTHER, STUB
 
 BUNDLED = "bundled"
@@ -37,8 +38,9 @@ def serving(redis_url: str, folder: Path, model: str, **settings: Any) -> Iterat
     )
     log = folder / "worker.log"
     arguments = ("worker", "--loglevel", "INFO", "--concurrency", "2", "-n", made.namespace)
+    environment, libraries = environment_of(made, model), () if is_stub(model) else MODEL_LIBRARIES
     with (
-        celery(*arguments, log=log, environment=environment_of(made, model)) as process,
+        celery(*arguments, log=log, environment=environment, libraries=libraries) as process,
         RerankClient(made) as client,
     ):
         wait_until(

@@ -14,7 +14,7 @@ from contract.settings import Settings
 from producer.client.blocking import RerankClient
 from tests import bert_files
 from tests.acceptance.conftest import BUNDLED, environment_of
-from tests.processes import celery, end, wait_until
+from tests.processes import MODEL_LIBRARIES, celery, end, wait_until
 from tests.stub_models import ABSENT
 
 QUERY = "edit mp3 tags from the terminal"
@@ -69,7 +69,7 @@ def test_bad_models_among_those_allowed_fail_their_jobs_alone(
     environment = environment_of(settings, BUNDLED) | {"RERANKQ_MAX_LENGTH": "64"}
     log = tmp_path / "worker.log"
     with (
-        celery(*arguments, log=log, environment=environment),
+        celery(*arguments, log=log, environment=environment, libraries=MODEL_LIBRARIES),
         RerankClient(settings) as client,
     ):
         for model, reason in (

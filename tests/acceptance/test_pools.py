@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from contract.jobs import JobResult
+from contract.models import is_stub
 from contract.settings import Settings
 from tests.acceptance.conftest import BUNDLED, environment_of
 from tests.ledger import Ledger
-from tests.processes import Process, celery, end, linux_only, run, wait_until
+from tests.processes import MODEL_LIBRARIES, Process, celery, end, linux_only, run, wait_until
 from tests.stub_models import ABSENT
 
 #: A lease that expires several times while the jobs below are scored, and two attempts a job.
@@ -33,9 +34,9 @@ DOCUMENTS = [
 def worker(settings: Settings, log: Path, *options: str, **environment: str) -> Iterator[Process]:
     arguments = ("worker", "--loglevel", "INFO", "--without-gossip", *options)
     name = ("-n", settings.namespace)
-    with celery(
-        *arguments, *name, log=log, environment=environment_of(settings) | HASTY | environment
-    ) as process:
+    given = environment_of(settings) | HASTY | environment
+    libraries = () if is_stub(given["CROSS_ENCODER_MODEL"]) else MODEL_LIBRARIES
+    with celery(*arguments, *name, log=log, environment=given, libraries=libraries) as process:
         yield process
 
 

@@ -59,7 +59,7 @@ def test_a_limit_too_low_for_the_model_is_told_with_the_need(
     arguments = ("worker", "--loglevel=INFO", "--concurrency=2", "-n", settings.namespace)
     models = {"CROSS_ENCODER_MODEL": LOADS_SLOWLY, "RERANKQ_DOWNGRADE_MODEL": BUNDLED}
     environment = environment_of(settings) | models
-    with celery(*arguments, log=log, environment=environment) as process:
+    with celery(*arguments, log=log, environment=environment, forked=False) as process:
         (group / "cgroup.procs").write_text(str(process.pid))
         wait_until(
             lambda: process.poll() is not None or "Loading cross-encoder" in log.read_text(),

@@ -65,6 +65,7 @@ def import_reranker() -> dict[str, Any]:
     """Import the reranker without a queue; return what it changed beyond what its libraries did."""
     for name in ("torch", "sentence_transformers"):
         importlib.import_module(name)
+    gc.unfreeze()  # in a fork, whose server has frozen its objects
     return import_modules("worker.reranker", "worker.engine.fast_engine", "worker.pipeline")
 
 

@@ -14,6 +14,7 @@ import redis
 
 from contract.settings import Settings
 from producer import cli
+from tests import processes
 from tests.integration import host_programs
 from tests.integration.redis_state import messages
 from tests.processes import environment
@@ -40,9 +41,14 @@ def run(
         timeout=100,
         check=False,
     )
+    return outcome(done)
+
+
+def outcome(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """Return what a program printed."""
     assert done.returncode == 0, done.stderr
-    outcome: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return outcome
+    printed: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return printed
 
 
 @pytest.mark.parametrize(
@@ -83,11 +89,19 @@ def test_a_client_that_was_used_and_closed_leaves_its_process_as_it_was(
 def test_a_client_inside_a_program_with_a_celery_app_of_its_own_uses_ours_alone(
     variables: dict[str, str], settings: Settings, client: redis.Redis
 ) -> None:
-    outcome = run(host_programs.submit_within_a_task, settings=settings, **variables)
+    found = run(host_programs.submit_within_a_task, settings=settings, **variables)
 
-    assert outcome == {"current": True, "same": True, "result": "from-host", "children": 0}
+    assert found == {"current": True, "same": True, "result": "from-host", "children": 0}
     assert [each.id for each in messages(client, settings)] == ["from-host"]
 
 
 def test_importing_the_in_process_reranker_changes_no_more_than_its_libraries_do() -> None:
-    assert run(host_programs.import_reranker) == {}
+    done = processes.run(
+        host_programs.__name__,
+        host_programs.import_reranker.__name__,
+        environment={},
+        folder=Path(__file__).parents[2],
+        libraries=processes.MODEL_LIBRARIES,
+    )
+
+    assert outcome(done) == {}
