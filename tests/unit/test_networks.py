@@ -31,8 +31,6 @@ from worker.engine.packing import Batch, lay_out
 from worker.engine.tokens import PairLayout, PairTokens
 from worker.engine.varlen_functions import padded
 
-pytestmark = pytest.mark.arithmetic
-
 #: Layers, hidden size, heads, intermediate size.
 Shape = tuple[int, int, int, int]
 SHAPES: list[Shape] = [
@@ -142,8 +140,19 @@ OTHERS: list[Make] = [
 ]
 CASES: list[tuple[Make, Shape]] = [(bert, shape) for shape in SHAPES]
 CASES += [(make, shape) for make in OTHERS for shape in OTHER_SHAPES]
-cases = pytest.mark.parametrize(("make", "shape"), CASES)
 families = pytest.mark.parametrize("make", [bert, *OTHERS])
+
+
+def marked(cases: Sequence[tuple[Make, Shape]]) -> list[Any]:
+    """Return the cases, those of one family for each kind of layers marked `arithmetic`.
+
+    The other families have the same layers, between other embeddings and heads.
+    """
+    layers = (bert, modernbert_mean)
+    return [
+        pytest.param(make, shape, marks=[pytest.mark.arithmetic] if make in layers else [])
+        for make, shape in cases
+    ]
 
 
 def tiny(make: Make, shape: Shape) -> PreTrainedModel:
@@ -195,7 +204,7 @@ def farthest(one: torch.Tensor, other: torch.Tensor) -> float:
     return float((one - other).abs().max())
 
 
-@cases
+@pytest.mark.parametrize(("make", "shape"), marked(CASES))
 def test_logits_are_those_of_transformers(special: PairLayout, make: Make, shape: Shape) -> None:
     model = tiny(make, shape)
     networks = [network(model, kind) for kind in (Linear, PackedLinear)]
@@ -207,6 +216,7 @@ def test_logits_are_those_of_transformers(special: PairLayout, make: Make, shape
                 assert farthest(ours(lay(pairs, special)), expected) < TOLERANCE
 
 
+@pytest.mark.arithmetic
 @kinds
 @layouts
 @pytest.mark.parametrize("sizes", BATCHES.values(), ids=BATCHES)
@@ -231,7 +241,7 @@ WIDTHS = [
 
 @pytest.mark.parametrize(
     ("make", "shape"),
-    [(bert, shape) for shape in WIDTHS] + [(make, (2, 128, 2, 512)) for make in OTHERS],
+    marked([(bert, shape) for shape in WIDTHS] + [(make, (2, 128, 2, 512)) for make in OTHERS]),
 )
 def test_logits_are_the_same_bits_in_any_batch(
     special: PairLayout, make: Make, shape: Shape
@@ -246,12 +256,14 @@ def test_logits_are_the_same_bits_in_any_batch(
         assert torch.equal(logits, alone[places])
 
 
+@pytest.mark.arithmetic
 def test_logits_of_random_pairs_differ_far_more_than_the_tolerance(special: PairLayout) -> None:
     for make, shape in CASES:
         logits = network(tiny(make, shape), Linear)(lay_out(made(BATCHES["mixed"]), special))
         assert logits.std() > 1_000 * TOLERANCE
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("layers", [1, 2, 3, 5])
 @pytest.mark.parametrize("make", [modernbert, modernbert_mean])
 def test_a_last_layer_with_a_window_sees_that_of_the_first_token(
@@ -265,6 +277,7 @@ def test_a_last_layer_with_a_window_sees_that_of_the_first_token(
         assert farthest(network(model, Linear)(lay(pairs, special)), expected) < TOLERANCE
 
 
+@pytest.mark.arithmetic
 @families
 @layouts
 @pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
@@ -280,6 +293,7 @@ def test_in_half_precision_logits_are_rounded_and_given_in_single(
     assert farthest(logits, expected) < 16 * torch.finfo(precision).eps
 
 
+@pytest.mark.arithmetic
 @families
 @layouts
 def test_the_given_model_is_left_as_it_was(special: PairLayout, make: Make, lay: LayOut) -> None:
