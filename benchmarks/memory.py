@@ -2,9 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 KIB = 1024 / 1e6
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The memory of a process.
+
+    RSS counts shared pages in full, PSS divides them among the processes that share them, and USS
+    excludes them.
+    """
+
+    rss_mb: float
+    pss_mb: float
+    uss_mb: float
+
+    def __str__(self) -> str:
+        return f"RSS {self.rss_mb:.0f}, PSS {self.pss_mb:.0f}, USS {self.uss_mb:.0f} MB"
+
+
+def of(pid: int) -> Memory:
+    """Return the memory of a process."""
+    rollup = f"/proc/{pid}/smaps_rollup"
+    uss_mb = _field(rollup, "Private_Clean") + _field(rollup, "Private_Dirty")
+    return Memory(_field(rollup, "Rss"), _field(rollup, "Pss"), uss_mb)
 
 
 def rss_mb(pid: int) -> float:

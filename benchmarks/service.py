@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks import memory
@@ -14,7 +15,14 @@ from producer.cli.loopback import free_port
 class Service(LocalStack):
     """A worker with `children` children on a fresh Redis, without Flower."""
 
-    def __init__(self, model: str, children: int, threads_each: int, logs: Path) -> None:
+    def __init__(
+        self,
+        model: str,
+        children: int,
+        threads_each: int,
+        logs: Path,
+        added: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(
             Settings.load(),
             logs,
@@ -23,7 +31,9 @@ class Service(LocalStack):
             free_port(),
             flower_port=None,
             say=lambda _: None,
-            environment=environment(threads_each) | {"RERANKQ_THREADS": str(threads_each)},
+            environment=environment(threads_each)
+            | {"RERANKQ_THREADS": str(threads_each)}
+            | dict(added or {}),
         )
         self.children = children
         self.threads_each = threads_each

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import re
@@ -15,6 +16,7 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
+from sentence_transformers import CrossEncoder
 
 from contract.errors import ModelUnavailable
 from contract.models import short_name
@@ -104,6 +106,14 @@ def test_loading_is_logged_in_two_lines(caplog: pytest.LogCaptureFixture) -> Non
     )
     assert loading == "Loading cross-encoder model: bundled"
     assert re.fullmatch(r"Cross-encoder loaded successfully in \d+\.\d{3}s", loaded)
+
+
+def test_a_fast_engine_does_not_keep_the_model_that_it_was_made_from() -> None:
+    others = [each for each in gc.get_objects() if isinstance(each, CrossEncoder)]
+    scorer = load("bundled", threads=1, max_batch_tokens=512)
+    kept = [each for each in gc.get_objects() if isinstance(each, CrossEncoder)]
+    assert all(any(each is other for other in others) for each in kept)
+    assert scorer.score([("a", "b")])
 
 
 # Models that cannot be loaded

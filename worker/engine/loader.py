@@ -75,6 +75,9 @@ def load(
             if cuda_errors.ends_the_gpu(error):
                 raise GpuFailed(failure_message(model, error)) from error
             raise ModelUnavailable(unusable_message(model, error)) from error
+        # A fast engine has its own copy of the weights, and loading needed much more than either.
+        del encoder
+        memory.release_unused()
     seconds = time.perf_counter() - began
     observer.loaded(model, seconds)
     logger.info("Warmed up %s in %.3fs", model, seconds)
