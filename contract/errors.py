@@ -18,6 +18,7 @@
   x JobFailed                  the job ended in a recorded failure, which it carries
   x PayloadMissing             the worker found no payload for the job
   x PayloadInvalid             the worker found a payload that is not a job
+    + PayloadTooNew            the payload's format is newer than the worker
   x ScoringError               the model failed while scoring (also a ValueError)
     + ModelUnavailable         the model cannot be loaded
     + BadScores                NaN, or a wrong number of scores
@@ -186,6 +187,14 @@ class PayloadInvalid(RerankError):
     """The job's payload cannot be read as a job."""
 
     code = "payload_invalid"
+
+
+class PayloadTooNew(PayloadInvalid):
+    """The job's payload has a format of a newer version; an upgraded worker can read it."""
+
+    code = "payload_too_new"
+    dead_letter = True
+    retryable = True
 
 
 class ScoringError(RerankError, ValueError):

@@ -44,7 +44,8 @@ ENDS = (jobs.JobState.DONE, jobs.JobState.FAILED, jobs.JobState.CANCELLED)
 CODES = tuple(
     error.code
     for error in (
-        *(errors.PayloadMissing, errors.PayloadInvalid, errors.LimitExceeded),
+        *(errors.PayloadMissing, errors.PayloadInvalid, errors.PayloadTooNew),
+        errors.LimitExceeded,
         *(errors.ModelNotAllowed, errors.ModelUnavailable, errors.ScoringError, errors.BadScores),
         *(errors.OutOfMemory, errors.TimeLimitExceeded, errors.AttemptsExhausted),
     )

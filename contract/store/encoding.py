@@ -20,6 +20,8 @@ from contract.records import Record
 
 #: The first byte of each format.
 RECORDS, COLUMNS = b"\x78", b"\x02"
+#: The first bytes of formats of newer versions.
+NEWER = range(0x03, 0x20)
 #: Both formats use the fastest level, because a worker's time costs more than Redis' memory.
 LEVEL = 1
 
@@ -28,6 +30,10 @@ ColumnsType = TypeVar("ColumnsType", bound=Record)
 
 class CannotDecompress(Exception):
     """The bytes are damaged, too large, or of another format."""
+
+
+class NewerFormat(CannotDecompress):
+    """The bytes have a format of a newer version."""
 
 
 def compress_record(body: bytes) -> bytes:
@@ -47,6 +53,8 @@ def are_columns(packed: bytes) -> bool:
 
 def decompress(packed: bytes, limit_bytes: int) -> bytes:
     """Decompress a value of either format, of at most `limit_bytes`. Raises `CannotDecompress`."""
+    if packed[:1] and packed[0] in NEWER:
+        raise NewerFormat(f"its format {packed[0]} is of a newer version; upgrade this one")
     try:
         if are_columns(packed):
             return _decompress_columns(packed[1:], limit_bytes)

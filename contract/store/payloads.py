@@ -6,11 +6,11 @@ from pydantic import ValidationError
 
 from contract import limits
 from contract.columns import JobColumns
-from contract.errors import LimitExceeded, PayloadInvalid, PayloadMissing
+from contract.errors import LimitExceeded, PayloadInvalid, PayloadMissing, PayloadTooNew
 from contract.jobs import Job
 from contract.settings import Settings
 from contract.store import encoding
-from contract.store.encoding import CannotDecompress
+from contract.store.encoding import CannotDecompress, NewerFormat
 from contract.validation import describe
 
 
@@ -41,6 +41,8 @@ def decode(settings: Settings, job_id: str, payload: bytes | None) -> JobColumns
         body = encoding.decompress(payload, settings.max_bytes_per_job)
         limits.check_values(job_id, body, settings)
         columns = _read(body, are_columns=encoding.are_columns(payload))
+    except NewerFormat as error:
+        raise PayloadTooNew(f"cannot read the payload of job {job_id}: {error}") from error
     except CannotDecompress as error:
         raise PayloadInvalid(f"cannot decompress the payload of job {job_id}: {error}") from error
     except ValidationError as error:

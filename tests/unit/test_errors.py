@@ -111,6 +111,7 @@ def test_trying_again_helps_only_where_the_trouble_is_outside_the_job() -> None:
         "result_timeout",
         "no_worker",
         "out_of_memory",
+        "payload_too_new",
     }
 
 
@@ -122,6 +123,7 @@ def test_kept_as_a_dead_letter_is_what_failed_though_its_payload_is_sound() -> N
         "out_of_memory",
         "time_limit",
         "attempts_exhausted",
+        "payload_too_new",
     }
 
 

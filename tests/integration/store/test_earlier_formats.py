@@ -11,7 +11,7 @@ import zstandard
 
 from contract import jobs
 from contract.columns import JobColumns
-from contract.errors import JobConflict, PayloadInvalid
+from contract.errors import JobConflict, PayloadInvalid, PayloadTooNew
 from contract.result_columns import ResultColumns
 from contract.settings import Settings
 from contract.store import outcomes, submissions
@@ -183,7 +183,7 @@ def without_size(body: bytes) -> bytes:
         (PACKED[:-1] + b"x", "cannot decompress"),
         (PACKED + b"x", "cannot decompress"),
         (PACKED[1:], "cannot decompress"),
-        (b"\x03" + PACKED[1:], "cannot decompress"),
+        (b"\x01" + PACKED[1:], "cannot decompress"),
         (without_size(JOB_BODY), "its size is unknown"),
         (compress_columns(b""), "invalid JSON"),
         (compress_columns(b"null"), "must be an object, not null"),
@@ -207,6 +207,16 @@ def test_columns_that_are_no_job_are_invalid(
         execute(payload(schema, "earlier"))
 
     assert "\n" not in str(invalid.value)
+
+
+def test_a_job_of_a_newer_version_is_kept_for_an_upgraded_worker(
+    execute: Execute, schema: Schema, client: redis.Redis
+) -> None:
+    client.set(schema.keys.payload("earlier"), b"\x03" + PACKED[1:], ex=60)
+    with pytest.raises(PayloadTooNew, match="format 3 is of a newer version") as too_new:
+        execute(payload(schema, "earlier"))
+    assert too_new.value.dead_letter
+    assert too_new.value.retryable
 
 
 def test_columns_larger_than_the_limit_are_refused_before_memory_is_taken_for_them(
