@@ -13,7 +13,7 @@ from producer.files.quoting import quoted
 from producer.formats import values
 from producer.formats.detection import FileKind
 from producer.formats.keys import ID_KEYS, TEXT_KEYS, first_key, join_title, list_keys
-from producer.formats.records import InvalidLines, read_records
+from producer.formats.records import InvalidLines, read_records, records_of
 
 
 class Text(NamedTuple):
@@ -77,7 +77,7 @@ def _json_text(line: str) -> Text:
 def _json_texts(block: str, lines: list[str]) -> list[Text] | None:
     """Return the texts of lines with the same keys; None if `_json_text` must check each."""
     try:
-        records = [from_json(line) for line in lines]
+        records = [from_json(line, cache_strings="keys") for line in lines]
     except ValueError:
         return None
     if not isinstance(records[0], dict):
@@ -98,8 +98,11 @@ def _json_texts(block: str, lines: list[str]) -> list[Text] | None:
         titles = [each["title"] for each in records]
         if not set(map(type, titles)) <= {str, type(None)}:
             return None
-        return list(map(Text, ids, map(join_title, titles, texts)))
-    return [Text(id_, text.strip()) for id_, text in zip(ids, texts, strict=True)]
+        texts = [
+            join_title(title, text) if title else text
+            for title, text in zip(titles, texts, strict=True)
+        ]
+    return _stripped(ids, texts)
 
 
 def _texts_in_two_columns(lines: list[str]) -> list[Text] | None:
@@ -110,7 +113,11 @@ def _texts_in_two_columns(lines: list[str]) -> list[Text] | None:
     ids = [identifier.strip() for identifier, _ in rows]
     if not values.are_identifiers(ids):
         return None
-    return [Text(id_, text.strip()) for id_, (_, text) in zip(ids, rows, strict=True)]
+    return _stripped(ids, [text for _, text in rows])
+
+
+def _stripped(ids: list[str], texts: list[str]) -> list[Text]:
+    return list(records_of(Text, ids, map(str.strip, texts)))
 
 
 def _header(line: str) -> dict[str, int]:

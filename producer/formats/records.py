@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from contract.errors import InvalidInput
 from producer.files import reading
@@ -12,6 +13,7 @@ from producer.files.quoting import shown
 from producer.formats import detection
 
 T = TypeVar("T")
+Row = TypeVar("Row", bound=tuple[Any, ...])
 
 _BYTE_ORDER_MARK = "\ufeff"
 
@@ -100,6 +102,11 @@ def _parsed(block: bytes, parse_block: Callable[[str], Iterable[T] | None]) -> I
     if "\r" in text:
         text = text.removesuffix("\r").replace("\r\n", "\n")
     return None if "\r" in text or _BYTE_ORDER_MARK in text else parse_block(text)
+
+
+def records_of(kind: type[Row], *columns: Iterable[object]) -> Iterator[Row]:
+    """Yield the same as `map(kind, *columns)` for named tuples, without a call for each."""
+    return map(partial(tuple.__new__, kind), zip(*columns, strict=True))
 
 
 def decode_line(raw: bytes) -> str:

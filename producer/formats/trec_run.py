@@ -10,7 +10,7 @@ from producer.files.quoting import quoted
 from producer.formats import values
 from producer.formats.columns import split_words
 from producer.formats.detection import FileKind
-from producer.formats.records import InvalidLines, read_records
+from producer.formats.records import InvalidLines, read_records, records_of
 
 
 class RunLine(NamedTuple):
@@ -63,7 +63,7 @@ def _run_lines(text: str) -> Iterable[RunLine] | None:
     query_ids, q0, document_ids, ranks, scores, tags = zip(*rows, strict=True)
     if (
         "" in q0
-        or not values.are_identifiers(query_ids)
+        or not values.are_identifiers(list(set(query_ids)))
         or not values.are_identifiers(document_ids)
         or not all(map(_is_one_word, set(tags)))
     ):
@@ -71,7 +71,7 @@ def _run_lines(text: str) -> Iterable[RunLine] | None:
     whole, numbers = values.whole_numbers(ranks), values.numbers(scores)
     if whole is None or numbers is None:
         return None
-    return map(RunLine, query_ids, document_ids, whole, numbers)
+    return records_of(RunLine, query_ids, document_ids, whole, numbers)
 
 
 _SHIFTED = "an id may contain white space, which a TREC run cannot represent"

@@ -6,17 +6,17 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Any
 
 from contract import jobs
 from contract.errors import InvalidInput
 from contract.settings import Settings
 from producer.files.quoting import quoted, shown
-from producer.formats.corpus import Text, read_texts
-from producer.formats.qrels import Judgment, read_qrels
+from producer.formats.corpus import read_texts
+from producer.formats.qrels import read_qrels
 from producer.formats.records import InvalidLines
 from producer.formats.requests import Pair, read_requests
-from producer.formats.trec_run import RunLine, read_run
+from producer.formats.trec_run import read_run
 from producer.rescore.unknown_ids import UnknownIds
 
 _RUN_LINE = "INTO candidates (query, document_id, place, score, line) VALUES (?, ?, ?, ?, ?)"
@@ -25,7 +25,8 @@ _CANDIDATE = "INTO candidates VALUES (?, ?, ?, ?, ?, ?, ?)"
 _DOCUMENT = "INTO documents (id, text) VALUES (?, ?)"
 _JUDGMENT = "INTO qrels VALUES (?, ?, ?)"
 
-Parsed = TypeVar("Parsed", bound=NamedTuple)
+#: The values of a row in the order of its statement.
+Row = tuple[Any, ...]
 
 
 @dataclass
@@ -54,29 +55,30 @@ class Loader:
 
     def run(self, path: str) -> None:
         """Load a TREC run."""
-        source, before, query = shown(path), None, 0
+        source, query, query_id = shown(path), 0, ""
 
-        def row(number: int, line: RunLine) -> tuple[object, ...]:
-            nonlocal before, query
-            query_id, document_id, rank, score = line
-            if before is None or before.query_id != query_id:
-                query = self._query(query_id)
-            # The better score has the worse rank.
-            elif (before.rank - rank) * (before.score - score) > 0:
-                self.report.contradictions += 1
-                self.report.first_contradiction = (
-                    self.report.first_contradiction or f"{source}:{number}"
-                )
-            before = line
-            return query, document_id, rank, score, number
+        def rows() -> Iterator[Row]:
+            nonlocal query, query_id
+            rank_before, score_before = 0, 0.0
+            for number, (of_query, document_id, rank, score) in read_run(path, self._bad):
+                if of_query != query_id:
+                    query_id, query = of_query, self._query(of_query)
+                # The better score has the worse rank.
+                elif (rank_before - rank) * (score_before - score) > 0:
+                    self.report.contradictions += 1
+                    self.report.first_contradiction = (
+                        self.report.first_contradiction or f"{source}:{number}"
+                    )
+                rank_before, score_before = rank, score
+                yield query, document_id, rank, score, number
 
-        def duplicate(number: int, line: RunLine) -> str:
+        def duplicate(row: Row) -> str:
             return (
-                f"{source}:{number}: duplicate document {quoted(line.document_id)}"
-                f" for query {quoted(line.query_id)}"
+                f"{source}:{row[-1]}: duplicate document {quoted(row[1])}"
+                f" for query {quoted(query_id)}"
             )
 
-        self._insert_all(_RUN_LINE, read_run(path, self._bad), row, duplicate)
+        self._insert_all(_RUN_LINE, rows(), duplicate)
 
     def queries(self, path: str) -> None:
         """Load the texts of the run's queries."""
@@ -102,11 +104,17 @@ class Loader:
         """Load documents, including those that are not in the run."""
         source = shown(path)
 
-        def duplicate(number: int, document: Text) -> str:
-            return f"{source}:{number}: duplicate document id {quoted(document.id)}"
+        record: tuple[int, Row] = (0, ())
 
-        records = read_texts(path, self._bad, self._settings.max_text_chars)
-        self._insert_all(_DOCUMENT, records, lambda _, document: document, duplicate)
+        def rows() -> Iterator[Row]:
+            nonlocal record
+            for record in read_texts(path, self._bad, self._settings.max_text_chars):
+                yield record[1]
+
+        def duplicate(document: Row) -> str:
+            return f"{source}:{record[0]}: duplicate document id {quoted(document[0])}"
+
+        self._insert_all(_DOCUMENT, rows(), duplicate)
         (self.report.documents,) = self._database.execute(
             "SELECT count(*) FROM documents"
         ).fetchone()
@@ -125,14 +133,20 @@ class Loader:
         """Load judgments of the queries that have been loaded."""
         source = shown(path)
 
-        def duplicate(number: int, judgment: Judgment) -> str:
+        record: tuple[int, Row] = (0, ())
+
+        def rows() -> Iterator[Row]:
+            nonlocal record
+            for record in read_qrels(path, self._bad):
+                yield record[1]
+
+        def duplicate(judgment: Row) -> str:
             return (
-                f"{source}:{number}: duplicate judgment of {quoted(judgment.document_id)}"
-                f" for query {quoted(judgment.query_id)}"
+                f"{source}:{record[0]}: duplicate judgment of {quoted(judgment[1])}"
+                f" for query {quoted(judgment[0])}"
             )
 
-        records = read_qrels(path, self._bad)
-        self._insert_all(_JUDGMENT, records, lambda _, judgment: judgment, duplicate)
+        self._insert_all(_JUDGMENT, rows(), duplicate)
         self._check_judged(source)
 
     def _query(self, query_id: str) -> int:
@@ -205,28 +219,21 @@ class Loader:
         )
         return True
 
-    def _insert_all(
-        self,
-        sql: str,
-        records: Iterator[tuple[int, Parsed]],
-        row: Callable[[int, Parsed], tuple[object, ...]],
-        duplicate: Callable[[int, Parsed], str],
-    ) -> None:
-        """Insert the row of each record; if its key is taken, add the message or replace it."""
-        current: list[tuple[int, Parsed]] = []
+    def _insert_all(self, sql: str, rows: Iterator[Row], duplicate: Callable[[Row], str]) -> None:
+        """Insert all rows; if a key is taken, add the message or replace the earlier row."""
+        row: Row = ()
 
-        def rows() -> Iterator[tuple[object, ...]]:
-            for record in records:
-                current[:] = (record,)
-                yield row(*record)
+        def noted() -> Iterator[Row]:
+            nonlocal row
+            for row in rows:  # noqa: UP028  # the loop keeps the row
+                yield row
 
         while True:
             try:
-                self._database.executemany(f"INSERT {sql}", rows())
+                self._database.executemany(f"INSERT {sql}", noted())
             except sqlite3.IntegrityError:
-                # All rows before this one are inserted, and the rest of `records` is not read yet.
-                (record,) = current
-                self._replace(sql, row(*record), duplicate(*record))
+                # All rows before this one are inserted, and the next ones are not parsed yet.
+                self._replace(sql, row, duplicate(row))
             else:
                 return
 
