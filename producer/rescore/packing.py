@@ -82,7 +82,9 @@ def _columns(
     top_k: int | None,
 ) -> JobColumns:
     """Return the job as columns, which were checked when the files were loaded."""
-    texts: dict[str, int] = {}
+    texts = _joined(each.texts for each in group)
+    distinct = dict.fromkeys(texts)
+    places = dict(zip(distinct, range(len(distinct)), strict=True))
     return JobColumns.model_construct(
         id=job_id,
         model=model,
@@ -92,10 +94,10 @@ def _columns(
         top_ks=given([top_k] * len(group)),
         counts=[each.pairs for each in group],
         ids=_joined(each.document_ids for each in group),
-        text_indexes=[texts.setdefault(text, len(texts)) for each in group for text in each.texts],
+        text_indexes=list(map(places.__getitem__, texts)),
         scores=given(_joined(each.scores for each in group)),
         metadata=given(_joined(each.metadata for each in group)),
-        texts=list(texts),
+        texts=list(distinct),
     )
 
 

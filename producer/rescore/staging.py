@@ -8,9 +8,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from operator import itemgetter
-from typing import Self
+from typing import Any, Self
 
 from contract import jobs
 from contract.errors import InvalidInput
@@ -111,17 +110,15 @@ class Staging:
 
     def inputs(self) -> manifest.InputDigests:
         """Return digests that differ if the collection would be scored differently."""
-        candidates = self.database.execute(
-            "SELECT q.id, c.document_id, c.score, c.text, c.metadata FROM queries q"
-            f" CROSS JOIN candidates c ON c.query = q.seq ORDER BY q.seq, {self._order}"
-        )
         return manifest.InputDigests(
             queries=manifest.digest_of_texts(
                 self.database.execute("SELECT id, text FROM queries ORDER BY seq")
             ),
             candidates=manifest.digest(
-                (query_id, [row[1:] for row in rows])
-                for query_id, rows in groupby(candidates, itemgetter(0))
+                (query_id, self._candidates(query, "c.document_id, c.score, c.text, c.metadata"))
+                for query, query_id in self.database.execute(
+                    "SELECT seq, id FROM queries ORDER BY seq"
+                )
             ),
             documents=manifest.digest_of_texts(
                 self.database.execute(
@@ -143,16 +140,14 @@ class Staging:
 
         The condition refers to the table of queries as `q`; `values` are its parameters.
         """
-        rows = self.database.execute(
-            "SELECT q.seq, q.id, q.text, c.document_id, coalesce(c.text, d.text), c.score,"
-            " c.metadata FROM queries q CROSS JOIN candidates c ON c.query = q.seq"
-            " LEFT JOIN documents d ON d.id = c.document_id"
-            f" {f'WHERE {only}' if only else ''} ORDER BY q.seq, {self._order}",
+        queries = self.database.execute(
+            f"SELECT q.seq, q.id, q.text FROM queries q {f'WHERE {only}' if only else ''}"
+            " ORDER BY q.seq",
             values,
         )
-        for (_, query_id, query), group in groupby(rows, itemgetter(0, 1, 2)):
-            _, _, _, ids, texts, scores, metadata = zip(*group, strict=True)
-            yield StagedQuery(query_id, query, ids, texts, scores, metadata)
+        columns = "c.document_id, coalesce(c.text, d.text), c.score, c.metadata"
+        for query, query_id, text in queries:
+            yield StagedQuery(query_id, text, *zip(*self._candidates(query, columns), strict=True))
 
     def requests(self, top_k: int | None) -> Iterator[jobs.Request]:
         """Yield the requests of all queries."""
@@ -172,15 +167,27 @@ class Staging:
 
     def first_stage(self, query_id: str) -> list[tuple[str, float]]:
         """Return ids and first-stage scores of a query's documents, best first, up to the depth."""
-        rows = self.database.execute(
-            "SELECT c.document_id, c.score FROM queries q JOIN candidates c ON c.query = q.seq"
-            f" WHERE q.id = ? ORDER BY {self._order}",
-            (query_id,),
-        ).fetchall()
+        (query,) = self.database.execute(
+            "SELECT seq FROM queries WHERE id = ?", (query_id,)
+        ).fetchone()
+        rows = self._candidates(query, "c.document_id, c.score")
         if self._order == _BY_SCORE:
             return rows
         # Request lines need not have scores; their order is that of the first stage.
         return [(document_id, float(-place)) for place, (document_id, _) in enumerate(rows)]
+
+    def _candidates(self, query: int, columns: str) -> list[tuple[Any, ...]]:
+        """Return columns of a query's candidates, in the order of the first stage."""
+        rows = self.database.execute(
+            f"SELECT {columns}, c.score, c.place, c.line FROM candidates c"
+            " LEFT JOIN documents d ON d.id = c.document_id WHERE c.query = ?",
+            (query,),
+        ).fetchall()
+        # SQLite would copy the texts to sort them.
+        rows.sort(key=itemgetter(-2, -1))
+        if self._order == _BY_SCORE:
+            rows.sort(key=itemgetter(-3), reverse=True)
+        return [row[:-3] for row in rows]
 
     def judgments(self, query_id: str) -> dict[str, int]:
         """Return the relevance of a query's judged documents."""
