@@ -2,6 +2,7 @@
 # make test    every check that CI runs
 # make coverage  the same, with line coverage of all processes; takes 50 % longer
 # make bench   compare rerankq with other rerankers on this machine, into benchmarks/results
+# make bench-gpu  compare the engine with CrossEncoder.predict on this machine's GPU; eight minutes
 # make soak    the slow fault tests, and a thousand jobs with a fault every two seconds
 # make up      Redis, a worker and Flower in the foreground
 # make search  a search application with Milvus and a page, on http://127.0.0.1:8000
@@ -15,7 +16,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PIP    := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install --quiet
 
-.PHONY: demo test coverage soak bench up search docs lint format clean
+.PHONY: demo test coverage soak bench bench-gpu up search docs lint format clean
 .DEFAULT_GOAL := test
 
 # Check the version first, because an old Python would fail later with a less helpful message.
@@ -46,6 +47,9 @@ demo: $(READY)
 
 bench: $(READY)-bench
 	$(BIN)/python -m benchmarks.bench
+
+bench-gpu: $(READY)
+	$(BIN)/python -m benchmarks.gpu
 
 up: $(READY)
 	$(BIN)/rerankq up --model bundled

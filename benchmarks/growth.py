@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -29,7 +28,7 @@ import redis
 from benchmarks import machine, memory, plots
 from benchmarks.inputs import copies, write_inputs
 from benchmarks.options import RESULTS
-from benchmarks.runner import ROOT, Child, last_line
+from benchmarks.runner import ROOT, Child, last_line, scoring_pairs_per_s
 from benchmarks.service import Service
 from benchmarks.work import CANDIDATES, Pair
 from contract.models import BUNDLED
@@ -145,7 +144,7 @@ def measure(pairs: int, threads: int, scratch: Path) -> Run:
         input_mb=sum(path.stat().st_size for path in inputs) / 1e6,
         seconds=seconds,
         pairs_per_s=queries * CANDIDATES / seconds,
-        scoring_pairs_per_s=_scoring_pairs_per_s(scratch / LOG),
+        scoring_pairs_per_s=scoring_pairs_per_s(scratch / LOG),
         engine_alone_pairs_per_s=(before, engines_alone(pairs, threads_each, scratch)),
         producer_peak_rss_mb=peaks.producer_mb,
         worker_child_ready_rss_mb=ready_mb,
@@ -179,13 +178,6 @@ def _rescore(service: Service, inputs: list[Path], scratch: Path) -> Peaks:
     if code:
         raise RuntimeError(f"rerankq rescore: {last_line(log.read_text()) or f'exit code {code}'}")
     return peaks
-
-
-def _scoring_pairs_per_s(log: Path) -> float:
-    said = re.search(r"^scored .* \(([\d,]+) pairs/s\)", log.read_text(), re.MULTILINE)
-    if said is None:
-        raise RuntimeError(f"rerankq rescore did not print its speed: {log.read_text()}")
-    return float(said[1].replace(",", ""))
 
 
 def _sizes(_: click.Context, __: click.Parameter, value: str) -> list[int]:

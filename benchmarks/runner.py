@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -199,3 +200,11 @@ def last_line(text: str) -> str:
     """Return the last line that is not empty: for a traceback, the error."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else ""
+
+
+def scoring_pairs_per_s(log: Path) -> float:
+    """Return the rate in the output of `rerankq rescore`."""
+    said = re.search(r"^scored .* \(([\d,]+) pairs/s\)", log.read_text(), re.MULTILINE)
+    if said is None:
+        raise RuntimeError(f"rerankq rescore did not print its speed: {log.read_text()}")
+    return float(said[1].replace(",", ""))
