@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -68,11 +69,6 @@ class ForkedProcess:
         self.send_signal(signal.SIGKILL)
 
 
-def can_fork(environment: Mapping[str, str]) -> bool:
-    """Return whether a fork would be as a new process with this environment."""
-    return sys.platform == "linux" and _read_at_start(environment) == _read_at_start(os.environ)
-
-
 def fork(
     module: str,
     *arguments: str,
@@ -83,8 +79,9 @@ def fork(
 ) -> ForkedProcess:
     """Run a module in a new process and session, with these three standard files.
 
-    The process ends with this one, even if this one is killed. The server has imported the
-    `libraries`, which saves more than it costs if they are given at least twice.
+    The process ends with this one, even if this one is killed. Its server has imported the
+    `libraries`. A server is started for other libraries and for other variables `READ_AT_START`,
+    which saves CPU time if there is a second process like this.
     """
     request = {
         "module": module,
@@ -93,8 +90,8 @@ def fork(
         "folder": str(folder or Path.cwd()),
         "parent": os.getpid(),
     }
-    with _adopting(), Path(os.devnull).open() as nothing:
-        server = _server(libraries)
+    with _ONE_AT_A_TIME, _adopting(), Path(os.devnull).open() as nothing:
+        server = _server(libraries, frozenset(_read_at_start(environment).items()))
         descriptors = [_descriptor(each, nothing) for each in files]
         socket.send_fds(server, [json.dumps(request).encode()], descriptors)
         answer = server.recv(32)
@@ -102,14 +99,18 @@ def fork(
     return ForkedProcess(int(answer), [module, *arguments])
 
 
+_ONE_AT_A_TIME = threading.Lock()
+
+
 @functools.cache
-def _server(libraries: tuple[str, ...]) -> socket.socket:
+def _server(libraries: tuple[str, ...], variables: frozenset[tuple[str, str]]) -> socket.socket:
     """Start a server once; it ends when this process closes its connection, or ends itself."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         process = subprocess.Popen(
             [sys.executable, "-m", fork_server.__name__, str(theirs.fileno()), *libraries],
             cwd=Path(__file__).parents[1],
+            env=_others(os.environ) | dict(variables),
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
         )
@@ -137,6 +138,10 @@ def _descriptor(file: File, nothing: IO[Any]) -> int:
     if isinstance(file, int):
         return nothing.fileno() if file == subprocess.DEVNULL else file
     return file.fileno()
+
+
+def _others(variables: Mapping[str, str]) -> dict[str, str]:
+    return {name: each for name, each in variables.items() if not name.startswith(READ_AT_START)}
 
 
 def _read_at_start(variables: Mapping[str, str]) -> dict[str, str]:

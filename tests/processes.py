@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.forked_process import File, ForkedProcess, can_fork, fork
+from tests.forked_process import File, ForkedProcess, fork
 
 #: What `start` returns.
 Process = subprocess.Popen[Any] | ForkedProcess
@@ -102,7 +102,7 @@ def start(
     """
     variables = os.environ | environment
     stdout = log if stdout is None else stdout
-    if forked and can_fork(variables):
+    if forked and sys.platform == "linux":
         files = (stdin, stdout, log)
         return fork(module, *arguments, environment=variables, files=files, libraries=libraries)
     return subprocess.Popen(
@@ -125,7 +125,7 @@ def run(
     """Run a module as a process that has no input, and wait until it has ended."""
     variables = os.environ | environment
     with TemporaryFile("w+") as out, TemporaryFile("w+") as err:
-        if can_fork(variables):
+        if sys.platform == "linux":
             files = (subprocess.DEVNULL, out, err)
             process: Process = fork(
                 module,

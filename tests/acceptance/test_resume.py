@@ -6,8 +6,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -21,7 +19,7 @@ from contract.settings import Settings
 from producer.client.blocking import RerankClient
 from tests.acceptance.conftest import environment_of
 from tests.command_line import rerankq
-from tests.processes import celery, children_of, wait_until
+from tests.processes import Process, celery, children_of, start, wait_until
 
 KILLS = 10
 QUERIES = 40
@@ -85,12 +83,14 @@ class Run:
         """Return the size of the results so far."""
         return self.journal.stat().st_size if self.journal.exists() else 0
 
-    def start(self, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "producer", *self.arguments],
-            env=os.environ | environment,
-            stderr=subprocess.PIPE,
-        )
+    def start(self, environment: dict[str, str]) -> Process:
+        with self.log.open("wb") as log:
+            return start("producer", *self.arguments, environment=environment, log=log)
+
+    @property
+    def log(self) -> Path:
+        """Return the file with the output of the last process."""
+        return self.requests.with_name("log")
 
     def files(self) -> dict[str, bytes]:
         return {each.name: each.read_bytes() for each in self.output.parent.iterdir()}
@@ -135,11 +135,11 @@ def test_killed_ten_times_at_random_moments_the_output_is_that_of_an_undisturbed
         process = killed.start(own.environment)
         if kill % 2:
             wait_until(lambda n=before: killed.written() != n, "more results")  # type: ignore[misc]
-        time.sleep(random_.uniform(0.0, 0.6))
+        time.sleep(random_.uniform(0.0, 0.3))
         if kill in (3, 7):
             os.kill(random_.choice(children_of(own.pid)), signal.SIGKILL)
         process.kill()
-        process.communicate()
+        process.wait()
     done = rerankq(*killed.arguments, environment=own.environment)
 
     # Then it is the same to the last byte, and nothing else is left
@@ -161,9 +161,8 @@ def test_an_interrupted_run_is_continued_by_the_same_command_alone(own: Service,
 
         # And when it is interrupted, it prints where the results are, which are complete
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert f"{run.journal}; run the same command to continue" in said.decode()
+        assert process.wait(60) == 130
+    assert f"{run.journal}; run the same command to continue" in run.log.read_text()
     assert not run.output.exists()
     lines = run.journal.read_text().splitlines()
     assert all(json.loads(line)["documents"] for line in lines)

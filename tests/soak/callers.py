@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -15,6 +13,7 @@ from typing import TypeVar
 from contract import jobs, metrics
 from contract.errors import JobFailed, JobNotFound, RerankError
 from producer.client.blocking import RerankClient
+from tests.processes import run
 
 T = TypeVar("T")
 
@@ -155,14 +154,7 @@ class Operator(threading.Thread):
                 time.sleep(0.3)
 
     def _command(self, *arguments: str) -> str | None:
-        done = subprocess.run(
-            [sys.executable, "-m", "producer", "dead", *arguments],
-            env={**self._environment},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        done = run("producer", "dead", *arguments, environment=self._environment)
         self.commands[arguments[0] if done.returncode == 0 else f"{arguments[0]} in vain"] += 1
         if "Traceback" in done.stderr:
             self.errors.append(f"dead {' '.join(arguments)}: {done.stderr}")

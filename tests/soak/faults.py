@@ -7,7 +7,6 @@ import random
 import resource
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
@@ -16,7 +15,7 @@ from typing import Any
 
 from contract.names import Keys
 from tests.embedded_redis import FaultyRedis
-from tests.processes import children_of
+from tests.processes import Process, children_of, start
 from tests.soak.clocks import Clock
 
 
@@ -29,23 +28,15 @@ class Worker:
         self.name = name
         #: Its own clock, where clocks can be moved.
         self.clock = clock
-        self._environment = {**os.environ, **environment, **(clock.environment if clock else {})}
+        self._environment = {**environment, **(clock.environment if clock else {})}
         self._log = (folder / f"{name}.log").open("wb")
         self.process = self._start()
         self.starts = 1
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [
-                *(sys.executable, "-m", "celery", "-A", "worker", "worker", "--loglevel", "INFO"),
-                *("--concurrency", "1", "-n", f"{self.name}@soak", "--without-mingle"),
-            ],
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    def _start(self) -> Process:
+        arguments = ("-A", "worker", "worker", "--loglevel", "INFO", "--concurrency", "1")
+        name = ("-n", f"{self.name}@soak", "--without-mingle")
+        return start("celery", *arguments, *name, environment=self._environment, log=self._log)
 
     def see_to_it(self) -> None:
         """Restart it if it has ended."""

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from tempfile import TemporaryFile
 
 import pytest
 
@@ -19,7 +20,7 @@ from producer.cli.loopback import free_port
 from tests.acceptance.watching.conftest import Watched
 from tests.command_line import rerankq
 from tests.metrics_text import nonzero, samples
-from tests.processes import end, linux_only
+from tests.processes import end, linux_only, start, wait_until
 from tests.stub_models import LARGE, SMALL
 from tests.web import fetch
 
@@ -117,21 +118,21 @@ def test_every_metric_says_what_it_is(text: str) -> None:
 def serving(environment: Mapping[str, str]) -> Iterator[str]:
     """Serve `rerankq metrics --serve` until Ctrl-C; yield its address."""
     port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "producer", "metrics", "--serve", "--port", str(port)],
-        env=os.environ | environment,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    try:
-        assert process.stderr.readline() == f"serving metrics at http://127.0.0.1:{port}/metrics\n"
-        yield f"http://127.0.0.1:{port}/metrics"
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
-    finally:
-        end(process)
-        process.stderr.close()
+    arguments = ("metrics", "--serve", "--port", str(port))
+    with TemporaryFile() as log:
+        process = start("producer", *arguments, environment=environment, log=log)
+
+        def said() -> bytes:
+            return os.pread(log.fileno(), 10_000, 0)
+
+        try:
+            wait_until(lambda: said().endswith(b"\n"), "it says its address")
+            assert said().decode() == f"serving metrics at http://127.0.0.1:{port}/metrics\n"
+            yield f"http://127.0.0.1:{port}/metrics"
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 0
+        finally:
+            end(process)
 
 
 def test_the_served_metrics_are_those_that_are_printed(watched: Watched, text: str) -> None:

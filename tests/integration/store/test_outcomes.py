@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import zlib
 from collections.abc import Callable
@@ -170,6 +171,7 @@ def test_an_outcome_of_a_newer_worker_is_read_for_what_is_known_of_it(
     assert execute(outcomes.fetch(schema, ["j"])) == {"j": result_of("j")}
 
 
+@functools.cache
 def too_large_when_unpacked() -> bytes:
     """Return a result and 400 MiB of spaces; not when imported, because this takes a second."""
     return zlib.compress(result_of("j").model_dump_json().encode() + b" " * (400 * 2**20), 1)
