@@ -17,7 +17,7 @@ from producer.formats.records import InvalidLines
 from producer.rescore import evaluation, output_files, session
 from producer.rescore.input_files import InputFiles
 from producer.rescore.journal import Journal
-from producer.rescore.options import Options, RetryKind
+from producer.rescore.options import MOST_PROCESSES, Options, RetryKind
 from producer.rescore.output_files import OutputFiles
 from producer.rescore.progress import Progress
 from producer.rescore.staging import Counts, Staging
@@ -40,6 +40,13 @@ from producer.rescore.staging import Counts, Staging
     help="Write only the best K of each query. [default: all]",
 )
 @run_options.work_options
+@common.option(
+    "--processes",
+    type=common.Count(maximum=MOST_PROCESSES),
+    default=1,
+    metavar="N",
+    help="Number of processes that send jobs and collect results.",
+)
 @common.option("--restart", is_flag=True, help="Discard an earlier run to OUTPUT, and start again.")
 @common.option("--retry-failed", is_flag=True, help="Score the failed queries of a run again.")
 @common.option(
@@ -67,6 +74,7 @@ def rescore(
     skip_invalid: bool,
     worker_wait: float,
     max_wait: float,
+    processes: int,
     restart: bool,
     retry_failed: bool,
     rescore_downgraded: bool,
@@ -102,6 +110,7 @@ def rescore(
             window=window,
             pairs_per_job=pairs_per_job,
             run_pairs=counts.pairs,
+            processes=processes,
             worker_wait_s=worker_wait,
             max_wait_s=max_wait,
         )

@@ -26,10 +26,8 @@ from producer.client import merging
 from producer.client.columns import ColumnsClient
 from producer.client.waiting import Deadline, RetryWhileUnavailable, pause, require_worker
 from producer.client.watch import OutcomeWatch
-from producer.rescore.job_sizes import JobSizes
-from producer.rescore.journal import Journal
 from producer.rescore.options import Options
-from producer.rescore.outcomes import OutcomeRecorder
+from producer.rescore.outcomes import OutcomeRecorder, RunJournal
 from producer.rescore.progress import Progress
 from producer.rescore.submissions import SplitQuery, Submission, submissions
 from producer.rescore.window import Window
@@ -51,10 +49,10 @@ class JobsInFlight:
     def __init__(
         self,
         client: ColumnsClient,
-        journal: Journal,
+        journal: RunJournal,
         options: Options,
         window: Window,
-        sizes: JobSizes,
+        observe: Callable[[jobs.Provenance], object],
         report_progress: Callable[[Progress], object],
         notify: Callable[[str], object],
     ) -> None:
@@ -63,7 +61,7 @@ class JobsInFlight:
         self._journal = journal
         self._options = options
         self._window = window
-        self._sizes = sizes
+        self._observe = observe
         self._report_progress = report_progress
         self._notify = notify
         self._retry = RetryWhileUnavailable(options.redis_wait_s, notify)
@@ -123,14 +121,16 @@ class JobsInFlight:
             if submission.whole is not None and submission.whole.has_ended:
                 return
             if self._window.has_room(len(self._in_flight), self._chars):
+                # Noted before it is sent, so that it is cancelled after an interruption.
+                self._in_flight[submission.id] = submission
                 refusal = self._submit(submission)
                 if refusal is None:
                     break
+                del self._in_flight[submission.id]
                 if not self._in_flight:
                     self._await_room(refusal)
                     continue
             self._collect()
-        self._in_flight[submission.id] = submission
         self._chars += submission.chars
         self._idle.restart()
 
@@ -152,7 +152,7 @@ class JobsInFlight:
         if self._idle.expired:
             raise refusal
         self._idle.explain(str(refusal))
-        self._report()
+        self._report_progress(self._recorder.progress)
         pause()
         self._retry(self._require_worker)
 
@@ -161,7 +161,7 @@ class JobsInFlight:
         while not (ended := self._retry(self._any_ended)):
             self._retry(self._require_worker)
             self._explain_silence()
-            self._report()
+            self._report_progress(self._recorder.progress)
         for job_id, outcome in ended.items():
             # A result is removed from Redis only after it is in the journal.
             for done in self._accept(self._in_flight[job_id], outcome):
@@ -169,12 +169,7 @@ class JobsInFlight:
                 self._unrecorded.discard(done)
             self._chars -= self._in_flight.pop(job_id).chars
         self._idle.restart()
-        self._report()
-
-    def _report(self) -> None:
-        progress = self._recorder.progress
-        progress.window, progress.pairs_per_job = self._window.jobs, self._sizes.pairs
-        self._report_progress(progress)
+        self._report_progress(self._recorder.progress)
 
     def _explain_silence(self) -> None:
         """Report what the jobs in flight wait for. Raises `ResultTimeout` after `max_wait_s`."""
@@ -203,7 +198,7 @@ class JobsInFlight:
     def _accept(self, submission: Submission, ended: ColumnsOrError) -> Sequence[str]:
         """Record an outcome; return the ids of the jobs that can be forgotten."""
         if isinstance(ended, ResultColumns):
-            self._sizes.observe(ended.provenance)
+            self._observe(ended.provenance)
         if isinstance(ended, RerankError):
             ended = ended.as_failure(submission.job.id, attempts=0)
         whole = submission.whole
@@ -264,7 +259,7 @@ class JobsInFlight:
 
     def _record(self, job: jobs.Job | JobColumns, outcome: jobs.Outcome | ResultColumns) -> None:
         if not isinstance(outcome, jobs.Failure):
-            mismatch = self._recorder.find_mismatch(job, outcome)
+            mismatch = self._recorder.find_mismatch(outcome.job_id, job.model, outcome.provenance)
             if mismatch is not None:
                 # The jobs in flight would also have to be scored again.
                 self.cancel_all()

@@ -10,7 +10,7 @@ from collections import deque
 
 from contract.records import Provenance
 from producer.rescore.journal import Journal
-from producer.rescore.options import LEAST_PAIRS, Options
+from producer.rescore.options import LEAST_PAIRS, MOST_PROCESSES, Options
 from producer.rescore.window import Window
 
 #: The time that a process should take for a job. The work of the queue for a job takes a few
@@ -39,7 +39,7 @@ class JobSizes:
         self._most_in_flight = journal.most_in_flight
         #: The number of jobs to send before the next change, because an earlier start may have sent
         #: them already.
-        self._repeated = journal.most_in_flight
+        self._repeated = journal.most_in_flight + MOST_PROCESSES if journal.most_in_flight else 0
         self._observed: deque[Provenance] = deque(maxlen=4 * RESULTS)
         #: The current number of pairs.
         self.pairs = min(journal.first_job_size or options.first_pairs_per_job, largest)

@@ -116,18 +116,17 @@ class Journal:
 
     def add_result(self, result: jobs.JobResult | ResultColumns) -> None:
         """Append a line for each query of a job."""
-        self._append(journal_lines.of_result(result))
+        self.append(list(journal_lines.of_result(result)))
 
     def add_failure(self, query_ids: list[str], failure: jobs.Failure) -> None:
         """Append a line for each query that has no ranking."""
-        self._append(journal_lines.of_failure(query_ids, failure))
+        self.append(list(journal_lines.of_failure(query_ids, failure)))
 
-    def _append(self, lines: Iterator[Line]) -> None:
+    def append(self, lines: Sequence[Line]) -> None:
         """Append all lines of a job at once, and return when they are on disk."""
         start = self._file.seek(0, os.SEEK_END)
-        added = list(lines)
-        self._write(b"".join(each.text for each in added), start)
-        for each in added:
+        self._write(b"".join(each.text for each in lines), start)
+        for each in lines:
             self._note(start, each.head)
             start += len(each.text)
 

@@ -12,6 +12,8 @@ from contract import names
 MOST_PAIRS, LEAST_PAIRS = 1_000, 100
 #: The minimum and maximum number of jobs in flight, unless it is fixed.
 LEAST_JOBS, MOST_JOBS = 8, 10_000
+#: Each process has at least one job in flight.
+MOST_PROCESSES = LEAST_JOBS
 #: A small run has at least this many jobs until the number of workers is known, so that no worker
 #: waits long for the last jobs of the others.
 LEAST_JOBS_PER_RUN = 32
@@ -35,6 +37,8 @@ class Options:
     pairs_per_job: int | None = None
     #: The number of pairs of the whole run, which limits the size of its jobs.
     run_pairs: int = 0
+    #: The number of processes that send jobs and collect results.
+    processes: int = 1
     priority: int = names.PRIORITY_BULK
     #: How long to wait for a worker to answer, at the start and whenever no job ends.
     worker_wait_s: float = 15.0

@@ -3,12 +3,35 @@
 from __future__ import annotations
 
 import textwrap
+from typing import Protocol
 
 from contract import jobs
 from contract.columns import JobColumns
 from contract.models import ModelName, is_fingerprint
 from contract.result_columns import ResultColumns
-from producer.rescore.journal import Journal
+from producer.rescore.progress import Progress
+
+
+class RunJournal(Protocol):
+    """The part of a `Journal` that records outcomes."""
+
+    resumable: bool
+    model_requested: str | None
+    max_lengths: dict[str, int]
+    revisions: dict[str, str]
+    prompts: dict[str, str | None]
+
+    def progress(self) -> Progress:
+        """Return the progress recorded in the journal."""
+        ...
+
+    def add_result(self, result: jobs.JobResult | ResultColumns) -> None:
+        """Append a line for each query of a job."""
+        ...
+
+    def add_failure(self, query_ids: list[str], failure: jobs.Failure) -> None:
+        """Append a line for each query that has no ranking."""
+        ...
 
 #: Characters of a prompt in a message.
 PROMPT_CHARS = 60
@@ -17,19 +40,16 @@ PROMPT_CHARS = 60
 class OutcomeRecorder:
     """Appends outcomes to a journal; `progress` includes the journal's earlier content."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: RunJournal) -> None:
         self._journal = journal
         self.progress = journal.progress()
 
-    def find_mismatch(
-        self, job: jobs.Job | JobColumns, result: jobs.JobResult | ResultColumns
-    ) -> str | None:
+    def find_mismatch(self, job_id: str, asked: str | None, source: jobs.Provenance) -> str | None:
         """Return how a result's model or settings differ from those of the run so far.
 
-        Scores of two models, of two revisions of a model, of texts truncated to two lengths, or
-        with two prompts must not be mixed in one run.
+        `asked` is the model that its job names. Scores of two models, of two revisions of a model,
+        of texts truncated to two lengths, or with two prompts must not be mixed in one run.
         """
-        source = result.provenance
         name = ModelName.parse(source.model).unpinned
         first, now = self._journal.model_requested, source.model_requested
         length = self._journal.max_lengths.get(name, source.max_length)
@@ -42,7 +62,7 @@ class OutcomeRecorder:
             differs = (
                 f"by revision {source.revision} of {source.model!r}, but earlier jobs by {revision}"
             )
-            fix = _how_to_continue_with(job, source, revision)
+            fix = _how_to_continue_with(asked, source, revision)
         elif length != source.max_length:
             differs = (
                 f"by {source.model!r} with a maximum length of {source.max_length} tokens, but"
@@ -59,8 +79,7 @@ class OutcomeRecorder:
         else:
             return None
         return (
-            f"job {result.job_id} was scored {differs}; {fix}, or pass --restart to score"
-            " everything again"
+            f"job {job_id} was scored {differs}; {fix}, or pass --restart to score everything again"
         )
 
     def record(self, job: jobs.Job | JobColumns, outcome: jobs.Outcome | ResultColumns) -> None:
@@ -110,15 +129,13 @@ def _described(prompt: str | None) -> str:
     return f"the prompt {textwrap.shorten(prompt, PROMPT_CHARS, placeholder=' ...')!r}"
 
 
-def _how_to_continue_with(
-    job: jobs.Job | JobColumns, source: jobs.Provenance, revision: str
-) -> str:
+def _how_to_continue_with(asked: str | None, source: jobs.Provenance, revision: str) -> str:
     """Return how to continue with an earlier revision."""
     if is_fingerprint(revision):
         return "give all workers the earlier files of the model"
     pinned = ModelName.parse(source.model).at(revision)
     if source.downgraded:
         return f"start the workers with RERANKQ_DOWNGRADE_MODEL={pinned}"
-    if job.model is None:
+    if asked is None:
         return f"start the workers with CROSS_ENCODER_MODEL={pinned}"
     return f"restore this revision of {source.model!r} in the cache of the workers"

@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+_COUNTS = (
+    *("pairs", "failed_pairs", "queries", "failed_queries"),
+    *("downgraded_queries", "truncated"),
+)
+
 
 @dataclass
 class Progress:
@@ -26,6 +31,14 @@ class Progress:
     #: The current maximum numbers of jobs in flight and of pairs in a job.
     window: int = field(default=0, compare=False)
     pairs_per_job: int = field(default=0, compare=False)
+
+    def add(self, other: Progress) -> None:
+        """Add what another process has scored."""
+        for name in _COUNTS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.models.update(other.models)
+        self.codes.update(other.codes)
+        self.first_failure = self.first_failure or other.first_failure
 
     @property
     def done_pairs(self) -> int:

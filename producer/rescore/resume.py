@@ -13,11 +13,10 @@ from typing import IO, Any
 
 from pydantic_core import from_json
 
-from contract import jobs
 from contract.errors import InvalidInput
-from contract.result_columns import ResultColumns
 from producer.files.outputs import NEW_FILE_MODE, open_locked, sibling_path
 from producer.rescore.journal import Journal, journal_path
+from producer.rescore.journal_lines import Line
 from producer.rescore.manifest import RECOVERY_HINT, Manifest, Round
 from producer.rescore.options import RetryKind
 from producer.rescore.staging import Staging
@@ -120,9 +119,9 @@ class ResumableJournal(Journal):
         self.manifest = self.manifest.model_copy(update={"round": updated})
         self.manifest.save(self._manifest_path)
 
-    def add_result(self, result: jobs.JobResult | ResultColumns) -> None:
-        """Append a line for each query of a job; save what is found out about a new model."""
-        super().add_result(result)
+    def append(self, lines: Sequence[Line]) -> None:
+        """Append the lines of a job; save what is found out about a new model."""
+        super().append(lines)
         found = {name: dict(getattr(self, name)) for name in OF_EACH_MODEL}
         if any(getattr(self.manifest, name) != values for name, values in found.items()):
             self.manifest = self.manifest.model_copy(update=found)

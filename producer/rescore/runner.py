@@ -17,6 +17,8 @@ from producer.rescore.job_sizes import JobSizes
 from producer.rescore.journal import Journal
 from producer.rescore.options import Options
 from producer.rescore.progress import Progress
+from producer.rescore.sender import Task
+from producer.rescore.senders import Senders
 from producer.rescore.window import Window
 
 
@@ -39,19 +41,56 @@ def rescore(
     journal.begin()
     with Window.of(client, options.window, children) as window:
         sizes = JobSizes(journal, options, client.settings.max_pairs_per_job, window)
-        in_flight = JobsInFlight(client, journal, options, window, sizes, report_progress, notify)
-        try:
-            for job in _jobs(client, journal, options, sizes):
-                in_flight.add(job)
-            in_flight.finish()
-        except BaseException:
-            if not journal.resumable:
-                in_flight.cancel_all()
-            raise
-        finally:
-            in_flight.close()
+
+        def report(progress: Progress) -> None:
+            progress.window, progress.pairs_per_job = window.jobs, sizes.pairs
+            report_progress(progress)
+
+        send = _send_from_processes if options.processes > 1 else _send
+        progress = send(client, journal, options, window, sizes, report, notify)
     # The journal's progress counts a query that was scored twice only once.
-    return journal.progress() if journal.resumable else in_flight.progress
+    return journal.progress() if journal.resumable else progress
+
+
+def _send(
+    client: ColumnsClient,
+    journal: Journal,
+    options: Options,
+    window: Window,
+    sizes: JobSizes,
+    report_progress: Callable[[Progress], object],
+    notify: Callable[[str], object],
+) -> Progress:
+    in_flight = JobsInFlight(
+        client, journal, options, window, sizes.observe, report_progress, notify
+    )
+    try:
+        for job in _jobs(client, journal, options, sizes):
+            in_flight.add(job)
+        in_flight.finish()
+    except BaseException:
+        if not journal.resumable:
+            in_flight.cancel_all()
+        raise
+    finally:
+        in_flight.close()
+    return in_flight.progress
+
+
+def _send_from_processes(
+    client: ColumnsClient,
+    journal: Journal,
+    options: Options,
+    window: Window,
+    sizes: JobSizes,
+    report_progress: Callable[[Progress], object],
+    notify: Callable[[str], object],
+) -> Progress:
+    processes = min(options.processes, window.jobs)
+    task = Task(client.settings, options, processes, journal.resumable)
+    with Senders(task, journal, window, sizes, report_progress, notify) as senders:
+        senders.send(_jobs(client, journal, options, sizes))
+        return senders.progress
 
 
 def _jobs(

@@ -37,9 +37,16 @@ class Window:
     Use it in a `with` block, in which a thread asks the workers from time to time.
     """
 
-    def __init__(self, limit: int | WorkerCount, most_jobs: int = MOST_JOBS) -> None:
+    def __init__(
+        self,
+        limit: int | WorkerCount,
+        most_jobs: int = MOST_JOBS,
+        *,
+        most_chars: int | None = MOST_CHARS,
+    ) -> None:
         self._limit = limit
         self._most_jobs = max(LEAST_JOBS, most_jobs)
+        self._most_chars = most_chars
 
     @classmethod
     def of(cls, client: RerankClient, fixed: int | None, children: int = 0) -> Self:
@@ -49,7 +56,12 @@ class Window:
         """
         workers = WorkerCount(lambda: _children_of_workers(client), children)
         # Other producers use the same queue.
-        return cls(fixed or workers, min(MOST_JOBS, client.settings.max_queue_length // 4))
+        most_jobs = min(MOST_JOBS, client.settings.max_queue_length // 4)
+        return cls(fixed or workers, most_jobs, most_chars=None if fixed else MOST_CHARS)
+
+    def resize(self, jobs: int) -> None:
+        """Set the number of jobs in flight."""
+        self._limit = jobs
 
     @property
     def jobs(self) -> int:
@@ -67,8 +79,8 @@ class Window:
 
     def has_room(self, jobs: int, chars: int) -> bool:
         """Return whether another job may be sent, given those in flight and their characters."""
-        fixed = isinstance(self._limit, int)
-        return jobs < self.jobs and (fixed or jobs < LEAST_JOBS or chars < MOST_CHARS)
+        too_long = self._most_chars is not None and jobs >= LEAST_JOBS and chars >= self._most_chars
+        return jobs < self.jobs and not too_long
 
     def __enter__(self) -> Self:
         if isinstance(self._limit, WorkerCount):

@@ -31,9 +31,10 @@ def mismatch(folder: Path, job: jobs.Job, first: Any, then: Any) -> str | None:
     """Return the mismatch of the second result after the first."""
     with journal(folder / "out.trec", folder) as made:
         recorder = OutcomeRecorder(made)
-        assert recorder.find_mismatch(job, scored(**first)) is None
+        source = scored(**first).provenance
+        assert recorder.find_mismatch("j1", job.model, source) is None
         made.add_result(scored(**first))
-        return recorder.find_mismatch(job, scored(1, **then))
+        return recorder.find_mismatch("j1", job.model, scored(1, **then).provenance)
 
 
 def named(model: str, revision: str | None) -> dict[str, Any]:
