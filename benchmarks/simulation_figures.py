@@ -21,6 +21,8 @@ class Usage:
 
     redis_cpu_s: float
     producer_cpu_s: float
+    #: That of its processes that have ended (`--processes`).
+    senders_cpu_s: float
     bytes_in: float
     bytes_out: float
     commands: float
@@ -31,9 +33,12 @@ class Usage:
         info: Any = server.info()
         # The fields after the name: see proc(5).
         fields = Path(f"/proc/{producer}/stat").read_text().rpartition(")")[2].split()
+        user, system, childrens_user, childrens_system = map(int, fields[11:15])
+        tick_s = 1 / os.sysconf("SC_CLK_TCK")
         return cls(
             redis_cpu_s=info["used_cpu_user"] + info["used_cpu_sys"],
-            producer_cpu_s=(int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"),
+            producer_cpu_s=(user + system) * tick_s,
+            senders_cpu_s=(childrens_user + childrens_system) * tick_s,
             bytes_in=info["total_net_input_bytes"],
             bytes_out=info["total_net_output_bytes"],
             commands=info["total_commands_processed"],
@@ -82,7 +87,8 @@ class Figures:
         name = max(shares, key=lambda each: shares[each])
         if shares[name] >= BUSY:
             return name
-        cpu_s = self.usage.redis_cpu_s + self.usage.producer_cpu_s + self.workers_cpu_s
+        used = self.usage
+        cpu_s = used.redis_cpu_s + used.producer_cpu_s + used.senders_cpu_s + self.workers_cpu_s
         if cpu_s >= BUSY * self.cores * self.scoring_s:
             return f"the {self.cores} cores of this machine, which also simulate the workers"
         return f"other programs, or waits; {name} was used most, to {shares[name]:.0%}"
@@ -97,8 +103,9 @@ class Figures:
             ("speed of the workers together", f"{self.capacity_pairs_per_s:,.0f} pairs/s"),
             ("CPU time of Redis", self._cpu(used.redis_cpu_s)),
             ("CPU time of the producer", self._cpu(used.producer_cpu_s)),
+            ("CPU time of its other processes", self._cpu(used.senders_cpu_s)),
             (
-                "the same with reading and writing files",
+                "all of the producer, with reading and writing files",
                 f"{1e6 * self.producer_cpu_s / self.pairs:.1f} us a pair",
             ),
             ("commands of Redis", f"{used.commands / self.jobs:,.0f} a job"),

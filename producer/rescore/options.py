@@ -14,8 +14,8 @@ MOST_PAIRS, LEAST_PAIRS = 1_000, 100
 LEAST_JOBS, MOST_JOBS = 8, 10_000
 #: Each process has at least one job in flight.
 MOST_PROCESSES = LEAST_JOBS
-#: A small run has at least this many jobs until the number of workers is known, so that no worker
-#: waits long for the last jobs of the others.
+#: A small run has this many jobs until the speed of the workers is known, so that no worker waits
+#: long for the last jobs of the others.
 LEAST_JOBS_PER_RUN = 32
 
 

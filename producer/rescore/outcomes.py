@@ -33,6 +33,7 @@ class RunJournal(Protocol):
         """Append a line for each query that has no ranking."""
         ...
 
+
 #: Characters of a prompt in a message.
 PROMPT_CHARS = 60
 

@@ -31,7 +31,6 @@ from producer.rescore.options import Options
 from producer.rescore.progress import Progress
 from producer.rescore.window import MOST_CHARS, Window
 
-
 #: The signal that ends a sender and cancels its jobs.
 CANCEL = signal.SIGUSR1
 

@@ -152,8 +152,8 @@ class Senders:
     def __exit__(self, *_: object) -> None:
         self._end(signal.SIGTERM)
         for connection, one in self._senders.items():
-            connection.close()
             one.process.join(END_S)
             if one.process.exitcode is None:
                 one.process.kill()
                 one.process.join()
+            connection.close()

@@ -14,7 +14,7 @@ from typing import Self
 
 from contract.errors import RerankError
 from producer.client.blocking import RerankClient
-from producer.rescore.options import LEAST_JOBS, LEAST_JOBS_PER_RUN, MOST_JOBS
+from producer.rescore.options import LEAST_JOBS, MOST_JOBS
 
 JOBS_PER_CHILD = 2
 #: At the end of a run, a process waits for the others for at most the time of one job.
@@ -73,9 +73,10 @@ class Window:
     @property
     def jobs_per_run(self) -> int:
         """The least number of jobs into which a run is divided, so that all workers are busy."""
-        if isinstance(self._limit, WorkerCount) and self._limit.children:
-            return max(LEAST_JOBS, JOBS_PER_CHILD_AND_RUN * self._limit.children)
-        return max(LEAST_JOBS_PER_RUN, self.jobs)
+        if isinstance(self._limit, int):
+            return max(2 * LEAST_JOBS, self._limit)
+        least = LEAST_JOBS if self._limit.is_complete else 2 * LEAST_JOBS
+        return max(least, JOBS_PER_CHILD_AND_RUN * self._limit.children)
 
     def has_room(self, jobs: int, chars: int) -> bool:
         """Return whether another job may be sent, given those in flight and their characters."""
@@ -110,6 +111,8 @@ class WorkerCount:
         self._thread = threading.Thread(target=self._run, name="worker-count", daemon=True)
         #: The number of processes of the workers that have answered lately.
         self.children = children
+        #: Whether all workers have been asked.
+        self.is_complete = False
 
     def start(self) -> None:
         """Start to ask."""
@@ -133,6 +136,7 @@ class WorkerCount:
         self._answers.append(answer)
         latest = {name: count for each in self._answers for name, count in each.items()}
         self.children = sum(latest.values())
+        self.is_complete = True
 
 
 def jobs_for(client: RerankClient) -> int:
