@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, repeat
 from multiprocessing import Pipe
 from pathlib import Path
 
@@ -72,11 +73,14 @@ def test_an_interrupted_run_of_two_processes_continues_with_one_and_scores_nothi
         assert children() == []
         # When it continues with one process
         progress, lines = session(reranker, tmp_path)
+        scored = list(worker.queries)
+        (other := tmp_path / "other").mkdir()
+        _, lines_of_one = session(reranker, other)
 
-    # Then it is complete, and no query was scored twice
-    assert [line["query_id"] for line in lines] == [f"q{n}" for n in range(QUERIES)]
+    # Then it is complete, as from one process, and no query was scored twice
+    assert lines == lines_of_one
     assert (progress.queries, progress.pairs, progress.failed_queries) == (QUERIES, 2 * QUERIES, 0)
-    assert sorted(worker.queries, key=str) == sorted((f"q{n}" for n in range(QUERIES)), key=str)
+    assert sorted(scored, key=str) == sorted((f"q{n}" for n in range(QUERIES)), key=str)
 
 
 def test_a_process_that_is_killed_ends_a_run_that_cannot_be_resumed_and_its_jobs(
@@ -103,6 +107,29 @@ def test_a_process_that_is_killed_ends_a_run_that_cannot_be_resumed_and_its_jobs
     assert states[jobs.JobState.CANCELLED] in (1, 2)
     assert states[jobs.JobState.QUEUED] == 3 - states[jobs.JobState.CANCELLED]
     assert children() == []
+
+
+def test_a_result_of_other_settings_ends_the_run_and_its_jobs(
+    reranker: ColumnsClient, settings: Settings, tmp_path: Path
+) -> None:
+    lengths = chain((512, 256), repeat(512))
+
+    def score(job: jobs.Job) -> jobs.JobResult:
+        made = result_of_job(job)
+        source = made.provenance.model_copy(update={"max_length": next(lengths)})
+        return made.model_copy(update={"provenance": source})
+
+    with (
+        StandInWorker(settings, score, at_most=2),
+        pytest.raises(RerankError, match="a maximum length of 256 tokens"),
+    ):
+        session(reranker, tmp_path, options=TWO)
+    assert reranker.status().jobs[jobs.JobState.QUEUED] == 0
+    assert children() == []
+    # Nothing of it is left for the same command with the right workers.
+    with StandInWorker(settings, score):
+        progress, _ = session(reranker, tmp_path)
+    assert progress.queries == QUERIES
 
 
 def test_the_error_of_a_process_ends_the_run(reranker: ColumnsClient, tmp_path: Path) -> None:
