@@ -17,7 +17,7 @@ from sentence_transformers import CrossEncoder
 from benchmarks.gpu_models import GpuModel
 from benchmarks.work import Pair
 from worker.engine import load
-from worker.engine.varlen_functions import without_cudnn
+from worker.engine.sdpa import without_cudnn
 
 BATCH_SIZES = (128, 512, 1024)
 #: Pairs whose scores are compared with those of float32.
@@ -72,7 +72,7 @@ def measure(model: GpuModel, folder: Path, pairs: list[Pair], device: str) -> Gp
     encoder = _encoder(folder, device, getattr(torch, dtype))
     rates = _predict_rates(encoder, some, device)
     compared = some[:COMPARED]
-    with without_cudnn():
+    with without_cudnn(torch.device(device)):
         rounded = _predicted(encoder, compared)
         del encoder
         exact = _predicted(_encoder(folder, device, torch.float32), compared)
@@ -92,7 +92,9 @@ def measure(model: GpuModel, folder: Path, pairs: list[Pair], device: str) -> Gp
 
 def _predict_rates(encoder: CrossEncoder, pairs: list[Pair], device: str) -> dict[str, float]:
     """Return the rate of each way to call `predict`."""
-    ways: dict[str, Callable[[], AbstractContextManager[None]]] = {"without cuDNN": without_cudnn}
+    ways: dict[str, Callable[[], AbstractContextManager[None]]] = {
+        "without cuDNN": partial(without_cudnn, torch.device(device))
+    }
     if device != "cpu":
         ways["as it comes"] = nullcontext
     rates = {}

@@ -1,4 +1,4 @@
-"""The benchmark on a GPU runs on a CPU too, and says so where there is no GPU."""
+"""The benchmark on a GPU runs on a CPU too, and reports it where there is no GPU."""
 
 from __future__ import annotations
 

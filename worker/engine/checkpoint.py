@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 import torch
 from sentence_transformers import CrossEncoder
 
 from contract.errors import ModelUnavailable, OutOfMemory
 from contract.models import BUNDLED
-from worker.engine import checkpoint_checks, lengths, memory, model_files, padding, prompts
+from worker.engine import (
+    checkpoint_checks,
+    lengths,
+    memory,
+    model_files,
+    padding,
+    precision,
+    prompts,
+)
 from worker.engine.model_paths import Location, cache_folder, locate
 from worker.engine.unusable import OTHER_MODEL, UnusableModel, one_line, unusable_message
 
@@ -25,7 +34,7 @@ def load_encoder(
     prompt: str | None = None,
     passed_through: tuple[type[Exception], ...] = (),
 ) -> CrossEncoder:
-    """Load a cross-encoder in float32, or on CUDA in float16, unless `dtype` is given.
+    """Load a cross-encoder in float32, or on CUDA in half precision, unless `dtype` is given.
 
     It reads as many tokens of a pair as the model allows, or `max_length` if that is fewer.
     With each pair, it reads its own prompt if it has one, or `prompt`. Raises
@@ -36,11 +45,19 @@ def load_encoder(
     began = time.perf_counter()
     try:
         location = locate(model)
-        encoder = _open(location, device, _precision(device, dtype))
-        padding.ensure_padding_token(encoder)
-        checkpoint_checks.check(encoder, location)
-        prompts.set_prompt(encoder, prompt)
-        lengths.set_max_length(encoder, max_length)
+
+        def load(chosen: torch.dtype) -> CrossEncoder:
+            encoder = _open(location, device, chosen)
+            padding.ensure_padding_token(encoder)
+            checkpoint_checks.check(encoder, location)
+            prompts.set_prompt(encoder, prompt)
+            lengths.set_max_length(encoder, max_length)
+            return encoder
+
+        if dtype is None:
+            encoder = _load_in_default_precision(location, device, load)
+        else:
+            encoder = load(getattr(torch, dtype))
     except passed_through:
         raise
     except UnusableModel as error:
@@ -53,12 +70,22 @@ def load_encoder(
     return encoder
 
 
-def _precision(device: str, dtype: str | None) -> torch.dtype:
-    """Return the precision to load the weights in, regardless of the precision in the file."""
-    if dtype is None:
-        dtype = "float16" if device.startswith("cuda") else "float32"
-    precision: torch.dtype = getattr(torch, dtype)
-    return precision
+def _load_in_default_precision(
+    location: Location, device: str, load: Callable[[torch.dtype], CrossEncoder]
+) -> CrossEncoder:
+    """Load a model in the default precision of a device, or in another if scores would overflow."""
+    chosen = precision.default(device, location.folder())
+    encoder = load(chosen)
+    # The configuration may have been downloaded only now.
+    stated = precision.default(device, location.folder())
+    if stated != chosen:
+        encoder, chosen = load(stated), stated
+    if chosen == torch.float16 and precision.overflows(encoder):
+        instead = precision.wide(device)
+        logger.warning("Scores exceed the range of float16: loading the model in %s", instead)
+        del encoder  # before another one takes as much memory
+        encoder = load(instead)
+    return encoder
 
 
 def _open(location: Location, device: str, dtype: torch.dtype) -> CrossEncoder:

@@ -15,6 +15,7 @@ from worker.engine.batches import ScoreArray
 from worker.engine.encoders import gives_logits
 from worker.engine.prompts import default_prompt
 from worker.engine.protocol import Pair
+from worker.engine.sdpa import without_cudnn
 from worker.engine.threads import ScoringThreads
 
 
@@ -27,12 +28,13 @@ class Predict:
 
     def __call__(self, pairs: Sequence[Pair]) -> ScoreArray:
         """Return the scores of a batch."""
-        scores: ScoreArray = self._encoder.predict(
-            list(pairs),
-            batch_size=len(pairs),
-            activation_fn=self._activation,
-            show_progress_bar=False,
-        )
+        with without_cudnn(self._encoder.device):
+            scores: ScoreArray = self._encoder.predict(
+                list(pairs),
+                batch_size=len(pairs),
+                activation_fn=self._activation,
+                show_progress_bar=False,
+            )
         return scores
 
 

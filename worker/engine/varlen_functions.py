@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from worker.engine.layers import to_device
 from worker.engine.packing import Ids
+from worker.engine.sdpa import without_cudnn
 from worker.engine.varlen import Sequences, VarlenFunction
 
 #: Pairs of one group get at most this much padding, in tokens: many small groups cost more time.
@@ -73,17 +72,6 @@ FUNCTIONS: dict[str, Callable[[], VarlenFunction]] = {
 }
 
 
-@contextmanager
-def without_cudnn() -> Iterator[None]:
-    """Let `scaled_dot_product_attention` use any implementation but cuDNN's, and restore it.
-
-    cuDNN takes some 0.1 s to prepare for each new number and length of pairs.
-    """
-    others = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-    with sdpa_kernel(others):
-        yield
-
-
 def _attend_padded(
     q: Tensor, k: Tensor, v: Tensor, of_q: Sequences, of_k: Sequences, window: int | None
 ) -> Tensor:
@@ -97,7 +85,7 @@ def _attend_padded(
             each.transpose(1, 2)  # [n, H, l or L, d]
             for each in (q[queries.rows], k[keys.rows], v[keys.rows])
         )
-        with without_cudnn():
+        with without_cudnn(q.device):
             seen = functional.scaled_dot_product_attention(own_q, own_k, own_v, attn_mask=mask)
         contexts.append(seen.transpose(1, 2).flatten(0, 1).index_select(0, queries.kept))
     return torch.cat(contexts)
