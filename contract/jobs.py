@@ -132,6 +132,8 @@ class Request(Record):
 
     @model_validator(mode="after")
     def _check_ids_differ(self) -> Self:
+        if len({each.id for each in self.candidates}) == len(self.candidates):
+            return self
         seen: set[str] = set()
         for candidate in self.candidates:
             if candidate.id in seen:
