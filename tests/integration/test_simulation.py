@@ -15,5 +15,5 @@ def test_simulated_workers_score_a_run_of_the_command() -> None:
     assert figures.capacity_pairs_per_s == 22_000
     assert 0 < figures.redis_us < 1e6 * figures.scoring_s / figures.pairs
     assert figures.usage.commands > 50 * figures.jobs
-    assert any("by simulated (10 queries)" in line for line in said)
+    assert any("by simulated (5 queries)" in line for line in said)
     assert "| what limits it | " in figures.table()
