@@ -6,8 +6,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 
-from contract.errors import OutOfMemory, RerankError, ScoringError
+from contract.errors import ModelUnavailable, OutOfMemory, RerankError, ScoringError
 from worker.engine import load
 from worker.engine.cuda_errors import GpuFailed, ends_the_gpu
 from worker.engine.devices import assigned
@@ -41,6 +42,17 @@ def test_a_device_that_was_named_is_that_of_all_children(device: str) -> None:
 
 def test_without_a_gpu_torch_says_so() -> None:
     assert assigned("cuda", 3, 0) == "cuda"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="requires a machine without a GPU")
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_a_gpu_that_is_not_there_is_named_with_the_ways_out(device: str) -> None:
+    with pytest.raises(ModelUnavailable) as caught:
+        load("bundled", device=device)
+    assert str(caught.value).startswith(
+        f"model 'bundled' cannot be used: the device is {device}, and torch"
+    )
+    assert "can use 0 GPUs. Set RERANKQ_DEVICE=cpu" in str(caught.value)
 
 
 # How many

@@ -13,6 +13,7 @@ from contract.errors import ModelUnavailable, OutOfMemory
 from contract.models import BUNDLED
 from worker.engine import (
     checkpoint_checks,
+    devices,
     lengths,
     memory,
     model_files,
@@ -44,6 +45,7 @@ def load_encoder(
     logger.info("Loading cross-encoder model: %s", model)
     began = time.perf_counter()
     try:
+        devices.require(device)
         location = locate(model)
 
         def load(chosen: torch.dtype) -> CrossEncoder:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contract.printable import counted
+from worker.engine.unusable import UnusableModel
+
 #: The name of all GPUs of the machine together.
 ALL_GPUS = "cuda"
 
@@ -14,6 +17,22 @@ def assigned(device: str, place: int, gpus: int) -> str:
     if device != ALL_GPUS or gpus < 1:
         return device
     return f"{ALL_GPUS}:{place % gpus}"
+
+
+def require(device: str) -> None:
+    """Raise `UnusableModel` if torch cannot use the device."""
+    if not device.startswith("cuda"):
+        return
+    import torch
+
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    _, _, number = device.partition(":")
+    if int(number or 0) >= gpus:
+        raise UnusableModel(
+            f"the device is {device}, and torch {torch.__version__} can use {counted(gpus, 'GPU')}",
+            "Set RERANKQ_DEVICE=cpu, or another GPU. If there is one that torch does not find,"
+            " check that nvidia-smi lists it, and that torch was installed with CUDA",
+        )
 
 
 def count_gpus() -> int:

@@ -24,15 +24,16 @@ class ModelSettings(EnvironmentSettings):
     device: Annotated[str, Allowed("cpu, cuda, cuda:N or mps")] = Field(
         "cpu",
         pattern=r"^(cpu|cuda(:\d+)?|mps)$",
-        description="The device that scores: `cpu`, `cuda`, `cuda:N` or `mps`. If the device is"
-        " missing, the worker does not start.",
+        description="The device that scores: `cpu`, `cuda`, `cuda:N` or `mps`. With `cuda`, the"
+        " children of a worker take all GPUs in turn. If the device is missing, the worker does not"
+        " start.",
     )
     threads: int | None = Field(
         None,
         ge=1,
         le=1024,
         description="The number of threads in each worker child. By default, the children share the"
-        " available cores.",
+        " available cores, and each has one thread on a GPU.",
     )
     max_batch_tokens: int | None = Field(
         None,
@@ -68,8 +69,8 @@ class ModelSettings(EnvironmentSettings):
     dtype: Literal["float32", "float16", "bfloat16"] | None = Field(
         None,
         description="The data type of the weights: `float32`, `float16` or `bfloat16`. The default"
-        " is `float32`, and `float16` on CUDA. For 8-bit weights, append `@int8` to the model's"
-        " name.",
+        " is `float32`, and on CUDA `float16` or `bfloat16`. For 8-bit weights, append `@int8` to"
+        " the model's name.",
     )
 
     @field_validator("model_max_lengths", mode="before")
