@@ -121,6 +121,9 @@ class _Cancelled(KeyboardInterrupt):
 
 
 def _interrupt(signal_number: int, _: Any) -> None:
+    # Another signal must not interrupt the cancellation of jobs.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(CANCEL, signal.SIG_IGN)
     raise _Cancelled if signal_number == CANCEL else KeyboardInterrupt
 
 

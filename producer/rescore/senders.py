@@ -11,6 +11,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, Self
@@ -134,6 +135,8 @@ class Senders:
 
     def __enter__(self) -> Self:
         context = multiprocessing.get_context("spawn")
+        # It starts with the first process otherwise, and would undo the mask of signals.
+        resource_tracker.ensure_running()
         for number in range(self._task.senders):
             ours, theirs = context.Pipe()
             process = context.Process(
