@@ -12,7 +12,14 @@ from contract.errors import InvalidInput
 from contract.jobs import JOB_ID
 from contract.settings import Settings
 from producer.formats.records import InvalidLines
-from producer.rescore.manifest import InputDigests, Manifest, Round, ScoringSettings
+from producer.rescore.manifest import (
+    InputDigests,
+    Manifest,
+    Round,
+    ScoringSettings,
+    digest,
+    digest_of_texts,
+)
 from producer.rescore.staging import Staging
 
 ASKED: dict[str, Any] = {"model": None, "depth": None, "top_k": None, "allow_downgrade": True}
@@ -150,3 +157,8 @@ def test_the_id_of_a_job_is_that_of_its_run_round_and_queries() -> None:
     assert one.job_id(["q1", "q2"]) == ids[0]
     assert len(set(ids)) == len(ids)
     assert all(JOB_ID.fullmatch(each) for each in ids)
+
+
+def test_the_digest_of_texts_is_that_of_their_rows() -> None:
+    rows = [("d1", "text"), ("\u65e5", 'a "quote"\\'), ("d2", "\u2028\u0000\U0001f600"), ("", "")]
+    assert digest_of_texts(rows) == digest(rows)

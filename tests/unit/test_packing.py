@@ -1,0 +1,75 @@
+"""Staged queries become the same jobs, as columns, as their requests do as records."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from contract import jobs
+from contract.columns import JobColumns
+from contract.settings import Settings
+from producer.client import preparing
+from producer.rescore import packing
+from producer.rescore.staged_query import StagedQuery
+
+TEXTS = ["", "text", "\u65e5\u672c", 'a "quote" \\', "\u0001\u2028", "long " * 40, "\U0001f600"]
+METADATA = [None, '{"a": [null, 1.0, {"b": "\\u00fc"}]}', "{}"]
+
+
+def staged(number: int, chance: random.Random) -> StagedQuery:
+    pairs = chance.randint(1, 9)
+    return StagedQuery(
+        f"q\u00e9{number}",
+        chance.choice(TEXTS) + " query",
+        [f"d\u00fc{place}" for place in range(pairs)],
+        chance.choices(TEXTS, k=pairs),
+        chance.choices([None, 1.0, -2.5e-7, 1e300, 1 / 3], k=pairs),
+        chance.choices(METADATA, k=pairs),
+    )
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_groups_are_those_of_the_requests(seed: int) -> None:
+    chance = random.Random(seed)
+    queries = [staged(number, chance) for number in range(40)]
+    max_pairs, max_bytes = chance.choice([1, 10, 50, 10_000]), chance.choice([600, 4_000, 10**6])
+    groups = packing.pack(iter(queries), max_pairs=lambda _: max_pairs, max_bytes=max_bytes)
+    of_records = preparing.pack(
+        [each.request(None) for each in queries],
+        max_pairs=lambda _: max_pairs,
+        max_bytes=max_bytes,
+    )
+    assert [[each.id for each in group] for group in groups] == [
+        [each.query_id for each in group] for group in of_records
+    ]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_size_of_a_query_is_that_of_its_request(seed: int) -> None:
+    query = staged(seed, random.Random(seed))
+    assert query.size_bytes == len(query.request(None).model_dump_json().encode()) + 1
+    assert query.size_bytes <= query.most_bytes
+
+
+@pytest.mark.parametrize("top_k", [None, 3])
+def test_a_job_has_the_columns_of_its_record(top_k: int | None) -> None:
+    settings, chance = Settings.load(), random.Random(1)
+    queries = [staged(number, chance) for number in range(10)]
+    made = packing.job(
+        queries, settings, model=None, job_id="j1", allow_downgrade=False, top_k=top_k
+    )
+    record = preparing.job(
+        [each.request(top_k) for each in queries], settings, job_id="j1", allow_downgrade=False
+    )
+    assert isinstance(made, JobColumns)
+    assert JobColumns.model_validate(made.model_dump()).job() == record
+    assert made.texts == JobColumns.of(record).texts
+
+
+def test_a_query_that_is_too_large_for_a_job_stays_a_record_that_can_be_split() -> None:
+    query = staged(3, random.Random(0))
+    settings = Settings.load(max_pairs_per_job=query.pairs - 1)
+    made = packing.job([query], settings, model=None, job_id="j1", allow_downgrade=True, top_k=None)
+    assert isinstance(made, jobs.Job)
+    assert made.requests == (query.request(None),)
