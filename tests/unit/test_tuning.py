@@ -105,11 +105,17 @@ def test_in_turns_no_more_is_measured_than_the_limit_allows() -> None:
     assert tried == [1, 2]
 
 
-@pytest.mark.parametrize("expected_s", [{1: 60.0, 2: 0.0}, {1: 0.0, 2: 60.0}, {1: 0.0}])
-def test_in_turns_nothing_is_measured_without_two_to_compare(
+@pytest.mark.parametrize("expected_s", [{1: 60.0, 2: 0.0}, {1: 0.0}])
+def test_in_turns_nothing_is_measured_where_the_first_takes_too_long_or_is_alone(
     expected_s: dict[int, float],
 ) -> None:
     def score(_: int) -> int:
         raise AssertionError
 
     assert fastest_in_turns(expected_s, score, limit_s=1) == 1
+
+
+def test_in_turns_the_first_shows_how_long_the_others_take() -> None:
+    # Given that each is expected to take too long, but takes no time
+    tokens = {1: SLOW, 2: FAST}
+    assert fastest_in_turns({1: 60.0, 2: 120.0}, tokens.__getitem__, limit_s=60) == 2

@@ -33,7 +33,9 @@ logger = logging.getLogger(__name__)
 CPU_BUDGETS = (1024, 512, 2048, 4096)
 GPU_BUDGETS = (16_384, 8_192, 32_768)
 #: Time limit for each of two choices, in seconds. Large models are not measured in this time.
-LIMIT_S = 0.8
+LIMIT_S = 0.7
+#: How much faster all threads on one batch must be, because on a busy machine they are much slower.
+CLEARLY_FASTER = 1.05
 #: Minimum work to hand to another thread, in seconds.
 LEAST_SHARE_S = 0.005
 #: Pairs whose tokens are counted at once, to limit memory.
@@ -109,9 +111,7 @@ class PredictEngine:
         """
         self._check_batching()
         threadable = self.threads > 1 and not self._on_gpu and self._can_score_in_threads()
-        began = time.perf_counter()
-        tokens = self.run(UNEQUAL_PROBES).tokens
-        token_s = (time.perf_counter() - began) / tokens
+        token_s = self._expected_token_s()
         self._least_share = round(LEAST_SHARE_S / token_s)
         if threadable:
             self._choose_way(token_s)
@@ -126,7 +126,7 @@ class PredictEngine:
 
     def _check_batching(self) -> None:
         """Score pairs one at a time from now on if their scores depend on the batch."""
-        with torch_threads(self.threads):
+        with torch_threads(1):  # on a busy machine, several threads wait for the slowest one
             why = padding.find_dependence(
                 self._encoder, UNEQUAL_PROBES, self._predict, TOLERANCES[self.dtype]
             )
@@ -140,9 +140,8 @@ class PredictEngine:
 
     def _can_score_in_threads(self) -> bool:
         """Return whether a batch in each thread has the scores of one batch in all threads."""
-        alone = [[pair] for pair in UNEQUAL_PROBES]
-        made = alone if self._one_by_one else [*alone, UNEQUAL_PROBES]
-        with torch_threads(self.threads):
+        made = [[pair] for pair in UNEQUAL_PROBES] + self._probe_batches()
+        with torch_threads(1):
             expected = [self._predict(pairs) for pairs in made]
         why = find_thread_dependence(
             self._steps, made, expected, self.threads, TOLERANCES[self.dtype]
@@ -155,6 +154,18 @@ class PredictEngine:
             )
         return why is None
 
+    def _probe_batches(self) -> list[list[Pair]]:
+        return [[pair] for pair in UNEQUAL_PROBES] if self._one_by_one else [UNEQUAL_PROBES]
+
+    def _expected_token_s(self) -> float:
+        """Return at most how long a token takes if all threads are busy, in seconds."""
+        tokens, _ = self._count_tokens(UNEQUAL_PROBES)
+        began = time.perf_counter()
+        with torch_threads(1):
+            for pairs in self._probe_batches():
+                self._predict(pairs)
+        return (time.perf_counter() - began) / sum(tokens) / self.threads
+
     def _choose_way(self, token_s: float) -> None:
         """Score a batch in each thread, unless one batch in all threads is clearly faster."""
         pools = (ScoringThreads(self.threads), None)
@@ -165,7 +176,8 @@ class PredictEngine:
             self._pool = pools[way]
             return self.run(pairs).tokens
 
-        best = tuning.fastest_in_turns(dict.fromkeys(range(len(pools)), expected_s), score, LIMIT_S)
+        ways = dict.fromkeys(range(len(pools)), expected_s)
+        best = tuning.fastest_in_turns(ways, score, LIMIT_S, CLEARLY_FASTER)
         self._pool = pools[best]
 
     def _choose_budget(self, token_s: float) -> None:

@@ -48,30 +48,40 @@ def seconds_per_token(candidate: int, score: Callable[[int], int]) -> float:
 
 
 def fastest_in_turns(
-    expected_s: Mapping[int, float], score: Callable[[int], int], limit_s: float
+    expected_s: Mapping[int, float],
+    score: Callable[[int], int],
+    limit_s: float,
+    clearly: float = CLEARLY,
 ) -> int:
     """Return the candidate with which `score` takes the least time per token, as `fastest` does.
 
     The candidates take turns, so that other programs slow down all of them. `expected_s` has the
-    candidates and how long each takes once. Those that take too long are not measured; without two
-    to compare, it is the first one.
+    candidates, and at most how long each takes once. The first candidate shows how much less it is.
+    Candidates that take too long are not measured. Others must be `clearly` times as fast.
     """
-    share_s = limit_s / (2 * len(expected_s))
-    candidates = [each for each, seconds in expected_s.items() if seconds <= share_s]
     first = next(iter(expected_s))
-    if first not in candidates or len(candidates) == 1:
+    if len(expected_s) == 1 or expected_s[first] > limit_s:
         return first
-    least = dict.fromkeys(candidates, math.inf)
+
+    def measure(candidate: int) -> float:
+        began = time.perf_counter()
+        tokens = score(candidate)
+        taken_s = time.perf_counter() - began
+        least[candidate] = min(least.get(candidate, math.inf), taken_s / tokens)
+        return taken_s
+
+    least: dict[int, float] = {}
     end = time.perf_counter() + limit_s
-    for _ in range(TURNS):
-        for candidate in candidates:
-            began = time.perf_counter()
-            tokens = score(candidate)
-            least[candidate] = min(least[candidate], (time.perf_counter() - began) / tokens)
+    scale = min(1.0, measure(first) / max(expected_s[first], 1e-9))
+    share_s = limit_s / len(expected_s)
+    others = [each for each in expected_s if each != first and expected_s[each] * scale <= share_s]
+    for turn in range(TURNS if others else 0):
+        for candidate in [first, *others] if turn else others:
+            measure(candidate)
         if time.perf_counter() >= end:
             break
     best = first
-    for candidate in candidates:
-        if least[candidate] * CLEARLY < least[best]:
+    for candidate in others:
+        if least[candidate] * clearly < least[best]:
             best = candidate
     return best
