@@ -44,13 +44,6 @@ def load_rerankq(folder: Path, threads: int) -> Score:
     return load(str(folder), device="cpu", threads=threads).score
 
 
-def load_rerankq_int8(folder: Path, threads: int) -> Score:
-    """Load this repository's engine, with its linear layers in int8."""
-    from worker.engine import load
-
-    return load(f"{folder}@int8", device="cpu", threads=threads).score
-
-
 def load_predict(folder: Path, threads: int, batch_size: int) -> Score:
     """Load sentence-transformers, with all pairs in one call."""
     predict = _predict(folder, threads)
@@ -223,7 +216,6 @@ WAYS = {
     way.name: way
     for way in (
         Way("rerankq", "rerankq", load_rerankq),
-        Way("rerankq-int8", "rerankq int8", load_rerankq_int8, int8=True),
         *(
             Way(
                 f"predict-{size}",

@@ -1,8 +1,8 @@
 """Measure the memory of a worker: `python -m benchmarks.worker_memory --children 1,3 MODEL`.
 
-Each number of children is a worker of its own on a fresh Redis. The children score jobs with pairs
-of 512 tokens first. With `--stages`, it also measures what each import adds, in a process without a
-queue.
+Each number of children runs as a separate worker on a fresh Redis. The children score jobs with
+pairs of 512 tokens first. With `--stages`, it also measures what each import adds, in a process
+without a queue.
 """
 
 from __future__ import annotations

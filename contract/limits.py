@@ -7,6 +7,7 @@ import re
 from contract.columns import JobColumns
 from contract.errors import LimitExceeded, ModelNotAllowed
 from contract.jobs import Job
+from contract.models import INT8_ADVICE, NO_INT8, is_int8
 from contract.settings import Settings
 
 #: The number of JSON values that a candidate may hold: its id, text, score and metadata.
@@ -55,6 +56,8 @@ def _count_values(body: bytes) -> int:
 def check_model(model: str | None, settings: Settings) -> None:
     """Raise `ModelNotAllowed` if jobs may not request `model`; None is the worker's default."""
     if model is not None and not settings.allows(model):
+        if is_int8(model):
+            raise ModelNotAllowed(f"model {model!r} is not allowed: {NO_INT8}. {INT8_ADVICE}")
         allowed = dict.fromkeys((settings.cross_encoder_model, *settings.allowed_models))
         raise ModelNotAllowed(
             f"model {model!r} is not allowed (allowed: {', '.join(allowed)}); to allow it, add it"

@@ -19,8 +19,10 @@ KNOWN_MODELS = (
 )
 DEFAULT_MODEL = "cross-encoder/ms-marco-MiniLM-L-6-v2"
 
-#: Suffix of a model's name: the same model with 8-bit weights, which is faster but inexact.
+#: Suffix of a name that requested 8-bit weights in earlier versions.
 INT8 = "@int8"
+NO_INT8 = "rerankq no longer has 8-bit weights"
+INT8_ADVICE = "Remove @int8 from the name, and for more speed use a smaller model or a GPU"
 
 #: A name on the Hugging Face hub, and what follows the @. No name on the hub contains an @, and
 #: neither do those of folders begin like one, nor those of stubs with options.
@@ -36,12 +38,11 @@ SHORT_COMMIT_CHARS = 7
 
 @dataclass(frozen=True)
 class ModelName:
-    """The parts of a name of the form `MODEL`, `MODEL@REVISION` or `MODEL@REVISION@int8`."""
+    """The parts of a name of the form `MODEL` or `MODEL@REVISION`."""
 
     base: str
     #: A commit, tag or branch of the model on the hub. None is the hub's default branch.
     revision: str | None
-    int8: bool
 
     @classmethod
     def parse(cls, model: str) -> ModelName:
@@ -49,31 +50,25 @@ class ModelName:
 
         An @ in a path or in a name with a colon, such as that of a stub, is a part of the base.
         """
-        name = model.removesuffix(INT8)
-        found = _PINNED.fullmatch(name)
-        base, revision = found.groups() if found else (name, None)
-        return cls(base, revision, int8=model != name)
+        found = _PINNED.fullmatch(model)
+        base, revision = found.groups() if found else (model, None)
+        return cls(base, revision)
 
     @property
     def has_valid_revision(self) -> bool:
         """Return whether the revision is absent, or can be that of a commit, tag or branch."""
         return self.revision is None or _REVISION.fullmatch(self.revision) is not None
 
-    @property
-    def unpinned(self) -> str:
-        """Return the name without its revision."""
-        return self.base + (INT8 if self.int8 else "")
-
     def at(self, revision: str) -> str:
         """Return the name with this revision."""
-        return f"{self.base}@{revision}" + (INT8 if self.int8 else "")
+        return f"{self.base}@{revision}"
 
     @property
     def short(self) -> str:
         """Return the name without owner or folder, and with a short commit."""
         base = self.base.rstrip("/").rsplit("/", 1)[-1] or self.base
         revision = "" if self.revision is None else f"@{short_revision(self.revision)}"
-        return base + revision + (INT8 if self.int8 else "")
+        return base + revision
 
 
 def short_name(model: str) -> str:
@@ -92,8 +87,8 @@ def is_fingerprint(revision: str) -> bool:
 
 
 def is_int8(model: str) -> bool:
-    """Return whether the name requests 8-bit weights."""
-    return ModelName.parse(model).int8
+    """Return whether the name requests 8-bit weights, which are refused."""
+    return model.endswith(INT8)
 
 
 def is_stub(model: str) -> bool:

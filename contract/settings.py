@@ -15,7 +15,7 @@ from contract import environment, redis_url
 from contract import redis_tls as tls
 from contract.environment import Allowed
 from contract.errors import InvalidInput
-from contract.models import DEFAULT_MODEL, INT8, KNOWN_MODELS
+from contract.models import DEFAULT_MODEL, KNOWN_MODELS
 
 #: Upper bounds: ten years in seconds, and the largest integer that all services accept.
 TEN_YEARS_S = 10 * 365 * 24 * 3600
@@ -41,7 +41,7 @@ class EnvironmentSettings(BaseSettings):
         validation_alias="CROSS_ENCODER_MODEL",
         description="The model that scores jobs that name no model: a name on the Hugging"
         " Face hub, a local folder, `bundled`, or `stub`. Append `@REVISION` to a name on the hub"
-        " to pin it, and `@int8` for 8-bit weights.",
+        " to pin it.",
     )
 
     @classmethod
@@ -199,6 +199,5 @@ class Settings(EnvironmentSettings):
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
     def allows(self, model: str) -> bool:
-        """Return whether a job may request `model`, in either precision."""
-        allowed = (self.cross_encoder_model.removesuffix(INT8), *self.allowed_models)
-        return model.removesuffix(INT8) in allowed or model in allowed
+        """Return whether a job may request `model`."""
+        return model in (self.cross_encoder_model, *self.allowed_models)

@@ -64,9 +64,8 @@ def compare(
     """Compare two models on a first-stage run.
 
     Both models score the run through the running service. The command prints how much their
-    rankings and scores differ, and writes no files. To evaluate 8-bit weights, pass MODEL and
-    MODEL@int8. To compare with a language model behind an OpenAI-compatible endpoint
-    (OPENAI_BASE_URL, OPENAI_API_KEY), pass llm:NAME.
+    rankings and scores differ, and writes no files. To compare with a language model
+    behind an OpenAI-compatible endpoint (OPENAI_BASE_URL, OPENAI_API_KEY), pass llm:NAME.
     """
     asked = comparison.check_models(models)
     inputs = InputFiles(corpus, queries, run, requests, qrels)
@@ -163,7 +162,7 @@ def _score(scorer: Scorer, journal: Journal, options: Options, pairs: int) -> Mo
     if another := comparison.find_other_model(journal, model):
         terminal.print_notice(f"the comparison is invalid: {another}")
         raise SystemExit(common.EXIT_PARTIAL)
-    revision = journal.revisions.get(ModelName.parse(model).unpinned)
+    revision = journal.revisions.get(ModelName.parse(model).base)
     return ModelRun(model, revision, progress, seconds)
 
 

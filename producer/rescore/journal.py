@@ -148,7 +148,7 @@ class Journal:
         self._index.add(start, line)
         if source := line.get("provenance"):
             self.model_requested = self.model_requested or source["model_requested"]
-            name = ModelName.parse(source["model"]).unpinned
+            name = ModelName.parse(source["model"]).base
             self.max_lengths.setdefault(name, source["max_length"])
             # The results of old workers have no prompt and no revision.
             self.prompts.setdefault(name, source.get("prompt"))

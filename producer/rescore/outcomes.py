@@ -51,7 +51,7 @@ class OutcomeRecorder:
         `asked` is the model that its job names. Scores of two models, of two revisions of a model,
         of texts truncated to two lengths, or with two prompts must not be mixed in one run.
         """
-        name = ModelName.parse(source.model).unpinned
+        name = ModelName.parse(source.model).base
         first, now = self._journal.model_requested, source.model_requested
         length = self._journal.max_lengths.get(name, source.max_length)
         revision = self._journal.revisions.get(name)
@@ -120,7 +120,7 @@ def _query_ids(job: jobs.Job | JobColumns) -> list[str]:
 
 def _same_but_for_revisions(model: str, other: str) -> bool:
     """Return whether two names differ at most in the revision that they pin."""
-    return ModelName.parse(model).unpinned == ModelName.parse(other).unpinned
+    return ModelName.parse(model).base == ModelName.parse(other).base
 
 
 def _described(prompt: str | None) -> str:

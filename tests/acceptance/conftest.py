@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from contract.models import is_stub
+from contract.models import KNOWN_MODELS, is_stub
 from contract.settings import Settings
 from producer.client.blocking import RerankClient
+from tests import rounded_model
 from tests.processes import MODEL_LIBRARIES, celery, wait_until
 from tests.stub_models import ABSENT, OTHER, STUB
 
@@ -53,9 +54,19 @@ def serving(redis_url: str, folder: Path, model: str, **settings: Any) -> Iterat
 
 
 @pytest.fixture(scope="session")
-def service(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """Return the settings of a worker with the bundled model."""
-    with serving(redis_url, tmp_path_factory.mktemp("worker"), BUNDLED) as made:
+def rounded(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the folder of a model that scores nearly like the bundled one."""
+    return str(rounded_model.write(tmp_path_factory.mktemp("models") / "rounded"))
+
+
+@pytest.fixture(scope="session")
+def service(
+    redis_url: str, tmp_path_factory: pytest.TempPathFactory, rounded: str
+) -> Iterator[Settings]:
+    """Return the settings of a worker with the bundled model, which a job may replace."""
+    allowed = ",".join((*KNOWN_MODELS, rounded))
+    folder = tmp_path_factory.mktemp("worker")
+    with serving(redis_url, folder, BUNDLED, allowed_models=allowed) as made:
         yield made
 
 

@@ -22,17 +22,25 @@ PACKAGES = (
     *("--run", str(SAMPLE / "bm25.trec")),
 )
 QRELS = ("--qrels", str(SAMPLE / "qrels.tsv"))
-#: The parts of lines that 8-bit weights and the speed of the machine do not affect.
+#: The parts of lines that neither the second model nor the speed of the machine affects.
 EXACT = re.compile(r"first stage.*|50 queries.*|A( 0\.\d+){3}|")
-BOTH = ("--model", "bundled", "--model", "bundled@int8")
+
+BOTH = ("--model", "bundled", "--model", "another")
+#: The second model on the page.
+NEW = "/srv/models/new"
 
 
-def test_a_model_is_compared_with_its_int8_form_on_the_sample(
-    environment: dict[str, str], tmp_path: Path
+@pytest.fixture
+def both(rounded: str) -> tuple[str, ...]:
+    return ("--model", "bundled", "--model", rounded)
+
+
+def test_a_model_is_compared_with_a_similar_one_on_the_sample(
+    environment: dict[str, str], both: tuple[str, ...], rounded: str, tmp_path: Path
 ) -> None:
     # When both score the best of the sample
     done = rerankq_process(
-        *("compare", *PACKAGES, *BOTH, *QRELS, "--depth", "12", "--json"),
+        *("compare", *PACKAGES, *both, *QRELS, "--depth", "12", "--json"),
         environment=environment | {"TMPDIR": str(tmp_path)},
     )
     assert done.returncode == 0, done.stderr
@@ -40,8 +48,8 @@ def test_a_model_is_compared_with_its_int8_form_on_the_sample(
     # Then all of it is compared
     (line,) = done.stdout.splitlines()
     said = json.loads(line)
-    assert (said["a"]["model"], said["b"]["model"]) == ("bundled", "bundled@int8")
-    assert said["a"]["revision"] == said["b"]["revision"] == fingerprint(bundled_path())
+    assert (said["a"]["model"], said["b"]["model"]) == ("bundled", rounded)
+    assert said["a"]["revision"] == fingerprint(bundled_path()) != said["b"]["revision"]
     assert (said["queries"], said["pairs"], said["failed_queries"]) == (50, 600, 0)
     # And the scores are close, but not the same
     assert 0.0 < said["mean_difference"] < said["largest_difference"] < 2.0
@@ -60,16 +68,18 @@ def test_a_model_is_compared_with_its_int8_form_on_the_sample(
 
 
 def test_the_command_of_the_page_prints_the_tables_that_it_shows(
-    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    environment: dict[str, str], rounded: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(SAMPLE)
     (command,) = documented.commands("docs/guides/comparing-models.md")
 
-    done = rerankq(*shlex.split(command.text.replace("\\\n", ""))[1:], environment=environment)
+    arguments = shlex.split(command.text.replace("\\\n", "").replace(NEW, rounded))[1:]
+    done = rerankq(*arguments, environment=environment)
 
     assert done.returncode == 0, done.stderr
     shown = comparable("\n".join(command.shown))
-    assert documented.matches(shown, comparable(done.stderr + done.stdout)), done.stdout
+    printed = (done.stderr + done.stdout).replace(rounded, NEW)
+    assert documented.matches(shown, comparable(printed)), printed
 
 
 def comparable(lines: str) -> list[str]:
@@ -82,15 +92,17 @@ def comparable(lines: str) -> list[str]:
     return found
 
 
-def test_ten_documents_are_always_the_same_ten(environment: dict[str, str]) -> None:
-    done = rerankq("compare", *PACKAGES, *BOTH, "--depth", "3", environment=environment)
+def test_ten_documents_are_always_the_same_ten(
+    environment: dict[str, str], both: tuple[str, ...]
+) -> None:
+    done = rerankq("compare", *PACKAGES, *both, "--depth", "3", environment=environment)
 
     assert done.returncode == 0, done.stderr
     assert "queries with at most 10 documents" in done.stdout
 
 
 def test_a_query_that_fails_is_named_and_the_others_are_compared(
-    environment: dict[str, str], tmp_path: Path
+    environment: dict[str, str], both: tuple[str, ...], tmp_path: Path
 ) -> None:
     # Given a text that is too long only for the worker, and a text that looks like markup
     requests = tmp_path / "requests.jsonl"
@@ -109,7 +121,7 @@ def test_a_query_that_fails_is_named_and_the_others_are_compared(
     )
 
     done = rerankq(
-        *("compare", "--input", str(requests), *BOTH, "--pairs-per-job", "1"),
+        *("compare", "--input", str(requests), *both, "--pairs-per-job", "1"),
         environment=environment | {"RERANKQ_MAX_TEXT_CHARS": "2000000"},
     )
 

@@ -74,7 +74,6 @@ def test_bad_models_among_those_allowed_fail_their_jobs_alone(
     ):
         for model, reason in (
             (headless, r"missing weights: classifier\.bias"),
-            (f"{headless}@int8", r"missing weights: classifier\.bias"),
             (with_code, r"cannot be used: .* rerankq does not run code from a model\. Set CROSS_"),
         ):
             # When it gets a job for a bad one, then that job fails, each time

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from contract.models import KNOWN_MODELS
 from contract.settings import Settings
 from producer.cli import common
 from producer.client.blocking import RerankClient
@@ -107,7 +108,7 @@ def test_a_comparison_that_is_not_accepted_says_why_and_ends_in_time(
     own_server: Settings, tmp_path: Path
 ) -> None:
     fill(own_server, percent=90)
-    models = ("--model", "bundled", "--model", "bundled@int8")
+    models = ("--model", "bundled", "--model", KNOWN_MODELS[0])
     with answering_worker(own_server):
         done = rerankq_process(
             *("compare", "--input", str(run_file(tmp_path)), *models, "--max-wait", "1"),

@@ -36,9 +36,9 @@ def open_encoder(path: str, dtype: str | None = None) -> CrossEncoder:
     return load_encoder(path, "cpu", dtype)
 
 
-def chosen(encoder: CrossEncoder, *, int8: bool = False) -> FastEngine | GpuEngine | PredictEngine:
+def chosen(encoder: CrossEncoder) -> FastEngine | GpuEngine | PredictEngine:
     """Return the engine for a model, without measuring which settings are fastest."""
-    return choose(encoder, int8=int8, threads=1, max_batch_tokens=512)
+    return choose(encoder, threads=1, max_batch_tokens=512)
 
 
 def fast_engine(encoder: CrossEncoder, threads: int = 1) -> FastEngine:

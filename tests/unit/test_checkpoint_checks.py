@@ -126,7 +126,6 @@ def test_a_bad_model_is_refused_in_one_line(tmp_path: Path, kind: str) -> None:
     [
         ("nobody/never-published@v1.0", "in the Hugging Face cache and on the Hugging Face hub"),
         ("nobody/never/published", "'nobody/never/published'"),
-        ("nobody/never-published@int8", "in the Hugging Face cache, and on the Hugging Face hub"),
     ],
 )
 def test_a_bad_name_is_refused_in_one_line(name: str, reason: str) -> None:
@@ -137,14 +136,6 @@ def test_a_bad_name_is_refused_in_one_line(name: str, reason: str) -> None:
     assert reason in line
     assert FIX.search(line)
     assert "\n" not in line
-
-
-@pytest.mark.parametrize("kind", ["head missing, named as nothing", "weights of another shape"])
-def test_the_8_bit_form_of_a_bad_model_is_refused_too(tmp_path: Path, kind: str) -> None:
-    make, reason = BAD[kind]
-    with pytest.raises(ModelUnavailable) as caught:
-        ScorerCache().get(f"{make(tmp_path / 'bad')}@int8", "cpu", 1, 512)
-    assert reason in str(caught.value)
 
 
 def test_nothing_but_the_error_says_what_is_wrong(

@@ -15,7 +15,6 @@ from sentence_transformers import CrossEncoder
 from torch import Tensor
 from transformers import BertForSequenceClassification, BertJapaneseTokenizer
 
-from contract.errors import ModelUnavailable
 from tests.unit import tiny_models, varlen_layout
 from tests.unit.predict_scores import (
     DOCUMENTS,
@@ -29,7 +28,6 @@ from tests.unit.predict_scores import (
     open_encoder,
     predicted,
 )
-from worker import engine as engines
 from worker.engine.choice import (
     MakeFunction,
     choose,
@@ -41,7 +39,6 @@ from worker.engine.fast_engine import CPU_BUDGETS
 from worker.engine.linear import Linear, PackedLinear
 from worker.engine.predict_engine import PredictEngine
 from worker.engine.probes import PROBES
-from worker.engine.protocol import Pair
 from worker.engine.varlen import VarlenFunction
 from worker.engine.varlen_functions import FUNCTIONS, padded
 
@@ -123,13 +120,13 @@ def test_tokens_and_cuts_are_those_of_the_tokenizer(
 
 @pytest.mark.parametrize("make", [bert, tiny_models.roberta])
 def test_what_is_asked_for_is_taken(tmp_path: Path, make: Callable[[Path], str]) -> None:
-    engine = choose(open_encoder(make(tmp_path)), int8=False, threads=3, max_batch_tokens=777)
+    engine = choose(open_encoder(make(tmp_path)), threads=3, max_batch_tokens=777)
     assert (engine.threads, engine.budget.full) == (3, 777)
 
 
 @pytest.mark.parametrize("make", [bert, tiny_models.roberta])
 def test_what_is_not_asked_for_is_found(tmp_path: Path, make: Callable[[Path], str]) -> None:
-    engine = choose(open_encoder(make(tmp_path)), int8=False, threads=None, max_batch_tokens=None)
+    engine = choose(open_encoder(make(tmp_path)), threads=None, max_batch_tokens=None)
     assert 1 <= engine.threads <= joblib.cpu_count()
     assert engine.budget.full in CPU_BUDGETS
 
@@ -139,7 +136,7 @@ def test_a_model_that_reads_little_is_measured_within_its_limits(
     tmp_path: Path, positions: int
 ) -> None:
     path = tiny_models.bert(tmp_path, max_position_embeddings=positions)
-    engine = choose(open_encoder(path), int8=False, threads=None, max_batch_tokens=None)
+    engine = choose(open_encoder(path), threads=None, max_batch_tokens=None)
     assert engine.backend == "rerankq"
     assert apart(engine.run(PAIRS).scores, logits(path)) < TOLERANCE
 
@@ -148,7 +145,7 @@ def test_a_model_that_knows_few_words_is_measured_with_those(tmp_path: Path) -> 
     letters = [f"{before}{letter}" for letter in "adfhinopw" for before in ("", "##")]
     tokenizer = tiny_models.in_pairs(tiny_models.wordpiece(letters))
     path = tiny_models.bert(tmp_path, tokenizer=tokenizer, vocab_size=len(tokenizer))
-    engine = choose(open_encoder(path), int8=False, threads=None, max_batch_tokens=None)
+    engine = choose(open_encoder(path), threads=None, max_batch_tokens=None)
     assert engine.backend == "rerankq"
     assert apart(engine.run(PAIRS).scores, logits(path)) < TOLERANCE
 
@@ -298,9 +295,7 @@ def test_without_packed_layers_plain_ones_are_taken_and_the_log_says_so(
     linear: type[Linear],
 ) -> None:
     with caplog.at_level(logging.INFO, "worker.engine.choice"):
-        engine = choose(
-            bundled, int8=False, threads=1, max_batch_tokens=512, linears=(linear, Linear)
-        )
+        engine = choose(bundled, threads=1, max_batch_tokens=512, linears=(linear, Linear))
     assert engine.backend == "rerankq"
     assert "Falling back to plain layers, which are slower: " in caplog.text
     assert linear.__name__ in caplog.text
@@ -367,25 +362,6 @@ def test_half_precision_is_near_single_precision(bundled_logits: Any) -> None:
     assert TOLERANCE < apart(scores, bundled_logits) < 0.2
 
 
-CLEAR: list[Pair] = [
-    ("edit pictures", "a program that edits images"),
-    ("edit pictures", "picture viewer"),
-    ("edit pictures", "a mail server for local delivery"),
-    ("what is a compiler", "A compiler translates source code into machine code."),
-    ("what is a compiler", "The weather was fine all week."),
-]
-
-
-@pytest.mark.arithmetic
-def test_in_eight_bits_scores_are_near_and_in_the_same_order(bundled: CrossEncoder) -> None:
-    exact = chosen(bundled).run(CLEAR).scores
-    engine = chosen(bundled, int8=True)
-    assert (engine.backend, engine.dtype) == ("rerankq", "int8")
-    scores = engine.run(CLEAR).scores
-    assert TOLERANCE < apart(scores, exact) < 0.5
-    assert np.argsort(scores).tolist() == np.argsort(exact).tolist()
-
-
 def three_labels(folder: Path) -> str:
     return tiny_models.bert(folder, num_labels=3)
 
@@ -394,16 +370,6 @@ def swapped(folder: Path) -> str:
     backend = tiny_models.bert_tokenizer().backend_tokenizer
     tokenizer = tiny_models.in_pairs(backend, "[CLS] $B [SEP] $A:1 [SEP]:1")
     return tiny_models.bert(folder, tokenizer=tokenizer)
-
-
-@pytest.mark.parametrize("make", [relu, three_labels, swapped])
-def test_there_are_no_eight_bits_without_a_fast_path(
-    tmp_path: Path, make: Callable[[Path], str]
-) -> None:
-    name = f"{make(tmp_path)}@int8"
-    with pytest.raises(ModelUnavailable, match="supported only for models with a fast path") as why:
-        engines.load(name, threads=1, max_batch_tokens=512)
-    assert repr(name) in str(why.value)
 
 
 # On a GPU

@@ -41,7 +41,7 @@ def named(model: str, revision: str | None) -> dict[str, Any]:
     return {"model_requested": model, "model": model, "revision": revision}
 
 
-DOWNGRADED = {"model": "small@int8", "downgraded": True}
+DOWNGRADED = {"model": "small", "downgraded": True}
 
 
 @pytest.mark.parametrize(
@@ -57,10 +57,10 @@ DOWNGRADED = {"model": "small@int8", "downgraded": True}
         ),
         pytest.param(
             asked(),
-            named("org/name@v1@int8", FIRST),
-            named("org/name@v1@int8", SECOND),
-            f"of 'org/name@v1@int8', but earlier jobs by {FIRST}; start the workers with"
-            f" CROSS_ENCODER_MODEL=org/name@{FIRST}@int8",
+            named("org/name@v1", FIRST),
+            named("org/name@v1", SECOND),
+            f"of 'org/name@v1', but earlier jobs by {FIRST}; start the workers with"
+            f" CROSS_ENCODER_MODEL=org/name@{FIRST}",
             id="a tag that was moved",
         ),
         pytest.param(
@@ -74,7 +74,7 @@ DOWNGRADED = {"model": "small@int8", "downgraded": True}
             asked(),
             DOWNGRADED | {"revision": FIRST},
             DOWNGRADED | {"revision": SECOND},
-            f"start the workers with RERANKQ_DOWNGRADE_MODEL=small@{FIRST}@int8",
+            f"start the workers with RERANKQ_DOWNGRADE_MODEL=small@{FIRST}",
             id="another commit of the downgrade model",
         ),
         pytest.param(
@@ -105,14 +105,6 @@ DOWNGRADED = {"model": "small@int8", "downgraded": True}
             named("org/name@v2", SECOND),
             f"CROSS_ENCODER_MODEL=org/name@{FIRST}",
             id="another commit by another name",
-        ),
-        pytest.param(
-            asked(),
-            named("org/name@v1", FIRST),
-            named("org/name@v1@int8", FIRST),
-            "with 'org/name@v1@int8', but earlier jobs with 'org/name@v1'; start the workers with"
-            " CROSS_ENCODER_MODEL=org/name@v1",
-            id="another precision",
         ),
         pytest.param(asked(), named("m", None), named("m", FIRST), None, id="a new worker"),
         pytest.param(asked(), named("m", FIRST), named("m", None), None, id="an old worker"),

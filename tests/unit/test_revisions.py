@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from contract.errors import ModelUnavailable
-from contract.models import ModelName, is_int8, is_stub, short_name
+from contract.models import ModelName, is_stub, short_name
 from tests import hub_cache
 from tests.hub_cache import NAME
 from tests.unit import tiny_models
@@ -26,36 +26,32 @@ PAIRS = [("a query", "a document"), ("another", "text")]
 
 
 @pytest.mark.parametrize(
-    ("name", "base", "revision", "int8"),
+    ("name", "base", "revision"),
     [
-        ("org/name", "org/name", None, False),
-        ("org/name@int8", "org/name", None, True),
-        ("org/name@v1.0", "org/name", "v1.0", False),
-        (f"name@{COMMIT}", "name", COMMIT, False),
-        ("org/name@refs/pr/1@int8", "org/name", "refs/pr/1", True),
-        ("bundled@v1", "bundled", "v1", False),
-        ("/srv/my@models/one", "/srv/my@models/one", None, False),
-        ("./one@v1@int8", "./one@v1", None, True),
-        ("~/one@v1", "~/one@v1", None, False),
-        ("llm:@cf/meta/llama", "llm:@cf/meta/llama", None, False),
-        ("stub:scale=2@int8", "stub:scale=2", None, True),
+        ("org/name", "org/name", None),
+        ("org/name@v1.0", "org/name", "v1.0"),
+        (f"name@{COMMIT}", "name", COMMIT),
+        ("org/name@refs/pr/1", "org/name", "refs/pr/1"),
+        ("bundled@v1", "bundled", "v1"),
+        ("/srv/my@models/one", "/srv/my@models/one", None),
+        ("./one@v1", "./one@v1", None),
+        ("~/one@v1", "~/one@v1", None),
+        ("llm:@cf/meta/llama", "llm:@cf/meta/llama", None),
     ],
 )
-def test_a_name_has_a_base_a_revision_and_a_precision(
-    name: str, base: str, revision: str | None, int8: bool
+def test_a_name_has_a_base_and_may_have_a_revision(
+    name: str, base: str, revision: str | None
 ) -> None:
-    assert ModelName.parse(name) == ModelName(base, revision, int8)
-    assert is_int8(name) is int8
+    assert ModelName.parse(name) == ModelName(base, revision)
 
 
 @pytest.mark.parametrize(
     ("name", "short"),
     [
         (f"org/name@{COMMIT}", "name@8a53427"),
-        (f"org/name@{COMMIT}@int8", "name@8a53427@int8"),
         ("org/name@refs/pr/1", "name@refs/pr/1"),
-        ("org/name@v1.0@int8", "name@v1.0@int8"),
-        ("/srv/one@v1@int8", "one@v1@int8"),
+        ("org/name@v1.0", "name@v1.0"),
+        ("/srv/one@v1", "one@v1"),
     ],
 )
 def test_the_short_name_has_a_short_commit(name: str, short: str) -> None:
@@ -70,14 +66,14 @@ def test_every_form_of_the_stubs_name_is_that_of_the_stub() -> None:
 
 @pytest.mark.parametrize(
     "revision",
-    ["", "int8", "int8@v1", "v1@v2", "a b", "../../etc", "a/../b", "/v1", "v1/", "-v", "v1\n", "é"],
+    ["", "int8@v1", "v1@v2", "a b", "../../etc", "a/../b", "/v1", "v1/", "-v", "v1\n", "é"],
 )
 def test_a_revision_that_cannot_be_one_is_refused_with_the_form(revision: str) -> None:
-    with pytest.raises(ModelUnavailable, match=r"is not a revision. Write MODEL@REVISION or MODEL"):
-        load(f"{NAME}@{revision}@int8")
+    with pytest.raises(ModelUnavailable, match=r"is not a revision. Write MODEL@REVISION with"):
+        load(f"{NAME}@{revision}")
 
 
-@pytest.mark.parametrize("suffix", ["@v1", f"@{COMMIT}", "@v1@int8"])
+@pytest.mark.parametrize("suffix", ["@v1", f"@{COMMIT}"])
 def test_only_models_on_the_hub_have_revisions(tmp_path: Path, suffix: str) -> None:
     for model, what in ((tmp_path, "a folder"), ("bundled", "part of rerankq")):
         with pytest.raises(ModelUnavailable, match="only models on the Hugging Face hub") as raised:
@@ -89,13 +85,24 @@ def test_only_models_on_the_hub_have_revisions(tmp_path: Path, suffix: str) -> N
         load("stub@v1")
 
 
+@pytest.mark.parametrize("name", [NAME, f"{NAME}@v1", "bundled", "/nowhere", "./one@v1"])
+def test_8_bit_weights_are_refused_with_the_way_out(name: str) -> None:
+    with pytest.raises(ModelUnavailable) as raised:
+        load(f"{name}@int8")
+    assert str(raised.value).startswith(
+        f"model {f'{name}@int8'!r} cannot be used: rerankq no longer has 8-bit weights. Remove"
+        " @int8 from the name, and for more speed use a smaller model or a GPU"
+    )
+
+
 def test_a_folder_may_have_an_at_in_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("one", "one@v1"):
+    for name in ("one", "one@v1", "one@int8"):
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path)
-    assert locate(f"{tmp_path}/one@v1@int8") == Location(f"{tmp_path}/one@v1")
+    for name in ("one@v1", "one@int8"):
+        assert locate(f"{tmp_path}/{name}") == Location(f"{tmp_path}/{name}")
     assert locate("one@v1") == Location("one@v1")
 
 
@@ -138,12 +145,6 @@ def test_revisions_are_found_in_the_cache_of_hugging_face_without_the_hub(
     commits = {name: commit for name, (commit, _) in scores.items()}
     assert commits == {NAME: SECOND, f"{NAME}@v1": FIRST}
     assert scores[NAME][1] == pytest.approx(1 + scores[f"{NAME}@v1"][1])
-
-
-def test_a_revision_may_be_in_8_bits(cached: Path) -> None:
-    scorer = small(f"{NAME}@v1@int8")
-    assert (scorer.dtype, scorer.revision) == ("int8", FIRST)
-    assert scorer.score(PAIRS) == pytest.approx(small(f"{NAME}@v1").score(PAIRS), abs=0.5)
 
 
 @pytest.mark.parametrize("revision", ["v2", "c" * 40])

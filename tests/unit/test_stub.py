@@ -183,11 +183,6 @@ def test_a_wrong_option_is_named_with_those_that_there_are(name: str, option: st
     )
 
 
-def test_there_is_no_int8_form() -> None:
-    with pytest.raises(ModelUnavailable, match="'stub' has no 8-bit weights"):
-        load("stub@int8")
-
-
 @pytest.mark.parametrize("separator", [",", ";"])
 def test_options_stand_one_behind_another(separator: str) -> None:
     scorer = load(f"stub:scale=2{separator}pairs_per_s=1000")

@@ -76,11 +76,9 @@ def test_each_model_may_have_a_maximum_length(monkeypatch: pytest.MonkeyPatch) -
     settings = load(max_length=128, allowed_models="org/name,org/name@v1,stub:scale=2,bundled")
     expected = {
         "bundled": 256,
-        "bundled@int8": 256,
         "org/name": 8192,
         "org/name@v1": 64,
-        "org/name@v1@int8": 64,
-        "org/name@v2@int8": 8192,
+        "org/name@v2": 8192,
         "stub:scale=2": 32,
         "other": None,
     }
@@ -127,7 +125,7 @@ def test_half_precision_on_a_cpu_is_refused_with_what_is_faster(dtype: str) -> N
     with pytest.raises(
         InvalidInput,
         match=rf"^invalid settings: RERANKQ_DTYPE={dtype} is several times slower than float32"
-        r".*RERANKQ_DEVICE=cuda.*@int8",
+        r".*RERANKQ_DEVICE=cuda",
     ):
         load(dtype=dtype)
 

@@ -64,10 +64,7 @@ def bert(
 
 
 def bert_of_large_pairs(folder: Path) -> str:
-    """Save a BERT that needs 128 MiB at once for a long pair: 4,096 tokens x 8,192 features.
-
-    That many tokens take less time than as many features, which loading in 8 bits would measure.
-    """
+    """Save a BERT that needs 128 MiB at once for a long pair: 4,096 tokens x 8,192 features."""
     tokenizer = bert_tokenizer()
     tokenizer.model_max_length = 4_096
     shape: dict[str, Any] = {

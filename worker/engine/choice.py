@@ -17,7 +17,7 @@ from worker.engine.encoders import gives_logits
 from worker.engine.families import registry
 from worker.engine.fast_engine import FastEngine
 from worker.engine.gpu_engine import GpuEngine
-from worker.engine.linear import Int8Linear, Linear, PackedLinear
+from worker.engine.linear import Linear, PackedLinear
 from worker.engine.predict_engine import PredictEngine
 from worker.engine.probes import PROBES, TOLERANCES
 from worker.engine.varlen import VarlenFunction
@@ -41,34 +41,28 @@ class Candidate:
 def choose(
     encoder: CrossEncoder,
     *,
-    int8: bool,
     threads: int | None,
     max_batch_tokens: int | None,
     linears: Sequence[type[Linear]] | None = None,
 ) -> FastEngine | GpuEngine | PredictEngine:
-    """Return the fastest engine whose scores match `encoder.predict` (approximately, in int8).
+    """Return the fastest engine whose scores match `encoder.predict`.
 
     Arguments that are None are found by measuring. `linears` are the exact kinds of layers to try,
-    best first; by default, all kinds that the model supports. Raises `ValueError` if the model has
-    no int8 version.
+    best first; by default, all kinds that the model supports.
     """
     cores = threads or cpu_count()
     predict = PredictEngine(encoder, cores, max_batch_tokens)
     if registry.find(encoder) is None or not gives_logits(encoder):
         name = type(encoder.model).__name__
         logger.info("Scoring with CrossEncoder.predict: there is no fast path for %s", name)
-        return _prepared(predict, max_batch_tokens, int8)
+        return _prepared(predict, max_batch_tokens)
     if encoder.model.device.type == "cpu":
         candidates = on_cpu(encoder, cores, linears or exact_linears(encoder))
     else:
         candidates = on_gpu(encoder, FUNCTIONS)
     fast = fastest_exact(candidates, predict)
     if fast is None:
-        return _prepared(predict, max_batch_tokens, int8)
-    if int8:
-        if not _packable(encoder):
-            raise ValueError("8-bit weights (@int8) require float32 weights on a CPU")
-        fast = FastEngine(encoder, Int8Linear, cores)
+        return _prepared(predict, max_batch_tokens)
     fast.tune(threads, max_batch_tokens)
     return fast
 
@@ -139,9 +133,7 @@ def fastest_exact(
     return None
 
 
-def _prepared(predict: PredictEngine, max_batch_tokens: int | None, int8: bool) -> PredictEngine:
-    if int8:
-        raise ValueError("8-bit weights (@int8) are supported only for models with a fast path")
+def _prepared(predict: PredictEngine, max_batch_tokens: int | None) -> PredictEngine:
     predict.prepare(max_batch_tokens)
     return predict
 

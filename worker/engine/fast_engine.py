@@ -43,7 +43,7 @@ class FastEngine:
         family, layout = registry.find(encoder), PairLayout.of(encoder.tokenizer)
         if family is None or layout is None:
             raise ValueError(f"no fast path computes a {type(encoder.model).__name__}")
-        self.dtype = weights_dtype(encoder) if linear.exact else "int8"
+        self.dtype = weights_dtype(encoder)
         self.labels = int(encoder.num_labels)
         self.max_length = max_length(encoder)
         self.threads = threads

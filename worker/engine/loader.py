@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 
 from contract.errors import ModelUnavailable, OutOfMemory
-from contract.models import is_int8, is_stub
+from contract.models import is_stub
 from worker.engine import cuda_errors, memory, model_paths, stub, warmup
 from worker.engine.cuda_errors import GpuFailed
 from worker.engine.observer import EngineObserver
@@ -32,14 +32,13 @@ def load(
 ) -> Scorer:
     """Load a cross-encoder and warm it up.
 
-    `model` is a name on the Hugging Face hub, a local path or `bundled`, each with an optional
-    suffix `@int8` for 8-bit weights, or `stub` (see `worker.engine.stub`). A name on the hub may
-    have a revision, as in `NAME@REVISION@int8`. `threads` and
-    `max_batch_tokens` (tokens per batch) are found by measuring if they are None. `dtype` defaults
-    to float32, and to float16 on CUDA. `max_length` limits the tokens read of a pair to fewer than
-    the model allows. `prompt` is an instruction that the model reads with each pair, if it takes
-    one. Exceptions of the types `passed_through` are not treated as failures of the model, neither
-    while loading nor while scoring.
+    `model` is a name on the Hugging Face hub, which may have a revision, as in `NAME@REVISION`, a
+    local path, `bundled`, or `stub` (see `worker.engine.stub`). `threads` and `max_batch_tokens`
+    (tokens per batch) are found by measuring if they are None. `dtype` defaults to float32, and to
+    float16 on CUDA. `max_length` limits the tokens read of a pair to fewer than the model allows.
+    `prompt` is an instruction that the model reads with each pair, if it takes one. Exceptions of
+    the types `passed_through` are not treated as failures of the model, neither while loading nor
+    while scoring.
 
     Raises `ModelUnavailable`, or `OutOfMemory`.
     """
@@ -59,9 +58,7 @@ def load(
         encoder = checkpoint.load_encoder(model, device, dtype, max_length, prompt, passed_through)
         observer.loading(f"preparing model {model!r}")
         try:
-            engine = choice.choose(
-                encoder, int8=is_int8(model), threads=threads, max_batch_tokens=max_batch_tokens
-            )
+            engine = choice.choose(encoder, threads=threads, max_batch_tokens=max_batch_tokens)
             warmup.warm_up(engine, model, observer.loading)
             revision = revisions.loaded_revision(location)
         except passed_through:

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from contract.models import BUNDLED, INT8, ModelName
+from contract.models import BUNDLED, INT8_ADVICE, NO_INT8, ModelName, is_int8
 from worker.engine.unusable import UnusableModel
 
 #: Every model on the hub has at least one of these files.
@@ -56,18 +56,19 @@ def locate(model: str) -> Location:
     Raises `UnusableModel` for a name with a revision that it cannot have, and `FileNotFoundError`
     for a folder that does not exist.
     """
-    whole = model.removesuffix(INT8)
-    if whole == BUNDLED:
+    if model == BUNDLED:
         return Location(str(bundled_path()))
-    _require_no_revision_of_a_folder(whole)
-    if is_path(whole):
-        require_folder(whole)
-        return Location(str(Path(whole).expanduser()))
+    if is_int8(model) and not Path(model).expanduser().exists():
+        raise UnusableModel(NO_INT8, INT8_ADVICE)
+    _require_no_revision_of_a_folder(model)
+    if is_path(model):
+        require_folder(model)
+        return Location(str(Path(model).expanduser()))
     name = ModelName.parse(model)
     if not name.has_valid_revision:
         raise UnusableModel(
             f"{name.revision!r} is not a revision",
-            "Write MODEL@REVISION or MODEL@REVISION@int8 with a commit, tag or branch",
+            "Write MODEL@REVISION with a commit, tag or branch",
         )
     return Location(name.base, name.revision)
 

@@ -82,12 +82,11 @@ class PostNormNetwork:
         linear: type[Linear],
     ) -> None:
         *others, last = layers
-        exact = linear if linear.exact else Linear
         self.device = last.up.weight.device
         self._embed = embed
         self._layers = [_Layer(layer, heads, linear) for layer in others]
-        self._last = _LastLayer(last, heads, exact)
-        self._dense = linear_of(head.dense, exact)
+        self._last = _LastLayer(last, heads, linear)
+        self._dense = linear_of(head.dense, linear)
         self._activation = head.activation
         self._classifier = head.classifier.weight.detach()[0].float()  # [h]
         self._classifier_bias = head.classifier.bias.detach().float()  # [1]
@@ -128,7 +127,7 @@ class _Layer:
 
 
 class _LastLayer:
-    """The last layer, computed for [CLS] only. int8 would gain too little here, so it is exact."""
+    """The last layer, computed for [CLS] only."""
 
     def __init__(self, layer: LayerParts, heads: int, linear: type[Linear]) -> None:
         hidden = layer.query.in_features

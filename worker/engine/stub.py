@@ -62,7 +62,7 @@ class StubOptions:
         """Parse the options in the name of a stub. Raises `UnusableModel`."""
         head, _, text = model.partition(":")
         if head != STUB:
-            raise UnusableModel(f"{STUB!r} has no 8-bit weights (@int8) and no revisions")
+            raise UnusableModel(f"{STUB!r} has no revisions")
         known = [field.name for field in fields(cls)]
         given: dict[str, float] = {}
         for option in filter(None, re.split("[,;]", text)):

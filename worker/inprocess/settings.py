@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from contract.environment import Allowed
-from contract.models import INT8, ModelName
+from contract.models import ModelName
 from contract.settings import LARGEST, EnvironmentSettings
 
 #: The maximum length of a pair in tokens.
@@ -56,7 +56,7 @@ class ModelSettings(EnvironmentSettings):
     ] = Field(
         {},
         description="The same for single models, as `MODEL=NUMBER,MODEL=NUMBER`. A name without a"
-        " revision or `@int8` includes those with one. A model that does not allow its number is"
+        " revision includes those with one. A model that does not allow its number is"
         " refused.",
     )
     prompt: str | None = Field(
@@ -69,8 +69,7 @@ class ModelSettings(EnvironmentSettings):
     dtype: Literal["float32", "float16", "bfloat16"] | None = Field(
         None,
         description="The data type of the weights: `float32`, `float16` or `bfloat16`. The default"
-        " is `float32`, and on CUDA `float16` or `bfloat16`. For 8-bit weights, append `@int8` to"
-        " the model's name.",
+        " is `float32`, and on CUDA `float16` or `bfloat16`.",
     )
 
     @field_validator("model_max_lengths", mode="before")
@@ -84,8 +83,7 @@ class ModelSettings(EnvironmentSettings):
 
     def own_max_length(self, model: str) -> int | None:
         """Return the maximum length that was set for this model, or None."""
-        name = ModelName.parse(model)
-        forms = (model, model.removesuffix(INT8), name.unpinned, name.base)
+        forms = (model, ModelName.parse(model).base)
         lengths = (self.model_max_lengths.get(form) for form in forms)
         return next(filter(None, lengths), None)
 
@@ -94,7 +92,6 @@ class ModelSettings(EnvironmentSettings):
         if self.device == "cpu" and self.dtype not in (None, "float32"):
             raise ValueError(
                 f"RERANKQ_DTYPE={self.dtype} is several times slower than float32 on a CPU. Use it"
-                " on a GPU (RERANKQ_DEVICE=cuda). To speed up a CPU, append @int8 to the model's"
-                " name"
+                " on a GPU (RERANKQ_DEVICE=cuda)"
             )
         return self

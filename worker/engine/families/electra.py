@@ -29,7 +29,7 @@ def network(model: Any, linear: type[Linear]) -> PostNormNetwork:
         embeddings.LayerNorm,
     )
     if own.config.embedding_size != own.config.hidden_size:
-        embed = _projected(embed, own.embeddings_project, linear if linear.exact else Linear)
+        embed = _projected(embed, own.embeddings_project, linear)
     return PostNormNetwork(
         embed,
         [layer_parts(layer) for layer in own.encoder.layer],

@@ -41,8 +41,7 @@ def supports_layers(model: Any) -> bool:
 
 def network(model: Any, linear: type[Linear]) -> ModernBert:
     """Return the network of a sequence classifier."""
-    exact = linear if linear.exact else Linear
-    dense, norm = linear_of(model.head.dense, exact), Norm(model.head.norm)
+    dense, norm = linear_of(model.head.dense, linear), Norm(model.head.norm)
     weights = model.classifier.weight.detach()[0].float()  # [h]
     bias = model.classifier.bias.detach().float()  # [1]
 
@@ -61,15 +60,11 @@ class ModernBert:
     """
 
     def __init__(self, model: Any, head: Head, linear: type[Linear], *, means: bool) -> None:
-        exact = linear if linear.exact else Linear
         self._words = model.embeddings.tok_embeddings.weight.detach()
         self.device = self._words.device
         self._embedding_norm = Norm(model.embeddings.norm)
         self._means = means
-        kinds = [linear] * (len(model.layers) - 1) + [linear if means else exact]
-        self._layers = [
-            PreNormLayer(layer, kind) for layer, kind in zip(model.layers, kinds, strict=True)
-        ]
+        self._layers = [PreNormLayer(layer, linear) for layer in model.layers]
         self._type_names = [layer.attention_type for layer in model.layers]
         self._types = {
             layer.attention_type: LayerType(model.rotary_emb, layer.attention_type, _window(layer))
