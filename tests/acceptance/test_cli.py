@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +11,7 @@ import pytest
 from contract.settings import Settings
 from tests.acceptance.conftest import environment_of
 from tests.command_line import rerankq
-from tests.processes import rerankq_process
+from tests.processes import end, rerankq_process, start, wait_until
 
 LINES = "a mail client\na command line editor for ID3 tags of MP3 files\n\na chess game\n"
 QUERY = ("--query", "edit mp3 tags from the terminal")
@@ -191,20 +188,20 @@ def test_a_setting_that_does_not_parse_is_named() -> None:
     assert "RERANKQ_MAX_PAIRS_PER_JOB" in done.stderr
 
 
-def test_ctrl_c_ends_a_wait_with_a_line(lonely: dict[str, str], documents: str) -> None:
+def test_ctrl_c_ends_a_wait_with_a_line(
+    lonely: dict[str, str], documents: str, tmp_path: Path
+) -> None:
     command = [*("submit", *QUERY, "--documents", documents, "--wait", "60")]
-    with subprocess.Popen(
-        [sys.executable, "-m", "producer", *command],
-        env=os.environ | lonely,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stderr is not None
-        assert process.stderr.readline().startswith("job ")
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        process = start("producer", *command, environment=lonely, log=output)
+    try:
+        wait_until(lambda: log.read_text().startswith("job "), "it has submitted the job")
         process.send_signal(signal.SIGINT)
-        said = process.stderr.read()
-
-    assert process.returncode == 130
+        assert process.wait(60) == 130
+    finally:
+        end(process)
+    said = log.read_text()
     assert said.splitlines()[-1] == "Interrupted."
     assert "Traceback" not in said
 

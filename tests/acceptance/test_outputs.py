@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import pytest
 
 from contract.settings import Settings
 from tests.acceptance.conftest import SAMPLE, environment_of
 from tests.command_line import rerankq
-from tests.processes import rerankq_process
+from tests.processes import rerankq_process, start
 
 RUN = (
     *("rescore", "--depth", "10", "--pairs-per-job", "100"),
@@ -96,16 +95,16 @@ def test_what_is_written_on_the_way_is_as_private_as_the_output(
 def test_a_reader_that_has_read_enough_ends_the_command_in_silence(
     environment: dict[str, str],
 ) -> None:
-    command = [sys.executable, "-m", "producer", *RUN, "--output", "-"]
-    with subprocess.Popen(
-        command, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.close()
-        said = process.stderr.read().decode()
+    reader, writer = os.pipe()
+    os.close(reader)
+    with TemporaryFile("w+") as log:
+        command = ("producer", *RUN, "--output", "-")
+        process = start(*command, environment=environment, log=log, stdout=writer)
+        os.close(writer)
+        assert process.wait(120) == 1
+        log.seek(0)
+        said = log.read()
 
-    assert process.returncode == 1
     assert "scored 500 pairs" in said
     assert "Broken" not in said
     assert "Traceback" not in said
