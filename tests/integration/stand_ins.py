@@ -88,6 +88,10 @@ def busy_channel(client: redis.Redis, settings: Settings) -> Iterator[None]:
         thread.join()
 
 
+#: What a worker with one child that has loaded its model answers.
+READY = {"children": 1, "ready": 1, "model": "stub"}
+
+
 @contextmanager
 def answering_worker(settings: Settings, readiness: dict[str, Any] | None = None) -> Iterator[None]:
     """Run a worker that answers when Celery asks which workers there are, and scores nothing."""
@@ -95,7 +99,7 @@ def answering_worker(settings: Settings, readiness: dict[str, Any] | None = None
     app.conf.update(names.celery_options(settings))
     over = threading.Event()
     connection = app.connection_for_read()
-    handlers = {"ping": lambda _: {"ok": "pong"}, "readiness": lambda _: readiness}
+    handlers = {"ping": lambda _: {"ok": "pong"}, "readiness": lambda _: readiness or READY}
     node = app.control.mailbox.Node("played@test", handlers=handlers, channel=connection.channel())
 
     def answer() -> None:
