@@ -65,9 +65,6 @@ def test_a_limit_too_low_for_the_model_is_told_with_the_need(
             lambda: process.poll() is not None or "Loading cross-encoder" in log.read_text(),
             "children load",
         )
-        # The kernel chooses among the group's processes, and main is nearly as large as a child.
-        for child in children_of(process.pid):
-            Path(f"/proc/{child}/oom_score_adj").write_text("1000")
 
         # When its group gets a limit that leaves too little memory for that
         limit = bytes_in_use(group) + SPARE_BYTES

@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,9 @@ from worker.runtime.pool_kinds import PoolLayout
 
 logger = logging.getLogger(__name__)
 
-#: From -1000 to 1000; the process with the highest score is killed first.
-OOM_SCORE_ADJ = 500
+#: The score is from -1000 to 1000; the process with the highest score is killed first.
+CHILD_OOM_SCORE = 500
+MAX_OOM_SCORE = 1000
 
 
 def register() -> None:
@@ -60,6 +62,9 @@ def _prepare_parent(sender: Any, **_: Any) -> None:
     # The garbage collector writes to the objects it visits, so each child would get a copy of them.
     gc.collect()
     gc.freeze()
+    if hasattr(os, "register_at_fork"):  # not on Windows
+        # Set the score before the child runs any other code, because all code needs memory.
+        os.register_at_fork(after_in_child=_prefer_as_oom_victim)
     if pool_kinds.sends_no_process_init(pool):
         try:
             _load_models(context)
@@ -75,7 +80,6 @@ def _load_models_in_child(**_: Any) -> None:
 def _load_models(context: WorkerContext) -> None:
     # Tokenizers have their own thread pool, which would use every core in each child.
     os.environ.setdefault("RAYON_NUM_THREADS", str(context.pool_layout.tokenizer_threads))
-    _prefer_as_oom_victim()
     exit_reason, main_pid = context.exit_reason, context.pool_layout.main_pid
     place = pool_kinds.place_in_pool()
     models, processes = context.models.required, context.pool_layout.processes
@@ -105,8 +109,10 @@ def _prefer_as_oom_victim() -> None:
     Linux only; other systems choose by themselves.
     """
     score = Path("/proc/self/oom_score_adj")
-    if score.exists():
-        score.write_text(str(OOM_SCORE_ADJ))
+    # A container may have no access to the file, and is not allowed to lower a score.
+    with suppress(OSError):
+        higher = int(score.read_text()) + CHILD_OOM_SCORE
+        score.write_text(str(min(higher, MAX_OOM_SCORE)))
 
 
 def _report_exit_reason(sender: Any, **_: Any) -> None:
