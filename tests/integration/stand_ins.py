@@ -102,13 +102,18 @@ def answering_worker(settings: Settings, readiness: dict[str, Any] | None = None
     handlers = {"ping": lambda _: {"ok": "pong"}, "readiness": lambda _: readiness or READY}
     node = app.control.mailbox.Node("played@test", handlers=handlers, channel=connection.channel())
 
-    def answer() -> None:
-        node.listen(callback=node.handle_message)
-        while not over.is_set():
-            with suppress(TimeoutError):
-                connection.drain_events(timeout=0.1)
+    def answer(timeout_s: float) -> None:
+        with suppress(TimeoutError):
+            connection.drain_events(timeout=timeout_s)
 
-    thread = threading.Thread(target=answer)
+    def answer_all() -> None:
+        while not over.is_set():
+            answer(timeout_s=0.1)
+
+    node.listen(callback=node.handle_message)
+    # Kombu subscribes as it waits, and a question before that would be lost.
+    answer(timeout_s=0.01)
+    thread = threading.Thread(target=answer_all)
     thread.start()
     try:
         yield
