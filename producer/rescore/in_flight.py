@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -81,14 +81,30 @@ class JobsInFlight:
         """Return what has been scored so far."""
         return self._recorder.progress
 
-    def add(self, job: jobs.Job | JobColumns) -> None:
+    def send_all(self, made: Iterable[jobs.Job | JobColumns]) -> None:
+        """Send all jobs and wait for them.
+
+        An error cancels those in flight, unless a resumed run collects them.
+        """
+        try:
+            for job in made:
+                self._add(job)
+            self._finish()
+        except BaseException:
+            if not self._journal.resumable:
+                self.cancel_all()
+            raise
+        finally:
+            self._close()
+
+    def _add(self, job: jobs.Job | JobColumns) -> None:
         """Send a job or its parts as soon as there is room; then resend lost jobs."""
         for submission in submissions(job, self._client.settings):
             self._send(submission)
         while self._to_resend:
             self._send(self._to_resend.popleft())
 
-    def finish(self) -> None:
+    def _finish(self) -> None:
         """Wait for all jobs."""
         while self._in_flight or self._to_resend:
             if self._to_resend:
@@ -110,7 +126,7 @@ class JobsInFlight:
                 if refusals == MAX_REFUSALS:
                     return
 
-    def close(self) -> None:
+    def _close(self) -> None:
         """End the subscription."""
         if self._watch is not None:
             self._watch.__exit__()
@@ -189,7 +205,7 @@ class JobsInFlight:
                 self._watch = self._client.watch_columns().__enter__()
             return self._watch.any_of(self._in_flight, min(QUIET_S, self._idle.remaining_s))
         except RedisUnavailable:
-            self.close()  # the connection of the subscription may be lost
+            self._close()  # the connection of the subscription may be lost
             raise
 
     def _require_worker(self) -> None:

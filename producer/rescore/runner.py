@@ -46,51 +46,22 @@ def rescore(
             progress.window, progress.pairs_per_job = window.jobs, sizes.pairs
             report_progress(progress)
 
-        send = _send_from_processes if options.processes > 1 else _send
-        progress = send(client, journal, options, window, sizes, report, notify)
+        made = _jobs(client, journal, options, sizes)
+        if options.processes > 1:
+            task = Task(
+                client.settings, options, min(options.processes, window.jobs), journal.resumable
+            )
+            with Senders(task, journal, window, sizes, report, notify) as senders:
+                senders.send_all(made)
+                progress = senders.progress
+        else:
+            in_flight = JobsInFlight(
+                client, journal, options, window, sizes.observe, report, notify
+            )
+            in_flight.send_all(made)
+            progress = in_flight.progress
     # The journal's progress counts a query that was scored twice only once.
     return journal.progress() if journal.resumable else progress
-
-
-def _send(
-    client: ColumnsClient,
-    journal: Journal,
-    options: Options,
-    window: Window,
-    sizes: JobSizes,
-    report_progress: Callable[[Progress], object],
-    notify: Callable[[str], object],
-) -> Progress:
-    in_flight = JobsInFlight(
-        client, journal, options, window, sizes.observe, report_progress, notify
-    )
-    try:
-        for job in _jobs(client, journal, options, sizes):
-            in_flight.add(job)
-        in_flight.finish()
-    except BaseException:
-        if not journal.resumable:
-            in_flight.cancel_all()
-        raise
-    finally:
-        in_flight.close()
-    return in_flight.progress
-
-
-def _send_from_processes(
-    client: ColumnsClient,
-    journal: Journal,
-    options: Options,
-    window: Window,
-    sizes: JobSizes,
-    report_progress: Callable[[Progress], object],
-    notify: Callable[[str], object],
-) -> Progress:
-    processes = min(options.processes, window.jobs)
-    task = Task(client.settings, options, processes, journal.resumable)
-    with Senders(task, journal, window, sizes, report_progress, notify) as senders:
-        senders.send(_jobs(client, journal, options, sizes))
-        return senders.progress
 
 
 def _jobs(

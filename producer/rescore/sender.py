@@ -160,15 +160,11 @@ class _Sender:
 
     def run(self) -> None:
         try:
-            for job in self._jobs():
-                self._in_flight.add(job)
-            self._in_flight.finish()
-        except BaseException as error:
-            if not self._journal.resumable or isinstance(error, _Cancelled):
+            self._in_flight.send_all(self._jobs())
+        except _Cancelled:
+            if self._journal.resumable:  # otherwise the jobs are cancelled already
                 self._in_flight.cancel_all()
             raise
-        finally:
-            self._in_flight.close()
 
     def _jobs(self) -> Iterator[jobs.Job | JobColumns]:
         while (work := self._parent.ask(NextJob(self.progress))) is not None:

@@ -70,7 +70,7 @@ class Senders:
             total.add(each)
         return total
 
-    def send(self, made: Iterator[jobs.Job | JobColumns]) -> None:
+    def send_all(self, made: Iterator[jobs.Job | JobColumns]) -> None:
         """Send all jobs, and return when they have ended. Raises the error of a process."""
         while running := [each for each, one in self._senders.items() if not one.has_ended]:
             for connection in wait(running):

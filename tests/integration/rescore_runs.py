@@ -58,3 +58,13 @@ def session(
     with resumed(folder) as journal:
         progress = runner.rescore(client, journal, options, report_progress, notify)
         return progress, list(journal.lines())
+
+
+def interrupt_after(queries: int) -> Callable[[Progress], None]:
+    """Progress that is interrupted once this many queries are scored."""
+
+    def report_progress(progress: Progress) -> None:
+        if progress.queries >= queries:
+            raise KeyboardInterrupt
+
+    return report_progress

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,14 @@ from producer.rescore.journal import Journal
 from producer.rescore.options import Options, RetryKind
 from producer.rescore.progress import Progress
 from tests.embedded_redis import embedded_redis
-from tests.integration.rescore_runs import OPTIONS, QUERIES, resumed, session, staged
+from tests.integration.rescore_runs import (
+    OPTIONS,
+    QUERIES,
+    interrupt_after,
+    resumed,
+    session,
+    staged,
+)
 from tests.integration.sample_records import failure_of, result_of_job
 from tests.integration.stand_ins import StandInWorker
 
@@ -30,16 +37,6 @@ FAILED: tuple[RetryKind, ...] = ("failed",)
 def reranker(settings: Settings) -> Iterator[ColumnsClient]:
     with ColumnsClient(settings) as made:
         yield made
-
-
-def interrupt_after(queries: int) -> Callable[[Progress], None]:
-    """Progress that is interrupted once this many queries are scored."""
-
-    def report_progress(progress: Progress) -> None:
-        if progress.queries >= queries:
-            raise KeyboardInterrupt
-
-    return report_progress
 
 
 def test_what_is_in_flight_is_taken_up_and_nothing_is_scored_twice(

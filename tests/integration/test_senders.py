@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, repeat
 from multiprocessing import Pipe
@@ -22,8 +22,7 @@ from contract.settings import Settings
 from producer.client.columns import ColumnsClient
 from producer.rescore import runner
 from producer.rescore.journal import Journal
-from producer.rescore.progress import Progress
-from tests.integration.rescore_runs import OPTIONS, QUERIES, session, staged
+from tests.integration.rescore_runs import OPTIONS, QUERIES, interrupt_after, session, staged
 from tests.integration.sample_records import result_of_job
 from tests.integration.stand_ins import StandInWorker, answering_worker
 from tests.processes import wait_until
@@ -53,14 +52,6 @@ def senders_of(pid: int) -> list[int]:
 
 def is_running(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
-
-
-def interrupt_after(queries: int) -> Callable[[Progress], None]:
-    def report_progress(progress: Progress) -> None:
-        if progress.queries >= queries:
-            raise KeyboardInterrupt
-
-    return report_progress
 
 
 def test_an_interrupted_run_of_two_processes_continues_with_one_and_scores_nothing_twice(

@@ -18,16 +18,13 @@ from worker.engine.families import registry
 from worker.engine.linear import Linear
 from worker.engine.protocol import BeforeBatch, EngineOutput, Pair, do_nothing
 from worker.engine.statistics import BatchStatistics
-from worker.engine.threads import ScoringThreads
+from worker.engine.threads import LEAST_SHARE_S, ScoringThreads
 from worker.engine.tokens import PairLayout, PairTokenizer, PairTokens
 
 logger = logging.getLogger(__name__)
 
 #: Candidate token budgets. The first is chosen unless another is clearly faster.
 CPU_BUDGETS = (1024, 512, 2048, 4096)
-
-#: Minimum work to hand to another thread, in seconds: waking a thread takes some milliseconds.
-LEAST_SHARE_S = 0.005
 
 
 class FastEngine:

@@ -25,7 +25,7 @@ from worker.engine.predict_steps import Predict, PredictSteps, find_thread_depen
 from worker.engine.probes import MEAN_TOKENS, TOLERANCES, UNEQUAL_PROBES, made_up_pairs
 from worker.engine.protocol import BeforeBatch, EngineOutput, Pair, do_nothing
 from worker.engine.statistics import BatchStatistics
-from worker.engine.threads import ScoringThreads, torch_threads
+from worker.engine.threads import LEAST_SHARE_S, ScoringThreads, torch_threads
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +36,6 @@ GPU_BUDGETS = (16_384, 8_192, 32_768)
 LIMIT_S = 0.7
 #: How much faster all threads on one batch must be, because on a busy machine they are much slower.
 CLEARLY_FASTER = 1.05
-#: Minimum work to hand to another thread, in seconds.
-LEAST_SHARE_S = 0.005
 #: Pairs whose tokens are counted at once, to limit memory.
 PAIRS_AT_ONCE = 4_096
 

@@ -14,6 +14,8 @@ from worker.engine.backoff import Item, Result, attempt
 
 #: Memory that a thread needs to start, mostly for its stack.
 START_BYTES = 16 * 2**20
+#: Minimum work to hand to another thread, in seconds: waking a thread takes some milliseconds.
+LEAST_SHARE_S = 0.005
 
 
 class ScoringThreads:
