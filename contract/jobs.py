@@ -84,7 +84,7 @@ def _check_not_blank(text: str) -> str:
 
 
 def _check_unicode(text: str) -> str:
-    # Python strings may contain a lone surrogate, which can be neither stored nor tokenised.
+    # Python strings may contain a lone surrogate, which can be neither stored nor tokenized.
     try:
         text.encode()
     except UnicodeEncodeError:

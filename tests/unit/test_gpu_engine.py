@@ -70,7 +70,7 @@ def test_scores_of_other_families_are_those_of_a_cpu(tmp_path: Path, make: Any) 
 
 @pytest.fixture(params=[tiny_models.bert, tiny_models.roberta])
 def small(request: pytest.FixtureRequest, tmp_path: Path) -> CrossEncoder:
-    """Load a model that remembers words, and one whose texts are tokenised ahead by a thread."""
+    """Load a model that remembers words, and one whose texts are tokenized ahead by a thread."""
     return open_encoder(request.param(tmp_path))
 
 

@@ -176,7 +176,7 @@ def test_scores_come_in_the_callers_order(scorer: Scorer, expected: list[float])
     )
 
 
-def test_more_texts_than_are_tokenised_at_once_keep_their_order(scorer: Scorer) -> None:
+def test_more_texts_than_are_tokenized_at_once_keep_their_order(scorer: Scorer) -> None:
     pairs = [(QUERY, f"package number {number}") for number in range(TEXTS_AT_ONCE + 5)]
     counted = scorer.score_pairs(pairs)
     assert counted.unique_pairs == len(pairs)

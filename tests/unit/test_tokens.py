@@ -85,7 +85,7 @@ def ours(tokenizer: Any, pairs: Sequence[Pair], made: PairTokenizer) -> list[Enc
     encoded = []
     columns = made.columns(pairs)
     assert len(columns) == len(pairs)
-    for place, pair in enumerate(made.tokenise(pairs)):
+    for place, pair in enumerate(made.tokenize(pairs)):
         ids = [begin, *pair.query.tolist(), end, *pair.document.tolist(), end]
         assert pair.length == len(ids) == columns.lengths[place]
         assert pair.query.tobytes() == columns.queries[place]
@@ -217,7 +217,7 @@ def test_pairs_keep_their_order_and_texts_may_come_again(tokenizer: Any) -> None
 
 def test_no_pairs_are_no_tokens(tokenizer: Any) -> None:
     made = PairTokenizer(tokenizer, 512)
-    assert made.tokenise([]) == []
+    assert made.tokenize([]) == []
     assert len(made.columns([])) == 0
 
 
@@ -264,7 +264,7 @@ def test_ids_are_still_right_after_words_were_forgotten(tokenizer: Any) -> None:
 def test_a_text_that_is_none_leaves_the_others_right(tokenizer: Any) -> None:
     made = PairTokenizer(tokenizer, 512)
     with pytest.raises(TypeError):
-        made.tokenise([("first seen beside it", "half a surrogate pair: \ud800")])
+        made.tokenize([("first seen beside it", "half a surrogate pair: \ud800")])
     pairs = [("first seen beside it", "half a surrogate pair")]
     assert ours(tokenizer, pairs, made) == expected(tokenizer, pairs, 512)
 
@@ -278,7 +278,7 @@ def test_the_models_tokenizer_is_left_as_it_was() -> None:
     before = tokenizer.backend_tokenizer.to_str()
     assert tokenizer.backend_tokenizer.truncation["max_length"] == 40
     assert tokenizer.backend_tokenizer.padding["length"] == 40
-    PairTokenizer(tokenizer, 512).tokenise([(text, text) for text in NASTY.values()])
+    PairTokenizer(tokenizer, 512).tokenize([(text, text) for text in NASTY.values()])
     assert tokenizer.backend_tokenizer.to_str() == before
 
 

@@ -269,7 +269,7 @@ def test_children_of_several_threads_are_as_many_as_the_cores_allow() -> None:
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:1", "mps"])
-def test_a_child_on_a_gpu_scores_in_one_thread_and_tokenises_in_its_share_of_the_cores(
+def test_a_child_on_a_gpu_scores_in_one_thread_and_tokenizes_in_its_share_of_the_cores(
     device: str,
 ) -> None:
     settings = load(device=device)

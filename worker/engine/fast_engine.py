@@ -68,7 +68,7 @@ class FastEngine:
         statistics = statistics or BatchStatistics()
         if not pairs:
             return EngineOutput(np.empty(0, np.float32), 0, [])
-        tokens = self._tokenizer.tokenise(pairs)
+        tokens = self._tokenizer.tokenize(pairs)
         budget = self.budget.small() if small_batches else self.budget
         return EngineOutput(
             self._score(tokens, before_batch, budget, statistics),

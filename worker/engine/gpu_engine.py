@@ -1,6 +1,6 @@
 """The engine for our own networks on a GPU: one stream, and no wait before the end of a run.
 
-The host only starts work: it tokenises a portion of the pairs, lays out its batches and starts
+The host only starts work: it tokenizes a portion of the pairs, lays out its batches and starts
 their computation, while the GPU computes earlier ones. Scores stay on the GPU until all batches
 have been started. Then the host waits once and copies them.
 """
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 #: Candidate token budgets. The first is chosen unless another is clearly faster.
 BUDGETS = (65_536, 32_768, 131_072)
-#: Pairs that are tokenised at once: several batches, so that the GPU has work meanwhile.
+#: Pairs that are tokenized at once: several batches, so that the GPU has work meanwhile.
 PORTION_PAIRS = 4_096
 
 
@@ -96,7 +96,7 @@ class GpuEngine:
         scores = np.empty(len(pairs), np.float32)
         with self._in_use():
             error: Exception | None = None
-            for portion in self._tokenised(pairs):
+            for portion in self._tokenized(pairs):
                 portions.append(portion)
                 if error is None:
                     error = self._start(portion, budget, before_batch, statistics, started)
@@ -126,8 +126,8 @@ class GpuEngine:
         with self._in_use():
             return tuning.fastest(fitting, self._score_made_up)
 
-    def _tokenised(self, pairs: Sequence[Pair]) -> Iterator[Portion]:
-        """Yield the pairs in portions, tokenised ahead where that happens outside Python.
+    def _tokenized(self, pairs: Sequence[Pair]) -> Iterator[Portion]:
+        """Yield the pairs in portions, tokenized ahead where that happens outside Python.
 
         A thread of Python would only take turns with this one.
         """

@@ -41,20 +41,20 @@ class Predict:
 class PredictSteps:
     """The steps of `CrossEncoder.predict`, for any number of threads.
 
-    Only tokenising takes turns, because a tokenizer's truncation and padding are set in each call.
+    Only tokenizing takes turns, because a tokenizer's truncation and padding are set in each call.
     """
 
     def __init__(self, encoder: CrossEncoder) -> None:
         self._encoder = encoder.eval()
         self._activation = _activation(encoder)
         self._one_score = int(encoder.num_labels) == 1
-        self._tokenising = threading.Lock()
+        self._tokenizing = threading.Lock()
 
     def __call__(self, pairs: Sequence[Pair]) -> ScoreArray:
         """Return the scores of a batch."""
         encoder = self._encoder
         with torch.inference_mode():
-            with self._tokenising:
+            with self._tokenizing:
                 features = encoder.preprocess(list(pairs), prompt=default_prompt(encoder))
             scores = encoder(batch_to_device(features, encoder.device))["scores"]
             scores = self._activation(scores.float())

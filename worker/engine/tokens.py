@@ -1,4 +1,4 @@
-"""Fast tokenisation of (query, document) pairs: each text, or each word, is tokenised once."""
+"""Fast tokenization of (query, document) pairs: each text, or each word, is tokenized once."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class PairTokenizer:
         """Return whether most of the time passes in threads of the tokenizers library."""
         return not isinstance(self._texts, WordTokenizer)
 
-    def tokenise(self, pairs: Sequence[tuple[str, str]]) -> list[PairTokens]:
+    def tokenize(self, pairs: Sequence[tuple[str, str]]) -> list[PairTokens]:
         """Return the ids of each pair, in their order."""
         texts = list(dict.fromkeys(chain.from_iterable(pairs)))
         ids = dict(zip(texts, map(_as_array, self._encode(texts)), strict=True))
@@ -140,7 +140,7 @@ class PairTokenizer:
         return PairColumns(queries, documents, lengths[:, 0].copy(), whole, truncated)
 
     def _remember(self, texts: dict[str, None]) -> None:
-        """Tokenise those of the texts that were not in recent pairs."""
+        """Tokenize those of the texts that were not in recent pairs."""
         if self._remembered_chars > REMEMBERED_TEXT_CHARS:
             self._remembered, self._remembered_chars = {}, 0
         new = [text for text in texts if text not in self._remembered]
@@ -187,8 +187,8 @@ class TextTokenizer:
 class WordTokenizer(TextTokenizer):
     """Token ids of texts, with a tokenizer for which spaces always end words (`splits_at_spaces`).
 
-    Each word is tokenised once and remembered, because a lookup is about thirty times as fast as
-    tokenising.
+    Each word is tokenized once and remembered, because a lookup is about thirty times as fast as
+    tokenizing.
     """
 
     def __init__(self, backend: Tokenizer) -> None:
@@ -206,7 +206,7 @@ class WordTokenizer(TextTokenizer):
             encoded += (self._text(words, at_most) for words in split)
         except KeyError:  # a new word
             left = split[len(encoded) :]
-            self._tokenise_new(chain.from_iterable(words[:at_most] for words in left))
+            self._tokenize_new(chain.from_iterable(words[:at_most] for words in left))
             encoded += [self._text(words, at_most) for words in left]
         return encoded
 
@@ -218,7 +218,7 @@ class WordTokenizer(TextTokenizer):
             ids += _as_bytes(rest.ids)
         return ids[: at_most * ID_BYTES]
 
-    def _tokenise_new(self, words: Iterable[str]) -> None:
+    def _tokenize_new(self, words: Iterable[str]) -> None:
         if self._chars > REMEMBERED_CHARS:
             self._known, self._chars = {}, 0
         new = list(set(words).difference(self._known))
