@@ -16,6 +16,7 @@ from pydantic_core import from_json
 from contract.errors import InvalidInput
 from contract.records import (
     CANCELLED,
+    GPU_FAILED,
     JOB_ID,
     WORKER_DIED,
     Failure,
@@ -46,6 +47,7 @@ from contract.validation import describe
 __all__ = [
     "CANCELLED",
     "FINAL_STATES",
+    "GPU_FAILED",
     "JOB_ID",
     "OUTCOME",
     "UNREADABLE",

@@ -67,6 +67,9 @@ class SplitJob(Record):
 
 #: The `reason` of a downgrade after an attempt whose process was killed.
 WORKER_DIED = "worker_died"
+#: The reason that a job keeps after the GPU of an attempt failed. The first time, it is tried again
+#: with the same model.
+GPU_FAILED = "gpu_failed"
 
 
 class Provenance(Record):

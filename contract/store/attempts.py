@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from contract import metrics
-from contract.jobs import JobState
+from contract.jobs import GPU_FAILED, JobState
 from contract.store import scripts
 from contract.store.operation import Operation, Schema
 
@@ -42,7 +42,7 @@ class Started:
     attempts: int
     #: The number of earlier attempts whose processes were killed.
     deaths: int
-    #: The code of the error that makes a smaller model score the job, if any.
+    #: The code of the error that makes a smaller model score the job, if any; or `GPU_FAILED`.
     downgrade: str | None
     #: The encoded job: see `contract.store.payloads.decode`.
     payload: bytes | None
@@ -131,5 +131,15 @@ def release(
             schema.state_ttl_s,
             *metrics.arguments(counts or {}),
         ),
+        lambda replies: bool(replies[0]),
+    )
+
+
+def note_gpu_failure(schema: Schema, job_id: str, token: str) -> Operation[bool]:
+    """Note that the GPU of an attempt failed; return False if it is not the current attempt."""
+    return scripts.call(
+        "note_gpu_failure",
+        (schema.keys.job(job_id),),
+        (token, GPU_FAILED),
         lambda replies: bool(replies[0]),
     )

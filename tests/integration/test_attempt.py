@@ -14,7 +14,7 @@ from celery.exceptions import Ignore, Retry
 from contract import jobs, names
 from contract.errors import PayloadMissing
 from contract.settings import Settings
-from contract.store import outcomes, statuses, submissions
+from contract.store import attempts, outcomes, statuses, submissions
 from contract.store.blocking import JobStore
 from tests.integration.sample_records import failure_of, job, result_of
 from tests.integration.stand_ins import begin
@@ -154,6 +154,60 @@ def test_a_job_whose_model_has_no_memory_goes_to_the_downgrade_model(
     result = store.execute(outcomes.fetch(store.schema, ["j"]))["j"]
     assert isinstance(result, jobs.JobResult)
     assert (result.provenance.downgraded, result.provenance.reason) == (True, "out_of_memory")
+
+
+def kill(store: JobStore, *, gpu_failed: bool) -> None:
+    """Start an attempt whose process ends without an outcome."""
+    store.execute(begin(store.schema, "j", "lost"))
+    if gpu_failed:
+        assert store.execute(attempts.note_gpu_failure(store.schema, "j", "lost"))
+    assert store.execute(attempts.release(store.schema, "j", "lost", died=True))
+
+
+@pytest.mark.parametrize(
+    ("ends", "model"),
+    [
+        (["gpu"], "stub"),
+        (["killed"], SMALLER),
+        (["gpu", "gpu"], SMALLER),
+        (["gpu", "killed"], SMALLER),
+        (["killed", "gpu"], SMALLER),
+    ],
+    ids=" then ".join,
+)
+def test_a_smaller_model_scores_a_job_after_a_kill_or_the_second_failure_of_a_gpu(
+    delivery: Delivery, store: JobStore, ends: list[str], model: str
+) -> None:
+    accept(store)
+    for end in ends:
+        kill(store, gpu_failed=end == "gpu")
+
+    assert delivery.run("j")["model"] == model
+
+    result = store.execute(outcomes.fetch(store.schema, ["j"]))["j"]
+    assert isinstance(result, jobs.JobResult)
+    assert result.provenance.reason == (jobs.WORKER_DIED if model == SMALLER else None)
+
+
+def test_the_failure_of_a_gpu_does_not_undo_a_downgrade(hungry: Delivery, store: JobStore) -> None:
+    accept(store)
+    with pytest.raises(Retry):
+        hungry.run("j")
+    kill(store, gpu_failed=True)
+
+    assert hungry.run("j")["model"] == SMALLER
+
+    result = store.execute(outcomes.fetch(store.schema, ["j"]))["j"]
+    assert isinstance(result, jobs.JobResult)
+    assert result.provenance.reason == "out_of_memory"
+
+
+def test_only_the_current_attempt_can_note_that_its_gpu_failed(store: JobStore) -> None:
+    accept(store)
+    store.execute(begin(store.schema, "j", "current"))
+    assert not store.execute(attempts.note_gpu_failure(store.schema, "j", "earlier"))
+    store.execute(attempts.release(store.schema, "j", "current"))
+    assert store.execute(begin(store.schema, "j", "next")).downgrade is None
 
 
 def test_a_job_that_cannot_be_done_fails_with_the_error_that_is_on_record(

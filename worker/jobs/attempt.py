@@ -126,6 +126,9 @@ class Attempt:
         makes a GPU fail each time is given up.
         """
         code = restart.EXIT_GPU_FAILED
+        self.context.best_effort(
+            attempts.note_gpu_failure(self.context.schema, self.job_id, self.token)
+        )
         job_log.log(Event.INTERRUPTED, self.job_id, self.fields, code=error.code, reason=str(error))
         logger.critical(
             "Process exiting with code %d: its GPU has failed, and only another process can use it"

@@ -42,13 +42,21 @@ def choose(job: JobColumns, started: Started, default: str, models: LoadedModels
     """Plan to use the requested model, or a smaller one after lack of memory or time or a crash."""
     requested = job.model or default
     smaller = models.downgrade_model if job.allow_downgrade else None
-    reason = started.downgrade or (jobs.WORKER_DIED if started.deaths else None)
-    small_batches = started.deaths > 0 or reason == errors.OutOfMemory.code
+    reason = _downgrade_reason(started)
+    small_batches = reason == errors.OutOfMemory.code or (started.deaths > 0 and reason is not None)
     if smaller is None or smaller == requested:
         return ScoringPlan(requested, requested, None, small_batches, None)
     if reason is None:
         return ScoringPlan(requested, requested, None, small_batches, smaller)
     return ScoringPlan(requested, smaller, reason, small_batches, None)
+
+
+def _downgrade_reason(started: Started) -> str | None:
+    """Return the reason to score the job with a smaller model, if there is one."""
+    if started.downgrade == jobs.GPU_FAILED:
+        # A GPU that failed once says nothing about the memory that the model needs.
+        return jobs.WORKER_DIED if started.deaths > 1 else None
+    return started.downgrade or (jobs.WORKER_DIED if started.deaths else None)
 
 
 def score(

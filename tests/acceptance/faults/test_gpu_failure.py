@@ -10,6 +10,7 @@ import pytest
 from contract.settings import Settings
 from tests.embedded_redis import FaultyRedis
 from tests.ledger import Ledger
+from tests.stub_models import OTHER
 from tests.worker_process import LOSING_NO_TIME, Worker, await_workers
 from worker.runtime.restart import EXIT_GPU_FAILED
 
@@ -24,7 +25,10 @@ def settings(server: FaultyRedis) -> Settings:
 
 @pytest.fixture(scope="module")
 def worker(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
-    environment = LOSING_NO_TIME | {"CROSS_ENCODER_MODEL": f"stub:poison_after={PAIRS}"}
+    environment = LOSING_NO_TIME | {
+        "CROSS_ENCODER_MODEL": f"stub:poison_after={PAIRS}",
+        "RERANKQ_DOWNGRADE_MODEL": OTHER,
+    }
     folder = tmp_path_factory.mktemp("worker")
     with Worker(settings, folder, environment, 1) as made, Ledger(settings) as ledger:
         await_workers(ledger, made)
@@ -53,18 +57,30 @@ def test_a_job_of_a_gpu_that_failed_is_scored_by_the_next_child(
     before = ledger.result(ledger.submit(documents))
     # When a child has scored six pairs, and six more make its GPU fail
     job_id = ledger.submit(documents)
-    # Then its replacement scores them
+    # Then its replacement scores them with the same model
     after = ledger.result(job_id)
     assert (before.provenance.attempts, after.provenance.attempts) == (1, 2)
     assert after.rankings == before.rankings
+    assert not after.provenance.downgraded
     assert first not in worker.children
     assert exits(worker) == [(str(EXIT_GPU_FAILED), job_id)]
     assert f"exitcode {EXIT_GPU_FAILED}" in worker.log.read_text()
     ledger.balance()
 
 
-def test_a_job_that_makes_every_gpu_fail_is_given_up(ledger: Ledger, worker: Worker) -> None:
+def test_a_job_that_makes_two_gpus_fail_is_scored_by_the_smaller_model(
+    ledger: Ledger, worker: Worker
+) -> None:
     job_id = ledger.submit([f"document {number}" for number in range(2 * PAIRS)])
+    made = ledger.result(job_id).provenance
+    assert [job for _, job in exits(worker)].count(job_id) == 2
+    assert (made.attempts, made.model, made.reason) == (3, OTHER, "worker_died")
+    ledger.balance()
+
+
+def test_a_job_that_makes_every_gpu_fail_is_given_up(ledger: Ledger, worker: Worker) -> None:
+    documents = [f"document {number}" for number in range(2 * PAIRS)]
+    job_id = ledger.submit(documents, allow_downgrade=False)
     failure = ledger.failure(job_id)
     assert (failure.code, failure.attempts) == ("attempts_exhausted", 3)
     assert [job for _, job in exits(worker)].count(job_id) == 3
