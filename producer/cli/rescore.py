@@ -7,7 +7,7 @@ from functools import partial
 
 import click
 
-from contract import errors
+from contract import errors, limits
 from contract.printable import counted
 from contract.settings import Settings
 from producer.cli import common, run_options, run_report, terminal
@@ -97,6 +97,7 @@ def rescore(
     outputs.check(reads)
     retry = _retry_kinds(retry_failed, rescore_downgraded)
     session.check_resumption(output, restart, retry)
+    limits.check_model(model, settings)
     bad = InvalidLines(skip=skip_invalid)
     with Staging(settings, bad, depth) as staging:
         counts = inputs.load(staging)
@@ -125,8 +126,8 @@ def rescore(
                     if progress.queries:
                         names = " and ".join(each.name for each in files)
                         terminal.print_notice(f"wrote {names}")
-            except BaseException:
-                journal.keep(terminal.print_notice)
+            except BaseException as error:
+                journal.keep(terminal.print_notice, error)
                 raise
             if qrels and progress.queries:
                 _print_measures(evaluation.evaluate(staging, journal))

@@ -193,8 +193,8 @@ class Journal:
             for _, raw in self._raw_lines():
                 file.write(raw)
 
-    def keep(self, notify: Callable[[str], object]) -> None:
-        """Keep the file and report its path; remove it if it is empty."""
+    def keep(self, notify: Callable[[str], object], error: BaseException | None = None) -> None:
+        """Keep the file and report its path; remove it if it is empty. `error` ended the run."""
         if self.path is None:
             return
         if self.path.stat().st_size:

@@ -131,12 +131,17 @@ class ResumableJournal(Journal):
         """Return the id of the job of these queries, the same at each start of a round."""
         return self.manifest.job_id(query_ids)
 
-    def keep(self, notify: Callable[[str], object]) -> None:
-        """Keep the files for the next start and report where; remove them if nothing was sent."""
-        if self.exists:
-            notify(f"partial results are in {self.path}; run {self._same_command} to continue")
-        else:
+    def keep(self, notify: Callable[[str], object], error: BaseException | None = None) -> None:
+        """Keep the files for the next start and report where; remove them if nothing was sent.
+
+        `error` has ended the run.
+        """
+        if not self.exists:
             self.remove()
+        elif isinstance(error, InvalidInput):  # the same command would be refused again
+            notify(f"partial results are in {self.path}")
+        else:
+            notify(f"partial results are in {self.path}; run {self._same_command} to continue")
 
     def remove(self) -> None:
         """Remove the journal and its manifest after the finished files have been written.

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from contract.models import BUNDLED
 from tests.command_line import Completed, rerankq
 
 CORPUS = '{"_id": "d1", "text": "one"}\n{"_id": "d2", "text": "two"}\n'
@@ -385,6 +386,14 @@ def test_a_bad_file_is_one_line_with_the_place_and_the_fix(tmp_path: Path, bad: 
     said = refusal(rescore(tmp_path, name, content), tmp_path)
     assert said.startswith(start)
     assert fix in said
+
+
+@pytest.mark.parametrize("model", [f"{BUNDLED}@int8", "unknown/model"])
+def test_a_model_that_is_not_allowed_is_refused_before_any_file_is_written(
+    tmp_path: Path, model: str
+) -> None:
+    said = refusal(rescore(tmp_path, "corpus", CORPUS, "--model", model), tmp_path)
+    assert said.startswith(f"model '{model}' is not allowed")
 
 
 def test_a_directory_a_missing_and_a_closed_file_are_named(tmp_path: Path) -> None:

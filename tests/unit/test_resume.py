@@ -11,7 +11,15 @@ from typing import Any
 import pytest
 
 from contract import jobs
-from contract.errors import InvalidInput
+from contract.errors import (
+    InvalidInput,
+    JobConflict,
+    LimitExceeded,
+    ModelNotAllowed,
+    NoWorker,
+    RedisUnavailable,
+    RerankError,
+)
 from contract.settings import Settings
 from producer.formats.records import InvalidLines
 from producer.rescore.manifest import Manifest, Round, ScoringSettings
@@ -302,6 +310,44 @@ def test_what_was_sent_is_taken_up_though_nothing_has_come_back(output: Path) ->
     ]
     with resumed(output) as journal:
         assert journal.job_id(["q0", "q1"]) == job_id
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ModelNotAllowed("it would be refused again"),
+        LimitExceeded("it would be refused again"),
+        JobConflict("it would be refused again"),
+    ],
+    ids=lambda error: error.code,
+)
+def test_what_would_be_refused_again_is_not_advised(output: Path, error: InvalidInput) -> None:
+    said: list[str] = []
+    with resumed(output) as journal:
+        journal.begin()
+        journal.keep(said.append, error)
+    assert said == [f"partial results are in {journal_of(output)}"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyboardInterrupt(),
+        OSError("no space left"),
+        RedisUnavailable("down"),
+        NoWorker("none yet"),
+        RerankError("scored by another model; start the workers with the first one"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_can_be_mended_is_continued_by_the_same_command(
+    output: Path, error: BaseException
+) -> None:
+    said: list[str] = []
+    with resumed(output) as journal:
+        journal.begin()
+        journal.keep(said.append, error)
+    assert said[0].endswith("; run the same command to continue")
 
 
 def test_a_finished_run_leaves_neither_journal_nor_manifest(output: Path) -> None:
