@@ -11,17 +11,16 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from contract.errors import InvalidInput, RerankError
 from producer.client.columns import ColumnsClient
 from producer.formats.records import InvalidLines
-from producer.rescore import runner
+from producer.rescore import journal_lines, runner
 from producer.rescore.evaluation import Evaluation
 from producer.rescore.journal import Journal
 from producer.rescore.options import Options
 from producer.rescore.progress import Progress
-from producer.rescore.ranking_changes import ComparisonSummary, DocumentScores, compare_query
+from producer.rescore.ranking_changes import ComparisonSummary, compare_query
 from producer.rescore.staging import Staging
 
 
@@ -80,16 +79,13 @@ def compare(staging: Staging, a: Journal, b: Journal) -> ComparisonSummary:
     summary = ComparisonSummary()
     for one, other in zip(a.lines(), b.lines(), strict=True):
         query_id: str = one["query_id"]
-        if "documents" in one and "documents" in other:
-            summary.add(compare_query(query_id, _scores(one), _scores(other)))
+        if journal_lines.has_ranking(one) and journal_lines.has_ranking(other):
+            before, after = map(journal_lines.scores, (one, other))
+            summary.add(compare_query(query_id, dict(before), dict(after)))
         else:
             summary.add_failed(query_id)
             staging.exclude(query_id)
     return summary
-
-
-def _scores(line: dict[str, Any]) -> DocumentScores:
-    return {each["id"]: each["score"] for each in line["documents"]}
 
 
 def find_other_model(journal: Journal, model: str) -> str | None:

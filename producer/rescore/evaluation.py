@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from math import log2
 
+from producer.rescore import journal_lines
 from producer.rescore.journal import Journal
 from producer.rescore.ranking_changes import DocumentScores
 from producer.rescore.staging import Staging
@@ -100,6 +101,5 @@ def _judged(staging: Staging, journal: Journal) -> Iterator[tuple[str, Relevance
     """Yield the judged queries in the journal with their judgments and reranked scores."""
     for line in journal.lines():
         judged = staging.judgments(line["query_id"])
-        if judged and "documents" in line:
-            scores = {each["id"]: each["score"] for each in line["documents"]}
-            yield line["query_id"], judged, scores
+        if judged and journal_lines.has_ranking(line):
+            yield line["query_id"], judged, dict(journal_lines.scores(line))

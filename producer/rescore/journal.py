@@ -188,10 +188,10 @@ class Journal:
                 file.write(journal_lines.run_lines(line))
 
     def write_results(self, output: str | OutputFile) -> None:
-        """Write the lines of the journal."""
+        """Write a line for each query, with an object for each document."""
         with atomic_file(output) as file:
-            for _, raw in self._raw_lines():
-                file.write(raw)
+            for line in self.lines():
+                file.write(journal_lines.result_line(line))
 
     def keep(self, notify: Callable[[str], object], error: BaseException | None = None) -> None:
         """Keep the file and report its path; remove it if it is empty. `error` ended the run."""

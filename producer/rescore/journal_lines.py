@@ -1,16 +1,19 @@
-"""Write the lines of a journal, one for each query, and the lines of a TREC run from them.
+"""Write the lines of a journal, one for each query, and the lines of the finished files from them.
 
-A line is put together from the columns of a result, because encoding an object for each document
-takes several times as long.
+A line has a list for each field of the ranked documents, because an object for each document takes
+several times as long to write and to read. A journal of an earlier version has the objects, as the
+lines of `--results` still do; both kinds of lines can be in one journal.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from json.encoder import encode_basestring
 from typing import Any, NamedTuple
+
+from pydantic_core import to_json
 
 from contract import jobs
 from contract.models import short_name
@@ -31,8 +34,8 @@ _OF_A_QUERY = {
     "prompt",
 }
 
-#: The id, index, score and relevance of a document, and its metadata as JSON.
-_Document = tuple[str, int, float, float, str | None]
+#: The columns of a query's documents; there is no `metadata` if no document has any.
+_COLUMNS = ("ids", "indexes", "scores", "metadata")
 
 
 class Line(NamedTuple):
@@ -45,15 +48,19 @@ class Line(NamedTuple):
 
 def of_result(result: jobs.JobResult | ResultColumns) -> Iterator[Line]:
     """Yield a line for each query of a job."""
-    source = result.provenance.model_dump(include=_OF_A_QUERY)
-    source_json = _json(source)
-    for query_id, truncated, documents in _rankings(result):
+    columns = result if isinstance(result, ResultColumns) else ResultColumns.of(result)
+    source = columns.provenance.model_dump(include=_OF_A_QUERY)
+    given = ((name, getattr(columns, name)) for name in _COLUMNS)
+    documents = {name: column for name, column in given if column is not None}
+    for query_id, truncated, (begin, end) in zip(
+        columns.query_ids or [None] * len(columns.counts),
+        columns.truncated,
+        pairwise(columns.bounds),
+        strict=True,
+    ):
         head = {"query_id": query_id, "truncated": truncated, "provenance": source}
-        text = (
-            f'{{"query_id": {_json(query_id)}, "documents": [{", ".join(_documents(documents))}],'
-            f' "truncated": {truncated}, "provenance": {source_json}}}\n'
-        )
-        yield Line(head, text.encode())
+        of_query = {name: column[begin:end] for name, column in documents.items()}
+        yield Line(head, to_json({"query_id": query_id, **of_query, **head}) + b"\n")
 
 
 def of_failure(query_ids: Iterable[str], failure: jobs.Failure) -> Iterator[Line]:
@@ -64,16 +71,39 @@ def of_failure(query_ids: Iterable[str], failure: jobs.Failure) -> Iterator[Line
         yield Line(line, f"{_json(line)}\n".encode())
 
 
+def has_ranking(line: dict[str, Any]) -> bool:
+    """Return whether a parsed line has scores, and not the error of a failed query."""
+    return "ids" in line or "documents" in line
+
+
+def scores(line: dict[str, Any]) -> list[tuple[str, float]]:
+    """Return the ids and scores in a parsed line, best first; none if the query failed."""
+    if "ids" in line:
+        return list(zip(line["ids"], line["scores"], strict=True))
+    return [(each["id"], each["score"]) for each in line.get("documents", ())]
+
+
 def run_lines(line: dict[str, Any]) -> bytes:
     """Return the lines of a TREC run for a parsed line; none if the query failed."""
-    if "documents" not in line:
+    if not has_ranking(line):
         return b""
     before, after = f"{line['query_id']} Q0 ", f" {run_tag(line['provenance'])}\n"
     return "".join(
         [
-            f"{before}{each['id']} {each['rank']} {each['score']!r}{after}"
-            for each in line["documents"]
+            f"{before}{id_} {rank} {score!r}{after}"
+            for rank, (id_, score) in enumerate(scores(line), start=1)
         ]
+    ).encode()
+
+
+def result_line(line: dict[str, Any]) -> bytes:
+    """Return the line of `--results` for a parsed line."""
+    if "ids" not in line:
+        return f"{_json(line)}\n".encode()
+    rest = {name: value for name, value in line.items() if name not in (*_COLUMNS, "query_id")}
+    return (
+        f'{{"query_id": {_json(line["query_id"])}, "documents": [{", ".join(_documents(line))}],'
+        f" {_json(rest)[1:]}\n"
     ).encode()
 
 
@@ -83,62 +113,24 @@ def run_tag(provenance: dict[str, Any]) -> str:
     return "rerankq-" + "_".join(name.split())
 
 
-def _rankings(
-    result: jobs.JobResult | ResultColumns,
-) -> Iterator[tuple[str | None, int, Iterable[_Document]]]:
-    """Yield the id, the number of truncated documents, and the documents of each query."""
-    if isinstance(result, ResultColumns):
-        yield from _rankings_of_columns(result)
-        return
-    for ranking in result.rankings:
-        documents = [
-            (
-                each.id,
-                each.index,
-                each.score,
-                each.relevance,
-                None if each.metadata is None else _json(each.metadata),
-            )
-            for each in ranking.documents
-        ]
-        yield ranking.query_id, ranking.truncated, documents
-
-
-def _rankings_of_columns(
-    result: ResultColumns,
-) -> Iterator[tuple[str | None, int, Iterable[_Document]]]:
-    metadata: list[str | None] = [None] * len(result.ids)
-    if result.metadata is not None:
-        # The columns have compact JSON.
-        metadata = [None if each is None else _json(json.loads(each)) for each in result.metadata]
-    documents = list(
-        zip(
-            result.ids,
-            result.indexes,
-            result.scores,
-            map(relevance, result.scores),
-            metadata,
-            strict=True,
-        )
-    )
-    for query_id, truncated, (begin, end) in zip(
-        result.query_ids or [None] * len(result.counts),
-        result.truncated,
-        pairwise(result.bounds),
-        strict=True,
-    ):
-        yield query_id, truncated, documents[begin:end]
-
-
-def _documents(documents: Iterable[_Document]) -> list[str]:
+def _documents(line: dict[str, Any]) -> list[str]:
+    """Return the JSON of each document."""
+    columns = (line["ids"], line["indexes"], line["scores"], _metadata(line))
     return [
         f'{{"id": {encode_basestring(id_)}, "index": {index}, "rank": {rank}, "score": {score!r},'
-        f' "relevance": {relevance_!r}{_METADATA + metadata if metadata else ""}}}'
-        for rank, (id_, index, score, relevance_, metadata) in enumerate(documents, start=1)
+        f' "relevance": {relevance(score)!r}{metadata}}}'
+        for rank, (id_, index, score, metadata) in enumerate(zip(*columns, strict=True), start=1)
     ]
 
 
-_METADATA = ', "metadata": '
+def _metadata(line: dict[str, Any]) -> Sequence[str]:
+    """Return what follows the other fields of each document."""
+    if "metadata" not in line:
+        return [""] * len(line["ids"])
+    return [
+        "" if each is None else f', "metadata": {_json(json.loads(each))}'
+        for each in line["metadata"]
+    ]
 
 
 def _json(value: object) -> str:

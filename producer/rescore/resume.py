@@ -15,6 +15,7 @@ from pydantic_core import from_json
 
 from contract.errors import InvalidInput
 from producer.files.outputs import NEW_FILE_MODE, open_locked, sibling_path
+from producer.rescore import journal_lines
 from producer.rescore.journal import Journal, journal_path
 from producer.rescore.journal_lines import Line
 from producer.rescore.manifest import RECOVERY_HINT, Manifest, Round
@@ -199,7 +200,9 @@ class ResumableJournal(Journal):
     def _parsed(self, raw: bytes, start: int) -> dict[str, Any]:
         try:
             line = from_json(raw)
-            if isinstance(line["query_id"], str) and ("documents" in line or "error" in line):
+            if isinstance(line["query_id"], str) and (
+                journal_lines.has_ranking(line) or "error" in line
+            ):
                 return dict(line)
         except (ValueError, TypeError, KeyError):
             pass

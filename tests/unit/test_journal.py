@@ -13,6 +13,7 @@ import pytest
 
 from contract import jobs
 from contract.errors import InvalidInput
+from contract.results import relevance
 from contract.settings import Settings
 from producer.formats.records import InvalidLines
 from producer.rescore import journal_lines
@@ -138,7 +139,14 @@ def test_a_result_line_holds_documents_metadata_and_where_the_scores_came_from(
         made.write_results(str(results))
     (line,) = map(json.loads, results.read_text().splitlines())
     assert line["documents"] == [
-        {"id": "d0", "index": 0, "rank": 1, "score": 1.5, "relevance": 0.5, "metadata": metadata}
+        {
+            "id": "d0",
+            "index": 0,
+            "rank": 1,
+            "score": 1.5,
+            "relevance": relevance(1.5),
+            "metadata": metadata,
+        }
     ]
     assert line["provenance"]["model"] == "maker/model"
     assert "seconds" not in line["provenance"]  # of the job, not of this query

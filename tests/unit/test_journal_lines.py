@@ -1,4 +1,4 @@
-"""The lines of a journal are the JSON of the records, to the byte, for results of any form."""
+"""The lines of the results are the JSON of the records, to the byte, for results of any form."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import random
 from typing import Any
 
 import pytest
+from pydantic_core import from_json
 
 from contract import jobs
 from contract.result_columns import ResultColumns
@@ -61,9 +62,12 @@ def test_columns_and_records_give_the_json_of_the_records(seed: int) -> None:
     for form in (made, ResultColumns.of(made)):
         lines = list(journal_lines.of_result(form))
         for line, wanted in zip(lines, expected, strict=True):
-            source = json.loads(line.text)["provenance"]
+            parsed = from_json(line.text)
+            source = parsed["provenance"]
             whole = json.dumps({**wanted, "provenance": source}, ensure_ascii=False)
-            assert line.text == f"{whole}\n".encode()
+            assert journal_lines.result_line(parsed) == f"{whole}\n".encode()
+            # A journal of an earlier version has this line.
+            assert journal_lines.result_line(json.loads(whole)) == f"{whole}\n".encode()
             assert line.head == {
                 "query_id": wanted["query_id"],
                 "truncated": wanted["truncated"],
@@ -74,8 +78,11 @@ def test_columns_and_records_give_the_json_of_the_records(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_a_run_has_the_scores_of_the_lines_to_the_last_digit(seed: int) -> None:
     for line in journal_lines.of_result(random_result(random.Random(seed))):
-        parsed = json.loads(line.text)
-        assert journal_lines.run_lines(parsed).decode().split("\n")[:-1] == [
+        parsed = from_json(line.text)
+        earlier = json.loads(journal_lines.result_line(parsed))
+        expected = [
             f"{parsed['query_id']} Q0 {each['id']} {each['rank']} {each['score']!r} rerankq-model"
-            for each in parsed["documents"]
+            for each in earlier["documents"]
         ]
+        for form in (parsed, earlier):
+            assert journal_lines.run_lines(form).decode().split("\n")[:-1] == expected

@@ -22,6 +22,7 @@ from contract.errors import (
 )
 from contract.settings import Settings
 from producer.formats.records import InvalidLines
+from producer.rescore import journal_lines
 from producer.rescore.manifest import Manifest, Round, ScoringSettings
 from producer.rescore.options import RetryKind
 from producer.rescore.resume import ResumableJournal
@@ -70,8 +71,8 @@ def scored(query: int, *, score: float = 1.0, downgraded: bool = False) -> jobs.
 def counted(journal: ResumableJournal) -> dict[str, Any]:
     """Return the valid line of each query: its best score, or the code of its failure."""
     return {
-        line["query_id"]: line["documents"][0]["score"]
-        if "documents" in line
+        line["query_id"]: journal_lines.scores(line)[0][1]
+        if journal_lines.has_ranking(line)
         else line["error"]["code"]
         for line in journal.lines()
     }
@@ -252,6 +253,22 @@ def test_another_job_size_is_that_of_the_beginning(output: Path) -> None:
     begun(output, scored(0))
     with resumed(output, pairs_per_job=50) as journal:
         assert journal.manifest.pairs_per_job == 2
+
+
+def test_a_journal_of_an_earlier_version_goes_on_with_the_same_files(output: Path) -> None:
+    begun(output, scored(0), scored(1), failed=("q2",))
+    of_earlier = b"".join(
+        journal_lines.result_line(json.loads(line))
+        for line in journal_of(output).read_bytes().splitlines()
+    )
+    journal_of(output).write_bytes(of_earlier)
+    with resumed(output) as journal:
+        assert journal.resumed
+        journal.add_result(scored(3))
+        journal.write_results(str(output))
+    lines = output.read_bytes()
+    assert lines.startswith(of_earlier)
+    assert [len(each["documents"]) for each in map(json.loads, lines.splitlines()[3:])] == [2]
 
 
 def test_a_journal_without_its_manifest_is_refused_unless_it_is_empty(output: Path) -> None:
