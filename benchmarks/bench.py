@@ -17,10 +17,11 @@ from typing import Any
 
 import click
 
-from benchmarks import machine, plots, queue_path, report
+from benchmarks import families, machine, picture, queue_path, report
 from benchmarks.measure import CEILING, Measuring
 from benchmarks.options import (
     GUESS_CALLS_S,
+    GUESS_FAMILIES_S,
     GUESS_LOAD_S,
     GUESS_PREPARE_S,
     GUESS_QUEUE_S,
@@ -62,6 +63,8 @@ class Benchmark:
         self._note_load()
         for name in self._options.models:
             self._model(SHAPES[name])
+        if "families" in self._options.parts:
+            self._families()
         self.bench.took_s = self._progress.elapsed_s
         return self.bench
 
@@ -147,6 +150,19 @@ class Benchmark:
             )
             measuring.repeat(number)
 
+    def _families(self) -> None:
+        names = ", ".join(families.FAMILIES[name].title for name in families.IN_BENCH)
+        self._progress.step(f"other families: {names}", GUESS_FAMILIES_S)
+        self.bench.families += families.measure(
+            families.IN_BENCH,
+            self._collection,
+            self._options.threads,
+            self._scratch,
+            pairs=self._options.pairs // 2,
+            repeats=self._options.repeats,
+            failed=self._failed,
+        )
+
     def _queue(self, folder: Path, shape: Shape, children: int) -> None:
         threads_each = max(1, self._options.threads // children)
         self._progress.step(
@@ -210,7 +226,7 @@ def main(quick: bool, out: Path, **given: Any) -> None:
     (out / "bench.json").write_text(json.dumps(asdict(bench), indent=1) + "\n")
     tables = report.markdown(bench)
     (out / "bench.md").write_text(tables)
-    plots.bars(bench, out / "bench.png")
+    picture.draw(out)
     click.echo(tables)
 
 

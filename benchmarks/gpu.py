@@ -19,10 +19,11 @@ import torch
 
 from benchmarks import gpu_queue, machine
 from benchmarks.gpu_measure import measure
-from benchmarks.gpu_models import GPU_MODELS, QUICK_MODEL, THROUGH_REDIS, GpuModel
+from benchmarks.gpu_models import GPU_MODELS, QUICK_MODEL, THROUGH_REDIS
 from benchmarks.gpu_report import render
 from benchmarks.inputs import copies
 from benchmarks.options import RESULTS
+from benchmarks.random_models import RandomModel
 from benchmarks.runner import last_line
 from benchmarks.work import KINDS, Collection, Pair
 
@@ -87,12 +88,13 @@ def main(data: Path | None, device: str, models: str, quick: bool, queue: bool, 
 
 
 def run(
-    chosen: list[GpuModel], pairs: list[Pair], data: Path | None, device: str, *, queue: bool
+    chosen: list[RandomModel], pairs: list[Pair], data: Path | None, device: str, *, queue: bool
 ) -> dict[str, Any]:
     """Return the results of all models, and of the queue; stop early if time runs out."""
     began = time.monotonic()
     results: dict[str, Any] = {
         "card": card(device),
+        "device": device,
         "machine": machine.describe(threads=1),
         "pairs": len(pairs),
         "models": {},

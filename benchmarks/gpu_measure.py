@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from sentence_transformers import CrossEncoder
 
-from benchmarks.gpu_models import GpuModel
+from benchmarks.random_models import RandomModel
 from benchmarks.work import Pair
 from worker.engine import load
 from worker.engine.sdpa import without_cudnn
@@ -60,7 +60,7 @@ class GpuFigures:
         return self.first_pairs_per_s / self.best_predict
 
 
-def measure(model: GpuModel, folder: Path, pairs: list[Pair], device: str) -> GpuFigures:
+def measure(model: RandomModel, folder: Path, pairs: list[Pair], device: str) -> GpuFigures:
     """Return the figures of a model in a folder."""
     load_s, scorer = _timed(device, partial(load, str(folder), device=device))
     score = partial(scorer.score, pairs)

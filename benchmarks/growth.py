@@ -38,6 +38,7 @@ from worker.engine.model_paths import bundled_path
 CHILDREN = 2
 #: Maximum pairs for the engine alone, because its speed is the same for more.
 ALONE_PAIRS = 50_000
+QUICK_SIZES = [100, 1_000]
 LOG = "rescore.log"
 #: Interval between samples of the processes.
 SAMPLE_S = 0.1
@@ -198,13 +199,14 @@ def _sizes(_: click.Context, __: click.Parameter, value: str) -> list[int]:
     show_default=True,
     help="Number of pairs in each run.",
 )
+@click.option("--quick", is_flag=True, help="Measure 100 and 1,000 pairs, to try the benchmark.")
 @click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True)
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=RESULTS)
-def main(sizes: list[int], threads: int, out: Path) -> None:
+def main(sizes: list[int], quick: bool, threads: int, out: Path) -> None:
     """Measure runs of growing size, and write growth.json and growth.png."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     runs: list[Run] = []
-    for size in sizes:
+    for size in QUICK_SIZES if quick else sizes:
         guess = f", about {size / runs[-1].pairs_per_s:.0f} s" if runs else ""
         click.echo(
             f"re-scoring {size:,} pairs{guess}, load average {os.getloadavg()[0]:.1f}", err=True

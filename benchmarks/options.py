@@ -14,7 +14,7 @@ from benchmarks.ways import REFERENCE, WAYS
 from benchmarks.work import FEWEST, KINDS, SAMPLE, Kind
 
 RESULTS = Path(__file__).parent / "results"
-PARTS = ("ways", "calls", "queue")
+PARTS = ("ways", "calls", "queue", "families")
 #: Default documents of each model. All kinds with twelve layers would take as long as all other
 #: models together.
 DOCUMENTS = {"bundled": tuple(KINDS), "minilm-6": tuple(KINDS), "minilm-12": ("real",)}
@@ -24,6 +24,7 @@ GUESS_PREPARE_S = 35.0
 GUESS_LOAD_S = 35.0
 GUESS_CALLS_S = 3.0
 GUESS_QUEUE_S = 90.0
+GUESS_FAMILIES_S = 100.0
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ class Options:
 
     def total_s(self) -> float:
         """Return an estimate of the seconds of the whole run."""
-        return sum(self._model_s(SHAPES[model]) for model in self.models)
+        families_s = GUESS_FAMILIES_S if "families" in self.parts else 0.0
+        return sum(self._model_s(SHAPES[model]) for model in self.models) + families_s
 
     def _model_s(self, shape: Shape) -> float:
         seconds = GUESS_PREPARE_S

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,39 +15,27 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from benchmarks import machine
-from benchmarks.records import EXACT, Bench, Scored
-from benchmarks.shapes import SHAPES
-from benchmarks.work import KINDS
+from benchmarks.figures import MachineFigures, Panel
+from benchmarks.records import EXACT
 
 OURS, OTHERS = "#c8442d", "#8a97a6"
 DPI = 150
 
 
-def bars(bench: Bench, path: Path) -> bool:
-    """Plot pairs/s per way on real documents for six and two layers; return False without data."""
-    panels = [
-        (name, records)
-        for name in ("minilm-6", "bundled")
-        if (records := _on_real_documents(bench, name))
-    ]
-    if not panels:
+def throughput(machines: Sequence[MachineFigures], path: Path) -> bool:
+    """Plot pairs/s with a row of panels for each machine; return False without figures."""
+    if not machines:
         return False
-    rows = max(len(records) for _, records in panels)
-    figure, axes = plt.subplots(
-        1, len(panels), figsize=(6.5 * len(panels), 1.6 + 0.36 * rows), squeeze=False
-    )
-    for axis, (name, records) in zip(axes[0], panels, strict=True):
-        _panel(axis, name, records)
-    figure.suptitle("Throughput on real documents (higher is better)", fontsize=14, y=0.99)
-    figure.text(
-        0.5,
-        0.89,
-        f"{machine.title(bench.machine)}\nall libraries score the same pairs with the same weights;"
-        f" median, minimum and maximum of {bench.options['repeats']} repeats",
-        ha="center",
-        fontsize=9,
-        color="#555555",
-    )
+    heights = [1.5 + 0.36 * max(len(panel.bars) for panel in each.panels) for each in machines]
+    # Each row has a line for the machine, and the last one the legend.
+    figure = plt.figure(figsize=(13.0, sum(heights) + 0.8), layout="constrained")
+    figure.suptitle("Throughput on real documents (higher is better)", fontsize=14)
+    rows = figure.subfigures(len(machines), 1, height_ratios=heights, squeeze=False)[:, 0]
+    for row, each in zip(rows, machines, strict=True):
+        row.suptitle(f"{each.title}\n{each.method}", fontsize=9, color="#555555")
+        axes = row.subplots(1, len(each.panels), squeeze=False)[0]
+        for axis, panel in zip(axes, each.panels, strict=True):
+            _panel(axis, panel)
     figure.legend(
         handles=[
             Patch(facecolor=OURS, label="rerankq"),
@@ -58,52 +47,44 @@ def bars(bench: Bench, path: Path) -> bool:
                 label=f"scores differ by more than {EXACT}",
             ),
         ],
-        loc="lower center",
+        loc="outside lower center",
         ncols=3,
         frameon=False,
         fontsize=9,
     )
-    figure.tight_layout(rect=(0, 0.05, 1, 0.89))
     figure.savefig(path, dpi=DPI)
     plt.close(figure)
     return True
 
 
-def _on_real_documents(bench: Bench, model: str) -> list[Scored]:
-    """Return the results on real documents with the fastest last, which is drawn at the top."""
-    records = [
-        each for each in bench.scored if (each.model, each.documents) == (model, KINDS["real"].name)
-    ]
-    return sorted(records, key=lambda record: record.pairs_per_s.median)
-
-
-def _panel(axis: Any, model: str, records: list[Scored]) -> None:
-    medians = [each.pairs_per_s.median for each in records]
-    below = [each.pairs_per_s.median - each.pairs_per_s.low for each in records]
-    above = [each.pairs_per_s.high - each.pairs_per_s.median for each in records]
+def _panel(axis: Any, panel: Panel) -> None:
+    bars = panel.bars
     drawn = axis.barh(
-        [each.title for each in records],
-        medians,
-        xerr=(below, above),
-        color=[OURS if each.way.startswith("rerankq") else OTHERS for each in records],
+        [each.label for each in bars],
+        [each.pairs_per_s for each in bars],
+        xerr=(
+            [each.pairs_per_s - each.low for each in bars],
+            [each.high - each.pairs_per_s for each in bars],
+        ),
+        color=[OURS if each.is_ours else OTHERS for each in bars],
         error_kw={"ecolor": "#333333", "elinewidth": 1, "capsize": 2},
     )
-    for bar, each in zip(drawn, records, strict=True):
-        if not each.exact:
+    for bar, each in zip(drawn, bars, strict=True):
+        if not each.is_exact:
             bar.set(hatch="////", edgecolor="white")
         axis.annotate(
-            f"{each.pairs_per_s.median:,.0f}  ({each.ratio.median:.2f}x)",
-            (each.pairs_per_s.high, bar.get_y() + bar.get_height() / 2),
+            f"{each.pairs_per_s:,.0f}  ({each.ratio:.2f}x)",
+            (each.high, bar.get_y() + bar.get_height() / 2),
             xytext=(5, 0),
             textcoords="offset points",
             va="center",
             fontsize=8,
         )
-    for label, each in zip(axis.get_yticklabels(), records, strict=True):
-        label.set_fontweight("bold" if each.way == "rerankq" else "normal")
-    axis.set_title(f"model: {SHAPES[model].title}", fontsize=11)
+    for label, each in zip(axis.get_yticklabels(), bars, strict=True):
+        label.set_fontweight("bold" if each.is_ours else "normal")
+    axis.set_title(panel.title, fontsize=11)
     axis.set_xlabel("pairs/s (ratio to predict at its best batch size)", fontsize=9)
-    axis.set_xlim(0, 1.25 * max(each.pairs_per_s.high for each in records))
+    axis.set_xlim(0, 1.25 * max(each.high for each in bars))
     axis.spines[["top", "right"]].set_visible(False)
 
 

@@ -62,6 +62,25 @@ class Scored:
 
 
 @dataclass(frozen=True)
+class FamilyScored:
+    """rerankq and `predict` at its best batch size, with a model of another family than BERT."""
+
+    family: str
+    title: str
+    #: Pairs of each repeat.
+    pairs: int
+    pairs_per_s: Spread
+    predict_pairs_per_s: Spread
+    #: The best batch size of `predict`.
+    predict_batch: int
+    #: The ratio of both, for each repeat.
+    ratio: Spread
+    #: The largest |score - score of predict|, and the standard deviation of the scores.
+    max_difference: float
+    deviation: float
+
+
+@dataclass(frozen=True)
 class Failed:
     """A way, or a part, that could not be measured."""
 
@@ -144,6 +163,7 @@ class Bench:
     notes: list[str] = field(default_factory=list)
     ceilings: list[Ceiling] = field(default_factory=list)
     scored: list[Scored] = field(default_factory=list)
+    families: list[FamilyScored] = field(default_factory=list)
     failed: list[Failed] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     queue: list[Queue] = field(default_factory=list)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from benchmarks import machine
+from benchmarks import families_report, machine
+from benchmarks.markdown import between, number, table
 from benchmarks.measure import CALL_SIZES
-from benchmarks.records import EXACT, Bench, Call, Scored, Spread
+from benchmarks.records import EXACT, Bench, Call, Scored
 from benchmarks.shapes import SHAPES
 from benchmarks.ways import BATCH_SIZES
 from benchmarks.work import KINDS
@@ -20,6 +21,7 @@ def markdown(bench: Bench) -> str:
         f" {EXACT:g} of `predict` count as exact. The run took {bench.took_s / 60:.0f} minutes.",
         *(f"Note: {note}." for note in bench.notes),
         *_cells(bench),
+        families_report.families(bench.families),
         _ceilings(bench),
         _calls(bench),
         _queue(bench),
@@ -49,7 +51,7 @@ def _cell(title: str, records: list[Scored]) -> str:
         " is relative to `predict` at its best batch size. *Share* compares useful work with the"
         " ceiling.\n\n"
     )
-    return head + _table(
+    return head + table(
         (
             "library",
             "pairs/s",
@@ -63,8 +65,8 @@ def _cell(title: str, records: list[Scored]) -> str:
         [
             (
                 _name(each),
-                _number(each.pairs_per_s.median),
-                f"{_number(each.pairs_per_s.low)} to {_number(each.pairs_per_s.high)}",
+                number(each.pairs_per_s.median),
+                f"{number(each.pairs_per_s.low)} to {number(each.pairs_per_s.high)}",
                 f"{each.tokens_per_s.median:,.0f}",
                 f"{each.ratio.median:.2f}",
                 f"{each.share_of_ceiling.median:.0%}",
@@ -79,13 +81,13 @@ def _cell(title: str, records: list[Scored]) -> str:
 def _ceilings(bench: Bench) -> str:
     if not bench.ceilings:
         return ""
-    return "### The ceiling: GFLOP/s of float32 matrix products\n\n" + _table(
+    return "### The ceiling: GFLOP/s of float32 matrix products\n\n" + table(
         ("model shapes", "linear", "packed by oneDNN", "ceiling"),
         [
             (
                 SHAPES[each.model].title,
-                f"{each.linear_gflops.median:.0f} ({_range(each.linear_gflops)})",
-                f"{each.packed_gflops.median:.0f} ({_range(each.packed_gflops)})",
+                f"{each.linear_gflops.median:.0f} ({between(each.linear_gflops)})",
+                f"{each.packed_gflops.median:.0f} ({between(each.packed_gflops)})",
                 f"{each.gflops:.0f}",
             )
             for each in bench.ceilings
@@ -114,7 +116,7 @@ def _calls(bench: Bench) -> str:
         rows.append((f"{shape.reference}: published figures, from another machine", *published))
     if not rows:
         return ""
-    return "### One call with one query and short documents\n\n" + _table(
+    return "### One call with one query and short documents\n\n" + table(
         ("", *(f"{size} documents" for size in CALL_SIZES)), rows
     )
 
@@ -125,13 +127,13 @@ def _best(ms: dict[tuple[int, str], Call], size: int, ways: list[str]) -> Call |
 
 
 def _call(call: Call | None) -> str:
-    return f"{call.ms.median:.1f} ms ({_range(call.ms)})" if call else "-"
+    return f"{call.ms.median:.1f} ms ({between(call.ms)})" if call else "-"
 
 
 def _queue(bench: Bench) -> str:
     if not bench.queue:
         return ""
-    table = _table(
+    rows = table(
         (
             "model",
             "children x threads",
@@ -147,12 +149,12 @@ def _queue(bench: Bench) -> str:
             (
                 SHAPES[each.model].title,
                 f"{each.children} x {each.threads_each}",
-                f"{_number(each.pairs_per_s.median)} ({_range(each.pairs_per_s)})",
-                _number(each.in_process_pairs_per_s.median),
+                f"{number(each.pairs_per_s.median)} ({between(each.pairs_per_s)})",
+                number(each.in_process_pairs_per_s.median),
                 f"{each.ratio.median:.2f}",
                 f"{each.call_ms.median:.1f} ms",
                 f"{each.in_process_ms.median:.1f} ms",
-                f"{each.added_ms.median:.1f} ms ({_range(each.added_ms)})",
+                f"{each.added_ms.median:.1f} ms ({between(each.added_ms)})",
                 f"{each.max_difference:.0e}",
             )
             for each in bench.queue
@@ -168,7 +170,7 @@ def _queue(bench: Bench) -> str:
         "### Through Redis and a worker\n\nThe documents are real. *Engine alone* is"
         " `Scorer.score` in as many processes with as many threads. A *small job* has 20 short"
         f" documents, and its worker was idle: medians and quartiles of {bench.queue[0].calls}"
-        f" jobs.\n\n{table}{burst}"
+        f" jobs.\n\n{rows}{burst}"
     )
 
 
@@ -178,7 +180,7 @@ def _memory(bench: Bench) -> str:
     return (
         "### Memory of a worker child after scoring\n\nRSS counts shared pages in full. PSS"
         " counts each child's share of them.\n\n"
-    ) + _table(
+    ) + table(
         ("model", "child", "RSS", "PSS", "peak RSS", "published RAM"),
         [
             (
@@ -197,12 +199,9 @@ def _memory(bench: Bench) -> str:
 def _failed(bench: Bench) -> str:
     if not bench.failed:
         return ""
-    return "### Not measured\n\n" + _table(
+    return "### Not measured\n\n" + table(
         ("model", "what", "reason"),
-        [
-            (SHAPES[each.model].title, each.what, each.reason.replace("|", "\\|"))
-            for each in bench.failed
-        ],
+        [(_title(each.model), each.what, each.reason.replace("|", "\\|")) for each in bench.failed],
         rule="---",
     )
 
@@ -216,15 +215,5 @@ def _agreement(record: Scored) -> str:
     return f"{record.max_difference:.0e}{label}"
 
 
-def _range(spread: Spread) -> str:
-    return f"{_number(spread.low)} to {_number(spread.high)}"
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], rule: str = "---:") -> str:
-    """Return a Markdown table with the first column aligned left and all others, numbers, right."""
-    rules = ("---", *(rule for _ in head[1:]))
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rules, *rows))
+def _title(model: str) -> str:
+    return SHAPES[model].title if model in SHAPES else model
