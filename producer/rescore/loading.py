@@ -6,9 +6,12 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby, pairwise
 from typing import Any
 
 from contract import jobs
+from contract.columns import given
 from contract.errors import InvalidInput
 from contract.settings import Settings
 from producer.files.quoting import quoted, shown
@@ -16,12 +19,10 @@ from producer.formats.corpus import read_texts
 from producer.formats.qrels import read_qrels
 from producer.formats.records import InvalidLines
 from producer.formats.requests import Pair, read_requests
-from producer.formats.trec_run import read_run
+from producer.formats.trec_run import RunLine, read_run
+from producer.rescore.candidates import Candidates, CandidateTable
 from producer.rescore.unknown_ids import UnknownIds
 
-_RUN_LINE = "INTO candidates (query, document_id, place, score, line) VALUES (?, ?, ?, ?, ?)"
-_PAIR = "INTO candidates (query, document_id, place, text, line) VALUES (?, ?, ?, ?, ?)"
-_CANDIDATE = "INTO candidates VALUES (?, ?, ?, ?, ?, ?, ?)"
 _DOCUMENT = "INTO documents (id, text) VALUES (?, ?)"
 _JUDGMENT = "INTO qrels VALUES (?, ?, ?)"
 
@@ -51,34 +52,21 @@ class Loader:
     def __init__(self, database: sqlite3.Connection, settings: Settings, bad: InvalidLines) -> None:
         self._database, self._settings, self._bad = database, settings, bad
         self.report = LoadReport()
-        self.unknown_ids = UnknownIds(database, bad)
+        self.candidates = CandidateTable(database)
+        self.unknown_ids = UnknownIds(database, self.candidates, bad)
 
     def run(self, path: str) -> None:
         """Load a TREC run."""
-        source, query, query_id = shown(path), 0, ""
-
-        def rows() -> Iterator[Row]:
-            nonlocal query, query_id
-            rank_before, score_before = 0, 0.0
-            for number, (of_query, document_id, rank, score) in read_run(path, self._bad):
-                if of_query != query_id:
-                    query_id, query = of_query, self._query(of_query)
-                # The better score has the worse rank.
-                elif (rank_before - rank) * (score_before - score) > 0:
-                    self.report.contradictions += 1
-                    self.report.first_contradiction = (
-                        self.report.first_contradiction or f"{source}:{number}"
-                    )
-                rank_before, score_before = rank, score
-                yield query, document_id, rank, score, number
-
-        def duplicate(row: Row) -> str:
-            return (
-                f"{source}:{row[-1]}: duplicate document {quoted(row[1])}"
-                f" for query {quoted(query_id)}"
-            )
-
-        self._insert_all(_RUN_LINE, rows(), duplicate)
+        source = shown(path)
+        for query_id, records in groupby(read_run(path, self._bad), _query_id):
+            numbers, lines = zip(*records, strict=True)
+            _, ids, ranks, scores = zip(*lines, strict=True)
+            made = Candidates(ids, ranks, numbers, scores)
+            if not made.ranks_follow_scores:
+                self._count_contradictions(source, made)
+            made = made.last_of_each_id(partial(self._add_duplicate, source, query_id))
+            self.candidates.add(self._query(query_id), made.by_score())
+        self._merge(source, Candidates.by_score)
 
     def queries(self, path: str) -> None:
         """Load the texts of the run's queries."""
@@ -128,6 +116,7 @@ class Loader:
                 self._add_pair(where, number, request)
             else:
                 self._add_request(where, number, request)
+        self._merge(source, Candidates.by_place)
 
     def qrels(self, path: str) -> None:
         """Load judgments of the queries that have been loaded."""
@@ -149,6 +138,33 @@ class Loader:
         self._insert_all(_JUDGMENT, rows(), duplicate)
         self._check_judged(source)
 
+    def _count_contradictions(self, source: str, made: Candidates) -> None:
+        """Count the lines whose better score has the worse rank than the line before."""
+        records = zip(made.lines, made.places, made.column("scores"), strict=True)
+        for (_, rank_before, score_before), (number, rank, score) in pairwise(records):
+            if (rank_before - rank) * (score_before - score) > 0:
+                self.report.contradictions += 1
+                self.report.first_contradiction = (
+                    self.report.first_contradiction or f"{source}:{number}"
+                )
+
+    def _add_duplicate(self, source: str, query_id: str, document_id: str, line: int) -> None:
+        self._bad.add(
+            f"{source}:{line}: duplicate document {quoted(document_id)} for query"
+            f" {quoted(query_id)} (--skip-invalid uses the last one)"
+        )
+
+    def _merge(self, source: str, ordered: Callable[[Candidates], Candidates]) -> None:
+        """Put candidates together whose queries are in several places of a file."""
+        for query in self.candidates.queries("count(*) > 1"):
+            (query_id,) = self._database.execute(
+                "SELECT id FROM queries WHERE seq = ?", (query,)
+            ).fetchone()
+            made = self.candidates.get(query)
+            made = made.last_of_each_id(partial(self._add_duplicate, source, query_id))
+            self.candidates.replace(query, ordered(made))
+        self.candidates.collect_used()
+
     def _query(self, query_id: str) -> int:
         """Return the number of a query, which is added unless it is known."""
         self._database.execute("INSERT OR IGNORE INTO queries (id) VALUES (?)", (query_id,))
@@ -168,19 +184,19 @@ class Loader:
         except sqlite3.IntegrityError:
             self._bad.add(f"{where}: duplicate query id {quoted(str(request.query_id))}")
             return
-        self._database.executemany(
-            f"INSERT {_CANDIDATE}",
-            (
-                (
-                    query,
-                    candidate.id,
-                    candidate.score,
-                    place,
-                    number,
-                    candidate.text,
-                    None if candidate.metadata is None else json.dumps(candidate.metadata),
-                )
-                for place, candidate in enumerate(request.candidates)
+        candidates = request.candidates
+        metadata = [
+            None if each.metadata is None else json.dumps(each.metadata) for each in candidates
+        ]
+        self.candidates.add(
+            query or 0,
+            Candidates(
+                [each.id for each in candidates],
+                list(range(len(candidates))),
+                [number] * len(candidates),
+                given([each.score for each in candidates]),
+                [each.text for each in candidates],
+                given(metadata),
             ),
         )
 
@@ -198,16 +214,9 @@ class Loader:
                 f"{where}: the text of query {quoted(pair.query_id)} differs from an earlier line"
             )
             return
-        row = (query, pair.document_id, number, pair.text, number)
-        try:
-            self._database.execute(f"INSERT {_PAIR}", row)
-        except sqlite3.IntegrityError:
-            self._replace(
-                _PAIR,
-                row,
-                f"{where}: duplicate document {quoted(pair.document_id)}"
-                f" for query {quoted(pair.query_id)}",
-            )
+        self.candidates.add(
+            query, Candidates([pair.document_id], [number], [number], None, [pair.text])
+        )
 
     def _is_too_long(self, where: str, chars: int) -> bool:
         limit = self._settings.max_text_chars
@@ -256,3 +265,7 @@ class Loader:
                 f"{source}: none of its queries is in the run: it has queries such as"
                 f" {quoted(example)}, and the run has {quoted(known)}"
             )
+
+
+def _query_id(record: tuple[int, RunLine]) -> str:
+    return record[1].query_id

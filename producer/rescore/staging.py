@@ -8,7 +8,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any, Self
 
 from contract import jobs
@@ -16,7 +15,7 @@ from contract.errors import InvalidInput
 from contract.settings import Settings
 from producer.files.quoting import shown
 from producer.formats.records import InvalidLines
-from producer.rescore import loading, manifest
+from producer.rescore import candidates, loading, manifest
 from producer.rescore.document_sizes import check_document_sizes
 from producer.rescore.staged_query import StagedQuery
 
@@ -25,10 +24,6 @@ CREATE TABLE queries (
   seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, text TEXT, pairs INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE documents (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, text TEXT NOT NULL);
-CREATE TABLE candidates (
-  query INTEGER NOT NULL, document_id TEXT NOT NULL, score REAL, place INTEGER NOT NULL,
-  line INTEGER NOT NULL, text TEXT, metadata TEXT, PRIMARY KEY (query, document_id)
-) WITHOUT ROWID;
 CREATE TABLE qrels (
   query_id TEXT NOT NULL, document_id TEXT NOT NULL, relevance INTEGER NOT NULL,
   UNIQUE (query_id, document_id)
@@ -38,11 +33,6 @@ PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 PRAGMA cache_size = -32768;
 """
-
-#: The order of the first stage, best first: by score, then by rank, then by line.
-_BY_SCORE = "c.score DESC, c.place, c.line"
-#: The order in a request line.
-_AS_GIVEN = "c.place"
 
 
 @dataclass(frozen=True)
@@ -65,14 +55,15 @@ class Staging:
         self._settings = settings
         self._bad = bad
         self._depth = depth
-        self._order = _BY_SCORE
+        self._has_scores = True
         # An empty name is a private database in a file that SQLite has already unlinked.
         self.database = sqlite3.connect("", isolation_level=None)
-        self.database.executescript(_SCHEMA)
+        self.database.executescript(_SCHEMA + candidates.SCHEMA)
         # The database is never read again, so nothing is ever committed, which would take longer
         # than most changes.
         self.database.execute("BEGIN")
         self._loader = loading.Loader(self.database, settings, bad)
+        self._table = self._loader.candidates
 
     @property
     def load_report(self) -> loading.LoadReport:
@@ -90,7 +81,7 @@ class Staging:
 
     def load_requests(self, path: str) -> None:
         """Load request lines. Raises `InvalidInput`."""
-        self._order = _AS_GIVEN
+        self._has_scores = False
         self._loader.requests(path)
         self._finish(shown(path))
 
@@ -103,9 +94,7 @@ class Staging:
         queries, pairs = self.database.execute(
             "SELECT count(*), coalesce(sum(pairs), 0) FROM queries"
         ).fetchone()
-        documents = self.database.execute(
-            "SELECT count(DISTINCT document_id) FROM candidates"
-        ).fetchone()[0]
+        (documents,) = self.database.execute("SELECT count(*) FROM used").fetchone()
         return Counts(queries=queries, pairs=pairs, documents=documents)
 
     def inputs(self) -> manifest.InputDigests:
@@ -115,18 +104,23 @@ class Staging:
                 self.database.execute("SELECT id, text FROM queries ORDER BY seq")
             ),
             candidates=manifest.digest(
-                (query_id, self._candidates(query, "c.document_id, c.score, c.text, c.metadata"))
+                (query_id, self._digested(query))
                 for query, query_id in self.database.execute(
                     "SELECT seq, id FROM queries ORDER BY seq"
                 )
             ),
             documents=manifest.digest_of_texts(
                 self.database.execute(
-                    "SELECT id, text FROM documents"
-                    " WHERE id IN (SELECT document_id FROM candidates) ORDER BY id"
+                    "SELECT d.id, d.text FROM used u CROSS JOIN documents d ON d.id = u.id"
+                    " ORDER BY u.id"
                 )
             ),
         )
+
+    def _digested(self, query: int) -> list[tuple[Any, ...]]:
+        made = self._table.get(query)
+        names = ("ids", "scores", "texts", "metadata")
+        return list(zip(*map(made.column, names), strict=True))
 
     def query_ids(self) -> Iterator[str]:
         """Yield all queries in the order of the input."""
@@ -145,9 +139,12 @@ class Staging:
             " ORDER BY q.seq",
             values,
         )
-        columns = "c.document_id, coalesce(c.text, d.text), c.score, c.metadata"
         for query, query_id, text in queries:
-            yield StagedQuery(query_id, text, *zip(*self._candidates(query, columns), strict=True))
+            made = self._table.get(query)
+            texts = self._table.texts(made.ids) if made.texts is None else made.texts
+            yield StagedQuery(
+                query_id, text, made.ids, texts, made.column("scores"), made.column("metadata")
+            )
 
     def requests(self, top_k: int | None) -> Iterator[jobs.Request]:
         """Yield the requests of all queries."""
@@ -170,24 +167,11 @@ class Staging:
         (query,) = self.database.execute(
             "SELECT seq FROM queries WHERE id = ?", (query_id,)
         ).fetchone()
-        rows = self._candidates(query, "c.document_id, c.score")
-        if self._order == _BY_SCORE:
-            return rows
+        made = self._table.get(query)
+        if self._has_scores:
+            return list(zip(made.ids, made.column("scores"), strict=True))
         # Request lines need not have scores; their order is that of the first stage.
-        return [(document_id, float(-place)) for place, (document_id, _) in enumerate(rows)]
-
-    def _candidates(self, query: int, columns: str) -> list[tuple[Any, ...]]:
-        """Return columns of a query's candidates, in the order of the first stage."""
-        rows = self.database.execute(
-            f"SELECT {columns}, c.score, c.place, c.line FROM candidates c"
-            " LEFT JOIN documents d ON d.id = c.document_id WHERE c.query = ?",
-            (query,),
-        ).fetchall()
-        # SQLite would copy the texts to sort them.
-        rows.sort(key=itemgetter(-2, -1))
-        if self._order == _BY_SCORE:
-            rows.sort(key=itemgetter(-3), reverse=True)
-        return [row[:-3] for row in rows]
+        return [(document_id, float(-place)) for place, document_id in enumerate(made.ids)]
 
     def judgments(self, query_id: str) -> dict[str, int]:
         """Return the relevance of a query's judged documents."""
@@ -214,18 +198,18 @@ class Staging:
             raise InvalidInput(
                 f"{source}: no query with candidates is left to score; check that the files match"
             )
-        check_document_sizes(self.database, self._settings, source)
+        check_document_sizes(self.database, self.staged_queries(), self._settings, source)
         if self._depth is not None:
-            self.database.execute(
-                "DELETE FROM candidates WHERE (query, document_id) IN"
-                " (SELECT query, document_id FROM (SELECT c.query, c.document_id, row_number()"
-                f"   OVER (PARTITION BY c.query ORDER BY {self._order}) AS n"
-                "   FROM candidates c) WHERE n > ?)",
-                (self._depth,),
-            )
+            self._cut(self._depth)
         self.database.execute(
-            "UPDATE queries SET pairs = (SELECT count(*) FROM candidates WHERE query = queries.seq)"
+            "UPDATE queries SET pairs = c.pairs FROM candidates c WHERE c.query = queries.seq"
         )
+
+    def _cut(self, depth: int) -> None:
+        """Keep only the best candidates of each query."""
+        for query in self._table.queries(f"pairs > {depth}"):
+            self._table.replace(query, self._table.get(query).take(range(depth)))
+        self._table.collect_used()
 
     def __enter__(self) -> Self:
         return self

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
+from operator import itemgetter
 
 from contract.printable import counted
 from producer.files.quoting import normalized, quoted, shown
 from producer.formats.records import InvalidLines
+from producer.rescore.candidates import CandidateTable
 
 #: The number of unknown ids that a message names.
 _IDS_SHOWN = 5
@@ -22,8 +24,10 @@ _MAX_UNUSED_KEPT = 1_000
 class UnknownIds:
     """Compares the ids of a run with those of its queries and its corpus."""
 
-    def __init__(self, database: sqlite3.Connection, bad: InvalidLines) -> None:
-        self._database, self._bad = database, bad
+    def __init__(
+        self, database: sqlite3.Connection, candidates: CandidateTable, bad: InvalidLines
+    ) -> None:
+        self._database, self._candidates, self._bad = database, candidates, bad
         #: The first query ids that are not in the run.
         self._unused: list[str] = []
 
@@ -34,37 +38,61 @@ class UnknownIds:
 
     def drop_queries(self, run: str, source: str) -> None:
         """Report queries of the run that `source` lacks; drop them if lines may be skipped."""
-        missing = "query IN (SELECT seq FROM queries WHERE text IS NULL)"
-        ids = (
-            "SELECT id FROM queries WHERE text IS NULL"
-            " AND EXISTS (SELECT 1 FROM candidates WHERE query = seq) ORDER BY seq"
-        )
-        self._drop("query", "queries", missing, ids, run, source)
-
-    def drop_documents(self, run: str, source: str) -> None:
-        """Report documents of the run that `source` lacks; drop them if lines may be skipped."""
-        missing = "document_id NOT IN (SELECT id FROM documents)"
-        ids = (
-            f"SELECT document_id FROM candidates WHERE {missing}"
-            " GROUP BY document_id ORDER BY min(line)"
-        )
-        self._drop("document", "documents", missing, ids, run, source)
-
-    def _drop(self, what: str, whats: str, missing: str, ids: str, run: str, source: str) -> None:
-        (lines,) = self._database.execute(
-            f"SELECT count(*) FROM candidates WHERE {missing}"
+        missing = "FROM candidates JOIN queries ON seq = query WHERE text IS NULL"
+        lines, number = self._database.execute(
+            f"SELECT coalesce(sum(candidates.pairs), 0), count(*) {missing}"
         ).fetchone()
         if not lines:
             return
-        (number,) = self._database.execute(f"SELECT count(*) FROM ({ids})").fetchone()
-        names = [name for (name,) in self._database.execute(f"{ids} LIMIT {_IDS_SHOWN}")]
+        rows = self._database.execute(f"SELECT id {missing} ORDER BY seq LIMIT {_IDS_SHOWN}")
+        names = [name for (name,) in rows]
+        self._report(("query", "queries"), number, names, lines, run, source)
+        self._database.execute(
+            "DELETE FROM candidates WHERE query IN (SELECT seq FROM queries WHERE text IS NULL)"
+        )
+        self._candidates.collect_used()
+
+    def drop_documents(self, run: str, source: str) -> None:
+        """Report documents of the run that `source` lacks; drop them if lines may be skipped."""
+        (number,) = self._database.execute(
+            "SELECT count(*) FROM used WHERE id NOT IN (SELECT id FROM documents)"
+        ).fetchone()
+        if not number:
+            return
+        dropped, first_lines = 0, dict[str, int]()
+        for query in self._candidates.queries():
+            made = self._candidates.get(query)
+            known = self._candidates.known(made.ids)
+            lines = {
+                id_: line
+                for id_, line in zip(made.ids, made.lines, strict=True)
+                if id_ not in known
+            }
+            if lines:
+                dropped += len(lines)
+                first_lines = _first(first_lines, lines)
+                kept = [index for index, id_ in enumerate(made.ids) if id_ in known]
+                self._candidates.replace(query, made.take(kept))
+        names = list(first_lines)
+        self._report(("document", "documents"), number, names, dropped, run, source)
+        self._candidates.collect_used()
+
+    def _report(
+        self,
+        nouns: tuple[str, str],
+        number: int,
+        names: list[str],
+        lines: int,
+        run: str,
+        source: str,
+    ) -> None:
+        """Report a number of ids, and name some."""
         listed = ", ".join(map(shown, names)) + (", ..." if number > len(names) else "")
         self._bad.add(
-            f"{shown(run)}: {counted(number, what, whats)} not in {shown(source)}: {listed}"
-            f"{self._hint(what, names)}",
+            f"{shown(run)}: {counted(number, *nouns)} not in {shown(source)}: {listed}"
+            f"{self._hint(nouns[0], names)}",
             lines=lines,
         )
-        self._database.execute(f"DELETE FROM candidates WHERE {missing}")
 
     def _hint(self, what: str, names: list[str]) -> str:
         """Return a hint about similar ids, swapped files, or the file's ids."""
@@ -86,5 +114,11 @@ class UnknownIds:
 
     def _are_documents(self, ids: list[str]) -> bool:
         marks = ", ".join("?" * len(ids))
-        sql = f"SELECT 1 FROM candidates WHERE document_id IN ({marks}) LIMIT 1"
+        sql = f"SELECT 1 FROM used WHERE id IN ({marks}) LIMIT 1"
         return self._database.execute(sql, ids).fetchone() is not None
+
+
+def _first(earlier: dict[str, int], lines: dict[str, int]) -> dict[str, int]:
+    """Return the ids with the smallest numbers of lines, in this order."""
+    merged = lines | {id_: min(line, lines.get(id_, line)) for id_, line in earlier.items()}
+    return dict(sorted(merged.items(), key=itemgetter(1))[:_IDS_SHOWN])
