@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import signal
 import uuid
@@ -60,7 +61,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Exempt the imported modules from garbage collection, which is slow with torch's objects."""
+    """Exempt the imported modules from garbage collection, which is slow with torch's objects.
+
+    Their loggers pass messages on, because pytest adds its handlers to each that does not, six
+    times for each test. There are sixty, most of them torch's.
+    """
+    for logger in logging.root.manager.loggerDict.values():
+        if isinstance(logger, logging.Logger):
+            logger.propagate = True
     gc.collect()
     gc.freeze()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -31,6 +32,17 @@ def one_thread() -> Iterator[None]:
 
     with torch_threads(1):
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frozen_garbage() -> None:
+    """Exempt what earlier tests have imported from garbage collection.
+
+    An engine collects garbage when it has loaded a model, and before each smaller batch that it
+    tries when memory ran out.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ BAD: dict[str, tuple[Callable[[Path], str], str]] = {
     "scores that are no numbers": (odd_models.overflows, "scores are not finite (NaN or infinity)"),
     "vocabulary larger than the embedding": (
         odd_models.vocabulary_too_large,
-        "token ids up to 5,999, but its weights have only 1,000 embeddings",
+        f"token ids up to {tiny_models.WORDS - 1:,}, but its weights have only 1,000 embeddings",
     ),
     "neither padding nor end token": (
         odd_models.no_padding_token,

@@ -138,7 +138,7 @@ def with_prompt(folder: Path, make: Callable[..., str]) -> str:
 def test_a_default_prompt_is_counted(tmp_path: Path, make: Callable[..., str]) -> None:
     plain = small(make(tmp_path / "plain"), max_length=64)
     prompted = small(with_prompt(tmp_path / "prompted", make), max_length=64)
-    pair = ("the cat", "sat on the floor " * 12)  # 53 tokens
+    pair = ("the man", "sat on the floor " * 12)  # 53 tokens
     before, after = plain.score_pairs([pair]), prompted.score_pairs([pair])
     assert (before.tokens, sum(before.truncated)) == (53, 0)
     assert (after.tokens, sum(after.truncated)) == (64, 1)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Callable, Sequence
+from functools import cache
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -69,9 +72,14 @@ layouts = pytest.mark.parametrize("lay", LAYOUTS, ids=["cpu", "gpu", "padded"])
 kinds = pytest.mark.parametrize("kind", [Linear, PackedLinear])
 
 
+@cache
+def _special() -> PairLayout:
+    return tiny_models.layout(tiny_models.bundled_tokenizer())
+
+
 @pytest.fixture(scope="module")
 def special() -> PairLayout:
-    return tiny_models.layout(tiny_models.bundled_tokenizer())
+    return _special()
 
 
 def bert(layers: int, hidden: int, heads: int, intermediate: int, **config: Any) -> PreTrainedModel:
@@ -140,23 +148,30 @@ OTHERS: list[Make] = [
 ]
 CASES: list[tuple[Make, Shape]] = [(bert, shape) for shape in SHAPES]
 CASES += [(make, shape) for make in OTHERS for shape in OTHER_SHAPES]
-families = pytest.mark.parametrize("make", [bert, *OTHERS])
+#: A family for each kind of layers. The others have the same, between other embeddings and heads.
+LAYERS = (bert, modernbert_mean)
 
 
 def marked(cases: Sequence[tuple[Make, Shape]]) -> list[Any]:
-    """Return the cases, those of one family for each kind of layers marked `arithmetic`.
-
-    The other families have the same layers, between other embeddings and heads.
-    """
-    layers = (bert, modernbert_mean)
+    """Return the cases, those of one family for each kind of layers marked `arithmetic`."""
     return [
-        pytest.param(make, shape, marks=[pytest.mark.arithmetic] if make in layers else [])
+        pytest.param(make, shape, marks=[pytest.mark.arithmetic] if make in LAYERS else [])
         for make, shape in cases
     ]
 
 
+def families(*marks: pytest.MarkDecorator) -> pytest.MarkDecorator:
+    """Run a test for all families, and mark one for each kind of layers."""
+    made = [pytest.param(make, marks=marks if make in LAYERS else ()) for make in [bert, *OTHERS]]
+    return pytest.mark.parametrize("make", made)
+
+
+@cache
 def tiny(make: Make, shape: Shape) -> PreTrainedModel:
-    """Return a model in which every parameter matters: none is 0 or 1, unlike in a new model."""
+    """Return a model in which every parameter matters: none is 0 or 1, unlike in a new model.
+
+    Tests share it, so none may change it.
+    """
     torch.manual_seed(shape[1])
     model = make(*shape)
     model.train(False)
@@ -185,18 +200,21 @@ def made(sizes: Sequence[tuple[int, int]]) -> list[PairTokens]:
 
 @torch.inference_mode()
 def reference(model: PreTrainedModel, pairs: Sequence[PairTokens]) -> torch.Tensor:
-    """Return the logits that transformers computes for each pair alone."""
-    around = tiny_models.layout(tiny_models.bundled_tokenizer())
+    """Return the logits that transformers computes without padding, thus for pairs as long."""
+    around = _special()
     logits = []
-    for pair in pairs:
-        parts = (around.before, pair.query, around.between, pair.document, around.after)
-        of_document = len(pair.document) + len(around.after)
-        types = [0] * (pair.length - of_document) + [1] * of_document
-        given = {"input_ids": torch.tensor(np.concatenate(parts)[None], dtype=torch.long)}
+    for _, group in groupby(pairs, key=lambda pair: pair.length):
+        ids, types = [], []
+        for pair in group:
+            parts = (around.before, pair.query, around.between, pair.document, around.after)
+            of_document = len(pair.document) + len(around.after)
+            ids.append(np.concatenate(parts))
+            types.append([0] * (pair.length - of_document) + [1] * of_document)
+        given = {"input_ids": torch.tensor(np.array(ids), dtype=torch.long)}
         if getattr(model.config, "type_vocab_size", 1) == 2:
-            given["token_type_ids"] = torch.tensor([types])
-        logits.append(model(**given).logits[0, 0])
-    return torch.stack(logits)
+            given["token_type_ids"] = torch.tensor(types)
+        logits.append(model(**given).logits[:, 0])
+    return torch.cat(logits)
 
 
 def farthest(one: torch.Tensor, other: torch.Tensor) -> float:
@@ -213,20 +231,20 @@ def test_logits_are_those_of_transformers(special: PairLayout, make: Make, shape
         expected = reference(model, pairs)
         for lay in LAYOUTS:
             for ours in networks:
-                assert farthest(ours(lay(pairs, special)), expected) < TOLERANCE
+                assert farthest(ours(lay(pairs, special)), expected) < TOLERANCE, (sizes, lay)
 
 
 @pytest.mark.arithmetic
 @kinds
 @layouts
-@pytest.mark.parametrize("sizes", BATCHES.values(), ids=BATCHES)
 def test_logits_do_not_depend_on_the_batch(
-    special: PairLayout, sizes: list[tuple[int, int]], lay: LayOut, kind: type[Linear]
+    special: PairLayout, lay: LayOut, kind: type[Linear]
 ) -> None:
     ours = network(tiny(bert, (2, 30, 2, 37)), kind)
-    pairs = made(sizes)
-    alone = torch.cat([ours(lay([pair], special)) for pair in pairs])
-    assert farthest(ours(lay(pairs, special)), alone) < TOLERANCE
+    for sizes in BATCHES.values():
+        pairs = made(sizes)
+        alone = torch.cat([ours(lay([pair], special)) for pair in pairs])
+        assert farthest(ours(lay(pairs, special)), alone) < TOLERANCE, sizes
 
 
 #: With the widths of real models, for which MKL uses other kernels than for tiny ones.
@@ -277,27 +295,27 @@ def test_a_last_layer_with_a_window_sees_that_of_the_first_token(
         assert farthest(network(model, Linear)(lay(pairs, special)), expected) < TOLERANCE
 
 
-@pytest.mark.arithmetic
-@families
-@layouts
+@families(pytest.mark.arithmetic, pytest.mark.half_precision)
 @pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
 def test_in_half_precision_logits_are_rounded_and_given_in_single(
-    special: PairLayout, make: Make, precision: torch.dtype, lay: LayOut
+    special: PairLayout, make: Make, precision: torch.dtype
 ) -> None:
     model = tiny(make, (2, 32, 2, 64))
     pairs = made(BATCHES["mixed"])
     expected = reference(model, pairs)
-    rounded: Any = model
-    logits = network(rounded.to(precision), Linear)(lay(pairs, special))
-    assert logits.dtype == torch.float32
-    assert farthest(logits, expected) < 16 * torch.finfo(precision).eps
+    rounded: Any = copy.deepcopy(model)
+    ours = network(rounded.to(precision), Linear)
+    for lay in LAYOUTS:
+        logits = ours(lay(pairs, special))
+        assert logits.dtype == torch.float32, lay
+        assert farthest(logits, expected) < 16 * torch.finfo(precision).eps, lay
 
 
-@pytest.mark.arithmetic
-@families
-@layouts
-def test_the_given_model_is_left_as_it_was(special: PairLayout, make: Make, lay: LayOut) -> None:
+@families(pytest.mark.arithmetic)
+def test_the_given_model_is_left_as_it_was(special: PairLayout, make: Make) -> None:
     model = tiny(make, (2, 32, 2, 64))
     before = {name: each.clone() for name, each in model.state_dict().items()}
-    network(model, PackedLinear)(lay(made(BATCHES["mixed"]), special))
+    ours = network(model, PackedLinear)
+    for lay in LAYOUTS:
+        ours(lay(made(BATCHES["mixed"]), special))
     assert all(torch.equal(each, before[name]) for name, each in model.state_dict().items())

@@ -300,7 +300,7 @@ def test_a_scorer_without_a_fast_path_says_so(tmp_path: Path) -> None:
     ("model", "dtype", "told", "apart"),
     [
         ("bundled", "float32", "float32", 1e-4),
-        ("bundled", "bfloat16", "bfloat16", 0.5),
+        pytest.param(*("bundled", "bfloat16", "bfloat16", 0.5), marks=pytest.mark.half_precision),
     ],
 )
 def test_a_scorer_says_in_which_precision_it_scores(
