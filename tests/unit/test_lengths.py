@@ -128,7 +128,7 @@ def test_a_model_that_cuts_nothing_is_refused(tmp_path: Path) -> None:
 
 def with_prompt(folder: Path, make: Callable[..., str]) -> str:
     """Return a model that puts 22 tokens before each query."""
-    prompts = {"task": "open a file " * 7 + ": "}
+    prompts = {"task": "find a word " * 7 + ": "}
     encoder = CrossEncoder(make(folder), prompts=prompts, default_prompt_name="task")
     encoder.save_pretrained(str(folder))
     return str(folder)
