@@ -167,9 +167,10 @@ def main(
 ) -> None:
     """Compare rerankq with predict at its best batch size, and write families.json and .md."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    began, record = time.monotonic(), machine.describe(threads)
+    began, described = time.monotonic(), machine.describe(threads)
     failures: list[str] = []
     made: list[FamilyScored] = []
+    out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="rerankq-families-") as scratch:
         for each in measure(
             names,
@@ -181,13 +182,25 @@ def main(
             failed=lambda *words: failures.append(": ".join(words)),
         ):
             made.append(each)
-            click.echo(f"{each.title}, after {time.monotonic() - began:.0f} s", err=True)
-    out.mkdir(parents=True, exist_ok=True)
-    results = {"machine": record, "families": [asdict(each) for each in made], "failed": failures}
+            seconds = time.monotonic() - began
+            click.echo(f"{each.title}: {each.ratio.median:.2f}, after {seconds:.0f} s", err=True)
+            _write(out, described, made, failures)  # so that an interrupted run keeps them
+    click.echo(_write(out, described, made, failures))
+
+
+def _write(
+    out: Path, described: dict[str, Any], made: Sequence[FamilyScored], failures: Sequence[str]
+) -> str:
+    """Write the results, and return the page."""
+    results = {
+        "machine": described,
+        "families": [asdict(each) for each in made],
+        "failed": list(failures),
+    }
     (out / "families.json").write_text(json.dumps(results, indent=1) + "\n")
-    page = families_report.page(record, made, failures)
+    page = families_report.page(described, made, failures)
     (out / "families.md").write_text(page)
-    click.echo(page)
+    return page
 
 
 if __name__ == "__main__":
