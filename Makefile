@@ -3,7 +3,7 @@
 # make coverage  the same, with line coverage of all processes; takes 50 % longer
 # make bench   compare rerankq with other rerankers on this machine, into benchmarks/results
 # make bench-gpu  compare the engine with CrossEncoder.predict on this machine's GPU; eight minutes
-# make soak    the slow fault tests, and a thousand jobs with a fault every two seconds
+# make soak    the slow fault tests, a thousand jobs with a fault every two seconds, and twenty failovers
 # make up      Redis, a worker and Flower in the foreground
 # make search  a search application with Milvus and a page, on http://127.0.0.1:8000
 # make docs    build the documentation site in site/
@@ -79,6 +79,7 @@ coverage: $(READY)-dev
 soak: $(READY)-dev
 	$(BIN)/pytest -m slow
 	$(BIN)/python -m tests.soak.soak
+	$(BIN)/python -m tests.soak.failovers
 
 format: $(READY)-dev
 	$(BIN)/ruff check --fix .

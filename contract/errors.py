@@ -7,6 +7,7 @@
     + JobConflict              the job id is taken by a job with other contents
   x RedisUnavailable           Redis refuses, does not answer, or is full; try again
     + RedisRefused             Redis refuses this command: permissions, or a key of another type
+    + NotReplicated            the job is stored, but too few replicas have acknowledged it
   x Overloaded                 the queue or Redis' memory is nearly full; try again later
   x JobNotFound                never submitted, or its records have expired
     + ResultExpired            the job ended, and its result has expired or was forgotten
@@ -101,6 +102,12 @@ class RedisRefused(RedisUnavailable):
 
     code = "redis_refused"
     retryable = False
+
+
+class NotReplicated(RedisUnavailable):
+    """The job is stored, but fewer replicas than RERANKQ_WAIT_REPLICAS have acknowledged it."""
+
+    code = "not_replicated"
 
 
 class Overloaded(RerankError):

@@ -15,6 +15,7 @@ Redis keys, where `ns` is the namespace. Each key has a TTL, which `contract.sto
     ns:counters          hash    the counters of `contract.metrics`
     ns:sweeper           string  the worker that currently sweeps for lost jobs
     ns:sweeper:places    hash    the position of the sweep among the jobs of each state
+    ns:replicated        string  written before `WAIT`: see `contract.store.replication`
     ns:done              channel ids of jobs, published as they end
 
 Celery's keys: the list `ns` and one list for each priority step (the queue), `ns:unacked*`
@@ -113,6 +114,10 @@ class Keys:
         return f"{self.namespace}:counters"
 
     @property
+    def replicated(self) -> str:
+        return f"{self.namespace}:replicated"
+
+    @property
     def done(self) -> str:
         return f"{self.namespace}:done"
 
@@ -158,7 +163,24 @@ def celery_options(settings: Settings) -> dict[str, Any]:
             "unacked_key": keys.unacked,
             "unacked_index_key": keys.unacked_index,
             "unacked_mutex_key": f"{keys.unacked}:mutex",
+            **sentinel_options(settings),
         },
+    }
+
+
+#: How long to wait for an answer of a sentinel, before the next one is asked.
+SENTINEL_TIMEOUT_S = 1.0
+
+
+def sentinel_options(settings: Settings) -> dict[str, Any]:
+    """Return the transport options with which kombu, Celery and Flower find the primary."""
+    sentinel = settings.redis_sentinel
+    if sentinel is None:
+        return {}
+    return {
+        "master_name": sentinel.master_name,
+        "min_other_sentinels": sentinel.min_other_sentinels,
+        "sentinel_kwargs": sentinel.sentinel_options(SENTINEL_TIMEOUT_S),
     }
 
 

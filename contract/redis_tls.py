@@ -6,6 +6,7 @@ Certificates and host names are verified unless the URL disables it.
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlsplit
@@ -24,23 +25,30 @@ _ALLOWED = {CERT_REQS: ("required", "none"), CHECK_HOSTNAME: ("true", "false")}
 def options(url: str) -> dict[str, Any] | None:
     """Return keyword arguments for redis-py and Celery to connect to `url`; None without TLS."""
     parts = urlsplit(url)
-    if parts.scheme != "rediss":
-        return None
-    given = dict(parse_qsl(parts.query))
-    checked = given.pop(CHECK_HOSTNAME, "true") == "true"
-    return {CERT_REQS: "required"} | given | {CHECK_HOSTNAME: checked}
+    return with_defaults(dict(parse_qsl(parts.query))) if parts.scheme == "rediss" else None
+
+
+def with_defaults(given: Mapping[str, str]) -> dict[str, Any]:
+    """Return keyword arguments for redis-py and Celery with these options."""
+    checked = given.get(CHECK_HOSTNAME, "true") == "true"
+    return {CERT_REQS: "required", **given, CHECK_HOSTNAME: checked}
 
 
 def check(url: str) -> None:
     """Raise `ValueError` if the query has unknown options, or files that cannot be used."""
     parts = urlsplit(url)
-    query = parse_qs(parts.query, keep_blank_values=True)
+    how = None if parts.scheme == "rediss" else "use rediss://"
+    check_options(parse_qs(parts.query, keep_blank_values=True), how)
+
+
+def check_options(query: Mapping[str, Sequence[str]], how: str | None) -> None:
+    """Raise `ValueError` if an option cannot be used; `how` to use TLS, if that is not used."""
     for name, values in query.items():
         if name not in OPTIONS:
             # The name is not shown, because it may contain a part of a password.
             raise ValueError(f"may have only the query options {', '.join(OPTIONS)}")
-        if parts.scheme != "rediss":
-            raise ValueError(f"{name} requires TLS; use rediss://")
+        if how is not None:
+            raise ValueError(f"{name} requires TLS; {how}")
         allowed = _ALLOWED.get(name)
         if len(values) > 1 or not values[0] or (allowed and values[0] not in allowed):
             raise ValueError(f"{name} must be {' or '.join(allowed or ('the path of a file',))}")

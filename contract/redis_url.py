@@ -5,33 +5,56 @@ from __future__ import annotations
 import re
 from urllib.parse import SplitResult, urlsplit
 
+from contract import redis_tls, sentinel_url
+
 _FORM = "redis://USER:PASSWORD@HOST:PORT/DATABASE, or rediss:// for TLS"
 _ENCODE = (
     "in the password, percent-encode every character except letters and digits:"
     " # as %23, / as %2F, : as %3A, ? as %3F, @ as %40, % as %25"
 )
 _MALFORMED = f"must have the form {_FORM}; {_ENCODE}"
+NO_CLUSTER = (
+    "Redis Cluster is not supported, because a job's keys would be on several servers; use a single"
+    " server, or a primary with replicas and Sentinel"
+)
 #: Schemes of redis-py and kombu that rerankq does not support, and the reasons.
 _OTHER_SCHEMES = {
     "unix": "Unix sockets are not supported",
     "redis+socket": "Unix sockets are not supported",
     "socket": "Unix sockets are not supported",
-    "sentinel": "Sentinel is not supported; use an address that follows the primary",
-    "redis+sentinel": "Sentinel is not supported; use an address that follows the primary",
+    **dict.fromkeys(
+        ("redis+cluster", "rediss+cluster", "redis-cluster", "rediss-cluster", "cluster"),
+        f"{NO_CLUSTER}: {sentinel_url.FORM}",
+    ),
 }
 
 
 def check(url: str) -> None:
-    """Raise `ValueError` if the URL cannot be used; `contract.redis_tls` checks its query."""
+    """Raise `ValueError` if the URL or its query cannot be used."""
     if not url:
         raise ValueError(f"must not be empty; use {_FORM}")
     if url[0] in "'\"`" or url[-1] in "'\"`":
         raise ValueError("must not be in quotation marks")
+    if url.partition("://")[0] in sentinel_url.SCHEMES:
+        _check_sentinel(url)
+    else:
+        _check_address(url)
+        redis_tls.check(url)
+
+
+def _check_sentinel(url: str) -> None:
+    _split(url)
+    for server in sentinel_url.servers(url):
+        _check_address(server)
+    sentinel_url.check(url)
+
+
+def _check_address(url: str) -> None:
     parts = _split(url)
     if parts.scheme not in ("redis", "rediss"):
         reason = _OTHER_SCHEMES.get(parts.scheme)
         raise ValueError(
-            "must begin with redis:// or rediss://" + (f"; {reason}" if reason else "")
+            "must begin with redis://, rediss:// or sentinel://" + (f"; {reason}" if reason else "")
         )
     # An at sign after the host means that the parsed host is a part of the password.
     if "@" in parts.path + parts.query + parts.fragment or parts.fragment or "\\" in url:

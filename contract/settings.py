@@ -8,14 +8,15 @@ from __future__ import annotations
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from contract import environment, redis_url
+from contract import environment, redis_url, sentinel_url
 from contract import redis_tls as tls
 from contract.environment import Allowed
 from contract.errors import InvalidInput
 from contract.models import DEFAULT_MODEL, KNOWN_MODELS
+from contract.sentinel_url import SentinelUrl
 
 #: Upper bounds: ten years in seconds, and the largest integer that all services accept.
 TEN_YEARS_S = 10 * 365 * 24 * 3600
@@ -62,12 +63,13 @@ class Settings(EnvironmentSettings):
     """The settings on which producers and workers must agree."""
 
     #: Secret, because it may contain a password. The query of a rediss:// URL may contain the
-    #: options of `contract.redis_tls`.
+    #: options of `contract.redis_tls`, and that of a sentinel:// URL those of
+    #: `contract.sentinel_url`.
     redis_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
-        description="The Redis server and database. Use `rediss://` for TLS. In a password,"
-        " percent-encode every character except letters and digits (`@` is `%40`). The only"
-        " query options are those for TLS. White space around the URL is ignored.",
+        description="The Redis server and database. Use `rediss://` for TLS, and `sentinel://` for"
+        " a primary that Sentinel names. In a password, percent-encode every character except"
+        " letters and digits (`@` is `%40`). White space around the URL is ignored.",
     )
     namespace: Annotated[str, Allowed("1 to 64 letters, digits, dots, underscores or hyphens")] = (
         Field(
@@ -147,6 +149,21 @@ class Settings(EnvironmentSettings):
         description="How long a producer waits for an answer from Redis before it raises"
         " `RedisUnavailable`, in seconds.",
     )
+    wait_replicas: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description="The number of replicas that must acknowledge a job before its submission"
+        " returns (`WAIT`). A failover to one of them does not lose the job. 0 does not wait.",
+    )
+    wait_timeout_s: float = Field(
+        1.0,
+        gt=0,
+        le=60,
+        allow_inf_nan=False,
+        description="How long a submission waits for these replicas before it raises"
+        " `NotReplicated`, in seconds.",
+    )
     visibility_timeout_s: int = Field(
         900,
         ge=1,
@@ -161,7 +178,6 @@ class Settings(EnvironmentSettings):
         # A file with a secret usually ends in a newline.
         stripped = url.get_secret_value().strip()
         redis_url.check(stripped)
-        tls.check(stripped)
         return SecretStr(stripped)
 
     @field_validator("cross_encoder_model", mode="before")
@@ -176,6 +192,16 @@ class Settings(EnvironmentSettings):
             return tuple(name.strip() for name in value.split(",") if name.strip())
         return value
 
+    @model_validator(mode="after")
+    def _check_wait(self) -> Self:
+        if self.wait_replicas and self.wait_timeout_s >= self.redis_timeout_s:
+            raise ValueError(
+                f"RERANKQ_WAIT_TIMEOUT_S ({self.wait_timeout_s:g}) must be less than"
+                f" RERANKQ_REDIS_TIMEOUT_S ({self.redis_timeout_s:g}), because Redis does not"
+                " answer while it waits for its replicas"
+            )
+        return self
+
     def with_redis_url(self, redis_url: str | None) -> Self:
         """Return the settings with `redis_url`, if it is given. Raises `InvalidInput`."""
         if redis_url is None:
@@ -183,18 +209,30 @@ class Settings(EnvironmentSettings):
         return self.load(**(self.model_dump() | {"redis_url": redis_url}))
 
     @property
+    def redis_sentinel(self) -> SentinelUrl | None:
+        """Return the parts of a Sentinel URL; None for the URL of a server."""
+        url = self.redis_url.get_secret_value()
+        return sentinel_url.parse(url) if sentinel_url.matches(url) else None
+
+    @property
     def redis_server(self) -> str:
-        """Return the Redis URL without its query; it may contain a password."""
+        """Return the Redis URL for Celery, without its query; it may contain a password."""
+        if (sentinel := self.redis_sentinel) is not None:
+            return sentinel.for_celery
         return self.redis_url.get_secret_value().partition("?")[0]
 
     @property
     def redis_tls(self) -> dict[str, Any] | None:
         """Return the options of `contract.redis_tls` for the URL; None without TLS."""
+        if (sentinel := self.redis_sentinel) is not None:
+            return sentinel.tls
         return tls.options(self.redis_url.get_secret_value())
 
     @property
     def redis_location(self) -> str:
-        """Return the Redis URL for messages, without user name, password and query."""
+        """Return the Redis URL for messages, without user name, password and TLS options."""
+        if (sentinel := self.redis_sentinel) is not None:
+            return sentinel.location
         parts = urlsplit(self.redis_url.get_secret_value())
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 

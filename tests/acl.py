@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,6 @@ from contract.settings import Settings
 from tests.embedded_redis import embedded_redis
 
 SHIPPED = Path(__file__).parents[1] / "deploy" / "users.acl"
-ROLES = ("producer", "worker", "flower")
 PASSWORD = "a-word-of-the-tests"  # noqa: S105
 
 
@@ -53,9 +53,7 @@ class Server:
 def with_passwords(text: str) -> str:
     """Return the text of the file after an administrator has set its passwords."""
     digest = hashlib.sha256(PASSWORD.encode()).hexdigest()
-    for role in ROLES:
-        text = text.replace(f"#{role}-password", f"#{digest}")
-    return text
+    return re.sub(r"#\w+-password", f"#{digest}", text)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import redis
 from contract.errors import RedisUnavailable
 from contract.store.connection import MAX_CONNECTIONS
 from contract.store.operation import Operation, Schema
-from contract.store.redis_errors import translate
+from contract.store.redis_errors import DISCONNECTING, translate
 
 T = TypeVar("T")
 
@@ -37,11 +37,11 @@ class AsyncJobStore:
         self._under_way: set[asyncio.Future[Any]] = set()
 
     async def execute(self, operation: Operation[T]) -> T:
-        """Run the operation in one transaction.
+        """Run the operation in one transaction, unless it runs in sequence.
 
         Raises `RedisUnavailable`, and the errors of the operation.
         """
-        pipe = self.client.pipeline(transaction=True)
+        pipe = self.client.pipeline(transaction=not operation.in_sequence)
         operation.send(pipe)
         await self._free.acquire()
         # Cancelling the caller must not interrupt the operation in the middle of a reply. Until it
@@ -58,6 +58,8 @@ class AsyncJobStore:
                 raise RedisUnavailable("the call to Redis was cancelled; try again") from error
             raise
         except redis.RedisError as error:
+            if isinstance(error, DISCONNECTING):
+                await self.client.connection_pool.disconnect(inuse_connections=False)
             raise translate(error, self.schema.settings) from error
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self.threads, operation.read, replies)

@@ -10,7 +10,7 @@ import redis
 
 from contract.errors import RedisUnavailable
 from contract.store.operation import Operation, Schema
-from contract.store.redis_errors import closed_error, translate
+from contract.store.redis_errors import DISCONNECTING, closed_error, translate
 
 T = TypeVar("T")
 
@@ -38,12 +38,13 @@ class JobStore:
         self._closed = False
 
     def execute(self, operation: Operation[T]) -> T:
-        """Run the operation in one transaction.
+        """Run the operation in one transaction, unless it runs in sequence.
 
         Raises `RedisUnavailable`, `ClientUnusable` after `close`, and the errors of the operation.
         """
         self.check_open()
-        pipe = Transaction(self.client.connection_pool, self.client.response_callbacks, True, None)
+        pool, callbacks = self.client.connection_pool, self.client.response_callbacks
+        pipe = Transaction(pool, callbacks, not operation.in_sequence, None)
         operation.send(pipe)
         try:
             replies = pipe.execute()
@@ -51,6 +52,8 @@ class JobStore:
             self.check_open(error)
             if isinstance(error.__context__, queue.Empty):  # raised by BlockingConnectionPool
                 raise self._no_free_connection() from error
+            if isinstance(error, DISCONNECTING):
+                pool.disconnect(inuse_connections=False)
             if isinstance(error, redis.RedisError):
                 raise translate(error, self.schema.settings) from error
             raise

@@ -1,15 +1,17 @@
-"""Connect to Redis from a producer."""
+"""Connect to Redis: to a server, or to the primary that Sentinel names."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import redis
+import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from contract.settings import Settings
+from contract.store import sentinel
+from contract.store.pools import BlockingPool
 
 #: The number of connections that the calls of one client share.
 MAX_CONNECTIONS = 32
@@ -36,26 +38,37 @@ def connection_options(settings: Settings, *, asynchronous: bool = False) -> dic
     }
 
 
+def open_client(settings: Settings, **options: Any) -> redis.Redis:
+    """Return a client; `options` are those of redis-py's pools and connections."""
+    if (url := settings.redis_sentinel) is not None:
+        return redis.Redis.from_pool(sentinel.pool(url, **options))
+    return redis.Redis.from_url(settings.redis_url.get_secret_value(), **options)
+
+
+def open_async_client(settings: Settings) -> redis.asyncio.Redis:
+    """Return a client of a producer for one event loop."""
+    options = connection_options(settings, asynchronous=True)
+    if (url := settings.redis_sentinel) is not None:
+        return redis.asyncio.Redis.from_pool(sentinel.async_pool(url, **options))
+    return redis.asyncio.Redis.from_url(settings.redis_url.get_secret_value(), **options)
+
+
 def connect(settings: Settings, pool_wait_s: float = POOL_WAIT_S) -> redis.Redis:
-    """Return a client for calls; any number of threads can share it."""
-    return redis.Redis.from_pool(
-        redis.BlockingConnectionPool.from_url(
-            settings.redis_url.get_secret_value(),
-            max_connections=MAX_CONNECTIONS,
-            timeout=pool_wait_s,
-            **connection_options(settings),
-        )
-    )
+    """Return a client of a producer for calls; any number of threads can share it."""
+    options = connection_options(settings) | {
+        "max_connections": MAX_CONNECTIONS,
+        "timeout": pool_wait_s,
+    }
+    if (url := settings.redis_sentinel) is not None:
+        return redis.Redis.from_pool(sentinel.pool(url, blocking=True, **options))
+    url_text = settings.redis_url.get_secret_value()
+    return redis.Redis.from_pool(BlockingPool.from_url(url_text, **options))
 
 
 def connect_subscribers(settings: Settings) -> redis.Redis:
-    """Return a client for subscriptions.
+    """Return a client of a producer for subscriptions.
 
     It has its own pool, because redis-py closes a connection after its subscription. In a shared
     pool, the next call would have to open a new connection.
     """
-    return redis.Redis.from_url(
-        settings.redis_url.get_secret_value(),
-        max_connections=MAX_SUBSCRIPTIONS,
-        **connection_options(settings),
-    )
+    return open_client(settings, max_connections=MAX_SUBSCRIPTIONS, **connection_options(settings))

@@ -18,6 +18,8 @@ class Operation(Generic[T]):
 
     send: Callable[[Any], object]
     read: Callable[[list[Any]], T]
+    #: Whether the commands run one after the other instead of in a transaction, which cannot wait.
+    in_sequence: bool = False
 
 
 def ping() -> Operation[None]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 
 import redis
+from redis.asyncio.sentinel import MasterNotFoundError as AsyncMasterNotFoundError
+from redis.sentinel import MasterNotFoundError
 
 from contract import redis_tls
 from contract.errors import ClientUnusable, RedisRefused, RedisUnavailable
+from contract.redis_url import NO_CLUSTER
 from contract.settings import Settings
 
 #: Prefixes of replies that refuse a command temporarily: during a start or a failover, or while the
@@ -16,6 +20,9 @@ PASSING = (
     *("MISCONF", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "BUSY", "LOADING"),
     *("READONLY", "You can't write against a read only replica", "UNBLOCKED"),
 )
+#: After these errors, the idle connections of a pool are closed too. Their server may stand still,
+#: or be a replica since a failover, and each of them would otherwise fail once.
+DISCONNECTING = (redis.TimeoutError, redis.exceptions.ReadOnlyError)
 
 
 def closed_error() -> ClientUnusable:
@@ -35,6 +42,8 @@ def translate(error: redis.RedisError, settings: Settings) -> RedisUnavailable:
             f"Redis at {location} refused the login ({error}); check the user and password in"
             " RERANKQ_REDIS_URL, and percent-encode every character except letters and digits"
         )
+    if isinstance(error, (MasterNotFoundError, AsyncMasterNotFoundError)):
+        return RedisUnavailable(_no_primary(error, location))
     if (failure := redis_tls.find_tls_error(error)) is not None:
         return RedisUnavailable(
             f"TLS connection to Redis at {location} failed: {_tls_advice(failure)}"
@@ -44,20 +53,37 @@ def translate(error: redis.RedisError, settings: Settings) -> RedisUnavailable:
             f"Redis at {location} does not answer ({error}); check that it is running and that"
             " RERANKQ_REDIS_URL is correct"
         )
-    if str(error).startswith(PASSING):
-        return RedisUnavailable(f"Redis at {location} refused the command: {error}")
-    return RedisRefused(f"Redis at {location} refused the command: {_refusal_advice(error)}")
+    # In a pipeline, redis-py puts the command before the reply.
+    said = str(error).rpartition(" of pipeline caused error: ")[2]
+    if said.startswith(PASSING):
+        return RedisUnavailable(f"Redis at {location} refused the command: {said}")
+    advice = _refusal_advice(error, said)
+    return RedisRefused(f"Redis at {location} refused the command: {advice}")
 
 
-def _refusal_advice(error: redis.RedisError) -> str:
+def _no_primary(error: redis.RedisError, location: str) -> str:
+    """Return a message for the case that no sentinel names a primary."""
+    # Kombu's connections name the objects of redis-py that asked.
+    said = re.sub(r"<redis\.\S+\(.*?\)>\)>\)> - ", "", str(error))
+    return (
+        f"no sentinel of {location} names a primary ({said}); a failover may be under way. If this"
+        " lasts, check master_name, sentinel_password and the sentinels in RERANKQ_REDIS_URL"
+    )
+
+
+def _refusal_advice(error: redis.RedisError, said: str) -> str:
     """Return Redis' message, and the fix if it is known."""
-    said = str(error)
     if "WRONGTYPE" in said:
         return f"{said}. Another program has overwritten a key of rerankq; delete that key"
     if isinstance(error, redis.exceptions.NoPermissionError):
         return f"{said}. See deploy/users.acl for the permissions that rerankq needs"
-    if "CROSSSLOT" in said:
-        return f"{said}. Redis Cluster is not supported; use a single server"
+    if said.startswith(("CROSSSLOT", "MOVED", "ASK ")) or "same slot" in said:
+        return f"{said}. {NO_CLUSTER}"
+    if "unknown command" in said:
+        return (
+            f"{said}. If this is the address of a sentinel, use"
+            " sentinel://HOST:PORT,HOST:PORT/0?master_name=NAME"
+        )
     return said
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from contract.redis_url import NO_CLUSTER
 from contract.store.operation import Operation, Schema
 
 #: Smaller differences between clocks are harmless, because timeouts are longer.
@@ -48,6 +49,13 @@ def check_clock() -> Operation[tuple[str, ...]]:
     return Operation(lambda pipe: pipe.time(), read)
 
 
+def cluster_mode() -> Operation[bool]:
+    """Return whether the server is one of Redis Cluster."""
+    return Operation(
+        lambda pipe: pipe.info("cluster"), lambda replies: replies[0].get("cluster_enabled") == 1
+    )
+
+
 def check_server(info: Mapping[str, Any]) -> Iterator[str]:
     """Yield the reasons why a server is unsuitable, regardless of its settings."""
     version = str(info.get("redis_version", ""))
@@ -55,7 +63,12 @@ def check_server(info: Mapping[str, Any]) -> Iterator[str]:
         needed = ".".join(map(str, OLDEST_VERSION))
         yield f"Redis {version} is too old; upgrade it to {needed} or newer"
     if info.get("redis_mode") == "cluster" or info.get("cluster_enabled") == 1:
-        yield "Redis runs in cluster mode, which is not supported; use a single server"
+        yield NO_CLUSTER
+    if info.get("redis_mode") == "sentinel":
+        yield (
+            "this is a sentinel, not Redis; use"
+            " sentinel://HOST:PORT,HOST:PORT/0?master_name=NAME as RERANKQ_REDIS_URL"
+        )
     if info.get("role") == "slave":
         yield "this Redis is a replica and accepts no jobs; set RERANKQ_REDIS_URL to its primary"
 

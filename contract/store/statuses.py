@@ -62,4 +62,7 @@ def queued_before(schema: Schema, job_id: str) -> Operation[int | None]:
 
 def not_found(job_id: str) -> JobNotFound:
     """Return the error for a job that has no record."""
-    return JobNotFound(f"job {job_id} not found; it was never submitted, or its record has expired")
+    return JobNotFound(
+        f"job {job_id} not found; it was never submitted, its record has expired, or a failover of"
+        " Redis has lost it"
+    )

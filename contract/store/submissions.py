@@ -15,6 +15,7 @@ from contract.settings import Settings
 from contract.store import payloads, scripts
 from contract.store.encoding import compress_columns
 from contract.store.operation import Operation, Schema
+from contract.store.replication import replicated
 
 #: The digest of a job's columns begins with this; an earlier one, of a record's JSON, does not.
 COLUMNS_DIGEST = "2:"
@@ -52,7 +53,7 @@ def accept(
             _check_same(job.id, on_record, ours)
         return Submission(sent=bool(sent), split=_read_split(split))
 
-    return scripts.call(
+    accepted = scripts.call(
         "accept",
         (
             keys.job(job.id),
@@ -77,6 +78,7 @@ def accept(
         ),
         read,
     )
+    return replicated(schema, accepted)
 
 
 def accept_split(
@@ -106,12 +108,13 @@ def _store_split(
         _check_same(split.job_id, on_record, digest)
         return _read_split(recorded_split)
 
-    return scripts.call(
+    stored = scripts.call(
         "accept_split",
         (schema.keys.job(split.job_id),),
         (digest, split.model_dump_json(exclude_defaults=True), schema.state_ttl_s),
         read,
     )
+    return replicated(schema, stored)
 
 
 def mark_sent(schema: Schema, job_id: str) -> Operation[None]:

@@ -10,12 +10,10 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
-import redis.asyncio
-
 from contract.errors import ClientUnusable
 from contract.store import operation
 from contract.store.asynchronous import AsyncJobStore
-from contract.store.connection import connection_options
+from contract.store.connection import open_async_client
 from contract.store.operation import Operation, Schema
 from contract.store.redis_errors import closed_error
 from producer.client import steps
@@ -37,13 +35,9 @@ class AsyncRunner:
     """Runs procedures for the tasks of one event loop in one process: those of its first use."""
 
     def __init__(self, schema: Schema, publisher: Publisher) -> None:
-        settings = schema.settings
         self._schema = schema
         self._publisher = publisher
-        self._redis = redis.asyncio.Redis.from_url(
-            settings.redis_url.get_secret_value(),
-            **connection_options(settings, asynchronous=True),
-        )
+        self._redis = open_async_client(schema.settings)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="rerankq")
         #: A separate thread, because asking the workers takes a second and would delay other calls.
         self._asking = ThreadPoolExecutor(1, thread_name_prefix="rerankq-ask")

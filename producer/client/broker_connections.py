@@ -62,7 +62,8 @@ class BrokerConnectionPool:
             self._free.put(lent if reusable else None)
             if lent is not None and not reusable:
                 lent.close()
-            if self._closed:
+            if self._closed or not reusable:
+                # After an error of Redis, the free connections may be of no use either.
                 self._close_free()
 
     def close(self) -> None:

@@ -19,6 +19,7 @@ from contract.errors import (
     MixedModels,
     RedisUnavailable,
     RerankError,
+    ResultExpired,
     ResultTimeout,
 )
 from contract.printable import counted
@@ -157,6 +158,8 @@ def _outcome_of_parts(
         if not found:
             return None
         for part_id, ended in found.items():
+            if _is_lost(ended):
+                return ended
             if not isinstance(ended, jobs.JobResult):
                 yield from _cancel_parts(schema, split)
                 if isinstance(ended, RerankError):
@@ -175,6 +178,35 @@ def _cancel_parts(schema: Schema, split: jobs.SplitJob) -> Procedure[None]:
         yield from execute(dead_letters.drop(schema, part_id))
 
 
+#: How often a job is queued again after its record was lost.
+MAX_RESUBMISSIONS = 3
+
+
+def _is_lost(ended: object) -> bool:
+    """Return whether a job that was accepted has no record, as after a failover of Redis."""
+    return isinstance(ended, JobNotFound) and not isinstance(ended, ResultExpired)
+
+
+def _result_of_queued(
+    schema: Schema,
+    publisher: Publisher,
+    job: jobs.Job,
+    prepared: PreparedJobs,
+    timeout_s: float | None,
+) -> Procedure[jobs.JobResult]:
+    """Return the result of a job that was queued; queue it again if it or a part is lost."""
+    deadline = deadline_after(timeout_s)
+    left = MAX_RESUBMISSIONS
+    while True:
+        try:
+            return (yield from result(schema, job.id, seconds_until(deadline)))
+        except JobNotFound as error:
+            if not _is_lost(error) or not left:
+                raise
+        left -= 1
+        yield from queue(schema, publisher, job, prepared.priority, prepared.trace)
+
+
 def result_of_query(
     schema: Schema, publisher: Publisher, prepared: PreparedJobs, timeout_s: float | None
 ) -> Procedure[jobs.JobResult]:
@@ -185,12 +217,13 @@ def result_of_query(
     (job,) = prepared.jobs
     deadline = deadline_after(timeout_s)
     try:
-        return (yield from result(schema, job.id, timeout_s))
+        return (yield from _result_of_queued(schema, publisher, job, prepared, timeout_s))
     except MixedModels as mixed:
         again = merging.with_smaller_model(job, mixed, schema.settings, jobs.new_job_id())
         try:
             yield from queue(schema, publisher, again, prepared.priority, prepared.trace)
-            merged = yield from result(schema, again.id, seconds_until(deadline))
+            left_s = seconds_until(deadline)
+            merged = yield from _result_of_queued(schema, publisher, again, prepared, left_s)
         except GeneratorExit:  # the procedure was abandoned
             raise
         except BaseException as error:

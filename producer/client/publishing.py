@@ -101,6 +101,11 @@ class Publisher:
             raise RedisUnavailable(
                 f"Redis at {self._settings.redis_location} does not accept messages ({error})"
             ) from error
+        except AttributeError as error:
+            # Kombu uses a channel that it has closed after its connection was lost.
+            if isinstance(error.__context__, redis.RedisError):
+                raise translate(error.__context__, self._settings) from error
+            raise
 
 
 class _Sender:

@@ -229,9 +229,11 @@ class JobsInFlight:
         return self._accept_part(whole, submission, ended)
 
     def _is_lost(self, submission: Submission, failure: jobs.Failure) -> bool:
-        return (
-            self._journal.resumable and failure.code in _LOST and submission.number <= MAX_RESENDS
+        # A failover of Redis can lose the record of a job in any run.
+        lost = failure.code == JobNotFound.code or (
+            self._journal.resumable and failure.code in _LOST
         )
+        return lost and submission.number <= MAX_RESENDS
 
     def _accept_part(
         self, whole: SplitQuery, submission: Submission, ended: ResultColumns | jobs.Failure

@@ -150,7 +150,7 @@ class Soak:
             for worker in workers:
                 stack.callback(worker.end)
             client = stack.enter_context(RerankClient(settings))
-            _insist(lambda: client.workers(0.5), lambda found: len(found) == len(workers))
+            insist(lambda: client.workers(0.5), lambda found: len(found) == len(workers))
             callers = Callers(client, self._jobs, random.Random(self._rng.random()))
             faults = Faults(server, workers, Keys("soak"), self._rng)
             faults.forgotten = callers.forgotten
@@ -198,7 +198,7 @@ class Soak:
             time.sleep(0.5)
 
     def _all_ended(self, client: RerankClient) -> bool:
-        status = _insist(client.status)
+        status = insist(client.status)
         self._live = status.jobs[jobs.JobState.QUEUED] + status.jobs[jobs.JobState.RUNNING]
         self._done = status.jobs[jobs.JobState.DONE] + status.jobs[jobs.JobState.FAILED]
         return not self._live
@@ -254,7 +254,7 @@ class Soak:
             books.doubled.append(f"{ended_in_all} ends were recorded of {len(self._jobs)} jobs")
 
 
-def _insist(call: Callable[[], T], enough: Callable[[T], bool] = lambda _: True) -> T:
+def insist(call: Callable[[], T], enough: Callable[[T], bool] = lambda _: True) -> T:
     """Call until it returns enough; errors of a Redis that is away are part of the test."""
     deadline = time.monotonic() + PATIENCE_S
     while True:

@@ -107,6 +107,7 @@ def test_a_failure_record_holds_code_message_and_whether_to_try_again(
 def test_trying_again_helps_only_where_the_trouble_is_outside_the_job() -> None:
     assert {kind.code for kind in KINDS if kind.retryable} == {
         "redis_unavailable",
+        "not_replicated",
         "overloaded",
         "result_timeout",
         "no_worker",

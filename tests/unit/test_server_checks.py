@@ -8,8 +8,9 @@ from contract.store import server_checks
 
 UNFIT = {
     "too old": ({"redis_version": "6.0.16"}, "too old; upgrade it to 6.2"),
-    "cluster": ({"redis_mode": "cluster"}, "cluster mode"),
-    "cluster of another kind": ({"cluster_enabled": 1}, "cluster mode"),
+    "cluster": ({"redis_mode": "cluster"}, "Redis Cluster is not supported"),
+    "cluster of another kind": ({"cluster_enabled": 1}, "use a single server"),
+    "sentinel": ({"redis_mode": "sentinel"}, "use sentinel://HOST:PORT"),
     "replica": ({"role": "slave"}, "replica"),
 }
 

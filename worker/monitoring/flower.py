@@ -15,7 +15,7 @@ import click
 from celery import signals
 
 from contract import names
-from worker.monitoring import flower_format, flower_options, flower_state
+from worker.monitoring import flower_broker, flower_format, flower_options, flower_state
 from worker.runtime.app import WorkerApp
 from worker.runtime.connection import MAIN_TIMEOUT_S
 from worker.runtime.settings import WorkerSettings
@@ -79,6 +79,7 @@ def _configure(sender: WorkerApp, **_: object) -> None:
     worker = sender.context
     flower_options.check(options, may_be_open=worker.settings.flower_open)
     sender.conf.broker_transport_options |= names.options_of_no_worker(worker.settings)
+    flower_broker.follow_primary(worker.settings)
     store = worker.store(MAIN_TIMEOUT_S)
     corrector = flower_state.TaskCorrector(store)
 

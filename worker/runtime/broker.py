@@ -2,7 +2,7 @@
 
 Kombu finds a transport by the scheme of a URL, in a table that all apps of a process share. That
 table is not changed. The connections of this app choose their transport themselves, and log lines
-show redis://.
+show redis:// or sentinel://.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ import kombu
 from celery.app import amqp
 from kombu import connection
 
-from worker.runtime.transport import Transport
+from worker.runtime.transport import SentinelTransport, Transport
 
 
 class _WithTransport:
-    """A mixin that makes a connection use our transport."""
+    """A mixin that makes a connection use our transports."""
+
+    transport_cls: str
 
     def get_transport_cls(self) -> type[Transport]:
-        """Return the class of the transport, whatever the scheme of the URL."""
-        return Transport
+        """Return the class of our transport for the scheme of the URL."""
+        return SentinelTransport if self.transport_cls == "sentinel" else Transport
 
 
 class Connection(_WithTransport, kombu.Connection):

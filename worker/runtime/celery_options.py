@@ -40,7 +40,10 @@ def celery_options(settings: WorkerSettings) -> dict[str, Any]:
         "result_backend": settings.redis_server,
         "result_backend_always_retry": True,  # finished work must not fail for a short outage
         "result_backend_max_retries": 60,
-        "result_backend_transport_options": {"global_keyprefix": f"{settings.namespace}:"},
+        "result_backend_transport_options": {
+            "global_keyprefix": f"{settings.namespace}:",
+            **names.sentinel_options(settings),
+        },
         "redis_socket_timeout": 10,
         "redis_socket_connect_timeout": 5,
         "redis_socket_keepalive": True,

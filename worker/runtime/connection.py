@@ -7,6 +7,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from contract.store.blocking import JobStore
+from contract.store.connection import open_client
 from contract.store.operation import Schema
 
 #: A child can wait for a reply. The main process serves others and must not wait as long.
@@ -16,8 +17,8 @@ MAIN_TIMEOUT_S = 2.5
 
 def open_store(schema: Schema, timeout_s: float) -> JobStore:
     """Return a store that raises an error if the server does not answer for `timeout_s`."""
-    client = redis.Redis.from_url(
-        schema.settings.redis_url.get_secret_value(),
+    client = open_client(
+        schema.settings,
         socket_timeout=timeout_s,
         socket_connect_timeout=min(5.0, timeout_s),
         socket_keepalive=True,

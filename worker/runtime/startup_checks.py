@@ -14,9 +14,11 @@ from celery.worker.control import Panel
 
 from contract import environment, redis_tls
 from contract.errors import RerankError
+from contract.redis_url import NO_CLUSTER
 from contract.store import server_checks
 from worker.runtime.connection import MAIN_TIMEOUT_S
 from worker.runtime.context import WorkerContext
+from worker.runtime.exits import exit_misconfigured
 from worker.runtime.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
@@ -80,6 +82,8 @@ def warn_of_unknown_variables() -> None:
 
 def _warn_of_server(context: WorkerContext) -> None:
     try:
+        if context.store(MAIN_TIMEOUT_S).execute(server_checks.cluster_mode()):
+            exit_misconfigured(f"Error: {NO_CLUSTER}")
         for warning in context.store(MAIN_TIMEOUT_S).execute(
             server_checks.check_all(context.schema)
         ):

@@ -199,3 +199,18 @@ class Transport(redis.Transport):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.cycle = Poller()
+
+
+class SentinelChannel(Channel, redis.SentinelChannel):
+    """Such a channel to the primary that Sentinel names."""
+
+    from_transport_options = (
+        *redis.SentinelChannel.from_transport_options,
+        *Channel.from_transport_options,
+    )
+
+
+class SentinelTransport(Transport, redis.SentinelTransport):
+    """Such a transport to the primary that Sentinel names."""
+
+    Channel = SentinelChannel

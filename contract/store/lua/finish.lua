@@ -16,7 +16,7 @@ if ended or not state then return 0 end
 if token ~= '' and open and string.sub(open, 1, #token) ~= token then return 0 end
 redis.call('SET', outcome, body, 'EX', result_ttl_s)
 redis.call('HSET', job, 'state', new_state, 'code', code, 'ended_at', now)
-redis.call('HDEL', job, 'open', 'silent_since')
+redis.call('HDEL', job, 'open', 'primary', 'silent_since')
 redis.call('EXPIRE', job, job_ttl_s)
 redis.call('DEL', lease)
 redis.call('ZREM', queued, id)

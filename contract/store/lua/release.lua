@@ -11,7 +11,7 @@ local _, ended = read_state(job)
 local open = redis.call('HGET', job, 'open')
 if ended or not open or string.sub(open, 1, #token) ~= token then return 0 end
 if redis.call('GET', lease) == open then redis.call('DEL', lease) end
-redis.call('HDEL', job, 'open', 'silent_since')
+redis.call('HDEL', job, 'open', 'primary', 'silent_since')
 redis.call('HSET', job, 'state', 'queued', 'sent_at', now)
 if downgrade ~= '' then redis.call('HSET', job, 'downgrade', downgrade) end
 if died == '1' then

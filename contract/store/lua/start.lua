@@ -17,7 +17,10 @@
 -- The other values are the number of attempts, the number of those that died, why to downgrade, the
 -- payload, and the state of a job that has ended. Calling twice with the same token has the same
 -- effect as calling once.
--- uses: clock, read_state, count
+--
+-- If another server has become the primary since an attempt started, that attempt counts as lost and
+-- not as dead. It may have ended, and the failover may have lost its outcome.
+-- uses: clock, read_state, count, primary_id
 local job, queued, running, payload, lease, counters = unpack(KEYS)
 local id, job_ttl_s, token, lease_ms, grace_s, max_attempts = unpack(ARGV)
 
@@ -44,9 +47,12 @@ if open and open ~= token then
   if not since or math.abs(now - since) < tonumber(grace_s) then
     return {'silent', attempts, 0, '', false}
   end
-  redis.call('HINCRBY', job, 'deaths', 1)
-  redis.call('HDEL', job, 'open', 'silent_since')
-  count(counters, DEATHS, 1, job_ttl_s)
+  local primary = redis.call('HGET', job, 'primary') or ''
+  if primary == '' or primary == primary_id() then
+    redis.call('HINCRBY', job, 'deaths', 1)
+    count(counters, DEATHS, 1, job_ttl_s)
+  end
+  redis.call('HDEL', job, 'open', 'primary', 'silent_since')
 end
 local deaths = tonumber(redis.call('HGET', job, 'deaths') or 0)
 local reason = redis.call('HGET', job, 'downgrade') or ''
@@ -55,7 +61,8 @@ if open ~= token then
     return {'exhausted', attempts, deaths, reason, false}
   end
   attempts = redis.call('HINCRBY', job, 'attempts', 1)
-  redis.call('HSET', job, 'state', 'running', 'started_at', now, 'open', token)
+  redis.call('HSET', job, 'state', 'running', 'started_at', now, 'open', token, 'primary',
+    primary_id())
   count(counters, ATTEMPTS, 1, job_ttl_s)
 end
 redis.call('SET', lease, token, 'PX', lease_ms)

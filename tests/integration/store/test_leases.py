@@ -53,6 +53,27 @@ def test_silent_for_longer_than_the_grace_an_attempt_counts_as_dead(tried: Attem
     assert tried.store.execute(outcomes.finish(tried.schema, result_of("j", score=2.0), OTHER))
 
 
+def test_an_attempt_before_a_failover_does_not_count_as_dead(
+    tried: Attempts, client: redis.Redis
+) -> None:
+    """Expect no smaller model, because the failover may only have lost the attempt's outcome."""
+    # Given an attempt without a lease, and another primary since its start
+    tried.start(ME)
+    tried.expire(ME)
+    tried.start(OTHER)
+    client.hset(tried.schema.keys.job("j"), "primary", "01234567")
+    client.hincrbyfloat(tried.schema.keys.job("j"), "silent_since", -60)
+    # When another worker gets the job
+    started = tried.start(OTHER)
+    # Then the attempt is counted, and no death
+    assert (started.verdict, started.attempts, started.deaths) == (Verdict.STARTED, 2, 0)
+    # And the next one counts as dead, because the primary is the same
+    tried.expire(OTHER)
+    tried.start(THIRD)
+    client.hincrbyfloat(tried.schema.keys.job("j"), "silent_since", -60)
+    assert tried.start(THIRD).deaths == 1
+
+
 def test_the_grace_begins_with_the_first_question_whoever_asks(
     tried: Attempts, client: redis.Redis
 ) -> None:
