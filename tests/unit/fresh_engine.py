@@ -15,7 +15,7 @@ from worker.engine import load
 
 
 def main() -> None:
-    load("bundled")
+    load("bundled", threads=1, max_batch_tokens=512)
     imported = list(sys.modules)
     scorers = [load(model, threads=1, max_batch_tokens=512) for model in sys.argv[1:]]
     scores = {each.model: (each.revision, each.score([("a", "b")])[0]) for each in scorers}

@@ -70,6 +70,13 @@ def reranker() -> CrossEncoderReranker:
     return made
 
 
+@pytest.fixture(autouse=True)
+def given_settings(clean_environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set what most rerankers of these tests would measure; `reranker` does measure it."""
+    monkeypatch.setenv("RERANKQ_THREADS", "1")
+    monkeypatch.setenv("RERANKQ_MAX_BATCH_TOKENS", "1024")
+
+
 class TestInitialisation:
     def test_the_default_model_is_the_published_one(self) -> None:
         assert CrossEncoderReranker().model_name == DEFAULT_MODEL

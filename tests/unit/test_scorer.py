@@ -29,6 +29,7 @@ from contract.errors import (
 )
 from tests.processes import limited_memory, linux_only
 from tests.unit import tiny_models
+from tests.unit.predict_scores import logits
 from worker.engine import Scorer, load
 from worker.engine.batches import ScoreArray
 from worker.engine.choice import exact_linears
@@ -92,8 +93,7 @@ def expected() -> list[float]:
 
 
 def predicted(path: str, pairs: Sequence[Pair]) -> list[float]:
-    reference = CrossEncoder(path, device="cpu", activation_fn=torch.nn.Identity())
-    return [float(score) for score in reference.predict(list(pairs), batch_size=4)]
+    return [float(score) for score in logits(path, pairs)]
 
 
 def close(scores: Sequence[float]) -> object:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -53,6 +54,11 @@ def bert(
     **config: Any,
 ) -> str:
     """Write a BERT, by default with `bert_tokenizer`; `change` breaks it before it is saved."""
+    if change is None and tokenizer is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in _bert_files(headless, tuple(sorted(config.items()))).items():
+            (folder / name).write_bytes(content)
+        return str(folder)
     torch.manual_seed(0)
     shape = BertConfig(**(SHAPE | {"vocab_size": WORDS} | config))
     model = BertForSequenceClassification(shape)
@@ -61,6 +67,14 @@ def bert(
     (model.bert if headless else model).save_pretrained(folder)
     (tokenizer or bert_tokenizer()).save_pretrained(folder)
     return str(folder)
+
+
+@lru_cache(maxsize=32)
+def _bert_files(headless: bool, config: tuple[tuple[str, Any], ...]) -> dict[str, bytes]:
+    """Return the files of a BERT by their names. Most tests use one of a few."""
+    with TemporaryDirectory() as folder:
+        bert(Path(folder), headless=headless, tokenizer=bert_tokenizer(), **dict(config))
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 
 
 def bert_of_large_pairs(folder: Path) -> str:
