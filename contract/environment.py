@@ -60,6 +60,8 @@ HTTP_SETTINGS = (
     "HTTP_MODEL_ALIASES",
     "HTTP_ACCESS_LOG",
 )
+#: Variables of several commands.
+SHARED_OPTIONS = ("CACHE",)
 #: The variable of a command's option begins with RERANKQ_ and the name of the command.
 COMMANDS = (
     "SUBMIT",
@@ -70,6 +72,7 @@ COMMANDS = (
     "DEAD",
     "RESCORE",
     "COMPARE",
+    "CACHE",
     "SERVE",
     "UP",
     "DEMO",
@@ -102,7 +105,10 @@ def describe_error(settings: type[BaseSettings], error: ErrorDetails) -> str:
 
 def unknown_variables(environment: Iterable[str], known: Iterable[str]) -> Iterator[str]:
     """Yield a line for each variable that begins with RERANKQ_ and is not in `known`."""
-    names = {*known, *(f"{PREFIX}{each}" for each in (*WORKER_SETTINGS, *HTTP_SETTINGS))}
+    names = {
+        *known,
+        *(f"{PREFIX}{each}" for each in (*WORKER_SETTINGS, *HTTP_SETTINGS, *SHARED_OPTIONS)),
+    }
     for name in sorted(environment):
         if name.startswith(PREFIX) and name not in names:
             yield f"unknown environment variable {visible(name)}{_nearest(name, names)}"

@@ -13,6 +13,8 @@
     + ResultExpired            the job ended, and its result has expired or was forgotten
   x ResultTimeout              no outcome yet (also a TimeoutError)
   x NoWorker                   no worker answers
+  x CacheUnusable              the file with cached scores cannot be read
+    + CacheNotWritable         nothing can be added to it: the disk is full, or it is locked
   x ClientUnusable             closed, or of another event loop or process (also a RuntimeError)
   x JobSplit                   the job was split into parts; clients merge their results
   x MixedModels                parts of one query were scored by different models
@@ -141,6 +143,18 @@ class NoWorker(RerankError):
 
     code = "no_worker"
     retryable = True
+
+
+class CacheUnusable(RerankError):
+    """The file with cached scores cannot be read."""
+
+    code = "cache_unusable"
+
+
+class CacheNotWritable(CacheUnusable):
+    """Nothing can be added to the file with cached scores, which can still be read."""
+
+    code = "cache_not_writable"
 
 
 class ClientUnusable(RerankError, RuntimeError):

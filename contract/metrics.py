@@ -103,11 +103,22 @@ LOADING_S = Counter(
     "model",
 )
 LOADS = Counter("model_loads", "Total number of model loads, by model.", "model")
+CACHE_HITS = Counter(
+    "cache_hits",
+    "Total number of pairs of re-scorings whose score was in a cache, by model.",
+    "model",
+)
+CACHE_MISSES = Counter(
+    "cache_misses",
+    "Total number of pairs of re-scorings with a cache that had no score of them, by model.",
+    "model",
+)
 
 ALL = (
     *(JOBS_ACCEPTED, JOBS_ENDED, FAILURES, DOWNGRADES, ATTEMPTS, DEATHS),
     *(QUERIES, PAIRS, DUPLICATES, TRUNCATED, TOKENS, PADDING, BATCHES),
     *(SHORTAGES, HALVINGS, SCORING_S, LOADING_S, LOADS),
+    *(CACHE_HITS, CACHE_MISSES),
 )
 
 

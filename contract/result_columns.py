@@ -42,6 +42,11 @@ class ResultColumns(Record):
     #: The model's raw logits.
     scores: list[float]
     metadata: Metadata | None = None
+    #: 1 for each document that was truncated, else 0; None if none was, or if it is not known.
+    cut: list[int] | None = None
+
+    #: The version of the code that scored; None if it is not known.
+    scoring_version: int | None = None
 
     @property
     def bounds(self) -> list[int]:
@@ -95,7 +100,7 @@ class ResultColumns(Record):
     @model_validator(mode="after")
     def _check(self) -> Self:
         check_lengths(self, ("query_ids", "truncated"), len(self.counts))
-        check_lengths(self, ("indexes", "scores", "metadata"), len(self.ids))
+        check_lengths(self, ("indexes", "scores", "metadata", "cut"), len(self.ids))
         check_counts(self.counts, len(self.ids))
         check_metadata(self.metadata)
         return self

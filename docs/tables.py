@@ -160,7 +160,8 @@ def _option(option: click.Option, prefix: str) -> Row:
         text, default = text.replace(stated[0], ""), stated[1]
     elif not option.is_flag and isinstance(option.default, (int, float, str)):
         default = str(option.default)
-    return names, f"`{prefix}_{option.name}`".upper(), default, _escaped(text)
+    variable = option.envvar or f"{prefix}_{option.name}".upper()
+    return names, f"`{variable}`", default, _escaped(text)
 
 
 def _paragraphs(text: str) -> str:

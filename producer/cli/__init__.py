@@ -22,6 +22,7 @@ COMMANDS = {
     "dead": "producer.cli.dead",
     "rescore": "producer.cli.rescore",
     "compare": "producer.cli.compare",
+    "cache": "producer.cli.cache",
     "serve": "producer.cli.serve",
     "worker": "producer.cli.celery_commands",
     "flower": "producer.cli.celery_commands",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import click
@@ -21,6 +22,7 @@ from producer.rescore.options import MOST_PROCESSES, Options, RetryKind
 from producer.rescore.output_files import OutputFiles
 from producer.rescore.progress import Progress
 from producer.rescore.staging import Counts, Staging
+from producer.score_cache.cache import ScoreCache
 
 
 @click.command(epilog=common.EPILOG)
@@ -47,6 +49,7 @@ from producer.rescore.staging import Counts, Staging
     metavar="N",
     help="Number of processes that send jobs and collect results.",
 )
+@run_options.cache_option
 @common.option("--restart", is_flag=True, help="Discard an earlier run to OUTPUT, and start again.")
 @common.option("--retry-failed", is_flag=True, help="Score the failed queries of a run again.")
 @common.option(
@@ -75,6 +78,7 @@ def rescore(
     worker_wait: float,
     max_wait: float,
     processes: int,
+    cache: str | None,
     restart: bool,
     retry_failed: bool,
     rescore_downgraded: bool,
@@ -93,7 +97,7 @@ def rescore(
     reads = inputs.uses()
     if not output and not dry_run:
         raise errors.InvalidInput("--output is missing; pass a file name, or - for standard output")
-    outputs = OutputFiles(output, results)
+    outputs = OutputFiles(output, results, cache)
     outputs.check(reads)
     retry = _retry_kinds(retry_failed, rescore_downgraded)
     session.check_resumption(output, restart, retry)
@@ -116,12 +120,15 @@ def rescore(
             max_wait_s=max_wait,
         )
         mode = private_mode(output, results)
-        with session.open_journal(
-            output, staging, options, depth, restart=restart, mode=mode
-        ) as journal:
+        with (
+            _opened(cache) as scores,
+            session.open_journal(
+                output, staging, options, depth, restart=restart, mode=mode
+            ) as journal,
+        ):
             try:
                 with outputs.locked() as files:
-                    progress = _score(settings, counts, journal, options, retry)
+                    progress = _score(settings, counts, journal, options, retry, scores)
                     output_files.write(journal, progress, *files)
                     if progress.queries:
                         names = " and ".join(each.name for each in files)
@@ -142,12 +149,23 @@ def _retry_kinds(retry_failed: bool, rescore_downgraded: bool) -> tuple[RetryKin
     return failed + downgraded
 
 
+def _opened(cache: str | None) -> AbstractContextManager[ScoreCache | None]:
+    """Open the cache, if there is one; say so if it can only be read."""
+    if not cache:
+        return nullcontext()
+    opened = ScoreCache(cache)
+    if not opened.writable:
+        terminal.print_notice(f"{cache} is read-only: no score is added to it")
+    return opened
+
+
 def _score(
     settings: Settings,
     counts: Counts,
     journal: Journal,
     options: Options,
     retry: tuple[RetryKind, ...],
+    cache: ScoreCache | None,
 ) -> Progress:
     """Score the remaining pairs, and print a report."""
     if journal.resumed:
@@ -157,10 +175,12 @@ def _score(
     show_progress = partial(run_report.show_progress, terminal.console(err=True), counts.pairs)
     with ColumnsClient(settings) as client:
         progress, scored_pairs = session.score(
-            client, journal, options, retry, show_progress, terminal.print_notice
+            client, journal, options, retry, show_progress, terminal.print_notice, cache
         )
     seconds = time.monotonic() - began
-    run_report.print_scored(progress, seconds, progress.pairs - scored_pairs)
+    run_report.print_scored(
+        progress, seconds, progress.pairs - scored_pairs, with_cache=cache is not None
+    )
     return progress
 
 

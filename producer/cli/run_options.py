@@ -40,6 +40,12 @@ depth_option = common.option(
     metavar="N",
     help="Rerank only the best N of each query. [default: all]",
 )
+cache_option = common.option(
+    "--cache",
+    metavar="FILE",
+    envvar="RERANKQ_CACHE",
+    help="File of scores: those that it has are not computed again, and others are added.",
+)
 #: The options for reading and sending the run.
 work_options = options(
     common.option(

@@ -43,18 +43,25 @@ def print_input(counts: Counts, found: LoadReport, bad: InvalidLines) -> None:
             terminal.print_notice(f"  {example}")
 
 
-def print_scored(progress: Progress, seconds: float, earlier_pairs: int = 0) -> None:
+def print_scored(
+    progress: Progress, seconds: float, earlier_pairs: int = 0, *, with_cache: bool = False
+) -> None:
     """Print the pairs that were scored, truncated or failed, with models and speed."""
     models = ", ".join(
         f"{model} ({counted(count, 'query', 'queries')})"
         for model, count in progress.models.items()
     )
-    pairs = progress.pairs - earlier_pairs
+    pairs = progress.pairs - earlier_pairs - progress.cached_pairs
     rate = pairs / seconds if seconds else 0.0
     terminal.print_notice(
         f"scored {counted(pairs, 'pair')} in {seconds:.1f} s ({rate:,.0f} pairs/s)"
         f"{f' by {models}' if models else ''}"
     )
+    if with_cache:
+        terminal.print_notice(
+            f"cache: {counted(progress.cached_pairs, 'score')} found,"
+            f" {progress.missed_pairs:,} not found"
+        )
     if earlier_pairs:
         terminal.print_notice(f"{counted(earlier_pairs, 'pair')} scored earlier")
     if progress.truncated:

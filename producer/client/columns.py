@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from contract import names
+from contract import metrics, names
 from contract.columns import JobColumns
-from contract.store import outcomes
+from contract.store import outcomes, overview
 from contract.store.operation import Operation
 from contract.store.outcomes import ColumnsOrError
 from producer.client import preparing, procedures
@@ -24,6 +24,10 @@ class ColumnsClient(RerankClient):
         """
         preparing.check_priority(priority)
         return self._run(procedures.queue_columns(self._schema, self._publisher, job, priority))
+
+    def count(self, counts: metrics.Counts) -> None:
+        """Add to counters of the service. Raises `RedisUnavailable`."""
+        self._store.execute(overview.count(self._schema, counts))
 
     def watch_columns(self) -> OutcomeWatch[ColumnsOrError]:
         """Return a watch that waits for several jobs; use it in a `with` block."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +37,9 @@ class WorkerReadiness:
     ready: int
     #: The model that scores jobs which name none.
     model: str
+    #: What its processes have loaded: digests of `contract.scoring.ScoringIdentity` by model, ""
+    #: for an unknown one; None if the worker does not tell.
+    scorings: Mapping[str, Sequence[str]] | None = None
 
 
 class Publisher:
@@ -144,7 +147,9 @@ class _Sender:
     def readiness(self, timeout_s: float, at_most: int | None) -> dict[str, WorkerReadiness]:
         answers = self._answers("readiness", timeout_s, at_most)
         return {
-            name: WorkerReadiness(answer["children"], answer["ready"], answer["model"])
+            name: WorkerReadiness(
+                answer["children"], answer["ready"], answer["model"], answer.get("scorings")
+            )
             for name, answer in answers.items()
         }
 

@@ -242,6 +242,7 @@ class JobsInFlight:
         if isinstance(ended, jobs.Failure):
             self._record(whole.job, merging.merge_failure(whole.how, submission.job.id, ended))
         else:
+            self._journal.add_part(ended)
             whole.results[submission.job.id] = ended.result()
             if not whole.is_complete:
                 self._unrecorded.add(submission.id)

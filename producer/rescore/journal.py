@@ -118,6 +118,9 @@ class Journal:
         """Append a line for each query of a job."""
         self.append(list(journal_lines.of_result(result)))
 
+    def add_part(self, result: ResultColumns) -> None:
+        """Do nothing: the result of a query is recorded when all of its parts have ended."""
+
     def add_failure(self, query_ids: list[str], failure: jobs.Failure) -> None:
         """Append a line for each query that has no ranking."""
         self.append(list(journal_lines.of_failure(query_ids, failure)))

@@ -63,6 +63,11 @@ def of_result(result: jobs.JobResult | ResultColumns) -> Iterator[Line]:
         yield Line(head, to_json({"query_id": query_id, **of_query, **head}) + b"\n")
 
 
+def with_cached(line: Line, cached: int) -> Line:
+    """Return the line of a ranking with the number of its scores that a cache had."""
+    return Line(line.head, line.text.removesuffix(b"}\n") + f', "cached": {cached}}}\n'.encode())
+
+
 def of_failure(query_ids: Iterable[str], failure: jobs.Failure) -> Iterator[Line]:
     """Yield a line for each query that has no ranking."""
     error = failure.model_dump(include={"code", "message", "retryable"})

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from typing import Protocol
 
 from contract import jobs
 from contract.columns import JobColumns
 from contract.models import ModelName, is_fingerprint
 from contract.result_columns import ResultColumns
+from producer.rescore.journal_lines import Line
 from producer.rescore.progress import Progress
 
 
@@ -16,10 +18,14 @@ class RunJournal(Protocol):
     """The part of a `Journal` that records outcomes."""
 
     resumable: bool
-    model_requested: str | None
     max_lengths: dict[str, int]
     revisions: dict[str, str]
     prompts: dict[str, str | None]
+
+    @property
+    def model_requested(self) -> str | None:
+        """The requested model of the first result."""
+        ...
 
     def progress(self) -> Progress:
         """Return the progress recorded in the journal."""
@@ -29,8 +35,20 @@ class RunJournal(Protocol):
         """Append a line for each query of a job."""
         ...
 
+    def add_part(self, result: ResultColumns) -> None:
+        """Note the result of a part of a query, before those of the other parts."""
+        ...
+
     def add_failure(self, query_ids: list[str], failure: jobs.Failure) -> None:
         """Append a line for each query that has no ranking."""
+        ...
+
+
+class AppendableJournal(RunJournal, Protocol):
+    """A `RunJournal` to which other processes append lines."""
+
+    def append(self, lines: Sequence[Line]) -> None:
+        """Append lines, and return when they are on disk."""
         ...
 
 

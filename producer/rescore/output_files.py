@@ -21,6 +21,8 @@ class OutputFiles:
     #: Missing if nothing will be scored.
     output: str | None = None
     results: str | None = None
+    #: The file of cached scores.
+    cache: str | None = None
 
     def check(self, reads: Sequence[conflicts.FileUse]) -> None:
         """Raise `InvalidInput` if a file cannot be written, or would overwrite another.
@@ -34,6 +36,9 @@ class OutputFiles:
     def _uses(self) -> Iterator[conflicts.FileUse]:
         yield from conflicts.output_uses("--output", self.output)
         yield from conflicts.output_uses("--results", self.results)
+        if self.cache:
+            for ending in ("", "-wal", "-shm"):
+                yield conflicts.FileUse("--cache", f"{self.cache}{ending}")
         if self.output and not is_stream(self.output):
             yield conflicts.FileUse("the journal of --output", str(journal_path(self.output)))
             manifest = str(manifest_path(self.output))

@@ -28,6 +28,9 @@ class Progress:
     codes: Counter[str] = field(default_factory=Counter)
     #: The message of the first failure.
     first_failure: str | None = None
+    #: The number of pairs whose score a cache had, and of those whose score it lacked.
+    cached_pairs: int = field(default=0, compare=False)
+    missed_pairs: int = field(default=0, compare=False)
     #: The current maximum numbers of jobs in flight and of pairs in a job.
     window: int = field(default=0, compare=False)
     pairs_per_job: int = field(default=0, compare=False)

@@ -7,19 +7,24 @@ appended to the journal as they arrive, and then removed from Redis.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
-from contract import jobs
+from contract import jobs, limits
 from contract.columns import JobColumns
 from producer.client.columns import ColumnsClient
-from producer.rescore import packing
+from producer.rescore import loaded_identity, packing
+from producer.rescore.cached_queries import CachedQueries
 from producer.rescore.in_flight import JobsInFlight
 from producer.rescore.job_sizes import JobSizes
 from producer.rescore.journal import Journal
+from producer.rescore.loaded_identity import LoadedModel
 from producer.rescore.options import Options
+from producer.rescore.outcomes import AppendableJournal, OutcomeRecorder
 from producer.rescore.progress import Progress
 from producer.rescore.sender import Task
 from producer.rescore.senders import Senders
 from producer.rescore.window import Window
+from producer.score_cache.cache import ScoreCache
 
 
 def rescore(
@@ -30,6 +35,7 @@ def rescore(
     notify: Callable[[str], object] = lambda _: None,
     *,
     children: int = 0,
+    cache: ScoreCache | None = None,
 ) -> Progress:
     """Score the staged queries that are not in the journal; call `report_progress` after each job.
 
@@ -37,6 +43,9 @@ def rescore(
     for a long wait. Raises `NoWorker`, `RedisUnavailable`, `Overloaded` or `ResultTimeout` after
     the limit of a wait, `InvalidInput`, or `RerankError` if the workers' model has changed. Jobs in
     flight are then cancelled, unless the journal is resumable: a resumed run collects them.
+
+    Scores that `cache` has are not computed again, and it receives the others: see
+    `producer.rescore.cached_queries`. Raises `CacheUnusable` if it is damaged.
     """
     journal.begin()
     with Window.of(client, options.window, children) as window:
@@ -46,33 +55,119 @@ def rescore(
             progress.window, progress.pairs_per_job = window.jobs, sizes.pairs
             report_progress(progress)
 
-        made = _jobs(client, journal, options, sizes)
-        if options.processes > 1:
-            task = Task(
-                client.settings, options, min(options.processes, window.jobs), journal.resumable
-            )
-            with Senders(task, journal, window, sizes, report, notify) as senders:
-                senders.send_all(made)
-                progress = senders.progress
-        else:
-            in_flight = JobsInFlight(
-                client, journal, options, window, sizes.observe, report, notify
-            )
-            in_flight.send_all(made)
-            progress = in_flight.progress
+        sending = _Sending(client, options, window, sizes, report, notify)
+        if cache is not None:
+            return _rescore_with_cache(sending, journal, cache)
+        progress = sending.send_all(journal, _jobs(client, journal, options, sizes))
     # The journal's progress counts a query that was scored twice only once.
     return journal.progress() if journal.resumable else progress
+
+
+@dataclass(frozen=True)
+class _Sending:
+    """The way in which the jobs of a round are sent: by this process, or by several."""
+
+    client: ColumnsClient
+    options: Options
+    window: Window
+    sizes: JobSizes
+    report_progress: Callable[[Progress], object]
+    notify: Callable[[str], object]
+
+    def send_all(
+        self,
+        journal: AppendableJournal,
+        made: Iterator[jobs.Job | JobColumns],
+        *,
+        with_results: bool = False,
+    ) -> Progress:
+        """Send all jobs, wait for them, and return the progress.
+
+        With several processes, the journal receives results only if it asks for them.
+        """
+        if self.options.processes == 1:
+            in_flight = JobsInFlight(
+                self.client,
+                journal,
+                self.options,
+                self.window,
+                self.sizes.observe,
+                self.report_progress,
+                self.notify,
+            )
+            in_flight.send_all(made)
+            return in_flight.progress
+        processes = min(self.options.processes, self.window.jobs)
+        task = Task(self.client.settings, self.options, processes, journal.resumable, with_results)
+        with Senders(
+            task, journal, self.window, self.sizes, self.report_progress, self.notify
+        ) as senders:
+            senders.send_all(made)
+            return senders.progress
+
+
+def _rescore_with_cache(sending: _Sending, journal: Journal, cache: ScoreCache) -> Progress:
+    """Score the pairs that the cache lacks, until all queries are done."""
+    client, options = sending.client, sending.options
+    limits.check_model(options.model, client.settings)  # even if no job will be made
+    cached = CachedQueries(journal, cache, options.top_k, sending.notify)
+    if (first := next(journal.staged_queries(), None)) is not None:
+        loaded = loaded_identity.find(client, cache, options, first, sending.notify)
+        # After another start with another model, the first result explains how to continue.
+        if loaded is not None and not _differs(journal, options, loaded):
+            cached.loaded = loaded
+
+    def report(progress: Progress) -> None:
+        sending.report_progress(cached.with_taken(progress))
+
+    reporting = replace(sending, report_progress=report)
+    try:
+        while True:
+            reporting.send_all(cached, _cached_jobs(reporting, cached), with_results=True)
+            if not cached.begin_whole_queries():
+                break
+    finally:
+        cached.count(client)
+    progress = journal.progress()
+    progress.cached_pairs, progress.missed_pairs = cached.hits, cached.misses
+    return progress
+
+
+def _differs(journal: Journal, options: Options, loaded: LoadedModel) -> bool:
+    """Return whether the run has results of another model or other settings."""
+    source = loaded.identity.provenance(loaded.requested, pairs=0)
+    return OutcomeRecorder(journal).find_mismatch("", options.model, source) is not None
+
+
+def _cached_jobs(sending: _Sending, cached: CachedQueries) -> Iterator[jobs.Job | JobColumns]:
+    """Yield the jobs of the pairs that are not in the cache."""
+    settings = sending.client.settings
+    groups = packing.pack(
+        cached.queries(),
+        max_pairs=lambda _: sending.sizes.next(cached.place),
+        max_bytes=settings.max_bytes_per_job,
+    )
+    for group in groups:
+        sending.sizes.sending()
+        yield packing.job(
+            group,
+            settings,
+            model=sending.options.model,
+            job_id=cached.job_id(group),
+            allow_downgrade=sending.options.allow_downgrade,
+            top_k=None,  # the scores of all documents are kept
+        )
 
 
 def _jobs(
     client: ColumnsClient, journal: Journal, options: Options, sizes: JobSizes
 ) -> Iterator[jobs.Job | JobColumns]:
     """Yield the jobs of a round that are not done; their ids are the same at each start."""
-    limits = client.settings
+    settings = client.settings
     groups = packing.pack(
         journal.staged_queries(),
         max_pairs=sizes.next,
-        max_bytes=limits.max_bytes_per_job,
+        max_bytes=settings.max_bytes_per_job,
     )
     for group in groups:
         query_ids = [each.id for each in group]
@@ -80,7 +175,7 @@ def _jobs(
             sizes.sending()
             yield packing.job(
                 group,
-                limits,
+                settings,
                 model=options.model,
                 job_id=journal.job_id(query_ids),
                 allow_downgrade=options.allow_downgrade,

@@ -44,6 +44,8 @@ class Task:
     #: The number of senders, which share the memory for jobs in flight.
     senders: int
     resumable: bool
+    #: Whether the parent needs the results, because it adds them to a cache.
+    with_results: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,15 @@ class Lines:
 
 
 @dataclass(frozen=True)
+class Scored:
+    """Asks to record a result, or to note that of a part of a query; the answer is None."""
+
+    result: jobs.JobResult | ResultColumns
+    observed: list[Provenance]
+    is_part: bool = False
+
+
+@dataclass(frozen=True)
 class Report:
     """Reports progress, or the reason for a long wait."""
 
@@ -89,7 +100,7 @@ class Ended:
 
 
 #: A message of a sender.
-Message = NextJob | Lines | Report | Ended
+Message = NextJob | Lines | Scored | Report | Ended
 
 
 class ParentGone(RerankError):
@@ -142,7 +153,7 @@ class _Sender:
         fixed = task.options.window is not None
         self._window = Window(1, most_chars=None if fixed else MOST_CHARS // task.senders)
         self._parent = parent
-        self._journal = _ParentsJournal(parent, resumable=task.resumable)
+        self._journal = _ParentsJournal(parent, task.resumable, task.with_results)
         self._in_flight = JobsInFlight(
             client,
             self._journal,
@@ -198,6 +209,7 @@ class _ParentsJournal:
 
     parent: _Parent
     resumable: bool
+    with_results: bool
     # The parent compares the models of all results.
     model_requested: str | None = None
     max_lengths: dict[str, int] = field(default_factory=dict)
@@ -212,12 +224,23 @@ class _ParentsJournal:
 
     def add_result(self, result: jobs.JobResult | ResultColumns) -> None:
         """Have a line appended for each query of a job."""
+        if self.with_results:
+            self._ask(Scored(result, self.observed.copy()))
+            return
         self._add(result.job_id, list(journal_lines.of_result(result)), result.provenance)
+
+    def add_part(self, result: ResultColumns) -> None:
+        """Have the result of a part of a query noted."""
+        if self.with_results:
+            self._ask(Scored(result, self.observed.copy(), is_part=True))
 
     def add_failure(self, query_ids: list[str], failure: jobs.Failure) -> None:
         """Have a line appended for each query that has no ranking."""
         self._add(failure.job_id, list(journal_lines.of_failure(query_ids, failure)), None)
 
     def _add(self, job_id: str, lines: list[Line], source: Provenance | None) -> None:
-        self.parent.ask(Lines(job_id, lines, source, self.observed.copy()))
+        self._ask(Lines(job_id, lines, source, self.observed.copy()))
+
+    def _ask(self, message: Lines | Scored) -> None:
+        self.parent.ask(message)
         self.observed.clear()

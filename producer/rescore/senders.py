@@ -19,12 +19,12 @@ from typing import Any, Self
 from contract import jobs
 from contract.columns import JobColumns
 from contract.errors import RerankError
+from contract.result_columns import ResultColumns
 from producer.rescore import sender
 from producer.rescore.job_sizes import JobSizes
-from producer.rescore.journal import Journal
-from producer.rescore.outcomes import OutcomeRecorder
+from producer.rescore.outcomes import AppendableJournal, OutcomeRecorder
 from producer.rescore.progress import Progress
-from producer.rescore.sender import Ended, Lines, NextJob, Report, Task, Work
+from producer.rescore.sender import Ended, Lines, NextJob, Report, Scored, Task, Work
 from producer.rescore.window import Window
 
 #: How long an interrupted sender may take to cancel its jobs before it is killed.
@@ -46,7 +46,7 @@ class Senders:
     def __init__(
         self,
         task: Task,
-        journal: Journal,
+        journal: AppendableJournal,
         window: Window,
         sizes: JobSizes,
         report_progress: Callable[[Progress], object],
@@ -95,6 +95,8 @@ class Senders:
                 answer = None if job is None else Work(job, self._share(one.number))
             case Lines():
                 self._append(message)
+            case Scored():
+                self._record(message)
             case Report(notice=str(notice)):
                 self._notify(notice)
             case Report(progress=Progress() as progress):
@@ -114,14 +116,28 @@ class Senders:
 
     def _append(self, message: Lines) -> None:
         if message.source is not None:
-            mismatch = self._recorder.find_mismatch(
-                message.job_id, self._task.options.model, message.source
-            )
-            if mismatch is not None:
-                # The jobs in flight would also have to be scored again.
-                self._end(sender.CANCEL)
-                raise RerankError(mismatch)
+            self._check(message.job_id, message.source)
         self._journal.append(message.lines)
+        self._observe(message)
+
+    def _record(self, message: Scored) -> None:
+        result = message.result
+        if message.is_part and isinstance(result, ResultColumns):
+            self._journal.add_part(result)
+        else:
+            self._check(result.job_id, result.provenance)
+            self._journal.add_result(result)
+        self._observe(message)
+
+    def _check(self, job_id: str, source: jobs.Provenance) -> None:
+        """Raise `RerankError` if results before this one have another origin."""
+        mismatch = self._recorder.find_mismatch(job_id, self._task.options.model, source)
+        if mismatch is not None:
+            # The jobs in flight would also have to be scored again.
+            self._end(sender.CANCEL)
+            raise RerankError(mismatch)
+
+    def _observe(self, message: Lines | Scored) -> None:
         for each in message.observed:
             self._sizes.observe(each)
 

@@ -16,6 +16,7 @@ from producer.rescore.options import Options, RetryKind
 from producer.rescore.progress import Progress
 from producer.rescore.resume import ResumableJournal
 from producer.rescore.staging import Staging
+from producer.score_cache.cache import ScoreCache
 
 #: Shows the progress of one round, starting from the earlier progress.
 ShowProgress = Callable[[Progress], AbstractContextManager[Callable[[Progress], object]]]
@@ -63,19 +64,24 @@ def score(
     retry: Collection[RetryKind],
     show_progress: ShowProgress,
     notify: Callable[[str], object],
+    cache: ScoreCache | None = None,
 ) -> tuple[Progress, int]:
     """Score the queries that the journal lacks, then the retried ones.
 
-    Return the progress, and the number of pairs scored by this start. Raises the errors of
+    Return the progress, and the number of pairs of this start. Raises the errors of
     `runner.rescore`.
     """
     progress, scored_pairs = journal.progress(), 0
+    cached_pairs = missed_pairs = 0
     for _ in journal.rounds(retry):
         children = require_worker(client, options.worker_wait_s, notify)
         earlier = journal.progress()
         with show_progress(earlier) as report_progress:
             progress = runner.rescore(
-                client, journal, options, report_progress, notify, children=children
+                client, journal, options, report_progress, notify, children=children, cache=cache
             )
         scored_pairs += progress.pairs - earlier.pairs
+        cached_pairs += progress.cached_pairs
+        missed_pairs += progress.missed_pairs
+    progress.cached_pairs, progress.missed_pairs = cached_pairs, missed_pairs
     return progress, scored_pairs

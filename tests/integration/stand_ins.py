@@ -14,6 +14,7 @@ from celery import Celery
 
 from contract import jobs, names
 from contract.errors import RedisUnavailable
+from contract.result_columns import ResultColumns
 from contract.settings import Settings
 from contract.store import attempts, outcomes, payloads, submissions
 from contract.store.blocking import JobStore
@@ -130,7 +131,7 @@ class StandInWorker:
     def __init__(
         self,
         settings: Settings,
-        outcome: Callable[[jobs.Job], jobs.Outcome],
+        outcome: Callable[[jobs.Job], jobs.Outcome | ResultColumns],
         at_most: int = 1_000_000,
     ) -> None:
         self._at_most = at_most

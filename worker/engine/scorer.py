@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,13 @@ import numpy as np
 from contract.errors import BadScores, OutOfMemory, RerankError, ScoringError
 from contract.models import short_name
 from contract.printable import counted
+from contract.scoring import ScoringIdentity
 from worker.engine import cuda_errors, memory
 from worker.engine.batches import wrong_number
 from worker.engine.cuda_errors import GpuFailed
 from worker.engine.observer import EngineObserver
 from worker.engine.protocol import BeforeBatch, Engine, Pair, do_nothing
+from worker.engine.scoring_version import SCORING_VERSION
 from worker.engine.statistics import BatchStatistics
 
 
@@ -82,6 +85,20 @@ class Scorer:
     def dtype(self) -> str:
         """The precision of the weights."""
         return self.engine.dtype
+
+    @cached_property
+    def identity(self) -> ScoringIdentity | None:
+        """The identity of the scoring; None if the model's version is not known."""
+        return ScoringIdentity.known(
+            model=self.model,
+            revision=self.revision,
+            version=SCORING_VERSION,
+            backend=self.backend,
+            device=self.device,
+            dtype=self.dtype,
+            max_length=self.max_length,
+            prompt=self.prompt,
+        )
 
     def score(self, pairs: Sequence[Pair]) -> list[Any]:
         """Return the raw logits of (query, document) pairs, in their order.

@@ -14,6 +14,7 @@ from contract.columns import JobColumns, filled, given
 from contract.result_columns import ResultColumns
 from contract.store.attempts import Started
 from worker.engine import ranking
+from worker.engine.scoring_version import SCORING_VERSION
 from worker.jobs.leases import Lease
 from worker.runtime.models import LoadedModels
 
@@ -104,4 +105,6 @@ def _rank(job: JobColumns, scores: ScoredPairs, provenance: jobs.Provenance) -> 
         indexes=list(chain.from_iterable(best)),
         scores=[scores.logits[row] for row in rows],
         metadata=given([job.metadata[row] for row in rows]) if job.metadata else None,
+        cut=[int(scores.truncated[row]) for row in rows] if any(scores.truncated) else None,
+        scoring_version=SCORING_VERSION,
     )

@@ -18,6 +18,7 @@ from worker.runtime.connection import CHILD_TIMEOUT_S, MAIN_TIMEOUT_S, open_stor
 from worker.runtime.counters import PendingCounters, WorkerObserver
 from worker.runtime.exit_reason import ExitReason
 from worker.runtime.load_progress import LoadProgress
+from worker.runtime.loaded_scorings import LoadedScorings
 from worker.runtime.models import LoadedModels
 from worker.runtime.pool_kinds import PoolLayout
 from worker.runtime.settings import WorkerSettings
@@ -43,6 +44,7 @@ class WorkerContext:
         self.counters = PendingCounters()
         self.exit_reason = ExitReason()
         self.load_progress = LoadProgress()
+        self.loaded_scorings = LoadedScorings()
         #: Replaced once the worker's pool is known.
         self.pool_layout = PoolLayout.of_one_process()
         self._stores: dict[float, JobStore] = {}
@@ -52,7 +54,9 @@ class WorkerContext:
         """The models of this process, which has no children."""
         observer = WorkerObserver(self.counters, self.load_progress)
         place = pool_kinds.place_in_pool()
-        return LoadedModels(self.settings, self.pool_layout.threads, place, observer)
+        return LoadedModels(
+            self.settings, self.pool_layout.threads, place, observer, self.loaded_scorings
+        )
 
     def store(self, timeout_s: float) -> JobStore:
         """Return this process's store, which waits at most `timeout_s` for a reply from Redis."""

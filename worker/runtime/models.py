@@ -11,6 +11,7 @@ from billiard.exceptions import SoftTimeLimitExceeded
 from contract.errors import ModelUnavailable
 from worker.engine import devices
 from worker.engine.observer import EngineObserver
+from worker.runtime.loaded_scorings import LoadedScorings
 from worker.runtime.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -22,16 +23,23 @@ logger = logging.getLogger(__name__)
 class LoadedModels:
     """Loads models according to a worker's settings, each once.
 
-    `threads` apply to this process, and `place` is its place in the pool.
+    `threads` apply to this process, and `place` is its place in the pool. Each loaded model is
+    added to `loaded`.
     """
 
     def __init__(
-        self, settings: WorkerSettings, threads: int, place: int, observer: EngineObserver
+        self,
+        settings: WorkerSettings,
+        threads: int,
+        place: int,
+        observer: EngineObserver,
+        loaded: LoadedScorings | None = None,
     ) -> None:
         self._settings = settings
         self._threads = threads
         self._place = place
         self._observer = observer
+        self._loaded = loaded or LoadedScorings()
 
     def scorer(self, model: str) -> Scorer:
         """Return the scorer of `model`, loaded on the first call. Raises `ModelUnavailable`.
@@ -58,6 +66,7 @@ class LoadedModels:
             require_length(scorer, own_length, "RERANKQ_MODEL_MAX_LENGTHS")
         elif is_default:
             require_length(scorer, settings.max_length)
+        self._loaded.add(self._place, model, scorer.identity)
         return scorer
 
     @cached_property

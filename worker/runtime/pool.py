@@ -131,4 +131,5 @@ def readiness(state: Any, **_: Any) -> dict[str, Any]:
         "ready": len(alive & context.exit_reason.loaded_pids()),
         "model": context.settings.cross_encoder_model,
         "stage": context.load_progress.read(),
+        "scorings": context.loaded_scorings.of(alive),
     }

@@ -1,0 +1,8 @@
+"""Keep scores in a file, so that no pair is scored twice.
+
+- `cache`: find and add scores
+- `keys`: the key of a pair
+- `maintenance`: measure and prune the file
+- `database`: open the file, and translate its errors
+- `file_systems`: recognise network file systems, where the file would be damaged
+"""
