@@ -10,6 +10,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -24,7 +25,7 @@ JOBS_EACH = 8
 PAIRS = 24
 #: A text of more than 512 tokens.
 LONG = "a reranker scores pairs of texts " * 120
-#: What a child imports, in this order, and in the end the model.
+#: What a process imports that loads a model, in this order, and in the end the model.
 STAGES = (
     ("Python and numpy", "import numpy"),
     ("torch", "import torch"),
@@ -33,6 +34,13 @@ STAGES = (
     ("sentence-transformers", "from sentence_transformers import CrossEncoder"),
     ("the engine", "import worker.engine.choice"),
     ("the model, ready", "from worker.engine import load; scorer = load({model!r}, threads=1)"),
+)
+#: What a child imports whose models another process has loaded.
+STAGES_OF_A_CHILD = (
+    ("Python and numpy", "import numpy"),
+    ("torch", "import torch"),
+    ("the worker", "import worker.celery; worker.celery.app.loader.import_default_modules()"),
+    ("the engine", "import worker.engine.prepared"),
 )
 _REPORT = "import os; from benchmarks import memory; print(memory.of(os.getpid()))"
 
@@ -45,7 +53,10 @@ _REPORT = "import os; from benchmarks import memory; print(memory.of(os.getpid()
 def main(model: str, children: str, downgrade: str, stages: bool) -> None:
     """Print the memory of each process of a worker with MODEL, in MB of 10^6 bytes."""
     if stages:
-        _print_stages(model)
+        click.echo("A process that loads a model:")
+        _print_stages(STAGES, model)
+        click.echo("A child that shares a model:")
+        _print_stages(STAGES_OF_A_CHILD, model)
     sums = {}
     for number in map(int, children.split(",")):
         with tempfile.TemporaryDirectory(prefix="rerankq-memory-") as logs:
@@ -73,10 +84,10 @@ def _print_worker(model: str, downgrade: str, children: int, logs: Path) -> floa
     return total
 
 
-def _print_stages(model: str) -> None:
+def _print_stages(stages: Iterable[tuple[str, str]], model: str) -> None:
     """Print the memory of a process after each import."""
     lines = []
-    for name, code in STAGES:
+    for name, code in stages:
         lines += [code.format(model=model), f"print({name!r}, end=': ')", _REPORT]
     subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True)  # noqa: S603
 

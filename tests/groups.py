@@ -21,6 +21,7 @@ TOGETHER = {
         (
             "tests/acceptance/test_odd_models.py",
             "tests/acceptance/test_pools.py",
+            "tests/acceptance/test_shared_models.py",
             "tests/integration/test_host_process.py",
             "tests/integration/test_worker_task.py",
         ),

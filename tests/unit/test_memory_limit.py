@@ -107,9 +107,27 @@ def test_a_folder_without_readable_weights_counts_as_its_files(tmp_path: Path) -
     ("layers", "weights_mb", "children", "measured_mb"),
     [(2, 17, 1, 640), (2, 17, 2, 793), (6, 91, 2, 1024), (12, 133, 1, 902), (12, 133, 2, 1200)],
 )
-def test_the_need_is_that_of_the_table_of_operations(
+def test_the_need_is_what_was_measured_where_each_child_loads_its_models(
     layers: int, weights_mb: int, children: int, measured_mb: int
 ) -> None:
     need_mb = memory_limit.need_bytes(weights_mb * memory_limit.MB, children) / memory_limit.MB
 
     assert need_mb == pytest.approx(measured_mb, rel=0.1), layers
+
+
+@pytest.mark.parametrize(
+    ("layers", "weights_mb", "children", "measured_mb"),
+    [(2, 17, 1, 597), (2, 17, 3, 597), (6, 91, 1, 884), (6, 91, 2, 910), (12, 133, 1, 999)],
+)
+def test_the_need_of_shared_models_is_that_while_they_are_loaded(
+    layers: int, weights_mb: int, children: int, measured_mb: int
+) -> None:
+    need = memory_limit.need_bytes_of_shared_models(weights_mb * memory_limit.MB, children)
+
+    assert need / 1e6 == pytest.approx(measured_mb, rel=0.1), layers
+
+
+def test_many_children_need_more_than_loading() -> None:
+    need = memory_limit.need_bytes_of_shared_models(17 * memory_limit.MB, 8)
+
+    assert need / 1e6 == pytest.approx(607, rel=0.15)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import random
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -27,6 +28,7 @@ from transformers import (
 )
 
 from tests.unit import tiny_models, varlen_layout
+from worker.engine import prepared
 from worker.engine.families.registry import FAMILIES
 from worker.engine.layers import Network
 from worker.engine.linear import Linear, PackedLinear
@@ -220,6 +222,22 @@ def reference(model: PreTrainedModel, pairs: Sequence[PairTokens]) -> torch.Tens
 def farthest(one: torch.Tensor, other: torch.Tensor) -> float:
     assert one.shape == other.shape
     return float((one - other).abs().max())
+
+
+@families()
+@kinds
+def test_another_process_gets_the_same_logits_to_the_last_bit(
+    special: PairLayout, make: Make, kind: type[Linear]
+) -> None:
+    ours = network(tiny(make, OTHER_SHAPES[0]), kind)
+    file = io.BytesIO()
+    prepared.write(ours, file)
+    file.seek(0)
+
+    theirs = prepared.read(file)
+
+    batch = lay_out(made(BATCHES["mixed"]), special)
+    assert torch.equal(theirs(batch), ours(batch))
 
 
 @pytest.mark.parametrize(("make", "shape"), marked(CASES))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from sentence_transformers import CrossEncoder
+
+if TYPE_CHECKING:
+    from sentence_transformers import CrossEncoder
 
 
 def gives_logits(encoder: CrossEncoder) -> bool:

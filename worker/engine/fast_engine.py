@@ -5,21 +5,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sentence_transformers import CrossEncoder
 
 from contract.printable import counted
 from worker.engine import batches, packing, tuning
 from worker.engine.backoff import BatchBudget, Batches, BatchOutcome, score_with_backoff
 from worker.engine.batches import ScoreArray
 from worker.engine.encoders import max_length, weights_dtype
-from worker.engine.families import registry
 from worker.engine.linear import Linear
 from worker.engine.protocol import BeforeBatch, EngineOutput, Pair, do_nothing
 from worker.engine.statistics import BatchStatistics
 from worker.engine.threads import LEAST_SHARE_S, ScoringThreads
 from worker.engine.tokens import PairLayout, PairTokenizer, PairTokens
+
+if TYPE_CHECKING:
+    from sentence_transformers import CrossEncoder
 
 logger = logging.getLogger(__name__)
 
@@ -31,12 +33,15 @@ class FastEngine:
     """A network of a model family, with each thread scoring a different batch.
 
     This keeps two cores busier than two threads on the same batch, because most operations on a few
-    hundred tokens are too small to be parallelised.
+    hundred tokens are too small to be parallelised. An unpickled engine needs no transformers.
     """
 
     backend = "rerankq"
 
     def __init__(self, encoder: CrossEncoder, linear: type[Linear], threads: int) -> None:
+        # Imported here because an unpickled engine does without transformers.
+        from worker.engine.families import registry
+
         family, layout = registry.find(encoder), PairLayout.of(encoder.tokenizer)
         if family is None or layout is None:
             raise ValueError(f"no fast path computes a {type(encoder.model).__name__}")
@@ -50,6 +55,13 @@ class FastEngine:
         self.budget = BatchBudget(CPU_BUDGETS[0])
         self._least_share = 1
         self._pool = ScoringThreads(threads)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_pool"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._pool = ScoringThreads(self.threads)
 
     @property
     def batches_at_once(self) -> int:

@@ -45,6 +45,14 @@ class PackedLinear(Linear):
         packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), PACK_FOR_ROWS)
         super().__init__(packed, bias.contiguous())
 
+    def __getstate__(self) -> tuple[Tensor, Tensor]:
+        """Return the unpacked weights, because packed ones cannot be pickled."""
+        return self.weight.to_dense(), self.bias
+
+    def __setstate__(self, state: tuple[Tensor, Tensor]) -> None:
+        weight, bias = state
+        PackedLinear.__init__(self, weight, bias)
+
     def __call__(self, x: Tensor) -> Tensor:
         return self._call(x, "none", "")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from contract.errors import ModelUnavailable
 from worker.engine.loader import load
@@ -10,21 +12,37 @@ from worker.engine.observer import EngineObserver
 from worker.engine.scorer import Scorer
 from worker.engine.unusable import UnusableModel, unusable_message
 
+if TYPE_CHECKING:
+    from worker.engine.prepared import PreparedModel
+
+#: The settings that the scores of a model depend on.
+Key = tuple[object, ...]
+
+
+def key_of(
+    model: str, device: str, dtype: str | None, max_length: int | None, prompt: str | None
+) -> Key:
+    """Return the key of a model that is loaded with these settings."""
+    return (model, device, dtype, max_length, prompt)
+
 
 class ScorerCache:
     """Scorers, keyed by all settings that scores depend on. Safe to share between threads.
 
-    See `worker.engine.load` for `observer` and `passed_through`.
+    See `worker.engine.load` for `observer` and `passed_through`. `prepared` has models of another
+    process by what `key_of` returns.
     """
 
     def __init__(
         self,
         observer: EngineObserver | None = None,
         passed_through: tuple[type[Exception], ...] = (),
+        prepared: Mapping[Key, PreparedModel] | None = None,
     ) -> None:
         self._observer = observer
         self._passed_through = passed_through
-        self._scorers: dict[tuple[object, ...], Scorer] = {}
+        self._prepared = prepared or {}
+        self._scorers: dict[Key, Scorer] = {}
         self._loading = threading.Lock()
 
     def get(
@@ -45,7 +63,7 @@ class ScorerCache:
         Raises `OutOfMemory`, or `ModelUnavailable`, also for a model with several scores per pair,
         because it is unknown which of them to rank by.
         """
-        key = (model, device, dtype, max_length, prompt)
+        key = key_of(model, device, dtype, max_length, prompt)
         if key in self._scorers:  # a caller of a loaded model need not wait for another to load
             return self._scorers[key]
         with self._loading:
@@ -55,6 +73,7 @@ class ScorerCache:
                     prompt=prompt,
                     observer=self._observer,
                     passed_through=self._passed_through,
+                    prepared=self._prepared.get(key),
                 )
                 _require_one_score(scorer)
                 self._scorers[key] = scorer

@@ -6,7 +6,7 @@ import logging
 import time
 from contextlib import suppress
 from functools import cached_property
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from billiard.exceptions import SoftTimeLimitExceeded
 
@@ -22,6 +22,9 @@ from worker.runtime.loaded_scorings import LoadedScorings
 from worker.runtime.models import LoadedModels
 from worker.runtime.pool_kinds import PoolLayout
 from worker.runtime.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from worker.runtime.models import PreparedModels
 
 T = TypeVar("T")
 
@@ -47,16 +50,21 @@ class WorkerContext:
         self.loaded_scorings = LoadedScorings()
         #: Replaced once the worker's pool is known.
         self.pool_layout = PoolLayout.of_one_process()
+        #: Models that children share with the main process.
+        self.prepared_models: PreparedModels = {}
         self._stores: dict[float, JobStore] = {}
 
     @cached_property
     def models(self) -> LoadedModels:
         """The models of this process, which has no children."""
+        return self.new_models(self.prepared_models)
+
+    def new_models(self, prepared: PreparedModels) -> LoadedModels:
+        """Return models that this process loads on first use, except the `prepared` ones."""
         observer = WorkerObserver(self.counters, self.load_progress)
         place = pool_kinds.place_in_pool()
-        return LoadedModels(
-            self.settings, self.pool_layout.threads, place, observer, self.loaded_scorings
-        )
+        threads, loaded = self.pool_layout.threads, self.loaded_scorings
+        return LoadedModels(self.settings, threads, place, observer, loaded, prepared)
 
     def store(self, timeout_s: float) -> JobStore:
         """Return this process's store, which waits at most `timeout_s` for a reply from Redis."""

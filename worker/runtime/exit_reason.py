@@ -17,7 +17,7 @@ from typing import Any
 from contract.errors import OutOfMemory, RerankError
 from contract.models import is_stub
 from contract.printable import counted
-from worker.engine import model_paths
+from worker.engine import model_classes, model_paths
 from worker.engine.cuda_errors import GpuFailed
 from worker.engine.unusable import UnusableModel
 from worker.runtime import memory_limit, restart
@@ -134,7 +134,9 @@ def _shared_numbers() -> memoryview:
 def _memory_advice(models: Sequence[str], processes: int) -> str:
     """Return a text with the memory limit, the memory needed, and the fix."""
     weights = sum(_weight_bytes(model) for model in models)
-    need = memory_limit.need_bytes(weights, processes)
+    shared = model_classes.have_fast_path(models)
+    need_bytes = memory_limit.need_bytes_of_shared_models if shared else memory_limit.need_bytes
+    need = need_bytes(weights, processes)
     children = counted(processes, "child", "children")
     return (
         f"{memory_limit.describe_limit()}; {children} with models of {weights / MB:,.0f} MB would"

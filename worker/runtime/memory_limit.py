@@ -14,12 +14,19 @@ from math import prod
 from pathlib import Path
 
 MB = 1024 * 1024
-#: Measured with torch 2.13 for CPU: the memory that the main process and its children share, and
-#: the memory of each child without its weights. Weights count 1.2 times per child, and once for the
-#: file.
+#: Measured with torch 2.13 for CPU, where each child loads its models. The first is what the main
+#: process and its children share, and the second is for each child without its weights. Weights
+#: count 1.2 times per child, and once for the file.
 SHARED_BYTES = 470 * MB
 CHILD_BYTES = 135 * MB
 WEIGHTS_IN_CHILD = 1.2
+#: Measured where the children share the models. Loading them takes the first, and 3.6 times the
+#: weights. Later, all processes share the weights, and a child takes some for its batches.
+LOADING_BYTES = 510 * MB
+WEIGHTS_WHILE_LOADING = 3.6
+SHARED_BYTES_WITH_MODELS = 227 * MB
+CHILD_BYTES_WITHOUT_MODELS = 38 * MB
+WEIGHTS_IN_CHILD_WITHOUT_MODELS = 0.65
 #: Weights are computed in float32 on a CPU, regardless of the precision in the file.
 WEIGHT_BYTES = 4
 
@@ -74,9 +81,19 @@ def weight_bytes(folder: Path) -> int:
 
 
 def need_bytes(weights_bytes: int, children: int) -> int:
-    """Return about how much memory a worker needs, within a tenth of measured values."""
+    """Return about how much memory a worker needs whose children load the models themselves."""
     child = CHILD_BYTES + WEIGHTS_IN_CHILD * weights_bytes
     return round(SHARED_BYTES + weights_bytes + children * child)
+
+
+def need_bytes_of_shared_models(weights_bytes: int, children: int) -> int:
+    """Return about how much memory a worker needs whose children share the models.
+
+    That is more while they are loaded than later, unless there are many children.
+    """
+    loading = LOADING_BYTES + WEIGHTS_WHILE_LOADING * weights_bytes
+    child = CHILD_BYTES_WITHOUT_MODELS + WEIGHTS_IN_CHILD_WITHOUT_MODELS * weights_bytes
+    return round(max(loading, SHARED_BYTES_WITH_MODELS + weights_bytes + children * child))
 
 
 def _groups(root: Path) -> Iterator[Path]:

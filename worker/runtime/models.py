@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from billiard.exceptions import SoftTimeLimitExceeded
 
-from contract.errors import ModelUnavailable
+from contract.errors import ModelUnavailable, RerankError
 from worker.engine import devices
 from worker.engine.observer import EngineObserver
 from worker.runtime.loaded_scorings import LoadedScorings
@@ -16,6 +17,10 @@ from worker.runtime.settings import WorkerSettings
 
 if TYPE_CHECKING:
     from worker.engine import Scorer, ScorerCache
+    from worker.engine.prepared import PreparedModel
+    from worker.engine.scorer_cache import Key
+
+    PreparedModels = dict[Key, PreparedModel]
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +29,8 @@ class LoadedModels:
     """Loads models according to a worker's settings, each once.
 
     `threads` apply to this process, and `place` is its place in the pool. Each loaded model is
-    added to `loaded`.
+    added to `loaded`. `prepared` has the models that another process has loaded: see
+    `worker.runtime.shared_models`.
     """
 
     def __init__(
@@ -34,12 +40,14 @@ class LoadedModels:
         place: int,
         observer: EngineObserver,
         loaded: LoadedScorings | None = None,
+        prepared: PreparedModels | None = None,
     ) -> None:
         self._settings = settings
         self._threads = threads
         self._place = place
         self._observer = observer
         self._loaded = loaded or LoadedScorings()
+        self._prepared = prepared or {}
 
     def scorer(self, model: str) -> Scorer:
         """Return the scorer of `model`, loaded on the first call. Raises `ModelUnavailable`.
@@ -51,23 +59,45 @@ class LoadedModels:
         from worker.engine.scorer_cache import require_length
 
         settings = self._settings
+        scorer = self._scorers.get(**self._options(model))
         own_length = settings.own_max_length(model)
-        is_default = model == settings.cross_encoder_model
-        scorer = self._scorers.get(
-            model,
-            self._device,
-            self._threads,
-            settings.max_batch_tokens,
-            settings.dtype,
-            own_length or settings.max_length,
-            settings.prompt if is_default else None,
-        )
         if own_length is not None:
             require_length(scorer, own_length, "RERANKQ_MODEL_MAX_LENGTHS")
-        elif is_default:
+        elif model == settings.cross_encoder_model:
             require_length(scorer, settings.max_length)
         self._loaded.add(self._place, model, scorer.identity)
         return scorer
+
+    def prepare(self) -> PreparedModels:
+        """Return the models of the settings, loaded, except those that `predict` scores.
+
+        Leaves out a model that cannot be loaded: a child reports the reason.
+        """
+        from worker.engine.loader import prepare
+        from worker.engine.scorer_cache import key_of
+
+        made: PreparedModels = {}
+        for model in dict.fromkeys(self._settings.models):
+            options = self._options(model)
+            with suppress(RerankError):
+                if prepared := prepare(**options, observer=self._observer):
+                    of_key = ("model", "device", "dtype", "max_length", "prompt")
+                    made[key_of(**{name: options[name] for name in of_key})] = prepared
+        return made
+
+    def _options(self, model: str) -> dict[str, Any]:
+        """Return the arguments with which `worker.engine.load` loads a model."""
+        settings = self._settings
+        is_default = model == settings.cross_encoder_model
+        return {
+            "model": model,
+            "device": self._device,
+            "threads": self._threads,
+            "max_batch_tokens": settings.max_batch_tokens,
+            "dtype": settings.dtype,
+            "max_length": settings.own_max_length(model) or settings.max_length,
+            "prompt": settings.prompt if is_default else None,
+        }
 
     @cached_property
     def _device(self) -> str:
@@ -82,7 +112,7 @@ class LoadedModels:
         # Imported here because Flower imports this module, on machines without numpy.
         from worker.engine import ScorerCache
 
-        return ScorerCache(self._observer, passed_through=(SoftTimeLimitExceeded,))
+        return ScorerCache(self._observer, (SoftTimeLimitExceeded,), self._prepared)
 
     @cached_property
     def downgrade_model(self) -> str | None:

@@ -22,7 +22,7 @@ from celery.worker.control import inspect_command
 
 from contract.errors import RerankError
 from contract.store import overview
-from worker.runtime import pool_kinds, restart
+from worker.runtime import pool_kinds, restart, shared_models
 from worker.runtime.context import WorkerContext
 from worker.runtime.pool_kinds import PoolLayout
 
@@ -36,6 +36,8 @@ MAX_OOM_SCORE = 1000
 def register() -> None:
     """Make Celery load the models in each process that scores, and add the readiness command."""
     signals.worker_init.connect(_prepare_parent)
+    # This signal follows the set-up of the log, and precedes the start of the children.
+    signals.celeryd_after_setup.connect(_prepare_fork)
     signals.worker_process_init.connect(_load_models_in_child)
     signals.worker_shutdown.connect(_report_exit_reason)
     inspect_command()(readiness)
@@ -53,15 +55,8 @@ def _prepare_parent(sender: Any, **_: Any) -> None:
     )
     # A log is not a terminal.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    # Import torch before the fork, so that the children share its memory. But compute nothing,
-    # because a thread pool that was used does not survive a fork, and its child hangs.
-    from worker.engine import import_libraries
-
-    import_libraries(context.settings.models)
-
-    # The garbage collector writes to the objects it visits, so each child would get a copy of them.
-    gc.collect()
-    gc.freeze()
+    # Tokenizers have their own thread pool, which would use every core in each child.
+    os.environ.setdefault("RAYON_NUM_THREADS", str(context.pool_layout.tokenizer_threads))
     if hasattr(os, "register_at_fork"):  # not on Windows
         # Set the score before the child runs any other code, because all code needs memory.
         os.register_at_fork(after_in_child=_prefer_as_oom_victim)
@@ -73,13 +68,20 @@ def _prepare_parent(sender: Any, **_: Any) -> None:
             raise
 
 
+def _prepare_fork(instance: Any, **_: Any) -> None:
+    context: WorkerContext = instance.app.context
+    if pool_kinds.has_children(instance.pool_cls):
+        shared_models.prepare(context)
+    # The garbage collector writes to the objects it visits, so each child would get a copy of them.
+    gc.collect()
+    gc.freeze()
+
+
 def _load_models_in_child(**_: Any) -> None:
     _load_models(current_app.context)
 
 
 def _load_models(context: WorkerContext) -> None:
-    # Tokenizers have their own thread pool, which would use every core in each child.
-    os.environ.setdefault("RAYON_NUM_THREADS", str(context.pool_layout.tokenizer_threads))
     exit_reason, main_pid = context.exit_reason, context.pool_layout.main_pid
     place = pool_kinds.place_in_pool()
     models, processes = context.models.required, context.pool_layout.processes

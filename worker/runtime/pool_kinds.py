@@ -64,7 +64,12 @@ def _check(options: dict[str, Any], conf: Any, **_: Any) -> None:
 
 def processes(kind: type, concurrency: int) -> int:
     """Return how many processes have a model in a pool of `concurrency` children or threads."""
-    return concurrency if issubclass(kind, prefork.TaskPool) else 1
+    return concurrency if has_children(kind) else 1
+
+
+def has_children(kind: type) -> bool:
+    """Return whether child processes score in a pool of this kind."""
+    return issubclass(kind, prefork.TaskPool)
 
 
 def place_in_pool() -> int:

@@ -80,7 +80,8 @@ class WorkerSettings(ModelSettings, Settings):
         300,
         ge=1,
         le=TEN_YEARS_S,
-        description="How long a replacement child may take to load its models, in seconds.",
+        description="How long a replacement child, or the process that loads the models for all"
+        " children, may take to load them, in seconds.",
     )
     log_format: LogFormat = Field(
         "text",
@@ -124,6 +125,12 @@ class WorkerSettings(ModelSettings, Settings):
     def downgrade_is_chosen(self) -> bool:
         """Return whether the downgrade model was configured, rather than left at its default."""
         return "downgrade_model" in self.model_fields_set
+
+    @property
+    def allowed_are_chosen(self) -> bool:
+        """Return whether the list of allowed models was configured and has other models."""
+        is_chosen = "allowed_models" in self.model_fields_set
+        return is_chosen and bool(set(self.allowed_models).difference(self.models))
 
     @property
     def models(self) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import DistilBertForSequenceClassification
 
-from worker.engine.embeddings import Embeddings
+from worker.engine.embeddings import Embeddings, places_by_position
 from worker.engine.families.family import Family
 from worker.engine.linear import Linear
 from worker.engine.post_norm import Head, LayerParts, PostNormNetwork
@@ -26,7 +26,7 @@ def network(model: Any, linear: type[Linear]) -> PostNormNetwork:
             embeddings.word_embeddings,
             embeddings.position_embeddings.weight.detach(),
             embeddings.LayerNorm,
-            lambda batch: batch.positions,
+            places_by_position,
         ),
         [_parts(layer) for layer in model.distilbert.transformer.layer],
         model.config.n_heads,

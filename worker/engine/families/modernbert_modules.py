@@ -6,6 +6,7 @@ The modules after the pooling are sentence-transformers' own, because they take 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,8 +17,9 @@ from torch import Tensor
 from transformers import ModernBertModel
 
 from worker.engine.families.family import Family
-from worker.engine.families.modernbert import ModernBert, supports_layers
+from worker.engine.families.modernbert import supports_layers
 from worker.engine.linear import Linear
+from worker.engine.pre_norm import PreNormNetwork
 
 #: Modules that read and write one vector per pair.
 HEAD_MODULES = (Dense, LayerNorm, Normalize)
@@ -31,9 +33,9 @@ def family_of(encoder: CrossEncoder) -> Family | None:
     if not pooling.include_prompt or not all(isinstance(each, HEAD_MODULES) for each in head):
         return None
 
-    def network(model: Any, linear: type[Linear]) -> ModernBert:
+    def network(model: Any, linear: type[Linear]) -> PreNormNetwork:
         means = pooling.pooling_mode == "mean"
-        return ModernBert(model, lambda pooled: _scores(head, pooled), linear, means=means)
+        return PreNormNetwork(model, partial(_scores, head), linear, means=means)
 
     return Family((ModernBertModel,), supports_layers, network)
 
