@@ -12,7 +12,7 @@ import pytest
 import worker
 from contract.settings import Settings
 from producer.cli.loopback import free_port
-from tests.processes import end, environment, wait_until
+from tests.processes import end, environment, rerankq_process, wait_until
 from tests.web import fetch
 
 RERANKQ = str(Path(sys.executable).with_name("rerankq"))
@@ -57,16 +57,16 @@ def test_help_shows_the_options_of_celery_and_ours(folder: Path) -> None:
     assert "--log-format" in done.stdout
 
 
-def test_a_wrong_option_ends_as_with_celery(folder: Path) -> None:
-    done = run(folder, "worker", "--nonsense")
+def test_a_wrong_option_ends_as_with_celery() -> None:
+    done = rerankq_process("worker", "--nonsense", environment={})
 
     assert done.returncode == 2
     assert "No such option '--nonsense'" in done.stderr
 
 
 @pytest.mark.parametrize("command", ["worker", "flower"])
-def test_a_wrong_setting_ends_as_with_celery(folder: Path, command: str) -> None:
-    done = run(folder, command, RERANKQ_THREADS="many")
+def test_a_wrong_setting_ends_as_with_celery(command: str) -> None:
+    done = rerankq_process(command, environment={"RERANKQ_THREADS": "many"})
 
     assert done.returncode == 78
     assert done.stderr.startswith("Error: invalid setting RERANKQ_THREADS: ")
