@@ -20,6 +20,7 @@ TOGETHER = {
     **dict.fromkeys(
         (
             "tests/acceptance/test_odd_models.py",
+            "tests/acceptance/search/test_command.py",
             "tests/acceptance/test_pools.py",
             "tests/acceptance/test_shared_models.py",
             "tests/integration/test_host_process.py",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,7 @@ from click.testing import CliRunner
 from examples.search.__main__ import main
 from examples.search.collection import Collection
 from producer.cli.loopback import free_port, is_healthy
-from tests.processes import end, ending_with_us, environment, wait_until
+from tests.processes import MODEL_LIBRARIES, Process, end, environment, start, wait_until
 from tests.search_app import QUERY, post, seconds
 from tests.web import fetch
 
@@ -23,7 +21,7 @@ from tests.web import fetch
 class Running:
     """The command, its address, its log and the time that its first request took."""
 
-    process: subprocess.Popen[bytes]
+    process: Process
     url: str
     log: Path
     first_s: float
@@ -35,19 +33,18 @@ def running(collection: Collection, tmp_path_factory: pytest.TempPathFactory) ->
     log, port = folder / "log", free_port()
     options = ("--port", str(port), "--collection", str(collection.folder))
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            ending_with_us(sys.executable, "-m", "examples.search", *options),
-            env=environment(
+        process = start(
+            "examples.search",
+            *options,
+            environment=environment(
                 SEARCH_MILVUS_URI=str(folder / "new" / "milvus.db"),
                 SEARCH_RERANK_TIMEOUT_S="60",
-                OMP_NUM_THREADS="1",
                 RERANKQ_THREADS="1",
                 RERANKQ_MAX_BATCH_TOKENS="2048",
                 RERANKQ_MAX_LENGTH="128",
             ),
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
+            log=output,
+            libraries=MODEL_LIBRARIES,
         )
     url = f"http://127.0.0.1:{port}"
     try:
