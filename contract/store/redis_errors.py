@@ -7,6 +7,7 @@ import ssl
 
 import redis
 from redis.asyncio.sentinel import MasterNotFoundError as AsyncMasterNotFoundError
+from redis.exceptions import ClusterError, MovedError
 from redis.sentinel import MasterNotFoundError
 
 from contract import redis_tls
@@ -77,7 +78,7 @@ def _refusal_advice(error: redis.RedisError, said: str) -> str:
         return f"{said}. Another program has overwritten a key of rerankq; delete that key"
     if isinstance(error, redis.exceptions.NoPermissionError):
         return f"{said}. See deploy/users.acl for the permissions that rerankq needs"
-    if said.startswith(("CROSSSLOT", "MOVED", "ASK ")) or "same slot" in said:
+    if isinstance(error, (ClusterError, MovedError)) or "same slot" in said:
         return f"{said}. {NO_CLUSTER}"
     if "unknown command" in said:
         return (

@@ -79,18 +79,28 @@ def require_worker(
 ) -> int:
     """Return the number of processes of the first worker that answers.
 
-    Raises `NoWorker` if none answers within `timeout_s` seconds.
+    Raises `NoWorker` if none answers within `timeout_s` seconds, or `RedisUnavailable`. With
+    Sentinel, it waits that long for a primary too.
     """
     deadline = Deadline(timeout_s, report)
     location = client.settings.redis_location
-    while not (answers := client.readiness(timeout_s=1.0, at_most=1)):
+    while True:
+        try:
+            if answers := client.readiness(timeout_s=1.0, at_most=1):
+                return sum(each.children for each in answers.values())
+        except RedisUnavailable as error:
+            # A failover takes seconds; a server that does not answer at all is an error at once.
+            if client.settings.redis_sentinel is None or not error.retryable or deadline.expired:
+                raise
+            deadline.explain(str(error))
+            pause()
+            continue
         if deadline.expired:
             raise NoWorker(
                 f"no worker answers on {location}; start one with `rerankq worker`, or"
                 " check that it has the same RERANKQ_REDIS_URL and RERANKQ_NAMESPACE"
             )
         deadline.explain(f"no worker answers on {location}")
-    return sum(each.children for each in answers.values())
 
 
 def pause() -> None:

@@ -16,17 +16,20 @@ import pytest
 import trustme
 
 from contract.errors import RedisUnavailable
+from contract.redis_url import NO_CLUSTER
 from contract.settings import Settings
 from producer.client.asynchronous import AsyncRerankClient
 from producer.client.blocking import RerankClient
 from tests import acl
 from tests.acceptance.conftest import environment_of
 from tests.command_line import rerankq
+from tests.embedded_redis import embedded_redis
 from tests.flower_process import Flower
-from tests.processes import program, wait_until
+from tests.processes import celery, program, wait_until
 from tests.sentinel_servers import MASTER, Replicated
 from tests.stub_models import STUB
 from tests.worker_process import LOSING_NO_TIME, Worker
+from worker.runtime.exits import EXIT_CONFIG
 
 T = TypeVar("T")
 
@@ -201,3 +204,21 @@ def test_a_wrong_password_of_the_sentinels_is_named(service: Service) -> None:
     assert "invalid username-password pair" in str(caught.value)
     assert "check master_name, sentinel_password" in str(caught.value)
     assert "another-word" not in str(caught.value)
+
+
+def test_redis_cluster_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    with embedded_redis(**{"cluster-enabled": "yes"}) as server:
+        settings = Settings.load(redis_url=f"redis://127.0.0.1:{server.port}/0")
+        log = tmp_path / "worker.log"
+        worker = ("worker", "--concurrency", "1")
+        with celery(*worker, log=log, environment=environment_of(settings)) as process:
+            assert process.wait(WITHIN_S) == EXIT_CONFIG
+        assert log.read_text().splitlines()[-1] == f"Error: {NO_CLUSTER}"
+
+        with RerankClient(settings) as client:
+            for call in (
+                lambda: client.submit(QUERY, DOCUMENTS),
+                lambda: client.status("j"),
+            ):
+                with pytest.raises(RedisUnavailable, match=NO_CLUSTER):
+                    call()

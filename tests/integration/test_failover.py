@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import threading
 import time
@@ -23,6 +24,7 @@ from contract.store.operation import Schema
 from producer.cli.loopback import free_port
 from producer.client.asynchronous import AsyncRerankClient
 from producer.client.blocking import RerankClient
+from producer.client.waiting import require_worker
 from tests.embedded_redis import embedded_redis
 from tests.integration.redis_state import subscribers
 from tests.integration.sample_records import DOCUMENTS, QUERY, result_of
@@ -279,3 +281,12 @@ def test_the_address_of_a_sentinel_is_not_that_of_redis(servers: Replicated) -> 
     refusal = pytest.raises(RedisUnavailable, match="use sentinel://HOST:PORT")
     with RerankClient(redis_url=url) as client, refusal:
         client.submit(QUERY, DOCUMENTS)
+
+
+def test_a_command_that_starts_during_a_failover_waits_for_the_primary() -> None:
+    settings = Settings.load(redis_url=f"sentinel://127.0.0.1:{free_port()}?master_name={MASTER}")
+    said: list[str] = []
+    with RerankClient(settings) as client, pytest.raises(RedisUnavailable, match="a primary"):
+        require_worker(client, 1.5, said.append)
+    (reason,) = said
+    assert re.search(r"waiting \(\d s of at most 1\.5 s\): no sentinel of", reason)
