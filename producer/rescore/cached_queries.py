@@ -164,7 +164,8 @@ class CachedQueries:
 
     def count(self, client: ColumnsClient) -> None:
         """Add the numbers of scores that the cache had and lacked to the service's counters."""
-        model = self._journal.model_requested or "unknown"
+        requested = self.loaded.requested if self.loaded else self._journal.model_requested
+        model = requested or ""  # no job has ended
         counts = {metrics.CACHE_HITS.field(model): self.hits}
         counts[metrics.CACHE_MISSES.field(model)] = self.misses
         try:
