@@ -46,7 +46,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicated]:
 
 @pytest.fixture
 def replicated(servers: Replicated) -> Settings:
-    return servers.settings(redis_timeout_s=1.0, wait_timeout_s=0.3)
+    return servers.settings(redis_timeout_s=1.0, wait_timeout_s=0.9)
 
 
 @contextmanager
