@@ -51,6 +51,7 @@ def compare(
     queries: str | None,
     run: str | None,
     requests: str | None,
+    columns: dict[str, str],
     qrels: str | None,
     models: tuple[str, ...],
     depth: int | None,
@@ -72,7 +73,7 @@ def compare(
     inputs.check()
     conflicts.check(inputs.uses(), [conflicts.FileUse("standard output", "", 1)])
     bad = InvalidLines(skip=skip_invalid)
-    with Staging(settings, bad, depth) as staging:
+    with Staging(settings, bad, depth, columns) as staging:
         counts = inputs.load(staging)
         run_report.print_input(counts, staging.load_report, bad)
         options = [

@@ -15,7 +15,7 @@ from producer.cli import common, run_options, run_report, terminal
 from producer.client.columns import ColumnsClient
 from producer.files.outputs import private_mode
 from producer.formats.records import InvalidLines
-from producer.rescore import evaluation, output_files, session
+from producer.rescore import evaluation, output_files, run_writers, session
 from producer.rescore.input_files import InputFiles
 from producer.rescore.journal import Journal
 from producer.rescore.options import MOST_PROCESSES, Options, RetryKind
@@ -27,9 +27,17 @@ from producer.score_cache.cache import ScoreCache
 
 @click.command(epilog=common.EPILOG)
 @run_options.file_options
-@common.option("--output", metavar="FILE", help="Reranked run to write, in TREC format.")
+@common.option("--output", metavar="FILE", help="Reranked run to write.")
 @common.option(
-    "--results", metavar="FILE", help="Results to write as JSONL, with scores and provenance."
+    "--format",
+    "format_name",
+    type=click.Choice(list(run_writers.FORMATS)),
+    help="Format of OUTPUT. [default: by its name, else trec]",
+)
+@common.option(
+    "--results",
+    metavar="FILE",
+    help="Results to write as JSONL (.parquet: as Parquet), with scores and provenance.",
 )
 @common.option("--qrels", metavar="FILE", help="Judgments (BEIR or TREC) to evaluate both runs.")
 @common.model_option
@@ -65,7 +73,9 @@ def rescore(
     queries: str | None,
     run: str | None,
     requests: str | None,
+    columns: dict[str, str],
     output: str | None,
+    format_name: str | None,
     results: str | None,
     qrels: str | None,
     model: str | None,
@@ -97,13 +107,13 @@ def rescore(
     reads = inputs.uses()
     if not output and not dry_run:
         raise errors.InvalidInput("--output is missing; pass a file name, or - for standard output")
-    outputs = OutputFiles(output, results, cache)
+    outputs = OutputFiles(output, results, cache, format_name)
     outputs.check(reads)
     retry = _retry_kinds(retry_failed, rescore_downgraded)
     session.check_resumption(output, restart, retry)
     limits.check_model(model, settings)
     bad = InvalidLines(skip=skip_invalid)
-    with Staging(settings, bad, depth) as staging:
+    with Staging(settings, bad, depth, columns) as staging:
         counts = inputs.load(staging)
         run_report.print_input(counts, staging.load_report, bad)
         if dry_run or output is None:
@@ -129,7 +139,7 @@ def rescore(
             try:
                 with outputs.locked() as files:
                     progress = _score(settings, counts, journal, options, retry, scores)
-                    output_files.write(journal, progress, *files)
+                    output_files.write(journal, progress, format_name, *files)
                     if progress.queries:
                         names = " and ".join(each.name for each in files)
                         terminal.print_notice(f"wrote {names}")

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import click
+
 from producer.cli import common
+from producer.formats import parquet_records
 from producer.rescore.options import MOST_JOBS, Options
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -22,16 +25,43 @@ def options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Co
     return decorate
 
 
+def _columns(
+    _context: click.Context, _parameter: click.Parameter, given: tuple[str, ...]
+) -> dict[str, str]:
+    """Return the columns that NAME=COLUMN options choose."""
+    chosen = {}
+    for each in given:
+        name, equals, column = each.partition("=")
+        if not equals or not column or name not in parquet_records.NAMES:
+            raise click.BadParameter(
+                f"{each!r} is not NAME=COLUMN; NAME is one of {', '.join(parquet_records.NAMES)}"
+            )
+        chosen[name] = column
+    return chosen
+
+
 #: The input files; `InputFiles.check` rejects invalid combinations.
 file_options = options(
-    common.option("--corpus", metavar="FILE", help='Documents: BEIR JSONL, or "id<TAB>text".'),
-    common.option("--queries", metavar="FILE", help='Queries: BEIR JSONL, or "id<TAB>text".'),
-    common.option("--run", metavar="FILE", help="First-stage run in TREC format."),
+    common.option(
+        "--corpus", metavar="FILE", help='Documents: BEIR JSONL, "id<TAB>text" or Parquet.'
+    ),
+    common.option(
+        "--queries", metavar="FILE", help='Queries: BEIR JSONL, "id<TAB>text" or Parquet.'
+    ),
+    common.option("--run", metavar="FILE", help="First-stage run in TREC format or Parquet."),
     common.option(
         "--input",
         "requests",
         metavar="FILE",
         help="JSONL with a query and its candidates per line, instead of the three files above.",
+    ),
+    common.option(
+        "--column",
+        "columns",
+        metavar="NAME=COLUMN",
+        multiple=True,
+        callback=_columns,
+        help="Column of a Parquet file, such as corpus.text=abstract. [default: by common names]",
     ),
 )
 depth_option = common.option(

@@ -79,7 +79,11 @@ _UNSUPPORTED = (
 
 #: Text may also begin with these bytes, so they count only if control characters follow.
 _UNSUPPORTED_IF_BINARY = (
-    (b"PAR1", "a Parquet file", f"{_EXPORT}, for example with pandas"),
+    (
+        b"PAR1",
+        "a Parquet file",
+        f"pass it complete, uncompressed and as a file of rescore or compare, or {_EXPORT}",
+    ),
     (b"ARROW1", "an Arrow file", _EXPORT),
     (b"FEA1", "a Feather file", _EXPORT),
     (b"ORC", "an ORC file", _EXPORT),

@@ -21,7 +21,7 @@ from contract.models import ModelName
 from contract.result_columns import ResultColumns
 from producer.files.outputs import NEW_FILE_MODE, OutputFile, atomic_file, sibling_path
 from producer.files.streams import is_stream
-from producer.rescore import journal_lines
+from producer.rescore import journal_lines, run_writers
 from producer.rescore.journal_index import JournalIndex
 from producer.rescore.journal_lines import Line
 from producer.rescore.manifest import RECOVERY_HINT
@@ -184,15 +184,18 @@ class Journal:
     def _place(self) -> str:
         return str(self.path or tempfile.gettempdir())
 
-    def write_run(self, output: str | OutputFile) -> None:
-        """Write the TREC run, with ranks from 1, the model's raw scores, and the model as tag."""
+    def write_run(self, output: str | OutputFile, format_name: str = "trec") -> None:
+        """Write the run, with ranks from 1, the model's raw scores, and the model as tag."""
         with atomic_file(output) as file:
-            for line in self.lines():
-                file.write(journal_lines.run_lines(line))
+            run_writers.FORMATS[format_name].write(file, self.lines())
 
     def write_results(self, output: str | OutputFile) -> None:
-        """Write a line for each query, with an object for each document."""
+        """Write a line for each query, with an object for each document; or rows of Parquet."""
         with atomic_file(output) as file:
+            name = output if isinstance(output, str) else output.name
+            if run_writers.is_parquet_name(name):
+                run_writers.write_results_parquet(file, self.lines())
+                return
             for line in self.lines():
                 file.write(journal_lines.result_line(line))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, pairwise
@@ -15,8 +15,10 @@ from contract.columns import given
 from contract.errors import InvalidInput
 from contract.settings import Settings
 from producer.files.quoting import quoted, shown
-from producer.formats.corpus import read_texts
-from producer.formats.qrels import read_qrels
+from producer.formats import parquet_records
+from producer.formats.corpus import Text, read_texts
+from producer.formats.parquet import is_parquet
+from producer.formats.qrels import Judgment, read_qrels
 from producer.formats.records import InvalidLines
 from producer.formats.requests import Pair, read_requests
 from producer.formats.trec_run import RunLine, read_run
@@ -49,16 +51,24 @@ class Loader:
     Call its methods in this order, within a transaction. They raise `InvalidInput`.
     """
 
-    def __init__(self, database: sqlite3.Connection, settings: Settings, bad: InvalidLines) -> None:
+    def __init__(
+        self,
+        database: sqlite3.Connection,
+        settings: Settings,
+        bad: InvalidLines,
+        columns: Mapping[str, str],
+    ) -> None:
         self._database, self._settings, self._bad = database, settings, bad
+        #: The columns of Parquet files that the user has named.
+        self._columns = columns
         self.report = LoadReport()
         self.candidates = CandidateTable(database)
         self.unknown_ids = UnknownIds(database, self.candidates, bad)
 
     def run(self, path: str) -> None:
-        """Load a TREC run."""
+        """Load a run in TREC format or Parquet."""
         source = shown(path)
-        for query_id, records in groupby(read_run(path, self._bad), _query_id):
+        for query_id, records in groupby(self._read_run(path), _query_id):
             numbers, lines = zip(*records, strict=True)
             _, ids, ranks, scores = zip(*lines, strict=True)
             made = Candidates(ids, ranks, numbers, scores)
@@ -71,7 +81,7 @@ class Loader:
     def queries(self, path: str) -> None:
         """Load the texts of the run's queries."""
         source = shown(path)
-        for number, query in read_texts(path, self._bad, self._settings.max_text_chars):
+        for number, query in self._read_texts(path, "queries"):
             known = self._database.execute(
                 "SELECT text FROM queries WHERE id = ?", (query.id,)
             ).fetchone()
@@ -96,7 +106,7 @@ class Loader:
 
         def rows() -> Iterator[Row]:
             nonlocal record
-            for record in read_texts(path, self._bad, self._settings.max_text_chars):
+            for record in self._read_texts(path, "corpus"):
                 yield record[1]
 
         def duplicate(document: Row) -> str:
@@ -110,7 +120,7 @@ class Loader:
     def requests(self, path: str) -> None:
         """Load request lines, instead of a run with its queries and corpus."""
         source = shown(path)
-        for number, request in read_requests(path, self._bad):
+        for number, request in self._read_requests(path):
             where = f"{source}:{number}"
             if isinstance(request, Pair):
                 self._add_pair(where, number, request)
@@ -126,7 +136,7 @@ class Loader:
 
         def rows() -> Iterator[Row]:
             nonlocal record
-            for record in read_qrels(path, self._bad):
+            for record in self._read_qrels(path):
                 yield record[1]
 
         def duplicate(judgment: Row) -> str:
@@ -137,6 +147,27 @@ class Loader:
 
         self._insert_all(_JUDGMENT, rows(), duplicate)
         self._check_judged(source)
+
+    def _read_run(self, path: str) -> Iterator[tuple[int, RunLine]]:
+        if is_parquet(path):
+            return parquet_records.read_run(path, self._bad, self._columns)
+        return read_run(path, self._bad)
+
+    def _read_texts(self, path: str, option: str) -> Iterator[tuple[int, Text]]:
+        max_chars = self._settings.max_text_chars
+        if is_parquet(path):
+            return parquet_records.read_texts(path, self._bad, max_chars, option, self._columns)
+        return read_texts(path, self._bad, max_chars)
+
+    def _read_requests(self, path: str) -> Iterator[tuple[int, jobs.Request | Pair]]:
+        if is_parquet(path):
+            return parquet_records.read_pairs(path, self._bad, self._columns)
+        return read_requests(path, self._bad)
+
+    def _read_qrels(self, path: str) -> Iterator[tuple[int, Judgment]]:
+        if is_parquet(path):
+            return parquet_records.read_qrels(path, self._bad, self._columns)
+        return read_qrels(path, self._bad)
 
     def _count_contradictions(self, source: str, made: Candidates) -> None:
         """Count the lines whose better score has the worse rank than the line before."""

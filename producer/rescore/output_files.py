@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from producer.files import conflicts
 from producer.files.outputs import OutputFile, check_writable
 from producer.files.streams import is_stream
+from producer.formats.parquet import require_pyarrow
+from producer.rescore import run_writers
 from producer.rescore.journal import Journal, journal_path
 from producer.rescore.progress import Progress
 from producer.rescore.resume import manifest_path
@@ -23,6 +25,8 @@ class OutputFiles:
     results: str | None = None
     #: The file of cached scores.
     cache: str | None = None
+    #: The format of the output, if the user has chosen one.
+    format: str | None = None
 
     def check(self, reads: Sequence[conflicts.FileUse]) -> None:
         """Raise `InvalidInput` if a file cannot be written, or would overwrite another.
@@ -32,6 +36,11 @@ class OutputFiles:
         for each in filter(None, (self.output, self.results)):
             check_writable(each)
         conflicts.check(reads, list(self._uses()))
+        # Now, because the files are written when everything is scored.
+        if self.output and run_writers.format_of(self.output, self.format) == "parquet":
+            require_pyarrow(self.output)
+        if self.results and run_writers.is_parquet_name(self.results):
+            require_pyarrow(self.results)
 
     def _uses(self) -> Iterator[conflicts.FileUse]:
         yield from conflicts.output_uses("--output", self.output)
@@ -53,10 +62,14 @@ class OutputFiles:
 
 
 def write(
-    journal: Journal, progress: Progress, output: OutputFile, results: OutputFile | None = None
+    journal: Journal,
+    progress: Progress,
+    chosen: str | None,
+    output: OutputFile,
+    results: OutputFile | None = None,
 ) -> None:
     """Write the files from the journal; the run only if a query was scored, the results always."""
     if progress.queries:
-        journal.write_run(output)
+        journal.write_run(output, run_writers.format_of(output.name, chosen))
     if results:
         journal.write_results(results)

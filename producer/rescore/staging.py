@@ -6,7 +6,7 @@ Memory does not grow with the collection, and files that do not match are found 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -51,7 +51,13 @@ class Staging:
     temporary files (SQLITE_TMPDIR, else /var/tmp), and disappears however the process ends.
     """
 
-    def __init__(self, settings: Settings, bad: InvalidLines, depth: int | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        bad: InvalidLines,
+        depth: int | None = None,
+        columns: Mapping[str, str] | None = None,
+    ) -> None:
         self._settings = settings
         self._bad = bad
         self._depth = depth
@@ -62,7 +68,7 @@ class Staging:
         # The database is never read again, so nothing is ever committed, which would take longer
         # than most changes.
         self.database.execute("BEGIN")
-        self._loader = loading.Loader(self.database, settings, bad)
+        self._loader = loading.Loader(self.database, settings, bad, columns or {})
         self._table = self._loader.candidates
 
     @property

@@ -1,0 +1,120 @@
+"""Write finished rankings in each format that `--format` names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, Any, NamedTuple
+
+from contract.results import relevance
+from producer.formats.parquet import write_rows
+from producer.rescore import journal_lines
+
+#: Parsed lines of the journal.
+Lines = Iterable[dict[str, Any]]
+
+#: The columns of `--output` in Parquet, with types that pandas, DuckDB and Spark read.
+RUN_COLUMNS = {
+    "query_id": "string",
+    "document_id": "string",
+    "rank": "int32",
+    "score": "double",
+    "tag": "string",
+}
+#: The columns of `--results` in Parquet: a row for each document, or one with the error of a query.
+RESULT_COLUMNS = {
+    "query_id": "string",
+    "document_id": "string",
+    "rank": "int32",
+    "score": "double",
+    "relevance": "double",
+    "index": "int32",
+    "metadata": "string",
+    "model": "string",
+    "revision": "string",
+    "downgraded": "bool",
+    "error_code": "string",
+    "error_message": "string",
+}
+
+
+class RunFormat(NamedTuple):
+    """A format of `--output`."""
+
+    description: str
+    write: Callable[[IO[bytes], Lines], None]
+    #: The end of the names of its files.
+    suffix: str | None = None
+
+
+def format_of(output: str, chosen: str | None) -> str:
+    """Return the chosen format of `--output`, else the one that its name ends with."""
+    if chosen:
+        return chosen
+    named = (name for name, each in FORMATS.items() if each.suffix and output.endswith(each.suffix))
+    return next(named, "trec")
+
+
+def is_parquet_name(name: str) -> bool:
+    """Return whether a file is written as Parquet because of its name."""
+    return name.endswith(".parquet")
+
+
+def write_results_parquet(file: IO[bytes], lines: Lines) -> None:
+    """Write the rows of `--results`."""
+    write_rows(file, RESULT_COLUMNS, _result_rows(lines))
+
+
+def _write_trec(file: IO[bytes], lines: Lines) -> None:
+    for line in lines:
+        file.write(journal_lines.run_lines(line))
+
+
+def _write_msmarco(file: IO[bytes], lines: Lines) -> None:
+    for line in lines:
+        ranked = enumerate(journal_lines.scores(line), start=1)
+        rows = (f"{line['query_id']}\t{id_}\t{rank}\n" for rank, (id_, _) in ranked)
+        file.write("".join(rows).encode())
+
+
+def _write_parquet(file: IO[bytes], lines: Lines) -> None:
+    write_rows(file, RUN_COLUMNS, _run_rows(lines))
+
+
+#: The names that `--format` takes. The first is the default.
+FORMATS = {
+    "trec": RunFormat("lines of `query Q0 document rank score tag`", _write_trec),
+    "msmarco": RunFormat("lines of `query<TAB>document<TAB>rank`", _write_msmarco),
+    "parquet": RunFormat(
+        "rows of `query_id`, `document_id`, `rank`, `score` and `tag`", _write_parquet, ".parquet"
+    ),
+}
+
+
+def _run_rows(lines: Lines) -> Iterator[tuple[Any, ...]]:
+    for line in lines:
+        if journal_lines.has_ranking(line):
+            tag = journal_lines.run_tag(line["provenance"])
+            for rank, (id_, score) in enumerate(journal_lines.scores(line), start=1):
+                yield line["query_id"], id_, rank, score, tag
+
+
+def _result_rows(lines: Lines) -> Iterator[tuple[Any, ...]]:
+    for line in lines:
+        # The line of --results has the same form for the journals of all versions.
+        result = json.loads(journal_lines.result_line(line))
+        query_id = result["query_id"]
+        if error := result.get("error"):
+            yield (query_id, *[None] * 9, error["code"], error["message"])
+            continue
+        source = result["provenance"]
+        made_by = (source["model"], source.get("revision"), source["downgraded"], None, None)
+        for each in result["documents"]:
+            metadata = each.get("metadata")
+            yield (
+                *(query_id, each["id"], each["rank"], each["score"]),
+                each.get("relevance", relevance(each["score"])),
+                each["index"],
+                None if metadata is None else json.dumps(metadata, ensure_ascii=False),
+                *made_by,
+            )
