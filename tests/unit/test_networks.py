@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from tests.unit import tiny_models, varlen_layout
-from worker.engine import prepared
+from worker.engine import exchange
 from worker.engine.families.registry import FAMILIES
 from worker.engine.layers import Network
 from worker.engine.linear import Linear, PackedLinear
@@ -231,10 +231,10 @@ def test_another_process_gets_the_same_logits_to_the_last_bit(
 ) -> None:
     ours = network(tiny(make, OTHER_SHAPES[0]), kind)
     file = io.BytesIO()
-    prepared.write(ours, file)
+    exchange.write(ours, file)
     file.seek(0)
 
-    theirs = prepared.read(file)
+    theirs = exchange.read(file)
 
     batch = lay_out(made(BATCHES["mixed"]), special)
     assert torch.equal(theirs(batch), ours(batch))

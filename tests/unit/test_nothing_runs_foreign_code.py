@@ -24,8 +24,6 @@ ALLOWED = {
     # Flower keeps its state in a shelf, in a folder of this user alone. It opens the shelf itself,
     # a moment after our code has corrected it.
     "worker/monitoring/flower_state.py": ["imports shelve"],
-    # A worker's own process writes them to a file in memory, which has no name.
-    "worker/engine/prepared.py": ["imports pickle"],
     # Only its `cpu_count`, which reads no data.
     "worker/engine/choice.py": ["imports from joblib"],
     "worker/inprocess/models.py": ["imports from joblib"],

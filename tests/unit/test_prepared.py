@@ -11,7 +11,7 @@ import pytest
 
 from contract.errors import ModelUnavailable
 from tests.unit import tiny_models
-from worker.engine import load, model_classes, prepared
+from worker.engine import exchange, load, model_classes
 from worker.engine.families.registry import FAMILIES
 from worker.engine.loader import prepare
 from worker.engine.prepared import PreparedModel
@@ -21,10 +21,10 @@ from worker.engine.probes import PROBES
 OF_LOADING = {"transformers", "sentence_transformers", "scipy", "sklearn"}
 SCORES = """
 import sys
-from worker.engine import load, prepared
+from worker.engine import exchange, load
 from worker.engine.probes import PROBES
 with open(sys.argv[1], "rb") as file:
-    made = prepared.read(file)
+    made = exchange.read(file)
 scorer = load("bundled", prepared=made)
 print(scorer.revision, scorer.score(PROBES), *sys.modules, sep="\\n")
 """
@@ -43,7 +43,7 @@ def test_a_process_scores_without_the_libraries_that_load_models(
     # Given a model that this process has loaded
     file = tmp_path / "model"
     with file.open("wb") as opened:
-        prepared.write(bundled, opened)
+        exchange.write(bundled, opened)
 
     # When another process scores with it
     command = [sys.executable, "-c", SCORES, str(file)]
@@ -108,7 +108,7 @@ def test_a_model_in_modules_is_prepared_whole(
     made = prepare(modules, threads=1, max_batch_tokens=512)
     assert made is not None
     with (Path(modules) / "written").open("w+b") as file:
-        prepared.write(made, file)
+        exchange.write(made, file)
         file.seek(0)
-        read = prepared.read(file)
+        read = exchange.read(file)
     assert load(modules, prepared=read).engine is read.engine

@@ -33,13 +33,14 @@ class FastEngine:
     """A network of a model family, with each thread scoring a different batch.
 
     This keeps two cores busier than two threads on the same batch, because most operations on a few
-    hundred tokens are too small to be parallelised. An unpickled engine needs no transformers.
+    hundred tokens are too small to be parallelised. An engine that is read from a file needs no
+    transformers.
     """
 
     backend = "rerankq"
 
     def __init__(self, encoder: CrossEncoder, linear: type[Linear], threads: int) -> None:
-        # Imported here because an unpickled engine does without transformers.
+        # Imported here because an engine from a file does without transformers.
         from worker.engine.families import registry
 
         family, layout = registry.find(encoder), PairLayout.of(encoder.tokenizer)

@@ -91,11 +91,11 @@ def prepare(
     prompt: str | None = None,
     observer: EngineObserver | None = None,
 ) -> PreparedModel | None:
-    """Load a model as `load` does, for other processes; return None if `predict` has to score.
+    """Load a model as `load` does, for other processes; return None if they must load it.
 
-    Raises what `load` raises.
+    They must if `predict` has to score, or if the engine cannot be written to a file. Raises what
+    `load` raises.
     """
-    from worker.engine.fast_engine import FastEngine
     from worker.engine.prepared import PreparedModel
 
     observer = observer or EngineObserver()
@@ -104,7 +104,7 @@ def prepare(
         engine, revision = _load_engine(
             *(model, device, threads, max_batch_tokens, dtype, max_length), prompt, observer, ()
         )
-        return PreparedModel.of(engine, revision) if isinstance(engine, FastEngine) else None
+        return PreparedModel.of(engine, revision)
 
 
 def import_libraries(models: list[str]) -> None:

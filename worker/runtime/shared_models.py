@@ -50,7 +50,9 @@ def prepare(context: WorkerContext) -> None:
     if needed or not shareable:
         import_libraries(settings.models)
     if shareable:
-        import worker.engine.prepared  # noqa: F401  (before the fork, so that both share it)
+        # Before the fork, so that both processes share these.
+        import worker.engine.exchange
+        import worker.engine.prepared  # noqa: F401
 
         prepared = _load_in_a_process(context)
         if len(prepared) < len(set(settings.models)):
@@ -81,10 +83,10 @@ def _load_in_a_process(context: WorkerContext) -> PreparedModels:
 
 def _load(context: WorkerContext, file: IO[bytes]) -> None:
     """Load the models and write them to a file. Runs in a separate process."""
-    from worker.engine import prepared
+    from worker.engine import exchange
 
     threading.Thread(target=_end_with_main, daemon=True).start()
-    prepared.write(context.new_models({}).prepare(), file)
+    exchange.write(context.new_models({}).prepare(), file)
     file.flush()
 
 
@@ -96,14 +98,14 @@ def _end_with_main() -> None:
 
 
 def _read(file: IO[bytes]) -> PreparedModels:
-    from worker.engine import memory, prepared
+    from worker.engine import exchange, memory
     from worker.engine.threads import torch_threads
 
     file.seek(0)
     # Some libraries start a thread when they are imported, and renew it after a fork.
     before = _threads()
     with torch_threads(1):
-        made: PreparedModels = prepared.read(file)
+        made: PreparedModels = exchange.read(file)
     memory.release_unused()
     if started := _threads() - before:
         logger.warning(
