@@ -39,22 +39,32 @@ def undisturbed(stub_service: Settings, tmp_path_factory: pytest.TempPathFactory
     return folder / "out"
 
 
-@pytest.mark.parametrize("most_bytes", [300, 5_000, 40_000])
+@pytest.mark.parametrize(
+    ("most_bytes", "finished"),
+    [(300, set()), (5_000, set()), (40_000, {"out"})],
+    ids=["manifest", "journal", "results"],
+)
 def test_a_full_disk_ends_a_run_that_goes_on_when_there_is_room(
-    environment: dict[str, str], tmp_path: Path, undisturbed: Path, most_bytes: int
+    environment: dict[str, str],
+    tmp_path: Path,
+    undisturbed: Path,
+    most_bytes: int,
+    finished: set[str],
 ) -> None:
-    # When the disk becomes full during the run
+    # When one of the files no longer fits on the disk
     output = tmp_path / "out"
     command = (*RUN, "--output", str(output), "--results", str(tmp_path / "out.jsonl"))
     full = rerankq_process(*command, environment=environment, max_file_bytes=most_bytes)
 
-    # Then the file that did not fit is reported, and no incomplete output is left
+    # Then the file that did not fit is reported, and no incomplete file is left
     assert full.returncode == 1, full.stderr
     last = full.stderr.splitlines()[-1]
     assert last.startswith(f"Error: {output}.")
     assert last.endswith(": File too large")
     assert "Traceback" not in full.stderr
-    assert not output.exists()
+    assert {"out", "out.jsonl"} & set(names(tmp_path)) == finished
+    for name in finished:
+        assert (tmp_path / name).read_bytes() == (undisturbed.parent / name).read_bytes()
 
     # And with room, the same command continues to the same result
     again = rerankq(*command, environment=environment)
