@@ -166,6 +166,8 @@ class QueueStatus(Record):
     unacked: int
     #: The number of jobs by state: those queued or running now, and all ended ones.
     jobs: dict[JobState, int]
+    #: The number of pairs of the jobs that are queued or running; estimated if these are many.
+    pairs: dict[JobState, int]
     #: The number of failed jobs that can be retried.
     dead_letters: int
     #: Redis' memory in use, and its limit; 0 is no limit.

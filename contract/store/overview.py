@@ -9,11 +9,15 @@ from contract import jobs, metrics, names
 from contract.store import scripts, server_checks
 from contract.store.operation import Operation, Schema
 
+#: The number of jobs whose pairs are counted one by one, in about a millisecond of Redis.
+COUNTED_JOBS = 1000
+
 
 def status(schema: Schema, workers: Sequence[str]) -> Operation[jobs.QueueStatus]:
     """Return the status of the service, which includes `workers` unchanged."""
     keys = schema.keys
     checks = server_checks.check_all(schema)
+    pairs = [_pairs(schema, live) for live in (keys.queued, keys.running)]
 
     def send(pipe: Any) -> None:
         pipe.time()
@@ -35,6 +39,8 @@ def status(schema: Schema, workers: Sequence[str]) -> Operation[jobs.QueueStatus
         pipe.hgetall(keys.counters)
         for name in keys.queue_lists:
             pipe.llen(name)
+        for each in pairs:
+            each.send(pipe)
         checks.send(pipe)
 
     def read(replies: list[Any]) -> jobs.QueueStatus:
@@ -46,7 +52,8 @@ def status(schema: Schema, workers: Sequence[str]) -> Operation[jobs.QueueStatus
         ]
         rest = replies[len(names.PRIORITY_STEPS) :]
         queued, running, totals, unacked, dead, memory, counted, *others = rest
-        waiting, of_checks = others[: len(keys.queue_lists)], others[len(keys.queue_lists) :]
+        waiting, others = others[: len(keys.queue_lists)], others[len(keys.queue_lists) :]
+        (queued_pairs, running_pairs), of_checks = others[: len(pairs)], others[len(pairs) :]
         lengths = dict(zip(names.PRIORITY_STEPS, waiting, strict=True))
         counts = {jobs.JobState(key.decode()): int(value) for key, value in totals.items()}
         counts |= {jobs.JobState.QUEUED: queued, jobs.JobState.RUNNING: running}
@@ -58,6 +65,7 @@ def status(schema: Schema, workers: Sequence[str]) -> Operation[jobs.QueueStatus
             in_flight=running,
             unacked=unacked,
             jobs={state: counts.get(state, 0) for state in jobs.JobState},
+            pairs={jobs.JobState.QUEUED: queued_pairs, jobs.JobState.RUNNING: running_pairs},
             dead_letters=dead,
             redis_memory_bytes=memory["used_memory"],
             redis_max_memory_bytes=memory["maxmemory"],
@@ -66,6 +74,13 @@ def status(schema: Schema, workers: Sequence[str]) -> Operation[jobs.QueueStatus
         )
 
     return Operation(send, read)
+
+
+def _pairs(schema: Schema, live: str) -> Operation[int]:
+    """Return the number of pairs of the jobs in a set: see `lua/count_pairs.lua`."""
+    return scripts.call(
+        "count_pairs", (live,), (schema.keys.job(""), COUNTED_JOBS), lambda found: found[0]
+    )
 
 
 def _since(then: float, now: tuple[int, int]) -> float:

@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 #: The longest time that a scrape waits for the answer to another scrape.
 SHARED_READ_TIMEOUT_S = 15.0
+#: The states of jobs that have not ended.
+LIVE = (JobState.QUEUED, JobState.RUNNING)
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,14 @@ GAUGES = (
     Gauge(
         "jobs",
         "Number of jobs that are queued or running, by state.",
-        lambda status: {state: status.jobs[state] for state in (JobState.QUEUED, JobState.RUNNING)},
+        lambda status: {state: status.jobs[state] for state in LIVE},
+        "state",
+    ),
+    Gauge(
+        "unfinished_pairs",
+        "Number of pairs of the jobs that are queued or running, by state; estimated from a sample"
+        " if these are more than 1,000 jobs.",
+        lambda status: {state: status.pairs.get(state, 0) for state in LIVE},
         "state",
     ),
     Gauge(

@@ -25,6 +25,7 @@ STATUS = QueueStatus(
     in_flight=0,
     unacked=0,
     jobs=dict.fromkeys(JobState, 0),
+    pairs={},
     dead_letters=0,
     redis_memory_bytes=1,
     redis_max_memory_bytes=0,

@@ -28,6 +28,7 @@ def look(
             "in_flight": 0,
             "unacked": 0,
             "jobs": dict.fromkeys(JobState, 0),
+            "pairs": {},
             "dead_letters": 0,
             "redis_memory_bytes": 3 * 2**20,
             "redis_max_memory_bytes": 0,
