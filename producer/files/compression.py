@@ -1,4 +1,4 @@
-"""Decompress a file by its content: gzip, bzip2, xz, and a zip or tar of a single file."""
+"""Decompress a file by its content: gzip, bzip2, xz, zstd, and a zip or tar of a single file."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ import zipfile
 from collections.abc import Callable
 from typing import Any, BinaryIO, cast
 
+import zstandard
+
 from producer.files import file_types
 from producer.files.file_types import Compression
 from producer.files.quoting import shown
+from producer.files.zstd import MAX_WINDOW_BYTES, ZstdMember
 
 _BUFFER_BYTES = 2**17
 #: A compressed file may be compressed again.
@@ -79,16 +82,16 @@ def _gunzipped(stream: io.BufferedReader) -> io.BufferedReader:
 
 
 class _Members(io.RawIOBase):
-    """The decompressed content of a bzip2 or xz file, which may have several compressed streams.
+    """The decompressed content of a bzip2, xz or zstd file, which may have several members.
 
-    The classes of the standard library silently ignore data after a stream that is not another
-    stream. Here it is an error.
+    The classes of the standard library silently ignore data after a member that is not another
+    member. Here it is an error, as is an incomplete member, which zstandard ignores too.
     """
 
     def __init__(
         self,
         stream: io.BufferedReader,
-        new: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor],
+        new: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor | ZstdMember],
     ) -> None:
         self._stream, self._new = stream, new
         self._member = new()
@@ -115,6 +118,16 @@ class _Members(io.RawIOBase):
             if part:
                 buffer[: len(part)] = part
                 return len(part)
+
+
+def _unzstd(stream: io.BufferedReader) -> io.BufferedReader:
+    frame = zstandard.get_frame_parameters(stream.peek(file_types.HEAD_BYTES))
+    if frame.window_size > MAX_WINDOW_BYTES:
+        raise RefusedFile(
+            f" this zstd file needs more than {MAX_WINDOW_BYTES >> 20} MiB of memory; compress it"
+            " again without --long"
+        )
+    return buffered(_Members(stream, ZstdMember))
 
 
 def _unzipped(stream: io.BufferedReader) -> io.BufferedReader:
@@ -157,6 +170,7 @@ _DECOMPRESSORS: dict[Compression, Callable[[io.BufferedReader], io.BufferedReade
     Compression.GZIP: _gunzipped,
     Compression.BZIP2: lambda stream: buffered(_Members(stream, bz2.BZ2Decompressor)),
     Compression.XZ: lambda stream: buffered(_Members(stream, lzma.LZMADecompressor)),
+    Compression.ZSTD: _unzstd,
     Compression.ZIP: _unzipped,
     Compression.TAR: _untarred,
 }

@@ -10,11 +10,12 @@ HEAD_BYTES = 1024
 
 
 class Compression(Enum):
-    """A compression or archive format that the standard library supports."""
+    """A compression or archive format that can be read."""
 
     GZIP = "gzip"
     BZIP2 = "bzip2"
     XZ = "xz"
+    ZSTD = "zstd"
     ZIP = "zip"
     TAR = "tar"
 
@@ -32,6 +33,9 @@ _COMPRESSIONS = (
     *((b"BZh%d\x17rE8P\x90" % level, Compression.BZIP2) for level in range(1, 10)),  # empty files
     (b"\xfd7zXZ\0", Compression.XZ),
     (b"\x5d\0\0", Compression.XZ),  # the older .lzma format
+    (b"\x28\xb5\x2f\xfd", Compression.ZSTD),
+    # Frames without content, with which pzstd and seekable files begin.
+    *((b"%c\x2a\x4d\x18" % kind, Compression.ZSTD) for kind in range(0x50, 0x60)),
     (b"PK\3\4", Compression.ZIP),
     (b"PK\5\6", Compression.ZIP),  # an empty archive
 )
@@ -50,7 +54,6 @@ _TO_JSONL = 'convert it to JSONL with "_id" and "text" in each line'
 _LOGIN = "the download may have saved a login or error page; download the file again"
 
 _UNSUPPORTED = (
-    (b"\x28\xb5\x2f\xfd", "a zstd file", "decompress it with `zstd -d`"),
     (b"\x04\x22\x4d\x18", "an lz4 file", "decompress it with `lz4 -d`"),
     (b"\x1f\x9d", "a file of compress(1)", "decompress it with `gzip -d`"),
     (b"\xff\x06\0\0sNaPpY", "a snappy file", "decompress it"),

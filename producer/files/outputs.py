@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Self
 
 from contract.errors import InvalidInput, RerankError
+from producer.files.compressed_outputs import compressing
 from producer.files.streams import descriptor_of, is_stream, open_stream
 
 #: Mode of a new file, before the process's umask.
@@ -142,7 +143,8 @@ class OutputFile:
         """
         try:
             if self._path is None:
-                yield self._file
+                with compressing(self.name, self._file) as file:
+                    yield file
                 self._file.flush()
                 return
             self._file.seek(0)
@@ -151,7 +153,8 @@ class OutputFile:
                 _take_rights(
                     self._path, unfinished_path(self.name), self._file.fileno(), self._mode
                 )
-            yield self._file
+            with compressing(self.name, self._file) as file:
+                yield file
             self._file.flush()
             os.fsync(self._file.fileno())
             unfinished_path(self.name).replace(self._path)

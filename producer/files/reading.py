@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+import zstandard
+
 from contract.errors import InvalidInput
 from producer.files import file_types
 from producer.files.compression import Concatenated, RefusedFile, buffered, decompress
@@ -33,7 +35,7 @@ BLOCK_BYTES = 2**17
 
 _UNREADABLE = (
     *(OSError, EOFError, UnicodeDecodeError),
-    *(zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError),
+    *(zlib.error, lzma.LZMAError, zstandard.ZstdError, zipfile.BadZipFile, tarfile.TarError),
 )
 
 
@@ -159,7 +161,7 @@ def _pipe(path: str, writer_wait_s: float) -> Iterator[io.BufferedReader]:
 
 def _nearby(path: str) -> str:
     """Return a hint about a compressed or decompressed form of the file, if there is one."""
-    other = [path + suffix for suffix in (".gz", ".bz2", ".xz", ".zip")]
+    other = [path + suffix for suffix in (".gz", ".bz2", ".xz", ".zst", ".zip")]
     other.append(path.removesuffix(Path(path).suffix))
     found = next((each for each in other if Path(each).is_file()), None)
     return f"; did you mean {shown(found)}?" if found else "; check the path"

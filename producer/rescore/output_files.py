@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from producer.files import conflicts
+from producer.files.compressed_outputs import check_not_parquet
 from producer.files.outputs import OutputFile, check_writable
 from producer.files.streams import is_stream
 from producer.formats.parquet import require_pyarrow
@@ -36,6 +37,11 @@ class OutputFiles:
         for each in filter(None, (self.output, self.results)):
             check_writable(each)
         conflicts.check(reads, list(self._uses()))
+        if self.output:
+            packed_twice = run_writers.format_of(self.output, self.format) == "parquet"
+            check_not_parquet(self.output, packed_twice)
+        if self.results:
+            check_not_parquet(self.results, is_parquet=False)
         # Now, because the files are written when everything is scored.
         if self.output and run_writers.format_of(self.output, self.format) == "parquet":
             require_pyarrow(self.output)

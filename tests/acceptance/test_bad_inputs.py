@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from contract.models import BUNDLED
 from tests.command_line import Completed, rerankq
@@ -77,7 +78,6 @@ MANY = "".join(f'{{"_id": "d{n}", "text": "text {n} {n * n}"}}\n' for n in range
 #: The name of the option, the file, how the line begins, and words of the fix.
 BAD_FILES: dict[str, tuple[str, str | bytes, str, str]] = {
     # Files that are something else
-    "zstd": ("corpus", b"\x28\xb5\x2f\xfd\x04", "corpus: this is a zstd file", "zstd -d"),
     "lz4": ("corpus", b"\x04\x22\x4d\x18\x64", "corpus: this is an lz4 file", "lz4 -d"),
     "7z": ("corpus", b"7z\xbc\xaf\x27\x1c\0", "corpus: this is a 7-Zip archive", "7z x"),
     "parquet": ("corpus", b"PAR1\x15\x04\0", "corpus: this is a Parquet file", "JSONL"),
@@ -157,6 +157,18 @@ BAD_FILES: dict[str, tuple[str, str | bytes, str, str]] = {
     "cut zip": (
         "corpus",
         zipped(a=CORPUS)[:-40],
+        "corpus: the file cannot be read",
+        "check that it is complete",
+    ),
+    "cut zstd": (
+        "corpus",
+        zstandard.compress(MANY)[:-3000],
+        "corpus: the file cannot be read",
+        "check that it is complete",
+    ),
+    "rubbish behind zstd": (
+        "corpus",
+        zstandard.compress(CORPUS.encode()) + b"rubbish",
         "corpus: the file cannot be read",
         "check that it is complete",
     ),
@@ -420,7 +432,7 @@ def test_a_directory_a_missing_and_a_closed_file_are_named(tmp_path: Path) -> No
     ("content", "said"),
     [
         ("", "docs: the file is empty"),
-        (b"\x28\xb5\x2f\xfd", "docs: this is a zstd file; decompress it with `zstd -d`"),
+        (b"\x04\x22\x4d\x18", "docs: this is an lz4 file; decompress it with `lz4 -d`"),
         (b"one\ncaf\xe9\n", "docs:2: byte 0xe9 in column 4 is not valid UTF-8"),
         (RUN, "docs:1: this looks like a TREC run; pass it with --run"),
         (
@@ -484,6 +496,9 @@ PACKED: dict[str, Callable[[bytes], bytes]] = {
         lzma.compress(plain[:20]) + bytes(8) + lzma.compress(plain[20:]) + bytes(4)
     ),
     "lzma": lambda plain: lzma.compress(plain, lzma.FORMAT_ALONE),
+    "zstd of several": lambda plain: (
+        zstandard.compress(plain[:20]) + zstandard.compress(plain[20:])
+    ),
     "zip": lambda plain: zipped(**{"f/": "", "f/corpus": plain.decode(), "__MACOSX/x": ""}),
     "tar": lambda plain: tarred(corpus=plain.decode()),
     "tar in gzip": lambda plain: gzip.compress(tarred(corpus=plain.decode())),
@@ -497,7 +512,9 @@ PACKED: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("packed", PACKED)
 @pytest.mark.parametrize("name", ["corpus", "run", "queries", "qrels"])
-def test_what_the_standard_library_opens_is_opened(tmp_path: Path, packed: str, name: str) -> None:
+def test_a_file_in_each_compression_and_encoding_is_read(
+    tmp_path: Path, packed: str, name: str
+) -> None:
     done = rescore(tmp_path, name, PACKED[packed](GOOD[name].encode()), "--dry-run")
     assert (done.returncode, done.stderr) == (0, "2 queries, 3 pairs, 2 documents\n")
 
