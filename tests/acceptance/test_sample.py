@@ -1,37 +1,50 @@
-"""The sample is re-scored by a real model: completely, once, in order, and exactly."""
+"""The README's commands re-score the sample: completely, once, in order, and exactly."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
-from tests.acceptance.conftest import SAMPLE
+import pytest
+
+from contract.settings import Settings
+from tests.acceptance import documented_runs
+from tests.acceptance.conftest import BUNDLED, SAMPLE, environment_of
 from tests.acceptance.trec_runs import read_run
-from tests.command_line import rerankq
+from tests.documented import Command
 from worker.engine.model_paths import bundled_path
 
-PACKAGES = (
-    *("--corpus", str(SAMPLE / "corpus.jsonl")),
-    *("--queries", str(SAMPLE / "queries.jsonl")),
-    *("--run", str(SAMPLE / "bm25.trec")),
-)
 #: Every fifth score is compared. To predict all would take as long as the rest of the test, and
 #: those in between come from the same batches.
 EVERY = 5
 
 
-def test_the_sample_is_rescored_whole_and_exactly(
-    environment: dict[str, str], tmp_path: Path
-) -> None:
-    # When the sample is re-scored
-    output, results = tmp_path / "out.trec", tmp_path / "out.jsonl"
-    done = rerankq(
-        *("rescore", *PACKAGES, "--qrels", str(SAMPLE / "qrels.tsv")),
-        *("--output", str(output), "--results", str(results)),
-        environment=environment,
-    )
-    assert done.returncode == 0, done.stderr
+@dataclass(frozen=True)
+class Readme:
+    """The commands that were run, with what they have printed, and the folder of their files."""
+
+    ran: list[tuple[Command, str]]
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def readme(service: Settings, tmp_path_factory: pytest.TempPathFactory) -> Readme:
+    clone = tmp_path_factory.mktemp("clone")
+    ran = documented_runs.run_all("README.md", clone, environment_of(service, BUNDLED))
+    return Readme(ran, clone / "my-run")
+
+
+def test_the_commands_print_what_is_shown(readme: Readme) -> None:
+    documented_runs.check(readme.ran)
+
+
+def test_the_sample_is_rescored_whole_and_exactly(readme: Readme) -> None:
+    # Given the sample that the last command has re-scored
+    command, printed = readme.ran[-1]
+    assert command.text.startswith("rerankq rescore ")
+    output = readme.folder / "reranked.trec"
 
     # Then every pair of the input is there once
     before, after = read_run(SAMPLE / "bm25.trec"), read_run(output)
@@ -55,11 +68,11 @@ def test_the_sample_is_rescored_whole_and_exactly(
     assert worst < 1e-4
 
     # And the measures before and after are printed
-    assert "first stage   0.6151" in done.stderr
-    assert "reranked" in done.stderr
+    assert "first stage   0.6151" in printed
+    assert "reranked" in printed
     # And nothing else is left
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.jsonl", "out.trec"]
-    assert len(results.read_text().splitlines()) == 50
+    given = {path.name for path in SAMPLE.iterdir()}
+    assert {path.name for path in readme.folder.iterdir()} == given | {output.name}
 
 
 def predicted(pairs: list[tuple[str, str]]) -> list[float]:
