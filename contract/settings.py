@@ -141,14 +141,6 @@ class Settings(EnvironmentSettings):
         " are kept at least as long as the payload and the result.",
     )
 
-    redis_timeout_s: float = Field(
-        2.5,
-        gt=0,
-        le=3600,
-        allow_inf_nan=False,
-        description="How long a producer waits for an answer from Redis before it raises"
-        " `RedisUnavailable`, in seconds.",
-    )
     wait_replicas: int = Field(
         0,
         ge=0,
@@ -163,6 +155,14 @@ class Settings(EnvironmentSettings):
         allow_inf_nan=False,
         description="How long a submission waits for these replicas before it raises"
         " `NotReplicated`, in seconds.",
+    )
+    redis_timeout_s: float = Field(
+        2.5,
+        gt=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="How long a producer waits for an answer from Redis before it raises"
+        " `RedisUnavailable`, in seconds.",
     )
     visibility_timeout_s: int = Field(
         900,

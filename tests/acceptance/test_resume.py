@@ -165,7 +165,7 @@ def test_an_interrupted_run_is_continued_by_the_same_command_alone(own: Service,
     assert f"{run.journal}; run the same command to continue" in run.log.read_text()
     assert not run.output.exists()
     lines = run.journal.read_text().splitlines()
-    assert all(json.loads(line)["documents"] for line in lines)
+    assert all(json.loads(line)["ids"] for line in lines)
 
     # Then another command is refused, with the differences
     other = rerankq(*run.arguments, "--top-k", "3", environment=own.environment)
