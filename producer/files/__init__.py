@@ -1,6 +1,7 @@
 """Open, read and replace files of any content.
 
 - `reading`: the lines of an input, through `compression` and `file_types`
+- `remote`: inputs that are read through fsspec, such as `s3://` and `https://`
 - `outputs`: files that are replaced in one step, by one process at a time
 - `streams`: outputs that are written directly: open files, devices, named pipes
 - `conflicts`: checks that a command does not write to its inputs

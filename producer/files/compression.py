@@ -132,7 +132,7 @@ def _unzstd(stream: io.BufferedReader) -> io.BufferedReader:
 
 def _unzipped(stream: io.BufferedReader) -> io.BufferedReader:
     if not stream.seekable():
-        raise RefusedFile(" a zip archive cannot be read from a pipe; extract it with `unzip -p`")
+        raise RefusedFile(" a zip archive cannot be read from a stream; extract it with `unzip -p`")
     archive = zipfile.ZipFile(stream)
     names = [each.filename for each in archive.infolist() if not each.is_dir()]
     if any(name == "[Content_Types].xml" for name in names):
@@ -145,7 +145,7 @@ def _unzipped(stream: io.BufferedReader) -> io.BufferedReader:
 
 def _untarred(stream: io.BufferedReader) -> io.BufferedReader:
     if not stream.seekable():
-        raise RefusedFile(" a tar archive cannot be read from a pipe; extract it with `tar xO`")
+        raise RefusedFile(" a tar archive cannot be read from a stream; extract it with `tar xO`")
     archive = tarfile.open(fileobj=stream, mode="r:")  # noqa: SIM115
     names = [each.name for each in archive if each.isfile()]
     file = archive.extractfile(_only(names, "tar"))

@@ -14,6 +14,7 @@ from pathlib import Path
 from contract.errors import InvalidInput
 from producer.files import outputs
 from producer.files.reading import STDIN
+from producer.files.remote import is_remote
 from producer.files.streams import STDOUT, is_stream
 
 
@@ -42,7 +43,7 @@ class _NewFile:
 
 def input_uses(option: str, name: str | None) -> Iterator[FileUse]:
     """Yield the file of an option, if the option is given."""
-    if name:
+    if name and not is_remote(name):
         yield FileUse(option, name, 0 if name == STDIN else None)
 
 

@@ -18,6 +18,7 @@ from typing import IO, Self
 
 from contract.errors import InvalidInput, RerankError
 from producer.files.compressed_outputs import compressing
+from producer.files.remote import is_remote
 from producer.files.streams import descriptor_of, is_stream, open_stream
 
 #: Mode of a new file, before the process's umask.
@@ -26,6 +27,11 @@ NEW_FILE_MODE = 0o666
 
 def check_writable(output: str) -> None:
     """Raise `InvalidInput` unless a file of that name can be created or replaced."""
+    if is_remote(output):
+        raise InvalidInput(
+            f"{output}: remote files are only read; write to a local file, and copy it when the"
+            " command has ended"
+        )
     if is_stream(output):
         return
     path = resolve(output)

@@ -22,7 +22,7 @@ from typing import BinaryIO, Protocol
 import zstandard
 
 from contract.errors import InvalidInput
-from producer.files import file_types
+from producer.files import file_types, remote
 from producer.files.compression import Concatenated, RefusedFile, buffered, decompress
 from producer.files.quoting import shown
 
@@ -63,9 +63,10 @@ def blocks(path: str, *, writer_wait_s: float = 5.0) -> Iterator[tuple[int, byte
         raise InvalidInput(f"{shown(path)}:{error}") from error
     except _UNREADABLE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
+        hint = "run the command again" if remote.is_remote(path) else "check that it is complete"
         after = f" after line {number - 1:,}" if number > 1 else ""
         raise InvalidInput(
-            f"{shown(path)}: the file cannot be read{after}: {reason}; check that it is complete"
+            f"{shown(path)}: the file cannot be read{after}: {reason}; {hint}"
         ) from error
 
 
@@ -116,6 +117,10 @@ def _opened(path: str, writer_wait_s: float) -> Iterator[_Read]:
         if sys.stdin is None:
             raise RefusedFile(" standard input is closed")
         yield _reader(sys.stdin.buffer)
+        return
+    if remote.is_remote(path):
+        with remote.opened(path) as stream:
+            yield _reader(buffered(stream))
         return
     if Path(path).is_fifo():
         with _pipe(path, writer_wait_s) as pipe:

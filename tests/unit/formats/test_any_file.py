@@ -161,7 +161,7 @@ def test_a_named_pipe_that_nobody_writes_to_is_not_waited_for_without_end(tmp_pa
 def test_an_archive_in_a_pipe_is_refused_with_the_way_out(tmp_path: Path, archive: str) -> None:
     write(tmp_path / "run", RUN)
     packed = shutil.make_archive(str(tmp_path / "packed"), archive, tmp_path, "run")
-    said = f"-: a {archive} archive cannot be read from a pipe"
+    said = f"-: a {archive} archive cannot be read from a stream"
     with (
         piped_to_standard_input(Path(packed).read_bytes()),
         pytest.raises(InvalidInput, match=re.escape(said)),

@@ -1,0 +1,127 @@
+"""Remote files are read as streams, and each error is one line with the address."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+import zstandard
+
+from contract.errors import InvalidInput
+from producer.files import outputs, reading
+from tests.command_line import rerankq
+from tests.web_files import web_server
+
+LINES = "".join(f"d{n}\ttext {n} {n * n}\n" for n in range(50_000)).encode()
+FILES = {
+    "/corpus": b"d1\tone\nd2\ttwo\n",
+    "/queries": b"q1\tfirst\n",
+    "/run": b"q1 Q0 d1 1 2.5 tag\nq1 Q0 d2 2 1.5 tag\n",
+    "/lines": LINES,
+    "/lines.zst": zstandard.compress(LINES),
+}
+NOWHERE = {"RERANKQ_REDIS_URL": "redis://127.0.0.1:1/0"}
+
+
+@pytest.fixture(scope="module")
+def web() -> Iterator[str]:
+    with web_server(FILES) as address:
+        yield address
+
+
+def content(name: str) -> bytes:
+    return b"\n".join(block for _, block in reading.blocks(name)) + b"\n"
+
+
+def collection(web: str) -> list[str]:
+    """Return options for the files of the collection."""
+    options = ("corpus", "queries", "run")
+    return [part for each in options for part in (f"--{each}", f"{web}/{each}")]
+
+
+def refusal(name: str) -> str:
+    with pytest.raises(InvalidInput) as caught:
+        content(name)
+    assert caught.value.__cause__ is not None
+    assert "\n" not in str(caught.value)
+    return str(caught.value).removeprefix(f"{name}: ")
+
+
+@pytest.mark.parametrize("path", ["/lines", "/lines.zst"])
+def test_a_file_of_a_web_server_is_read_whether_compressed_or_not(web: str, path: str) -> None:
+    assert content(web + path) == LINES
+
+
+def test_a_missing_and_a_forbidden_file_and_a_silent_host_are_told_apart(web: str) -> None:
+    hint = "check the address and your rights"
+    opening = "the remote file cannot be opened: "
+    assert refusal(f"{web}/no") == f"{opening}the server answers 404 Not Found; {hint}"
+    assert refusal(f"{web}/forbidden") == f"{opening}the server answers 403 Forbidden; {hint}"
+    assert "Cannot connect to host 127.0.0.1:1" in refusal("http://127.0.0.1:1/lines")
+
+
+@pytest.mark.parametrize("path", ["/cut/lines", "/cut/lines.zst"])
+def test_a_connection_that_is_cut_is_refused_with_the_line_that_was_reached(
+    web: str, path: str
+) -> None:
+    said = refusal(web + path)
+    assert said.startswith("the file cannot be read")
+    # Nothing may have been unpacked of a compressed file.
+    assert path.endswith(".zst") or said.startswith("the file cannot be read after line ")
+    assert said.endswith("run the command again")
+
+
+def test_the_command_line_reads_a_collection_from_a_web_server(web: str, tmp_path: Path) -> None:
+    files = [
+        part for each in ("corpus", "queries", "run") for part in (f"--{each}", f"{web}/{each}")
+    ]
+    output = ["--output", str(tmp_path / "out")]
+    done = rerankq("rescore", *files, *output, "--dry-run", environment=NOWHERE)
+    assert (done.returncode, done.stderr) == (0, "1 query, 2 pairs, 2 documents\n")
+
+
+def test_a_remote_output_is_refused_in_one_line(web: str) -> None:
+    files = [
+        part for each in ("corpus", "queries", "run") for part in (f"--{each}", f"{web}/{each}")
+    ]
+    done = rerankq("rescore", *files, "--output", "s3://bucket/out", environment=NOWHERE)
+    assert done.returncode == 2
+    assert "s3://bucket/out: remote files are only read; write to a local file" in done.stderr
+
+
+def test_a_file_in_a_store_that_changes_while_it_is_read_is_refused() -> None:
+    store = fsspec.filesystem("memory")
+    store.pipe_file("/changing", LINES)
+    try:
+        blocks = reading.blocks("memory://changing")
+        next(blocks)
+        store.pipe_file("/changing", LINES + b"more\n")
+        with pytest.raises(InvalidInput, match="changed while it was being read"):
+            list(blocks)
+    finally:
+        store.rm("/changing")
+
+
+def test_a_missing_file_and_a_directory_of_a_store_are_refused(tmp_path: Path) -> None:
+    assert "there is no such file" in refusal("memory://missing")
+    with pytest.raises(InvalidInput, match="this is a directory"):
+        content(f"file://{tmp_path}")
+
+
+def test_a_missing_library_is_named_with_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert refusal("s3://bucket/corpus").endswith(
+        "require s3fs; install it with `pip install s3fs`"
+    )
+    assert "Protocol not known" in refusal("nothing://corpus")
+    monkeypatch.setitem(sys.modules, "fsspec.core", None)
+    assert "pip install 'rerankq[remote]'" in refusal("s3://bucket/corpus")
+
+
+def test_a_remote_file_is_never_a_local_output() -> None:
+    with pytest.raises(InvalidInput, match="remote files are only read"):
+        outputs.check_writable("https://example.org/out")
