@@ -29,7 +29,7 @@ PAGES = (
 #: Files whose comments begin with #.
 COMMENTED = (
     *(".env.example", "Dockerfile", "Makefile", "constraints.txt", "docker-compose.yml"),
-    *(".ci/run", "mkdocs.yml", "pyproject.toml", "deploy/**/*.yml", "deploy/*.acl", "deploy/*.sh"),
+    *(".ci/run", "mkdocs.yml", "pyproject.toml", "deploy/**/*.y*ml", "deploy/*.acl", "deploy/*.sh"),
 )
 #: Files whose titles and descriptions are checked.
 SHOWN = ("deploy/**/*.yml", "deploy/**/*.json")
