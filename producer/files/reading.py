@@ -22,7 +22,7 @@ from typing import BinaryIO, Protocol
 import zstandard
 
 from contract.errors import InvalidInput
-from producer.files import file_types, remote
+from producer.files import file_types, json_arrays, remote
 from producer.files.compression import Concatenated, RefusedFile, buffered, decompress
 from producer.files.quoting import shown
 
@@ -39,17 +39,21 @@ _UNREADABLE = (
 )
 
 
-def blocks(path: str, *, writer_wait_s: float = 5.0) -> Iterator[tuple[int, bytes]]:
+def blocks(
+    path: str, *, writer_wait_s: float = 5.0, arrays: bool = False
+) -> Iterator[tuple[int, bytes]]:
     """Yield whole lines as UTF-8 bytes: the number of the first, from 1, and several lines at once.
 
     Only a line feed ends a line; the last line feed of a block is left out. A named pipe without a
     writer is an error after `writer_wait_s` seconds. Raises `InvalidInput` if the file cannot be
     read to its end, is not text, or changes while it is read.
+
+    If `arrays` is true, a file may also be a JSON array, and each element is a line.
     """
     number = 1
     try:
         with _opened(path, writer_wait_s) as read:
-            for block in _whole_lines(read):
+            for block in _records(read) if arrays else _whole_lines(read):
                 if b"\0" in block:
                     yield from _before_nul(number, block)
                 yield number, block
@@ -72,6 +76,18 @@ def blocks(path: str, *, writer_wait_s: float = 5.0) -> Iterator[tuple[int, byte
 
 class _TooLong(Exception):
     """A line is longer than `MAX_LINE_BYTES`."""
+
+
+def _records(read: _Read) -> Iterator[bytes]:
+    """Yield the elements of a JSON array, or the lines of any other file."""
+    head = [first := read(BLOCK_BYTES)]
+
+    def read_again(size: int, /) -> bytes:
+        return head.pop() if head else read(size)
+
+    if json_arrays.is_array(first):
+        return json_arrays.elements(read_again, MAX_LINE_BYTES)
+    return _whole_lines(read_again)
 
 
 def _whole_lines(read: _Read) -> Iterator[bytes]:

@@ -43,6 +43,8 @@ def read_records(
     wanted: detection.FileKind,
     is_header: Callable[[str], bool] = lambda _: False,
     parse_block: Callable[[str], Iterable[T] | None] = lambda _: None,
+    *,
+    arrays: bool = False,
 ) -> Iterator[tuple[int, T]]:
     """Yield the number, from 1, and the parsed record of each line that is not blank.
 
@@ -51,9 +53,11 @@ def read_records(
 
     `parse_block` may parse many lines at once, which is faster. It returns None if a line is
     invalid, blank or unusual, and otherwise one record per line, equal to those of `parse`.
+
+    If `arrays` is true, a file may also be a JSON array, whose elements are numbered from 1.
     """
     is_empty = is_first = True
-    for begin, block in _first_line_apart(reading.blocks(path)):
+    for begin, block in _first_line_apart(reading.blocks(path, arrays=arrays)):
         if not is_first and (records := _parsed(block, parse_block)) is not None:
             yield from enumerate(records, begin)
             continue

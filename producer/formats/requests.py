@@ -36,7 +36,7 @@ def read_requests(path: str, bad: InvalidLines) -> Iterator[tuple[int, jobs.Requ
     Lines are rerankq's or rank_llm's JSON; a query with "documents" (Cohere), "texts" (TEI) or
     "passages", whose indexes become their ids; or the four columns of MS MARCO's top1000. The id
     of a query defaults to its line number. A line of a batch file, `{"custom_id", "body"}`, has one
-    of these requests as its body.
+    of these requests as its body. A JSON array has a request as each element.
     """
 
     def parse(number: int, line: str) -> jobs.Request | Pair:
@@ -44,7 +44,7 @@ def read_requests(path: str, bad: InvalidLines) -> Iterator[tuple[int, jobs.Requ
             return _request(number, line)
         return _pair(line)
 
-    return read_records(path, parse, bad, FileKind.REQUESTS)
+    return read_records(path, parse, bad, FileKind.REQUESTS, arrays=True)
 
 
 def _pair(line: str) -> Pair:

@@ -187,7 +187,7 @@ class Journal:
     def write_run(self, output: str | OutputFile, format_name: str = "trec") -> None:
         """Write the run, with ranks from 1, the model's raw scores, and the model as tag."""
         with atomic_file(output) as file:
-            run_writers.FORMATS[format_name].write(file, self.lines())
+            run_writers.FORMATS[format_name].write(file, self.lines(), self._staging.staged_query)
 
     def write_results(self, output: str | OutputFile) -> None:
         """Write a line for each query, with an object for each document; or rows of Parquet."""

@@ -6,12 +6,17 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any, NamedTuple
 
+from pydantic_core import to_json
+
 from contract.results import relevance
 from producer.formats.parquet import write_rows
 from producer.rescore import journal_lines
+from producer.rescore.staged_query import StagedQuery
 
 #: Parsed lines of the journal.
 Lines = Iterable[dict[str, Any]]
+#: Returns the texts of the query with an id, for formats that have them.
+Staged = Callable[[str], StagedQuery]
 
 #: The columns of `--output` in Parquet, with types that pandas, DuckDB and Spark read.
 RUN_COLUMNS = {
@@ -42,7 +47,7 @@ class RunFormat(NamedTuple):
     """A format of `--output`."""
 
     description: str
-    write: Callable[[IO[bytes], Lines], None]
+    write: Callable[[IO[bytes], Lines, Staged], None]
     #: The end of the names of its files.
     suffix: str | None = None
 
@@ -65,20 +70,35 @@ def write_results_parquet(file: IO[bytes], lines: Lines) -> None:
     write_rows(file, RESULT_COLUMNS, _result_rows(lines))
 
 
-def _write_trec(file: IO[bytes], lines: Lines) -> None:
+def _write_trec(file: IO[bytes], lines: Lines, _: Staged) -> None:
     for line in lines:
         file.write(journal_lines.run_lines(line))
 
 
-def _write_msmarco(file: IO[bytes], lines: Lines) -> None:
+def _write_msmarco(file: IO[bytes], lines: Lines, _: Staged) -> None:
     for line in lines:
         ranked = enumerate(journal_lines.scores(line), start=1)
         rows = (f"{line['query_id']}\t{id_}\t{rank}\n" for rank, (id_, _) in ranked)
         file.write("".join(rows).encode())
 
 
-def _write_parquet(file: IO[bytes], lines: Lines) -> None:
+def _write_parquet(file: IO[bytes], lines: Lines, _: Staged) -> None:
     write_rows(file, RUN_COLUMNS, _run_rows(lines))
+
+
+def _write_rank_llm(file: IO[bytes], lines: Lines, staged: Staged) -> None:
+    before = b"[\n"
+    for line in filter(journal_lines.has_ranking, lines):
+        query = staged(line["query_id"])
+        texts = dict(zip(query.document_ids, query.texts, strict=True))
+        candidates = [
+            {"docid": id_, "score": score, "doc": {"text": texts[id_]}}
+            for id_, score in journal_lines.scores(line)
+        ]
+        request = {"query": {"text": query.text, "qid": query.id}, "candidates": candidates}
+        file.write(before + to_json(request))
+        before = b",\n"
+    file.write(b"[]\n" if before == b"[\n" else b"\n]\n")
 
 
 #: The names that `--format` takes. The first is the default.
@@ -87,6 +107,11 @@ FORMATS = {
     "msmarco": RunFormat("lines of `query<TAB>document<TAB>rank`", _write_msmarco),
     "parquet": RunFormat(
         "rows of `query_id`, `document_id`, `rank`, `score` and `tag`", _write_parquet, ".parquet"
+    ),
+    "rank_llm": RunFormat(
+        'a JSON array of `{"query": {"text", "qid"}, "candidates": [{"docid", "score",'
+        ' "doc": {"text"}}]}`',
+        _write_rank_llm,
     ),
 }
 

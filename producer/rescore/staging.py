@@ -152,6 +152,10 @@ class Staging:
                 query_id, text, made.ids, texts, made.column("scores"), made.column("metadata")
             )
 
+    def staged_query(self, query_id: str) -> StagedQuery:
+        """Return a query with its candidates."""
+        return next(self.staged_queries("q.id = ?", (query_id,)))
+
     def requests(self, top_k: int | None) -> Iterator[jobs.Request]:
         """Yield the requests of all queries."""
         for staged in self.staged_queries():

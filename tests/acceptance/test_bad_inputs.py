@@ -193,7 +193,7 @@ BAD_FILES: dict[str, tuple[str, str | bytes, str, str]] = {
     # JSON without one record per line
     "array": (
         "input",
-        json.dumps([json.loads(REQUEST)]),
+        json.dumps([[json.loads(REQUEST)]]),
         "input:1: expected a JSON object",
         "jq -c '",
     ),

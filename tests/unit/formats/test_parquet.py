@@ -24,6 +24,7 @@ from producer.formats.parquet import write_rows
 from producer.formats.records import InvalidLines
 from producer.rescore import run_writers
 from producer.rescore.output_files import OutputFiles
+from producer.rescore.staged_query import StagedQuery
 from producer.rescore.staging import Staging
 
 Table = Callable[[str, dict[str, Sequence[Any]]], str]
@@ -33,6 +34,13 @@ LINES: list[dict[str, Any]] = [
     | {"metadata": [None, '{"é": [1]}'], "truncated": 0, "provenance": SOURCE},
     {"query_id": "2", "error": {"code": "E", "message": "it failed", "retryable": True}},
 ]
+
+
+def staged(query_id: str) -> StagedQuery:
+    """Return the query of `LINES` with its texts."""
+    return StagedQuery(
+        query_id, "what", ["d9", "7"], ["nine", "se\u00e9ven"], [None] * 2, [None] * 2
+    )
 
 
 @pytest.fixture
@@ -170,7 +178,7 @@ def test_an_incomplete_file_is_refused(table: Table) -> None:
 def test_both_libraries_read_a_run_and_its_results(tmp_path: Path) -> None:
     run, results = str(tmp_path / "run.parquet"), str(tmp_path / "results.parquet")
     with atomic_file(run) as file:
-        run_writers.FORMATS[run_writers.format_of(run, None)].write(file, iter(LINES))
+        run_writers.FORMATS[run_writers.format_of(run, None)].write(file, iter(LINES), staged)
     with atomic_file(results) as file:
         run_writers.write_results_parquet(file, iter(LINES))
     assert duckdb.read_parquet(run).fetchall() == [
@@ -196,7 +204,7 @@ def test_the_format_is_chosen_by_option_or_name(tmp_path: Path) -> None:
     assert run_writers.format_of("run.parquet", "trec") == "trec"
     assert run_writers.format_of("-", None) == "trec"
     with atomic_file(str(tmp_path / "run")) as file:
-        run_writers.FORMATS["msmarco"].write(file, LINES)
+        run_writers.FORMATS["msmarco"].write(file, LINES, staged)
     assert (tmp_path / "run").read_text() == "1\t7\t1\n1\td9\t2\n"
 
 
