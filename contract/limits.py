@@ -50,7 +50,7 @@ def check_values(job_id: str, body: bytes, settings: Settings) -> None:
 
 
 def _count_values(body: bytes) -> int:
-    return sum(map(body.count, (b",", b"[", b"{")))
+    return len(body) - len(body.translate(None, b",[{"))
 
 
 def check_model(model: str | None, settings: Settings) -> None:

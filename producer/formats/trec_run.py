@@ -56,11 +56,14 @@ def _run_line(_: int, line: str) -> RunLine:
 
 def _run_lines(text: str) -> Iterable[RunLine] | None:
     """Return the records of lines with six columns, without a call for each; None for others."""
-    separator = "\t" if "\t" in text else " "
-    rows = [line.split(separator) for line in text.split("\n")]
-    if set(map(len, rows)) != {6}:
+    parts = text.split("\t" if "\t" in text else " ")
+    # Between two lines, a part has the tag of the first and the query of the second.
+    between = parts[5:-1:5]
+    if len(parts) != 5 * text.count("\n") + 6 or not all("\n" in part for part in between):
         return None
-    query_ids, q0, document_ids, ranks, scores, tags = zip(*rows, strict=True)
+    outer = "\n".join((parts[0], *between, parts[-1])).split("\n")
+    query_ids, tags = outer[::2], outer[1::2]
+    q0, document_ids, ranks, scores = (parts[place::5] for place in range(1, 5))
     if (
         "" in q0
         or not values.are_identifiers(list(set(query_ids)))

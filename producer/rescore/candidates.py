@@ -23,7 +23,9 @@ CREATE TABLE candidates (
 CREATE TABLE used (id TEXT PRIMARY KEY) WITHOUT ROWID;
 """
 _NAMES = ("ids", "places", "lines", "scores", "texts", "metadata")
-_SELECT = f"SELECT {', '.join(_NAMES)} FROM candidates WHERE query = ? ORDER BY part"
+_SELECT = "SELECT {} FROM candidates WHERE query = ? ORDER BY part"
+_ALL = _SELECT.format(", ".join(_NAMES))
+_SCORED = _SELECT.format("ids, '[]', '[]', scores, texts, metadata")
 _INSERT = "INSERT INTO candidates VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
@@ -128,8 +130,12 @@ class CandidateTable:
 
     def get(self, query: int) -> Candidates:
         """Return all candidates of a query, in the order in which they were added."""
-        parts = [Candidates.of_row(row) for row in self._database.execute(_SELECT, (query,))]
+        parts = [Candidates.of_row(row) for row in self._database.execute(_ALL, (query,))]
         return parts[0] if len(parts) == 1 else Candidates.joined(parts)
+
+    def scored(self, query: int) -> Candidates:
+        """Return the candidates of a query after loading, without their places and lines."""
+        return Candidates.of_row(self._database.execute(_SCORED, (query,)).fetchone())
 
     def replace(self, query: int, made: Candidates) -> None:
         """Replace all candidates of a query."""

@@ -93,12 +93,22 @@ def run_lines(line: dict[str, Any]) -> bytes:
     if not has_ranking(line):
         return b""
     before, after = f"{line['query_id']} Q0 ", f" {run_tag(line['provenance'])}\n"
+    ids, values = zip(*scores(line), strict=True)
     return "".join(
         [
-            f"{before}{id_} {rank} {score!r}{after}"
-            for rank, (id_, score) in enumerate(scores(line), start=1)
+            f"{before}{id_} {rank} {score}{after}"
+            for rank, (id_, score) in enumerate(zip(ids, _reprs(values), strict=True), start=1)
         ]
     ).encode()
+
+
+def _reprs(numbers: Sequence[float]) -> Sequence[str]:
+    """Return `repr` of each number."""
+    # Between these bounds, where neither has an exponent, `to_json` writes the same digits.
+    sizes = list(map(abs, numbers))
+    if min(sizes) >= 1e-4 and max(sizes) < 1e16:
+        return to_json(numbers).decode()[1:-1].split(",")
+    return list(map(repr, numbers))
 
 
 def result_line(line: dict[str, Any]) -> bytes:
@@ -120,11 +130,20 @@ def run_tag(provenance: dict[str, Any]) -> str:
 
 def _documents(line: dict[str, Any]) -> list[str]:
     """Return the JSON of each document."""
-    columns = (line["ids"], line["indexes"], line["scores"], _metadata(line))
+    scores_ = line["scores"]
+    columns = (
+        line["ids"],
+        line["indexes"],
+        _reprs(scores_),
+        _reprs(list(map(relevance, scores_))),
+        _metadata(line),
+    )
     return [
-        f'{{"id": {encode_basestring(id_)}, "index": {index}, "rank": {rank}, "score": {score!r},'
-        f' "relevance": {relevance(score)!r}{metadata}}}'
-        for rank, (id_, index, score, metadata) in enumerate(zip(*columns, strict=True), start=1)
+        f'{{"id": {encode_basestring(id_)}, "index": {index}, "rank": {rank}, "score": {score},'
+        f' "relevance": {relevance_}{metadata}}}'
+        for rank, (id_, index, score, relevance_, metadata) in enumerate(
+            zip(*columns, strict=True), start=1
+        )
     ]
 
 

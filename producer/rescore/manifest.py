@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError
+from pydantic_core import to_json
 
 from contract.errors import InvalidInput
 from contract.jobs import Record
@@ -124,10 +125,17 @@ def digest(rows: Iterable[Sequence[Any]]) -> str:
 def digest_of_texts(rows: Iterable[tuple[str, str]]) -> str:
     """Return what `digest` returns for rows of two strings, in a fraction of the time."""
     made = hashlib.sha256()
-    encode = json.encoder.encode_basestring_ascii
     for id_, text in rows:
-        made.update(f"[{encode(id_)}, {encode(text)}]\n".encode())
+        made.update(b"[%b, %b]\n" % (_ascii_json(id_), _ascii_json(text)))
     return made.hexdigest()
+
+
+def _ascii_json(text: str) -> bytes:
+    """Return the JSON of a string in ASCII."""
+    # Both give the same for these characters, but `to_json` is several times as fast.
+    if text.isascii() and "\x7f" not in text:
+        return to_json(text)
+    return json.dumps(text).encode()
 
 
 def _differences(old: Manifest, new: Manifest) -> Iterable[str]:

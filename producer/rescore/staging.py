@@ -124,7 +124,7 @@ class Staging:
         )
 
     def _digested(self, query: int) -> list[tuple[Any, ...]]:
-        made = self._table.get(query)
+        made = self._table.scored(query)
         names = ("ids", "scores", "texts", "metadata")
         return list(zip(*map(made.column, names), strict=True))
 
@@ -146,7 +146,7 @@ class Staging:
             values,
         )
         for query, query_id, text in queries:
-            made = self._table.get(query)
+            made = self._table.scored(query)
             texts = self._table.texts(made.ids) if made.texts is None else made.texts
             yield StagedQuery(
                 query_id, text, made.ids, texts, made.column("scores"), made.column("metadata")
@@ -177,7 +177,7 @@ class Staging:
         (query,) = self.database.execute(
             "SELECT seq FROM queries WHERE id = ?", (query_id,)
         ).fetchone()
-        made = self._table.get(query)
+        made = self._table.scored(query)
         if self._has_scores:
             return list(zip(made.ids, made.column("scores"), strict=True))
         # Request lines need not have scores; their order is that of the first stage.
