@@ -11,7 +11,11 @@ import pytest
 import zstandard
 
 from contract.errors import InvalidInput
+from contract.settings import Settings
 from producer.files import outputs, reading
+from producer.formats.records import InvalidLines
+from producer.rescore.input_files import InputFiles
+from producer.rescore.staging import Staging
 from tests.command_line import rerankq
 from tests.web_files import web_server
 
@@ -81,6 +85,20 @@ def test_the_command_line_reads_a_collection_from_a_web_server(web: str, tmp_pat
     output = ["--output", str(tmp_path / "out")]
     done = rerankq("rescore", *files, *output, "--dry-run", environment=NOWHERE)
     assert (done.returncode, done.stderr) == (0, "1 query, 2 pairs, 2 documents\n")
+
+
+def test_a_run_is_resumed_from_a_copy_of_its_files_at_another_place(
+    web: str, tmp_path: Path
+) -> None:
+    """Because a manifest has digests of the contents, and not names, sizes or times."""
+    digests = []
+    for path, content_ in FILES.items():
+        (tmp_path / path[1:]).write_bytes(content_)
+    for place in (web, str(tmp_path)):
+        with Staging(Settings(), InvalidLines()) as staging:
+            InputFiles(f"{place}/corpus", f"{place}/queries", f"{place}/run").load(staging)
+            digests.append(staging.inputs())
+    assert digests[0] == digests[1]
 
 
 def test_a_remote_output_is_refused_in_one_line(web: str) -> None:
