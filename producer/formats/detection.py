@@ -16,8 +16,8 @@ class FileKind(Enum):
     RUN = "a TREC run; pass it with --run"
     QRELS = "qrels; pass them with --qrels"
     THREE_COLUMNS = (
-        "qrels in BEIR's format (pass them with --qrels) or a run in MS MARCO's format (convert it"
-        ' with `awk \'{print $1, "Q0", $2, $3, -$3, "msmarco"}\'`)'
+        "qrels in BEIR's format (pass them with --qrels) or a run in MS MARCO's format (pass it"
+        " with --run)"
     )
     TEXTS = "ids with texts; pass them with --corpus or --queries"
     REQUESTS = "queries with their documents; pass them with --input"
@@ -35,6 +35,7 @@ class FileKind(Enum):
 
 #: Other kinds that the reader of a kind also accepts.
 _ALSO_ACCEPTED = {
+    FileKind.RUN: {FileKind.THREE_COLUMNS},
     FileKind.REQUESTS: {FileKind.PAIRS, FileKind.JSON},
     FileKind.QRELS: {FileKind.THREE_COLUMNS},
     FileKind.DOCUMENTS: {FileKind.TEXTS, FileKind.COMMAS, FileKind.JSON},

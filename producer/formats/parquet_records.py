@@ -19,7 +19,7 @@ from producer.formats.parquet import Field, read_rows
 from producer.formats.qrels import Judgment
 from producer.formats.records import InvalidLines
 from producer.formats.requests import Pair
-from producer.formats.trec_run import RunLine
+from producer.formats.run_line import RunLine
 
 _QUERY = ("query_id", "qid", "query-id", "topic_id", "topic")
 _DOCUMENT = (

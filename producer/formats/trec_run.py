@@ -1,25 +1,16 @@
-"""Read first-stage runs in TREC format: `query Q0 document rank score tag`."""
+"""Read first-stage runs: TREC's `query Q0 document rank score tag`, or MS MARCO's three columns."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import NamedTuple
 
 from producer.files.quoting import quoted
-from producer.formats import values
+from producer.formats import msmarco_run, values
 from producer.formats.columns import split_words
 from producer.formats.detection import FileKind
 from producer.formats.records import InvalidLines, read_records, records_of
-
-
-class RunLine(NamedTuple):
-    """A line of a TREC run."""
-
-    query_id: str
-    document_id: str
-    rank: int
-    score: float
+from producer.formats.run_line import RunLine
 
 
 def read_run(path: str, bad: InvalidLines) -> Iterator[tuple[int, RunLine]]:
@@ -27,11 +18,28 @@ def read_run(path: str, bad: InvalidLines) -> Iterator[tuple[int, RunLine]]:
 
     Columns are separated by tabs if there are five, else by spaces and tabs. The tag may be
     missing, or have several words.
+
+    If the first line has three columns, all lines are MS MARCO's `query document rank`, and the
+    score is the negative rank. Such a file is refused if it could be qrels.
     """
-    return read_records(path, _run_line, bad, FileKind.RUN, _is_run_header, _run_lines)
+    is_msmarco: bool | None = None
+
+    def parse(_: int, line: str) -> RunLine:
+        nonlocal is_msmarco
+        if is_msmarco is None:
+            is_msmarco = msmarco_run.is_line(line)
+        return msmarco_run.line(line) if is_msmarco else _run_line(line)
+
+    def parse_block(block: str) -> Iterable[RunLine] | None:
+        return msmarco_run.lines(block) if is_msmarco else _run_lines(block)
+
+    records = read_records(path, parse, bad, FileKind.RUN, _is_run_header, parse_block)
+    for first in records:
+        yield first
+        yield from msmarco_run.checked(path, first, records) if is_msmarco else records
 
 
-def _run_line(_: int, line: str) -> RunLine:
+def _run_line(line: str) -> RunLine:
     columns, exact = _run_columns(line)
     if len(columns) < 5:
         raise ValueError(
@@ -122,4 +130,4 @@ _is_number = values.looks_like_a_number
 
 def _is_run_header(line: str) -> bool:
     names = [name.lower() for name in _run_columns(line)[0]]
-    return names[3:5] == ["rank", "score"]
+    return names[3:5] == ["rank", "score"] or (len(names) == 3 and names[2] == "rank")

@@ -21,7 +21,8 @@ from producer.formats.parquet import is_parquet
 from producer.formats.qrels import Judgment, read_qrels
 from producer.formats.records import InvalidLines
 from producer.formats.requests import Pair, read_requests
-from producer.formats.trec_run import RunLine, read_run
+from producer.formats.run_line import RunLine
+from producer.formats.trec_run import read_run
 from producer.rescore.candidates import Candidates, CandidateTable
 from producer.rescore.unknown_ids import UnknownIds
 

@@ -298,7 +298,7 @@ BAD_FILES: dict[str, tuple[str, str | bytes, str, str]] = {
         "run:1: expected a TREC run with 6 columns",
         "pass them with --qrels",
     ),
-    "MS MARCO's run": ("run", "1\t7\t1\n", "run:1: expected a TREC run with 6 columns", "awk"),
+    "qrels of three columns as run": ("run", "1\t7\t1\n1\t8\t1\n", "run:2: query", "--qrels"),
     "corpus as run": ("run", CORPUS, "run:1: ", "pass them with --corpus or --queries"),
     "run as qrels": ("qrels", RUN, "qrels:1: expected qrels with 3 columns", "pass it with --run"),
     "run as queries": ("queries", RUN.replace(" ", "\t"), "queries:1: ", "pass it with --run"),

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from producer.formats.records import InvalidLines
-from producer.formats.trec_run import RunLine, read_run
+from producer.formats.run_line import RunLine
+from producer.formats.trec_run import read_run
 from tests.unit.formats.samples import Reader, read, texts, write
 
 RUN_LINES = [

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from producer.formats.trec_run import RunLine, read_run
+from producer.formats.run_line import RunLine
+from producer.formats.trec_run import read_run
 from tests.unit.formats.samples import (
     RUN,
     read,
