@@ -47,8 +47,8 @@ class Candidates:
     def longest(self) -> int:
         """At least the number of characters of any candidate."""
         return sum(
-            max((len(each) for each in column if each is not None), default=0)
-            for column in (self.ids, self.texts or (), self.metadata or ())
+            max(map(len, column), default=0)
+            for column in (self.ids, self.texts or (), filter(None, self.metadata or ()))
         )
 
     def column(self, name: str) -> Sequence[Any]:

@@ -16,7 +16,20 @@ from producer.rescore import journal_lines
 from tests.unit.test_journal import result
 
 IDS = ["d1", "\u65e5\u672c", 'a"b\\c', "\u2028", "tab\tnull\u0001", "\U0001f600", "d/1"]
-SCORES = [0.0, -0.0, 1 / 3, -7.25, 1e22, 1e16, 123456789012345680.0, 5e-324, -1e300, 3.0]
+SCORES = [
+    0.0,
+    -0.0,
+    1 / 3,
+    0.0001,
+    0.000015,
+    -7.25,
+    1e22,
+    1e16,
+    123456789012345680.0,
+    5e-324,
+    -1e300,
+    3.0,
+]
 METADATA: list[dict[str, Any] | None] = [
     None,
     {},

@@ -161,4 +161,5 @@ def test_the_id_of_a_job_is_that_of_its_run_round_and_queries() -> None:
 
 def test_the_digest_of_texts_is_that_of_their_rows() -> None:
     rows = [("d1", "text"), ("\u65e5", 'a "quote"\\'), ("d2", "\u2028\u0000\U0001f600"), ("", "")]
+    rows += [(f"c{code}", f"a{chr(code)}") for code in range(256)]
     assert digest_of_texts(rows) == digest(rows)
