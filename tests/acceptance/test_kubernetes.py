@@ -28,7 +28,10 @@ from worker.runtime.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "kubernetes"
-VARIANTS = ("base", "overlays/keda", "overlays/managed-redis", "overlays/gpu")
+VARIANTS = (
+    *("base", "overlays/keda", "overlays/managed-redis", "overlays/gpu"),
+    "overlays/nightly",
+)
 #: The newest version that the schemas of `kubernetes_validate` describe, and the oldest one tested.
 VERSIONS = (kubernetes_validate.latest_version(), "1.32.0")
 OURS = {"rerankq-worker", "rerankq-flower", "rerankq-http", "rerankq-metrics"}
@@ -66,6 +69,9 @@ def pods(objects: tuple[Manifest, ...]) -> Iterator[tuple[str, Manifest]]:
     for each in objects:
         if each["kind"] in ("Deployment", "StatefulSet"):
             yield each["metadata"]["name"], each["spec"]["template"]["spec"]
+        elif each["kind"] == "CronJob":
+            pod = each["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+            yield each["metadata"]["name"], pod
 
 
 def container(objects: tuple[Manifest, ...], name: str) -> Manifest:
@@ -145,7 +151,7 @@ def test_every_pod_runs_without_privileges(objects: tuple[Manifest, ...]) -> Non
         assert pod["automountServiceAccountToken"] is False, name
         # The variables of a service, such as RERANKQ_HTTP_PORT, would be taken for settings.
         assert pod["enableServiceLinks"] is False, name
-        for each in pod["containers"]:
+        for each in pod["containers"] + pod.get("initContainers", []):
             assert each["securityContext"] == {
                 "allowPrivilegeEscalation": False,
                 "readOnlyRootFilesystem": True,
@@ -229,8 +235,11 @@ def test_the_images_are_those_of_the_dockerfile_in_this_version(
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     targets = re.findall(r"^FROM base AS (\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
 
-    for name in OURS:
-        image, _, tag = container(objects, name)["image"].partition(":")
+    images = [each["image"] for _, pod in pods(objects) for each in pod["containers"]]
+    for each in images:
+        image, _, tag = each.partition(":")
+        if image == "redis":
+            continue
         assert image.removeprefix("rerankq-").removesuffix("-cuda") in targets
         assert tag == version
 
@@ -298,6 +307,28 @@ def test_a_worker_on_a_gpu_has_one_for_itself() -> None:
     assert deployment["spec"]["strategy"]["rollingUpdate"]["maxSurge"] == 0
     assert settings_of(build("overlays/gpu"))["RERANKQ_DEVICE"] == "cuda"
     assert all("nvidia.com/gpu" not in str(pod) for _, pod in pods(build("base")))
+
+
+def test_every_night_a_job_starts_a_worker_before_the_run_waits_for_one() -> None:
+    # Given the programs of the nightly job
+    pod = dict(pods(build("overlays/nightly")))["rerankq-rescore"]
+    (start,), (run,) = pod["initContainers"], pod["containers"]
+    *_, script = start["command"]
+
+    # Then the first one submits a job
+    program, command, *options = script.partition(" | ")[2].split()
+    assert program == run["command"][0] == "rerankq"
+    main.commands[command].make_context(command, list(options))
+
+    # And the other one waits for longer than a request does, with valid options
+    _, name, *options = run["command"]
+    known = {option for each in main.commands[name].params for option in each.opts}
+    assert {each.partition("=")[0] for each in options} <= known
+    (wait_s,) = re.findall(r"--worker-wait=(\d+)", " ".join(options))
+    no_worker_s = settings_of(build("overlays/nightly"))["RERANKQ_HTTP_NO_WORKER_S"]
+    assert float(wait_s) > float(no_worker_s)
+    mounts = {each["mountPath"] for each in run["volumeMounts"]}
+    assert {"/data", "/var/tmp"} <= mounts  # noqa: S108
 
 
 def test_a_managed_redis_replaces_the_one_of_the_base() -> None:
