@@ -51,6 +51,7 @@ def compare(
     queries: str | None,
     run: str | None,
     requests: str | None,
+    dataset: str | None,
     columns: dict[str, str],
     qrels: str | None,
     models: tuple[str, ...],
@@ -69,7 +70,7 @@ def compare(
     behind an OpenAI-compatible endpoint (OPENAI_BASE_URL, OPENAI_API_KEY), pass llm:NAME.
     """
     asked = comparison.check_models(models)
-    inputs = InputFiles(corpus, queries, run, requests, qrels)
+    inputs = InputFiles(corpus, queries, run, requests, qrels).with_dataset(dataset)
     inputs.check()
     conflicts.check(inputs.uses(), [conflicts.FileUse("standard output", "", 1)])
     bad = InvalidLines(skip=skip_invalid)
@@ -88,7 +89,9 @@ def compare(
             )
             for model in asked
         ]
-        report = _compare(settings, staging, counts.pairs, options, with_measures=bool(qrels))
+        report = _compare(
+            settings, staging, counts.pairs, options, with_measures=bool(inputs.qrels)
+        )
         print_report = comparison_report.print_json if as_json else comparison_report.print_tables
         print_report(report, staging)
     if report.summary.failed:

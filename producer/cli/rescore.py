@@ -73,6 +73,7 @@ def rescore(
     queries: str | None,
     run: str | None,
     requests: str | None,
+    dataset: str | None,
     columns: dict[str, str],
     output: str | None,
     format_name: str | None,
@@ -102,7 +103,7 @@ def rescore(
     Results are appended to OUTPUT.partial.jsonl as they arrive, and OUTPUT is written at the end.
     To resume an interrupted run, run the same command again.
     """
-    inputs = InputFiles(corpus, queries, run, requests, qrels)
+    inputs = InputFiles(corpus, queries, run, requests, qrels).with_dataset(dataset)
     inputs.check()
     reads = inputs.uses()
     if not output and not dry_run:
@@ -146,7 +147,7 @@ def rescore(
             except BaseException as error:
                 journal.keep(terminal.print_notice, error)
                 raise
-            if qrels and progress.queries:
+            if inputs.qrels and progress.queries:
                 _print_measures(evaluation.evaluate(staging, journal))
             _finish(journal, progress)
     if progress.failed_queries:

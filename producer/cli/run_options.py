@@ -56,6 +56,11 @@ file_options = options(
         help="JSONL with a query and its candidates per line, instead of the three files above.",
     ),
     common.option(
+        "--dataset",
+        metavar="ID",
+        help="Dataset of ir_datasets, for the files above that are not given, and for --qrels.",
+    ),
+    common.option(
         "--column",
         "columns",
         metavar="NAME=COLUMN",

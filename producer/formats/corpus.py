@@ -40,12 +40,7 @@ def read_texts(path: str, bad: InvalidLines, max_chars: int) -> Iterator[tuple[i
             text = _json_text(line)
         else:
             text = _named_columns(line, header) if len(header) > 2 else _two_columns(line, header)
-        if len(text.text) > max_chars:
-            raise ValueError(
-                f"the text of {quoted(text.id)} has {len(text.text):,} characters; the limit is"
-                f" {max_chars:,} (RERANKQ_MAX_TEXT_CHARS)"
-            )
-        return text
+        return checked_length(text, max_chars)
 
     def parse_block(block: str) -> list[Text] | None:
         lines = block.split("\n")
@@ -55,6 +50,16 @@ def read_texts(path: str, bad: InvalidLines, max_chars: int) -> Iterator[tuple[i
         return None if made is None or max(len(each.text) for each in made) > max_chars else made
 
     return read_records(path, parse, bad, FileKind.TEXTS, is_header, parse_block)
+
+
+def checked_length(text: Text, max_chars: int) -> Text:
+    """Return the text. Raises `ValueError` if it is too long."""
+    if len(text.text) > max_chars:
+        raise ValueError(
+            f"the text of {quoted(text.id)} has {len(text.text):,} characters; the limit is"
+            f" {max_chars:,} (RERANKQ_MAX_TEXT_CHARS)"
+        )
+    return text
 
 
 def _json_text(line: str) -> Text:

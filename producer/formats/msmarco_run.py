@@ -68,6 +68,6 @@ def checked(
         yield number, each
     if not has_several:
         raise InvalidInput(
-            f"{shown(path)}: no two lines in a row have the same query, so this may be qrels; pass"
-            " qrels with --qrels; sort a run by query, or pass it in TREC's format"
+            f"{shown(path)}: no two lines in a row have the same query, so this may be qrels,"
+            " which --qrels reads; sort a run by query, or pass it in TREC's format"
         )

@@ -11,9 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from contract.validation import kind_of
-from producer.files.quoting import quoted
 from producer.formats import values
-from producer.formats.corpus import Text
+from producer.formats.corpus import Text, checked_length
 from producer.formats.keys import ID_KEYS, TEXT_KEYS, join_title
 from producer.formats.parquet import Field, read_rows
 from producer.formats.qrels import Judgment
@@ -65,12 +64,7 @@ def read_texts(
 
     def parse(id_: Any, text: Any, title: Any) -> Text:
         made = Text(values.identifier(id_), join_title(_text(title, "title"), _text(text, "text")))
-        if len(made.text) > max_chars:
-            raise ValueError(
-                f"the text of {quoted(made.id)} has {len(made.text):,} characters; the limit is"
-                f" {max_chars:,} (RERANKQ_MAX_TEXT_CHARS)"
-            )
-        return made
+        return checked_length(made, max_chars)
 
     return read_rows(path, TEXTS[option], chosen, parse, bad)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from contract.errors import InvalidInput
 from producer.files import conflicts
 from producer.files.reading import STDIN
+from producer.formats import ir_dataset
 from producer.rescore.staging import Counts, Staging
 
 
@@ -20,12 +22,33 @@ class InputFiles:
     requests: str | None = None
     qrels: str | None = None
 
+    def with_dataset(self, dataset_id: str | None) -> Self:
+        """Return the files, with the parts of a dataset for those that are missing.
+
+        Raises `InvalidInput` if the dataset is unknown, or if there is no run.
+        """
+        if dataset_id is None:
+            return self
+        if self.requests:
+            raise InvalidInput("pass either --input or --dataset")
+        name = ir_dataset.name_of(dataset_id)
+        if not self.run and not ir_dataset.has_run(dataset_id):
+            raise InvalidInput(f"{name}: the dataset has no scoreddocs; pass a run with --run")
+        judged = ir_dataset.has_judgments(dataset_id)
+        return replace(
+            self,
+            corpus=self.corpus or name,
+            queries=self.queries or name,
+            run=self.run or name,
+            qrels=self.qrels or (name if judged else None),
+        )
+
     def check(self) -> None:
         """Raise `InvalidInput` if the combination of files is invalid."""
         if self.requests and (self.corpus or self.queries or self.run):
             raise InvalidInput("pass either --input, or --corpus, --queries and --run")
         if not self.requests and not (self.corpus and self.queries and self.run):
-            raise InvalidInput("pass --corpus, --queries and --run, or --input")
+            raise InvalidInput("pass --corpus, --queries and --run, or --input, or --dataset")
         if list(self._by_option().values()).count(STDIN) > 1:
             raise InvalidInput("only one file can be read from standard input (-)")
 
@@ -34,6 +57,7 @@ class InputFiles:
         uses = [
             use
             for option, name in self._by_option().items()
+            if not (name and ir_dataset.is_dataset(name))
             for use in conflicts.input_uses(option, name)
         ]
         conflicts.check(uses, [conflicts.FileUse("standard error", "", 2)])

@@ -15,7 +15,7 @@ from contract.columns import given
 from contract.errors import InvalidInput
 from contract.settings import Settings
 from producer.files.quoting import quoted, shown
-from producer.formats import parquet_records
+from producer.formats import ir_dataset, parquet_records
 from producer.formats.corpus import Text, read_texts
 from producer.formats.parquet import is_parquet
 from producer.formats.qrels import Judgment, read_qrels
@@ -150,12 +150,16 @@ class Loader:
         self._check_judged(source)
 
     def _read_run(self, path: str) -> Iterator[tuple[int, RunLine]]:
+        if ir_dataset.is_dataset(path):
+            return ir_dataset.read_run(path, self._bad)
         if is_parquet(path):
             return parquet_records.read_run(path, self._bad, self._columns)
         return read_run(path, self._bad)
 
     def _read_texts(self, path: str, option: str) -> Iterator[tuple[int, Text]]:
         max_chars = self._settings.max_text_chars
+        if ir_dataset.is_dataset(path):
+            return ir_dataset.read_texts(path, self._bad, max_chars, option)
         if is_parquet(path):
             return parquet_records.read_texts(path, self._bad, max_chars, option, self._columns)
         return read_texts(path, self._bad, max_chars)
@@ -166,6 +170,8 @@ class Loader:
         return read_requests(path, self._bad)
 
     def _read_qrels(self, path: str) -> Iterator[tuple[int, Judgment]]:
+        if ir_dataset.is_dataset(path):
+            return ir_dataset.read_qrels(path, self._bad)
         if is_parquet(path):
             return parquet_records.read_qrels(path, self._bad, self._columns)
         return read_qrels(path, self._bad)

@@ -168,7 +168,7 @@ def test_an_incomplete_file_is_refused(table: Table) -> None:
     path.write_bytes(content[:-4])
     with (
         Staging(Settings.load(), InvalidLines()) as staging,
-        pytest.raises(InvalidInput, match="this is a Parquet file; pass it complete"),
+        pytest.raises(InvalidInput, match="this is a Parquet file; pass a complete"),
     ):
         staging.load_requests(str(path))
     path.write_bytes(content[:60] + content[90:])
