@@ -103,7 +103,7 @@ def test_no_password_is_in_the_list_of_processes(tmp_path: Path) -> None:
         stack.enter_context(running(metrics, tmp_path, environment))
         server = [*command("http"), "--host", "127.0.0.1", "--port", str(free_port())]
         logs.append(stack.enter_context(running(["rerankq", *server], tmp_path, environment)))
-        # Each look at the worker's health is a process of its own.
+        # Each look at the worker's health starts a process.
         wait_until(lambda: " ready." in logs[0].read_text(), "the worker is ready")
         health = SERVICES["worker"]["healthcheck"]["test"][1:]
         wait_until(

@@ -36,7 +36,7 @@ def worker(settings: Settings, log: Path, *options: str, **environment: str) -> 
     name = ("-n", settings.namespace)
     given = environment_of(settings) | HASTY | environment
     libraries = () if is_stub(given["CROSS_ENCODER_MODEL"]) else MODEL_LIBRARIES
-    # A pool that Celery reads when it is imported would need a server of its own for one fork.
+    # A pool that Celery reads when it is imported would need another server, for one fork.
     forked = "CELERY_CUSTOM_WORKER_POOL" not in given
     with celery(
         *arguments, *name, log=log, environment=given, forked=forked, libraries=libraries
