@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
 from contract.errors import InvalidInput
 from producer.files.quoting import shown
+from producer.formats import arrow_folder
 from producer.formats.keys import list_keys
 from producer.formats.records import InvalidLines
 
@@ -33,6 +35,11 @@ class Field(NamedTuple):
     name: str
     columns: tuple[str, ...]
     is_required: bool = True
+
+
+def is_table(path: str) -> bool:
+    """Return whether `read_rows` reads this: Parquet, or a folder of `datasets`."""
+    return is_parquet(path) or arrow_folder.is_arrow_folder(path)
 
 
 def is_parquet(path: str) -> bool:
@@ -74,17 +81,14 @@ def read_rows(
     """
     require_pyarrow(path)
     import pyarrow
-    from pyarrow import parquet
 
     number = 0
     before = os.stat(path)  # noqa: PTH116  # compared with the same call below
     try:
-        with parquet.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
-            if not file.metadata.num_rows:
-                raise InvalidInput(f"{shown(path)}: the file is empty")
-            columns = _columns(path, fields, chosen, file.schema_arrow.names)
+        with _opened(path) as (names, batches):
+            columns = _columns(path, fields, chosen, names)
             wanted = list(dict.fromkeys(filter(None, columns)))
-            for batch in file.iter_batches(_BATCH_ROWS, columns=wanted, use_threads=False):
+            for batch in batches(wanted):
                 lists = {name: batch.column(name).to_pylist() for name in wanted}
                 nulls = [None] * batch.num_rows
                 for values in zip(*(lists.get(name, nulls) for name in columns), strict=True):
@@ -101,10 +105,28 @@ def read_rows(
             f"{shown(path)}: the file cannot be read after row {number:,}: {reason}; check that it"
             " is complete"
         ) from error
+    if not number:
+        raise InvalidInput(f"{shown(path)}: the file is empty")
     after = os.stat(path)  # noqa: PTH116
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise InvalidInput(
             f"{shown(path)}: the file changed while it was being read; run the command again"
+        )
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[tuple[list[str], Callable[[list[str]], Iterator[Any]]]]:
+    """Yield the names of the columns, and a function that yields batches of some of them."""
+    if arrow_folder.is_arrow_folder(path):
+        names = arrow_folder.column_names(path)
+        yield names, lambda wanted: arrow_folder.batches(path, wanted, _BATCH_ROWS)
+        return
+    from pyarrow import parquet
+
+    with parquet.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
+        yield (
+            file.schema_arrow.names,
+            lambda wanted: file.iter_batches(_BATCH_ROWS, columns=wanted, use_threads=False),
         )
 
 

@@ -17,7 +17,7 @@ from contract.settings import Settings
 from producer.files.quoting import quoted, shown
 from producer.formats import ir_dataset, parquet_records
 from producer.formats.corpus import Text, read_texts
-from producer.formats.parquet import is_parquet
+from producer.formats.parquet import is_table
 from producer.formats.qrels import Judgment, read_qrels
 from producer.formats.records import InvalidLines
 from producer.formats.requests import Pair, read_requests
@@ -152,7 +152,7 @@ class Loader:
     def _read_run(self, path: str) -> Iterator[tuple[int, RunLine]]:
         if ir_dataset.is_dataset(path):
             return ir_dataset.read_run(path, self._bad)
-        if is_parquet(path):
+        if is_table(path):
             return parquet_records.read_run(path, self._bad, self._columns)
         return read_run(path, self._bad)
 
@@ -160,19 +160,19 @@ class Loader:
         max_chars = self._settings.max_text_chars
         if ir_dataset.is_dataset(path):
             return ir_dataset.read_texts(path, self._bad, max_chars, option)
-        if is_parquet(path):
+        if is_table(path):
             return parquet_records.read_texts(path, self._bad, max_chars, option, self._columns)
         return read_texts(path, self._bad, max_chars)
 
     def _read_requests(self, path: str) -> Iterator[tuple[int, jobs.Request | Pair]]:
-        if is_parquet(path):
+        if is_table(path):
             return parquet_records.read_pairs(path, self._bad, self._columns)
         return read_requests(path, self._bad)
 
     def _read_qrels(self, path: str) -> Iterator[tuple[int, Judgment]]:
         if ir_dataset.is_dataset(path):
             return ir_dataset.read_qrels(path, self._bad)
-        if is_parquet(path):
+        if is_table(path):
             return parquet_records.read_qrels(path, self._bad, self._columns)
         return read_qrels(path, self._bad)
 
