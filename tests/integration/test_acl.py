@@ -98,7 +98,7 @@ NOT_FLOWERS = {
     "give a message back": ("ZREM", KEYS.unacked_index, "tag"),
     "take a lease": ("SET", KEYS.lease("j"), "token"),
     "change the totals": ("HINCRBY", KEYS.totals, "done", "1"),
-    "run a script": ("EVAL", "return 1", "0"),
+    "run a script on a payload": ("EVAL", "return 1", "1", KEYS.payload("j")),
     "wait for results": ("SUBSCRIBE", KEYS.done),
     "announce a result": ("PUBLISH", KEYS.done, "j"),
     "speak for a worker": ("PUBLISH", "/0.rerankq.events/worker.online", "x"),

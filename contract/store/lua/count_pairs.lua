@@ -1,15 +1,15 @@
 -- Returns the number of pairs of the jobs in a set of live jobs.
 --
--- If the set has more than `sample` jobs, this is an estimate from about that many, in `BLOCKS`
--- blocks that are spread evenly over it. Otherwise it is exact.
+-- If the set has more than `sample` jobs, this is an estimate from about that many, in blocks that
+-- are spread evenly over it. Otherwise it is exact.
 local live = KEYS[1]
 local prefix, sample = unpack(ARGV)
 
-local BLOCKS = 20
+local most_blocks = 20
 local job_count = redis.call('ZCARD', live)
 local blocks, size = 1, job_count
 if job_count > tonumber(sample) then
-  blocks, size = BLOCKS, math.ceil(sample / BLOCKS)
+  blocks, size = most_blocks, math.ceil(sample / most_blocks)
 end
 local seen, pair_count = 0, 0
 for block = 0, blocks - 1 do
