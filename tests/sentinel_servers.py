@@ -20,8 +20,9 @@ from producer.cli.loopback import free_port
 from tests.processes import end, ending_with_us, wait_until
 
 MASTER = "mymaster"
-#: Fast, because tests wait for it.
-DOWN_AFTER_MS = 300
+#: Fast, because tests wait for it. On a busy machine, a server may take hundreds of milliseconds to
+#: answer.
+DOWN_AFTER_MS = 1_000
 #: A failover that does not succeed is tried again after twice this time.
 FAILOVER_TIMEOUT_MS = 2_000
 SENTINELS = 3
@@ -35,8 +36,9 @@ class Replicated:
     """Two servers, a primary and its replica, and the sentinels that watch them.
 
     `common` is added to the configuration of all of them, `ours` to that of the servers, `theirs`
-    to that of the sentinels, and `watched` to their options for the primary. Clients of these tests
-    connect with `login`, and to the servers as the user `admin`.
+    to that of the sentinels, and `watched` to their options for the primary. The sentinels take a
+    server to be down when it has not answered for `down_after_ms`. Clients of these tests connect
+    with `login`, and to the servers as the user `admin`.
     """
 
     def __init__(
@@ -51,12 +53,14 @@ class Replicated:
         login: Mapping[str, Any] | None = None,
         admin: str | None = None,
         tls: bool = False,
+        down_after_ms: int = DOWN_AFTER_MS,
     ) -> None:
         self._folder = folder
         self._program = program or str(get_binary_path())
         self._common, self._ours, self._theirs = common or {}, ours or {}, theirs or {}
         self._watched = watched or {}
         self._login, self._admin = dict(login or {}), admin
+        self._down_after_ms = down_after_ms
         self._listen = ("port 0", "tls-port") if tls else ("", "port")
         self._open = ExitStack()
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
@@ -239,7 +243,7 @@ class Replicated:
             ),
             f"sentinel myid {ids[number]}",
             f"sentinel monitor {MASTER} 127.0.0.1 {self.ports[0]} 2",
-            f"sentinel down-after-milliseconds {MASTER} {DOWN_AFTER_MS}",
+            f"sentinel down-after-milliseconds {MASTER} {self._down_after_ms}",
             f"sentinel failover-timeout {MASTER} {FAILOVER_TIMEOUT_MS}",
             f"sentinel known-replica {MASTER} 127.0.0.1 {self.ports[1]}",
         ]

@@ -200,7 +200,9 @@ class Failovers:
         """Submit all jobs, fail over, and count."""
         models = stub_models()
         with ExitStack() as stack:
-            servers = stack.enter_context(Replicated(self._folder / "servers", program))
+            servers = stack.enter_context(
+                Replicated(self._folder / "servers", program, down_after_ms=300)
+            )
             settings = servers.settings(redis_timeout_s=1.0)
             environment = TIMES | {
                 "RERANKQ_REDIS_URL": settings.redis_url.get_secret_value(),
