@@ -50,8 +50,12 @@ def require(size_bytes: int) -> None:
     """Raise `MemoryError` if the system cannot provide that much memory now."""
     try:
         mmap.mmap(-1, size_bytes).close()
-    except OSError as error:
-        raise MemoryError(f"cannot allocate {size_bytes:,} bytes: {error}") from error
+    except OSError:
+        release_unused()  # what a larger batch has used may still belong to this process
+        try:
+            mmap.mmap(-1, size_bytes).close()
+        except OSError as error:
+            raise MemoryError(f"cannot allocate {size_bytes:,} bytes: {error}") from error
 
 
 def release_unused() -> None:
