@@ -163,8 +163,14 @@ class StandInWorker:
         started = self._store.execute(begin(schema, job_id))
         if started.payload is not None:
             job = payloads.decode(schema.settings, job_id, started.payload).job()
-            self._store.execute(outcomes.finish(schema, self._outcome(job)))
+            outcome = self._outcome(job)
+            # Before its caller sees the outcome, which may look at this list next.
             self.taken.append(job)
+            try:
+                self._store.execute(outcomes.finish(schema, outcome))
+            except (RedisUnavailable, redis.RedisError):
+                self.taken.pop()
+                raise
 
     def __enter__(self) -> Self:
         self._thread.start()
