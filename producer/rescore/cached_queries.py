@@ -51,6 +51,11 @@ class _Query:
         """The indexes of the documents without a score."""
         return [index for index, key in enumerate(self.keys) if key not in self.found]
 
+    @property
+    def cached(self) -> int:
+        """The number of documents with a score."""
+        return len(self.keys) - len(self.missing)
+
     @cached_property
     def key_by_id(self) -> dict[str, bytes]:
         """The keys by the ids of the documents."""
@@ -73,8 +78,8 @@ class _Whole:
             found[key][0] if key in found else scores[document_id]
             for key, document_id in zip(query.keys, query.staged.document_ids, strict=True)
         ]
-        cached = sum(found[key][1] for key in query.keys if key in found)
-        return cls(query, merged, truncated + cached)
+        cached_truncated = sum(found[key][1] for key in query.keys if key in found)
+        return cls(query, merged, truncated + cached_truncated)
 
 
 class CachedQueries:
@@ -187,8 +192,8 @@ class CachedQueries:
     def add_result(self, result: jobs.JobResult | ResultColumns) -> None:
         """Append a line for each query of a job, with the scores that were in the cache."""
         columns = result if isinstance(result, ResultColumns) else ResultColumns.of(result)
-        if columns is result:
-            self._keep(columns)
+        if isinstance(result, ResultColumns):  # otherwise its parts were kept
+            self._keep(result)
         wholes = []
         for query, (begin, end), truncated in self._rankings(columns):
             self._sent.pop(query.staged.id)
@@ -207,7 +212,7 @@ class CachedQueries:
         """Append the lines of queries that have no ranking."""
         for line in lines:
             if query := self._sent.pop(line.head["query_id"], None):
-                self._taken.failed_pairs += len(query.found)
+                self._taken.failed_pairs += query.cached
         self._journal.append(lines)
 
     def _look_up(self, staged: StagedQuery) -> _Query:
@@ -238,8 +243,8 @@ class CachedQueries:
 
     def _append_wholes(self, source: jobs.Provenance, wholes: Sequence[_Whole]) -> None:
         for each in wholes:
-            self.hits += len(each.query.keys) - len(each.query.missing)
-            self._taken.pairs += len(each.query.keys) - len(each.query.missing)
+            self.hits += each.query.cached
+            self._taken.pairs += each.query.cached
         self._journal.append(list(_lines(source, wholes, self._top_k)))
 
     def _keep(self, result: ResultColumns) -> None:
@@ -300,7 +305,7 @@ def _lines(source: jobs.Provenance, wholes: Sequence[_Whole], top_k: int | None)
         metadata=given(_take(kept, (each.query.staged.metadata for each in wholes))),
     )
     for line, whole in zip(journal_lines.of_result(result), wholes, strict=True):
-        yield journal_lines.with_cached(line, len(whole.query.keys) - len(whole.query.missing))
+        yield journal_lines.with_cached(line, whole.query.cached)
 
 
 def _best(scores: Sequence[float], top_k: int | None) -> list[int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import Any, Self
 
@@ -93,7 +94,7 @@ class Candidates:
             last[id_] = index
         return self.take(sorted(last.values()))
 
-    @property
+    @cached_property
     def ranks_follow_scores(self) -> bool:
         """Return whether the order of their places is also that of their scores."""
         scores, places = self.column("scores"), list(self.places)

@@ -83,9 +83,14 @@ def has_ranking(line: dict[str, Any]) -> bool:
 
 def scores(line: dict[str, Any]) -> list[tuple[str, float]]:
     """Return the ids and scores in a parsed line, best first; none if the query failed."""
+    return list(zip(*_ids_and_scores(line), strict=True))
+
+
+def _ids_and_scores(line: dict[str, Any]) -> tuple[list[str], list[float]]:
     if "ids" in line:
-        return list(zip(line["ids"], line["scores"], strict=True))
-    return [(each["id"], each["score"]) for each in line.get("documents", ())]
+        return line["ids"], line["scores"]
+    documents = line.get("documents", ())
+    return [each["id"] for each in documents], [each["score"] for each in documents]
 
 
 def run_lines(line: dict[str, Any]) -> bytes:
@@ -93,7 +98,7 @@ def run_lines(line: dict[str, Any]) -> bytes:
     if not has_ranking(line):
         return b""
     before, after = f"{line['query_id']} Q0 ", f" {run_tag(line['provenance'])}\n"
-    ids, values = zip(*scores(line), strict=True)
+    ids, values = _ids_and_scores(line)
     return "".join(
         [
             f"{before}{id_} {rank} {score}{after}"

@@ -103,17 +103,10 @@ class Loader:
         """Load documents, including those that are not in the run."""
         source = shown(path)
 
-        record: tuple[int, Row] = (0, ())
+        def duplicate(number: int, document: Row) -> str:
+            return f"{source}:{number}: duplicate document id {quoted(document[0])}"
 
-        def rows() -> Iterator[Row]:
-            nonlocal record
-            for record in self._read_texts(path, "corpus"):
-                yield record[1]
-
-        def duplicate(document: Row) -> str:
-            return f"{source}:{record[0]}: duplicate document id {quoted(document[0])}"
-
-        self._insert_all(_DOCUMENT, rows(), duplicate)
+        self._insert_all(_DOCUMENT, self._read_texts(path, "corpus"), duplicate)
         (self.report.documents,) = self._database.execute(
             "SELECT count(*) FROM documents"
         ).fetchone()
@@ -133,20 +126,13 @@ class Loader:
         """Load judgments of the queries that have been loaded."""
         source = shown(path)
 
-        record: tuple[int, Row] = (0, ())
-
-        def rows() -> Iterator[Row]:
-            nonlocal record
-            for record in self._read_qrels(path):
-                yield record[1]
-
-        def duplicate(judgment: Row) -> str:
+        def duplicate(number: int, judgment: Row) -> str:
             return (
-                f"{source}:{record[0]}: duplicate judgment of {quoted(judgment[1])}"
+                f"{source}:{number}: duplicate judgment of {quoted(judgment[1])}"
                 f" for query {quoted(judgment[0])}"
             )
 
-        self._insert_all(_JUDGMENT, rows(), duplicate)
+        self._insert_all(_JUDGMENT, self._read_qrels(path), duplicate)
         self._check_judged(source)
 
     def _read_run(self, path: str) -> Iterator[tuple[int, RunLine]]:
@@ -266,21 +252,23 @@ class Loader:
         )
         return True
 
-    def _insert_all(self, sql: str, rows: Iterator[Row], duplicate: Callable[[Row], str]) -> None:
+    def _insert_all(
+        self, sql: str, records: Iterator[tuple[int, Row]], duplicate: Callable[[int, Row], str]
+    ) -> None:
         """Insert all rows; if a key is taken, add the message or replace the earlier row."""
-        row: Row = ()
+        record: tuple[int, Row] = (0, ())
 
-        def noted() -> Iterator[Row]:
-            nonlocal row
-            for row in rows:  # noqa: UP028  # the loop keeps the row
-                yield row
+        def rows() -> Iterator[Row]:
+            nonlocal record
+            for record in records:
+                yield record[1]
 
         while True:
             try:
-                self._database.executemany(f"INSERT {sql}", noted())
+                self._database.executemany(f"INSERT {sql}", rows())
             except sqlite3.IntegrityError:
                 # All rows before this one are inserted, and the next ones are not parsed yet.
-                self._replace(sql, row, duplicate(row))
+                self._replace(sql, record[1], duplicate(*record))
             else:
                 return
 

@@ -55,7 +55,7 @@ class Senders:
         self._task = task
         self._journal = journal
         self._recorder = OutcomeRecorder(journal)
-        self._earlier = journal.progress()
+        self._earlier = self._recorder.progress
         self._window = window
         self._sizes = sizes
         self._report_progress = report_progress

@@ -72,8 +72,7 @@ def _warn_of_unchecked_tls(settings: WorkerSettings) -> None:
 def warn_of_unknown_variables() -> None:
     """Warn about variables with the prefix of our settings that match no setting."""
     # The variables of commands are usually in the same file.
-    commands = tuple(f"{environment.PREFIX}{name}_" for name in environment.COMMANDS)
-    ours = (name for name in os.environ if not name.startswith(commands))
+    ours = (name for name in os.environ if not name.startswith(environment.COMMAND_PREFIXES))
     for warning in environment.unknown_variables(
         ours, map(environment.variable, WorkerSettings.model_fields)
     ):
