@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import urllib.error
 import urllib.request
-from contextlib import closing
+from contextlib import closing, suppress
 
 from contract.errors import RerankError
 
 ADDRESS = "127.0.0.1"
+#: Linux, macOS and Windows give none of these ports to an outgoing connection, unless configured
+#: otherwise. Such a connection could take the port before the server starts, or while it restarts.
+SERVER_PORTS = range(20_000, 32_768)
 
 
 def free_port() -> int:
-    """Return a port on which no process listens."""
-    with closing(socket.socket()) as probe:
-        probe.bind((ADDRESS, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port that no process uses. Raises `RerankError` if there is none."""
+    for port in random.SystemRandom().sample(SERVER_PORTS, len(SERVER_PORTS)):
+        with closing(socket.socket()) as probe, suppress(OSError):
+            probe.bind((ADDRESS, port))
+            return port
+    raise RerankError(f"all ports from {SERVER_PORTS[0]} to {SERVER_PORTS[-1]} are in use")
 
 
 def require_free(port: int, service: str, option: str) -> None:

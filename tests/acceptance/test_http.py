@@ -22,6 +22,7 @@ import httpx
 import pytest
 
 from contract.settings import Settings
+from producer.cli.loopback import free_port
 from producer.client.blocking import RerankClient
 from producer.http.settings import HttpSettings
 from tests import documented
@@ -51,9 +52,7 @@ class Server:
 @contextmanager
 def serving(settings: Settings, folder: Path) -> Iterator[Server]:
     """Run the server on a free port until the end of the block."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = str(free_port())
     modules, log = folder / "modules.json", folder / "server.log"
     command = (sys.executable, "-m", "tests.acceptance.serving_process", modules, "--port", port)
     with log.open("wb") as output:
