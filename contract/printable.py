@@ -33,6 +33,11 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
+def reason_of(error: BaseException) -> str:
+    """Return the message of an error in one line; the name of its type if it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def visible_json(text: str, *, ascii_only: bool = False) -> str:
     """Return the same JSON document with invisible characters as JSON escape sequences."""
     return _NOT_ASCII.sub(

@@ -22,6 +22,7 @@ from typing import BinaryIO, Protocol
 import zstandard
 
 from contract.errors import InvalidInput
+from contract.printable import reason_of
 from producer.files import file_types, json_arrays, remote
 from producer.files.compression import Concatenated, RefusedFile, buffered, decompress
 from producer.files.quoting import shown
@@ -66,11 +67,10 @@ def blocks(
     except RefusedFile as error:
         raise InvalidInput(f"{shown(path)}:{error}") from error
     except _UNREADABLE as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
         hint = "run the command again" if remote.is_remote(path) else "check that it is complete"
         after = f" after line {number - 1:,}" if number > 1 else ""
         raise InvalidInput(
-            f"{shown(path)}: the file cannot be read{after}: {reason}; {hint}"
+            f"{shown(path)}: the file cannot be read{after}: {reason_of(error)}; {hint}"
         ) from error
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from contract.printable import reason_of
 from producer.files.compression import RefusedFile
 
 #: The name of a protocol, or of several as in `simplecache::s3://bucket/key`.
@@ -141,4 +142,4 @@ def _reason(error: BaseException) -> str:
         return f"the server answers {status} {message}".strip()
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
-    return " ".join(str(error).split()) or type(error).__name__
+    return reason_of(error)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from contract.errors import InvalidInput
+from contract.printable import reason_of
 from producer.files.quoting import quoted
 from producer.formats import values
 from producer.formats.corpus import Text, checked_length
@@ -102,9 +103,9 @@ def _iterated(name: str, iterate: Callable[[], Iterator[Any]]) -> Iterator[Any]:
     try:
         yield from iterate()
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise InvalidInput(
-            f"{name}: ir_datasets cannot read it: {reason}; check its cache (IR_DATASETS_HOME)"
+            f"{name}: ir_datasets cannot read it: {reason_of(error)}; check its cache"
+            " (IR_DATASETS_HOME)"
         ) from error
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
 from contract.errors import InvalidInput
+from contract.printable import reason_of
 from producer.files.quoting import shown
 from producer.formats import arrow_folder
 from producer.formats.keys import list_keys
@@ -100,10 +101,9 @@ def read_rows(
                         continue
                     yield number, record
     except (pyarrow.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())
         raise InvalidInput(
-            f"{shown(path)}: the file cannot be read after row {number:,}: {reason}; check that it"
-            " is complete"
+            f"{shown(path)}: the file cannot be read after row {number:,}: {reason_of(error)};"
+            " check that it is complete"
         ) from error
     if not number:
         raise InvalidInput(f"{shown(path)}: the file is empty")

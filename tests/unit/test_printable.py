@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from contract.printable import counted, visible, visible_json
+from contract.printable import counted, reason_of, visible, visible_json
 
 HARMFUL = {
     "escape": "\x1b[31m",
@@ -70,3 +70,16 @@ def test_json_says_the_same_and_shows_it(text: str, ascii_only: bool) -> None:
 )
 def test_a_noun_agrees_with_its_number(number: int, noun: tuple[str, ...], text: str) -> None:
     assert counted(number, *noun) == text
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
+        (ValueError("  two\n lines\tand a tab \n"), "two lines and a tab"),
+        (TimeoutError(), "TimeoutError"),
+        (RuntimeError(" \n"), "RuntimeError"),
+    ],
+)
+def test_the_reason_of_an_error_is_one_line_and_never_empty(error: Exception, reason: str) -> None:
+    assert reason_of(error) == reason

@@ -12,6 +12,7 @@ import torch
 from joblib import cpu_count
 from sentence_transformers import CrossEncoder
 
+from contract.printable import reason_of
 from worker.engine import cuda_errors, memory
 from worker.engine.encoders import gives_logits
 from worker.engine.families import registry
@@ -112,8 +113,7 @@ def fastest_exact(
                 raise
             if candidate is candidates[-1] and memory.ran_out(error):
                 raise
-            reason = " ".join(str(error).split()) or type(error).__name__
-            reasons.append(f"{candidate.name} failed ({reason})")
+            reasons.append(f"{candidate.name} failed ({reason_of(error)})")
             continue
         if apart <= TOLERANCES[fast.dtype]:
             for reason in reasons:

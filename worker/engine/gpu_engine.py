@@ -18,7 +18,7 @@ import torch
 from sentence_transformers import CrossEncoder
 from torch import Tensor
 
-from contract.printable import counted
+from contract.printable import counted, reason_of
 from worker.engine import device_memory, memory, tuning, varlen
 from worker.engine.backoff import BatchBudget, attempt, attempt_each, score_with_backoff
 from worker.engine.batches import ScoreArray
@@ -171,7 +171,7 @@ class GpuEngine:
         memory.release_unused()
         logger.warning(
             "Out of memory (%s): retrying with batches of %s, one at a time",
-            " ".join(str(error).split()),
+            reason_of(error),
             counted(budget.tokens, "token"),
         )
         scores = []

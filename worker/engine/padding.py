@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from sentence_transformers import CrossEncoder
 
+from contract.printable import reason_of
 from worker.engine import memory
 from worker.engine.unusable import UnusableModel
 
@@ -52,7 +53,7 @@ def find_dependence(
     except Exception as error:
         if memory.ran_out(error):
             raise
-        why = " ".join(str(error).split())
+        why = reason_of(error)
     else:
         apart = float(np.max(np.abs(together - alone)))
         if apart <= tolerance * max(1.0, float(np.max(np.abs(alone)))):

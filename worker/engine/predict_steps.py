@@ -10,6 +10,7 @@ import torch
 from sentence_transformers import CrossEncoder
 from sentence_transformers.util import batch_to_device
 
+from contract.printable import reason_of
 from worker.engine import memory
 from worker.engine.batches import ScoreArray
 from worker.engine.encoders import gives_logits
@@ -80,7 +81,7 @@ def find_thread_dependence(
     except Exception as error:
         if memory.ran_out(error):
             raise
-        return " ".join(str(error).split()) or type(error).__name__
+        return reason_of(error)
     apart = float(np.max(np.abs(scores - np.concatenate(list(expected) * threads))))
     if apart <= tolerance * max(1.0, float(np.max(np.abs(scores)))):
         return None

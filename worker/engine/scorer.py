@@ -17,7 +17,7 @@ import numpy as np
 
 from contract.errors import BadScores, OutOfMemory, RerankError, ScoringError
 from contract.models import short_name
-from contract.printable import counted
+from contract.printable import counted, reason_of
 from contract.scoring import ScoringIdentity
 from worker.engine import cuda_errors, memory
 from worker.engine.batches import wrong_number
@@ -172,11 +172,9 @@ def score_unique(
     )
 
 
-def failure_message(model: str, cause: object) -> str:
+def failure_message(model: str, cause: BaseException) -> str:
     """Return the message for an error during scoring."""
-    name = short_name(model)
-    text = str(cause) or type(cause).__name__
-    return f"Reranking failed for model {name}: {text}"
+    return f"Reranking failed for model {short_name(model)}: {reason_of(cause)}"
 
 
 def _translated(model: str, error: Exception) -> RerankError:

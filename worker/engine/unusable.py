@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import textwrap
 
+from contract.printable import reason_of
+
 OTHER_MODEL = (
     "Set CROSS_ENCODER_MODEL to another model: a local folder, a name on the Hugging Face hub, or"
     " 'bundled' (a small model that ships with rerankq)"
@@ -43,5 +45,5 @@ def unusable_message(model: str, error: Exception) -> str:
 
 def one_line(error: Exception) -> str:
     """Return the message of an error, shortened to one line without a period."""
-    text = textwrap.shorten(str(error), REASON_CHARS, placeholder=" ...")
-    return text.removesuffix(".") if text else type(error).__name__
+    text = textwrap.shorten(reason_of(error), REASON_CHARS, placeholder=" ...")
+    return text.removesuffix(".")
