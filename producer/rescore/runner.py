@@ -6,10 +6,10 @@ appended to the journal as they arrive, and then removed from Redis.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from contract import jobs, limits
+from contract import jobs
 from contract.columns import JobColumns
 from producer.client.columns import ColumnsClient
 from producer.rescore import loaded_identity, packing
@@ -23,6 +23,7 @@ from producer.rescore.outcomes import AppendableJournal, OutcomeRecorder
 from producer.rescore.progress import Progress
 from producer.rescore.sender import Task
 from producer.rescore.senders import Senders
+from producer.rescore.staged_query import StagedQuery
 from producer.rescore.window import Window
 from producer.score_cache.cache import ScoreCache
 
@@ -58,7 +59,15 @@ def rescore(
         sending = _Sending(client, options, window, sizes, report, notify)
         if cache is not None:
             return _rescore_with_cache(sending, journal, cache)
-        progress = sending.send_all(journal, _jobs(client, journal, options, sizes))
+        groups = (
+            group
+            for group in sending.pack(journal.staged_queries(), sizes.next)
+            if not journal.are_done([each.id for each in group])
+        )
+        made = sending.make_jobs(
+            groups, lambda group: journal.job_id([each.id for each in group]), options.top_k
+        )
+        progress = sending.send_all(journal, made)
     # The journal's progress counts a query that was scored twice only once.
     return journal.progress() if journal.resumable else progress
 
@@ -73,6 +82,31 @@ class _Sending:
     sizes: JobSizes
     report_progress: Callable[[Progress], object]
     notify: Callable[[str], object]
+
+    def pack(
+        self, queries: Iterable[StagedQuery], max_pairs: Callable[[int], int]
+    ) -> Iterator[list[StagedQuery]]:
+        """Group queries into jobs; `max_pairs` returns the limit by the place of a query."""
+        max_bytes = self.client.settings.max_bytes_per_job
+        return packing.pack(queries, max_pairs=max_pairs, max_bytes=max_bytes)
+
+    def make_jobs(
+        self,
+        groups: Iterable[list[StagedQuery]],
+        job_id: Callable[[list[StagedQuery]], str],
+        top_k: int | None,
+    ) -> Iterator[jobs.Job | JobColumns]:
+        """Yield the job of each group; `job_id` returns the same id at each start of a run."""
+        for group in groups:
+            self.sizes.sending()
+            yield packing.job(
+                group,
+                self.client.settings,
+                model=self.options.model,
+                job_id=job_id(group),
+                allow_downgrade=self.options.allow_downgrade,
+                top_k=top_k,
+            )
 
     def send_all(
         self,
@@ -109,7 +143,6 @@ class _Sending:
 def _rescore_with_cache(sending: _Sending, journal: Journal, cache: ScoreCache) -> Progress:
     """Score the pairs that the cache lacks, until all queries are done."""
     client, options = sending.client, sending.options
-    limits.check_model(options.model, client.settings)  # even if no job will be made
     cached = CachedQueries(journal, cache, options.top_k, sending.notify)
     if (first := next(journal.staged_queries(), None)) is not None:
         loaded = loaded_identity.find(client, cache, options, first, sending.notify)
@@ -123,7 +156,9 @@ def _rescore_with_cache(sending: _Sending, journal: Journal, cache: ScoreCache) 
     reporting = replace(sending, report_progress=report)
     try:
         while True:
-            reporting.send_all(cached, _cached_jobs(reporting, cached), with_results=True)
+            groups = reporting.pack(cached.queries(), lambda _: reporting.sizes.next(cached.place))
+            made = reporting.make_jobs(groups, cached.job_id, top_k=None)  # all scores are kept
+            reporting.send_all(cached, made, with_results=True)
             if not cached.begin_whole_queries():
                 break
     finally:
@@ -137,47 +172,3 @@ def _differs(journal: Journal, options: Options, loaded: LoadedModel) -> bool:
     """Return whether the run has results of another model or other settings."""
     source = loaded.identity.provenance(loaded.requested, pairs=0)
     return OutcomeRecorder(journal).find_mismatch("", options.model, source) is not None
-
-
-def _cached_jobs(sending: _Sending, cached: CachedQueries) -> Iterator[jobs.Job | JobColumns]:
-    """Yield the jobs of the pairs that are not in the cache."""
-    settings = sending.client.settings
-    groups = packing.pack(
-        cached.queries(),
-        max_pairs=lambda _: sending.sizes.next(cached.place),
-        max_bytes=settings.max_bytes_per_job,
-    )
-    for group in groups:
-        sending.sizes.sending()
-        yield packing.job(
-            group,
-            settings,
-            model=sending.options.model,
-            job_id=cached.job_id(group),
-            allow_downgrade=sending.options.allow_downgrade,
-            top_k=None,  # the scores of all documents are kept
-        )
-
-
-def _jobs(
-    client: ColumnsClient, journal: Journal, options: Options, sizes: JobSizes
-) -> Iterator[jobs.Job | JobColumns]:
-    """Yield the jobs of a round that are not done; their ids are the same at each start."""
-    settings = client.settings
-    groups = packing.pack(
-        journal.staged_queries(),
-        max_pairs=sizes.next,
-        max_bytes=settings.max_bytes_per_job,
-    )
-    for group in groups:
-        query_ids = [each.id for each in group]
-        if not journal.are_done(query_ids):
-            sizes.sending()
-            yield packing.job(
-                group,
-                settings,
-                model=options.model,
-                job_id=journal.job_id(query_ids),
-                allow_downgrade=options.allow_downgrade,
-                top_k=options.top_k,
-            )
