@@ -168,10 +168,6 @@ def celery_options(settings: Settings) -> dict[str, Any]:
     }
 
 
-#: How long to wait for an answer of a sentinel, before the next one is asked.
-SENTINEL_TIMEOUT_S = 1.0
-
-
 def sentinel_options(settings: Settings) -> dict[str, Any]:
     """Return the transport options with which kombu, Celery and Flower find the primary."""
     sentinel = settings.redis_sentinel
@@ -180,7 +176,7 @@ def sentinel_options(settings: Settings) -> dict[str, Any]:
     return {
         "master_name": sentinel.master_name,
         "min_other_sentinels": sentinel.min_other_sentinels,
-        "sentinel_kwargs": sentinel.sentinel_options(SENTINEL_TIMEOUT_S),
+        "sentinel_kwargs": sentinel.connection_options,
     }
 
 

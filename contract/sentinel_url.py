@@ -21,6 +21,8 @@ from contract import redis_tls
 SCHEMES = ("sentinel", "redis+sentinel")
 FORM = "sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT,HOST:PORT/DATABASE?master_name=NAME"
 DEFAULT_PORT = 26379
+#: How long to wait for an answer of a sentinel, before the next one is asked.
+TIMEOUT_S = 1.0
 
 #: The options in addition to those of TLS. `ssl=true` means TLS to Redis, and to the sentinels too
 #: unless `sentinel_ssl=false`. A sentinel that knows fewer than `min_other_sentinels` others is not
@@ -65,7 +67,8 @@ class SentinelUrl:
             for host, port in self.sentinels
         )
 
-    def sentinel_options(self, timeout_s: float) -> dict[str, Any]:
+    @property
+    def connection_options(self) -> dict[str, Any]:
         """Return keyword arguments of redis-py to connect to a sentinel.
 
         Without retries, because another sentinel is asked instead.
@@ -74,8 +77,8 @@ class SentinelUrl:
         return {
             "username": self.sentinel_username,
             "password": self.sentinel_password,
-            "socket_timeout": timeout_s,
-            "socket_connect_timeout": timeout_s,
+            "socket_timeout": TIMEOUT_S,
+            "socket_connect_timeout": TIMEOUT_S,
             "retry": None,
             **tls,
         }

@@ -38,11 +38,15 @@ def connection_options(settings: Settings, *, asynchronous: bool = False) -> dic
     }
 
 
-def open_client(settings: Settings, **options: Any) -> redis.Redis:
-    """Return a client; `options` are those of redis-py's pools and connections."""
+def open_client(settings: Settings, *, blocking: bool = False, **options: Any) -> redis.Redis:
+    """Return a client; `options` are those of redis-py's pools and connections.
+
+    In a `blocking` pool, threads wait for a free connection.
+    """
     if (url := settings.redis_sentinel) is not None:
-        return redis.Redis.from_pool(sentinel.pool(url, **options))
-    return redis.Redis.from_url(settings.redis_url.get_secret_value(), **options)
+        return redis.Redis.from_pool(sentinel.pool(url, blocking=blocking, **options))
+    pool = BlockingPool if blocking else redis.ConnectionPool
+    return redis.Redis.from_pool(pool.from_url(settings.redis_url.get_secret_value(), **options))
 
 
 def open_async_client(settings: Settings) -> redis.asyncio.Redis:
@@ -55,14 +59,13 @@ def open_async_client(settings: Settings) -> redis.asyncio.Redis:
 
 def connect(settings: Settings, pool_wait_s: float = POOL_WAIT_S) -> redis.Redis:
     """Return a client of a producer for calls; any number of threads can share it."""
-    options = connection_options(settings) | {
-        "max_connections": MAX_CONNECTIONS,
-        "timeout": pool_wait_s,
-    }
-    if (url := settings.redis_sentinel) is not None:
-        return redis.Redis.from_pool(sentinel.pool(url, blocking=True, **options))
-    url_text = settings.redis_url.get_secret_value()
-    return redis.Redis.from_pool(BlockingPool.from_url(url_text, **options))
+    return open_client(
+        settings,
+        blocking=True,
+        max_connections=MAX_CONNECTIONS,
+        timeout=pool_wait_s,
+        **connection_options(settings),
+    )
 
 
 def connect_subscribers(settings: Settings) -> redis.Redis:

@@ -12,7 +12,6 @@ from typing import Any, TypeAlias
 import redis.asyncio.sentinel
 import redis.sentinel
 
-from contract.names import SENTINEL_TIMEOUT_S
 from contract.sentinel_url import SentinelUrl
 from contract.store.pools import BlockingPool
 
@@ -144,7 +143,7 @@ def _options(url: SentinelUrl) -> dict[str, Any]:
     return {
         "sentinels": url.sentinels,
         "min_other_sentinels": url.min_other_sentinels,
-        "sentinel_kwargs": url.sentinel_options(SENTINEL_TIMEOUT_S),
+        "sentinel_kwargs": url.connection_options,
     }
 
 

@@ -50,7 +50,7 @@ def test_the_sentinels_have_their_own_login_and_the_tls_of_redis() -> None:
     login = "sentinel_username=watcher&sentinel_password=a%26b%20+c"
     found = read(f"sentinel://:x@a/0?master_name=main&{login}&ssl=true&ssl_check_hostname=false")
 
-    options = found.sentinel_options(0.5)
+    options = found.connection_options
     assert (options["username"], options["password"]) == ("watcher", "a&b +c")
     assert options["ssl"] is True
     assert options["ssl_check_hostname"] is False
