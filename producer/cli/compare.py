@@ -52,7 +52,8 @@ def compare(
     run: str | None,
     requests: str | None,
     dataset: str | None,
-    columns: dict[str, str],
+    column: dict[str, str],
+    input_format: dict[str, str],
     qrels: str | None,
     models: tuple[str, ...],
     depth: int | None,
@@ -74,7 +75,7 @@ def compare(
     inputs.check()
     conflicts.check(inputs.uses(), [conflicts.FileUse("standard output", "", 1)])
     bad = InvalidLines(skip=skip_invalid)
-    with Staging(settings, bad, depth, columns) as staging:
+    with Staging(settings, bad, depth, column, input_format) as staging:
         counts = inputs.load(staging)
         run_report.print_input(counts, staging.load_report, bad)
         options = [

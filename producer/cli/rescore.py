@@ -31,6 +31,7 @@ from producer.score_cache.cache import ScoreCache
 @common.option(
     "--format",
     "format_name",
+    envvar="RERANKQ_RESCORE_FORMAT",
     type=click.Choice(list(run_writers.FORMATS)),
     help="Format of OUTPUT. [default: by its name, else trec]",
 )
@@ -74,7 +75,8 @@ def rescore(
     run: str | None,
     requests: str | None,
     dataset: str | None,
-    columns: dict[str, str],
+    column: dict[str, str],
+    input_format: dict[str, str],
     output: str | None,
     format_name: str | None,
     results: str | None,
@@ -114,7 +116,7 @@ def rescore(
     session.check_resumption(output, restart, retry)
     limits.check_model(model, settings)
     bad = InvalidLines(skip=skip_invalid)
-    with Staging(settings, bad, depth, columns) as staging:
+    with Staging(settings, bad, depth, column, input_format) as staging:
         counts = inputs.load(staging)
         run_report.print_input(counts, staging.load_report, bad)
         if dry_run or output is None:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from producer.cli import common
-from producer.formats import parquet_records
+from producer.formats import parquet_records, text_columns, trec_run
 from producer.rescore.options import MOST_JOBS, Options
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -40,6 +40,28 @@ def _columns(
     return chosen
 
 
+#: The formats that an option's file may be said to have. All others are recognised.
+_INPUT_FORMATS = {
+    "corpus": text_columns.FORMATS,
+    "queries": text_columns.FORMATS,
+    "run": trec_run.FORMATS,
+}
+
+
+def _input_formats(
+    _context: click.Context, _parameter: click.Parameter, given: tuple[str, ...]
+) -> dict[str, str]:
+    """Return the formats that OPTION=FORMAT options choose."""
+    chosen = {}
+    for each in given:
+        option, _, name = each.partition("=")
+        if name not in _INPUT_FORMATS.get(option, ()):
+            known = (f"{key}={value}" for key, names in _INPUT_FORMATS.items() for value in names)
+            raise click.BadParameter(f"{each!r} is not one of {', '.join(known)}")
+        chosen[option] = name
+    return chosen
+
+
 #: The input files; `InputFiles.check` rejects invalid combinations.
 file_options = options(
     common.option(
@@ -62,11 +84,17 @@ file_options = options(
     ),
     common.option(
         "--column",
-        "columns",
         metavar="NAME=COLUMN",
         multiple=True,
         callback=_columns,
         help="Column of a Parquet file, such as corpus.text=abstract. [default: by common names]",
+    ),
+    common.option(
+        "--input-format",
+        metavar="OPTION=FORMAT",
+        multiple=True,
+        callback=_input_formats,
+        help="Format of a text file, such as run=msmarco. [default: by its content]",
     ),
 )
 depth_option = common.option(

@@ -25,6 +25,9 @@ class FileKind(Enum):
         "MS MARCO's top1000 file (query id, passage id, query and passage per line); pass it with"
         " --input"
     )
+    MSMARCO_DOCUMENTS = (
+        "MS MARCO's documents (id, URL, title and body per line); pass them with --corpus"
+    )
     RESULTS = "output of `rerankq rescore --results`, which cannot be used as input"
     ARRAY = "a single JSON array; write one record per line with `jq -c '.[]'`"
     OBJECT = "a JSON object over several lines; write one record per line with `jq -c .`"
@@ -38,9 +41,12 @@ _ALSO_ACCEPTED = {
     FileKind.RUN: {FileKind.THREE_COLUMNS},
     FileKind.REQUESTS: {FileKind.PAIRS, FileKind.JSON},
     FileKind.QRELS: {FileKind.THREE_COLUMNS},
-    FileKind.DOCUMENTS: {FileKind.TEXTS, FileKind.COMMAS, FileKind.JSON},
+    FileKind.DOCUMENTS: {
+        *(FileKind.TEXTS, FileKind.MSMARCO_DOCUMENTS),
+        *(FileKind.COMMAS, FileKind.JSON),
+    },
     # A request has an id and a query, as --queries requires.
-    FileKind.TEXTS: {FileKind.REQUESTS, FileKind.JSON},
+    FileKind.TEXTS: {FileKind.REQUESTS, FileKind.JSON, FileKind.MSMARCO_DOCUMENTS},
 }
 
 
@@ -65,6 +71,15 @@ def mismatch_hint(wanted: FileKind, line: str) -> Hint | None:
     if wanted is FileKind.DOCUMENTS and not line.lstrip().startswith(("{", "[")):
         certain = line.split()[1:2] == ["Q0"]  # any other line may be a text
     return Hint(f"this looks like {found.value}", certain)
+
+
+def is_msmarco_document(line: str) -> bool:
+    """Return whether a line has an id, a URL, a title and a body."""
+    columns = line.split("\t", 3)
+    if len(columns) < 4:
+        return False
+    url = columns[1].strip()
+    return url.startswith(("http://", "https://")) and len(url.split()) == 1
 
 
 def _detect(line: str) -> FileKind | None:
@@ -102,6 +117,8 @@ def _detect_columns(line: str) -> FileKind | None:
     is_run = len(words) >= 5 and in_columns and all(numbers[3:5])
     if is_run and (words[1] in ("Q0", "q0") or (words[1] == "0" and len(words) == 6)):
         return FileKind.RUN
+    if is_msmarco_document(line):
+        return FileKind.MSMARCO_DOCUMENTS
     if len(columns) == 4 and all(each.isdigit() for each in columns[:2]) and not numbers[-1]:
         return FileKind.PAIRS
     if len(words) == 4 and in_columns and words[1] in ("Q0", "q0", "0") and numbers[3]:

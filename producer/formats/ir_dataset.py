@@ -13,10 +13,10 @@ from contract.errors import InvalidInput
 from contract.printable import reason_of
 from producer.files.quoting import quoted
 from producer.formats import values
-from producer.formats.corpus import Text, checked_length
 from producer.formats.qrels import Judgment
 from producer.formats.records import InvalidLines
 from producer.formats.run_line import RunLine
+from producer.formats.texts import Text, checked_length
 
 T = TypeVar("T")
 

@@ -23,7 +23,7 @@ def line(text: str) -> RunLine:
     columns = split_words(text)
     if len(columns) != 3:
         raise ValueError(
-            f"expected 3 columns (query document rank) as in the first line, found {len(columns)}"
+            f"expected MS MARCO's 3 columns (query document rank), found {len(columns)}"
         )
     rank = values.whole_number(columns[2], "rank")
     if rank < 0:
@@ -60,7 +60,8 @@ def checked(
         elif each.rank in ranks:
             raise InvalidInput(
                 f"{shown(path)}:{number}: query {quoted(query_id)} has rank {each.rank} twice, as"
-                " in qrels; pass qrels with --qrels, and a run with equal ranks in TREC's format"
+                " in qrels; pass qrels with --qrels, and a run with equal ranks with --input-format"
+                " run=msmarco"
             )
         else:
             has_several = True
@@ -69,5 +70,5 @@ def checked(
     if not has_several:
         raise InvalidInput(
             f"{shown(path)}: no two lines in a row have the same query, so this may be qrels,"
-            " which --qrels reads; sort a run by query, or pass it in TREC's format"
+            " which --qrels reads; for a run, pass --input-format run=msmarco"
         )

@@ -12,13 +12,13 @@ from typing import Any
 
 from contract.validation import kind_of
 from producer.formats import values
-from producer.formats.corpus import Text, checked_length
 from producer.formats.keys import ID_KEYS, TEXT_KEYS, join_title
 from producer.formats.parquet import Field, read_rows
 from producer.formats.qrels import Judgment
 from producer.formats.records import InvalidLines
 from producer.formats.requests import Pair
 from producer.formats.run_line import RunLine
+from producer.formats.texts import Text, checked_length
 
 _QUERY = ("query_id", "qid", "query-id", "topic_id", "topic")
 _DOCUMENT = (

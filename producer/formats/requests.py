@@ -40,15 +40,20 @@ def read_requests(path: str, bad: InvalidLines) -> Iterator[tuple[int, jobs.Requ
     """
 
     def parse(number: int, line: str) -> jobs.Request | Pair:
-        if values.is_json(line) or line.count("\t") != 3:
+        if values.is_json(line) or line.count("\t") < 3:
             return _request(number, line)
         return _pair(line)
 
-    return read_records(path, parse, bad, FileKind.REQUESTS, arrays=True)
+    return read_records(path, parse, bad, FileKind.REQUESTS, _is_header_of_pairs, arrays=True)
+
+
+def _is_header_of_pairs(line: str) -> bool:
+    names = [name.strip().lower().replace("-", "_") for name in line.split("\t")]
+    return len(names) == 4 and names[0] in ("qid", "query_id")
 
 
 def _pair(line: str) -> Pair:
-    query_id, document_id, query, text = (column.strip() for column in line.split("\t"))
+    query_id, document_id, query, text = (column.strip() for column in line.split("\t", 3))
     if not query:
         raise ValueError("the query is empty")
     return Pair(values.identifier(query_id), query, values.identifier(document_id), text)

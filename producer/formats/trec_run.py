@@ -12,17 +12,24 @@ from producer.formats.detection import FileKind
 from producer.formats.records import InvalidLines, read_records, records_of
 from producer.formats.run_line import RunLine
 
+TREC, MSMARCO = "trec", "msmarco"
+#: The names that `--input-format` takes.
+FORMATS = (TREC, MSMARCO)
 
-def read_run(path: str, bad: InvalidLines) -> Iterator[tuple[int, RunLine]]:
+
+def read_run(
+    path: str, bad: InvalidLines, chosen: str | None = None
+) -> Iterator[tuple[int, RunLine]]:
     """Yield the lines of a TREC run: `query Q0 document rank score tag`.
 
     Columns are separated by tabs if there are five, else by spaces and tabs. The tag may be
     missing, or have several words.
 
     If the first line has three columns, all lines are MS MARCO's `query document rank`, and the
-    score is the negative rank. Such a file is refused if it could be qrels.
+    score is the negative rank. Such a file is refused if it could be qrels, unless the user has
+    named its format.
     """
-    is_msmarco: bool | None = None
+    is_msmarco = None if chosen is None else chosen == MSMARCO
 
     def parse(_: int, line: str) -> RunLine:
         nonlocal is_msmarco
@@ -36,7 +43,8 @@ def read_run(path: str, bad: InvalidLines) -> Iterator[tuple[int, RunLine]]:
     records = read_records(path, parse, bad, FileKind.RUN, _is_run_header, parse_block)
     for first in records:
         yield first
-        yield from msmarco_run.checked(path, first, records) if is_msmarco else records
+        doubtful = is_msmarco and chosen is None
+        yield from msmarco_run.checked(path, first, records) if doubtful else records
 
 
 def _run_line(line: str) -> RunLine:

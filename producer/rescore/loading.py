@@ -16,12 +16,13 @@ from contract.errors import InvalidInput
 from contract.settings import Settings
 from producer.files.quoting import quoted, shown
 from producer.formats import ir_dataset, parquet_records
-from producer.formats.corpus import Text, read_texts
+from producer.formats.corpus import read_texts
 from producer.formats.parquet import is_table
 from producer.formats.qrels import Judgment, read_qrels
 from producer.formats.records import InvalidLines
 from producer.formats.requests import Pair, read_requests
 from producer.formats.run_line import RunLine
+from producer.formats.texts import Text
 from producer.formats.trec_run import read_run
 from producer.rescore.candidates import Candidates, CandidateTable
 from producer.rescore.unknown_ids import UnknownIds
@@ -58,10 +59,13 @@ class Loader:
         settings: Settings,
         bad: InvalidLines,
         columns: Mapping[str, str],
+        formats: Mapping[str, str],
     ) -> None:
         self._database, self._settings, self._bad = database, settings, bad
         #: The columns of Parquet files that the user has named.
         self._columns = columns
+        #: The formats of text files that the user has named, by the option without dashes.
+        self._formats = formats
         self.report = LoadReport()
         self.candidates = CandidateTable(database)
         self.unknown_ids = UnknownIds(database, self.candidates, bad)
@@ -140,7 +144,7 @@ class Loader:
             return ir_dataset.read_run(path, self._bad)
         if is_table(path):
             return parquet_records.read_run(path, self._bad, self._columns)
-        return read_run(path, self._bad)
+        return read_run(path, self._bad, self._formats.get("run"))
 
     def _read_texts(self, path: str, option: str) -> Iterator[tuple[int, Text]]:
         max_chars = self._settings.max_text_chars
@@ -148,7 +152,7 @@ class Loader:
             return ir_dataset.read_texts(path, self._bad, max_chars, option)
         if is_table(path):
             return parquet_records.read_texts(path, self._bad, max_chars, option, self._columns)
-        return read_texts(path, self._bad, max_chars)
+        return read_texts(path, self._bad, max_chars, self._formats.get(option))
 
     def _read_requests(self, path: str) -> Iterator[tuple[int, jobs.Request | Pair]]:
         if is_table(path):

@@ -57,6 +57,7 @@ class Staging:
         bad: InvalidLines,
         depth: int | None = None,
         columns: Mapping[str, str] | None = None,
+        formats: Mapping[str, str] | None = None,
     ) -> None:
         self._settings = settings
         self._bad = bad
@@ -68,7 +69,7 @@ class Staging:
         # The database is never read again, so nothing is ever committed, which would take longer
         # than most changes.
         self.database.execute("BEGIN")
-        self._loader = loading.Loader(self.database, settings, bad, columns or {})
+        self._loader = loading.Loader(self.database, settings, bad, columns or {}, formats or {})
         self._table = self._loader.candidates
 
     @property

@@ -20,6 +20,7 @@ OPTIONS = [
     ("rescore", "--window", "0"),
     ("rescore", "--window", "1e9"),
     ("rescore", "--pairs-per-job", "-1"),
+    ("rescore", "--input-format", "run=csv"),
     ("rescore", "--depth", "x"),
     ("rescore", "--depth", "9" * 30),
     ("rescore", "--top-k", "1.5"),
@@ -34,6 +35,7 @@ OPTIONS = [
     ("metrics", "--port", "0"),
     ("dead list", "--limit", "many"),
     ("compare", "--window", "1 0"),
+    ("compare", "--input-format", "qrels=trec"),
     ("up", "--redis-port", "65536"),
 ]
 

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from contract.errors import InvalidInput
-from producer.formats.corpus import Text, read_texts
+from producer.formats.corpus import read_texts
 from producer.formats.documents import read_documents
 from producer.formats.qrels import read_qrels
 from producer.formats.records import InvalidLines
 from producer.formats.requests import read_requests
+from producer.formats.texts import Text
 from producer.formats.trec_run import read_run
 
 Reader = Callable[[str, InvalidLines], Iterator[tuple[int, Any]]]

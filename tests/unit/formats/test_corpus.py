@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from producer.formats.corpus import Text
+from producer.formats.corpus import read_texts
 from producer.formats.documents import read_documents
+from producer.formats.records import InvalidLines
+from producer.formats.texts import Text
 from tests.unit.formats.samples import (
     read,
     refusal,
@@ -75,6 +77,8 @@ def test_a_header_in_the_first_line_of_a_tsv_is_no_item(tmp_path: Path, header: 
         ('id\ttext\ttitle\nd1\t"A ""quoted"" text"\tTitle\n', 'Title A "quoted" text'),
         ("\tid\ttext\n0\td1\tText\n", "Text"),
         ('id\ttext\nd1\t"A ""quoted"" text"\n', 'A "quoted" text'),
+        ('id\ttext\ttitle\nd1\t"A\ttab"\tTitle\n', "Title A\ttab"),
+        ('"id"\t"text"\n"d1"\t"A\ttab"\n', "A\ttab"),
         ("doc-id\turl\tbody\nd1\tu\tText\n", "Text"),
     ],
 )
@@ -98,6 +102,39 @@ def test_a_header_names_the_columns(tmp_path: Path, content: str, text: str) -> 
 )
 def test_a_text_is_not_taken_for_another_kind_of_line(tmp_path: Path, text: str) -> None:
     assert read(texts, tmp_path / "file", f"d1\t{text}\n") == [Text("d1", text)]
+
+
+DOCUMENT = "d1\thttps://host/page\tTitle\tThe body"
+LIKE_A_DOCUMENT = "d2\thttps://host\tis a\tpage"
+
+
+def test_the_first_line_tells_whether_lines_are_documents_of_ms_marco(tmp_path: Path) -> None:
+    content = f"{DOCUMENT}\nd2\t\t\tNo URL\nd3\thttp://host\tT\tA\ttab\n"
+    assert read(texts, tmp_path / "docs.tsv", content) == [
+        Text("d1", "Title The body"),
+        Text("d2", "No URL"),
+        Text("d3", "T A\ttab"),
+    ]
+    message = refusal(texts, tmp_path / "docs.tsv", f"{DOCUMENT}\nd2\ttext\n")
+    assert message == "2: expected MS MARCO's 4 columns (id, URL, title, body), found 2"
+    message = refusal(texts, tmp_path / "collection.tsv", f"d1\tone\n{LIKE_A_DOCUMENT}\n")
+    assert message.startswith("2: this looks like one of MS MARCO's documents")
+    assert "pass --input-format corpus=msmarco-docs, or corpus=tsv" in message
+
+
+@pytest.mark.parametrize(
+    ("chosen", "first", "second"),
+    [
+        ("tsv", "https://host/page\tTitle\tThe body", "https://host\tis a\tpage"),
+        ("msmarco-docs", "Title The body", "is a page"),
+    ],
+)
+def test_the_user_can_say_which_columns_a_file_has(
+    tmp_path: Path, chosen: str, first: str, second: str
+) -> None:
+    path = write(tmp_path / "file", f"{DOCUMENT}\n{LIKE_A_DOCUMENT}\n")
+    made = [each for _, each in read_texts(path, InvalidLines(), 100, chosen)]
+    assert made == [Text("d1", first), Text("d2", second)]
 
 
 @pytest.mark.parametrize("text", ["Got 0 of 3 4 apples", "a 0 b 3 4 5 6", "one,two", "[1] a", "7"])

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from contract.errors import InvalidInput
 from contract.settings import Settings
 from producer.files.outputs import atomic_file
 from producer.formats.records import InvalidLines
@@ -53,6 +54,14 @@ def test_it_is_staged_by_rank(tmp_path: Path) -> None:
         assert staging.load_report.contradictions == 0
 
 
+def test_a_run_that_may_be_qrels_is_read_if_the_user_says_that_it_is_a_run(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("1\td7\t1\n2\td7\t1\n2\td9\t1\n")
+    records = read_run(str(tmp_path / "run"), InvalidLines(), "msmarco")
+    assert [each.document_id for _, each in records] == ["d7", "d7", "d9"]
+    with pytest.raises(InvalidInput, match="1: expected a TREC run with 6 columns"):
+        list(read_run(str(tmp_path / "run"), InvalidLines(), "trec"))
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -63,7 +72,7 @@ def test_it_is_staged_by_rank(tmp_path: Path) -> None:
         (f"{RUN}2\td9\tx\n", "4: the rank 'x' is not a number"),
         (f"{RUN}2\td9\t-2\n", "4: the rank is -2"),
         (f"{RUN}2\td9\t2.5\n", "4: the rank '2.5' is not a whole number"),
-        (f"{RUN}2 Q0 d9 2 1.5 tag\n", "4: expected 3 columns (query document rank)"),
+        (f"{RUN}2 Q0 d9 2 1.5 tag\n", "4: expected MS MARCO's 3 columns (query document rank)"),
         ("1 Q0 d7 1 2.5 t\n1 d9 2\n", "2: expected a TREC run with 6 columns"),
     ],
 )

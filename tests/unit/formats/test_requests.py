@@ -89,6 +89,16 @@ def test_ms_marcos_top1000_is_read(tmp_path: Path) -> None:
     ]
 
 
+def test_top1000_may_have_a_header_quotes_and_tabs(tmp_path: Path) -> None:
+    content = '\ufeffqid\tpid\tquery\tpassage\r\n12\t7\t"quoted" query\t"open and\ttab\r\n'
+    assert read(read_requests, tmp_path / "in", content) == [
+        Pair("12", '"quoted" query', "7", '"open and\ttab')
+    ]
+    documents = "D1\thttps://host/page\tTitle\tBody\n"
+    said = refusal(read_requests, tmp_path / "in", documents)
+    assert said.endswith("(id, URL, title and body per line); pass them with --corpus")
+
+
 def test_nan_is_refused_where_it_is_ranked_and_null_elsewhere(tmp_path: Path) -> None:
     nan = float("nan")
     metadata = {"year": nan, "list": [1, {"x": float("inf")}]}
