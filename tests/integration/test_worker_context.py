@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from billiard.exceptions import SoftTimeLimitExceeded
 
 from contract.errors import RedisRefused, RedisUnavailable
 from contract.store import operation, overview
@@ -69,20 +67,6 @@ def test_nobody_waits_for_redis_longer_than_for_a_job(
 ) -> None:
     with server.away(), pytest.raises(RedisUnavailable):
         context.retry_until_available(operation.ping())
-
-
-def test_the_signal_of_the_time_limit_keeps_nobody_from_putting_scores_on_record(
-    context: WorkerContext,
-) -> None:
-    interrupted = threading.Event()
-
-    def send(pipe: Any) -> None:
-        if not interrupted.is_set():
-            interrupted.set()
-            raise SoftTimeLimitExceeded
-        pipe.ping()
-
-    assert context.retry_until_available(Operation(send, lambda replies: replies)) == [True]
 
 
 def test_what_can_wait_is_left_and_said(

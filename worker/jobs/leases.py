@@ -20,6 +20,7 @@ from contract.errors import RerankError, TimeLimitExceeded
 from contract.printable import counted
 from contract.store import attempts
 from contract.store.operation import Operation, Schema
+from worker.jobs.soft_limit import SoftTimeLimit
 from worker.runtime.connection import MAIN_TIMEOUT_S
 from worker.runtime.context import WorkerContext
 from worker.runtime.settings import WorkerSettings
@@ -39,13 +40,14 @@ class Leases:
     def __init__(self, context: WorkerContext) -> None:
         self._context = context
         self._scoring_lock = threading.Lock()
+        self.soft_limit = SoftTimeLimit()
         self._starting = threading.Lock()
         self._renewer: LeaseRenewer | None = None
         self._pid = 0
 
     def lease(self, job_id: str, token: str) -> Lease:
         """Return a lease that is not renewed."""
-        return Lease(job_id, token, self._context.settings, self._scoring_lock)
+        return Lease(job_id, token, self._context.settings, self._scoring_lock, self.soft_limit)
 
     @contextmanager
     def renewed(self, lease: Lease) -> Iterator[Lease]:
@@ -150,13 +152,20 @@ class Lease:
     """The lease of one attempt at a job. `scoring_lock` lets one attempt at a time score."""
 
     def __init__(
-        self, job_id: str, token: str, settings: WorkerSettings, scoring_lock: threading.Lock
+        self,
+        job_id: str,
+        token: str,
+        settings: WorkerSettings,
+        scoring_lock: threading.Lock,
+        soft_limit: SoftTimeLimit,
     ) -> None:
         self.job_id = job_id
         self.token = token
         self.lost = False
         #: Whether this attempt is the one that scores.
         self.scoring = False
+        #: The block that the signal of the time limit may interrupt.
+        self.soft_limit = soft_limit
         self.began = time.monotonic()
         self._settings = settings
         self._scoring_lock = scoring_lock

@@ -64,8 +64,10 @@ def score(
     job: JobColumns, plan: ScoringPlan, started: Started, lease: Lease, models: LoadedModels
 ) -> ResultColumns:
     """Score the job. Raises `ScoringError`, `OutOfMemory`, `TimeLimitExceeded` or `Superseded`."""
-    scorer, pairs = models.scorer(plan.model), list(job.each_pair())
-    with lease.scoring_slot():
+    with lease.soft_limit:
+        scorer = models.scorer(plan.model)
+    pairs = list(job.each_pair())
+    with lease.scoring_slot(), lease.soft_limit:
         scores = scorer.score_pairs(pairs, lease.check, small_batches=plan.small_batches)
     provenance = jobs.Provenance(
         model_requested=plan.requested,

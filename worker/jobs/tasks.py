@@ -59,6 +59,7 @@ def score(self: ScoreTask, job_id: str, **sizes: int) -> dict[str, Any]:
 
     Returns a summary. Raises the error in the failure record.
     """
+    self.leases.soft_limit.handle_signal()
     attempt = Attempt(self, job_id)
     try:
         return _run(attempt, self.leases)

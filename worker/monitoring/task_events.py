@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Task
 
 from contract import names
@@ -32,8 +31,6 @@ def send_cancelled(task: Task) -> None:
 def _send(task: Task, event: str, **fields: Any) -> None:
     try:
         task.send_event(event, retry=False, **fields)
-    except SoftTimeLimitExceeded:
-        raise
     # No error here may fail the job.
     except Exception as error:  # noqa: BLE001
         logger.warning("Failed to send %s of job %s to Flower: %s", event, task.request.id, error)

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
-
-from billiard.exceptions import SoftTimeLimitExceeded
 
 from contract.errors import RedisRefused, RedisUnavailable, RerankError
 from contract.store.blocking import JobStore
@@ -75,25 +72,23 @@ class WorkerContext:
     def retry_until_available(self, operation: Operation[T]) -> T:
         """Run the operation in a child, and retry while Redis is unavailable.
 
-        Scores that cannot be recorded must not become a failure, and the signal of the time limit
-        must not prevent recording them. Raises `RedisUnavailable` after RERANKQ_TIME_LIMIT_S, and
-        `RedisRefused` immediately.
+        Scores that cannot be recorded must not become a failure. Raises `RedisUnavailable` after
+        RERANKQ_TIME_LIMIT_S, and `RedisRefused` immediately.
         """
         store, began = self.store(CHILD_TIMEOUT_S), time.monotonic()
         while True:
-            with suppress(SoftTimeLimitExceeded):
-                try:
-                    return store.execute(operation)
-                except RedisRefused:
+            try:
+                return store.execute(operation)
+            except RedisRefused:
+                raise
+            except RedisUnavailable as error:
+                if time.monotonic() - began > self.settings.time_limit_s:
                     raise
-                except RedisUnavailable as error:
-                    if time.monotonic() - began > self.settings.time_limit_s:
-                        raise
-                    logger.warning("Waiting for Redis: %s", error)
-                    # After a failover, an idle connection may lead to a server that is now a
-                    # replica. Keep the connections that other threads are using.
-                    store.client.connection_pool.disconnect(inuse_connections=False)
-                    time.sleep(RETRY_PAUSE_S)
+                logger.warning("Waiting for Redis: %s", error)
+                # After a failover, an idle connection may lead to a server that is now a replica.
+                # Keep the connections that other threads are using.
+                store.client.connection_pool.disconnect(inuse_connections=False)
+                time.sleep(RETRY_PAUSE_S)
 
     def best_effort(self, operation: Operation[T]) -> T | None:
         """Run the operation in the main process without a retry; return None if it fails."""
