@@ -40,6 +40,7 @@ WORKER_SETTINGS = (
     "PROMPT",
     "DTYPE",
     "DOWNGRADE_MODEL",
+    "MAX_MODELS",
     "SOFT_TIME_LIMIT_S",
     "TIME_LIMIT_S",
     "MAX_ATTEMPTS",

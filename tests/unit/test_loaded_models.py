@@ -1,11 +1,19 @@
-"""A worker loads each model with the maximum length and the prompt that are set for it."""
+"""A worker loads each model with the settings for it, and keeps a bounded number of models."""
 
 from __future__ import annotations
+
+import os
+import weakref
+from pathlib import Path
 
 import pytest
 
 from contract.errors import ModelUnavailable
+from tests.unit import tiny_models
+from worker.engine import load
 from worker.engine.observer import EngineObserver
+from worker.engine.protocol import do_nothing
+from worker.runtime.loaded_scorings import LoadedScorings
 from worker.runtime.models import LoadedModels
 from worker.runtime.settings import WorkerSettings
 
@@ -59,3 +67,59 @@ def test_the_general_length_must_be_allowed_by_the_default_model_only() -> None:
     with pytest.raises(ModelUnavailable, match=r"^RERANKQ_MAX_LENGTH is 513, but model 'stub'"):
         loaded.scorer("stub")
     assert loaded.scorer("stub:scale=2").max_length == 512
+
+
+def tiny(folder: Path, number: int) -> list[str]:
+    """Write models that score differently."""
+    return [
+        tiny_models.bert(folder / str(each), hidden_size=32 + 16 * each) for each in range(number)
+    ]
+
+
+def test_jobs_of_many_models_leave_few_in_memory_and_have_the_same_scores(tmp_path: Path) -> None:
+    names, pairs = tiny(tmp_path, 5), [("a cat", "the cat sat"), ("a cat", "a dog")]
+    given = {"cross_encoder_model": names[0], "downgrade_model": "none", "max_batch_tokens": 512}
+    settings = WorkerSettings.load(allowed_models=",".join(names), **given)
+    found = LoadedScorings()
+    loaded = LoadedModels(settings, 1, 0, EngineObserver(), found)
+    loaded.load_all()
+
+    engines, scores = [], {}
+    for name in names:
+        with loaded.keeping(name, do_nothing):
+            scorer = loaded.scorer(name)
+            engines.append(weakref.ref(scorer.engine))
+            scores[name] = scorer.score(pairs)
+        del scorer
+        assert len(found.of([os.getpid()])) <= 3
+
+    # The default model stays, and so do the two that were used last
+    remaining = [engine() is not None for engine in engines]
+    assert remaining == [True, False, False, True, True]
+    assert set(found.of([os.getpid()])) == {names[0], *names[3:]}
+    assert scores == {name: load(name, "cpu", 1, 512).score(pairs) for name in names}
+    with loaded.keeping(names[1], do_nothing):
+        assert loaded.scorer(names[1]).score(pairs) == scores[names[1]]
+
+
+def test_the_downgrade_model_and_the_default_model_are_never_dropped(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    others = [f"stub:scale={number}" for number in range(2, 6)]
+    settings = WorkerSettings.load(
+        cross_encoder_model="stub",
+        downgrade_model="stub:instant=1",
+        allowed_models=",".join(others),
+    )
+    loaded = LoadedModels(settings, 1, 0, EngineObserver())
+    loaded.load_all()
+    kept = [loaded.scorer(name) for name in settings.models]
+    with caplog.at_level("INFO"):
+        for name in (*others, *settings.models, others[0]):
+            with loaded.keeping(name, do_nothing):
+                loaded.scorer(name)
+    assert [loaded.scorer(name) for name in settings.models] == kept
+    assert (
+        "Dropping stub:scale=2, which jobs have used least recently, to load stub:scale=3"
+        " (RERANKQ_MAX_MODELS=3)"
+    ) in caplog.text

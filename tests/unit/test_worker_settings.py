@@ -36,6 +36,7 @@ def test_the_defaults_work_together() -> None:
     ("name", "value"),
     [
         ("threads", 3),
+        ("max_models", 5),
         ("max_batch_tokens", 4_096),
         ("soft_time_limit_s", 10),
         ("time_limit_s", 700),
@@ -284,3 +285,24 @@ def test_each_gpu_has_two_children(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load(device="cuda").default_concurrency == gpus.children("cuda", 3, cores())
     assert load(device="cuda:1").default_concurrency == gpus.children("cuda:1", 3, cores())
     assert load(device="mps").default_concurrency == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "number"),
+    [
+        ({}, 2),
+        ({"downgrade_model": "none"}, 1),
+        ({"allowed_models": DEFAULT_MODEL}, 1),
+    ],
+)
+def test_too_few_models_for_those_that_jobs_may_name_are_refused(
+    given: dict[str, str], number: int
+) -> None:
+    message = rf"RERANKQ_MAX_MODELS \({number}\) leaves no room for a model that a job names"
+    with pytest.raises(InvalidInput, match=message):
+        load(max_models=number, **given)
+    assert load(max_models=number + 1, **given).max_models == number + 1
+
+
+def test_one_model_is_enough_if_jobs_name_no_other() -> None:
+    assert load(max_models=1, allowed_models=DEFAULT_MODEL, downgrade_model="none").max_models == 1

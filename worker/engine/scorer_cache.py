@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from contract.errors import ModelUnavailable
+from worker.engine import memory
 from worker.engine.loader import load
 from worker.engine.observer import EngineObserver
 from worker.engine.scorer import Scorer
@@ -78,6 +79,15 @@ class ScorerCache:
                 _require_one_score(scorer)
                 self._scorers[key] = scorer
             return self._scorers[key]
+
+    def __contains__(self, key: Key) -> bool:
+        """Return whether a model is loaded, by what `key_of` returns."""
+        return key in self._scorers
+
+    def drop(self, key: Key) -> None:
+        """Forget a model that nothing uses, and return its memory to the system and the device."""
+        self._scorers.pop(key, None)
+        memory.release_unused()
 
 
 def require_length(

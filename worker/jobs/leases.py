@@ -182,7 +182,7 @@ class Lease:
         Raises `Superseded`.
         """
         while not self._scoring_lock.acquire(timeout=SLOT_POLL_S):
-            self._check_counts()
+            self.check_counts()
         try:
             self.began = time.monotonic()
             self.scoring = True
@@ -196,11 +196,12 @@ class Lease:
 
         Celery does not enforce its own time limit while Redis is unavailable, or in threads.
         """
-        self._check_counts()
+        self.check_counts()
         if self.seconds > self._settings.soft_time_limit_s:
             raise time_limit_error(self._settings)
 
-    def _check_counts(self) -> None:
+    def check_counts(self) -> None:
+        """Raise `Superseded`."""
         if self.lost:
             raise Superseded(f"job {self.job_id} ended during this attempt")
 

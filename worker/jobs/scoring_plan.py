@@ -19,7 +19,7 @@ from worker.jobs.leases import Lease
 from worker.runtime.models import LoadedModels
 
 if TYPE_CHECKING:
-    from worker.engine.scorer import ScoredPairs
+    from worker.engine.scorer import ScoredPairs, Scorer
 
 #: Errors after which it is worth trying another model.
 DOWNGRADE_AFTER = (errors.OutOfMemory, errors.TimeLimitExceeded)
@@ -64,12 +64,25 @@ def score(
     job: JobColumns, plan: ScoringPlan, started: Started, lease: Lease, models: LoadedModels
 ) -> ResultColumns:
     """Score the job. Raises `ScoringError`, `OutOfMemory`, `TimeLimitExceeded` or `Superseded`."""
-    with lease.soft_limit:
-        scorer = models.scorer(plan.model)
-    pairs = list(job.each_pair())
-    with lease.scoring_slot(), lease.soft_limit:
-        scores = scorer.score_pairs(pairs, lease.check, small_batches=plan.small_batches)
-    provenance = jobs.Provenance(
+    with models.keeping(plan.model, lease.check_counts):
+        with lease.soft_limit:
+            scorer = models.scorer(plan.model)
+        pairs = list(job.each_pair())
+        with lease.scoring_slot(), lease.soft_limit:
+            scores = scorer.score_pairs(pairs, lease.check, small_batches=plan.small_batches)
+        provenance = _provenance(job, plan, started, lease, scorer, scores)
+    return _rank(job, scores, provenance)
+
+
+def _provenance(
+    job: JobColumns,
+    plan: ScoringPlan,
+    started: Started,
+    lease: Lease,
+    scorer: Scorer,
+    scores: ScoredPairs,
+) -> jobs.Provenance:
+    return jobs.Provenance(
         model_requested=plan.requested,
         model=scorer.model,
         revision=scorer.revision,
@@ -87,7 +100,6 @@ def score(
         truncated=sum(scores.truncated),
         seconds=lease.seconds,
     )
-    return _rank(job, scores, provenance)
 
 
 def _rank(job: JobColumns, scores: ScoredPairs, provenance: jobs.Provenance) -> ResultColumns:

@@ -41,6 +41,12 @@ class LoadedScorings:
             self._own[model] = digest
             self._write(place)
 
+    def forget(self, place: int, model: str) -> None:
+        """Record that this process no longer has a model."""
+        with self._lock:
+            if self._pid == os.getpid() and self._own.pop(model, None) is not None:
+                self._write(place)
+
     def _write(self, place: int) -> None:
         while len(text := json.dumps([self._pid, self._own]).encode()) >= BYTES:
             del self._own[next(iter(self._own))]  # producers then ask in another way

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,13 @@ from contract.errors import ModelUnavailable, RerankError
 from worker.engine import devices
 from worker.engine.observer import EngineObserver
 from worker.runtime.loaded_scorings import LoadedScorings
+from worker.runtime.model_slots import ModelSlots
 from worker.runtime.settings import WorkerSettings
 
 if TYPE_CHECKING:
     from worker.engine import Scorer, ScorerCache
     from worker.engine.prepared import PreparedModel
+    from worker.engine.protocol import BeforeBatch
     from worker.engine.scorer_cache import Key
 
     PreparedModels = dict[Key, PreparedModel]
@@ -26,7 +29,10 @@ logger = logging.getLogger(__name__)
 
 
 class LoadedModels:
-    """Loads models according to a worker's settings, each once.
+    """Loads models according to a worker's settings, and keeps as many as these allow.
+
+    The default model and the downgrade model are never dropped: children share their memory, and a
+    job that ran out of memory needs the second one at once.
 
     `threads` apply to this process, and `place` is its place in the pool. Each loaded model is
     added to `loaded`. `prepared` has the models that another process has loaded: see
@@ -48,6 +54,23 @@ class LoadedModels:
         self._observer = observer
         self._loaded = loaded or LoadedScorings()
         self._prepared = prepared or {}
+        self._slots = ModelSlots(
+            settings.max_models - len(set(settings.models)),
+            settings.models,
+            self._drop,
+            lambda model: self._key(model) in self._scorers,
+        )
+
+    @contextmanager
+    def keeping(self, model: str, check: BeforeBatch) -> Iterator[None]:
+        """Keep a place for `model` until the end of the block, in which it may be loaded.
+
+        If there are as many models as the settings allow, it takes the place of the one that jobs
+        have used least recently. `check` is called while it waits for a place, and can end that
+        with an error.
+        """
+        with self._slots.using(model, check):
+            yield
 
     def scorer(self, model: str) -> Scorer:
         """Return the scorer of `model`, loaded on the first call. Raises `ModelUnavailable`.
@@ -74,16 +97,30 @@ class LoadedModels:
         Leaves out a model that cannot be loaded: a child reports the reason.
         """
         from worker.engine.loader import prepare
-        from worker.engine.scorer_cache import key_of
 
         made: PreparedModels = {}
         for model in dict.fromkeys(self._settings.models):
-            options = self._options(model)
             with suppress(RerankError):
-                if prepared := prepare(**options, observer=self._observer):
-                    of_key = ("model", "device", "dtype", "max_length", "prompt")
-                    made[key_of(**{name: options[name] for name in of_key})] = prepared
+                if prepared := prepare(**self._options(model), observer=self._observer):
+                    made[self._key(model)] = prepared
         return made
+
+    def _drop(self, model: str, successor: str) -> None:
+        logger.info(
+            "Dropping %s, which jobs have used least recently, to load %s (RERANKQ_MAX_MODELS=%d)",
+            *(model, successor, self._settings.max_models),
+        )
+        self._loaded.forget(self._place, model)
+        self._scorers.drop(self._key(model))
+
+    def _key(self, model: str) -> Key:
+        """Return the key of a model that is loaded with the options of this process."""
+        from worker.engine.scorer_cache import key_of
+
+        options = self._options(model)
+        return key_of(
+            **{name: options[name] for name in ("model", "device", "dtype", "max_length", "prompt")}
+        )
 
     def _options(self, model: str) -> dict[str, Any]:
         """Return the arguments with which `worker.engine.load` loads a model."""

@@ -29,6 +29,14 @@ class WorkerSettings(ModelSettings, Settings):
         " memory or time, or its process was killed. Set it to `none` to disable downgrades. For"
         " `bundled` and `stub`, the default is that model itself.",
     )
+    max_models: int = Field(
+        3,
+        ge=1,
+        le=LARGEST,
+        description="The maximum number of models that a child keeps in memory. If a job names"
+        " another model, it takes the place of the one that jobs have used least recently. The"
+        " default model and the downgrade model count, and always stay.",
+    )
     soft_time_limit_s: int = Field(
         600,
         ge=1,
@@ -109,6 +117,19 @@ class WorkerSettings(ModelSettings, Settings):
                     f"RERANKQ_MODEL_MAX_LENGTHS names {model!r}, which is not a model of this"
                     " worker and is not in RERANKQ_ALLOWED_MODELS"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _check_room_for_models(self) -> Self:
+        stay = set(self.models)
+        if self.max_models < len(stay) or (
+            self.max_models == len(stay) and not stay.issuperset(self.allowed_models)
+        ):
+            raise ValueError(
+                f"RERANKQ_MAX_MODELS ({self.max_models}) leaves no room for a model that a job"
+                f" names: {' and '.join(sorted(stay))} always stay. Raise it, or set"
+                " RERANKQ_ALLOWED_MODELS to models that stay"
+            )
         return self
 
     @property
