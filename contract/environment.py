@@ -72,6 +72,7 @@ COMMANDS = (
     "CANCEL",
     "DEAD",
     "RESCORE",
+    "MERGE",
     "COMPARE",
     "CACHE",
     "SERVE",

@@ -21,6 +21,7 @@ COMMANDS = {
     "cancel": "producer.cli.jobs",
     "dead": "producer.cli.dead",
     "rescore": "producer.cli.rescore",
+    "merge": "producer.cli.merge",
     "compare": "producer.cli.compare",
     "cache": "producer.cli.cache",
     "serve": "producer.cli.serve",

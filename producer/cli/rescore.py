@@ -21,6 +21,7 @@ from producer.rescore.journal import Journal
 from producer.rescore.options import MOST_PROCESSES, Options, RetryKind
 from producer.rescore.output_files import OutputFiles
 from producer.rescore.progress import Progress
+from producer.rescore.shards import Shard
 from producer.rescore.staging import Counts, Staging
 from producer.score_cache.cache import ScoreCache
 
@@ -59,6 +60,7 @@ from producer.score_cache.cache import ScoreCache
     help="Number of processes that send jobs and collect results.",
 )
 @run_options.cache_option
+@run_options.shard_option
 @common.option("--restart", is_flag=True, help="Discard an earlier run to OUTPUT, and start again.")
 @common.option("--retry-failed", is_flag=True, help="Score the failed queries of a run again.")
 @common.option(
@@ -92,6 +94,7 @@ def rescore(
     max_wait: float,
     processes: int,
     cache: str | None,
+    shard: Shard | None,
     restart: bool,
     retry_failed: bool,
     rescore_downgraded: bool,
@@ -110,15 +113,15 @@ def rescore(
     reads = inputs.uses()
     if not output and not dry_run:
         raise errors.InvalidInput("--output is missing; pass a file name, or - for standard output")
-    outputs = OutputFiles(output, results, cache, format_name)
+    outputs = OutputFiles(output, results, cache, format_name, has_record=shard is not None)
     outputs.check(reads)
     retry = _retry_kinds(retry_failed, rescore_downgraded)
     session.check_resumption(output, restart, retry)
     limits.check_model(model, settings)
     bad = InvalidLines(skip=skip_invalid)
-    with Staging(settings, bad, depth, column, input_format) as staging:
+    with Staging(settings, bad, depth, column, input_format, shard) as staging:
         counts = inputs.load(staging)
-        run_report.print_input(counts, staging.load_report, bad)
+        run_report.print_input(counts, staging.load_report, bad, shard)
         if dry_run or output is None:
             return
         options = Options(
@@ -143,14 +146,14 @@ def rescore(
                 with outputs.locked() as files:
                     progress = _score(settings, counts, journal, options, retry, scores)
                     output_files.write(journal, progress, format_name, *files)
-                    if progress.queries:
+                    if progress.queries or shard:
                         names = " and ".join(each.name for each in files)
                         terminal.print_notice(f"wrote {names}")
             except BaseException as error:
                 journal.keep(terminal.print_notice, error)
                 raise
             if inputs.qrels and progress.queries:
-                _print_measures(evaluation.evaluate(staging, journal))
+                _evaluate(staging, journal)
             _finish(journal, progress)
     if progress.failed_queries:
         raise SystemExit(common.EXIT_PARTIAL if progress.queries else common.EXIT_FAILED)
@@ -212,6 +215,17 @@ def _finish(journal: Journal, progress: Progress) -> None:
                 f"to score {counted(count, f'{what} query', f'{what} queries')} again, run the same"
                 f" command with {option}"
             )
+
+
+def _evaluate(staging: Staging, journal: Journal) -> None:
+    if staging.shard:
+        has = (
+            "measures are of its queries" if staging.judged_queries() else "no query has judgments"
+        )
+        terminal.print_notice(f"{staging.shard.words}: {has}")
+        if not staging.judged_queries():
+            return
+    _print_measures(evaluation.evaluate(staging, journal))
 
 
 def _print_measures(measured: evaluation.Evaluation) -> None:

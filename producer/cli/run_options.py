@@ -10,6 +10,7 @@ import click
 from producer.cli import common
 from producer.formats import parquet_records, text_columns, trec_run
 from producer.rescore.options import MOST_JOBS, Options
+from producer.rescore.shards import Shard
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -102,6 +103,18 @@ depth_option = common.option(
     type=common.Count(),
     metavar="N",
     help="Rerank only the best N of each query. [default: all]",
+)
+
+
+def _shard(_context: click.Context, _parameter: click.Parameter, given: str | None) -> Shard | None:
+    return None if given is None else Shard.parse(given)
+
+
+shard_option = common.option(
+    "--shard",
+    metavar="N/COUNT",
+    callback=_shard,
+    help="Score only this part of the queries, from 1/COUNT; see `rerankq merge`.",
 )
 cache_option = common.option(
     "--cache",

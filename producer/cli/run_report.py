@@ -15,23 +15,29 @@ from producer.cli import terminal
 from producer.formats.records import InvalidLines
 from producer.rescore.loading import LoadReport
 from producer.rescore.progress import Progress
+from producer.rescore.shards import Shard
 from producer.rescore.staging import Counts
 
 #: Without a terminal, the shortest interval between two lines of progress.
 LINE_EVERY_S = 10.0
 
 
-def print_input(counts: Counts, found: LoadReport, bad: InvalidLines) -> None:
+def print_input(
+    counts: Counts, found: LoadReport, bad: InvalidLines, shard: Shard | None = None
+) -> None:
     terminal.print_notice(
-        f"{counted(counts.queries, 'query', 'queries')}, {counted(counts.pairs, 'pair')},"
-        f" {counted(counts.documents, 'document')}"
+        f"{f'{shard.words}: ' if shard else ''}{counted(counts.queries, 'query', 'queries')},"
+        f" {counted(counts.pairs, 'pair')}, {counted(counts.documents, 'document')}"
     )
     unused = (
         (found.other_queries, "query", "queries"),
         (found.documents - counts.documents, "document", "documents"),
     )
     if ignored := [counted(number, *nouns) for number, *nouns in unused if number > 0]:
-        terminal.print_notice(f"ignored {' and '.join(ignored)} that the run does not use")
+        terminal.print_notice(
+            f"ignored {' and '.join(ignored)} that {'this shard' if shard else 'the run'} does not"
+            " use"
+        )
     if found.contradictions:
         terminal.print_notice(
             f"ranks contradict scores in {counted(found.contradictions, 'line')} of the run (first:"
@@ -68,6 +74,11 @@ def print_scored(
         terminal.print_notice(
             f"truncated {counted(progress.truncated, 'pair')} to the model's maximum length"
         )
+    print_failed(progress)
+
+
+def print_failed(progress: Progress) -> None:
+    """Print how many queries failed, and why."""
     if progress.failed_queries:
         codes = ", ".join(f"{code} ({count:,})" for code, count in progress.codes.items())
         terminal.print_notice(

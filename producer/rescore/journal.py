@@ -27,6 +27,7 @@ from producer.rescore.journal_lines import Line
 from producer.rescore.manifest import RECOVERY_HINT
 from producer.rescore.options import RetryKind
 from producer.rescore.progress import Progress
+from producer.rescore.shards import Shard
 from producer.rescore.staged_query import StagedQuery
 from producer.rescore.staging import Staging
 
@@ -64,6 +65,11 @@ class Journal:
 
     def _open(self) -> IO[bytes]:
         return tempfile.TemporaryFile() if self.path is None else self.path.open("w+b")
+
+    @property
+    def shard(self) -> Shard | None:
+        """Return the shard that is scored, unless it is the whole run."""
+        return self._staging.shard
 
     @property
     def pending(self) -> int:
@@ -176,6 +182,11 @@ class Journal:
             if not raw.endswith(b"\n"):
                 raise self._damaged(start)
             yield start, raw
+
+    def ranked_queries(self, top_k: int | None) -> Iterator[tuple[int, int]]:
+        """Yield the place of each query in the input, and the number of its ranked documents."""
+        for place, pairs in self._index.ranked():
+            yield place, pairs if top_k is None else min(pairs, top_k)
 
     def _damaged(self, start: int) -> InvalidInput:
         return InvalidInput(f"{self._place}: damaged at byte {start:,}; {RECOVERY_HINT}")

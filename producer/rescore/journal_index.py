@@ -79,6 +79,17 @@ class JournalIndex:
         for (start,) in rows:
             yield start
 
+    def ranked(self) -> Iterator[tuple[int, int]]:
+        """Yield the place of each query in the input, and the number of its candidates.
+
+        The number is 0 if the query has failed.
+        """
+        yield from self._database.execute(
+            "SELECT q.seq, iif(s.code IS NULL, q.pairs, 0) FROM queries q CROSS JOIN scored s"
+            " ON s.journal = ? AND s.query_id = q.id ORDER BY q.seq",
+            (self._id,),
+        )
+
     def begin_round(self, retry: Collection[RetryKind]) -> None:
         """Begin a round with all queries, or with those that `retry` currently selects."""
         self._is_retry = bool(retry)

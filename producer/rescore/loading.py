@@ -25,9 +25,14 @@ from producer.formats.run_line import RunLine
 from producer.formats.texts import Text
 from producer.formats.trec_run import read_run
 from producer.rescore.candidates import Candidates, CandidateTable
+from producer.rescore.shards import Shard, WholeInput
 from producer.rescore.unknown_ids import UnknownIds
 
 _DOCUMENT = "INTO documents (id, text) VALUES (?, ?)"
+#: A shard has only the documents of its candidates.
+_USED_DOCUMENT = (
+    "INTO documents (id, text) SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM used WHERE id = ?1)"
+)
 _JUDGMENT = "INTO qrels VALUES (?, ?, ?)"
 
 #: The values of a row in the order of its statement.
@@ -40,7 +45,7 @@ class LoadReport:
 
     #: The number of all documents of the corpus.
     documents: int = 0
-    #: The number of queries that are not in the run.
+    #: The number of queries that are not in the run; of a shard, only its own.
     other_queries: int = 0
     #: The number of consecutive lines of the run whose ranks contradict their scores.
     contradictions: int = 0
@@ -51,6 +56,9 @@ class Loader:
     """Inserts records into the database of a staging, and adds invalid ones to `bad`.
 
     Call its methods in this order, within a transaction. They raise `InvalidInput`.
+
+    With a shard, only its queries and their documents are inserted. All records are read, though,
+    and `whole` has their digests.
     """
 
     def __init__(
@@ -60,8 +68,11 @@ class Loader:
         bad: InvalidLines,
         columns: Mapping[str, str],
         formats: Mapping[str, str],
+        shard: Shard | None = None,
     ) -> None:
         self._database, self._settings, self._bad = database, settings, bad
+        self._shard = shard
+        self.whole = WholeInput()
         #: The columns of Parquet files that the user has named.
         self._columns = columns
         #: The formats of text files that the user has named, by the option without dashes.
@@ -76,11 +87,15 @@ class Loader:
         for query_id, records in groupby(self._read_run(path), _query_id):
             numbers, lines = zip(*records, strict=True)
             _, ids, ranks, scores = zip(*lines, strict=True)
+            if self._shard:
+                self.whole.add_candidates(query_id, ids, ranks, scores)
+                if not self._shard.has(query_id):
+                    continue
             made = Candidates(ids, ranks, numbers, scores)
             if not made.ranks_follow_scores:
                 self._count_contradictions(source, made)
             made = made.last_of_each_id(partial(self._add_duplicate, source, query_id))
-            self.candidates.add(self._query(query_id), made.by_score())
+            self.candidates.add(self._query(query_id, numbers[0]), made.by_score())
         self._merge(source, Candidates.by_score)
 
     def queries(self, path: str) -> None:
@@ -90,8 +105,10 @@ class Loader:
             known = self._database.execute(
                 "SELECT text FROM queries WHERE id = ?", (query.id,)
             ).fetchone()
-            if known is None:  # the query is not in the run
-                self.report.other_queries += 1
+            if self._shard:
+                self.whole.add_query(query.id, query.text)
+            if known is None:  # the query is not in the run, or in another shard
+                self.report.other_queries += self._is_own(query.id)
                 self.unknown_ids.note_unused(query.id)
                 continue
             if not query.text.strip():
@@ -110,16 +127,30 @@ class Loader:
         def duplicate(number: int, document: Row) -> str:
             return f"{source}:{number}: duplicate document id {quoted(document[0])}"
 
-        self._insert_all(_DOCUMENT, self._read_texts(path, "corpus"), duplicate)
+        records = self._read_texts(path, "corpus")
+        if self._shard:
+            self._insert_all(_USED_DOCUMENT, self._counted(records), duplicate)
+            return
+        self._insert_all(_DOCUMENT, records, duplicate)
         (self.report.documents,) = self._database.execute(
             "SELECT count(*) FROM documents"
         ).fetchone()
+
+    def _counted(self, documents: Iterator[tuple[int, Text]]) -> Iterator[tuple[int, Text]]:
+        """Count and yield all documents of a corpus; not all of them are inserted."""
+        for number, document in documents:
+            self.report.documents += 1
+            self.whole.add_document(document.id, document.text)
+            self.unknown_ids.note_document(document.id)
+            yield number, document
 
     def requests(self, path: str) -> None:
         """Load request lines, instead of a run with its queries and corpus."""
         source = shown(path)
         for number, request in self._read_requests(path):
             where = f"{source}:{number}"
+            if self._shard and not self._is_own_request(self._shard, number, request):
+                continue
             if isinstance(request, Pair):
                 self._add_pair(where, number, request)
             else:
@@ -136,8 +167,20 @@ class Loader:
                 f" for query {quoted(judgment[0])}"
             )
 
-        self._insert_all(_JUDGMENT, self._read_qrels(path), duplicate)
-        self._check_judged(source)
+        own = (each for each in self._read_qrels(path) if self._is_own(each[1].query_id))
+        self._insert_all(_JUDGMENT, own, duplicate)
+        if not self._shard:  # none of the few queries of a shard need have judgments
+            self._check_judged(source)
+
+    def _is_own(self, query_id: str) -> bool:
+        """Return whether a query is in this shard; true without shards."""
+        return self._shard is None or self._shard.has(query_id)
+
+    def _is_own_request(self, shard: Shard, number: int, request: jobs.Request | Pair) -> bool:
+        """Return whether a request is in this shard, after adding it to the digests."""
+        content = request if isinstance(request, Pair) else request.model_dump_json()
+        self.whole.add_candidates(number, content)
+        return shard.has(str(request.query_id))
 
     def _read_run(self, path: str) -> Iterator[tuple[int, RunLine]]:
         if ir_dataset.is_dataset(path):
@@ -193,9 +236,14 @@ class Loader:
             self.candidates.replace(query, ordered(made))
         self.candidates.collect_used()
 
-    def _query(self, query_id: str) -> int:
-        """Return the number of a query, which is added unless it is known."""
-        self._database.execute("INSERT OR IGNORE INTO queries (id) VALUES (?)", (query_id,))
+    def _query(self, query_id: str, line: int) -> int:
+        """Return the number of a query, which is added unless it is known.
+
+        It is the number of the query's first line, so that the shards of a run have the same order.
+        """
+        self._database.execute(
+            "INSERT OR IGNORE INTO queries (seq, id) VALUES (?, ?)", (line, query_id)
+        )
         number: int = self._database.execute(
             "SELECT seq FROM queries WHERE id = ?", (query_id,)
         ).fetchone()[0]
@@ -206,9 +254,10 @@ class Loader:
         if self._is_too_long(where, longest):
             return
         try:
-            query = self._database.execute(
-                "INSERT INTO queries (id, text) VALUES (?, ?)", (request.query_id, request.query)
-            ).lastrowid
+            self._database.execute(
+                "INSERT INTO queries (seq, id, text) VALUES (?, ?, ?)",
+                (number, request.query_id, request.query),
+            )
         except sqlite3.IntegrityError:
             self._bad.add(f"{where}: duplicate query id {quoted(str(request.query_id))}")
             return
@@ -217,7 +266,7 @@ class Loader:
             None if each.metadata is None else json.dumps(each.metadata) for each in candidates
         ]
         self.candidates.add(
-            query or 0,
+            number,
             Candidates(
                 [each.id for each in candidates],
                 list(range(len(candidates))),
@@ -231,7 +280,7 @@ class Loader:
     def _add_pair(self, where: str, number: int, pair: Pair) -> None:
         if self._is_too_long(where, max(len(pair.query), len(pair.text))):
             return
-        query = self._query(pair.query_id)
+        query = self._query(pair.query_id, number)
         (known,) = self._database.execute(
             "SELECT text FROM queries WHERE seq = ?", (query,)
         ).fetchone()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -41,6 +41,8 @@ class ScoringSettings(Record):
     depth: int | None
     top_k: int | None
     allow_downgrade: bool
+    #: The shard that is scored, such as "3/16"; None for the whole run.
+    shard: str | None = None
 
 
 class Round(Record, populate_by_name=True):
@@ -138,27 +140,32 @@ def _ascii_json(text: str) -> bytes:
     return json.dumps(text).encode()
 
 
-def _differences(old: Manifest, new: Manifest) -> Iterable[str]:
-    for name, option in _OPTIONS.items():
-        before, now = getattr(old.settings, name), getattr(new.settings, name)
+def setting_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterable[str]:
+    """Yield the option of each setting that differs, with both values."""
+    for name in dict.fromkeys((*old, *new)):
+        before, now = old.get(name), new.get(name)
         if before != now:
+            option = _OPTIONS.get(name, f"--{name.replace('_', '-')}")
             yield f"{option} ({_shown(before)} -> {_shown(now)})"
-    # A different depth, which is already reported, selects different candidates.
+
+
+def _differences(old: Manifest, new: Manifest) -> Iterable[str]:
+    yield from setting_differences(old.settings.model_dump(), new.settings.model_dump())
+    # Another shard or depth, which is already reported, selects other queries or candidates.
+    if old.settings.shard != new.settings.shard:
+        return
     same_depth = old.settings.depth == new.settings.depth
-    for name, noun in _INPUTS.items():
+    for name, noun in INPUT_NOUNS.items():
         if getattr(old.inputs, name) != getattr(new.inputs, name) and (
             same_depth or name == "queries"
         ):
             yield noun
 
 
-_OPTIONS = {
-    "model": "--model",
-    "depth": "--depth",
-    "top_k": "--top-k",
-    "allow_downgrade": "downgrades",
-}
-_INPUTS = {"queries": "the queries", "candidates": "the run", "documents": "the documents"}
+#: The names of settings that are not those of their options.
+_OPTIONS = {"allow_downgrade": "downgrades"}
+#: What a message calls the inputs.
+INPUT_NOUNS = {"queries": "the queries", "candidates": "the run", "documents": "the documents"}
 
 
 def _shown(value: object) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+from contract.errors import InvalidInput
 from producer.files import conflicts
 from producer.files.compressed_outputs import check_not_parquet
 from producer.files.outputs import OutputFile, check_writable
@@ -14,7 +15,8 @@ from producer.formats.parquet import require_pyarrow
 from producer.rescore import run_writers
 from producer.rescore.journal import Journal, journal_path
 from producer.rescore.progress import Progress
-from producer.rescore.resume import manifest_path
+from producer.rescore.resume import ResumableJournal, manifest_path
+from producer.rescore.shard_record import record_path
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class OutputFiles:
     cache: str | None = None
     #: The format of the output, if the user has chosen one.
     format: str | None = None
+    #: Whether the output is that of a shard, which has a record.
+    has_record: bool = False
 
     def check(self, reads: Sequence[conflicts.FileUse]) -> None:
         """Raise `InvalidInput` if a file cannot be written, or would overwrite another.
@@ -36,6 +40,11 @@ class OutputFiles:
         """
         for each in filter(None, (self.output, self.results)):
             check_writable(each)
+        if self.has_record and self.output and is_stream(self.output):
+            raise InvalidInput(
+                f"--output {self.output} is not a regular file; --shard requires one, because"
+                " `rerankq merge` reads it with the record next to it"
+            )
         conflicts.check(reads, list(self._uses()))
         if self.output:
             packed_twice = run_writers.format_of(self.output, self.format) == "parquet"
@@ -58,6 +67,9 @@ class OutputFiles:
             yield conflicts.FileUse("the journal of --output", str(journal_path(self.output)))
             manifest = str(manifest_path(self.output))
             yield from conflicts.output_uses("the manifest of --output", manifest)
+            if self.has_record:
+                record = str(record_path(self.output))
+                yield from conflicts.output_uses("the record of --output", record)
 
     @contextmanager
     def locked(self) -> Iterator[list[OutputFile]]:
@@ -74,8 +86,15 @@ def write(
     output: OutputFile,
     results: OutputFile | None = None,
 ) -> None:
-    """Write the files from the journal; the run only if a query was scored, the results always."""
-    if progress.queries:
-        journal.write_run(output, run_writers.format_of(output.name, chosen))
+    """Write the files from the journal; the run only if a query was scored, the results always.
+
+    A shard always has a run, which may be empty, and a record.
+    """
+    format_name = run_writers.format_of(output.name, chosen)
+    if progress.queries or journal.shard:
+        journal.write_run(output, format_name)
     if results:
         journal.write_results(results)
+    if journal.shard and isinstance(journal, ResumableJournal):
+        kept = results.name if results and not is_stream(results.name) else None
+        journal.record_shard(journal.shard, format_name, output.name, kept)

@@ -20,6 +20,8 @@ from producer.rescore.journal import Journal, journal_path
 from producer.rescore.journal_lines import Line
 from producer.rescore.manifest import RECOVERY_HINT, Manifest, Round
 from producer.rescore.options import RetryKind
+from producer.rescore.shard_record import FileDigest, ShardRecord, record_path
+from producer.rescore.shards import Shard
 from producer.rescore.staging import Staging
 
 #: What both the journal and the manifest hold of each model that has scored a job.
@@ -46,6 +48,7 @@ class ResumableJournal(Journal):
     ) -> None:
         self.path: Path = journal_path(output)
         self._manifest_path = manifest_path(output)
+        self._record_path = record_path(output)
         self._restart = restart
         self._same_command = f"the same command{' without --restart' if restart else ''}"
         super().__init__(output, staging, mode)
@@ -65,6 +68,7 @@ class ResumableJournal(Journal):
 
     def begin(self) -> None:
         """Write the manifest, so that the run can be resumed from now on."""
+        self._record_path.unlink(missing_ok=True)  # the output is no longer a complete shard
         if self._restart:
             self._discard()
             self._restart = False
@@ -143,6 +147,28 @@ class ResumableJournal(Journal):
             notify(f"partial results are in {self.path}")
         else:
             notify(f"partial results are in {self.path}; run {self._same_command} to continue")
+
+    def record_shard(
+        self, shard: Shard, format_name: str, output: str, results: str | None
+    ) -> None:
+        """Record that the files of a shard are complete, so that they can be merged."""
+        progress = self.progress()
+        record = ShardRecord(
+            number=shard.number,
+            count=shard.count,
+            inputs=self._staging.whole_inputs(),
+            settings=self.manifest.settings.model_dump(exclude={"shard"}),
+            format=format_name,
+            output=FileDigest.of(output, output),
+            results=FileDigest.of(results, output) if results else None,
+            model_requested=self.model_requested,
+            **{name: getattr(self, name) for name in OF_EACH_MODEL},
+            queries=progress.queries + progress.failed_queries,
+            downgraded_queries=progress.downgraded_queries,
+            failed=progress.codes,
+            first_failure=progress.first_failure,
+        )
+        record.save(output, self.ranked_queries(self.manifest.settings.top_k), self._mode)
 
     def remove(self) -> None:
         """Remove the journal and its manifest after the finished files have been written.

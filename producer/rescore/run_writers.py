@@ -87,7 +87,19 @@ def _write_parquet(file: IO[bytes], lines: Lines, _: Staged) -> None:
 
 
 def _write_rank_llm(file: IO[bytes], lines: Lines, staged: Staged) -> None:
+    write_array(file, _rank_llm_requests(lines, staged))
+
+
+def write_array(file: IO[bytes], elements: Iterable[bytes]) -> None:
+    """Write a JSON array with an element on each line."""
     before = b"[\n"
+    for element in elements:
+        file.write(before + element)
+        before = b",\n"
+    file.write(b"[]\n" if before == b"[\n" else b"\n]\n")
+
+
+def _rank_llm_requests(lines: Lines, staged: Staged) -> Iterator[bytes]:
     for line in filter(journal_lines.has_ranking, lines):
         query = staged(line["query_id"])
         texts = dict(zip(query.document_ids, query.texts, strict=True))
@@ -96,9 +108,7 @@ def _write_rank_llm(file: IO[bytes], lines: Lines, staged: Staged) -> None:
             for id_, score in journal_lines.scores(line)
         ]
         request = {"query": {"text": query.text, "qid": query.id}, "candidates": candidates}
-        file.write(before + to_json(request))
-        before = b",\n"
-    file.write(b"[]\n" if before == b"[\n" else b"\n]\n")
+        yield to_json(request)
 
 
 #: The names that `--format` takes. The first is the default.

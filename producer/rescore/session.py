@@ -52,6 +52,7 @@ def open_journal(
         depth=depth,
         top_k=options.top_k,
         allow_downgrade=options.allow_downgrade,
+        shard=str(staging.shard) if staging.shard else None,
     )
     wanted = Manifest.new(staging.inputs(), settings, options.first_pairs_per_job)
     return ResumableJournal(output, staging, wanted, restart=restart, mode=mode)

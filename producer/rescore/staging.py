@@ -17,6 +17,7 @@ from producer.files.quoting import shown
 from producer.formats.records import InvalidLines
 from producer.rescore import candidates, loading, manifest
 from producer.rescore.document_sizes import check_document_sizes
+from producer.rescore.shards import Shard
 from producer.rescore.staged_query import StagedQuery
 
 _SCHEMA = """
@@ -49,6 +50,8 @@ class Staging:
 
     Only the best `depth` candidates of each query are scored. The file is in SQLite's folder for
     temporary files (SQLITE_TMPDIR, else /var/tmp), and disappears however the process ends.
+
+    With a `shard`, only its queries are staged, which may be none.
     """
 
     def __init__(
@@ -58,10 +61,12 @@ class Staging:
         depth: int | None = None,
         columns: Mapping[str, str] | None = None,
         formats: Mapping[str, str] | None = None,
+        shard: Shard | None = None,
     ) -> None:
         self._settings = settings
         self._bad = bad
         self._depth = depth
+        self.shard = shard
         self._has_scores = True
         # An empty name is a private database in a file that SQLite has already unlinked.
         self.database = sqlite3.connect("", isolation_level=None)
@@ -69,7 +74,9 @@ class Staging:
         # The database is never read again, so nothing is ever committed, which would take longer
         # than most changes.
         self.database.execute("BEGIN")
-        self._loader = loading.Loader(self.database, settings, bad, columns or {}, formats or {})
+        self._loader = loading.Loader(
+            self.database, settings, bad, columns or {}, formats or {}, shard
+        )
         self._table = self._loader.candidates
 
     @property
@@ -123,6 +130,10 @@ class Staging:
                 )
             ),
         )
+
+    def whole_inputs(self) -> manifest.InputDigests:
+        """Return digests of the input of a shard that are the same for all shards of the run."""
+        return manifest.InputDigests(**self._loader.whole.digests())
 
     def _digested(self, query: int) -> list[tuple[Any, ...]]:
         made = self._table.scored(query)
@@ -205,7 +216,8 @@ class Staging:
             "DELETE FROM queries"
             " WHERE NOT EXISTS (SELECT 1 FROM candidates WHERE query = queries.seq)"
         )
-        if not self.database.execute("SELECT count(*) FROM queries").fetchone()[0]:
+        is_empty = not self.database.execute("SELECT count(*) FROM queries").fetchone()[0]
+        if is_empty and not (self.shard and self._loader.whole.has_queries):
             raise InvalidInput(
                 f"{source}: no query with candidates is left to score; check that the files match"
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
+from itertools import chain
 from operator import itemgetter
 
 from contract.printable import counted
@@ -30,11 +31,18 @@ class UnknownIds:
         self._database, self._candidates, self._bad = database, candidates, bad
         #: The first query ids that are not in the run.
         self._unused: list[str] = []
+        #: The first document ids of a corpus that is not staged as a whole.
+        self._documents: list[str] = []
 
     def note_unused(self, query_id: str) -> None:
         """Remember a query that is not in the run."""
         if len(self._unused) < _MAX_UNUSED_KEPT:
             self._unused.append(query_id)
+
+    def note_document(self, document_id: str) -> None:
+        """Remember a document that may not be staged."""
+        if len(self._documents) < _MAX_UNUSED_KEPT:
+            self._documents.append(document_id)
 
     def drop_queries(self, run: str, source: str) -> None:
         """Report queries of the run that `source` lacks; drop them if lines may be skipped."""
@@ -99,7 +107,7 @@ class UnknownIds:
         others: Iterable[str] = self._unused
         if what == "document":
             rows = self._database.execute("SELECT id FROM documents LIMIT ?", (_MAX_SEARCHED,))
-            others = (name for (name,) in rows)
+            others = chain((name for (name,) in rows), self._documents)
         elif self._are_documents(self._unused):
             return "; that file has document ids: are --queries and --corpus swapped?"
         looks = {normalized(name): name for name in names}
