@@ -5,14 +5,18 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
+import rerankq_bundled_model
 from contract.errors import ModelUnavailable, OutOfMemory
-from worker.runtime import restart
-from worker.runtime.exit_reason import MAX_DEATHS, ExitReason
+from tests.processes import linux_only
+from worker.runtime import memory_limit, restart, shared_models
+from worker.runtime.exit_reason import MAX_DEATHS, ExitReason, ModelLoading
+from worker.runtime.settings import WorkerSettings
 
-MODELS = ["stub"]
+TWO_CHILDREN = ModelLoading(["stub"], 2, shared=False)
 
 
 @dataclass
@@ -46,8 +50,8 @@ def test_the_first_reason_of_a_child_counts_and_is_told_by_the_main_process(
 ) -> None:
     reason = ExitReason()
 
-    in_child(lambda: reason.loading_failed(ModelUnavailable("no such model"), MODELS, 2))
-    in_child(lambda: reason.loading_failed(OutOfMemory("too large"), MODELS, 2))
+    in_child(lambda: reason.loading_failed(ModelUnavailable("no such model"), TWO_CHILDREN))
+    in_child(lambda: reason.loading_failed(OutOfMemory("too large"), TWO_CHILDREN))
 
     code, said = code_and_reason(reason, caplog)
     assert code == restart.EXIT_NO_MODEL
@@ -57,11 +61,46 @@ def test_the_first_reason_of_a_child_counts_and_is_told_by_the_main_process(
 def test_lack_of_memory_is_told_with_the_way_out(caplog: pytest.LogCaptureFixture) -> None:
     reason = ExitReason()
 
-    reason.loading_failed(OutOfMemory("too large"), MODELS, 2)
+    reason.loading_failed(OutOfMemory("too large"), TWO_CHILDREN)
 
     code, said = code_and_reason(reason, caplog)
     assert code == restart.EXIT_NO_MEMORY
     assert "--concurrency" in said
+
+
+@pytest.mark.parametrize(
+    ("shared", "estimate"),
+    [(False, memory_limit.need_bytes), (True, memory_limit.need_bytes_of_shared_models)],
+)
+def test_the_memory_needed_depends_on_whether_children_share_their_models(
+    shared: bool, estimate: Callable[[int, int], int], caplog: pytest.LogCaptureFixture
+) -> None:
+    reason = ExitReason()
+
+    reason.loading_failed(OutOfMemory("too large"), ModelLoading(["bundled"], 9, shared=shared))
+
+    weights = memory_limit.weight_bytes(rerankq_bundled_model.PATH)
+    need_mb = estimate(weights, 9) / memory_limit.MB
+    assert f"would need about {need_mb:,.0f} MB" in code_and_reason(reason, caplog)[1]
+
+
+@linux_only
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, True),
+        ({"prompt": "query: "}, False),
+        ({"device": "cuda"}, False),
+        ({"downgrade_model": "stub"}, False),
+    ],
+    ids=str,
+)
+def test_children_share_models_of_our_own_networks_on_a_cpu_without_a_prompt(
+    settings: dict[str, Any], expected: bool
+) -> None:
+    loaded = WorkerSettings.load(cross_encoder_model="bundled", **settings)
+
+    assert shared_models.can_share(loaded) is expected
 
 
 def test_a_supervised_worker_says_when_it_is_started_again(
@@ -82,7 +121,7 @@ def test_children_that_end_while_they_load_end_the_worker_if_none_has_loaded_mea
     reason = ExitReason()
 
     def start_in_vain() -> None:
-        reason.child_starts_loading(0, MODELS, 1)
+        reason.child_starts_loading(0, TWO_CHILDREN)
 
     def start() -> None:
         start_in_vain()
@@ -109,7 +148,7 @@ def test_the_main_process_knows_which_children_have_loaded() -> None:
     pids = multiprocessing.get_context("fork").SimpleQueue()
 
     def load() -> None:
-        reason.child_starts_loading(1, MODELS, 2)
+        reason.child_starts_loading(1, TWO_CHILDREN)
         reason.child_has_loaded(1)
         pids.put(multiprocessing.current_process().pid)
 

@@ -13,7 +13,7 @@ from worker.engine import load
 from worker.engine.cuda_errors import GpuFailed, ends_the_gpu
 from worker.engine.devices import assigned
 from worker.runtime import gpus, restart
-from worker.runtime.exit_reason import ExitReason
+from worker.runtime.exit_reason import ExitReason, ModelLoading
 
 # Which GPU
 
@@ -168,5 +168,5 @@ def test_a_stub_can_fail_as_a_gpu_does() -> None:
 )
 def test_a_gpu_that_fails_at_the_start_has_its_own_exit_code(error: RerankError, code: int) -> None:
     reason = ExitReason()
-    reason.loading_failed(error, ["stub"], 1)
+    reason.loading_failed(error, ModelLoading(["stub"], 1, shared=False))
     assert reason._verdict[0] == code

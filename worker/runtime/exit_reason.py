@@ -12,12 +12,13 @@ import os
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from contract.errors import OutOfMemory, RerankError
 from contract.models import is_stub
 from contract.printable import counted
-from worker.engine import model_classes, model_paths
+from worker.engine import model_paths
 from worker.engine.cuda_errors import GpuFailed
 from worker.engine.unusable import UnusableModel
 from worker.runtime import memory_limit, restart
@@ -28,6 +29,15 @@ logger = logging.getLogger(__name__)
 #: Maximum number of consecutive children that may end while loading, for a reason other than
 #: memory. More than one, because an operator may have killed them.
 MAX_DEATHS = 3
+
+
+@dataclass(frozen=True)
+class ModelLoading:
+    """The models that each of a worker's processes has, and whether they share them."""
+
+    models: Sequence[str]
+    processes: int
+    shared: bool
 
 
 class ExitReason:
@@ -47,11 +57,11 @@ class ExitReason:
         #: Children that ended while loading, since a child last loaded successfully.
         self._deaths = _shared_numbers()
 
-    def child_starts_loading(self, place: int, models: Sequence[str], processes: int) -> None:
+    def child_starts_loading(self, place: int, loading: ModelLoading) -> None:
         """Record that this process loads its models, and check why its predecessor ended."""
         before = self._loading_pids[place]
         if before and before != self._loaded_pids[place]:
-            self._judge_predecessor(before, self._oom_kills[place], models, processes)
+            self._judge_predecessor(before, self._oom_kills[place], loading)
         self._loading_pids[place] = os.getpid()
         self._oom_kills[place] = memory_limit.oom_kills() or 0
 
@@ -64,10 +74,10 @@ class ExitReason:
         """Return the ids of the processes that have loaded models; some may have ended since."""
         return set(self._loaded_pids)
 
-    def loading_failed(self, error: RerankError, models: Sequence[str], processes: int) -> None:
+    def loading_failed(self, error: RerankError, loading: ModelLoading) -> None:
         """Make the worker exit because its models did not load."""
         if isinstance(error, OutOfMemory):
-            self.decide(restart.EXIT_NO_MEMORY, f"{error}. {_memory_advice(models, processes)}")
+            self.decide(restart.EXIT_NO_MEMORY, f"{error}. {_memory_advice(loading)}")
         elif isinstance(error, GpuFailed):
             self.decide(restart.EXIT_GPU_FAILED, str(error))
         else:
@@ -107,15 +117,13 @@ class ExitReason:
             os.kill(main_pid, signal.SIGTERM)
         os._exit(code)
 
-    def _judge_predecessor(
-        self, pid: int, kills_before: int, models: Sequence[str], processes: int
-    ) -> None:
-        names = " and ".join(map(repr, models))
+    def _judge_predecessor(self, pid: int, kills_before: int, loading: ModelLoading) -> None:
+        names = " and ".join(map(repr, loading.models))
         if (memory_limit.oom_kills() or 0) > kills_before:
             self.decide(
                 restart.EXIT_NO_MEMORY,
                 f"the kernel killed child process {pid} for lack of memory while it was loading"
-                f" {names}. {_memory_advice(models, processes)}",
+                f" {names}. {_memory_advice(loading)}",
             )
         self._deaths[0] += 1
         if self._deaths[0] >= MAX_DEATHS:
@@ -131,13 +139,14 @@ def _shared_numbers() -> memoryview:
     return memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("i")
 
 
-def _memory_advice(models: Sequence[str], processes: int) -> str:
+def _memory_advice(loading: ModelLoading) -> str:
     """Return a text with the memory limit, the memory needed, and the fix."""
-    weights = sum(_weight_bytes(model) for model in models)
-    shared = model_classes.have_fast_path(models)
-    need_bytes = memory_limit.need_bytes_of_shared_models if shared else memory_limit.need_bytes
-    need = need_bytes(weights, processes)
-    children = counted(processes, "child", "children")
+    weights = sum(_weight_bytes(model) for model in loading.models)
+    estimate = (
+        memory_limit.need_bytes_of_shared_models if loading.shared else memory_limit.need_bytes
+    )
+    need = estimate(weights, loading.processes)
+    children = counted(loading.processes, "child", "children")
     return (
         f"{memory_limit.describe_limit()}; {children} with models of {weights / MB:,.0f} MB would"
         f" need about {need / MB:,.0f} MB, or more for long documents. Raise the limit"

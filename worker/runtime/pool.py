@@ -24,6 +24,7 @@ from contract.errors import RerankError
 from contract.store import overview
 from worker.runtime import pool_kinds, restart, shared_models
 from worker.runtime.context import WorkerContext
+from worker.runtime.exit_reason import ModelLoading
 from worker.runtime.pool_kinds import PoolLayout
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ def _prepare_parent(sender: Any, **_: Any) -> None:
         processes,
         context.settings.threads_among(processes),
         context.settings.tokenizer_threads_among(processes),
+        pool_kinds.has_children(pool) and shared_models.can_share(context.settings),
     )
     # A log is not a terminal.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -82,15 +84,15 @@ def _load_models_in_child(**_: Any) -> None:
 
 
 def _load_models(context: WorkerContext) -> None:
-    exit_reason, main_pid = context.exit_reason, context.pool_layout.main_pid
-    place = pool_kinds.place_in_pool()
-    models, processes = context.models.required, context.pool_layout.processes
-    exit_reason.child_starts_loading(place, models, processes)
+    exit_reason, layout = context.exit_reason, context.pool_layout
+    main_pid, place = layout.main_pid, pool_kinds.place_in_pool()
+    loading = ModelLoading(context.models.required, layout.processes, layout.shares_models)
+    exit_reason.child_starts_loading(place, loading)
     exit_reason.end_worker(main_pid)
     try:
         context.models.load_all()
     except RerankError as error:
-        exit_reason.loading_failed(error, models, processes)
+        exit_reason.loading_failed(error, loading)
         exit_reason.end_worker(main_pid)
     # Celery would log any other error and continue with a child that has no model.
     except BaseException as error:

@@ -29,6 +29,8 @@ class PoolLayout:
     #: Threads per process that score, and those of the tokenizers library.
     threads: int
     tokenizer_threads: int
+    #: Whether the processes share models that were loaded once.
+    shares_models: bool = False
 
     @classmethod
     def of_one_process(cls) -> PoolLayout:

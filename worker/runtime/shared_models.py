@@ -24,6 +24,7 @@ from typing import IO, TYPE_CHECKING
 from contract.printable import counted
 from worker.engine import model_classes
 from worker.runtime.context import WorkerContext
+from worker.runtime.settings import WorkerSettings
 
 if TYPE_CHECKING:
     from worker.runtime.models import PreparedModels
@@ -34,17 +35,21 @@ logger = logging.getLogger(__name__)
 TASKS = Path("/proc/self/task")
 
 
-def prepare(context: WorkerContext) -> None:
-    """Load the models, or the libraries, that the children share. Call it before the first fork."""
-    from worker.engine import import_libraries
-
-    settings = context.settings
-    shareable = (
+def can_share(settings: WorkerSettings) -> bool:
+    """Return whether children can share these models."""
+    return (
         settings.device == "cpu"
         and TASKS.is_dir()
         and settings.prompt is None
         and model_classes.have_fast_path(settings.models)
     )
+
+
+def prepare(context: WorkerContext) -> None:
+    """Load the models, or the libraries, that the children share. Call it before the first fork."""
+    from worker.engine import import_libraries
+
+    settings, shareable = context.settings, context.pool_layout.shares_models
     # Jobs are likely to name other models if those were chosen.
     needed = settings.allowed_are_chosen or not model_classes.need_no_libraries(settings.models)
     if needed or not shareable:
