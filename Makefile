@@ -27,9 +27,11 @@ $(READY): pyproject.toml constraints.txt
 	$(PIP) --editable '.[worker,monitor,http,embedded]'
 	touch $@
 
-# The tests also need every library that has an adapter, and Milvus.
+# The tests also need every library that has an adapter, Milvus, and the reader of rank_llm. It is
+# apart from the others, because rank_llm requires gigabytes of packages that its reader does not use.
 $(READY)-dev: $(READY)
 	$(PIP) --editable '.[llm,langchain,llama-index,haystack,pyterrier,search,docs,dev]'
+	$(PIP) --no-deps --upgrade --target $(VENV)/peers rank-llm
 	touch $@
 
 # The other rerankers are large, so they are installed only for benchmarks.

@@ -31,8 +31,6 @@ from producer.score_cache.cache import ScoreCache
 @common.option("--output", metavar="FILE", help="Reranked run to write.")
 @common.option(
     "--format",
-    "format_name",
-    envvar="RERANKQ_RESCORE_FORMAT",
     type=click.Choice(list(run_writers.FORMATS)),
     help="Format of OUTPUT. [default: by its name, else trec]",
 )
@@ -80,7 +78,7 @@ def rescore(
     column: dict[str, str],
     input_format: dict[str, str],
     output: str | None,
-    format_name: str | None,
+    format: str | None,
     results: str | None,
     qrels: str | None,
     model: str | None,
@@ -113,7 +111,7 @@ def rescore(
     reads = inputs.uses()
     if not output and not dry_run:
         raise errors.InvalidInput("--output is missing; pass a file name, or - for standard output")
-    outputs = OutputFiles(output, results, cache, format_name, has_record=shard is not None)
+    outputs = OutputFiles(output, results, cache, format, has_record=shard is not None)
     outputs.check(reads)
     retry = _retry_kinds(retry_failed, rescore_downgraded)
     session.check_resumption(output, restart, retry)
@@ -145,7 +143,7 @@ def rescore(
             try:
                 with outputs.locked() as files:
                     progress = _score(settings, counts, journal, options, retry, scores)
-                    output_files.write(journal, progress, format_name, *files)
+                    output_files.write(journal, progress, format, *files)
                     if progress.queries or shard:
                         names = " and ".join(each.name for each in files)
                         terminal.print_notice(f"wrote {names}")

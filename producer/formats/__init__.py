@@ -5,7 +5,8 @@ Each kind of file has a module with one reader:
 - `corpus`: documents and queries, as JSONL or tab-separated columns
 - `trec_run`: first-stage runs
 - `qrels`: relevance judgments
-- `requests`: a query with its documents per line (`reranker_requests`: those of other rerankers)
+- `requests`: a query with its documents per line (`reranker_requests`: those of other rerankers,
+  `batch_lines`: those of batch files)
 - `documents`: the documents of one query
 
 A reader yields each record with its line number, through `records.read_records`. An invalid line

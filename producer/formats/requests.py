@@ -7,18 +7,15 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from contract import jobs
-from producer.formats import values
+from producer.formats import batch_lines, values
 from producer.formats.detection import FileKind
 from producer.formats.keys import DOCUMENT_KEYS, list_keys
 from producer.formats.records import InvalidLines, read_records
 from producer.formats.reranker_requests import (
-    from_batch,
     from_rank_llm,
     from_reranker,
     with_our_keys,
 )
-
-_FOR_THE_WHOLE_RUN = ("top_k", "top_n")
 
 
 class Pair(NamedTuple):
@@ -66,9 +63,9 @@ def _request(number: int, line: str) -> jobs.Request:
             " top1000"
         )
     data = values.json_object(line)
-    if "custom_id" in data and "body" in data:
-        data = from_batch(data)
-    for key in _FOR_THE_WHOLE_RUN:
+    if batch_lines.is_batch_line(data):
+        data = batch_lines.request_of(data)
+    for key in batch_lines.MOST_DOCUMENTS:
         if key in data:
             raise ValueError(f'"{key}" cannot be set per query; use --top-k for the whole run')
     list_key = next((key for key in ("candidates", *DOCUMENT_KEYS) if key in data), None)

@@ -16,24 +16,6 @@ _WITHOUT_EFFECT = {
 }
 
 
-#: The keys of a line of OpenAI's and Voyage's batch files.
-_BATCH_KEYS = {"custom_id", "body", "method", "url"}
-
-
-def from_batch(data: dict[str, Any]) -> dict[str, Any]:
-    """Return the request in a line of a batch file, with its `custom_id` as the id of the query.
-
-    The number of documents to return is not used: it is set for the whole run.
-    """
-    body = data["body"]
-    if not isinstance(body, dict):
-        raise ValueError(f'"body" must be an object, not {kind_of(body)}')
-    if unknown := sorted(data.keys() - _BATCH_KEYS):
-        raise ValueError(f'"{unknown[0]}" is unknown in a line with "custom_id" and "body"')
-    ours = {key: value for key, value in body.items() if key not in ("top_n", "top_k")}
-    return ours | {"query_id": data["custom_id"]}
-
-
 def from_reranker(data: dict[str, Any], list_key: str) -> dict[str, Any]:
     """Return a request of Cohere, TEI or NVIDIA in rerankq's format."""
     query, entries = data["query"], data[list_key]

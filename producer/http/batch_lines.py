@@ -1,29 +1,23 @@
-"""Read the lines of a batch, and write the lines of its output."""
+"""Read the body of a batch, and write its output."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from contract import jobs, validation
 from contract.errors import JobFailed, RerankError
+from producer.formats import batch_lines
 from producer.http import cohere
 from producer.http.cohere import RerankBody
 from producer.http.errors import Refused, code_of, status_of
 from producer.http.queued import candidates, kept_documents
-from producer.http.schemas import Body
 
 
-class BatchLine(Body):
+class BatchLine(batch_lines.BatchLine[RerankBody]):
     """A request of a batch, with the id that its answer has too."""
-
-    custom_id: jobs.Text = Field(min_length=1)
-    body: RerankBody
-    method: str | None = None
-    url: str | None = None
 
 
 #: Fields of an answer that count all requests of a job together.
@@ -86,31 +80,13 @@ def answers(result: jobs.JobResult) -> str:
 
 def _answer(result: jobs.JobResult, ranking: jobs.Ranking) -> str:
     body = cohere.answer(result, ranking, kept_documents(ranking), "2")
-    return _output(
-        {
-            "custom_id": ranking.query_id,
-            "response": {
-                "status_code": 200,
-                "request_id": result.job_id,
-                "body": body.model_dump(mode="json", exclude=_OF_THE_JOB, exclude_none=True),
-            },
-            "error": None,
-        }
-    )
+    content = body.model_dump(mode="json", exclude=_OF_THE_JOB, exclude_none=True)
+    return batch_lines.answer_line(ranking.query_id, content, request_id=result.job_id)
 
 
 def failure(job_id: str, error: RerankError) -> str:
     """Return the output line of a job without a result: its id ends with the range of its lines."""
     message = error.failure.message if isinstance(error, JobFailed) else str(error)
-    return _output(
-        {
-            "custom_id": None,
-            "requests": job_id.rpartition(".")[2],
-            "response": {"status_code": status_of(error), "request_id": job_id, "body": None},
-            "error": {"code": code_of(error), "message": message},
-        }
-    )
-
-
-def _output(line: Mapping[str, Any]) -> str:
-    return json.dumps(line, ensure_ascii=False) + "\n"
+    response = {"status_code": status_of(error), "request_id": job_id, "body": None}
+    numbers = job_id.rpartition(".")[2]
+    return batch_lines.failure_line(None, code_of(error), message, response, requests=numbers)

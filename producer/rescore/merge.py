@@ -59,6 +59,8 @@ def _write_run(parts: Sequence[Part], output: OutputFile) -> None:
         elif format_name == "rank_llm":
             elements = _records(parts, names, part_files.Elements, lambda ranked: min(ranked, 1))
             run_writers.write_array(file, filter(None, elements))
+        elif format_name == "batch":  # failed queries have a line too
+            file.writelines(_records(parts, names, part_files.Lines, lambda _: 1))
         else:
             for lines in _records(parts, names, part_files.Lines, lambda ranked: ranked):
                 file.write(lines)

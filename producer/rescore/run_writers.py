@@ -9,6 +9,7 @@ from typing import IO, Any, NamedTuple
 from pydantic_core import to_json
 
 from contract.results import relevance
+from producer.formats import batch_lines
 from producer.formats.parquet import write_rows
 from producer.rescore import journal_lines
 from producer.rescore.staged_query import StagedQuery
@@ -111,6 +112,30 @@ def _rank_llm_requests(lines: Lines, staged: Staged) -> Iterator[bytes]:
         yield to_json(request)
 
 
+def _write_batch(file: IO[bytes], lines: Lines, staged: Staged) -> None:
+    for line in lines:
+        file.write(_batch_line(line, staged).encode())
+
+
+def _batch_line(line: dict[str, Any], staged: Staged) -> str:
+    if not journal_lines.has_ranking(line):
+        error = line["error"]
+        return batch_lines.failure_line(line["query_id"], error["code"], error["message"])
+    # The line of --results has the same form for the journals of all versions.
+    result = json.loads(journal_lines.result_line(line))
+    results = [
+        {"index": each["index"], "relevance_score": each.get("relevance", relevance(each["score"]))}
+        for each in result["documents"]
+    ]
+    if any(each["id"] != str(each["index"]) for each in result["documents"]):
+        query = staged(line["query_id"])
+        texts = dict(zip(query.document_ids, query.texts, strict=True))
+        for made, each in zip(results, result["documents"], strict=True):
+            made["document"] = {"id": each["id"], "text": texts[each["id"]]}
+    body = {"model": result["provenance"]["model"], "results": results}
+    return batch_lines.answer_line(line["query_id"], body)
+
+
 #: The names that `--format` takes. The first is the default.
 FORMATS = {
     "trec": RunFormat("lines of `query Q0 document rank score tag`", _write_trec),
@@ -122,6 +147,11 @@ FORMATS = {
         'a JSON array of `{"query": {"text", "qid"}, "candidates": [{"docid", "score",'
         ' "doc": {"text"}}]}`',
         _write_rank_llm,
+    ),
+    "batch": RunFormat(
+        'lines of `{"custom_id", "response": {"body": {"results": [{"index", "relevance_score"}]}},'
+        ' "error"}`; results have `"document": {"id", "text"}` unless their ids are their indexes',
+        _write_batch,
     ),
 }
 

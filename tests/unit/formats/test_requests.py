@@ -58,9 +58,9 @@ def test_a_line_of_a_batch_file_is_a_request_with_its_custom_id(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"custom_id": "c", "body": []}', '"body" must be an object, not a list'),
+        ('{"custom_id": "c", "body": []}', "body: must be an object, not a list, in a line with"),
         ('{"custom_id": "c", "body": {}}', '"query" and "candidates" are required'),
-        ('{"custom_id": "c", "body": {}, "query": "q"}', '"query" is unknown in a line with'),
+        ('{"custom_id": "c", "body": {}, "query": "q"}', "query: unknown field, in a line with"),
     ],
 )
 def test_a_wrong_line_of_a_batch_file_is_refused(tmp_path: Path, line: str, message: str) -> None:
