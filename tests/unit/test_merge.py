@@ -37,6 +37,7 @@ def write_part(
     model: str = "maker/model",
     max_length: int = 512,
     finish: bool = True,
+    format_name: str | None = None,
     **settings: Any,
 ) -> Path:
     """Score a shard of the queries q0 to q8, with scores that tell them apart."""
@@ -66,7 +67,7 @@ def write_part(
                     OutputFile(str(output)) as run,
                     OutputFile(f"{output}.jsonl") as results,
                 ):
-                    output_files.write(journal, journal.progress(), None, run, results)
+                    output_files.write(journal, journal.progress(), format_name, run, results)
                 if not failed:
                     journal.remove()
     return output
@@ -216,6 +217,20 @@ def is_a_device(folder: Path) -> list[str]:
 def is_no_record(folder: Path) -> list[str]:
     (folder / "part3.trec.shard.jsonl").write_text("[1,2]\n")
     return names(folder)
+
+
+def test_the_answers_of_a_batch_are_merged_with_those_of_failed_queries(tmp_path: Path) -> None:
+    failed = next(f"q{n}" for n in range(QUERIES) if Shard(2, COUNT).has(f"q{n}"))
+    for number in range(1, COUNT + 1):
+        write_part(tmp_path, number, failed=(failed,), format_name="batch")
+    done = rerankq(
+        *("merge", *names(tmp_path), "--output", str(tmp_path / "merged")), environment={}
+    )
+
+    assert done.returncode == 3, done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "merged").read_text().splitlines()]
+    assert [each["custom_id"] for each in lines] == [f"q{n}" for n in range(QUERIES)]
+    assert [each["custom_id"] for each in lines if each["error"]] == [failed]
 
 
 @pytest.mark.parametrize(
