@@ -2,7 +2,8 @@
 
 Redis keys, where `ns` is the namespace. Each key has a TTL, which `contract.store` sets:
 
-    ns:job:ID            hash    state, counts, attempts, times, digest of the payload
+    ns:job:ID            hash    state, counts, attempts, times, digest of the payload; or how a
+                                 query or a batch is split into jobs
     ns:payload:ID        string  the job, compressed; removed when the job ends, unless it is a
                                  dead letter
     ns:lease:ID          string  token of the current attempt; expires unless it is renewed
@@ -11,6 +12,9 @@ Redis keys, where `ns` is the namespace. Each key has a TTL, which `contract.sto
                                  of submission
     ns:live:running      zset    ids of jobs that a worker has started, by time of the last start
     ns:dead              zset    ids of the dead letters, by time of failure
+    ns:batches           zset    ids of batches, by time of submission
+    ns:runs              zset    ids of runs of `rescore`, by time of the start
+    ns:run:ID            hash    the progress of a run, and the times of its start and last change
     ns:totals            hash    the number of ended jobs by state
     ns:counters          hash    the counters of `contract.metrics`
     ns:sweeper           string  the worker that currently sweeps for lost jobs
@@ -96,6 +100,17 @@ class Keys:
     @property
     def dead(self) -> str:
         return f"{self.namespace}:dead"
+
+    @property
+    def batches(self) -> str:
+        return f"{self.namespace}:batches"
+
+    @property
+    def runs(self) -> str:
+        return f"{self.namespace}:runs"
+
+    def run(self, run_id: str) -> str:
+        return f"{self.namespace}:run:{run_id}"
 
     @property
     def sweeper(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -25,6 +25,19 @@ class Operation(Generic[T]):
 def ping() -> Operation[None]:
     """Return an operation that only makes the round trip."""
     return Operation(lambda pipe: pipe.ping(), lambda _: None)
+
+
+def together(operations: Sequence[Operation[T]]) -> Operation[list[T]]:
+    """Return an operation that runs several, each of which sends one command, in one round trip."""
+
+    def send(pipe: Any) -> None:
+        for each in operations:
+            each.send(pipe)
+
+    def read(replies: list[Any]) -> list[T]:
+        return [each.read([reply]) for each, reply in zip(operations, replies, strict=True)]
+
+    return Operation(send, read)
 
 
 class Schema:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +49,7 @@ def accept(
         if refused:
             raise overloaded(settings, refused.decode(), amount)
         if not _is_earlier_digest(on_record, columns):
-            _check_same(job.id, on_record, ours)
+            check_same(job.id, on_record, ours)
         return Submission(sent=bool(sent), split=_read_split(split))
 
     accepted = scripts.call(
@@ -89,29 +88,17 @@ def accept_split(
     If the job was stored before, return how it was split then, or None if it was not split. Raises
     `JobConflict` when read, as `accept` does.
     """
-    return _store_split(schema, split, digest(job.model_dump_json().encode()))
+    ours = digest(job.model_dump_json().encode())
 
-
-def accept_batch(
-    schema: Schema, batch: jobs.SplitJob, parts: Sequence[jobs.Job]
-) -> Operation[jobs.SplitJob | None]:
-    """Store which jobs are the parts of a batch. Raises `JobConflict` when read."""
-    bodies = (part.model_dump_json().encode() for part in parts)
-    return _store_split(schema, batch, digest(b"\n".join(bodies)))
-
-
-def _store_split(
-    schema: Schema, split: jobs.SplitJob, digest: str
-) -> Operation[jobs.SplitJob | None]:
     def read(replies: list[Any]) -> jobs.SplitJob | None:
         on_record, recorded_split = replies[0]
-        _check_same(split.job_id, on_record, digest)
+        check_same(split.job_id, on_record, ours)
         return _read_split(recorded_split)
 
     stored = scripts.call(
         "accept_split",
         (schema.keys.job(split.job_id),),
-        (digest, split.model_dump_json(exclude_defaults=True), schema.state_ttl_s),
+        (ours, split.model_dump_json(exclude_defaults=True), schema.state_ttl_s),
         read,
     )
     return replicated(schema, stored)
@@ -133,7 +120,8 @@ def overloaded(settings: Settings, what: str, amount: int) -> Overloaded:
     return Overloaded(f"the service is not accepting jobs: {full}; try again later")
 
 
-def _check_same(job_id: str, on_record: bytes, digest: str) -> None:
+def check_same(job_id: str, on_record: bytes, digest: str) -> None:
+    """Raise `JobConflict` if the digests of a stored job or batch and of a new one differ."""
     if on_record.decode() != digest:
         raise JobConflict(
             f"job id {job_id} belongs to a job with different contents; choose another id"

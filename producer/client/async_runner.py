@@ -17,9 +17,9 @@ from contract.store.connection import open_async_client
 from contract.store.operation import Operation, Schema
 from contract.store.redis_errors import closed_error
 from producer.client import steps
-from producer.client.async_watch import AsyncWatch
+from producer.client.async_watch import AsyncBatchWatch, AsyncWatch
 from producer.client.publishing import Publisher, WorkerReadiness
-from producer.client.steps import Call, Procedure, Step, Uninterrupted, Wait
+from producer.client.steps import Call, Heard, Procedure, Step, Uninterrupted, Wait
 from producer.client.subscription import OutcomeSubscription
 
 T = TypeVar("T")
@@ -64,7 +64,7 @@ class AsyncRunner:
             )
 
     def run(
-        self, procedure: Procedure[T], watch: AsyncWatch | None = None
+        self, procedure: Procedure[T], watch: AsyncWatch | AsyncBatchWatch | None = None
     ) -> Coroutine[Any, Any, T]:
         """Run a procedure, with `watch` if it waits for jobs, and return its result."""
         return steps.run_async(procedure, partial(self._perform, watch))
@@ -83,6 +83,10 @@ class AsyncRunner:
     def watch(self) -> AsyncWatch:
         """Return a watch on the one subscription."""
         return AsyncWatch(self._subscription)
+
+    def batch_watch(self, batch_id: str) -> AsyncBatchWatch:
+        """Return a watch on the jobs of a batch, on the one subscription."""
+        return AsyncBatchWatch(self._subscription, batch_id)
 
     async def workers(self, timeout_s: float, at_most: int | None) -> tuple[str, ...]:
         """Ask for the workers' names; simultaneous identical calls share one answer."""
@@ -130,14 +134,16 @@ class AsyncRunner:
         ask, timeout_s, at_most = question
         return await self._in(self._asking, partial(ask, timeout_s, at_most))
 
-    def _perform(self, watch: AsyncWatch | None, step: Step) -> Awaitable[Any]:
+    def _perform(self, watch: AsyncWatch | AsyncBatchWatch | None, step: Step) -> Awaitable[Any]:
         match step:
             case Operation():
                 return self._execute(step)
             case Call():
                 return self._in(self._threads, step.make)
-            case Wait() if watch is not None:
+            case Wait() if isinstance(watch, AsyncWatch):
                 return watch.any_of(step.job_ids, step.timeout_s)
+            case Heard() if isinstance(watch, AsyncBatchWatch):
+                return watch.heard(step.timeout_s)
             case Uninterrupted():
                 return asyncio.shield(self.in_background(self.run(step.procedure)))
         raise TypeError(f"{step!r} needs a watch")

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Collection
 from typing import Self
 
 from contract import jobs
-from producer.client.inbox import Inbox
+from producer.client.inbox import BatchInbox, Inbox
 from producer.client.subscription import OutcomeSubscription
 from producer.client.watch import deadline_after, not_all_ended, seconds_until
 
@@ -90,3 +90,40 @@ class AsyncWatch:
 
     async def __aexit__(self, *_: object) -> None:
         self._forget(list(self._inbox.outcomes))
+
+
+class AsyncBatchWatch:
+    """Listens to a batch's jobs, on the subscription of its client. Use it in one task only."""
+
+    __slots__ = ("_batch_id", "_inbox", "_subscription")
+
+    def __init__(self, subscription: OutcomeSubscription, batch_id: str) -> None:
+        self._subscription = subscription
+        self._batch_id = batch_id
+        self._inbox = BatchInbox()
+
+    async def heard(self, timeout_s: float) -> list[str]:
+        """Return the ids of jobs of the batch, and of their parts, as soon as one has ended.
+
+        The result is empty after `timeout_s` seconds. Raises `RedisUnavailable`, or
+        `ClientUnusable` if the client is closed.
+        """
+        inbox = self._inbox
+        if not inbox.job_ids and inbox.error is None:
+            await inbox.wait(deadline_after(timeout_s))
+        if inbox.error is not None:
+            raise inbox.error
+        found, inbox.job_ids = inbox.job_ids, []
+        return found
+
+    async def __aenter__(self) -> Self:
+        self._subscription.check_usable()
+        try:
+            await self._subscription.listen(self._inbox, self._batch_id)
+        except BaseException:
+            self._subscription.stop_listening(self._inbox, self._batch_id)
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._subscription.stop_listening(self._inbox, self._batch_id)

@@ -7,11 +7,14 @@ from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from typing import Any, Self, TypeVar, Unpack, overload
 
 from contract import jobs, names
+from contract.batches import BatchProgress, RunProgress
 from contract.settings import Settings
+from contract.store import batches, overview
 from contract.store import dead_letters as stored_dead_letters
-from contract.store import overview
+from contract.store.batches import StoredBatch
 from contract.store.operation import Schema
-from producer.client import dead_letters, preparing, procedures
+from producer.client import batch_procedures, dead_letters, preparing, procedures
+from producer.client.async_batch import AsyncBatch
 from producer.client.async_runner import AsyncRunner
 from producer.client.async_watch import AsyncWatch
 from producer.client.options import SubmitManyOptions, SubmitOptions, takes_options_of
@@ -42,8 +45,11 @@ class AsyncRerankClient:
     - `priority`: 0 (first) to 9 (last).
     - `trace`: the W3C trace context that the worker continues: `traceparent`, `tracestate`.
     - `pairs_per_job` (`submit_many`): the maximum number of documents in a job.
-    - `batch_id` (`submit_many`): an id that you choose for all jobs together. `status`, `cancel`
-      and `parts` accept it, and submitting the same requests again with it is safe.
+    - `batch_id` (`submit_many`): an id that you choose for all jobs together. `batch` finds them by
+      it, `status`, `cancel` and `forget` accept it, and submitting the same requests again with it
+      is safe.
+    - `label` (`submit_many`): a name of the batch for people, which `rerankq status --batches`
+      shows.
     """
 
     def __init__(self, settings: Settings | None = None, *, redis_url: str | None = None) -> None:
@@ -73,18 +79,18 @@ class AsyncRerankClient:
         without a chosen id is cancelled too.
         """
         made = await self._prepare_query(query, documents, options)
-        (job_id,) = await self._queue(made)
-        return job_id
+        return await self._queue_query(made)
 
     @takes_options_of(preparing.prepare_requests)
     async def submit_many(
         self,
         requests: Iterable[jobs.Request | dict[str, Any]],
         **options: Unpack[SubmitManyOptions],
-    ) -> list[str]:
-        """Queue many queries in as few jobs as the limits allow; return the jobs' ids, in order.
+    ) -> AsyncBatch:
+        """Queue many queries in as few jobs as the limits allow; return the batch of these jobs.
 
-        The options are described in the class. The rankings of these jobs, concatenated, are in the
+        The batch is the list of the jobs' ids, in order, and follows or cancels all of them. The
+        options are described in the class. The rankings of these jobs, concatenated, are in the
         order of `requests`. A worker fills its batches across the queries of a job.
 
         All jobs are queued or none: after any error, including a cancellation, the jobs that were
@@ -96,7 +102,7 @@ class AsyncRerankClient:
         made = await self._runner.in_thread(
             preparing.prepare_requests, requests, self.settings, **options
         )
-        return await self._queue(made)
+        return AsyncBatch(await self._queue_batch(made), self._schema, self._runner)
 
     async def submit_job(
         self,
@@ -142,7 +148,7 @@ class AsyncRerankClient:
         given. If Redis becomes unavailable, the job's id is in the error's `submitted`.
         """
         made = await self._prepare_query(query, documents, options)
-        await self._queue(made)
+        await self._queue_query(made)
         try:
             async with self.watch() as watch:
                 waiting = procedures.result_of_query(self._schema, self._publisher, made, timeout)
@@ -163,16 +169,16 @@ class AsyncRerankClient:
         Raises `JobNotFound` or `RedisUnavailable`.
         """
         if job_id is not None:
-            return await self._run(procedures.status(self._schema, job_id))
+            return await self._run(batch_procedures.status(self._schema, job_id))
         return await self._run(execute(overview.status(self._schema, await self.workers())))
 
     async def cancel(self, job_id: str) -> bool:
-        """Cancel a job; return False if it has already ended.
+        """Cancel a job, or all jobs of a batch; return False if it has already ended.
 
         A queued job is never scored, and the scores of a running job are discarded. Raises
         `JobNotFound` or `RedisUnavailable`.
         """
-        return await self._run(procedures.cancel(self._schema, job_id))
+        return await self._run(batch_procedures.cancel(self._schema, job_id))
 
     async def parts(self, job_id: str) -> tuple[str, ...]:
         """Return the ids of the jobs of a batch, or of a query that was split; else the id itself.
@@ -180,6 +186,28 @@ class AsyncRerankClient:
         Raises `JobNotFound` or `RedisUnavailable`.
         """
         return await self._run(procedures.parts(self._schema, job_id))
+
+    async def batch(self, batch_id: str) -> AsyncBatch:
+        """Return a batch of an earlier `submit_many`, also of another process or client.
+
+        Raises `JobNotFound`, `InvalidInput` if the id is a job's, or `RedisUnavailable`.
+        """
+        stored = await self._run(execute(batches.find(self._schema, batch_id)))
+        return AsyncBatch(stored, self._schema, self._runner)
+
+    async def batches(self, at_most: int = 100) -> list[BatchProgress]:
+        """Return the progress of the batches that were submitted last, newest first.
+
+        Raises `RedisUnavailable`.
+        """
+        return await self._run(batch_procedures.list_all(self._schema, at_most))
+
+    async def runs(self, at_most: int = 100) -> list[RunProgress]:
+        """Return the runs of `rerankq rescore` that were started last, newest first.
+
+        Raises `RedisUnavailable`.
+        """
+        return await self._run(batch_procedures.list_runs(self._schema, at_most))
 
     async def workers(self, timeout_s: float = 1.0, at_most: int | None = None) -> tuple[str, ...]:
         """Return the names of the workers that answer within `timeout_s` seconds.
@@ -201,8 +229,10 @@ class AsyncRerankClient:
         return await self._runner.readiness(timeout_s, at_most)
 
     async def forget(self, job_id: str) -> None:
-        """Remove the outcome of an ended job before it expires. Raises `RedisUnavailable`."""
-        await self._run(procedures.forget(self._schema, job_id))
+        """Remove the outcome of an ended job, or of all jobs of a batch, before it expires.
+
+        Raises `RedisUnavailable`."""
+        await self._run(batch_procedures.forget(self._schema, job_id))
 
     async def dead_letters(self, at_most: int | None = 1_000) -> list[jobs.DeadLetter]:
         """Return failed jobs that can be retried, newest first, up to `at_most` (None: all).
@@ -278,8 +308,21 @@ class AsyncRerankClient:
                 preparing.prepare_query, query, documents, self.settings, **options
             )
 
-    async def _queue(self, made: preparing.PreparedJobs) -> list[str]:
-        """Queue jobs one after the other; after an error, withdraw them if necessary.
+    async def _queue_query(self, made: preparing.PreparedJobs) -> str:
+        """Queue the job of a query, and return its id; withdraw it if the caller is cancelled."""
+        (job,) = made.jobs
+        queueing = self.submit_job(job, priority=made.priority, trace=made.trace)
+        sending = self._runner.in_background(queueing)
+        try:
+            return await asyncio.shield(sending)
+        except BaseException as error:
+            if made.is_withdrawn_after(error):
+                withdrawing = procedures.withdraw(self._schema, error, [job.id])
+                await self._withdraw(withdrawing, after=sending)
+            raise
+
+    async def _queue_batch(self, made: preparing.PreparedJobs) -> StoredBatch:
+        """Queue jobs one after the other; after an error, withdraw them.
 
         If the caller is cancelled, the current submission finishes first. Otherwise it could queue
         a job after its cancellation.
@@ -287,30 +330,35 @@ class AsyncRerankClient:
         begun: list[str] = []
         stopped = asyncio.Event()
 
-        async def queue() -> None:
-            await self._run(procedures.accept_batch(self._schema, made))
+        async def queue() -> StoredBatch:
+            stored = await self._run(batch_procedures.accept(self._schema, made))
+            submission = batch_procedures.Submission(self._schema, stored)
             for job in made.jobs:
-                if stopped.is_set():
-                    return
+                if stopped.is_set() or await self._run(submission.is_cancelled()):
+                    break
                 begun.append(job.id)
                 await self.submit_job(job, priority=made.priority, trace=made.trace)
+            await self._run(submission.finish())
+            return stored
 
         sending = self._runner.in_background(queue())
         try:
-            await asyncio.shield(sending)
+            return await asyncio.shield(sending)
         except BaseException as error:
             stopped.set()
             if made.is_withdrawn_after(error):
-                withdrawing = self._withdraw(error, begun, after=sending)
-                await asyncio.shield(self._runner.in_background(withdrawing))
+                withdrawing = batch_procedures.withdraw(self._schema, error, made, begun)
+                await self._withdraw(withdrawing, after=sending)
             raise
-        return begun
 
-    async def _withdraw(
-        self, error: BaseException, job_ids: list[str], after: asyncio.Task[None]
-    ) -> None:
-        await asyncio.wait([after])
-        await self._runner.run(procedures.withdraw(self._schema, error, job_ids))
+    async def _withdraw(self, withdrawing: Procedure[None], after: asyncio.Task[Any]) -> None:
+        """Withdraw jobs after their submission has ended, even if the caller is cancelled again."""
+
+        async def withdraw() -> None:
+            await asyncio.wait([after])
+            await self._runner.run(withdrawing)
+
+        await asyncio.shield(self._runner.in_background(withdraw()))
 
     def _run(
         self, procedure: Procedure[T], watch: AsyncWatch | None = None

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
 from typing import Any, Self, TypeVar, Unpack, overload
 
 from contract import jobs, names
+from contract.batches import BatchProgress, RunProgress
 from contract.settings import Settings
+from contract.store import batches, operation, overview
 from contract.store import dead_letters as stored_dead_letters
-from contract.store import operation, overview
-from contract.store.blocking import JobStore
-from contract.store.connection import connect, connect_subscribers
-from contract.store.operation import Operation, Schema
-from producer.client import dead_letters, preparing, procedures, steps
+from contract.store.batches import StoredBatch
+from producer.client import batch_procedures, dead_letters, preparing, procedures
+from producer.client.batch import Batch
+from producer.client.blocking_runner import BlockingRunner
 from producer.client.options import SubmitManyOptions, SubmitOptions, takes_options_of
 from producer.client.publishing import Publisher, WorkerReadiness
-from producer.client.steps import Call, Procedure, Step, Uninterrupted, Wait
+from producer.client.steps import Procedure, execute
 from producer.client.watch import Watch
 
 T = TypeVar("T")
@@ -39,15 +39,18 @@ class RerankClient:
     - `priority`: 0 (first) to 9 (last).
     - `trace`: the W3C trace context that the worker continues: `traceparent`, `tracestate`.
     - `pairs_per_job` (`submit_many`): the maximum number of documents in a job.
-    - `batch_id` (`submit_many`): an id that you choose for all jobs together. `status`, `cancel`
-      and `parts` accept it, and submitting the same requests again with it is safe.
+    - `batch_id` (`submit_many`): an id that you choose for all jobs together. `batch` finds them by
+      it, `status`, `cancel` and `forget` accept it, and submitting the same requests again with it
+      is safe.
+    - `label` (`submit_many`): a name of the batch for people, which `rerankq status --batches`
+      shows.
     """
 
     def __init__(self, settings: Settings | None = None, *, redis_url: str | None = None) -> None:
         self.settings = (settings or Settings.load()).with_redis_url(redis_url)
-        self._schema = Schema(self.settings)
-        self._store = JobStore(connect(self.settings), self._schema)
-        self._subscriptions = connect_subscribers(self.settings)
+        self._runner = BlockingRunner(self.settings)
+        self._schema = self._runner.schema
+        self._store = self._runner.store
         self._publisher = Publisher(self.settings)
 
     @takes_options_of(preparing.prepare_query)
@@ -70,18 +73,18 @@ class RerankClient:
         a chosen id is cancelled.
         """
         made = preparing.prepare_query(query, documents, self.settings, **options)
-        (job_id,) = self._queue(made)
-        return job_id
+        return self._queue_query(made)
 
     @takes_options_of(preparing.prepare_requests)
     def submit_many(
         self,
         requests: Iterable[jobs.Request | dict[str, Any]],
         **options: Unpack[SubmitManyOptions],
-    ) -> list[str]:
-        """Queue many queries in as few jobs as the limits allow; return the jobs' ids, in order.
+    ) -> Batch:
+        """Queue many queries in as few jobs as the limits allow; return the batch of these jobs.
 
-        The options are described in the class. The rankings of these jobs, concatenated, are in the
+        The batch is the list of the jobs' ids, in order, and follows or cancels all of them. The
+        options are described in the class. The rankings of these jobs, concatenated, are in the
         order of `requests`. A worker fills its batches across the queries of a job.
 
         All jobs are queued or none: after any error, including an interruption, the jobs that were
@@ -89,7 +92,8 @@ class RerankClient:
         are in the error's `submitted`. Raises the errors of `submit`; all requests are checked
         before the first is sent.
         """
-        return self._queue(preparing.prepare_requests(requests, self.settings, **options))
+        made = preparing.prepare_requests(requests, self.settings, **options)
+        return Batch(self._queue_batch(made), self._schema, self._runner)
 
     def submit_job(
         self,
@@ -129,7 +133,7 @@ class RerankClient:
         Redis becomes unavailable, the job's id is in the error's `submitted`.
         """
         made = preparing.prepare_query(query, documents, self.settings, **options)
-        self._queue(made)
+        self._queue_query(made)
         try:
             with self.watch() as watch:
                 waiting = procedures.result_of_query(self._schema, self._publisher, made, timeout)
@@ -150,16 +154,16 @@ class RerankClient:
         Raises `JobNotFound` or `RedisUnavailable`.
         """
         if job_id is not None:
-            return self._run(procedures.status(self._schema, job_id))
+            return self._run(batch_procedures.status(self._schema, job_id))
         return self._store.execute(overview.status(self._schema, self.workers()))
 
     def cancel(self, job_id: str) -> bool:
-        """Cancel a job; return False if it has already ended.
+        """Cancel a job, or all jobs of a batch; return False if it has already ended.
 
         A queued job is never scored, and the scores of a running job are discarded. Raises
         `JobNotFound` or `RedisUnavailable`.
         """
-        return self._run(procedures.cancel(self._schema, job_id))
+        return self._run(batch_procedures.cancel(self._schema, job_id))
 
     def parts(self, job_id: str) -> tuple[str, ...]:
         """Return the ids of the jobs of a batch, or of a query that was split; else the id itself.
@@ -167,6 +171,28 @@ class RerankClient:
         Raises `JobNotFound` or `RedisUnavailable`.
         """
         return self._run(procedures.parts(self._schema, job_id))
+
+    def batch(self, batch_id: str) -> Batch:
+        """Return a batch of an earlier `submit_many`, also of another process or client.
+
+        Raises `JobNotFound`, `InvalidInput` if the id is a job's, or `RedisUnavailable`.
+        """
+        stored = self._run(execute(batches.find(self._schema, batch_id)))
+        return Batch(stored, self._schema, self._runner)
+
+    def batches(self, at_most: int = 100) -> list[BatchProgress]:
+        """Return the progress of the batches that were submitted last, newest first.
+
+        Raises `RedisUnavailable`.
+        """
+        return self._run(batch_procedures.list_all(self._schema, at_most))
+
+    def runs(self, at_most: int = 100) -> list[RunProgress]:
+        """Return the runs of `rerankq rescore` that were started last, newest first.
+
+        Raises `RedisUnavailable`.
+        """
+        return self._run(batch_procedures.list_runs(self._schema, at_most))
 
     def workers(self, timeout_s: float = 1.0, at_most: int | None = None) -> tuple[str, ...]:
         """Return the names of the workers that answer within `timeout_s` seconds.
@@ -188,8 +214,10 @@ class RerankClient:
         return self._publisher.readiness(timeout_s, at_most)
 
     def forget(self, job_id: str) -> None:
-        """Remove the outcome of an ended job before it expires. Raises `RedisUnavailable`."""
-        self._run(procedures.forget(self._schema, job_id))
+        """Remove the outcome of an ended job, or of all jobs of a batch, before it expires.
+
+        Raises `RedisUnavailable`."""
+        self._run(batch_procedures.forget(self._schema, job_id))
 
     def dead_letters(self, at_most: int | None = 1_000) -> list[jobs.DeadLetter]:
         """Return failed jobs that can be retried, newest first, up to `at_most` (None: all).
@@ -237,7 +265,7 @@ class RerankClient:
 
     def watch(self) -> Watch:
         """Return a watch that waits for several jobs; use it in a `with` block."""
-        return Watch(self._subscriptions, self._store)
+        return self._runner.watch()
 
     def close(self) -> None:
         """Close the connections.
@@ -253,31 +281,33 @@ class RerankClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _queue(self, made: preparing.PreparedJobs) -> list[str]:
-        """Queue jobs one after the other; after an error, withdraw them if necessary."""
-        begun: list[str] = []
+    def _queue_query(self, made: preparing.PreparedJobs) -> str:
+        """Queue the job of a query, and return its id; withdraw it after an interruption."""
+        (job,) = made.jobs
         try:
-            self._run(procedures.accept_batch(self._schema, made))
-            for job in made.jobs:
-                begun.append(job.id)
-                self.submit_job(job, priority=made.priority, trace=made.trace)
+            return self.submit_job(job, priority=made.priority, trace=made.trace)
         except BaseException as error:
             if made.is_withdrawn_after(error):
-                self._run(procedures.withdraw(self._schema, error, begun))
+                self._run(procedures.withdraw(self._schema, error, [job.id]))
             raise
-        return begun
+
+    def _queue_batch(self, made: preparing.PreparedJobs) -> StoredBatch:
+        """Queue jobs one after the other; after an error, withdraw them."""
+        begun: list[str] = []
+        try:
+            stored = self._run(batch_procedures.accept(self._schema, made))
+            submission = batch_procedures.Submission(self._schema, stored)
+            for job in made.jobs:
+                if self._run(submission.is_cancelled()):
+                    break
+                begun.append(job.id)
+                self.submit_job(job, priority=made.priority, trace=made.trace)
+            self._run(submission.finish())
+        except BaseException as error:
+            if made.is_withdrawn_after(error):
+                self._run(batch_procedures.withdraw(self._schema, error, made, begun))
+            raise
+        return stored
 
     def _run(self, procedure: Procedure[T], watch: Watch | None = None) -> T:
-        return steps.run(procedure, partial(self._perform, watch))
-
-    def _perform(self, watch: Watch | None, step: Step) -> Any:
-        match step:
-            case Operation():
-                return self._store.execute(step)
-            case Call():
-                return step.make()
-            case Wait() if watch is not None:
-                return watch.any_of(step.job_ids, step.timeout_s)
-            case Uninterrupted():
-                return self._run(step.procedure)
-        raise TypeError(f"{step!r} needs a watch")
+        return self._runner.run(procedure, watch)

@@ -31,7 +31,7 @@ class ColumnsClient(RerankClient):
 
     def watch_columns(self) -> OutcomeWatch[ColumnsOrError]:
         """Return a watch that waits for several jobs; use it in a `with` block."""
-        return ColumnsWatch(self._subscriptions, self._store)
+        return ColumnsWatch(self._runner.subscriptions, self._store)
 
 
 class ColumnsWatch(OutcomeWatch[ColumnsOrError]):

@@ -131,19 +131,18 @@ def merge_failure(split: jobs.SplitJob, part_id: str, ended: jobs.Failure) -> jo
 
 
 def merge_statuses(split: jobs.SplitJob, parts: Sequence[jobs.JobStatus]) -> jobs.JobStatus:
-    """Return the status of the whole query or batch."""
+    """Return the status of the whole query."""
     states = {each.state for each in parts}
     ended = states <= set(jobs.FINAL_STATES)
     first = next((each for each in _BY_WEIGHT if each in states), jobs.JobState.DONE)
-    is_batch = split.of == "requests"
-    if not ended and (jobs.JobState.DONE in states or (is_batch and len(states) > 1)):
+    if not ended and jobs.JobState.DONE in states:
         first = jobs.JobState.RUNNING
     starts = [each.started_at for each in parts if each.started_at is not None]
     return jobs.JobStatus(
         job_id=split.job_id,
         state=first,
         pairs=sum(each.pairs for each in parts),
-        requests=sum(each.requests for each in parts) if is_batch else 1,
+        requests=1,
         attempts=max(each.attempts for each in parts),
         submitted_at=min(each.submitted_at for each in parts),
         started_at=min(starts) if starts else None,

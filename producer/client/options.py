@@ -40,14 +40,16 @@ class SubmitOptions(JobOptions, total=False):
 
 
 class SubmitManyOptions(JobOptions, total=False):
-    """Options of `submit_many`: those of `JobOptions`, and two more.
+    """Options of `submit_many`: those of `JobOptions`, and three more.
 
     - `pairs_per_job`: the maximum number of documents in a job (None: as the limits allow).
     - `batch_id`: an id for all jobs together, chosen by the caller.
+    - `label`: a name of the batch for people, which `rerankq status --batches` shows.
     """
 
     pairs_per_job: int | None
     batch_id: str | None
+    label: str | None
 
 
 def takes_options_of(function: Callable[..., Any]) -> Callable[[F], F]:

@@ -20,6 +20,7 @@ Document = str | Mapping[str, object] | jobs.Candidate
 
 #: An upper bound of the size of a job's JSON without its requests: its id and the model's name.
 ENVELOPE_BYTES = 512
+MAX_LABEL_CHARS = 200
 
 
 def candidates(documents: Iterable[Document]) -> tuple[jobs.Candidate, ...]:
@@ -161,6 +162,12 @@ def check_trace(trace: Mapping[str, str] | None) -> None:
             )
 
 
+def check_label(label: str | None) -> None:
+    """Raise `InvalidInput` unless `label` is None or a short text."""
+    if label is not None and (not isinstance(label, str) or not 0 < len(label) <= MAX_LABEL_CHARS):
+        raise InvalidInput(f"label must have 1 to {MAX_LABEL_CHARS} characters")
+
+
 @dataclass(frozen=True)
 class PreparedJobs:
     """Jobs that are ready to be queued in this order."""
@@ -171,8 +178,10 @@ class PreparedJobs:
     all_or_none: bool = False
     #: Whether the caller chose the id. Other callers may then have submitted the same job too.
     id_is_chosen: bool = False
-    #: How the jobs form a batch, if they have an id together.
+    #: How the jobs form a batch, if they were submitted together and there are any.
     batch: SplitJob | None = None
+    #: A name of the batch for people.
+    label: str | None = None
     #: The trace context in the messages' headers.
     trace: Mapping[str, str] | None = None
 
@@ -216,18 +225,21 @@ def prepare_requests(
     trace: Mapping[str, str] | None = None,
     pairs_per_job: int | None = None,
     batch_id: str | None = None,
+    label: str | None = None,
 ) -> PreparedJobs:
     """Make the jobs of many queries. Raises `InvalidInput`, which names the request's index."""
     check_priority(priority)
     check_trace(trace)
+    check_label(label)
     made = many(requests, settings, model, pairs_per_job, allow_downgrade)
-    batch = None if batch_id is None else _batch(batch_id, made)
-    if batch is not None:
-        made = [
-            job.model_copy(update={"id": part_id})
-            for job, part_id in zip(made, batch.part_ids, strict=True)
-        ]
-    return PreparedJobs(tuple(made), priority, all_or_none=True, batch=batch, trace=trace)
+    if not made and batch_id is None:
+        return PreparedJobs((), priority, label=label)
+    batch = _batch(jobs.new_job_id() if batch_id is None else batch_id, made)
+    named = tuple(
+        job.model_copy(update={"id": part_id})
+        for job, part_id in zip(made, batch.part_ids, strict=True)
+    )
+    return PreparedJobs(named, priority, all_or_none=True, batch=batch, label=label, trace=trace)
 
 
 def _batch(batch_id: str, parts: Sequence[Job]) -> jobs.SplitJob:

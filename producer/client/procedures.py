@@ -78,16 +78,6 @@ def queue_columns(
     return job.id
 
 
-def accept_batch(schema: Schema, prepared: PreparedJobs) -> Procedure[None]:
-    """Store which jobs are the parts of a batch, if they have an id together.
-
-    Raises `JobConflict` if the id is taken.
-    """
-    if prepared.batch is not None:
-        offer = yield from call(submissions.accept_batch, schema, prepared.batch, prepared.jobs)
-        yield from execute(offer)
-
-
 def _queue_whole(
     schema: Schema,
     publisher: Publisher,
@@ -141,14 +131,14 @@ def result(schema: Schema, job_id: str, timeout_s: float | None) -> Procedure[jo
     if isinstance(ended, JobSplit):
         if ended.split.of == "requests":
             raise InvalidInput(f"{job_id} is a batch: read the results of its parts")
-        ended = yield from _outcome_of_parts(schema, ended.split, deadline)
+        ended = yield from outcome_of_parts(schema, ended.split, deadline)
     if ended is None:
         state = (yield from status(schema, job_id)).state
         raise ResultTimeout(f"job {job_id} is still {state} after {timeout_s:g} s")
     return jobs.result_of(ended)
 
 
-def _outcome_of_parts(
+def outcome_of_parts(
     schema: Schema, split: jobs.SplitJob, deadline: float
 ) -> Procedure[jobs.OutcomeOrError | None]:
     """Return the outcome of a split job; None after the timeout."""

@@ -34,13 +34,20 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
+class Heard:
+    """A wait for notifications about the jobs of a batch: see `BatchWatch.heard`."""
+
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Uninterrupted:
     """A procedure that finishes even if its caller is cancelled."""
 
     procedure: Procedure[Any]
 
 
-Step: TypeAlias = Operation[Any] | Call | Wait | Uninterrupted
+Step: TypeAlias = Operation[Any] | Call | Wait | Heard | Uninterrupted
 Procedure: TypeAlias = Generator[Step, Any, T]
 
 
@@ -62,6 +69,12 @@ def wait(
     """Wait for the first of some jobs to end; return the outcomes, none after the timeout."""
     ended: dict[str, jobs.OutcomeOrError] = yield Wait(job_ids, timeout_s)
     return ended
+
+
+def heard(timeout_s: float) -> Procedure[list[str]]:
+    """Wait for jobs of a batch to end; return their ids, none after the timeout."""
+    job_ids: list[str] = yield Heard(timeout_s)
+    return job_ids
 
 
 def uninterrupted(procedure: Procedure[T]) -> Procedure[T]:

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Coroutine
 from itertools import chain
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import redis.asyncio
 
@@ -15,9 +15,10 @@ from contract.errors import ClientUnusable, RedisUnavailable
 from contract.store import outcomes
 from contract.store.operation import Operation, Schema
 from contract.store.redis_errors import translate
-from producer.client.inbox import Inbox
+from producer.client.inbox import BatchInbox, Inbox
 from producer.client.watch import POLL_S
 
+InboxType = TypeVar("InboxType", Inbox, BatchInbox)
 Outcomes: TypeAlias = dict[str, jobs.OutcomeOrError]
 
 #: The number of outcomes read in one operation, so that parsing the replies never takes long.
@@ -41,6 +42,8 @@ class OutcomeSubscription:
         self._schema = schema
         #: By job id, the inboxes that wait for its outcome.
         self._inboxes: dict[str, list[Inbox]] = {}
+        #: By the id of a batch, the inboxes that listen to its jobs.
+        self._batch_inboxes: dict[str, list[BatchInbox]] = {}
         #: The listening task, and earlier ones that are still ending.
         self._tasks: set[asyncio.Task[None]] = set()
         #: Done when the subscription is active; None if there is none.
@@ -63,11 +66,19 @@ class OutcomeSubscription:
     def remove(self, inbox: Inbox, job_ids: Collection[str]) -> None:
         """Stop putting the outcomes of jobs into an inbox."""
         for job_id in job_ids:
-            others = self._inboxes.get(job_id, [])
-            if inbox in others:
-                others.remove(inbox)
-            if not others:
-                self._inboxes.pop(job_id, None)
+            _remove(self._inboxes, job_id, inbox)
+
+    async def listen(self, inbox: BatchInbox, batch_id: str) -> None:
+        """Put the ids of jobs of a batch into an inbox, from now on, as they end.
+
+        Raises the errors of `add`. The inbox must be removed afterwards, even after an error.
+        """
+        self._batch_inboxes.setdefault(batch_id, []).append(inbox)
+        await self._subscribe()
+
+    def stop_listening(self, inbox: BatchInbox, batch_id: str) -> None:
+        """Stop putting the ids of a batch's jobs into an inbox."""
+        _remove(self._batch_inboxes, batch_id, inbox)
 
     async def aclose(self, error: ClientUnusable) -> None:
         """End all waits with `error`."""
@@ -106,6 +117,9 @@ class OutcomeSubscription:
                     continue
                 message = await pubsub.get_message(timeout=read_all_at - now)
                 job_id = message["data"].decode(errors="replace") if message else None
+                if job_id is None:
+                    continue
+                self._tell(job_id)
                 if job_id in self._inboxes:
                     await self._read([job_id])
             raise self._closed
@@ -116,6 +130,13 @@ class OutcomeSubscription:
                 raise
         finally:
             await pubsub.aclose()
+
+    def _tell(self, job_id: str) -> None:
+        """Put a job's id into the inboxes of its batch; the job may be a part of a split one."""
+        batch_id = job_id
+        while self._batch_inboxes and (batch_id := batch_id.rpartition(".")[0]):
+            for inbox in self._batch_inboxes.get(batch_id, ()):
+                inbox.put(job_id)
 
     async def _read(self, job_ids: list[str]) -> None:
         for start in range(0, len(job_ids), READ_AT_ONCE):
@@ -128,7 +149,7 @@ class OutcomeSubscription:
         """End all waits with an error; the next wait subscribes again."""
         self._subscribed = None
         ours = self._translated(error)
-        for inbox in set(chain(*self._inboxes.values())):
+        for inbox in set(chain(*self._inboxes.values(), *self._batch_inboxes.values())):
             inbox.fail(ours)
         if not subscribed.done():
             subscribed.set_exception(ours)
@@ -146,3 +167,11 @@ class OutcomeSubscription:
         if ours is not error and isinstance(error, Exception):
             ours.__cause__ = error
         return ours
+
+
+def _remove(inboxes: dict[str, list[InboxType]], key: str, inbox: InboxType) -> None:
+    others = inboxes.get(key, [])
+    if inbox in others:
+        others.remove(inbox)
+    if not others:
+        inboxes.pop(key, None)

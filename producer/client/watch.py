@@ -22,17 +22,78 @@ T = TypeVar("T")
 #: The interval at which outcomes are also read directly, because publish/subscribe may lose
 #: messages.
 POLL_S = 2.0
+#: The maximum number of notifications that are taken together.
+HEARD_AT_ONCE = 1000
 
 
-class OutcomeWatch(ABC, Generic[T]):
+class DoneChannel:
+    """A subscription to the ids of jobs, published as they end. Use it in one thread only."""
+
+    def __init__(self, client: redis.Redis, store: JobStore) -> None:
+        self._store = store
+        self._pubsub: Any = client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+
+    def _next_done(self, timeout_s: float) -> str | None:
+        """Return the id of the next job that has ended, or None, after at most `timeout_s` seconds.
+
+        Raises `RedisUnavailable`, or `ClientUnusable` if the client is closed.
+        """
+        try:
+            message = self._pubsub.get_message(timeout=timeout_s)
+        except redis.RedisError as error:
+            raise self._unavailable(error) from error
+        self._store.check_open()
+        return message["data"].decode(errors="replace") if message else None
+
+    def _unavailable(self, error: redis.RedisError) -> RedisUnavailable:
+        return translate(error, self._store.schema.settings)
+
+    def __enter__(self) -> Self:
+        self._store.check_open()
+        try:
+            self._pubsub.subscribe(self._store.schema.keys.done)
+        except redis.RedisError as error:
+            raise self._unavailable(error) from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pubsub.close()
+
+
+class BatchWatch(DoneChannel):
+    """A watch that listens to the jobs of a batch."""
+
+    def __init__(self, client: redis.Redis, store: JobStore, batch_id: str) -> None:
+        super().__init__(client, store)
+        self._prefix = f"{batch_id}."
+
+    def heard(self, timeout_s: float) -> list[str]:
+        """Return the ids of jobs of the batch, and of their parts, as soon as one has ended.
+
+        The result is empty after `timeout_s` seconds. Raises `RedisUnavailable`.
+        """
+        found: list[str] = []
+        deadline = time.monotonic() + timeout_s
+        messages = 0
+        while True:
+            left_s = deadline - time.monotonic()
+            # After the first, only those that have arrived already are taken.
+            job_id = self._next_done(0.0 if found else max(0.0, left_s))
+            if job_id is not None and job_id.startswith(self._prefix):
+                found.append(job_id)
+            messages += bool(found)
+            if left_s <= 0.0 or messages == HEARD_AT_ONCE or (found and job_id is None):
+                return found
+
+
+class OutcomeWatch(DoneChannel, ABC, Generic[T]):
     """Waits for jobs to end. Use it in one thread only.
 
     It subscribes, reads the outcomes once, and then polls slowly in case a notification is lost.
     """
 
     def __init__(self, client: redis.Redis, store: JobStore) -> None:
-        self._store = store
-        self._pubsub: Any = client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+        super().__init__(client, store)
         self._read_once: set[str] = set()
 
     def any_of(self, job_ids: Collection[str], timeout: float | None) -> dict[str, T]:
@@ -82,28 +143,6 @@ class OutcomeWatch(ABC, Generic[T]):
     @abstractmethod
     def _fetch(self, job_ids: Collection[str]) -> Operation[dict[str, T]]:
         """Read the outcomes of the jobs that have ended."""
-
-    def _next_done(self, timeout_s: float) -> str | None:
-        try:
-            message = self._pubsub.get_message(timeout=timeout_s)
-        except redis.RedisError as error:
-            raise self._unavailable(error) from error
-        self._store.check_open()
-        return message["data"].decode(errors="replace") if message else None
-
-    def _unavailable(self, error: redis.RedisError) -> RedisUnavailable:
-        return translate(error, self._store.schema.settings)
-
-    def __enter__(self) -> Self:
-        self._store.check_open()
-        try:
-            self._pubsub.subscribe(self._store.schema.keys.done)
-        except redis.RedisError as error:
-            raise self._unavailable(error) from error
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pubsub.close()
 
 
 class Watch(OutcomeWatch[jobs.OutcomeOrError]):

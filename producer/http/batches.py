@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -11,7 +11,9 @@ from fastapi.responses import StreamingResponse
 from pydantic import Field
 
 from contract import jobs
-from contract.errors import JobNotFound, RerankError
+from contract.batches import BatchProgress
+from contract.errors import InvalidInput, JobNotFound, RerankError
+from producer.client.async_batch import AsyncBatch
 from producer.http import batch_lines
 from producer.http.error_schemas import ErrorAnswer, responses
 from producer.http.errors import Refused
@@ -70,20 +72,20 @@ async def submit(
     """
     lines = await asyncio.to_thread(batch_lines.read, await request.body())
     batch_id = key or jobs.new_job_id()
-    await service.client.submit_many(
+    batch = await service.client.submit_many(
         await asyncio.to_thread(batch_lines.requests, lines),
         model=service.model(lines[0].body.model),
         batch_id=batch_id,
         trace=trace_context(request),
     )
     response.headers["Location"] = f"{router.prefix}/{batch_id}"
-    return await _state(service, batch_id)
+    return _answer(await batch.progress())
 
 
 @router.get("/{batch_id}", response_model_exclude_none=True)
 async def read(batch_id: str, response: Response, service: ServiceParameter) -> BatchAnswer:
     """Answer 202 with the state until all requests have ended, and then 200."""
-    found = await _state(service, batch_id)
+    found = _answer(await (await _find(service, batch_id)).progress())
     if found.output is None:
         response.status_code = 202
         response.headers["Retry-After"] = str(LOOK_AGAIN_S)
@@ -96,44 +98,45 @@ async def output(batch_id: str, service: ServiceParameter) -> StreamingResponse:
 
     If a job of the batch failed, one line with an `error` replaces those of its requests.
     """
-    found = await _state(service, batch_id)
-    if found.output is None:
-        raise Refused(409, "batch_not_ended", f"batch {batch_id} is still {found.state}")
-    part_ids = await service.client.parts(batch_id)
-    return StreamingResponse(_output(service, part_ids), media_type="application/jsonl")
+    batch = await _find(service, batch_id)
+    progress = await batch.progress()
+    if not progress.ended:
+        raise Refused(409, "batch_not_ended", f"batch {batch_id} is still {progress.state}")
+    return StreamingResponse(_output(service, batch), media_type="application/jsonl")
 
 
 @router.delete("/{batch_id}", response_model_exclude_none=True)
 async def cancel(batch_id: str, service: ServiceParameter) -> BatchAnswer:
     """Cancel the requests that have not been scored; the output has the others."""
-    if not await service.client.cancel(checked(batch_id)):
-        state = await _state(service, batch_id)
-        if state.state is not jobs.JobState.CANCELLED:
-            raise Refused(409, "batch_ended", f"batch {batch_id} has already ended")
-    return await _state(service, batch_id)
+    batch = await _find(service, batch_id)
+    cancelled = await batch.cancel()
+    progress = await batch.progress()
+    if not cancelled and progress.state is not jobs.JobState.CANCELLED:
+        raise Refused(409, "batch_ended", f"batch {batch_id} has already ended")
+    return _answer(progress)
 
 
-async def _state(service: Service, batch_id: str) -> BatchAnswer:
-    part_ids = await service.client.parts(checked(batch_id))
-    if part_ids == (batch_id,):
-        raise JobNotFound(f"{batch_id} is a job, and not a batch: see /v1/jobs")
-    parts = [await service.client.status(each) for each in part_ids]
-    whole = await service.client.status(batch_id)
-    done = [each for each in parts if each.state is jobs.JobState.DONE]
-    failed = [
-        each for each in parts if each.state in (jobs.JobState.FAILED, jobs.JobState.CANCELLED)
-    ]
+async def _find(service: Service, batch_id: str) -> AsyncBatch:
+    try:
+        return await service.client.batch(checked(batch_id))
+    except InvalidInput as error:
+        raise JobNotFound(f"{batch_id} is a job, and not a batch: see /v1/jobs") from error
+
+
+def _answer(progress: BatchProgress) -> BatchAnswer:
+    without = progress.requests - progress.done_requests
     counts = RequestCounts(
-        total=sum(each.requests for each in parts),
-        completed=sum(each.requests for each in done),
-        failed=sum(each.requests for each in failed),
+        total=progress.requests,
+        completed=progress.done_requests,
+        failed=without if progress.ended else progress.failed_requests,
     )
-    ended = len(done) + len(failed) == len(parts)
-    path = f"{router.prefix}/{batch_id}/output" if ended else None
-    return BatchAnswer(id=batch_id, state=whole.state, request_counts=counts, output=path)
+    path = f"{router.prefix}/{progress.batch_id}/output" if progress.ended else None
+    return BatchAnswer(
+        id=progress.batch_id, state=progress.state, request_counts=counts, output=path
+    )
 
 
-async def _output(service: Service, part_ids: tuple[str, ...]) -> AsyncIterator[str]:
+async def _output(service: Service, part_ids: Sequence[str]) -> AsyncIterator[str]:
     for part_id in part_ids:
         try:
             result = await service.client.result(part_id, timeout=READ_S)

@@ -12,8 +12,10 @@ import pytest
 
 from contract.settings import Settings
 from producer.client import options, preparing
+from producer.client.async_batch import AsyncBatch
 from producer.client.async_watch import AsyncWatch
 from producer.client.asynchronous import AsyncRerankClient
+from producer.client.batch import Batch
 from producer.client.blocking import RerankClient
 from producer.client.watch import Watch
 
@@ -26,9 +28,9 @@ ASYNC_TYPES = {
     "str, T]": "str, jobs.OutcomeOrError]",
 }
 #: Methods that return something to be awaited, and are not awaited themselves.
-NOT_AWAITED = {"watch", "each_dead_letter", "as_completed"}
+NOT_AWAITED = {"watch", "each_dead_letter", "as_completed", "results"}
 
-PAIRS = [(RerankClient, AsyncRerankClient), (Watch, AsyncWatch)]
+PAIRS = [(RerankClient, AsyncRerankClient), (Watch, AsyncWatch), (Batch, AsyncBatch)]
 
 
 def verbs(kind: type) -> dict[str, Callable[..., Any]]:
@@ -38,6 +40,8 @@ def verbs(kind: type) -> dict[str, Callable[..., Any]]:
 
 
 def as_asyncio(annotation: str) -> str:
+    if annotation == "Batch":
+        return "AsyncBatch"
     for blocking, asynchronous in ASYNC_TYPES.items():
         annotation = annotation.replace(blocking, asynchronous)
     return annotation
@@ -75,7 +79,7 @@ def test_both_say_the_same_of_the_state_of_a_job_and_of_the_service() -> None:
     assert one == other
 
 
-@pytest.mark.parametrize("kind", [RerankClient, AsyncRerankClient, Watch, AsyncWatch])
+@pytest.mark.parametrize("kind", [each for pair in PAIRS for each in pair])
 def test_each_verb_says_itself_what_it_does(kind: type) -> None:
     for name, verb in verbs(kind).items():
         assert verb.__doc__, name

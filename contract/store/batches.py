@@ -1,0 +1,295 @@
+"""Operations on batches: many jobs that a client has submitted together.
+
+The record of a batch is the record of a split job, whose parts are the jobs. The jobs do not know
+their batch, so that it costs the workers nothing, and old workers score them too. Readers count the
+jobs with a script, a limited number at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from contract import jobs
+from contract.errors import InvalidInput
+from contract.store import scripts
+from contract.store.operation import Operation, Schema
+from contract.store.replication import replicated
+from contract.store.statuses import not_found
+from contract.store.submissions import check_same
+
+#: The number of jobs that a script reads at once, in about two milliseconds of Redis.
+READ_AT_ONCE = 1000
+#: A process that submits a batch says so every second. After this time, it was killed.
+SILENT_S = 60
+
+MISSING = "missing"
+
+
+@dataclass(frozen=True)
+class StoredBatch:
+    """The record of a batch."""
+
+    split: jobs.SplitJob
+    label: str | None = None
+    submitted_at: float = 0.0
+    #: The number of all pairs; 0 in a record of an earlier version.
+    pairs: int = 0
+
+    @property
+    def id(self) -> str:
+        return self.split.job_id
+
+    @property
+    def requests(self) -> int:
+        """The number of requests of all jobs."""
+        return self.split.bounds[-1]
+
+    @property
+    def jobs(self) -> int:
+        """The number of jobs; none if there are no requests."""
+        return len(self.split.bounds) - 1 if self.requests else 0
+
+    def names(self) -> Iterator[tuple[str, ...]]:
+        """Yield how the jobs' ids end, as many at a time as a script reads."""
+        bounds = self.split.bounds
+        for first in range(0, self.jobs, READ_AT_ONCE):
+            some = bounds[first : first + READ_AT_ONCE + 1]
+            yield tuple(f"{begin + 1}-{end}" for begin, end in pairwise(some))
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What has been noted about a batch since it was stored."""
+
+    submitting: bool
+    cancelled: bool
+
+
+@dataclass(frozen=True)
+class Amount:
+    """A number of jobs, with their requests and pairs."""
+
+    jobs: int = 0
+    requests: int = 0
+    pairs: int = 0
+
+    def __add__(self, other: Amount) -> Amount:
+        return Amount(
+            self.jobs + other.jobs, self.requests + other.requests, self.pairs + other.pairs
+        )
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The jobs of a batch, or of some of its jobs, by state; and what they have in common."""
+
+    #: The clock of Redis when they were counted.
+    now: float = 0.0
+    #: By state, and by `MISSING`.
+    amounts: dict[str, Amount] = field(default_factory=dict)
+    started_at: float | None = None
+    ended_at: float | None = None
+    attempts: int = 0
+    #: The number of outcomes that can be read.
+    kept: int = 0
+    #: The code of a failed job, if there is one.
+    code: str | None = None
+
+    def of(self, *states: str) -> Amount:
+        """Return the amount in these states together."""
+        return sum((self.amounts.get(each, Amount()) for each in states), Amount())
+
+    @property
+    def settled(self) -> bool:
+        """Return whether the states will not change; a failed job may be retried."""
+        ends = {jobs.JobState.DONE.value, jobs.JobState.CANCELLED.value}
+        return all(state in ends for state, amount in self.amounts.items() if amount.jobs)
+
+    def __add__(self, other: Counts) -> Counts:
+        starts = [each for each in (self.started_at, other.started_at) if each is not None]
+        ends = [each for each in (self.ended_at, other.ended_at) if each is not None]
+        states = self.amounts.keys() | other.amounts.keys()
+        return Counts(
+            now=max(self.now, other.now),
+            amounts={state: self.of(state) + other.of(state) for state in states},
+            started_at=min(starts, default=None),
+            ended_at=max(ends, default=None),
+            attempts=max(self.attempts, other.attempts),
+            kept=self.kept + other.kept,
+            code=self.code or other.code,
+        )
+
+
+@dataclass(frozen=True)
+class ReadJob:
+    """What the scan of a batch finds out about one of its jobs."""
+
+    #: Its index among the jobs that were read.
+    place: int
+    #: A `JobState`, or `MISSING`.
+    state: str
+    ended_at: float
+    attempts: int
+    #: Whether it is a query that is split into several jobs.
+    is_split: bool
+
+
+def accept(
+    schema: Schema, split: jobs.SplitJob, parts: Sequence[jobs.Job], label: str | None = None
+) -> Operation[StoredBatch]:
+    """Store which jobs are the parts of a batch, and list it. Raises `JobConflict` when read."""
+    keys, pairs, digest = schema.keys, sum(part.pairs for part in parts), _digest(parts)
+
+    def read(replies: list[Any]) -> StoredBatch:
+        on_record, submitted_at = replies[0]
+        check_same(split.job_id, on_record, digest)
+        return StoredBatch(split, label, float(submitted_at), pairs)
+
+    stored = scripts.call(
+        "accept_batch",
+        (keys.job(split.job_id), keys.batches),
+        (
+            split.job_id,
+            digest,
+            split.model_dump_json(exclude_defaults=True),
+            label or "",
+            pairs,
+            record_ttl_s(schema),
+        ),
+        read,
+    )
+    return replicated(schema, stored)
+
+
+def record_ttl_s(schema: Schema) -> int:
+    """Return how long a batch is kept: its jobs may wait, and then their states are kept."""
+    return 2 * schema.state_ttl_s
+
+
+def _digest(parts: Sequence[jobs.Job]) -> str:
+    """Return a hash by which to compare the jobs of two batches."""
+    made = hashlib.sha256()
+    for place, part in enumerate(parts):
+        made.update(b"\n" * bool(place) + part.model_dump_json().encode())
+    return made.hexdigest()
+
+
+def note(schema: Schema, batch_id: str, what: str) -> Operation[bool]:
+    """Note the time of `alive_at`, `queued_at` or `cancelled_at`; return whether it is cancelled.
+
+    If there is no record of the batch, nothing is noted.
+    """
+    return scripts.call(
+        "note_batch",
+        (schema.keys.job(batch_id),),
+        (what, record_ttl_s(schema)),
+        lambda replies: bool(replies[0]),
+    )
+
+
+def find(schema: Schema, batch_id: str) -> Operation[StoredBatch]:
+    """Return the record of a batch.
+
+    When read, raises `JobNotFound` if there is none, or `InvalidInput` if the id is a job's.
+    """
+
+    def send(pipe: Any) -> None:
+        pipe.hmget(schema.keys.job(batch_id), "split", "label", "submitted_at", "pairs", "state")
+
+    def read(replies: list[Any]) -> StoredBatch:
+        split, label, submitted_at, pairs, state = replies[0]
+        if split is None and state is None:
+            raise not_found(batch_id)
+        how = None if split is None else jobs.SplitJob.model_validate_json(split)
+        if how is None or how.of != "requests":
+            raise InvalidInput(f"{batch_id} is a job, and not a batch")
+        named = label.decode() if label else None
+        return StoredBatch(how, named, float(submitted_at or 0), int(pairs or 0))
+
+    return Operation(send, read)
+
+
+def read_marks(schema: Schema, batch_id: str) -> Operation[Marks]:
+    """Return whether a batch is still being submitted, and whether it was cancelled."""
+
+    def send(pipe: Any) -> None:
+        pipe.time()
+        names = ("queued_at", "cancelled_at", "alive_at", "submitted_at")
+        pipe.hmget(schema.keys.job(batch_id), *names)
+
+    def read(replies: list[Any]) -> Marks:
+        (seconds, _), (queued_at, cancelled_at, alive_at, submitted_at) = replies
+        silent_s = seconds - float(alive_at or submitted_at or 0)
+        return Marks(
+            submitting=not queued_at and not cancelled_at and silent_s < SILENT_S,
+            cancelled=bool(cancelled_at),
+        )
+
+    return Operation(send, read)
+
+
+def count(schema: Schema, batch_id: str, names: Sequence[str]) -> Operation[Counts]:
+    """Count the jobs of a batch whose ids end with `names`."""
+
+    def read(replies: list[Any]) -> Counts:
+        now, amounts, started_at, ended_at, attempts, kept, code = replies[0]
+        states = (*(state.value for state in jobs.JobState), MISSING)
+        return Counts(
+            now=float(now),
+            amounts=dict(zip(states, (Amount(*each) for each in amounts), strict=True)),
+            started_at=float(started_at) if started_at else None,
+            ended_at=float(ended_at) if ended_at else None,
+            attempts=attempts,
+            kept=kept,
+            code=code.decode() or None,
+        )
+
+    return scripts.call("count_batch", *_asked(schema, batch_id, names), read)
+
+
+def read_ended(schema: Schema, batch_id: str, names: Sequence[str]) -> Operation[list[ReadJob]]:
+    """Return those of the jobs whose ids end with `names` that have ended or are missing."""
+    return scripts.call("read_batch", *_asked(schema, batch_id, names, "ended"), _read_jobs)
+
+
+def read_open(schema: Schema, batch_id: str, names: Sequence[str]) -> Operation[list[ReadJob]]:
+    """Return those of the jobs whose ids end with `names` that are queued or running."""
+    return scripts.call("read_batch", *_asked(schema, batch_id, names, "open"), _read_jobs)
+
+
+def _read_jobs(replies: list[Any]) -> list[ReadJob]:
+    values = iter(replies[0])
+    return [
+        ReadJob(place - 1, state.decode(), float(ended_at), attempts, bool(is_split))
+        for place, state, ended_at, attempts, is_split in zip(*[values] * 5, strict=True)
+    ]
+
+
+def _asked(
+    schema: Schema, batch_id: str, names: Sequence[str], *more: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the keys and the arguments of a script that reads these jobs."""
+    keys = schema.keys
+    prefixes = (keys.job(f"{batch_id}."), keys.outcome(f"{batch_id}."))
+    return (keys.job(batch_id),), (*prefixes, " ".join(names), *more)
+
+
+def list_ids(schema: Schema, at_most: int) -> Operation[list[str]]:
+    """Return the ids of the batches that were submitted last, newest first."""
+
+    def send(pipe: Any) -> None:
+        pipe.zrevrange(schema.keys.batches, 0, at_most - 1)
+
+    return Operation(send, lambda replies: [each.decode() for each in replies[0]])
+
+
+def remove(schema: Schema, batch_id: str) -> Operation[None]:
+    """Remove the record of a batch, but not its jobs."""
+    keys = schema.keys
+    return scripts.call(
+        "remove_batch", (keys.job(batch_id), keys.batches), (batch_id,), lambda _: None
+    )
