@@ -12,7 +12,7 @@ class BatchProgress(Record):
     """The number of a batch's jobs in each state, and the time that the others still take."""
 
     batch_id: str
-    #: The name that the caller gave the batch.
+    #: The batch's name for people.
     label: str | None
     #: Seconds since the epoch, by the clock of Redis.
     submitted_at: float
@@ -50,7 +50,7 @@ class BatchProgress(Record):
 
     @property
     def state(self) -> JobState:
-        """The state of all jobs together; a batch has failed if jobs are missing for good."""
+        """The state of all jobs together; a batch has failed if jobs were never submitted or are lost."""
         if not self.ended:
             begun = self.running or self.done or self.failed or self.cancelled
             return JobState.RUNNING if begun else JobState.QUEUED

@@ -23,7 +23,7 @@ from contract.store.submissions import check_same
 
 #: The number of jobs that a script reads at once, in about two milliseconds of Redis.
 READ_AT_ONCE = 1000
-#: A process that submits a batch says so every second. After this time, it was killed.
+#: A process that submits a batch notes the time every second. After this time, it was killed.
 SILENT_S = 60
 
 MISSING = "missing"
@@ -63,7 +63,7 @@ class StoredBatch:
 
 @dataclass(frozen=True)
 class Marks:
-    """What has been noted about a batch since it was stored."""
+    """The events of a batch since it was stored."""
 
     submitting: bool
     cancelled: bool
@@ -126,7 +126,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class ReadJob:
-    """What the scan of a batch finds out about one of its jobs."""
+    """The state of one of the jobs that a scan has read."""
 
     #: Its index among the jobs that were read.
     place: int

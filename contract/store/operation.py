@@ -28,7 +28,7 @@ def ping() -> Operation[None]:
 
 
 def together(operations: Sequence[Operation[T]]) -> Operation[list[T]]:
-    """Return an operation that runs several, each of which sends one command, in one round trip."""
+    """Return an operation that runs several of one command each, in one round trip."""
 
     def send(pipe: Any) -> None:
         for each in operations:

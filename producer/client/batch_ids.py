@@ -18,7 +18,7 @@ class BatchIds(list[str]):
         super().__init__(f"{stored.id}.{name}" for some in stored.names() for name in some)
         #: The id of the batch, by which `batch` of a client in any process finds it again.
         self.id = stored.id
-        #: The name that the caller gave the batch.
+        #: The batch's name for people.
         self.label = stored.label
         self._stored = stored
         self._follower = Follower(stored)

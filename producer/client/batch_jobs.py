@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import islice
+from operator import itemgetter
 
 from contract.store.batches import READ_AT_ONCE, StoredBatch
 from producer.client.watch import POLL_S
@@ -19,7 +20,7 @@ MAX_POLL_S = 5 * POLL_S
 
 
 class EndedJobs:
-    """The jobs of a batch that have ended, each of which is taken once.
+    """The jobs of a batch that have ended; each is taken once.
 
     They are taken in the order in which they ended, or in the order of the batch. The states of all
     jobs are read at first. Later, those of a few open jobs are read from time to time: of the jobs
@@ -104,7 +105,7 @@ class EndedJobs:
         return max(0.0, self._poll_at - time.monotonic())
 
     def to_read(self) -> Sequence[str]:
-        """Return the names of the jobs whose states are to be read now."""
+        """Return the names of the jobs whose states must be read now."""
         if self._first_found is not None:
             return self._pop(READ_AT_ONCE)
         split = [*self._split]
@@ -124,9 +125,12 @@ class EndedJobs:
             if self._to_read:
                 return
             found, self._first_found = self._first_found, None
-        # If notifications were lost, the states of the next jobs are read at once.
-        self._poll_s = min(2 * self._poll_s, MAX_POLL_S) if not found else POLL_S
-        news = [name for _, name in sorted(found) if self._end(name)]
+        elif not found:
+            self._poll_s = min(2 * self._poll_s, MAX_POLL_S)
+        found.sort(key=itemgetter(0))
+        news = [name for _, name in found if self._end(name)]
+        # If notifications were lost, the states of the next jobs are read soon.
+        self._poll_s = POLL_S if news else self._poll_s
         self._poll_at = time.monotonic() + (0.0 if news else self._poll_s)
 
     def _end(self, name: str) -> bool:

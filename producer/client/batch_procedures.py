@@ -5,6 +5,7 @@ A procedure is a generator of steps: see `producer.client.steps`.
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -111,7 +112,7 @@ def _progress(batch: StoredBatch, marks: Marks, counts: Counts) -> BatchProgress
         left_s = 0.0
     elif speed:
         not_ended = pairs - done.pairs - failed.pairs
-        # The pairs of jobs that are missing for good are not known.
+        # The pairs of jobs that will stay missing are not known.
         left_s = (not_ended if marks.submitting else counts.of(QUEUED, RUNNING).pairs) / speed
     return BatchProgress(
         batch_id=batch.id,
@@ -275,7 +276,8 @@ def _read(schema: Schema, ended: EndedJobs) -> Procedure[None]:
         marks = yield from execute(batches.read_marks(schema, ended.batch_id))
         if marks.submitting:
             found = [each for each in found if each.state != MISSING]
-    ended.add_read([(each.ended_at, names[each.place]) for each in found])
+    # Jobs that will stay missing come last.
+    ended.add_read([(each.ended_at or math.inf, names[each.place]) for each in found])
 
 
 def whole_outcome(

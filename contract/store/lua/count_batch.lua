@@ -1,8 +1,8 @@
 -- Counts jobs of a batch by state.
 --
--- `names` are the ends of their ids. Returns the time; the number of jobs, requests and pairs in each
--- state and without a record; the first start, the last end, the highest number of attempts, the
--- number of outcomes that can be read, and the code of a failure.
+-- `names` are the ends of their ids. Returns the time, and the number of jobs, requests and pairs in
+-- each state and without a record. The other values are the first start, the last end, the highest
+-- number of attempts, the number of outcomes that can be read, and the code of a failure.
 -- uses: clock, read_whole
 local job_prefix, outcome_prefix, names = unpack(ARGV)
 

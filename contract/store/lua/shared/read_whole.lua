@@ -1,5 +1,6 @@
--- Returns the state of a job, or 'missing'; its requests, pairs, start, end (0 if there is none),
--- attempts and code; whether it is split, and whether its outcome can be read.
+-- Returns the state of a job, or 'missing', with its requests, pairs, start, end, attempts and code.
+-- A start or an end that has not happened is 0. The last values are whether the job is split, and
+-- whether its outcome can be read.
 --
 -- A split job has failed as soon as one of its parts has, because the other parts are then of no use.
 local function read_whole(job_prefix, outcome_prefix, name)
