@@ -50,7 +50,7 @@ class BatchProgress(Record):
 
     @property
     def state(self) -> JobState:
-        """The state of all jobs together; a batch has failed if jobs were never submitted or are lost."""
+        """The state of all jobs together; a batch without some of its jobs has failed."""
         if not self.ended:
             begun = self.running or self.done or self.failed or self.cancelled
             return JobState.RUNNING if begun else JobState.QUEUED

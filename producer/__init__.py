@@ -13,14 +13,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from contract.batches import BatchProgress, RunProgress
     from contract.errors import JobFailed, RerankError
     from contract.jobs import Candidate, JobResult, JobStatus, QueueStatus, RankedDocument, Request
     from contract.settings import Settings
+    from producer.client.async_batch import AsyncBatch
     from producer.client.asynchronous import AsyncRerankClient
+    from producer.client.batch import Batch
     from producer.client.blocking import RerankClient
 
 _HOMES = {
+    "AsyncBatch": "producer.client.async_batch",
     "AsyncRerankClient": "producer.client.asynchronous",
+    "Batch": "producer.client.batch",
+    "BatchProgress": "contract.batches",
     "Candidate": "contract.jobs",
     "JobFailed": "contract.errors",
     "JobResult": "contract.jobs",
@@ -30,11 +36,15 @@ _HOMES = {
     "RerankClient": "producer.client.blocking",
     "RerankError": "contract.errors",
     "Request": "contract.jobs",
+    "RunProgress": "contract.batches",
     "Settings": "contract.settings",
 }
 
 __all__ = [
+    "AsyncBatch",
     "AsyncRerankClient",
+    "Batch",
+    "BatchProgress",
     "Candidate",
     "JobFailed",
     "JobResult",
@@ -44,6 +54,7 @@ __all__ = [
     "Request",
     "RerankClient",
     "RerankError",
+    "RunProgress",
     "Settings",
 ]
 

@@ -110,6 +110,19 @@ def test_a_producer_submits_waits_looks_and_cancels(client: RerankClient) -> Non
     assert len(client.status().workers) == 1
 
 
+def test_a_producer_follows_lists_cancels_and_forgets_batches(client: RerankClient) -> None:
+    requests = [{"query": QUERY, "candidates": [{"id": "1", "text": "t"}]}] * 4
+    batch = client.submit_many(requests, pairs_per_job=1, label="night")
+    assert len(dict(client.batch(batch.id).as_completed(60))) == 4
+    other = client.submit_many(requests * 20, pairs_per_job=1, priority=9)
+    other.cancel()
+    assert [each.label for each in client.batches(at_most=2)] == [None, "night"]
+
+    for each in (batch, other):
+        client.forget(each.id)
+    assert batch.id not in [each.batch_id for each in client.batches()]
+
+
 def test_an_asyncio_producer_does_so_too(producer: Settings) -> None:
     async def scenario() -> None:
         async with AsyncRerankClient(producer) as client:
