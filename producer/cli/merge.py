@@ -30,7 +30,11 @@ def merge(names: tuple[str, ...], output: str, results: str | None) -> None:
     merging.check_formats(parts, output, results)
     run_parts.check_contents(parts)
     progress = merging.progress_of(parts)
-    with outputs.locked() as files:
+    with (
+        outputs.reserved(terminal.print_notice) as check_reserved,
+        outputs.locked() as files,
+    ):
+        check_reserved()
         merging.write(parts, *files)
     terminal.print_notice(
         f"merged {len(parts):,} shards with {progress.queries:,} ranked queries; wrote"

@@ -116,6 +116,9 @@ def rescore(
     retry = _retry_kinds(retry_failed, rescore_downgraded)
     session.check_resumption(output, restart, retry)
     limits.check_model(model, settings)
+    if not dry_run:
+        reserved = outputs.reserved(terminal.print_notice)
+        check_reserved = click.get_current_context().with_resource(reserved)
     bad = InvalidLines(skip=skip_invalid)
     with Staging(settings, bad, depth, column, input_format, shard) as staging:
         counts = inputs.load(staging)
@@ -143,6 +146,7 @@ def rescore(
             try:
                 with outputs.locked() as files:
                     progress = _score(settings, counts, journal, options, retry, scores)
+                    check_reserved()
                     output_files.write(journal, progress, format, *files)
                     if progress.queries or shard:
                         names = " and ".join(each.name for each in files)

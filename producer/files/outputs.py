@@ -6,6 +6,7 @@ link, the target is replaced.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -23,6 +24,8 @@ from producer.files.streams import descriptor_of, is_stream, open_stream
 
 #: Mode of a new file, before the process's umask.
 NEW_FILE_MODE = 0o666
+#: Errors of file systems without `flock`.
+NO_FLOCK = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def check_writable(output: str) -> None:
@@ -95,7 +98,7 @@ def open_locked(path: Path, mode: int = NEW_FILE_MODE, flags: int = 0, name: str
             found = os.fstat(file.fileno()).st_mode
             if not stat.S_ISREG(found):
                 raise InvalidInput(f"{path}: this is not a regular file")
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _flock(file)
             if _still_named(file, path):
                 if found & NEW_FILE_MODE & ~mode:
                     os.fchmod(file.fileno(), found & mode)
@@ -110,6 +113,15 @@ def open_locked(path: Path, mode: int = NEW_FILE_MODE, flags: int = 0, name: str
             file.close()
             raise
         file.close()
+
+
+def _flock(file: IO[bytes]) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in NO_FLOCK:
+            raise
+        # There, only the lock of the command protects its outputs: see `output_locks`.
 
 
 def _still_named(file: IO[bytes], path: Path) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from contract.errors import InvalidInput
 from producer.files import conflicts
 from producer.files.compressed_outputs import check_not_parquet
+from producer.files.output_locks import OutputLock, lock_path
 from producer.files.outputs import OutputFile, check_writable
 from producer.files.streams import is_stream
 from producer.formats.parquet import require_pyarrow
@@ -63,6 +64,9 @@ class OutputFiles:
         if self.cache:
             for ending in ("", "-wal", "-shm"):
                 yield conflicts.FileUse("--cache", f"{self.cache}{ending}")
+        for option, name in (("--output", self.output), ("--results", self.results)):
+            if name and not is_stream(name):
+                yield conflicts.FileUse(f"the lock of {option}", str(lock_path(name)))
         if self.output and not is_stream(self.output):
             yield conflicts.FileUse("the journal of --output", str(journal_path(self.output)))
             manifest = str(manifest_path(self.output))
@@ -70,6 +74,23 @@ class OutputFiles:
             if self.has_record:
                 record = str(record_path(self.output))
                 yield from conflicts.output_uses("the record of --output", record)
+
+    @contextmanager
+    def reserved(self, notify: Callable[[str], object]) -> Iterator[Callable[[], None]]:
+        """Reserve the files for this process, or raise `InvalidInput`.
+
+        Yield a function that raises `RerankError` if a file is no longer reserved. `notify`
+        receives a message if the process that had reserved one has ended.
+        """
+        with ExitStack() as stack:
+            names = [name for name in (self.output, self.results) if name and not is_stream(name)]
+            locks = [stack.enter_context(OutputLock(name, notify)) for name in names]
+
+            def check() -> None:
+                for lock in locks:
+                    lock.check()
+
+            yield check
 
     @contextmanager
     def locked(self) -> Iterator[list[OutputFile]]:

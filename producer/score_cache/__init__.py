@@ -4,5 +4,4 @@
 - `keys`: the key of a pair
 - `maintenance`: measure and prune the file
 - `database`: open the file, and translate its errors
-- `file_systems`: recognise network file systems, where the file would be damaged
 """

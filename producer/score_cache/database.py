@@ -11,9 +11,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from contract.errors import CacheNotWritable, CacheUnusable, InvalidInput
+from producer.files.file_systems import network_file_system
 from producer.files.outputs import check_writable
 from producer.files.streams import is_stream
-from producer.score_cache.file_systems import network_file_system
 
 #: Marks a SQLite file as a cache: "rrkq".
 APPLICATION_ID = 0x72726B71

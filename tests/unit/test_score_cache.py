@@ -19,8 +19,8 @@ import pytest
 from contract.errors import CacheNotWritable, CacheUnusable, InvalidInput
 from contract.records import Provenance
 from contract.scoring import ScoringIdentity
+from producer.files.file_systems import network_file_system
 from producer.score_cache.cache import DAY_S, CachedScore, ScoreCache
-from producer.score_cache.file_systems import network_file_system
 from producer.score_cache.keys import KEY_BYTES, pair_keys
 from producer.score_cache.maintenance import Maintenance
 
