@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
+#: Tests with services that have models in their own process. They run with the unit tests, whose
+#: process has imported the libraries.
+IN_PROCESS = "tests/integration/test_worker_task.py"
+
 #: Files and folders whose tests share a service that is slow to start, by the name of their group.
 TOGETHER = {
     "tests/acceptance/search": "stub",
@@ -16,7 +20,7 @@ TOGETHER = {
         ),
         "bundled model",
     ),
-    # These share the imported model libraries with that worker, and with the tests' own process.
+    # These share the imported model libraries with that worker.
     **dict.fromkeys(
         (
             "tests/acceptance/test_odd_models.py",
@@ -24,7 +28,6 @@ TOGETHER = {
             "tests/acceptance/test_pools.py",
             "tests/acceptance/test_shared_models.py",
             "tests/integration/test_host_process.py",
-            "tests/integration/test_worker_task.py",
         ),
         "bundled model",
     ),

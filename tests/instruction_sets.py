@@ -19,6 +19,8 @@ from typing import IO
 
 import pytest
 
+from tests.groups import IN_PROCESS
+
 UNIT_TESTS = "tests/unit"
 #: Each with the mark of the tests that are run. In single precision, the libraries choose the same
 #: kernels for AVX-512 with and without instructions for half precision. A machine without AVX-512
@@ -77,7 +79,7 @@ def main() -> int:
     os.environ["HF_HUB_OFFLINE"] = "1"
     for name in SLOW_IMPORTS:
         importlib.import_module(name)
-    everything = Run("all unit tests", {}, UNIT_TESTS)
+    everything = Run("all unit tests", {}, UNIT_TESTS, IN_PROCESS)
     passed = [
         Run(name, variables, "-m", mark, *_files_with(mark)).passes()
         for name, (mark, variables) in INSTRUCTION_SETS.items()

@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from tests.groups import IN_PROCESS
+
 #: Containers often set this. It would make each of several hundred processes compile the project's
 #: modules again, and pytest rewrite all tests.
 WITHOUT_BYTECODE = "PYTHONDONTWRITEBYTECODE"
@@ -57,7 +59,8 @@ class Check:
 def checks(python: Sequence[str]) -> list[Check]:
     """Return all checks, the longest first."""
     pytest = (*python, "-m", "pytest", "-q")
-    services = ("-n", PROCESSES, "tests/integration", "tests/acceptance", "tests/soak")
+    folders = ("tests/integration", "tests/acceptance", "tests/soak")
+    services = ("-n", PROCESSES, f"--ignore={IN_PROCESS}", *folders)
     return [
         Check("tests with services", (*pytest, *services)),
         Check("unit tests", (*python, "-m", "tests.instruction_sets")),

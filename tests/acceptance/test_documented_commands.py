@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import documented
+from tests import documented, processes
 from tests.acceptance import documented_runs
 
 
@@ -21,19 +21,25 @@ def test_the_commands_of_the_tutorial_print_what_is_shown(
     documented_runs.check(documented_runs.run_all("docs/tutorial.md", tmp_path, environment))
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md", "docs/guides/python.md"])
+@pytest.mark.parametrize(
+    ("page", "libraries"),
+    [
+        ("README.md", ()),
+        ("docs/tutorial.md", ()),
+        ("docs/guides/python.md", processes.MODEL_LIBRARIES),
+    ],
+)
 def test_programs_run_and_print_what_is_shown(
-    page: str,
-    environment: Mapping[str, str],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    page: str, libraries: tuple[str, ...], environment: Mapping[str, str]
 ) -> None:
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
+    done = processes.run(
+        "tests.acceptance.page_program",
+        page,
+        environment=environment,
+        folder=documented.ROOT,
+        libraries=libraries,
+    )
 
-    # Run the program in this process, which has imported torch for other tests too.
-    exec(compile(documented.program(page), page, "exec"), {"__name__": "__main__"})  # noqa: S102
-
-    printed = capsys.readouterr().out
+    assert done.returncode == 0, done.stderr
     for shown in documented.texts(page):
-        assert documented.comparable(shown) == documented.comparable(printed)
+        assert documented.comparable(shown) == documented.comparable(done.stdout)

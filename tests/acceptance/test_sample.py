@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from contract.settings import Settings
+from tests import processes
 from tests.acceptance import documented_runs
 from tests.acceptance.conftest import BUNDLED, SAMPLE, environment_of
 from tests.acceptance.trec_runs import read_run
-from tests.documented import Command
-from worker.engine.model_paths import bundled_path
+from tests.documented import ROOT, Command
 
 #: Every fifth score is compared. To predict all would take as long as the rest of the test, and
 #: those in between come from the same batches.
@@ -40,7 +40,7 @@ def test_the_commands_print_what_is_shown(readme: Readme) -> None:
     documented_runs.check(readme.ran)
 
 
-def test_the_sample_is_rescored_whole_and_exactly(readme: Readme) -> None:
+def test_the_sample_is_rescored_whole_and_exactly(readme: Readme, tmp_path: Path) -> None:
     # Given the sample that the last command has re-scored
     command, printed = readme.ran[-1]
     assert command.text.startswith("rerankq rescore ")
@@ -63,7 +63,9 @@ def test_the_sample_is_rescored_whole_and_exactly(readme: Readme) -> None:
     scores = {(query, document): score for query, document, _, score, _ in after}
     queries, documents = texts(SAMPLE / "queries.jsonl"), texts(SAMPLE / "corpus.jsonl")
     pairs = list(scores)[::EVERY]
-    expected = predicted([(queries[query], documents[document]) for query, document in pairs])
+    expected = predicted(
+        [(queries[query], documents[document]) for query, document in pairs], tmp_path
+    )
     worst = max(abs(scores[pair] - each) for pair, each in zip(pairs, expected, strict=True))
     assert worst < 1e-4
 
@@ -75,19 +77,20 @@ def test_the_sample_is_rescored_whole_and_exactly(readme: Readme) -> None:
     assert {path.name for path in readme.folder.iterdir()} == given | {output.name}
 
 
-def predicted(pairs: list[tuple[str, str]]) -> list[float]:
-    """Return the scores of sentence-transformers, from one thread to save CPU time."""
-    import torch  # here, so that the processes of other tests are spared the seconds
-    from sentence_transformers import CrossEncoder
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return [
-            float(each) for each in CrossEncoder(str(bundled_path()), device="cpu").predict(pairs)
-        ]
-    finally:
-        torch.set_num_threads(threads)
+def predicted(pairs: list[tuple[str, str]], folder: Path) -> list[float]:
+    """Return the scores of sentence-transformers, from a process like other tests' workers."""
+    file = folder / "pairs.json"
+    file.write_text(json.dumps(pairs))
+    done = processes.run(
+        "tests.acceptance.predicted",
+        str(file),
+        environment={},
+        folder=ROOT,
+        libraries=processes.MODEL_LIBRARIES,
+    )
+    assert done.returncode == 0, done.stderr
+    scores: list[float] = json.loads(done.stdout)
+    return scores
 
 
 def texts(path: Path) -> dict[str, str]:
