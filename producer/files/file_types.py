@@ -85,7 +85,7 @@ _UNSUPPORTED_IF_BINARY = (
     (
         b"PAR1",
         "a Parquet file",
-        f"pass a complete, uncompressed and local file to rescore or compare, or {_EXPORT}",
+        f"pass a complete and uncompressed file that is not in a pipe, or {_EXPORT}",
     ),
     (b"ARROW1", "an Arrow file", _EXPORT),
     (b"FEA1", "a Feather file", _EXPORT),

@@ -19,6 +19,7 @@ from typing import IO, Self
 
 from contract.errors import InvalidInput, RerankError
 from producer.files.compressed_outputs import compressing
+from producer.files.quoting import shown
 from producer.files.remote import is_remote
 from producer.files.streams import descriptor_of, is_stream, open_stream
 
@@ -32,26 +33,26 @@ def check_writable(output: str) -> None:
     """Raise `InvalidInput` unless a file of that name can be created or replaced."""
     if is_remote(output):
         raise InvalidInput(
-            f"{output}: remote files are only read; write to a local file, and copy it when the"
-            " command has ended"
+            f"{shown(output)}: remote files are only read; write to a local file, and copy it when"
+            " the command has ended"
         )
     if is_stream(output):
         return
     path = resolve(output)
-    shown = output
+    named = shown(output)
     try:
         if Path(output).is_symlink():
-            shown += f" -> {path}"
+            named += f" -> {path}"
         if path.is_dir() or output.endswith("/"):
-            raise InvalidInput(f"{shown}: this is a directory; pass a file name")
+            raise InvalidInput(f"{named}: this is a directory; pass a file name")
         if not path.parent.is_dir():
-            raise InvalidInput(f"{shown}: its directory does not exist; create it first")
+            raise InvalidInput(f"{named}: its directory does not exist; create it first")
         if not os.access(path.parent, os.W_OK | os.X_OK):
-            raise InvalidInput(f"{shown}: its directory is not writable")
+            raise InvalidInput(f"{named}: its directory is not writable")
         if path.exists() and not os.access(path, os.W_OK):
-            raise InvalidInput(f"{shown}: the file is not writable")
+            raise InvalidInput(f"{named}: the file is not writable")
     except OSError as error:
-        raise InvalidInput(f"{shown}: {error.strerror}") from error
+        raise InvalidInput(f"{named}: {error.strerror}") from error
 
 
 def resolve(output: str) -> Path:

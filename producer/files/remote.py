@@ -1,4 +1,4 @@
-"""Read remote files, such as `s3://bucket/corpus.jsonl`, as streams, through fsspec.
+"""Read remote files, such as `s3://bucket/corpus.jsonl`, through fsspec: as streams, or in parts.
 
 fsspec is imported only when a remote file is read: it is the extra `remote`. Most file systems need
 another library, such as s3fs. Whatever they raise becomes `RefusedFile` or `OSError` here.
@@ -14,6 +14,7 @@ from typing import Any
 
 from contract.printable import reason_of
 from producer.files.compression import RefusedFile
+from producer.files.quoting import without_credentials
 
 #: The name of a protocol, or of several as in `simplecache::s3://bucket/key`.
 _PROTOCOL = re.compile(r"(?:[a-z][a-z0-9+.-]*::)*([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
@@ -29,8 +30,14 @@ _HTTP_SILENCE_S = 60.0
 #: What changes if a file is replaced, in the entries of fsspec's file systems.
 _VERSION_KEYS = (
     *("size", "ETag", "etag", "md5Hash", "generation", "VersionId"),
-    *("LastModified", "last_modified", "mtime", "updated", "created"),
+    *("LastModified", "last_modified", "mtime", "updated", "created", "Last-Modified"),
 )
+#: Options for a file that is read in parts: the blocks that are requested and kept in memory.
+_IN_PARTS: dict[str, Any] = {
+    "block_size": 2**22,
+    "cache_type": "blockcache",
+    "cache_options": {"maxblocks": 8},
+}
 
 
 def is_remote(name: str) -> bool:
@@ -45,12 +52,43 @@ def opened(name: str) -> Iterator[io.RawIOBase]:
     Raises `RefusedFile` if it cannot be opened, or if it has changed at the end of the block. The
     stream raises `OSError` if the file cannot be read to its end.
     """
+    with _opened(name, in_parts=False) as file:
+        yield _Stream(file)
+
+
+@contextmanager
+def opened_in_parts(name: str) -> Iterator[io.RawIOBase]:
+    """Open a remote file as `opened` does, but request only the parts that are read."""
+    with _opened(name, in_parts=True) as file:
+        yield _Parts(file)
+
+
+def has_ends(name: str, mark: bytes) -> bool:
+    """Return whether a remote file begins and ends with these bytes.
+
+    Return false if it cannot be read, or not in parts: reading it as a stream will say why.
+    """
+    try:
+        system, path = _file_system(name)
+        with system.open(path, "rb", cache_type="none") as file:
+            if file.read(len(mark)) != mark:
+                return False
+            file.seek(-len(mark), io.SEEK_END)
+            return bool(file.read(len(mark)) == mark)
+    except Exception:  # noqa: BLE001  # of any library
+        return False
+
+
+@contextmanager
+def _opened(name: str, *, in_parts: bool) -> Iterator[Any]:
     try:
         system, path = _file_system(name)
         is_http = "http" in system.protocol
         # One response of an HTTP server is one version of a file.
-        before = None if is_http else _version(system, path)
-        file = system.open(path, "rb", **({"block_size": 0} if is_http else {}))
+        has_versions = in_parts or not is_http
+        before = _version(system, path) if has_versions else None
+        options = _IN_PARTS if in_parts else {"block_size": 0} if is_http else {}
+        file = system.open(path, "rb", **options)
     except RefusedFile:
         raise
     except Exception as error:
@@ -59,8 +97,8 @@ def opened(name: str) -> Iterator[io.RawIOBase]:
             " rights"
         ) from error
     with file:
-        yield _Stream(file)
-        if before != (None if is_http else _version_after(system, path)):
+        yield file
+        if before != (_version_after(system, path) if has_versions else None):
             raise RefusedFile(" the file changed while it was being read; run the command again")
 
 
@@ -132,14 +170,30 @@ class _Stream(io.RawIOBase):
         return len(part)
 
 
+class _Parts(_Stream):
+    """A remote file that can be read from any place."""
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        try:
+            return int(self._file.seek(offset, whence))
+        except Exception as error:
+            raise OSError(_reason(error)) from error
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+
 def _reason(error: BaseException) -> str:
-    """Return what has happened, in one line."""
+    """Return what has happened, in one line without credentials."""
     if isinstance(error, FileNotFoundError) and error.__cause__ is not None:
         # fsspec reports every failure of the first request to an HTTP server as a missing file.
         error = error.__cause__
     status, message = getattr(error, "status", None), getattr(error, "message", None)
     if isinstance(status, int) and isinstance(message, str):
-        return f"the server answers {status} {message}".strip()
+        return without_credentials(f"the server answers {status} {message}").strip()
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
-    return reason_of(error)
+    return without_credentials(reason_of(error))

@@ -1,32 +1,27 @@
-"""Read Parquet files as texts, runs, judgments or pairs; write rows as Parquet.
+"""Read the rows of Parquet files and of folders of `datasets`; write rows as Parquet.
 
 pyarrow is imported only when a Parquet file is read or written: it is the extra `parquet`.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
 from contract.errors import InvalidInput
 from contract.printable import reason_of
-from producer.files.quoting import shown
-from producer.formats import arrow_folder
+from producer.files import remote
+from producer.files.compression import RefusedFile
+from producer.files.quoting import shown, without_credentials
+from producer.formats import table_files
 from producer.formats.keys import list_keys
 from producer.formats.records import InvalidLines
 
 T = TypeVar("T")
 
-_MAGIC = b"PAR1"
-#: Rows that are decoded at once; their texts are in memory.
-_BATCH_ROWS = 1024
 #: Rows of a row group that is written, which is in memory until it is complete.
 _GROUP_ROWS = 2**15
-_BUFFER_BYTES = 2**17
 
 
 class Field(NamedTuple):
@@ -36,36 +31,6 @@ class Field(NamedTuple):
     name: str
     columns: tuple[str, ...]
     is_required: bool = True
-
-
-def is_table(path: str) -> bool:
-    """Return whether `read_rows` reads this: Parquet, or a folder of `datasets`."""
-    return is_parquet(path) or arrow_folder.is_arrow_folder(path)
-
-
-def is_parquet(path: str) -> bool:
-    """Return whether this is a complete, uncompressed Parquet file."""
-    try:
-        if not Path(path).is_file():
-            return False
-        with Path(path).open("rb") as file:
-            if file.read(4) != _MAGIC or file.seek(0, os.SEEK_END) < 12:
-                return False
-            file.seek(-4, os.SEEK_END)
-            return file.read() == _MAGIC
-    except (OSError, ValueError):
-        return False  # reading it as text will report the reason
-
-
-def require_pyarrow(path: str) -> None:
-    """Raise `InvalidInput` unless Parquet files can be read and written."""
-    try:
-        import pyarrow.parquet  # noqa: F401
-    except ImportError as error:
-        raise InvalidInput(
-            f"{shown(path)}: Parquet files require pyarrow; install it with"
-            " `pip install 'rerankq[parquet]'`"
-        ) from error
 
 
 def read_rows(
@@ -80,13 +45,12 @@ def read_rows(
     `parse` is called with the values of `fields`, None for absent columns. It raises `ValueError`
     with a message about its row. `chosen` are the columns that the user has named for fields.
     """
-    require_pyarrow(path)
+    table_files.require_pyarrow(path)
     import pyarrow
 
     number = 0
-    before = os.stat(path)  # noqa: PTH116  # compared with the same call below
     try:
-        with _opened(path) as (names, batches):
+        with table_files.opened(path) as (names, batches):
             columns = _columns(path, fields, chosen, names)
             wanted = list(dict.fromkeys(filter(None, columns)))
             for batch in batches(wanted):
@@ -100,34 +64,16 @@ def read_rows(
                         bad.add(f"{shown(path)}:{number}: {error}")
                         continue
                     yield number, record
+            if not number:
+                raise InvalidInput(f"{shown(path)}: the file is empty")
+    except RefusedFile as error:
+        raise InvalidInput(f"{shown(path)}:{error}") from error
     except (pyarrow.ArrowException, OSError) as error:
+        hint = "run the command again" if remote.is_remote(path) else "check that it is complete"
+        reason = without_credentials(reason_of(error))
         raise InvalidInput(
-            f"{shown(path)}: the file cannot be read after row {number:,}: {reason_of(error)};"
-            " check that it is complete"
+            f"{shown(path)}: the file cannot be read after row {number:,}: {reason}; {hint}"
         ) from error
-    if not number:
-        raise InvalidInput(f"{shown(path)}: the file is empty")
-    after = os.stat(path)  # noqa: PTH116
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise InvalidInput(
-            f"{shown(path)}: the file changed while it was being read; run the command again"
-        )
-
-
-@contextmanager
-def _opened(path: str) -> Iterator[tuple[list[str], Callable[[list[str]], Iterator[Any]]]]:
-    """Yield the names of the columns, and a function that yields batches of some of them."""
-    if arrow_folder.is_arrow_folder(path):
-        names = arrow_folder.column_names(path)
-        yield names, lambda wanted: arrow_folder.batches(path, wanted, _BATCH_ROWS)
-        return
-    from pyarrow import parquet
-
-    with parquet.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
-        yield (
-            file.schema_arrow.names,
-            lambda wanted: file.iter_batches(_BATCH_ROWS, columns=wanted, use_threads=False),
-        )
 
 
 def _columns(

@@ -17,11 +17,11 @@ from contract.settings import Settings
 from producer.files.quoting import quoted, shown
 from producer.formats import ir_dataset, parquet_records
 from producer.formats.corpus import read_texts
-from producer.formats.parquet import is_table
 from producer.formats.qrels import Judgment, read_qrels
 from producer.formats.records import InvalidLines
 from producer.formats.requests import Pair, read_requests
 from producer.formats.run_line import RunLine
+from producer.formats.table_files import is_table
 from producer.formats.texts import Text
 from producer.formats.trec_run import read_run
 from producer.rescore.candidates import Candidates, CandidateTable

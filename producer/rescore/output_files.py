@@ -12,7 +12,7 @@ from producer.files.compressed_outputs import check_not_parquet
 from producer.files.output_locks import OutputLock, lock_path
 from producer.files.outputs import OutputFile, check_writable
 from producer.files.streams import is_stream
-from producer.formats.parquet import require_pyarrow
+from producer.formats.table_files import require_pyarrow
 from producer.rescore import run_writers
 from producer.rescore.journal import Journal, journal_path
 from producer.rescore.progress import Progress

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
+import pyarrow
 import pytest
 import zstandard
+from pyarrow import parquet
 
 from contract.errors import InvalidInput
 from contract.settings import Settings
 from producer.files import outputs, reading
+from producer.files.quoting import quoted, shown
+from producer.formats import parquet_records
 from producer.formats.records import InvalidLines
+from producer.formats.table_files import is_table
 from producer.rescore.input_files import InputFiles
 from producer.rescore.staging import Staging
 from tests.command_line import rerankq
@@ -138,6 +145,103 @@ def test_a_missing_library_is_named_with_how_to_install_it(
     assert "Protocol not known" in refusal("nothing://corpus")
     monkeypatch.setitem(sys.modules, "fsspec.core", None)
     assert "pip install 'rerankq[remote]'" in refusal("s3://bucket/corpus")
+
+
+@pytest.fixture(scope="module")
+def table() -> bytes:
+    """Return a Parquet file of 16 MiB, most of which are in a column that no reader needs."""
+    rows = 4
+    columns = {"_id": [f"d{n}" for n in range(rows)], "text": [f"text {n}" for n in range(rows)]}
+    blobs = {"image": [os.urandom(2**22) for _ in range(rows)]}
+    file = io.BytesIO()
+    parquet.write_table(pyarrow.table(columns | blobs), file, row_group_size=rows)
+    return file.getvalue()
+
+
+def texts(name: str) -> list[str]:
+    return [
+        each.text for _, each in parquet_records.read_texts(name, InvalidLines(), 100, "corpus", {})
+    ]
+
+
+def test_only_the_parts_of_a_parquet_file_that_are_needed_are_requested(table: bytes) -> None:
+    sent: list[int] = []
+    with web_server({"/corpus": table}, sent) as address:
+        name = f"{address}/corpus?X-Amz-Signature=secret"
+        assert is_table(name)
+        assert texts(name) == [f"text {n}" for n in range(4)]
+    assert sum(sent) < 2.1 * 2**22 < len(table) / 1.9
+    assert len(sent) <= 5
+
+
+def test_a_parquet_file_of_a_store_is_read_and_refused_if_it_changes(table: bytes) -> None:
+    store = fsspec.filesystem("memory")
+    store.pipe_file("/table", table)
+    try:
+        assert is_table("memory://table")
+        assert not is_table("memory://other")
+        rows = parquet_records.read_texts("memory://table", InvalidLines(), 100, "corpus", {})
+        next(rows)
+        store.pipe_file("/table", table)
+        with pytest.raises(InvalidInput, match="changed while it was being read"):
+            list(rows)
+    finally:
+        store.rm("/table")
+
+
+def test_a_parquet_file_that_cannot_be_read_in_parts_is_refused(table: bytes) -> None:
+    with web_server({"/corpus": table}) as address:
+        assert not is_table(f"{address}/whole/corpus")
+        said = refusal(f"{address}/whole/corpus")
+        assert said.startswith("this is a Parquet file; pass a complete")
+        with pytest.raises(InvalidInput, match="the file cannot be read after row 0"):
+            texts(f"{address}/cut/corpus")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "http://me:secret@127.0.0.1:1/lines",
+        "http://127.0.0.1:1/lines?X-Amz-Credential=me&X-Amz-Signature=secret",
+        "http://127.0.0.1:1/lines?se=2030&sig=secret%3D",
+        "WEB/no?t=secret",
+        "WEB/forbidden?t=secret#secret",
+        "memory://missing?token=secret",
+        "s3://me:secret@bucket/corpus?versionId=secret",
+        "nothing://me:secret@host/corpus",
+        "https:/host/corpus?X-Amz-Signature=secret&sig=secret",
+    ],
+)
+def test_credentials_are_not_shown(web: str, name: str, tmp_path: Path) -> None:
+    name = name.replace("WEB", web)
+    said = []
+    for read in (content, texts):
+        with pytest.raises(InvalidInput) as caught:
+            read(name)
+        said.append(str(caught.value))
+    for option in ("--output", "--results", "--cache"):
+        others = {"--output": str(tmp_path / "out")} | {option: name}
+        options = [part for pair in others.items() for part in pair]
+        done = rerankq("rescore", *collection(web), *options, "--dry-run", environment=NOWHERE)
+        said.append(done.stdout + done.stderr)
+    assert "secret" not in " ".join(said)
+    assert "***" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown_"),
+    [
+        ("s3://bucket/a@b/c:d@e.jsonl", "s3://bucket/a@b/c:d@e.jsonl"),
+        ("https://host:8443/x@y?z=1", "https://host:8443/x@y?***"),
+        ("https://me:pass/w?rd@host/x", "https://***@host/x"),
+        ("simplecache::https://me@host/x#part", "simplecache::https://***@host/x?***"),
+        ("corpus?.jsonl", "corpus?.jsonl"),
+        ("a/b?key=c&d=e", "a/b?key=***&d=e"),
+    ],
+)
+def test_names_stay_recognizable_without_credentials(name: str, shown_: str) -> None:
+    assert shown(name) == shown_
+    assert quoted(name) == f"'{name}'"
 
 
 def test_a_remote_file_is_never_a_local_output() -> None:
