@@ -52,6 +52,7 @@ def compare(
     run: str | None,
     requests: str | None,
     dataset: str | None,
+    download: bool,
     column: dict[str, str],
     input_format: dict[str, str],
     qrels: str | None,
@@ -71,7 +72,7 @@ def compare(
     behind an OpenAI-compatible endpoint (OPENAI_BASE_URL, OPENAI_API_KEY), pass llm:NAME.
     """
     asked = comparison.check_models(models)
-    inputs = InputFiles(corpus, queries, run, requests, qrels).with_dataset(dataset)
+    inputs = InputFiles(corpus, queries, run, requests, qrels, download).with_dataset(dataset)
     inputs.check()
     conflicts.check(inputs.uses(), [conflicts.FileUse("standard output", "", 1)])
     bad = InvalidLines(skip=skip_invalid)

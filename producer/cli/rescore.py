@@ -75,6 +75,7 @@ def rescore(
     run: str | None,
     requests: str | None,
     dataset: str | None,
+    download: bool,
     column: dict[str, str],
     input_format: dict[str, str],
     output: str | None,
@@ -106,7 +107,7 @@ def rescore(
     Results are appended to OUTPUT.partial.jsonl as they arrive, and OUTPUT is written at the end.
     To resume an interrupted run, run the same command again.
     """
-    inputs = InputFiles(corpus, queries, run, requests, qrels).with_dataset(dataset)
+    inputs = InputFiles(corpus, queries, run, requests, qrels, download).with_dataset(dataset)
     inputs.check()
     reads = inputs.uses()
     if not output and not dry_run:

@@ -84,6 +84,11 @@ file_options = options(
         help="Dataset of ir_datasets, for the files above that are not given, and for --qrels.",
     ),
     common.option(
+        "--download",
+        is_flag=True,
+        help="Let ir_datasets download parts of DATASET that are not in its cache.",
+    ),
+    common.option(
         "--column",
         metavar="NAME=COLUMN",
         multiple=True,

@@ -1,12 +1,14 @@
 """Read the parts of a dataset of ir_datasets: documents, queries, judgments and a run.
 
 ir_datasets is imported only when a dataset is read: it is the extra `datasets`. The name of a
-dataset that is read like a file is `ir_datasets:ID`.
+dataset that is read like a file is `ir_datasets:ID`. Only its cache is read, because it would
+download gigabytes without a question.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from contract.errors import InvalidInput
@@ -43,6 +45,30 @@ def has_run(dataset_id: str) -> bool:
 def has_judgments(dataset_id: str) -> bool:
     """Return whether a dataset has judgments. Raises `InvalidInput`."""
     return _has(dataset_id, _QRELS)
+
+
+class _NotCached(Exception):
+    """A file would have to be downloaded."""
+
+
+@contextmanager
+def without_downloads() -> Iterator[None]:
+    """Refuse datasets that are not in the cache, while the block runs.
+
+    Raises `InvalidInput` if ir_datasets is not installed.
+    """
+    lazy_libs = _library("datasets").lazy_libs
+    requests = lazy_libs.requests
+
+    def refuse() -> None:
+        raise _NotCached("downloads require --download")
+
+    # ir_datasets has no option for it, and calls this function for each download.
+    lazy_libs.requests = refuse
+    try:
+        yield
+    finally:
+        lazy_libs.requests = requests
 
 
 def read_texts(
@@ -103,26 +129,40 @@ def _iterated(name: str, iterate: Callable[[], Iterator[Any]]) -> Iterator[Any]:
     try:
         yield from iterate()
     except Exception as error:
+        if _is_not_cached(error):
+            raise InvalidInput(
+                f"{name}: it is not in the cache of ir_datasets (IR_DATASETS_HOME); pass --download"
+                " to download it"
+            ) from error
         raise InvalidInput(
             f"{name}: ir_datasets cannot read it: {reason_of(error)}; check its cache"
             " (IR_DATASETS_HOME)"
         ) from error
 
 
+def _is_not_cached(error: BaseException) -> bool:
+    """Return whether a download was refused; of several addresses, there is a list of errors."""
+    return isinstance(error, _NotCached) or "_NotCached" in str(error)
+
+
 def _has(dataset_id: str, part: str) -> bool:
     return bool(getattr(_dataset(dataset_id), f"has_{part}")())
 
 
-def _dataset(dataset_id: str) -> Any:
+def _library(wanted_by: str) -> Any:
     try:
         import ir_datasets
     except ImportError as error:
         raise InvalidInput(
-            f"{name_of(dataset_id)}: datasets require ir_datasets; install it with"
+            f"{wanted_by}: datasets require ir_datasets; install it with"
             " `pip install 'rerankq[datasets]'`"
         ) from error
+    return ir_datasets
+
+
+def _dataset(dataset_id: str) -> Any:
     try:
-        return ir_datasets.load(dataset_id)
+        return _library(name_of(dataset_id)).load(dataset_id)
     except KeyError as error:
         raise InvalidInput(
             f"ir_datasets has no dataset {quoted(dataset_id)}; `ir_datasets list` prints all"

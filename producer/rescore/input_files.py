@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -21,6 +22,8 @@ class InputFiles:
     run: str | None = None
     requests: str | None = None
     qrels: str | None = None
+    #: Whether ir_datasets may download what its cache lacks.
+    download: bool = False
 
     def with_dataset(self, dataset_id: str | None) -> Self:
         """Return the files, with the parts of a dataset for those that are missing.
@@ -65,12 +68,15 @@ class InputFiles:
 
     def load(self, staging: Staging) -> Counts:
         """Load the files, after `check`. Raises `InvalidInput`."""
-        if self.requests:
-            staging.load_requests(self.requests)
-        elif self.run and self.queries and self.corpus:
-            staging.load_run(self.run, self.queries, self.corpus)
-        if self.qrels:
-            staging.load_qrels(self.qrels)
+        names = filter(None, self._by_option().values())
+        has_dataset = any(map(ir_dataset.is_dataset, names))
+        with ir_dataset.without_downloads() if has_dataset and not self.download else nullcontext():
+            if self.requests:
+                staging.load_requests(self.requests)
+            elif self.run and self.queries and self.corpus:
+                staging.load_run(self.run, self.queries, self.corpus)
+            if self.qrels:
+                staging.load_qrels(self.qrels)
         return staging.counts()
 
     def _by_option(self) -> dict[str, str | None]:

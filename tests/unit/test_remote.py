@@ -149,7 +149,7 @@ def test_a_missing_library_is_named_with_how_to_install_it(
 
 @pytest.fixture(scope="module")
 def table() -> bytes:
-    """Return a Parquet file of 16 MiB, most of which are in a column that no reader needs."""
+    """Return a Parquet file of 16 MiB, with a large column that no reader needs."""
     rows = 4
     columns = {"_id": [f"d{n}" for n in range(rows)], "text": [f"text {n}" for n in range(rows)]}
     blobs = {"image": [os.urandom(2**22) for _ in range(rows)]}

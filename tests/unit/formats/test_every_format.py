@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -131,11 +132,15 @@ def plain(tmp_path: Path) -> InputFiles:
     peers.msmarco_collection(tmp_path / "plain-corpus", CORPUS)
     peers.msmarco_collection(tmp_path / "plain-queries", QUERIES)
     peers.trec_run(tmp_path / "plain-run")
-    return InputFiles(*(str(tmp_path / f"plain-{name}") for name in ("corpus", "queries", "run")))
+    corpus, queries, run = (
+        str(tmp_path / f"plain-{name}") for name in ("corpus", "queries", "run")
+    )
+    return InputFiles(corpus, queries, run)
 
 
 def with_file(inputs: InputFiles, **files: Path) -> list[tuple[str, str, str, str]]:
-    return staged(InputFiles(**(vars(inputs) | {key: str(path) for key, path in files.items()})))
+    changes: dict[str, Any] = {option: str(path) for option, path in files.items()}
+    return staged(replace(inputs, **changes))
 
 
 @pytest.mark.parametrize(("case", "write"), TEXTS.items(), ids=named(TEXTS))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import ir_datasets
 import pytest
 from click.testing import CliRunner
-from ir_datasets.formats import TrecScoredDocs
-from ir_datasets.util import LocalDownload
+from ir_datasets.formats import TrecScoredDocs, TsvDocs, TsvQueries
+from ir_datasets.util import Download, LocalDownload, RequestsDownload
 
 from contract.errors import InvalidInput
 from contract.settings import Settings
@@ -19,6 +20,7 @@ from producer.formats import ir_dataset
 from producer.formats.records import InvalidLines
 from producer.rescore.input_files import InputFiles
 from producer.rescore.staging import Staging
+from tests.web_files import web_server
 
 Register = Callable[..., str]
 DOCS = "d1\tone\nd2\tzwölf\n"
@@ -33,15 +35,22 @@ def register(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Regist
     monkeypatch.setenv("IR_DATASETS_HOME", str(tmp_path / "home"))
     made = []
 
-    def register(name: str, run: str | None = RUN, qrels: str = QRELS, docs: str = DOCS) -> str:
+    def register(
+        name: str,
+        run: str | None = RUN,
+        qrels: str = QRELS,
+        docs: str = DOCS,
+        dataset: Any = None,
+    ) -> str:
         files = {"docs": docs, "queries": QUERIES, "qrels": qrels, "run": run or ""}
         for part, text in files.items():
             (tmp_path / f"{name}.{part}").write_text(text)
         paths = [str(tmp_path / f"{name}.{part}") for part in files]
-        dataset = ir_datasets.create_dataset(*paths[:3])
-        if run is not None:
-            scored = TrecScoredDocs(LocalDownload(paths[3]))
-            dataset = ir_datasets.datasets.base.Dataset(dataset, scored)
+        if dataset is None:
+            dataset = ir_datasets.create_dataset(*paths[:3])
+            if run is not None:
+                scored = TrecScoredDocs(LocalDownload(paths[3]))
+                dataset = ir_datasets.datasets.base.Dataset(dataset, scored)
         ir_datasets.registry.register(f"rerankq-tests/{name}", dataset)
         made.append(f"rerankq-tests/{name}")
         return made[-1]
@@ -84,6 +93,35 @@ def test_files_take_the_place_of_parts(register: Register, tmp_path: Path) -> No
 def test_a_dataset_without_a_run_needs_one(register: Register) -> None:
     with pytest.raises(InvalidInput, match="has no scoreddocs; pass a run with --run"):
         InputFiles().with_dataset(register("no-run", run=None))
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    files = {"/docs": DOCS, "/queries": QUERIES, "/run": RUN}
+    with web_server({path: text.encode() for path, text in files.items()}) as address:
+        yield address
+
+
+@pytest.mark.parametrize("mirrors", [1, 2])
+def test_what_is_not_in_the_cache_is_downloaded_only_if_the_user_says_so(
+    register: Register, web: str, tmp_path: Path, mirrors: int
+) -> None:
+    def remote(part: str) -> Download:
+        sources = [RequestsDownload(f"{web}/{part}")] * mirrors
+        return Download(sources, cache_path=str(tmp_path / "cache" / part))
+
+    dataset = ir_datasets.datasets.base.Dataset(
+        TsvDocs(remote("docs")), TsvQueries(remote("queries")), TrecScoredDocs(remote("run"))
+    )
+    dataset_id = register("remote", dataset=dataset)
+    with pytest.raises(InvalidInput, match=r"not in the cache of ir_datasets.* pass --download"):
+        staged(InputFiles().with_dataset(dataset_id))
+    assert not list((tmp_path / "cache").iterdir())
+
+    downloaded = staged(InputFiles(download=True).with_dataset(dataset_id))
+    cached = staged(InputFiles().with_dataset(dataset_id))
+    assert downloaded == cached
+    assert list(cached[0]) == ["1 first", "2 second"]
 
 
 def test_an_unknown_dataset_and_two_sources_are_refused() -> None:
