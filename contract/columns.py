@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_core import from_json, to_json
 
 from contract.jobs import Job
+from contract.passages import Passages
 from contract.records import JobId, Record
 from contract.validation import describe
 
@@ -29,6 +30,7 @@ class JobColumns(Record):
     id: JobId
     model: str | None = Field(None, min_length=1)
     allow_downgrade: bool = True
+    passages: Passages | None = None
 
     #: Columns of the requests.
     queries: list[str]
@@ -71,6 +73,7 @@ class JobColumns(Record):
             id=job.id,
             model=job.model,
             allow_downgrade=job.allow_downgrade,
+            passages=job.passages,
             queries=[each.query for each in job.requests],
             query_ids=given([each.query_id for each in job.requests]),
             top_ks=given([each.top_k for each in job.requests]),
@@ -111,6 +114,7 @@ class JobColumns(Record):
                 "requests": requests,
                 "model": self.model,
                 "allow_downgrade": self.allow_downgrade,
+                "passages": self.passages,
             }
         )
 

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, JsonValue, ValidationError, model_va
 from pydantic_core import from_json
 
 from contract.errors import InvalidInput
+from contract.passages import Passage, Passages
 from contract.records import (
     CANCELLED,
     GPU_FAILED,
@@ -24,6 +25,7 @@ from contract.records import (
     Provenance,
     Record,
     SplitJob,
+    is_none,
 )
 from contract.results import (
     FINAL_STATES,
@@ -62,6 +64,8 @@ __all__ = [
     "JobStatus",
     "Outcome",
     "OutcomeOrError",
+    "Passage",
+    "Passages",
     "Provenance",
     "Query",
     "QueueStatus",
@@ -153,6 +157,8 @@ class Job(Record):
     model: str | None = Field(None, min_length=1)
     #: Whether a smaller model may score the job if this one runs out of memory or time.
     allow_downgrade: bool = True
+    #: How long documents are cut into passages; None truncates them to what the model reads.
+    passages: Passages | None = Field(None, exclude_if=is_none)
 
     @property
     def pairs(self) -> int:

@@ -33,6 +33,11 @@ JobId = Annotated[str, AfterValidator(_check_job_id)]
 CANCELLED = "cancelled"
 
 
+def is_none(value: object) -> bool:
+    """Return whether to leave a field out of JSON, which earlier versions do not have."""
+    return value is None
+
+
 class Failure(Record):
     """The reason why a job has no result."""
 
@@ -101,6 +106,12 @@ class Provenance(Record):
     tokens: int
     #: The number of pairs that were longer than `max_length`.
     truncated: int
+    #: How documents were cut into passages, as `TOKENS/STRIDE/AGGREGATE`; None if they were not.
+    passages: str | None = Field(None, exclude_if=is_none)
+    #: The number of distinct passages, which `tokens` counts; None without passages.
+    passages_scored: int | None = Field(None, exclude_if=is_none)
+    #: About how many tokens of these pairs were not read; None if it is not known.
+    lost_tokens: int | None = Field(None, exclude_if=is_none)
     #: Seconds from receiving the job to its result.
     seconds: float
     #: The number of jobs that the query was split into. The counts above are sums over the parts;

@@ -18,6 +18,7 @@ from contract.columns import (
     given,
     parsed,
 )
+from contract.passages import PassageColumns
 from contract.records import Provenance, Record
 from contract.results import JobResult, relevance
 
@@ -32,6 +33,10 @@ class ResultColumns(Record):
     query_ids: list[str | None] | None = None
     #: The number of candidates that were truncated.
     truncated: list[int]
+    #: About how many tokens were not read; None if it is not known.
+    lost_tokens: list[int] | None = None
+    #: The number of candidates with shorter passages than asked for; None without passages.
+    shortened: list[int] | None = None
     #: The number of documents.
     counts: list[int]
 
@@ -44,6 +49,10 @@ class ResultColumns(Record):
     metadata: Metadata | None = None
     #: 1 for each document that was truncated, else 0; None if none was, or if it is not known.
     cut: list[int] | None = None
+    #: About how many tokens of each document were not read; None like `cut`.
+    lost: list[int] | None = None
+    #: The passages that the scores are from; None if documents were not cut.
+    passages: PassageColumns | None = None
 
     #: The version of the code that scored; None if it is not known.
     scoring_version: int | None = None
@@ -67,15 +76,29 @@ class ResultColumns(Record):
             indexes=[each.index for each in documents],
             scores=[each.score for each in documents],
             metadata=given([as_json(each.metadata) for each in documents]),
+            lost_tokens=_all_given([each.lost_tokens for each in result.rankings]),
+            shortened=_all_given([each.shortened for each in result.rankings]),
+            passages=PassageColumns.of([each.passage for each in documents]),
         )
 
     def result(self) -> JobResult:
         """Return the result."""
         rows, documents = len(self.counts), list(self._documents())
         rankings = [
-            {"query_id": query_id, "documents": documents[begin:end], "truncated": truncated}
-            for query_id, truncated, (begin, end) in zip(
-                filled(self.query_ids, rows), self.truncated, pairwise(self.bounds), strict=True
+            {
+                "query_id": query_id,
+                "documents": documents[begin:end],
+                "truncated": truncated,
+                "lost_tokens": lost,
+                "shortened": shortened,
+            }
+            for query_id, truncated, lost, shortened, (begin, end) in zip(
+                filled(self.query_ids, rows),
+                self.truncated,
+                filled(self.lost_tokens, rows),
+                filled(self.shortened, rows),
+                pairwise(self.bounds),
+                strict=True,
             )
         ]
         return JobResult.model_validate(
@@ -85,8 +108,9 @@ class ResultColumns(Record):
     def _documents(self) -> Iterator[dict[str, Any]]:
         ranks = chain.from_iterable(range(1, count + 1) for count in self.counts)
         metadata = filled(self.metadata, len(self.ids))
-        for id_, index, rank, score, text in zip(
-            self.ids, self.indexes, ranks, self.scores, metadata, strict=True
+        passages = filled(self.passages.each() if self.passages else None, len(self.ids))
+        for id_, index, rank, score, text, passage in zip(
+            self.ids, self.indexes, ranks, self.scores, metadata, passages, strict=True
         ):
             yield {
                 "id": id_,
@@ -95,12 +119,21 @@ class ResultColumns(Record):
                 "score": score,
                 "relevance": relevance(score),
                 "metadata": parsed(text),
+                "passage": passage,
             }
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        check_lengths(self, ("query_ids", "truncated"), len(self.counts))
-        check_lengths(self, ("indexes", "scores", "metadata", "cut"), len(self.ids))
+        of_rankings = ("query_ids", "truncated", "lost_tokens", "shortened")
+        of_documents = ("indexes", "scores", "metadata", "cut", "lost", "passages")
+        check_lengths(self, of_rankings, len(self.counts))
+        check_lengths(self, of_documents, len(self.ids))
         check_counts(self.counts, len(self.ids))
         check_metadata(self.metadata)
         return self
+
+
+def _all_given(column: list[int | None]) -> list[int] | None:
+    """Return a column of numbers; None if one of them is not known."""
+    known = [each for each in column if each is not None]
+    return known if len(known) == len(column) else None

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from enum import StrEnum
 
-from pydantic import JsonValue, TypeAdapter
+from pydantic import Field, JsonValue, TypeAdapter
 
 from contract.errors import InvalidInput, JobFailed, RerankError
-from contract.records import CANCELLED, Failure, Provenance, Record
+from contract.passages import Passage
+from contract.records import CANCELLED, Failure, Provenance, Record, is_none
 
 
 class RankedDocument(Record):
@@ -23,6 +24,8 @@ class RankedDocument(Record):
     score: float
     #: Sigmoid of the score, from 0 to 1.
     relevance: float
+    #: The passage that the score is from; None if the document was not cut into passages.
+    passage: Passage | None = Field(None, exclude_if=is_none)
     metadata: dict[str, JsonValue] | None = None
 
 
@@ -39,8 +42,14 @@ class Ranking(Record):
 
     query_id: str | None
     documents: tuple[RankedDocument, ...]
-    #: The number of candidates that were truncated to the model's maximum length.
+    #: The number of candidates that were truncated to the model's maximum length. With passages,
+    #: candidates with text outside of all passages count too.
     truncated: int = 0
+    #: About how many tokens of them were not read; None if it is not known.
+    lost_tokens: int | None = Field(None, exclude_if=is_none)
+    #: The number of candidates whose passages are shorter than asked for, because of a long query;
+    #: None without passages.
+    shortened: int | None = Field(None, exclude_if=is_none)
 
 
 class JobResult(Record):
@@ -49,6 +58,17 @@ class JobResult(Record):
     job_id: str
     rankings: tuple[Ranking, ...]
     provenance: Provenance
+
+    def as_before(self) -> JobResult:
+        """Return the result without fields that the callers of old jobs do not know."""
+        return self.model_copy(
+            update={
+                "rankings": tuple(
+                    each.model_copy(update={"lost_tokens": None}) for each in self.rankings
+                ),
+                "provenance": self.provenance.model_copy(update={"lost_tokens": None}),
+            }
+        )
 
     @property
     def documents(self) -> tuple[RankedDocument, ...]:

@@ -29,7 +29,7 @@ class ScoringIdentity(Record):
     max_length: int
     #: The prompt that was set for the model; None if it reads its own, or none.
     prompt: str | None = None
-    #: How documents are divided into passages; None if they are not.
+    #: How documents are cut into passages, as `TOKENS/STRIDE/AGGREGATE`; None if they are not.
     passages: str | None = None
 
     @property
@@ -52,6 +52,7 @@ class ScoringIdentity(Record):
             dtype=source.dtype,
             max_length=source.max_length,
             prompt=source.prompt,
+            passages=source.passages,
         )
 
     @classmethod
@@ -79,5 +80,6 @@ class ScoringIdentity(Record):
             unique_pairs=pairs,
             tokens=0,
             truncated=0,
+            passages=self.passages,
             seconds=0.0,
         )

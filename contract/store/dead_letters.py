@@ -177,7 +177,7 @@ def requeue(schema: Schema, job: jobs.Job) -> Operation[bool]:
         (
             job.id,
             submissions.fingerprint(body),
-            compress_columns(body),
+            compress_columns(body, passages=job.passages is not None),
             schema.settings.payload_ttl_s,
             schema.state_ttl_s,
             schema.settings.max_queue_length,

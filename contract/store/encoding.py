@@ -3,6 +3,8 @@
     0x78    records: zlib, of a record's JSON
     0x02    columns: Zstandard, of a line of JSON with the columns, and a line of JSON for each
             value of the column `metadata`, if there is one
+    0x03    the same, for a job whose documents are cut into passages: earlier workers leave it to
+            newer ones
 
 Failures are always stored as records. Jobs and results of earlier versions are records too, and a
 result has the format of its job, so that the caller can read it.
@@ -19,9 +21,9 @@ from pydantic_core import from_json, to_json
 from contract.records import Record
 
 #: The first byte of each format.
-RECORDS, COLUMNS = b"\x78", b"\x02"
+RECORDS, COLUMNS, PASSAGES = b"\x78", b"\x02", b"\x03"
 #: The first bytes of formats of newer versions.
-NEWER = range(0x03, 0x20)
+NEWER = range(0x04, 0x20)
 #: Both formats use the fastest level, because a worker's time costs more than Redis' memory.
 LEVEL = 1
 
@@ -41,14 +43,15 @@ def compress_record(body: bytes) -> bytes:
     return zlib.compress(body, level=LEVEL)
 
 
-def compress_columns(body: bytes) -> bytes:
-    """Compress the lines of columns."""
-    return COLUMNS + zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compress(body)
+def compress_columns(body: bytes, *, passages: bool = False) -> bytes:
+    """Compress the lines of columns, which may be those of a job with passages."""
+    start = PASSAGES if passages else COLUMNS
+    return start + zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compress(body)
 
 
 def are_columns(packed: bytes) -> bool:
     """Return whether the value is in the format of columns."""
-    return packed.startswith(COLUMNS)
+    return packed.startswith((COLUMNS, PASSAGES))
 
 
 def decompress(packed: bytes, limit_bytes: int) -> bytes:

@@ -66,7 +66,7 @@ def accept(
         (
             job.id,
             ours,
-            compress_columns(body),
+            compress_columns(body, passages=columns.passages is not None),
             columns.pairs,
             len(columns.queries),
             priority,

@@ -7,9 +7,10 @@ import json
 import click
 
 from contract import errors, jobs, names
+from contract.passages import Aggregate, Passage
 from contract.printable import counted
 from contract.settings import Settings
-from producer.cli import common, terminal
+from producer.cli import common, passage_options, terminal
 from producer.client.blocking import RerankClient
 from producer.client.waiting import REPORT_INTERVAL_S, Deadline
 from producer.files import conflicts
@@ -32,6 +33,7 @@ QUIET_S = 1.0
 )
 @common.model_option
 @common.downgrade_option
+@passage_options.options
 @common.option(
     "--job-id", metavar="ID", help="Your own job id; repeated submissions are scored once."
 )
@@ -57,6 +59,9 @@ def submit(
     top_k: int | None,
     model: str | None,
     no_downgrade: bool,
+    passages: int | None,
+    stride: int | None,
+    aggregate: Aggregate | None,
     job_id: str | None,
     priority: int,
     wait: float | None,
@@ -70,6 +75,7 @@ def submit(
         [*conflicts.input_uses("--documents", documents)],
         [conflicts.FileUse("standard output", "", 1)],
     )
+    how = passage_options.passages(passages, stride, aggregate)
     given = read_documents(documents)
     with RerankClient(settings) as client:
         job_id = client.submit(
@@ -80,6 +86,7 @@ def submit(
             job_id=job_id,
             allow_downgrade=not no_downgrade,
             priority=priority,
+            passages=how,
         )
         if wait is not None:
             texts = {
@@ -167,11 +174,13 @@ def _show_result(
         terminal.Column("score", right=True),
         terminal.Column("relevance", right=True),
         terminal.Column("document"),
+        *([terminal.Column("passage")] if found.provenance.passages else []),
         *([terminal.Column("text", truncate=True)] if texts else []),
     ]
     for ranking in found.rankings:
         rows = [
             (str(each.rank), f"{each.score:.4f}", f"{each.relevance:.4f}", each.id)
+            + ((_place(each.passage),) if found.provenance.passages else ())
             + ((texts.get(each.id, ""),) if texts else ())
             for each in ranking.documents
         ]
@@ -183,3 +192,10 @@ def _show_result(
         f"scored {counted(made.pairs, 'pair')} in {made.seconds:.3f} s by {made.model}{downgraded}"
         f"{truncated if made.truncated else ''}"
     )
+
+
+def _place(passage: Passage | None) -> str:
+    """Return which passage a score is from, and its characters."""
+    if passage is None or passage.count == 1:
+        return ""
+    return f"{passage.index + 1}/{passage.count}, {passage.begin}-{passage.end}"

@@ -9,13 +9,14 @@ from functools import partial
 import click
 
 from contract import errors, limits
+from contract.passages import Aggregate
 from contract.printable import counted
 from contract.settings import Settings
-from producer.cli import common, run_options, run_report, terminal
+from producer.cli import common, passage_options, run_options, run_report, terminal
 from producer.client.columns import ColumnsClient
 from producer.files.outputs import private_mode
 from producer.formats.records import InvalidLines
-from producer.rescore import evaluation, output_files, run_writers, session
+from producer.rescore import evaluation, output_files, packing, run_writers, session
 from producer.rescore.input_files import InputFiles
 from producer.rescore.journal import Journal
 from producer.rescore.options import MOST_PROCESSES, Options, RetryKind
@@ -42,6 +43,7 @@ from producer.score_cache.cache import ScoreCache
 @common.option("--qrels", metavar="FILE", help="Judgments (BEIR or TREC) to evaluate both runs.")
 @common.model_option
 @common.downgrade_option
+@passage_options.options
 @run_options.depth_option
 @common.option(
     "--top-k",
@@ -84,6 +86,9 @@ def rescore(
     qrels: str | None,
     model: str | None,
     no_downgrade: bool,
+    passages: int | None,
+    stride: int | None,
+    aggregate: Aggregate | None,
     depth: int | None,
     top_k: int | None,
     window: int | None,
@@ -117,6 +122,7 @@ def rescore(
     retry = _retry_kinds(retry_failed, rescore_downgraded)
     session.check_resumption(output, restart, retry)
     limits.check_model(model, settings)
+    how = passage_options.passages(passages, stride, aggregate)
     if not dry_run:
         reserved = outputs.reserved(terminal.print_notice)
         check_reserved = click.get_current_context().with_resource(reserved)
@@ -128,11 +134,12 @@ def rescore(
             return
         options = Options(
             model=model,
+            passages=how,
             top_k=top_k,
             allow_downgrade=not no_downgrade,
             window=window,
             pairs_per_job=pairs_per_job,
-            run_pairs=counts.pairs,
+            run_pairs=packing.estimated_run_pairs(staging.staged_queries(), counts.pairs, how),
             processes=processes,
             worker_wait_s=worker_wait,
             max_wait_s=max_wait,
@@ -199,6 +206,9 @@ def _score(
     seconds = time.monotonic() - began
     run_report.print_scored(
         progress, seconds, progress.pairs - scored_pairs, with_cache=cache is not None
+    )
+    run_report.print_unread(
+        progress, max(journal.max_lengths.values(), default=0), options.passages
     )
     return progress
 

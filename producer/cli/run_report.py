@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from rich import progress as rich_progress
 from rich.console import Console
 
+from contract.passages import Passages
 from contract.printable import counted, visible
 from producer.cli import terminal
 from producer.formats.records import InvalidLines
@@ -20,6 +21,8 @@ from producer.rescore.staging import Counts
 
 #: Without a terminal, the shortest interval between two lines of progress.
 LINE_EVERY_S = 10.0
+#: The part of truncated documents that is worth a hint if it is lost.
+LARGE_SHARE = 0.1
 
 
 def print_input(
@@ -70,10 +73,6 @@ def print_scored(
         )
     if earlier_pairs:
         terminal.print_notice(f"{counted(earlier_pairs, 'pair')} scored earlier")
-    if progress.truncated:
-        terminal.print_notice(
-            f"truncated {counted(progress.truncated, 'pair')} to the model's maximum length"
-        )
     print_failed(progress)
 
 
@@ -84,6 +83,30 @@ def print_failed(progress: Progress) -> None:
         terminal.print_notice(
             f"{counted(progress.failed_queries, 'query', 'queries')} failed: {codes};"
             f" first failure: {progress.first_failure}"
+        )
+
+
+def print_unread(progress: Progress, max_length: int, passages: Passages | None) -> None:
+    """Print how much of the documents was not read, and what helps."""
+    lost = f"about {counted(progress.lost_tokens, 'token')}"
+    if progress.truncated and passages is not None:
+        terminal.print_notice(
+            f"{counted(progress.truncated, 'pair')} with text that no passage has, or that the"
+            f" model's maximum length has cut: {lost} were not read"
+        )
+    elif progress.truncated:
+        share = progress.lost_tokens / (progress.lost_tokens + progress.truncated * max_length)
+        how_much = f": {lost}, {share:.0%} of them, were not read" if progress.lost_tokens else ""
+        hint = "; --passages TOKENS reads long documents whole" if share >= LARGE_SHARE else ""
+        terminal.print_notice(
+            f"truncated {counted(progress.truncated, 'pair')} to the model's maximum length"
+            f"{how_much}{hint}"
+        )
+    if progress.shortened and passages is not None:
+        terminal.print_notice(
+            f"cut {counted(progress.shortened, 'document')} into passages of less than"
+            f" {counted(passages.tokens, 'token')}, to leave room for the query within the model's"
+            f" {counted(max_length, 'token')}"
         )
 
 

@@ -38,6 +38,10 @@ class RerankClient:
       being scored by a smaller model.
     - `priority`: 0 (first) to 9 (last).
     - `trace`: the W3C trace context that the worker continues: `traceparent`, `tracestate`.
+    - `passages`: cut long documents into passages of this many tokens, and score a document by its
+      best passage, instead of truncating it. A dict has `tokens`, and may have `stride` (tokens
+      from the start of a passage to the next; by default half of `tokens`) and `aggregate`
+      (`max`, `mean-top2` or `first`). Each ranked document then has a `passage`.
     - `pairs_per_job` (`submit_many`): the maximum number of documents in a job.
     - `batch_id` (`submit_many`): an id that you choose for all jobs together. `batch` finds them by
       it, `status`, `cancel` and `forget` accept it, and submitting the same requests again with it

@@ -35,6 +35,8 @@ def merge_results(split: jobs.SplitJob, results: Sequence[jobs.JobResult]) -> jo
                     for rank, document in enumerate(documents[: split.top_k], start=1)
                 ),
                 "truncated": sum(result.rankings[0].truncated for result in results),
+                "lost_tokens": _sum([result.rankings[0].lost_tokens for result in results]),
+                "shortened": _sum([result.rankings[0].shortened for result in results]),
             }
         )
     )
@@ -55,6 +57,7 @@ def _merged(made: Sequence[jobs.Provenance]) -> jobs.Provenance:
                 name: ", ".join(dict.fromkeys(getattr(each, name) for each in made))
                 for name in _PLACES
             },
+            **{name: _sum([getattr(each, name) for each in made]) for name in _KNOWN_SUMS},
             "revision": made[0].revision if len(revisions) == 1 else None,
             "attempts": max(each.attempts for each in made),
             "parts": len(made),
@@ -62,6 +65,14 @@ def _merged(made: Sequence[jobs.Provenance]) -> jobs.Provenance:
     )
 
 
+def _sum(numbers: Sequence[int | None]) -> int | None:
+    """Return the sum; None if one of them is not known."""
+    known = [each for each in numbers if each is not None]
+    return sum(known) if len(known) == len(numbers) else None
+
+
+#: Counts that the results of old workers do not have.
+_KNOWN_SUMS = ("passages_scored", "lost_tokens")
 #: The fields of a provenance that may differ between parts without affecting scores.
 _PLACES = ("backend", "device")
 
@@ -69,7 +80,7 @@ _PLACES = ("backend", "device")
 def _check_one_model(split: jobs.SplitJob, results: Sequence[jobs.JobResult]) -> None:
     made = [result.provenance for result in results]
     models_and_settings = {
-        (each.model_requested, each.model, each.dtype, each.max_length, each.prompt)
+        (each.model_requested, each.model, each.dtype, each.max_length, each.prompt, each.passages)
         for each in made
     }
     # Old workers report no revision.

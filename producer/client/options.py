@@ -10,7 +10,12 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypedDict, TypeVar
 
+from contract.passages import Passages
+
 F = TypeVar("F", bound=Callable[..., Any])
+
+#: A number of tokens, or the fields of a `Passages`.
+PassagesOption = Passages | Mapping[str, object] | int | None
 
 
 class JobOptions(TypedDict, total=False):
@@ -20,12 +25,15 @@ class JobOptions(TypedDict, total=False):
     - `allow_downgrade`: whether a smaller model may score the job if memory runs out (True).
     - `priority`: 0 (first) to 9 (last).
     - `trace`: the W3C trace context that the worker continues: `traceparent`, `tracestate`.
+    - `passages`: cut long documents into passages of this many tokens (None: truncate them). A dict
+      can have `tokens`, `stride` (by default half of it) and `aggregate` (`max`).
     """
 
     model: str | None
     allow_downgrade: bool
     priority: int
     trace: Mapping[str, str] | None
+    passages: PassagesOption
 
 
 class SubmitOptions(JobOptions, total=False):

@@ -12,8 +12,11 @@ from pydantic import TypeAdapter, ValidationError
 from contract import jobs, limits, names
 from contract.errors import InvalidInput, JobConflict
 from contract.jobs import Job, Request, SplitJob
+from contract.passages import Passages
 from contract.settings import Settings
 from producer.client import splitting
+from producer.client.options import PassagesOption
+from producer.client.splitting import estimated_passages
 
 #: A text, whose id is its index; `{"text": ..., "id": ...}`; or a `Candidate`.
 Document = str | Mapping[str, object] | jobs.Candidate
@@ -63,6 +66,7 @@ def job(
     model: str | None = None,
     job_id: str | None = None,
     allow_downgrade: bool = True,
+    passages: PassagesOption = None,
 ) -> jobs.Job:
     """Make a job that is within the limits, or can be split: see `producer.client.splitting`.
 
@@ -75,6 +79,7 @@ def job(
             "requests": tuple(requests),
             "model": model,
             "allow_downgrade": allow_downgrade,
+            "passages": Passages.parse(passages),
         },
     )
     limits.check(made, settings, may_split=True)
@@ -83,19 +88,24 @@ def job(
 
 
 def pack(
-    requests: Iterable[jobs.Request], *, max_pairs: Callable[[int], int], max_bytes: int
+    requests: Iterable[jobs.Request],
+    *,
+    max_pairs: Callable[[int], int],
+    max_bytes: int,
+    passages: Passages | None = None,
 ) -> Iterator[list[jobs.Request]]:
     """Group a stream of requests into groups of limited size.
 
     `max_pairs` returns the maximum number of pairs of the group that begins with the request at an
-    index; a group has about `max_bytes` bytes at most. Requests are not split here: a request that
-    exceeds the limits becomes a group by itself.
+    index; of a document that is cut into passages, each passage counts. A group has about
+    `max_bytes` bytes at most. Requests are not split here: a request that exceeds the limits
+    becomes a group by itself.
     """
     group: list[jobs.Request] = []
     pairs = size = most_pairs = 0
     max_bytes -= ENVELOPE_BYTES
     for place, request in enumerate(requests):
-        request_pairs, request_size = len(request.candidates), _size_bytes(request)
+        request_pairs, request_size = _estimated_pairs(request, passages), _size_bytes(request)
         if group and (pairs + request_pairs > most_pairs or size + request_size > max_bytes):
             yield group
             group, pairs, size = [], 0, 0
@@ -125,6 +135,7 @@ def many(
     model: str | None,
     pairs_per_job: int | None,
     allow_downgrade: bool = True,
+    passages: PassagesOption = None,
 ) -> list[jobs.Job]:
     """Make jobs of many requests. Raises `InvalidInput`, which names the request's index."""
     made = []
@@ -134,8 +145,22 @@ def many(
         except InvalidInput as error:
             raise InvalidInput(f"request {place}: {error}") from error
     max_pairs = min(pairs_per_job or settings.max_pairs_per_job, settings.max_pairs_per_job)
-    groups = pack(made, max_pairs=lambda _: max_pairs, max_bytes=settings.max_bytes_per_job)
-    return [job(group, settings, model=model, allow_downgrade=allow_downgrade) for group in groups]
+    how = Passages.parse(passages)
+    groups = pack(
+        made,
+        max_pairs=lambda _: max_pairs,
+        max_bytes=settings.max_bytes_per_job,
+        passages=how,
+    )
+    return [
+        job(group, settings, model=model, allow_downgrade=allow_downgrade, passages=how)
+        for group in groups
+    ]
+
+
+def _estimated_pairs(request: jobs.Request, passages: Passages | None) -> int:
+    """Return about how many pairs of the query and a passage are scored for a request."""
+    return sum(estimated_passages(passages, (each.text for each in request.candidates)))
 
 
 def _request(data: jobs.Request | Mapping[str, object]) -> jobs.Request:
@@ -205,12 +230,19 @@ def prepare_query(
     allow_downgrade: bool = True,
     priority: int = names.PRIORITY_SINGLE,
     trace: Mapping[str, str] | None = None,
+    passages: PassagesOption = None,
 ) -> PreparedJobs:
     """Make the job of one query with its documents. Raises `InvalidInput`."""
     check_priority(priority)
     check_trace(trace)
     asked = request(query, documents, top_k=top_k)
-    made = job([asked], settings, model=model, job_id=job_id, allow_downgrade=allow_downgrade)
+    made = job(
+        *([asked], settings),
+        model=model,
+        job_id=job_id,
+        allow_downgrade=allow_downgrade,
+        passages=passages,
+    )
     return PreparedJobs((made,), priority, id_is_chosen=job_id is not None, trace=trace)
 
 
@@ -223,6 +255,7 @@ def prepare_requests(
     allow_downgrade: bool = True,
     priority: int = names.PRIORITY_BULK,
     trace: Mapping[str, str] | None = None,
+    passages: PassagesOption = None,
     pairs_per_job: int | None = None,
     batch_id: str | None = None,
     label: str | None = None,
@@ -231,7 +264,7 @@ def prepare_requests(
     check_priority(priority)
     check_trace(trace)
     check_label(label)
-    made = many(requests, settings, model, pairs_per_job, allow_downgrade)
+    made = many(requests, settings, model, pairs_per_job, allow_downgrade, passages)
     if not made and batch_id is None:
         return PreparedJobs((), priority, label=label)
     batch = _batch(jobs.new_job_id() if batch_id is None else batch_id, made)

@@ -6,11 +6,12 @@ The parts are separate jobs, each with a contiguous range of the candidates.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from contract import jobs
 from contract.columns import JobColumns
 from contract.errors import InvalidInput, LimitExceeded
+from contract.passages import Passages
 from contract.settings import Settings
 from contract.store.encoding import columns_body
 
@@ -40,10 +41,21 @@ def split(job: jobs.Job, settings: Settings) -> jobs.SplitJob | None:
     return made
 
 
+def estimated_passages(passages: Passages | None, texts: Iterable[str]) -> Iterator[int]:
+    """Yield about how many passages of each text are scored; 1 if texts are not cut."""
+    for text in texts:
+        yield 1 if passages is None else passages.estimate(len(text))
+
+
+def _pairs(job: jobs.Job) -> list[int]:
+    """Return about how many pairs are scored for each candidate."""
+    return list(estimated_passages(job.passages, (c.text for c in job.requests[0].candidates)))
+
+
 def _fits(job: jobs.Job, settings: Settings) -> bool:
-    if job.pairs > settings.max_pairs_per_job:
-        return False
     request = job.requests[0]
+    if len(request.candidates) > 1 and sum(_pairs(job)) > settings.max_pairs_per_job:
+        return False
     chars = len(request.query) + sum(len(each.id) + len(each.text) for each in request.candidates)
     most = _BYTES_PER_CHAR * chars + _AROUND_BYTES * (job.pairs + 10)
     if most <= settings.max_bytes_per_job and not any(each.metadata for each in request.candidates):
@@ -58,10 +70,11 @@ def _bounds(job: jobs.Job, settings: Settings) -> Iterator[int]:
     # The bytes of a part's JSON without its candidates. Its id is a little longer than the job's.
     around = len(job.model_dump_json().encode()) - sum(sizes) + _AROUND_BYTES
     most_bytes = settings.max_bytes_per_job - around
-    parts = -(-len(sizes) // settings.max_pairs_per_job)
-    most_pairs = -(-len(sizes) // parts)
-    begin = taken = 0
-    for place, size in enumerate(sizes):
+    counts = _pairs(job)
+    parts = -(-sum(counts) // settings.max_pairs_per_job)
+    most_pairs = -(-sum(counts) // parts)
+    begin = taken = pairs = 0
+    for place, (size, count) in enumerate(zip(sizes, counts, strict=True)):
         if size > most_bytes:
             of_query = "" if request.query_id is None else f" of query {request.query_id!r}"
             raise LimitExceeded(
@@ -69,10 +82,11 @@ def _bounds(job: jobs.Job, settings: Settings) -> Iterator[int]:
                 f" with its query, but the limit for a job is {settings.max_bytes_per_job:,}"
                 " (RERANKQ_MAX_BYTES_PER_JOB); shorten it"
             )
-        if place == begin or place - begin == most_pairs or taken + size > most_bytes:
+        if place == begin or pairs + count > most_pairs or taken + size > most_bytes:
             yield place
-            begin, taken = place, 0
+            begin, taken, pairs = place, 0, 0
         taken += size
+        pairs += count
     yield len(sizes)
 
 

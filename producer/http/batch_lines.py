@@ -39,6 +39,10 @@ def read(content: bytes) -> list[BatchLine]:
             raise _wrong(
                 number, "body.model: differs from the first line; submit one batch per model"
             )
+        if lines and line.body.passages != lines[0].body.passages:
+            raise _wrong(
+                number, "body.passages: differs from the first line; submit one batch for each"
+            )
         lines.append(line)
     if not lines:
         raise Refused(422, "invalid_input", "the batch has no lines")

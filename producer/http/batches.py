@@ -75,6 +75,7 @@ async def submit(
     batch = await service.client.submit_many(
         await asyncio.to_thread(batch_lines.requests, lines),
         model=service.model(lines[0].body.model),
+        passages=lines[0].body.passages,
         batch_id=batch_id,
         trace=trace_context(request),
     )

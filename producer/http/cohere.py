@@ -11,7 +11,15 @@ from pydantic import ConfigDict, Field, JsonValue
 from contract import jobs
 from contract.printable import counted
 from producer.http.error_schemas import RerankError, responses
-from producer.http.schemas import DOCUMENTS, QUERY, Answer, Body, DocumentField, text_of
+from producer.http.schemas import (
+    DOCUMENTS,
+    QUERY,
+    Answer,
+    Body,
+    DocumentField,
+    PassagesField,
+    text_of,
+)
 from producer.http.service import ServiceParameter
 
 router = APIRouter(
@@ -43,9 +51,15 @@ class RerankBody(Body):
         " truncated.",
     )
     priority: int | None = Field(None, ge=0, description="0 (first) to 9 (last).")
+    passages: PassagesField = Field(
+        None,
+        description="Cuts long documents into passages, instead of truncating them: the number of"
+        ' tokens, or `{"tokens", "stride", "aggregate"}`.',
+    )
     max_chunks_per_doc: int | None = Field(None, description="Has no effect.")
     truncation: bool | None = Field(
-        None, description="Has no effect: long documents are truncated."
+        None,
+        description="Has no effect: long documents are truncated, or cut into `passages`.",
     )
     user: str | None = Field(None, description="Has no effect.")
 
@@ -55,12 +69,26 @@ class RerankBody(Body):
         return [text_of(each) for each in self.documents]
 
 
+class PassageAnswer(Answer):
+    """The place of a passage in its document."""
+
+    #: Its number among the passages of the document, from 0.
+    index: int
+    #: In characters of the text.
+    begin: int
+    end: int
+    #: The number of passages of the document.
+    count: int
+
+
 class Result(Answer):
     """A document with its score."""
 
     index: int
     #: From 0 to 1: the sigmoid of the model's logit.
     relevance_score: float
+    #: The passage that the score is from, if documents were cut into passages.
+    passage: PassageAnswer | None = None
     document: dict[str, Any] | None = None
 
 
@@ -149,6 +177,7 @@ async def _rerank(
         *(request, body.query, body.texts),
         top_k=body.top_n,
         model=service.model(body.model),
+        passages=body.passages,
         **options,
     )
     documents = body.documents if body.return_documents else None
@@ -171,6 +200,7 @@ def answer(
             Result(
                 index=each.index,
                 relevance_score=each.relevance,
+                passage=None if each.passage is None else PassageAnswer(**dict(each.passage)),
                 document=returned(documents[each.index]) if documents else None,
             )
             for each in ranking.documents
@@ -203,7 +233,11 @@ def _warnings(
         found.append(f"scored by {made.model} instead of {made.model_requested}: {made.reason}")
     if ranking.truncated:
         documents = counted(ranking.truncated, "document")
-        found.append(f"truncated to {made.max_length} tokens: {documents}")
+        lost = f", about {counted(ranking.lost_tokens, 'token')}" if ranking.lost_tokens else ""
+        what = f"truncated to {made.max_length} tokens" if made.passages is None else "not read"
+        found.append(f"{what}: {documents}{lost}")
+    if ranking.shortened:
+        found.append(f"shorter passages, because of the query: {ranking.shortened} documents")
     if max_tokens_per_doc is not None and max_tokens_per_doc < made.max_length:
         found.append(f"max_tokens_per_doc has no effect below the model's {made.max_length} tokens")
     return found

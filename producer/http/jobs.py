@@ -96,6 +96,7 @@ async def submit(
         model=service.model(body.model),
         job_id=key,
         trace=trace_context(request),
+        passages=body.passages,
         **options,
     )
     status = await service.client.status(job_id)

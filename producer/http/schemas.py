@@ -7,6 +7,8 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, JsonValue, PlainValidator, WithJsonSchema
 
+from contract.errors import InvalidInput
+from contract.passages import AGGREGATES, LEAST_TOKENS, Passages
 from contract.validation import kind_of
 
 T = TypeVar("T")
@@ -58,6 +60,38 @@ DocumentField = Annotated[
                     "required": ["text"],
                     "additionalProperties": True,
                 },
+            ]
+        }
+    ),
+]
+
+
+def _check_passages(given: object) -> Passages | None:
+    try:
+        return Passages.parse(given)
+    except InvalidInput as error:
+        raise ValueError(str(error).removeprefix("passages: ")) from error
+
+
+#: A number of tokens, or an object with it.
+PassagesField = Annotated[
+    Passages | None,
+    PlainValidator(_check_passages),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": LEAST_TOKENS},
+                {
+                    "type": "object",
+                    "properties": {
+                        "tokens": {"type": "integer", "minimum": LEAST_TOKENS},
+                        "stride": {"type": "integer", "minimum": 1},
+                        "aggregate": {"enum": list(AGGREGATES)},
+                    },
+                    "required": ["tokens"],
+                    "additionalProperties": False,
+                },
+                {"type": "null"},
             ]
         }
     ),

@@ -17,6 +17,7 @@ from typing import TypeVar
 from contract import jobs, metrics
 from contract.columns import given
 from contract.errors import CacheNotWritable, RedisUnavailable
+from contract.passages import PassageColumns, PassageRow
 from contract.printable import counted
 from contract.result_columns import ResultColumns
 from contract.scoring import ScoringIdentity
@@ -43,6 +44,8 @@ class _Query:
     staged: StagedQuery
     keys: Sequence[bytes]
     found: dict[bytes, CachedScore]
+    #: The passages of the scores found; None if documents are not cut into passages.
+    passages: dict[bytes, PassageRow] | None = None
     #: What has scored the missing documents; None if that is not known completely.
     scored_by: set[ScoringIdentity | None] = field(default_factory=set)
 
@@ -63,23 +66,60 @@ class _Query:
 
 
 @dataclass(frozen=True)
+class _Scored:
+    """The scores that the workers have computed for a query, by the ids of the documents."""
+
+    scores: dict[str, float] = field(default_factory=dict)
+    passages: dict[str, PassageRow] = field(default_factory=dict)
+    truncated: int = 0
+    lost_tokens: int = 0
+    shortened: int = 0
+
+    @classmethod
+    def of(cls, columns: ResultColumns, ranking: int) -> _Scored:
+        """Return the scores of one ranking of a result."""
+        begin, end = columns.bounds[ranking : ranking + 2]
+        ids = columns.ids[begin:end]
+        rows = columns.passages.at(slice(begin, end)).rows() if columns.passages else ()
+        return cls(
+            dict(zip(ids, columns.scores[begin:end], strict=True)),
+            dict(zip(ids, rows, strict=False)),
+            columns.truncated[ranking],
+            (columns.lost_tokens or {ranking: 0})[ranking],
+            (columns.shortened or {ranking: 0})[ranking],
+        )
+
+
+@dataclass(frozen=True)
 class _Whole:
     """A query whose documents all have scores."""
 
     query: _Query
     scores: Sequence[float]
+    passages: PassageColumns | None
     truncated: int
+    lost_tokens: int
+    shortened: int
 
     @classmethod
-    def of(cls, query: _Query, scores: dict[str, float], truncated: int) -> _Whole:
-        """Add scores by the ids of documents to those of the cache."""
-        found = query.found
-        merged = [
-            found[key][0] if key in found else scores[document_id]
-            for key, document_id in zip(query.keys, query.staged.document_ids, strict=True)
-        ]
-        cached_truncated = sum(found[key][1] for key in query.keys if key in found)
-        return cls(query, merged, truncated + cached_truncated)
+    def of(cls, query: _Query, new: _Scored) -> _Whole:
+        """Add scores to those of the cache."""
+        found, known = query.found, query.passages
+        with_ids = list(zip(query.keys, query.staged.document_ids, strict=True))
+        cuts = [found[key][1] for key in query.keys if key in found and found[key][1]]
+        passages = None
+        if known is not None:
+            passages = [known[key] if key in found else new.passages[id_] for key, id_ in with_ids]
+        return cls(
+            query,
+            [found[key][0] if key in found else new.scores[id_] for key, id_ in with_ids],
+            None if passages is None else PassageColumns.of_rows(passages),
+            new.truncated + len(cuts),
+            new.lost_tokens + sum(cuts) - len(cuts),
+            new.shortened + sum(known[key][-1] for key in query.keys if key in found)
+            if known is not None
+            else 0,
+        )
 
 
 class CachedQueries:
@@ -94,8 +134,12 @@ class CachedQueries:
         cache: ScoreCache,
         top_k: int | None,
         notify: Callable[[str], object],
+        *,
+        has_passages: bool = False,
     ) -> None:
         self._journal = journal
+        #: Whether documents are cut into passages.
+        self._has_passages = has_passages
         self._cache = cache
         #: What the workers would score with. Without it, nothing is taken from the cache.
         self.loaded: LoadedModel | None = None
@@ -141,7 +185,7 @@ class CachedQueries:
                 self.place = place
                 yield _part(staged, query.missing)
             else:
-                self._add_complete(_Whole.of(query, {}, 0))
+                self._add_complete(_Whole.of(query, _Scored()))
         self._write_complete()
         self._try_to_write(self._cache.note_use)
 
@@ -195,13 +239,12 @@ class CachedQueries:
         if isinstance(result, ResultColumns):  # otherwise its parts were kept
             self._keep(result)
         wholes = []
-        for query, (begin, end), truncated in self._rankings(columns):
+        for place, (query, _) in enumerate(self._rankings(columns)):
             self._sent.pop(query.staged.id)
             if query.found and (self.loaded is None or query.scored_by != {self.loaded.identity}):
                 self._mixed.add(query.staged.id)
                 continue
-            scores = dict(zip(columns.ids[begin:end], columns.scores[begin:end], strict=True))
-            wholes.append(_Whole.of(query, scores, truncated))
+            wholes.append(_Whole.of(query, _Scored.of(columns, place)))
         self._append_wholes(columns.provenance, wholes)
 
     def add_failure(self, query_ids: list[str], failure: jobs.Failure) -> None:
@@ -217,11 +260,15 @@ class CachedQueries:
 
     def _look_up(self, staged: StagedQuery) -> _Query:
         keys, found = pair_keys(staged.text, staged.texts), {}
+        passages: dict[bytes, PassageRow] | None = {} if self._has_passages else None
         if self.loaded is not None:
             found = self._cache.find(self.loaded.identity, keys)
+            if found and passages is not None:
+                passages = self._cache.find_passages(self.loaded.identity, keys)
+                found = {key: score for key, score in found.items() if key in passages}
             if self._cache.has_unnoted_uses:
                 self._try_to_write(self._cache.note_use)
-        return _Query(replace(staged, texts=()), keys, found)
+        return _Query(replace(staged, texts=()), keys, found, passages)
 
     def _add_complete(self, whole: _Whole) -> None:
         self._complete.append(whole)
@@ -251,20 +298,26 @@ class CachedQueries:
         """Add the scores of a result to the cache."""
         identity = ScoringIdentity.of(result.provenance, result.scoring_version)
         rows: list[tuple[bytes, float, int]] = []
-        cuts = result.cut or [0] * len(result.ids)
-        for query, (begin, end), _ in self._rankings(result):
+        passages: list[tuple[bytes, PassageRow]] = []
+        nothing = [0] * len(result.ids)
+        cuts = [
+            cut + lost
+            for cut, lost in zip(result.cut or nothing, result.lost or nothing, strict=True)
+        ]
+        for query, (begin, end) in self._rankings(result):
             query.scored_by.add(identity)
-            keys = map(query.key_by_id.__getitem__, result.ids[begin:end])
+            keys = list(map(query.key_by_id.__getitem__, result.ids[begin:end]))
             rows.extend(zip(keys, result.scores[begin:end], cuts[begin:end], strict=True))
+            if result.passages is not None:
+                of_query = result.passages.at(slice(begin, end)).rows()
+                passages.extend(zip(keys, of_query, strict=True))
         if identity is not None:
-            self._try_to_write(lambda: self._cache.add(identity, rows))
+            self._try_to_write(lambda: self._cache.add(identity, rows, passages))
 
-    def _rankings(self, columns: ResultColumns) -> Iterator[tuple[_Query, tuple[int, int], int]]:
-        """Yield the query, the range of documents, and the truncated ones of each ranking."""
-        for query_id, bounds, truncated in zip(
-            columns.query_ids or (), pairwise(columns.bounds), columns.truncated, strict=True
-        ):
-            yield self._sent[query_id or ""], bounds, truncated
+    def _rankings(self, columns: ResultColumns) -> Iterator[tuple[_Query, tuple[int, int]]]:
+        """Yield the query and the range of documents of each ranking."""
+        for query_id, bounds in zip(columns.query_ids or (), pairwise(columns.bounds), strict=True):
+            yield self._sent[query_id or ""], bounds
 
     def _try_to_write(self, write: Callable[[], object]) -> None:
         """Change the cache; if that fails, say so once, and do not try again."""
@@ -303,9 +356,22 @@ def _lines(source: jobs.Provenance, wholes: Sequence[_Whole], top_k: int | None)
         indexes=[index for indexes in kept for index in indexes],
         scores=_take(kept, (each.scores for each in wholes)),
         metadata=given(_take(kept, (each.query.staged.metadata for each in wholes))),
+        lost_tokens=[each.lost_tokens for each in wholes],
+        shortened=[each.shortened for each in wholes],
+        passages=_passages(wholes, kept),
     )
     for line, whole in zip(journal_lines.of_result(result), wholes, strict=True):
         yield journal_lines.with_cached(line, whole.query.cached)
+
+
+def _passages(wholes: Sequence[_Whole], kept: Sequence[Sequence[int]]) -> PassageColumns | None:
+    """Return the passages of the documents that are kept; None if documents are not cut."""
+    columns = [each.passages for each in wholes]
+    if None in columns:
+        return None
+    of_each = zip(kept, filter(None, columns), strict=True)
+    rows = [row for indexes, each in of_each for row in each.at(list(indexes)).rows()]
+    return PassageColumns.of_rows(rows)
 
 
 def _best(scores: Sequence[float], top_k: int | None) -> list[int]:

@@ -76,7 +76,7 @@ class JobSizes:
         if len(self._observed) < RESULTS:
             return self.pairs
         seconds = sum(each.seconds for each in self._observed)
-        pairs = sum(each.pairs for each in self._observed)
+        pairs = sum(each.passages_scored or each.pairs for each in self._observed)
         wanted = min(round(JOB_S * pairs / seconds), self._limit()) if seconds else self._limit()
         wanted = max(wanted, min(LEAST_PAIRS, self._largest))
         if self.pairs / FACTOR < wanted < self.pairs * FACTOR:

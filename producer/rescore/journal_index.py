@@ -15,8 +15,8 @@ from producer.rescore.staging import Staging
 
 _TABLES = (
     "journals (id INTEGER PRIMARY KEY)",
-    "scored (journal INTEGER NOT NULL, query_id TEXT NOT NULL, start INTEGER NOT NULL, model TEXT,"
-    " downgraded INTEGER NOT NULL, truncated INTEGER NOT NULL, code TEXT, message TEXT,"
+    "scored (journal INTEGER, query_id TEXT, start INTEGER, model TEXT, downgraded INTEGER,"
+    " truncated INTEGER, lost_tokens INTEGER, shortened INTEGER, code TEXT, message TEXT,"
     " UNIQUE (journal, query_id))",
     "retried (journal INTEGER NOT NULL, query_id TEXT NOT NULL, UNIQUE (journal, query_id))",
     "done (journal INTEGER NOT NULL, query_id TEXT NOT NULL, UNIQUE (journal, query_id))",
@@ -47,10 +47,11 @@ class JournalIndex:
         """
         source, error = line.get("provenance") or {}, line.get("error") or {}
         self._database.execute(
-            "INSERT INTO scored VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+            "INSERT INTO scored VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (journal, query_id) DO UPDATE SET"
             " start = excluded.start, model = excluded.model, downgraded = excluded.downgraded,"
-            " truncated = excluded.truncated, code = excluded.code, message = excluded.message"
+            " truncated = excluded.truncated, lost_tokens = excluded.lost_tokens,"
+            " shortened = excluded.shortened, code = excluded.code, message = excluded.message"
             " WHERE excluded.code IS NULL OR scored.code IS NOT NULL",
             (
                 self._id,
@@ -59,6 +60,8 @@ class JournalIndex:
                 source.get("model"),
                 bool(source.get("downgraded")),
                 line.get("truncated", 0),
+                line.get("lost_tokens", 0),
+                line.get("shortened", 0),
                 error.get("code"),
                 error.get("message"),
             ),
@@ -136,7 +139,8 @@ class JournalIndex:
     def progress(self) -> Progress:
         """Return the progress, without the queries that this round has yet to retry."""
         rows = self._database.execute(
-            "SELECT model, code, message, count(*), sum(pairs), sum(truncated), sum(downgraded),"
+            "SELECT model, code, message, count(*), sum(pairs), sum(truncated),"
+            " sum(lost_tokens), sum(shortened), sum(downgraded),"
             # With min(), SQLite takes the columns that are not grouped from the first line.
             " min(start) FROM scored JOIN queries ON queries.id = query_id"
             " WHERE journal = ?1 AND query_id NOT IN"
@@ -146,8 +150,11 @@ class JournalIndex:
             (self._id,),
         )
         progress = Progress()
-        for model, code, message, queries, pairs, truncated, downgraded, _ in rows:
+        for model, code, message, queries, pairs, *counts, _ in rows:
+            truncated, lost, shortened, downgraded = counts
             progress.truncated += truncated
+            progress.lost_tokens += lost
+            progress.shortened += shortened
             progress.downgraded_queries += downgraded
             if code is None:
                 progress.queries += queries

@@ -17,6 +17,7 @@ from pydantic_core import to_json
 
 from contract import jobs
 from contract.models import short_name
+from contract.passages import PASSAGE_FIELDS
 from contract.result_columns import ResultColumns
 from contract.results import relevance
 
@@ -32,10 +33,16 @@ _OF_A_QUERY = {
     "dtype",
     "max_length",
     "prompt",
+    "passages",
 }
 
 #: The columns of a query's documents; there is no `metadata` if no document has any.
 _COLUMNS = ("ids", "indexes", "scores", "metadata")
+#: The columns of the documents' passages, if they were cut.
+_PASSAGES = "passages"
+
+
+_OF_DOCUMENTS = {*_COLUMNS, _PASSAGES, "query_id"}
 
 
 class Line(NamedTuple):
@@ -52,14 +59,22 @@ def of_result(result: jobs.JobResult | ResultColumns) -> Iterator[Line]:
     source = columns.provenance.model_dump(include=_OF_A_QUERY)
     given = ((name, getattr(columns, name)) for name in _COLUMNS)
     documents = {name: column for name, column in given if column is not None}
-    for query_id, truncated, (begin, end) in zip(
-        columns.query_ids or [None] * len(columns.counts),
+    nothing: list[None] = [None] * len(columns.counts)
+    for query_id, truncated, lost, shortened, (begin, end) in zip(
+        columns.query_ids or nothing,
         columns.truncated,
+        columns.lost_tokens or nothing,
+        columns.shortened or nothing,
         pairwise(columns.bounds),
         strict=True,
     ):
         head = {"query_id": query_id, "truncated": truncated, "provenance": source}
-        of_query = {name: column[begin:end] for name, column in documents.items()}
+        # Left out where there is nothing to say.
+        head |= {"lost_tokens": lost} if lost else {}
+        head |= {"shortened": shortened} if shortened else {}
+        of_query: dict[str, Any] = {name: column[begin:end] for name, column in documents.items()}
+        if columns.passages is not None:
+            of_query[_PASSAGES] = columns.passages.at(slice(begin, end)).columns()
         yield Line(head, to_json({"query_id": query_id, **of_query, **head}) + b"\n")
 
 
@@ -120,7 +135,7 @@ def result_line(line: dict[str, Any]) -> bytes:
     """Return the line of `--results` for a parsed line."""
     if "ids" not in line:
         return f"{_json(line)}\n".encode()
-    rest = {name: value for name, value in line.items() if name not in (*_COLUMNS, "query_id")}
+    rest = {name: value for name, value in line.items() if name not in _OF_DOCUMENTS}
     return (
         f'{{"query_id": {_json(line["query_id"])}, "documents": [{", ".join(_documents(line))}],'
         f" {_json(rest)[1:]}\n"
@@ -141,14 +156,26 @@ def _documents(line: dict[str, Any]) -> list[str]:
         line["indexes"],
         _reprs(scores_),
         _reprs(list(map(relevance, scores_))),
+        _passages(line),
         _metadata(line),
     )
     return [
         f'{{"id": {encode_basestring(id_)}, "index": {index}, "rank": {rank}, "score": {score},'
-        f' "relevance": {relevance_}{metadata}}}'
-        for rank, (id_, index, score, relevance_, metadata) in enumerate(
+        f' "relevance": {relevance_}{passage}{metadata}}}'
+        for rank, (id_, index, score, relevance_, passage, metadata) in enumerate(
             zip(*columns, strict=True), start=1
         )
+    ]
+
+
+def _passages(line: dict[str, Any]) -> Sequence[str]:
+    """Return the passage of each document, as its next field."""
+    if _PASSAGES not in line:
+        return [""] * len(line["ids"])
+    columns = (line[_PASSAGES][name] for name in PASSAGE_FIELDS)
+    return [
+        f', "passage": {{"index": {index}, "begin": {begin}, "end": {end}, "count": {count}}}'
+        for index, begin, end, count in zip(*columns, strict=True)
     ]
 
 

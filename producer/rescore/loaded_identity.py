@@ -52,7 +52,8 @@ def find(
     if len(digests) != 1 or "" in digests:
         notify(f"the cache is not read, because {_why_unknown(digests)}")
         return None
-    identity = cache.identity(digests.pop())
+    passages = options.passages.key if options.passages else None
+    identity = cache.identity(digests.pop(), passages)
     return None if identity is None else LoadedModel(requested, identity)
 
 

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 from pydantic_core import to_json
 
 from contract.errors import InvalidInput
-from contract.jobs import Record
+from contract.records import Record, is_none
 from contract.validation import describe
 from producer.files.outputs import NEW_FILE_MODE, atomic_file
 from producer.rescore.options import RetryKind
@@ -43,6 +43,8 @@ class ScoringSettings(Record):
     allow_downgrade: bool
     #: The shard that is scored, such as "3/16"; None for the whole run.
     shard: str | None = None
+    #: How documents are cut into passages: see `contract.passages`.
+    passages: str | None = Field(None, exclude_if=is_none)
 
 
 class Round(Record, populate_by_name=True):

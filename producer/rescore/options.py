@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from contract import names
+from contract.passages import Passages
 
 #: The maximum and minimum number of pairs in the first jobs, until the speed of the workers is
 #: known.
@@ -28,6 +29,8 @@ class Options:
     """The options of a re-scoring."""
 
     model: str | None = None
+    #: How long documents are cut into passages; None truncates them.
+    passages: Passages | None = None
     top_k: int | None = None
     #: Whether a smaller model may score jobs for which this one runs out of memory or time.
     allow_downgrade: bool = True
@@ -35,7 +38,8 @@ class Options:
     window: int | None = None
     #: The maximum number of pairs in a job; None follows the speed of the workers.
     pairs_per_job: int | None = None
-    #: The number of pairs of the whole run, which limits the size of its jobs.
+    #: The number of pairs of the whole run, which limits the size of its jobs. Here and in the size
+    #: of a job, each passage counts, as estimated from the length of the text.
     run_pairs: int = 0
     #: The number of processes that send jobs and collect results.
     processes: int = 1

@@ -114,10 +114,10 @@ class OutcomeRecorder:
         progress, queries = self.progress, len(_query_ids(job))
         progress.pairs += job.pairs
         progress.queries += queries
-        if isinstance(result, ResultColumns):
-            progress.truncated += sum(result.truncated)
-        else:
-            progress.truncated += sum(each.truncated for each in result.rankings)
+        columns = result if isinstance(result, ResultColumns) else ResultColumns.of(result)
+        progress.truncated += sum(columns.truncated)
+        progress.lost_tokens += sum(columns.lost_tokens or ())
+        progress.shortened += sum(columns.shortened or ())
         progress.models[result.provenance.model] += queries
         if result.provenance.downgraded:
             progress.downgraded_queries += queries

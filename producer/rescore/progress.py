@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 _COUNTS = (
     *("pairs", "failed_pairs", "queries", "failed_queries"),
-    *("downgraded_queries", "truncated"),
+    *("downgraded_queries", "truncated", "lost_tokens", "shortened"),
 )
 
 
@@ -21,7 +21,12 @@ class Progress:
     failed_queries: int = 0
     #: The number of queries scored by a smaller model than the requested one.
     downgraded_queries: int = 0
+    #: The number of pairs whose document was not read completely, and about how many tokens of
+    #: them were not read.
     truncated: int = 0
+    lost_tokens: int = 0
+    #: The number of documents with shorter passages than asked for.
+    shortened: int = 0
     #: The number of queries by the model that scored them.
     models: Counter[str] = field(default_factory=Counter)
     #: The number of failed queries by the code of the failure.

@@ -35,6 +35,10 @@ RESULT_COLUMNS = {
     "score": "double",
     "relevance": "double",
     "index": "int32",
+    "passage_index": "int32",
+    "passage_begin": "int32",
+    "passage_end": "int32",
+    "passage_count": "int32",
     "metadata": "string",
     "model": "string",
     "revision": "string",
@@ -170,7 +174,7 @@ def _result_rows(lines: Lines) -> Iterator[tuple[Any, ...]]:
         result = json.loads(journal_lines.result_line(line))
         query_id = result["query_id"]
         if error := result.get("error"):
-            yield (query_id, *[None] * 9, error["code"], error["message"])
+            yield (query_id, *[None] * 13, error["code"], error["message"])
             continue
         source = result["provenance"]
         made_by = (source["model"], source.get("revision"), source["downgraded"], None, None)
@@ -180,6 +184,7 @@ def _result_rows(lines: Lines) -> Iterator[tuple[Any, ...]]:
                 *(query_id, each["id"], each["rank"], each["score"]),
                 each.get("relevance", relevance(each["score"])),
                 each["index"],
+                *map(each.get("passage", {}).get, ("index", "begin", "end", "count")),
                 None if metadata is None else json.dumps(metadata, ensure_ascii=False),
                 *made_by,
             )

@@ -88,7 +88,8 @@ class _Sending:
     ) -> Iterator[list[StagedQuery]]:
         """Group queries into jobs; `max_pairs` returns the limit by the place of a query."""
         max_bytes = self.client.settings.max_bytes_per_job
-        return packing.pack(queries, max_pairs=max_pairs, max_bytes=max_bytes)
+        passages = self.options.passages
+        return packing.pack(queries, max_pairs=max_pairs, max_bytes=max_bytes, passages=passages)
 
     def make_jobs(
         self,
@@ -106,6 +107,7 @@ class _Sending:
                 job_id=job_id(group),
                 allow_downgrade=self.options.allow_downgrade,
                 top_k=top_k,
+                passages=self.options.passages,
             )
 
     def send_all(
@@ -143,7 +145,9 @@ class _Sending:
 def _rescore_with_cache(sending: _Sending, journal: Journal, cache: ScoreCache) -> Progress:
     """Score the pairs that the cache lacks, until all queries are done."""
     client, options = sending.client, sending.options
-    cached = CachedQueries(journal, cache, options.top_k, sending.notify)
+    cached = CachedQueries(
+        *(journal, cache, options.top_k, sending.notify), has_passages=options.passages is not None
+    )
     if (first := next(journal.staged_queries(), None)) is not None:
         loaded = loaded_identity.find(client, cache, options, first, sending.notify)
         # After another start with another model, the first result explains how to continue.

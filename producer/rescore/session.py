@@ -53,6 +53,7 @@ def open_journal(
         top_k=options.top_k,
         allow_downgrade=options.allow_downgrade,
         shard=str(staging.shard) if staging.shard else None,
+        passages=options.passages.key if options.passages else None,
     )
     wanted = Manifest.new(staging.inputs(), settings, options.first_pairs_per_job)
     return ResumableJournal(output, staging, wanted, restart=restart, mode=mode)

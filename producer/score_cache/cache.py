@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
+from contract.passages import PassageRow
 from contract.scoring import ScoringIdentity
 from producer.score_cache import database
 from producer.score_cache.database import transaction, translated
@@ -20,9 +21,10 @@ _KEYS_AT_ONCE = 256
 #: The number of scores whose day of last use is changed at once.
 _USED_AT_ONCE = 10_000
 
-#: A key, its score, whether the pair was truncated, and the day of the last use.
+#: A key, the two numbers of a `CachedScore`, and the day of the last use.
 _Row = tuple[bytes, float, int, int]
-#: The score of a pair, and whether it was truncated.
+#: The score of a pair, and 0 if it was read as a whole; else 1 and the number of tokens that were
+#: not read, if that is known.
 CachedScore = tuple[float, int]
 
 
@@ -45,13 +47,19 @@ class ScoreCache:
         """The number of days since 1970, in UTC."""
         return int(self._clock() // DAY_S)
 
-    def identity(self, digest: str) -> ScoringIdentity | None:
-        """Return the identity with this digest; None if it has no scores."""
+    def identity(self, digest: str, passages: str | None = None) -> ScoringIdentity | None:
+        """Return the identity with this digest; None if it has no scores.
+
+        With `passages`, return the identity that differs from it only in these passages.
+        """
         with translated(self.path):
-            found = self._database.execute(
-                "SELECT content FROM identities WHERE digest = ?", (digest,)
-            ).fetchone()
-        return found and ScoringIdentity.model_validate_json(found[0])
+            found = self._database.execute("SELECT content FROM identities").fetchall()
+        for (content,) in found:
+            identity = ScoringIdentity.model_validate_json(content)
+            without = identity.model_copy(update={"passages": None})
+            if identity.passages == passages and without.digest == digest:
+                return identity
+        return None
 
     @property
     def is_empty(self) -> bool:
@@ -66,28 +74,47 @@ class ScoreCache:
             if number is None or not keys:
                 return {}
             wanted, today = set(keys), self.today
-            rows = [row for row in self._rows(number, keys) if row[0] in wanted]
+            rows = [row for row in self._rows(_SCORES, number, keys) if row[0] in wanted]
         used = self._used.setdefault(number, [])
         used.extend(pair for pair, _, _, day in rows if day < today)
         return {pair: (score, cut) for pair, score, cut, _ in rows}
 
-    def _rows(self, number: int, keys: Sequence[bytes]) -> Sequence[_Row]:
+    def find_passages(
+        self, identity: ScoringIdentity, keys: Sequence[bytes]
+    ) -> dict[bytes, PassageRow]:
+        """Return the passages that the scores of these keys are from, where they are known.
+
+        All keys must be those of one query.
+        """
+        with translated(self.path):
+            number = self._number(identity)
+            if number is None or not keys or not database.has_passages(self._database):
+                return {}
+            return {row[0]: row[1:] for row in self._rows(_PASSAGES, number, keys)}
+
+    def _rows(self, columns: str, number: int, keys: Sequence[bytes]) -> Sequence[Any]:
         """Return the rows of these keys, and maybe more."""
         # Reading all rows of a query in their order is the fastest way, unless there are many more.
         most = _MORE_ROWS * (len(keys) + 1)
-        rows = self._database.execute(_FIND_QUERY, (number, *query_range(keys[0]), most)).fetchall()
+        of_query = f"{columns} AND pair BETWEEN ? AND ? LIMIT ?"
+        rows = self._database.execute(of_query, (number, *query_range(keys[0]), most)).fetchall()
         if len(rows) < most:
             return rows
         return [
             row
             for some in _chunks(keys)
-            for row in self._database.execute(_FIND_SOME, (number, *some))
+            for row in self._database.execute(f"{columns} AND {_SOME}", (number, *some))
         ]
 
     def add(
-        self, identity: ScoringIdentity, scores: Iterable[tuple[bytes, float, int | bool]]
+        self,
+        identity: ScoringIdentity,
+        scores: Iterable[tuple[bytes, float, int | bool]],
+        passages: Iterable[tuple[bytes, PassageRow]] = (),
     ) -> None:
-        """Add keys, scores, and whether each pair was truncated; return when they are in the file.
+        """Add keys with the numbers of a `CachedScore`; return when they are in the file.
+
+        If documents were cut into passages, `passages` has the passage of each key.
 
         Raises `CacheNotWritable` if the disk is full or another process has locked the file.
         """
@@ -110,6 +137,12 @@ class ScoreCache:
             self._database.executemany(
                 f"REPLACE INTO scores VALUES ({number}, ?, ?, ?, {today})", rows
             )
+            if identity.passages is not None:
+                database.create_passages(self._database)
+                self._database.executemany(
+                    f"REPLACE INTO passages VALUES ({number}, ?, ?, ?, ?, ?, ?)",
+                    sorted((pair, *row) for pair, row in passages),
+                )
 
     @property
     def has_unnoted_uses(self) -> bool:
@@ -152,9 +185,8 @@ def _chunks(keys: Sequence[bytes]) -> Iterator[list[bytes]]:
         yield some + some[-1:] * (_KEYS_AT_ONCE - len(some))
 
 
-_COLUMNS = "SELECT pair, score, cut, used FROM scores WHERE identity = ?"
-_FIND_QUERY = f"{_COLUMNS} AND pair BETWEEN ? AND ? LIMIT ?"
+_SCORES = "SELECT pair, score, cut, used FROM scores WHERE identity = ?"
+_PASSAGES = "SELECT pair, place, start, stop, count, shortened FROM passages WHERE identity = ?"
 _SOME = f"pair IN ({', '.join('?' * _KEYS_AT_ONCE)})"
-_FIND_SOME = f"{_COLUMNS} AND {_SOME}"
 # A clock that was set back does not make a score look older.
 _USE_SOME = f"UPDATE scores SET used = ? WHERE identity = ? AND {_SOME} AND used < ?"

@@ -27,12 +27,22 @@ CREATE TABLE identities (
 );
 CREATE TABLE scores (
   identity INTEGER NOT NULL, pair BLOB NOT NULL, score REAL NOT NULL,
-  cut INTEGER NOT NULL, -- whether the pair was truncated
+  cut INTEGER NOT NULL, -- 0, or 1 and about how many tokens of the pair were not read
   used INTEGER NOT NULL, -- the day of the last use, counted from 1970 in UTC
   PRIMARY KEY (identity, pair)
 ) WITHOUT ROWID;
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {VERSION};
+"""
+#: The passages that scores are from. It is created when it is needed, because earlier versions do
+#: not know it.
+_PASSAGES = """
+CREATE TABLE IF NOT EXISTS passages (
+  identity INTEGER NOT NULL, pair BLOB NOT NULL, place INTEGER NOT NULL,
+  start INTEGER NOT NULL, stop INTEGER NOT NULL, -- in characters of the document
+  count INTEGER NOT NULL, shortened INTEGER NOT NULL,
+  PRIMARY KEY (identity, pair)
+) WITHOUT ROWID
 """
 #: How long to wait for another process. Each of its transactions takes milliseconds, but a prune
 #: copies the whole file.
@@ -132,6 +142,17 @@ def _check(database: sqlite3.Connection, path: Path) -> None:
             f"{path}: version {version} of the cache, but this version of rerankq reads version"
             f" {VERSION}; choose another file"
         )
+
+
+def create_passages(database: sqlite3.Connection) -> None:
+    """Create the table of passages, if it does not exist."""
+    database.execute(_PASSAGES)
+
+
+def has_passages(database: sqlite3.Connection) -> bool:
+    """Return whether there is a table of passages."""
+    found = database.execute("SELECT 1 FROM sqlite_schema WHERE name = 'passages'").fetchone()
+    return found is not None
 
 
 def _tables(database: sqlite3.Connection) -> int:

@@ -90,6 +90,7 @@ class Maintenance:
             from_future = self._correct_future()
             if older_than_days is not None:
                 self._remove(self._today - older_than_days)
+            self._remove_passages()
             not_shrunk = self._shrink(max_bytes, changed=self._pairs() < pairs_before)
             with transaction(self._database):
                 self._database.execute(
@@ -121,6 +122,20 @@ class Maintenance:
             if at_most is not None and removed >= at_most:
                 return
 
+    def _remove_passages(self) -> None:
+        """Remove the passages of scores that were removed."""
+        if not database.has_passages(self._database):
+            return
+        for low, high in pairwise((*_FIRST_BYTES, _AFTER_ALL)):
+            for (identity,) in self._database.execute("SELECT id FROM identities").fetchall():
+                with transaction(self._database):
+                    self._database.execute(
+                        "DELETE FROM passages WHERE identity = ? AND pair >= ? AND pair < ?"
+                        " AND NOT EXISTS (SELECT 1 FROM scores WHERE"
+                        " scores.identity = passages.identity AND scores.pair = passages.pair)",
+                        (identity, low, high),
+                    )
+
     def _shrink(self, max_bytes: int | None, *, changed: bool) -> str | None:
         """Give unused space back, and remove more scores if the file is still too large."""
         try:
@@ -143,7 +158,8 @@ class Maintenance:
             self._remove(day + 1, at_most=excess)
             excess -= pairs
             if excess <= 0:
-                return
+                break
+        self._remove_passages()
 
     def _vacuum(self) -> None:
         """Copy the file without its unused space. Raises `CacheNotWritable`."""

@@ -23,7 +23,7 @@ def special() -> PairLayout:
 
 
 def tokens(query: list[int], document: list[int]) -> PairTokens:
-    return PairTokens(np.array(query, np.int32), np.array(document, np.int32), truncated=False)
+    return PairTokens(np.array(query, np.int32), np.array(document, np.int32), lost=0)
 
 
 def in_model(pair: PairTokens) -> list[int]:

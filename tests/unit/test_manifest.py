@@ -95,6 +95,7 @@ def test_texts_and_metadata_of_request_lines_are_of_the_run(tmp_path: Path) -> N
         ({"model": "bundled"}, "--model (not given -> bundled)"),
         ({"top_k": 10}, "--top-k (not given -> 10)"),
         ({"depth": 5}, "--depth (not given -> 5)"),
+        ({"passages": "64/32/max"}, "--passages (not given -> 64/32/max)"),
         ({"allow_downgrade": False}, "downgrades (allowed -> not allowed)"),
         ({"depth": 5, "top_k": 3}, "--depth (not given -> 5), --top-k (not given -> 3)"),
     ],

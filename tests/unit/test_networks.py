@@ -196,7 +196,7 @@ def made(sizes: Sequence[tuple[int, int]]) -> list[PairTokens]:
     def words(number: int) -> np.typing.NDArray[np.int32]:
         return np.array([chance.randrange(VOCABULARY) for _ in range(number)], np.int32)
 
-    pairs = [PairTokens(words(query), words(document), False) for query, document in sizes]
+    pairs = [PairTokens(words(query), words(document), 0) for query, document in sizes]
     return sorted(pairs, key=lambda pair: -pair.length)
 
 

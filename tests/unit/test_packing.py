@@ -8,6 +8,7 @@ import pytest
 
 from contract import jobs
 from contract.columns import JobColumns
+from contract.passages import Passages
 from contract.settings import Settings
 from producer.client import preparing
 from producer.rescore import packing
@@ -34,11 +35,15 @@ def test_the_groups_are_those_of_the_requests(seed: int) -> None:
     chance = random.Random(seed)
     queries = [staged(number, chance) for number in range(40)]
     max_pairs, max_bytes = chance.choice([1, 10, 50, 10_000]), chance.choice([600, 4_000, 10**6])
-    groups = packing.pack(iter(queries), max_pairs=lambda _: max_pairs, max_bytes=max_bytes)
+    passages = chance.choice([None, Passages(tokens=8, stride=4)])
+    groups = packing.pack(
+        iter(queries), max_pairs=lambda _: max_pairs, max_bytes=max_bytes, passages=passages
+    )
     of_records = preparing.pack(
         [each.request(None) for each in queries],
         max_pairs=lambda _: max_pairs,
         max_bytes=max_bytes,
+        passages=passages,
     )
     assert [[each.id for each in group] for group in groups] == [
         [each.query_id for each in group] for group in of_records

@@ -91,8 +91,8 @@ def ours(tokenizer: Any, pairs: Sequence[Pair], made: PairTokenizer) -> list[Enc
         assert pair.query.tobytes() == columns.queries[place]
         assert pair.document.tobytes() == columns.documents[place]
         assert len(pair.query) == columns.query_lengths[place]
-        assert pair.truncated == columns.truncated[place]
-        encoded.append((ids, pair.truncated))
+        assert pair.lost == columns.lost[place]
+        encoded.append((ids, pair.lost > 0))
     return encoded
 
 
@@ -233,7 +233,7 @@ def test_words_are_forgotten_before_they_fill_the_memory(tokenizer: Any) -> None
     assert sum(map(len, texts)) > 2 * REMEMBERED_CHARS
     held = []
     for text in texts:
-        words.encode([text], 512)
+        words.encode([text], 512, {})
         held.append(sum(map(len, words._known)))
     assert max(held) <= REMEMBERED_CHARS + max(map(len, texts))
     assert held != sorted(held)  # they were evicted at some time

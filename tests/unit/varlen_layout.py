@@ -54,7 +54,7 @@ def columns(pairs: Sequence[PairTokens]) -> PairColumns:
         [pair.document.tobytes() for pair in pairs],
         np.array([len(pair.query) for pair in pairs], np.int32),
         np.array([pair.length for pair in pairs], np.int32),
-        np.array([pair.truncated for pair in pairs]),
+        np.array([pair.lost for pair in pairs], np.int32),
     )
 
 

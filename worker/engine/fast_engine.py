@@ -15,6 +15,7 @@ from worker.engine.backoff import BatchBudget, Batches, BatchOutcome, score_with
 from worker.engine.batches import ScoreArray
 from worker.engine.encoders import max_length, weights_dtype
 from worker.engine.linear import Linear
+from worker.engine.pieces import Pieces
 from worker.engine.protocol import BeforeBatch, EngineOutput, Pair, do_nothing
 from worker.engine.statistics import BatchStatistics
 from worker.engine.threads import LEAST_SHARE_S, ScoringThreads
@@ -86,8 +87,16 @@ class FastEngine:
         return EngineOutput(
             self._score(tokens, before_batch, budget, statistics),
             sum(pair.length for pair in tokens),
-            [pair.truncated for pair in tokens],
+            [pair.lost for pair in tokens],
         )
+
+    def room(self, query: str) -> int:
+        """Return how many tokens a passage may have next to this query."""
+        return self._tokenizer.room(query)
+
+    def pieces(self, text: str) -> Pieces:
+        """Return where a text may be cut."""
+        return self._tokenizer.pieces(text)
 
     def tune(self, threads: int | None, max_batch_tokens: int | None) -> None:
         """Set the number of threads and the token budget; measure to find those that are None."""
@@ -150,7 +159,7 @@ class FastEngine:
         word = self._layout.before[:1]
         query = np.repeat(word, min(8, room // 2))
         sizes = [min(size, room - len(query)) for size in range(129, 29, -10)]
-        pairs = [PairTokens(query, np.repeat(word, size), False, special) for size in sizes]
+        pairs = [PairTokens(query, np.repeat(word, size), 0, special) for size in sizes]
         return [pair for pair in pairs for _ in range(max(1, round(tokens / 900)))]
 
     def _score_in_threads(self, threads: int) -> int:

@@ -27,6 +27,7 @@ from worker.engine.families import registry
 from worker.engine.linear import Linear
 from worker.engine.packing import Ids
 from worker.engine.pair_columns import PairColumns
+from worker.engine.pieces import Pieces
 from worker.engine.protocol import BeforeBatch, EngineOutput, Pair, do_nothing
 from worker.engine.statistics import BatchStatistics
 from worker.engine.threads import prefetch
@@ -110,8 +111,16 @@ class GpuEngine:
         return EngineOutput(
             scores,
             sum(int(each.pairs.lengths.sum()) for each in portions),
-            [cut for each in portions for cut in each.pairs.truncated.tolist()],
+            [lost for each in portions for lost in each.pairs.lost.tolist()],
         )
+
+    def room(self, query: str) -> int:
+        """Return how many tokens a passage may have next to this query."""
+        return self._tokenizer.room(query)
+
+    def pieces(self, text: str) -> Pieces:
+        """Return where a text may be cut."""
+        return self._tokenizer.pieces(text)
 
     def tune(self, threads: int | None, max_batch_tokens: int | None) -> None:
         """Set the token budget; measure to find it if it is None. The host needs one thread."""
@@ -208,7 +217,7 @@ class GpuEngine:
         lengths = np.resize(np.array(sizes, np.int32), pairs) + np.int32(special)
         documents = [word * (length - special) for length in lengths.tolist()]
         nothing = np.zeros(pairs, np.int32)
-        columns = PairColumns([b""] * pairs, documents, nothing, lengths, nothing > 0)
+        columns = PairColumns([b""] * pairs, documents, nothing, lengths, nothing)
         logits = [self._forward(columns, places) for places in make_batches(lengths, budget)]
         torch.cat(logits).cpu()
         return int(lengths.sum())

@@ -20,8 +20,8 @@ class PairColumns:
     #: Tokens of each query, and of each pair including special tokens.
     query_lengths: Numbers
     lengths: Numbers
-    #: Which of the pairs were longer than the model reads.
-    truncated: npt.NDArray[np.bool_]
+    #: About how many tokens of each pair are not read, because it is too long.
+    lost: Numbers
 
     def __len__(self) -> int:
         return len(self.lengths)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 from sentence_transformers import CrossEncoder
+from tokenizers import Tokenizer
 
+from contract.errors import ScoringError
 from contract.printable import counted
 from worker.engine import batches, memory, padding, tuning
 from worker.engine.backoff import (
@@ -21,11 +25,15 @@ from worker.engine.backoff import (
 from worker.engine.batches import ScoreArray
 from worker.engine.encoders import max_length, weights_dtype
 from worker.engine.lengths import untruncated_lengths
+from worker.engine.pieces import Pieces
 from worker.engine.predict_steps import Predict, PredictSteps, find_thread_dependence
 from worker.engine.probes import MEAN_TOKENS, TOLERANCES, UNEQUAL_PROBES, made_up_pairs
+from worker.engine.prompts import has_chat_template
 from worker.engine.protocol import BeforeBatch, EngineOutput, Pair, do_nothing
 from worker.engine.statistics import BatchStatistics
 from worker.engine.threads import LEAST_SHARE_S, ScoringThreads, torch_threads
+from worker.engine.tokens import TextTokenizer
+from worker.engine.truncation import document_room
 
 logger = logging.getLogger(__name__)
 
@@ -95,12 +103,36 @@ class PredictEngine:
             with torch_threads(self.threads):
                 return attempt_each(score_batch, made)
 
-        tokens, truncated = self._count_tokens(pairs)
+        tokens, lost = self._count_tokens(pairs)
         if not pairs:
             return EngineOutput(np.empty(0, np.float32), 0, [])
         budget = self.budget.small() if small_batches else self.budget
         scores = score_with_backoff(tokens, budget, self._make_batches, attempt_batches, statistics)
-        return EngineOutput(scores, sum(tokens), truncated)
+        return EngineOutput(scores, sum(tokens), lost)
+
+    def room(self, query: str) -> int:
+        """Return how many tokens a passage may have next to this query."""
+        with_query, around = untruncated_lengths(self._encoder, [(query, ""), ("", "")])
+        if has_chat_template(self._encoder):
+            return self.max_length - with_query
+        return document_room(with_query - around, self.max_length - around)
+
+    def pieces(self, text: str) -> Pieces:
+        """Return where a text may be cut. Raises `ScoringError` if that cannot be known."""
+        return self._text_tokenizer.pieces(text)
+
+    @cached_property
+    def _text_tokenizer(self) -> TextTokenizer:
+        backend = getattr(self._encoder.tokenizer, "backend_tokenizer", None)
+        if not isinstance(backend, Tokenizer):
+            raise ScoringError(
+                "its tokenizer does not report where tokens are in a text, so documents cannot be"
+                " cut into passages"
+            )
+        own = copy.deepcopy(backend)
+        own.no_truncation()
+        own.no_padding()
+        return TextTokenizer(own)
 
     def prepare(self, max_batch_tokens: int | None) -> None:
         """Check whether scores depend on the batch or the thread, and find the fastest way.
@@ -215,10 +247,11 @@ class PredictEngine:
                 raise
             return np.concatenate([score([pair]) for pair in pairs])
 
-    def _count_tokens(self, pairs: Sequence[Pair]) -> tuple[list[int], list[bool]]:
-        """Return how many tokens are read of each pair, and whether it was truncated."""
+    def _count_tokens(self, pairs: Sequence[Pair]) -> tuple[list[int], list[int]]:
+        """Return how many tokens are read of each pair, and how many are not."""
         lengths: list[int] = []
         for start in range(0, len(pairs), PAIRS_AT_ONCE):
             lengths += untruncated_lengths(self._encoder, pairs[start : start + PAIRS_AT_ONCE])
         limit = self.max_length
-        return [min(tokens, limit) for tokens in lengths], [tokens > limit for tokens in lengths]
+        read = [min(tokens, limit) for tokens in lengths]
+        return read, [tokens - kept for tokens, kept in zip(lengths, read, strict=True)]

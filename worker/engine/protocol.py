@@ -8,6 +8,7 @@ from typing import Protocol
 
 from worker.engine.backoff import BatchBudget
 from worker.engine.batches import ScoreArray
+from worker.engine.pieces import Pieces
 from worker.engine.statistics import BatchStatistics
 
 #: A query and a document.
@@ -28,8 +29,13 @@ class EngineOutput:
     scores: ScoreArray
     #: Tokens of all pairs, after truncation.
     tokens: int
-    #: Which of the pairs were longer than the model reads.
-    truncated: list[bool]
+    #: About how many tokens of each pair were not read, because it is longer than the model reads.
+    lost: list[int]
+
+    @property
+    def truncated(self) -> list[bool]:
+        """Return which of the pairs were longer than the model reads."""
+        return [tokens > 0 for tokens in self.lost]
 
 
 class Engine(Protocol):
@@ -58,6 +64,12 @@ class Engine(Protocol):
     @property
     def batches_at_once(self) -> int:
         """The number of batches that are scored at the same time."""
+
+    def room(self, query: str) -> int:
+        """Return how many tokens a passage may have next to this query."""
+
+    def pieces(self, text: str) -> Pieces:
+        """Return where a text may be cut. Raises `ScoringError` if that cannot be known."""
 
     def run(
         self,

@@ -9,38 +9,22 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
-
-import numpy as np
 
 from contract.errors import BadScores, OutOfMemory, RerankError, ScoringError
 from contract.models import short_name
-from contract.printable import counted, reason_of
+from contract.passages import Passages
+from contract.printable import reason_of
 from contract.scoring import ScoringIdentity
 from worker.engine import cuda_errors, memory
-from worker.engine.batches import wrong_number
 from worker.engine.cuda_errors import GpuFailed
 from worker.engine.observer import EngineObserver
+from worker.engine.passage_scores import score_passages
 from worker.engine.protocol import BeforeBatch, Engine, Pair, do_nothing
 from worker.engine.scoring_version import SCORING_VERSION
 from worker.engine.statistics import BatchStatistics
-
-
-@dataclass(frozen=True)
-class ScoredPairs:
-    """Scores of some pairs, in the caller's order, and the work they took."""
-
-    #: One raw logit per pair, or a list of them if the model has several labels. If the model has
-    #: its own activation function (neither identity nor sigmoid), its output.
-    logits: list[Any]
-    #: The number of unique pairs.
-    unique_pairs: int
-    #: Tokens of the unique pairs, after truncation.
-    tokens: int
-    #: Which of all pairs (not only of the unique ones) were longer than the model reads.
-    truncated: list[bool]
+from worker.engine.unique_pairs import ScoredPairs, score_unique
 
 
 class Scorer:
@@ -112,9 +96,13 @@ class Scorer:
         pairs: Sequence[Pair],
         before_batch: BeforeBatch = do_nothing,
         *,
+        passages: Passages | None = None,
         small_batches: bool = False,
     ) -> ScoredPairs:
         """Score as `score` does, and return statistics with the scores.
+
+        With `passages`, documents are cut into passages, and a document's score follows from those
+        of its passages.
 
         `before_batch` is called before each batch, and can stop scoring by raising a `RerankError`.
         Use `small_batches` where memory may be short.
@@ -123,9 +111,7 @@ class Scorer:
         with self._turn:
             began = time.perf_counter()
             try:
-                scored = score_unique(
-                    self.engine, pairs, before_batch, statistics, small_batches=small_batches
-                )
+                scored = self._score(pairs, before_batch, statistics, passages, small_batches)
                 statistics.pair_tokens = scored.tokens
             # The time limit's exception can occur anywhere, and is not an error of the model.
             except self._passed_through:
@@ -140,36 +126,16 @@ class Scorer:
                 self._observer.scored(self.model, statistics)
         return scored
 
-
-def score_unique(
-    engine: Engine,
-    pairs: Sequence[Pair],
-    before_batch: BeforeBatch = do_nothing,
-    statistics: BatchStatistics | None = None,
-    *,
-    small_batches: bool = False,
-) -> ScoredPairs:
-    """Score each unique pair once.
-
-    Raises `BadScores` for invalid scores, and all errors of the engine.
-    """
-    numbers: dict[Pair, int] = {}
-    unique = [numbers.setdefault((query, text), len(numbers)) for query, text in pairs]
-    output = engine.run(list(numbers), before_batch, statistics, small_batches=small_batches)
-    if len(output.scores) != len(numbers):
-        raise wrong_number(len(output.scores), len(numbers))
-    bad = int(np.sum(~np.isfinite(output.scores)))
-    if bad:
-        verb = "is" if bad == 1 else "are"
-        raise BadScores(
-            f"{bad} of {counted(output.scores.size, 'score')} {verb} not finite (NaN or infinity)"
-        )
-    return ScoredPairs(
-        logits=output.scores[unique].tolist() if unique else [],
-        unique_pairs=len(numbers),
-        tokens=output.tokens,
-        truncated=[output.truncated[number] for number in unique],
-    )
+    def _score(
+        self,
+        pairs: Sequence[Pair],
+        before_batch: BeforeBatch,
+        statistics: BatchStatistics,
+        passages: Passages | None,
+        small_batches: bool,
+    ) -> ScoredPairs:
+        score = score_unique if passages is None else partial(score_passages, passages)
+        return score(self.engine, pairs, before_batch, statistics, small_batches=small_batches)
 
 
 def failure_message(model: str, cause: BaseException) -> str:

@@ -18,6 +18,12 @@ class BatchStatistics:
     pair_tokens: int = 0
     seconds: float = 0.0
 
+    def add(self, other: BatchStatistics) -> None:
+        """Add the batches of other pairs."""
+        self.batch_tokens += other.batch_tokens
+        self.out_of_memory += other.out_of_memory
+        self.budget_reductions += other.budget_reductions
+
     @property
     def padding_tokens(self) -> int:
         """The number of computed tokens that are padding."""

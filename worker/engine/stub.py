@@ -29,9 +29,10 @@ from contract.models import STUB
 from worker.engine import backoff, batches
 from worker.engine.backoff import BatchBudget
 from worker.engine.batches import ScoreArray
+from worker.engine.pieces import Pieces, words_of
 from worker.engine.protocol import BeforeBatch, EngineOutput, Pair, do_nothing
 from worker.engine.statistics import BatchStatistics
-from worker.engine.truncation import longest_first
+from worker.engine.truncation import document_room, longest_first
 from worker.engine.unusable import UnusableModel
 
 logger = logging.getLogger(__name__)
@@ -137,7 +138,15 @@ class StubEngine:
                 lambda made, _: backoff.attempt_each(score_batch, made),
                 statistics,
             )
-        return EngineOutput(scores, sum(lengths), [truncated for _, _, truncated in read])
+        return EngineOutput(scores, sum(lengths), [lost for _, _, lost in read])
+
+    def room(self, query: str) -> int:
+        """Return how many words a passage may have next to this query."""
+        return document_room(len(query.split()), self.max_length - SPECIAL_TOKENS)
+
+    def pieces(self, text: str) -> Pieces:
+        """Return the words of a text."""
+        return words_of(text)
 
     def _count(self, pairs: int) -> None:
         """Fail from now on once this process has scored its number of pairs."""
@@ -145,12 +154,12 @@ class StubEngine:
         if self._scored > self.options.poison_after:
             raise RuntimeError("CUDA error: device-side assert triggered (a stub, not a GPU)")
 
-    def _truncate(self, pair: Pair) -> tuple[list[str], list[str], bool]:
+    def _truncate(self, pair: Pair) -> tuple[list[str], list[str], int]:
         query, document = (text.split() for text in pair)
         room = self.max_length - SPECIAL_TOKENS
         query_words, document_words = longest_first(len(query), len(document), room)
-        truncated = len(query) + len(document) > room
-        return query[:query_words], document[:document_words], truncated
+        lost = len(query) + len(document) - query_words - document_words
+        return query[:query_words], document[:document_words], lost
 
     def _score(self, query: list[str], document: list[str]) -> float:
         # Integers and single IEEE 754 operations only, for identical bits on every machine.
@@ -178,7 +187,7 @@ def _score_instantly(
     statistics.batch_tokens.append(len(pairs))
     hashes = [zlib.crc32(f"{query}\0{text}".encode()) for query, text in pairs]
     scores = (np.array(hashes, np.float64) / 2**32).astype(np.float32)
-    return EngineOutput(scores, len(pairs), [False] * len(pairs))
+    return EngineOutput(scores, len(pairs), [0] * len(pairs))
 
 
 def load(model: str, max_batch_tokens: int | None, max_length: int | None) -> StubEngine:

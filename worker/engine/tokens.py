@@ -17,7 +17,8 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from worker.engine.pair_columns import PairColumns
-from worker.engine.truncation import longest_first
+from worker.engine.pieces import Pieces, of_tokens, of_words
+from worker.engine.truncation import document_room, longest_first
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -43,7 +44,8 @@ class PairTokens:
 
     query: Ids
     document: Ids
-    truncated: bool
+    #: About how many tokens were cut off.
+    lost: int
     #: The number of special tokens around the texts: see `PairLayout`.
     special: int = 3
 
@@ -113,6 +115,8 @@ class PairTokenizer:
         #: The ids of recent texts, as bytes, for `columns`, which is called with portions of a run.
         self._remembered: dict[str, bytes] = {}
         self._remembered_chars = 0
+        #: About how many ids those texts have that have more than are kept.
+        self._totals: dict[str, int] = {}
 
     @property
     def waits_for_other_threads(self) -> bool:
@@ -122,8 +126,9 @@ class PairTokenizer:
     def tokenize(self, pairs: Sequence[tuple[str, str]]) -> list[PairTokens]:
         """Return the ids of each pair, in their order."""
         texts = list(dict.fromkeys(chain.from_iterable(pairs)))
-        ids = dict(zip(texts, map(_as_array, self._encode(texts)), strict=True))
-        return [self._pair(pair, ids[pair[0]], ids[pair[1]]) for pair in pairs]
+        totals: dict[str, int] = {}
+        ids = dict(zip(texts, map(_as_array, self._encode(texts, totals)), strict=True))
+        return [self._pair(pair, ids[pair[0]], ids[pair[1]], totals) for pair in pairs]
 
     def columns(self, pairs: Sequence[tuple[str, str]]) -> PairColumns:
         """Return the ids of all pairs as columns, in their order."""
@@ -134,35 +139,59 @@ class PairTokenizer:
         sizes = np.fromiter(map(len, chain(queries, documents)), np.int32, 2 * len(pairs))
         lengths = (sizes // ID_BYTES).reshape(2, -1).T  # [pairs, 2]
         truncated = lengths.sum(1) > self._max_length - self._special
+        lost = np.zeros(len(pairs), np.int32)
         for place in np.flatnonzero(truncated).tolist():
             query, document = self._room(pairs[place], *lengths[place].tolist())
+            lost[place] = self._total(pairs[place], lengths[place], self._totals) - query - document
             queries[place] = queries[place][: query * ID_BYTES]
             documents[place] = documents[place][: document * ID_BYTES]
             lengths[place] = query, document
         whole = (lengths.sum(1) + self._special).astype(np.int32)
-        return PairColumns(queries, documents, lengths[:, 0].copy(), whole, truncated)
+        return PairColumns(queries, documents, lengths[:, 0].copy(), whole, lost)
+
+    def room(self, query: str) -> int:
+        """Return how many tokens a passage may have next to this query."""
+        tokens = len(self._encode([query], {})[0]) // ID_BYTES
+        room = self._max_length - self._special
+        return document_room(tokens, room)
+
+    def pieces(self, text: str) -> Pieces:
+        """Return the words of a text, and the tokens of long words."""
+        return self._texts.pieces(text)
 
     def _remember(self, texts: dict[str, None]) -> None:
         """Tokenize those of the texts that were not in recent pairs."""
         if self._remembered_chars > REMEMBERED_TEXT_CHARS:
             self._remembered, self._remembered_chars = {}, 0
+            self._totals = {}
         new = [text for text in texts if text not in self._remembered]
-        self._remembered.update(zip(new, self._encode(new), strict=True))
+        self._remembered.update(zip(new, self._encode(new, self._totals), strict=True))
         self._remembered_chars += sum(map(len, new))
 
-    def _encode(self, texts: Sequence[str]) -> list[bytes]:
-        """Return the first ids of each text, as many as the model reads, as bytes of int32."""
+    def _encode(self, texts: Sequence[str], totals: dict[str, int]) -> list[bytes]:
+        """Return the first ids of each text, as many as the model reads, as bytes of int32.
+
+        `totals` receives the number of ids of each text that has more.
+        """
         encoded: list[bytes] = []
         for start in range(0, len(texts), TEXTS_AT_ONCE):
-            encoded += self._texts.encode(texts[start : start + TEXTS_AT_ONCE], self._max_length)
+            some = texts[start : start + TEXTS_AT_ONCE]
+            encoded += self._texts.encode(some, self._max_length, totals)
         return encoded
 
-    def _pair(self, pair: tuple[str, str], query: Ids, document: Ids) -> PairTokens:
-        if len(query) + len(document) <= self._max_length - self._special:
-            return PairTokens(query, document, False, self._special)
-        query_tokens, document_tokens = self._room(pair, len(query), len(document))
-        kept = query[:query_tokens], document[:document_tokens]
-        return PairTokens(*kept, True, self._special)
+    def _pair(
+        self, pair: tuple[str, str], query: Ids, document: Ids, totals: dict[str, int]
+    ) -> PairTokens:
+        lengths = len(query), len(document)
+        if sum(lengths) <= self._max_length - self._special:
+            return PairTokens(query, document, 0, self._special)
+        kept = self._room(pair, *lengths)
+        lost = self._total(pair, lengths, totals) - sum(kept)
+        return PairTokens(query[: kept[0]], document[: kept[1]], lost, self._special)
+
+    def _total(self, pair: tuple[str, str], lengths: Iterable[int], totals: dict[str, int]) -> int:
+        """Return about how many tokens a pair has."""
+        return sum(totals.get(text, int(known)) for text, known in zip(pair, lengths, strict=True))
 
     def _room(self, pair: tuple[str, str], query: int, document: int) -> tuple[int, int]:
         """Return how many tokens of each text are read of a pair that is too long."""
@@ -177,14 +206,26 @@ class TextTokenizer:
     def __init__(self, backend: Tokenizer) -> None:
         self._backend = backend
 
-    def encode(self, texts: Sequence[str], at_most: int) -> list[bytes]:
-        """Return the first `at_most` ids of each text, without special tokens, as bytes."""
+    def encode(self, texts: Sequence[str], at_most: int, totals: dict[str, int]) -> list[bytes]:
+        """Return the first `at_most` ids of each text, without special tokens, as bytes.
+
+        `totals` receives about how many ids each text has that has more.
+        """
         encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        totals.update(
+            (text, len(encoding))
+            for text, encoding in zip(texts, encodings, strict=True)
+            if len(encoding) > at_most
+        )
         return [_as_bytes(encoding.ids[:at_most]) for encoding in encodings]
 
     def count(self, text: str) -> int:
         """Return the number of tokens of a whole text."""
         return len(self._backend.encode(text, add_special_tokens=False).ids)
+
+    def pieces(self, text: str) -> Pieces:
+        """Return the words of a text, and the tokens of long words."""
+        return of_tokens(text, self._backend.encode(text, add_special_tokens=False).offsets)
 
 
 class WordTokenizer(TextTokenizer):
@@ -200,8 +241,12 @@ class WordTokenizer(TextTokenizer):
         self._known: dict[str, bytes] = {}
         self._chars = 0
 
-    def encode(self, texts: Sequence[str], at_most: int) -> list[bytes]:
-        """Return the first `at_most` ids of each text, without special tokens, as bytes."""
+    def encode(self, texts: Sequence[str], at_most: int, totals: dict[str, int]) -> list[bytes]:
+        """Return the first `at_most` ids of each text, without special tokens, as bytes.
+
+        `totals` receives about how many ids each text has that has more. This is estimated from the
+        number of characters that are not tokenized.
+        """
         # This many words nearly always yield enough ids, so the rest of a long text is not read.
         split = [text.split(" ", at_most) for text in texts]
         encoded: list[bytes] = []
@@ -211,15 +256,31 @@ class WordTokenizer(TextTokenizer):
             left = split[len(encoded) :]
             self._tokenize_new(chain.from_iterable(words[:at_most] for words in left))
             encoded += [self._text(words, at_most) for words in left]
+        most = at_most * ID_BYTES
+        for place, ids in enumerate(encoded):
+            if len(ids) > most:
+                totals[texts[place]] = _estimated(ids, split[place], at_most, len(texts[place]))
+                encoded[place] = ids[:most]
+            elif len(ids) == most and len(split[place]) > at_most:
+                totals[texts[place]] = _estimated(ids, split[place], at_most, len(texts[place]))
         return encoded
 
+    def pieces(self, text: str) -> Pieces:
+        """Return the words of a text, and the tokens of long words."""
+        words = text.split()
+        if missing := set(words).difference(self._known):
+            self._tokenize_new(words if self._chars > REMEMBERED_CHARS else missing)
+        tokens = np.fromiter(map(len, map(self._known.__getitem__, words)), np.int64, len(words))
+        return of_words(text, tokens // ID_BYTES, super().pieces)
+
     def _text(self, words: list[str], at_most: int) -> bytes:
+        """Return at least the first `at_most` ids of a text, or all."""
         ids = b"".join(map(self._known.__getitem__, words[:at_most]))
         if len(ids) < at_most * ID_BYTES and at_most < len(words):
             # Words without tokens: spaces, control characters.
             rest = self._backend.encode(words[at_most], add_special_tokens=False)
             ids += _as_bytes(rest.ids)
-        return ids[: at_most * ID_BYTES]
+        return ids
 
     def _tokenize_new(self, words: Iterable[str]) -> None:
         if self._chars > REMEMBERED_CHARS:
@@ -230,6 +291,13 @@ class WordTokenizer(TextTokenizer):
             (word, _as_bytes(each.ids)) for word, each in zip(new, encodings, strict=True)
         )
         self._chars += sum(map(len, new))
+
+
+def _estimated(ids: bytes, words: list[str], at_most: int, chars: int) -> int:
+    """Return about how many ids a text has. Its first `at_most` words have `ids`."""
+    tokens = len(ids) // ID_BYTES
+    rest = len(words[at_most]) if len(words) > at_most else 0
+    return tokens + round(tokens * rest / max(1, chars - rest))
 
 
 def _as_bytes(ids: list[int]) -> bytes:

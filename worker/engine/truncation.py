@@ -18,3 +18,12 @@ def longest_first(query: int, document: int, room: int) -> tuple[int, int]:
         shorter = room // 2
         longer = room - shorter
     return (longer, shorter) if query > document else (shorter, longer)
+
+
+def document_room(query: int, room: int) -> int:
+    """Return how many tokens a passage may have next to a query, when both have to fit into `room`.
+
+    A query that leaves less than an eighth is truncated to a half, as `longest_first` does.
+    """
+    left = room - query
+    return left if 8 * left >= room else room // 2

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from worker.engine.probes import UNEQUAL_PROBES
 from worker.engine.protocol import Engine
-from worker.engine.scorer import score_unique
+from worker.engine.unique_pairs import score_unique
 
 logger = logging.getLogger(__name__)
 

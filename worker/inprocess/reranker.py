@@ -10,13 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from contract import jobs
 from contract.errors import InvalidInput, ModelUnavailable, OutOfMemory, ScoringError
 from contract.jobs import RankedDocument
 from contract.models import short_name
+from contract.passages import Passages
 from worker.engine import Scorer, ranking
 from worker.engine.scorer import failure_message
 from worker.engine.scorer_cache import require_length
@@ -24,6 +26,9 @@ from worker.inprocess.arguments import require_query, require_results, require_t
 from worker.inprocess.models import ProcessModels, process_models
 from worker.inprocess.results import QueryResult
 from worker.inprocess.settings import ModelSettings
+
+if TYPE_CHECKING:
+    from worker.engine.unique_pairs import ScoredPairs
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +43,9 @@ class CrossEncoderReranker:
 
     `device`, `dtype`, `threads`, `max_length`, `max_batch_tokens` and `prompt` have the meaning
     and the defaults of the worker's settings (`RERANKQ_DEVICE` and so on). No other setting of the
-    service is read. `models` are shared with the other rerankers of the process by default. Raises
+    service is read. `passages` is the number of tokens of the passages into which long documents
+    are cut, or a dict with `tokens`, `stride` and `aggregate`; by default, documents are truncated.
+    `models` are shared with the other rerankers of the process by default. Raises
     `InvalidInput` with the name of a setting that is invalid, and with `warm=True` the errors of
     `warm_up`.
     """
@@ -54,9 +61,11 @@ class CrossEncoderReranker:
         max_length: int | None = None,
         max_batch_tokens: int | None = None,
         prompt: str | None = None,
+        passages: Passages | Mapping[str, object] | int | None = None,
         models: ProcessModels | None = None,
     ) -> None:
         self._models = models or process_models()
+        self._passages = Passages.parse(passages)
         self._settings = ModelSettings.load(
             cross_encoder_model=model_name,
             device=device,
@@ -97,7 +106,7 @@ class CrossEncoderReranker:
         if not query.strip():
             raise InvalidInput("the query must not be blank")
         began = time.perf_counter()
-        scores = self._score(query, (result.chunk.text for result in results))
+        scores = self._score(query, (result.chunk.text for result in results)).logits
         best = [
             results[index].model_copy(update={"score": scores[index]}, deep=True)
             for index in ranking.best_indexes(scores, top_k)
@@ -123,6 +132,8 @@ class CrossEncoderReranker:
     ) -> tuple[RankedDocument, ...]:
         """Return the documents' indexes, scores and relevance, best first, as a client's job does.
 
+        With `passages`, each document also has the passage that its score is from.
+
         `top_k` is the number of documents to keep; None keeps all. No documents return an empty
         tuple. Raises `InvalidInput` or `ScoringError`, which are `ValueError`s.
         """
@@ -132,12 +143,13 @@ class CrossEncoderReranker:
         request = jobs.parse(
             jobs.Request, {"query": query, "candidates": candidates, "top_k": top_k}
         )
-        return ranking.rank(request, self._score(query, documents)).documents
+        scored = self._score(query, documents)
+        return ranking.rank(request, scored.logits, passages=scored.passages).documents
 
-    def _score(self, query: str, texts: Iterable[str]) -> list[float]:
+    def _score(self, query: str, texts: Iterable[str]) -> ScoredPairs:
         scorer = self._scorer()
         with self._as_value_errors():
-            return scorer.score([(query, text) for text in texts])
+            return scorer.score_pairs([(query, text) for text in texts], passages=self._passages)
 
     def _scorer(self) -> Scorer:
         settings = self._settings

@@ -19,7 +19,8 @@ from worker.jobs.leases import Lease
 from worker.runtime.models import LoadedModels
 
 if TYPE_CHECKING:
-    from worker.engine.scorer import ScoredPairs, Scorer
+    from worker.engine.scorer import Scorer
+    from worker.engine.unique_pairs import ScoredPairs
 
 #: Errors after which it is worth trying another model.
 DOWNGRADE_AFTER = (errors.OutOfMemory, errors.TimeLimitExceeded)
@@ -69,7 +70,9 @@ def score(
             scorer = models.scorer(plan.model)
         pairs = list(job.each_pair())
         with lease.scoring_slot(), lease.soft_limit:
-            scores = scorer.score_pairs(pairs, lease.check, small_batches=plan.small_batches)
+            scores = scorer.score_pairs(
+                pairs, lease.check, passages=job.passages, small_batches=plan.small_batches
+            )
         provenance = _provenance(job, plan, started, lease, scorer, scores)
     return _rank(job, scores, provenance)
 
@@ -98,6 +101,9 @@ def _provenance(
         unique_pairs=scores.unique_pairs,
         tokens=scores.tokens,
         truncated=sum(scores.truncated),
+        passages=job.passages.key if job.passages else None,
+        passages_scored=scores.passages_scored,
+        lost_tokens=sum(scores.lost),
         seconds=lease.seconds,
     )
 
@@ -108,17 +114,25 @@ def _rank(job: JobColumns, scores: ScoredPairs, provenance: jobs.Provenance) -> 
         ranking.best_indexes(scores.logits[begin:end], top_k)
         for (begin, end), top_k in zip(pairwise(bounds), top_ks, strict=True)
     ]
+    truncated, passages = scores.truncated, scores.passages
+    shortened = passages.shortened if passages else []
     rows = [begin + index for begin, kept in zip(bounds, best, strict=False) for index in kept]
     return ResultColumns.model_construct(
         job_id=job.id,
         provenance=provenance,
         query_ids=job.query_ids,
-        truncated=[sum(scores.truncated[begin:end]) for begin, end in pairwise(bounds)],
+        truncated=[sum(truncated[begin:end]) for begin, end in pairwise(bounds)],
+        lost_tokens=[sum(scores.lost[begin:end]) for begin, end in pairwise(bounds)],
+        shortened=(
+            [sum(shortened[begin:end]) for begin, end in pairwise(bounds)] if passages else None
+        ),
         counts=list(map(len, best)),
         ids=[job.ids[row] for row in rows],
         indexes=list(chain.from_iterable(best)),
         scores=[scores.logits[row] for row in rows],
         metadata=given([job.metadata[row] for row in rows]) if job.metadata else None,
-        cut=[int(scores.truncated[row]) for row in rows] if any(scores.truncated) else None,
+        cut=[int(truncated[row]) for row in rows] if any(truncated) else None,
+        lost=[scores.lost[row] for row in rows] if any(truncated) else None,
+        passages=passages.at(rows) if passages else None,
         scoring_version=SCORING_VERSION,
     )

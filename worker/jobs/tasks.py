@@ -128,7 +128,7 @@ def _score(attempt: Attempt, started: Started, lease: Lease) -> dict[str, Any]:
         raise attempt.fail(ours) from (None if ours is error else error)
     # An earlier version can read only records.
     is_current = encoding.are_columns(started.payload or b"")
-    return attempt.finish(result if is_current else result.result())
+    return attempt.finish(result if is_current else result.result().as_before())
 
 
 def _translated(error: Exception, settings: WorkerSettings) -> errors.RerankError:

@@ -12,6 +12,7 @@ import zstandard
 from contract import jobs
 from contract.columns import JobColumns
 from contract.errors import JobConflict, PayloadInvalid, PayloadTooNew
+from contract.passages import Passages
 from contract.result_columns import ResultColumns
 from contract.settings import Settings
 from contract.store import outcomes, submissions
@@ -209,11 +210,27 @@ def test_columns_that_are_no_job_are_invalid(
     assert "\n" not in str(invalid.value)
 
 
+def test_a_job_with_passages_is_left_by_earlier_workers_to_newer_ones(
+    execute: Execute, schema: Schema, client: redis.Redis
+) -> None:
+    cut = JOB.model_copy(update={"passages": Passages(tokens=128, stride=64)})
+    execute(submissions.accept(schema, cut))
+    stored: Any = client.get(schema.keys.payload("earlier"))
+    # They keep a job with such a first byte as a dead letter, until they are upgraded
+    assert stored[:1] == b"\x03"
+    assert execute(payload(schema, "earlier")) == cut
+    # Without passages, neither the job nor its digest has changed
+    assert JobColumns.of(cut.model_copy(update={"passages": None})) == JobColumns.of(JOB)
+    assert "passages" not in JOB.model_dump_json()
+    with pytest.raises(JobConflict):
+        execute(submissions.accept(schema, JOB))
+
+
 def test_a_job_of_a_newer_version_is_kept_for_an_upgraded_worker(
     execute: Execute, schema: Schema, client: redis.Redis
 ) -> None:
-    client.set(schema.keys.payload("earlier"), b"\x03" + PACKED[1:], ex=60)
-    with pytest.raises(PayloadTooNew, match="format 3 is of a newer version") as too_new:
+    client.set(schema.keys.payload("earlier"), b"\x04" + PACKED[1:], ex=60)
+    with pytest.raises(PayloadTooNew, match="format 4 is of a newer version") as too_new:
         execute(payload(schema, "earlier"))
     assert too_new.value.dead_letter
     assert too_new.value.retryable
