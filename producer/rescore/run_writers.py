@@ -129,6 +129,7 @@ def _batch_line(line: dict[str, Any], staged: Staged) -> str:
     result = json.loads(journal_lines.result_line(line))
     results = [
         {"index": each["index"], "relevance_score": each.get("relevance", relevance(each["score"]))}
+        | {name: each[name] for name in ("passage",) if name in each}
         for each in result["documents"]
     ]
     if any(each["id"] != str(each["index"]) for each in result["documents"]):
