@@ -72,6 +72,7 @@ COMMANDS = (
     "CANCEL",
     "DEAD",
     "RESCORE",
+    "PARTIAL",
     "MERGE",
     "COMPARE",
     "CACHE",

@@ -21,6 +21,7 @@ COMMANDS = {
     "cancel": "producer.cli.jobs",
     "dead": "producer.cli.dead",
     "rescore": "producer.cli.rescore",
+    "partial": "producer.cli.partial",
     "merge": "producer.cli.merge",
     "compare": "producer.cli.compare",
     "cache": "producer.cli.cache",

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from contract import metrics, names
+from contract.batches import RunProgress
 from contract.columns import JobColumns
-from contract.store import outcomes, overview
+from contract.store import outcomes, overview, runs
 from contract.store.operation import Operation
 from contract.store.outcomes import ColumnsOrError
 from producer.client import preparing, procedures
@@ -28,6 +29,10 @@ class ColumnsClient(RerankClient):
     def count(self, counts: metrics.Counts) -> None:
         """Add to counters of the service. Raises `RedisUnavailable`."""
         self._store.execute(overview.count(self._schema, counts))
+
+    def note_run(self, run: RunProgress) -> None:
+        """Store the progress of a run. Raises `RedisUnavailable`."""
+        self._store.execute(runs.note(self._schema, run))
 
     def watch_columns(self) -> OutcomeWatch[ColumnsOrError]:
         """Return a watch that waits for several jobs; use it in a `with` block."""

@@ -8,6 +8,7 @@ input, and replace existing files in one step.
 from __future__ import annotations
 
 import os
+import secrets
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
@@ -44,7 +45,9 @@ class Journal:
     resumed = False
 
     def __init__(self, output: str, staging: Staging, mode: int = NEW_FILE_MODE) -> None:
+        self.output = output
         self._staging = staging
+        self._run_id = secrets.token_hex(6)
         self._index = JournalIndex(staging)
         self.path = None if is_stream(output) else journal_path(output)
         #: The mode of the journal's files, which are as private as the outputs.
@@ -70,6 +73,11 @@ class Journal:
     def shard(self) -> Shard | None:
         """Return the shard that is scored, unless it is the whole run."""
         return self._staging.shard
+
+    @property
+    def run_id(self) -> str:
+        """Return the id under which the run is listed."""
+        return self._run_id
 
     @property
     def pending(self) -> int:

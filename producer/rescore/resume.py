@@ -62,6 +62,11 @@ class ResumableJournal(Journal):
         return open_locked(self.path, self._mode)
 
     @property
+    def run_id(self) -> str:
+        """Return the id of the run, the same at each start."""
+        return self.manifest.run_id
+
+    @property
     def exists(self) -> bool:
         """Return whether there is a run to resume."""
         return self._manifest_path.exists()

@@ -15,6 +15,7 @@ from producer.rescore.manifest import Manifest, ScoringSettings
 from producer.rescore.options import Options, RetryKind
 from producer.rescore.progress import Progress
 from producer.rescore.resume import ResumableJournal
+from producer.rescore.run_registration import registered
 from producer.rescore.staging import Staging
 from producer.score_cache.cache import ScoreCache
 
@@ -78,7 +79,10 @@ def score(
     for _ in journal.rounds(retry):
         children = require_worker(client, options.worker_wait_s, notify)
         earlier = journal.progress()
-        with show_progress(earlier) as report_progress:
+        with (
+            show_progress(earlier) as show,
+            registered(client, journal, options.run_pairs, earlier, show) as report_progress,
+        ):
             progress = runner.rescore(
                 client, journal, options, report_progress, notify, children=children, cache=cache
             )

@@ -161,6 +161,8 @@ def test_a_producer_rescores_a_run(producer: Settings, tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stderr
     assert len(output.read_text().splitlines()) == 100
+    with RerankClient(producer) as client:
+        assert [(each.label, each.state) for each in client.runs()] == [("reranked.trec", "done")]
 
 
 def test_a_worker_whose_child_is_killed_downgrades_the_job(
