@@ -26,6 +26,8 @@ RECORDS, COLUMNS, PASSAGES = b"\x78", b"\x02", b"\x03"
 NEWER = range(0x04, 0x20)
 #: Both formats use the fastest level, because a worker's time costs more than Redis' memory.
 LEVEL = 1
+#: The maximum number of bytes of a character in JSON: control characters are escape sequences.
+MOST_BYTES_PER_CHAR = 6
 
 ColumnsType = TypeVar("ColumnsType", bound=Record)
 

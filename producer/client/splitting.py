@@ -13,10 +13,8 @@ from contract.columns import JobColumns
 from contract.errors import InvalidInput, LimitExceeded
 from contract.passages import Passages
 from contract.settings import Settings
-from contract.store.encoding import columns_body
+from contract.store.encoding import MOST_BYTES_PER_CHAR, columns_body
 
-#: The maximum number of bytes of a character in JSON.
-_BYTES_PER_CHAR = 6
 #: The number of bytes of a candidate's JSON in addition to its texts.
 _AROUND_BYTES = 100
 
@@ -57,7 +55,7 @@ def _fits(job: jobs.Job, settings: Settings) -> bool:
     if len(request.candidates) > 1 and sum(_pairs(job)) > settings.max_pairs_per_job:
         return False
     chars = len(request.query) + sum(len(each.id) + len(each.text) for each in request.candidates)
-    most = _BYTES_PER_CHAR * chars + _AROUND_BYTES * (job.pairs + 10)
+    most = MOST_BYTES_PER_CHAR * chars + _AROUND_BYTES * (job.pairs + 10)
     if most <= settings.max_bytes_per_job and not any(each.metadata for each in request.candidates):
         return True  # known without encoding it
     return len(columns_body(JobColumns.of(job))) <= settings.max_bytes_per_job

@@ -9,12 +9,10 @@ from pydantic_core import to_json
 
 from contract.errors import InvalidInput
 from contract.settings import Settings
+from contract.store.encoding import MOST_BYTES_PER_CHAR
 from producer.client import preparing
 from producer.files.quoting import quoted
 from producer.rescore.staged_query import StagedQuery
-
-#: The maximum number of bytes of a character in JSON.
-_BYTES_PER_CHAR = 6
 
 
 def check_document_sizes(
@@ -44,9 +42,9 @@ def _larger(query: StagedQuery, limit: int) -> Iterator[tuple[int, str, str]]:
     for document_id, text, metadata in zip(
         query.document_ids, query.texts, query.metadata, strict=True
     ):
-        chars = len(text) + len(query.text) + len(metadata or "")
+        chars = len(document_id) + len(text) + len(query.text) + len(metadata or "")
         # Most documents need not be encoded.
-        if _BYTES_PER_CHAR * chars + len(document_id) <= limit:
+        if MOST_BYTES_PER_CHAR * chars <= limit:
             continue
         size = around + len(to_json(text)) + len(document_id.encode()) + len(metadata or "")
         if size > limit:
@@ -60,4 +58,4 @@ def _most_bytes(database: sqlite3.Connection) -> int:
         " + (SELECT coalesce(max(length(CAST(text AS BLOB))), 0) FROM documents)"
         " + (SELECT coalesce(max(longest), 0) FROM candidates)"
     ).fetchone()[0]
-    return _BYTES_PER_CHAR * total
+    return MOST_BYTES_PER_CHAR * total

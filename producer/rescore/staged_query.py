@@ -12,9 +12,8 @@ from typing import Any
 from pydantic_core import to_json
 
 from contract import jobs
+from contract.store.encoding import MOST_BYTES_PER_CHAR
 
-#: The maximum number of bytes of a character in JSON.
-_BYTES_PER_CHAR = 6
 #: More than the bytes of a candidate's or a query's JSON in addition to its texts.
 _AROUND_BYTES = 150
 _AROUND_REQUEST: dict[str, Any] = {"query": "", "candidates": [], "query_id": "", "top_k": None}
@@ -43,7 +42,7 @@ class StagedQuery:
         """At least `size_bytes`, which takes longer."""
         chars = len(self.id) + len(self.text) + sum(map(len, chain(self.document_ids, self.texts)))
         chars += sum(len(each) for each in self.metadata if each is not None)
-        return _BYTES_PER_CHAR * chars + _AROUND_BYTES * (self.pairs + 1)
+        return MOST_BYTES_PER_CHAR * chars + _AROUND_BYTES * (self.pairs + 1)
 
     @cached_property
     def size_bytes(self) -> int:

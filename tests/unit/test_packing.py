@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 
 import pytest
+from pydantic_core import to_json
 
 from contract import jobs
 from contract.columns import JobColumns
 from contract.passages import Passages
 from contract.settings import Settings
+from contract.store.encoding import MOST_BYTES_PER_CHAR
 from producer.client import preparing
 from producer.rescore import packing
 from producer.rescore.staged_query import StagedQuery
@@ -55,6 +57,12 @@ def test_the_size_of_a_query_is_that_of_its_request(seed: int) -> None:
     query = staged(seed, random.Random(seed))
     assert query.size_bytes == len(query.request(None).model_dump_json().encode()) + 1
     assert query.size_bytes <= query.most_bytes
+
+
+def test_no_character_has_more_bytes_than_is_assumed() -> None:
+    characters = map(chr, (*range(0x300), 0x2028, 0xFFFF, 0x10FFFF))
+    most = max(len(to_json(each)) - len('""') for each in characters)
+    assert most == MOST_BYTES_PER_CHAR
 
 
 @pytest.mark.parametrize("top_k", [None, 3])
