@@ -37,6 +37,7 @@ from contract.store.attempts import Verdict
 from contract.store.blocking import JobStore
 from contract.store.operation import Schema
 from worker.runtime.transport import HOLD
+from worker.runtime.turns import in_turn
 
 MODEL = "simulated"
 LEASE_S = 30.0
@@ -88,7 +89,9 @@ class SimulatedWorker(threading.Thread):
                 self._work.busy_s += time.monotonic() - began
 
     def _score(self, queue: bytes, raw: bytes) -> None:
-        message = json.loads(raw)
+        message = in_turn(self._main, self._keys, json.loads(raw))
+        if message is None:
+            return
         job_id, tag = message["headers"]["id"], message["properties"]["delivery_tag"]
         held = json.dumps([message, "", queue.decode()])
         self._main.eval(HOLD, 2, self._keys.unacked_index, self._keys.unacked, tag, held)

@@ -11,6 +11,8 @@ Redis keys, where `ns` is the namespace. Each key has a TTL, which `contract.sto
     ns:live:queued       zset    ids of jobs that no worker has started, by priority step and time
                                  of submission
     ns:live:running      zset    ids of jobs that a worker has started, by time of the last start
+    ns:turns:STEP        zset    the groups whose bulk jobs take turns, by the work they have had
+    ns:turns:STEP:GROUP  list    ids of the jobs of a group that wait for their turn, oldest first
     ns:dead              zset    ids of the dead letters, by time of failure
     ns:batches           zset    ids of batches, by time of submission
     ns:runs              zset    ids of runs of `rescore`, by time of the start
@@ -48,6 +50,9 @@ PRIORITY_STEPS = (0, 3, 6, 9)
 #: A user waits for a single job, so it is consumed before bulk jobs.
 PRIORITY_SINGLE = 3
 PRIORITY_BULK = 6
+
+#: From this step on, the groups of jobs take turns; the other lists are first in, first out.
+FIRST_SHARED_STEP = 6
 
 #: The score of a queued job in the zset is its time plus this span times its priority step.
 STEP_SPAN_S = 10**10
@@ -93,6 +98,11 @@ class Keys:
     @property
     def running(self) -> str:
         return f"{self.namespace}:live:running"
+
+    @property
+    def turns(self) -> str:
+        """Return the beginning of the keys of the groups, before the step."""
+        return f"{self.namespace}:turns:"
 
     def lease(self, job_id: str) -> str:
         return f"{self.namespace}:lease:{job_id}"

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ from contract import redis_tls as tls
 from contract.environment import Allowed
 from contract.errors import InvalidInput
 from contract.models import DEFAULT_MODEL, KNOWN_MODELS
+from contract.records import JOB_ID
 from contract.sentinel_url import SentinelUrl
 
 #: Upper bounds: ten years in seconds, and the largest integer that all services accept.
@@ -121,6 +123,13 @@ class Settings(EnvironmentSettings):
         " jobs. It has no effect if Redis has no memory limit.",
     )
 
+    group: Annotated[str | None, Allowed("the same characters as a job id")] = Field(
+        None,
+        pattern=f"^{JOB_ID.pattern}$",
+        description="The group of the jobs that a client submits. Groups with bulk jobs in the"
+        " queue take turns. By default, each client has its own.",
+    )
+
     payload_ttl_s: int = Field(
         24 * 3600,
         ge=1,
@@ -207,6 +216,10 @@ class Settings(EnvironmentSettings):
         if redis_url is None:
             return self
         return self.load(**(self.model_dump() | {"redis_url": redis_url}))
+
+    def with_group(self) -> Self:
+        """Return the settings with a group of their own, unless they name one."""
+        return self if self.group else self.model_copy(update={"group": uuid.uuid4().hex[:16]})
 
     @property
     def redis_sentinel(self) -> SentinelUrl | None:

@@ -182,6 +182,8 @@ def requeue(schema: Schema, job: jobs.Job) -> Operation[bool]:
             schema.state_ttl_s,
             schema.settings.max_queue_length,
             schema.settings.max_redis_memory_percent,
+            keys.turns,
+            submissions.DEFAULT_GROUP,
         ),
         read,
     )

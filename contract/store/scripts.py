@@ -15,7 +15,7 @@ from importlib import resources
 from typing import Any, TypeVar
 
 from contract.metrics import ATTEMPTS, DEATHS, JOBS_ACCEPTED
-from contract.names import STEP_SPAN_S
+from contract.names import FIRST_SHARED_STEP, STEP_SPAN_S
 from contract.store.operation import Operation
 
 T = TypeVar("T")
@@ -23,6 +23,7 @@ T = TypeVar("T")
 #: The constants that Lua and Python share, by their names in the scripts.
 CONSTANTS: dict[str, int | str] = {
     "STEP_SPAN_S": STEP_SPAN_S,
+    "FIRST_SHARED_STEP": FIRST_SHARED_STEP,
     "JOBS_ACCEPTED": JOBS_ACCEPTED.field(),
     "ATTEMPTS": ATTEMPTS.field(),
     "DEATHS": DEATHS.field(),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +22,10 @@ from contract.store.replication import replicated
 COLUMNS_DIGEST = "2:"
 
 
+#: The group of jobs that were submitted without one.
+DEFAULT_GROUP = "none"
+
+
 @dataclass(frozen=True)
 class Submission:
     """The stored state of a job id after a submission."""
@@ -31,9 +37,16 @@ class Submission:
 
 
 def accept(
-    schema: Schema, job: jobs.Job | JobColumns, priority: int = names.PRIORITY_BULK
+    schema: Schema,
+    job: jobs.Job | JobColumns,
+    priority: int = names.PRIORITY_BULK,
+    group: str | None = None,
+    trace: Mapping[str, str] | None = None,
 ) -> Operation[Submission]:
     """Store a job, unless it is stored already.
+
+    A bulk job takes its turn in its group, which is that of the settings by default. `trace` is
+    kept, because the message of another job may start this one.
 
     A job that has ended and whose outcome has expired is stored as a new job. Raises
     `LimitExceeded` if the job has too many bytes. When read, raises `JobConflict` if the id belongs
@@ -74,6 +87,9 @@ def accept(
             schema.state_ttl_s,
             settings.max_queue_length,
             settings.max_redis_memory_percent,
+            keys.turns,
+            group or settings.group or DEFAULT_GROUP,
+            json.dumps(dict(trace)) if trace else "",
         ),
         read,
     )

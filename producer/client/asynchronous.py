@@ -57,7 +57,7 @@ class AsyncRerankClient:
     """
 
     def __init__(self, settings: Settings | None = None, *, redis_url: str | None = None) -> None:
-        self.settings = (settings or Settings.load()).with_redis_url(redis_url)
+        self.settings = (settings or Settings.load()).with_redis_url(redis_url).with_group()
         self._schema = Schema(self.settings)
         self._publisher = Publisher(self.settings)
         self._runner = AsyncRunner(self._schema, self._publisher)
@@ -114,12 +114,14 @@ class AsyncRerankClient:
         *,
         priority: int = names.PRIORITY_BULK,
         trace: Mapping[str, str] | None = None,
+        group: str | None = None,
     ) -> str:
         """Queue a job made by `preparing.job`; return its id. Raises the errors of `submit`."""
         preparing.check_priority(priority)
         preparing.check_trace(trace)
+        preparing.check_group(group)
         async with self._submissions:
-            queueing = procedures.queue(self._schema, self._publisher, job, priority, trace)
+            queueing = procedures.queue(self._schema, self._publisher, job, priority, trace, group)
             return await self._run(queueing)
 
     async def result(
@@ -315,7 +317,7 @@ class AsyncRerankClient:
     async def _queue_query(self, made: preparing.PreparedJobs) -> str:
         """Queue the job of a query, and return its id; withdraw it if the caller is cancelled."""
         (job,) = made.jobs
-        queueing = self.submit_job(job, priority=made.priority, trace=made.trace)
+        queueing = self.submit_job(job, priority=made.priority, trace=made.trace, group=made.group)
         sending = self._runner.in_background(queueing)
         try:
             return await asyncio.shield(sending)
@@ -341,7 +343,9 @@ class AsyncRerankClient:
                 if stopped.is_set() or await self._run(submission.is_cancelled()):
                     break
                 begun.append(job.id)
-                await self.submit_job(job, priority=made.priority, trace=made.trace)
+                await self.submit_job(
+                    job, priority=made.priority, trace=made.trace, group=made.group
+                )
             await self._run(submission.finish())
             return stored
 

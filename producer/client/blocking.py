@@ -37,6 +37,8 @@ class RerankClient:
     - `allow_downgrade`: if false, a job whose model runs out of memory or time fails, instead of
       being scored by a smaller model.
     - `priority`: 0 (first) to 9 (last).
+    - `group`: the group of bulk jobs with which they share their turns in the queue; by default
+      RERANKQ_GROUP, or else one group for each client. Groups take turns, by pairs.
     - `trace`: the W3C trace context that the worker continues: `traceparent`, `tracestate`.
     - `passages`: cut long documents into passages of this many tokens, and score a document by its
       best passage, instead of truncating it. A dict has `tokens`, and may have `stride` (tokens
@@ -51,7 +53,7 @@ class RerankClient:
     """
 
     def __init__(self, settings: Settings | None = None, *, redis_url: str | None = None) -> None:
-        self.settings = (settings or Settings.load()).with_redis_url(redis_url)
+        self.settings = (settings or Settings.load()).with_redis_url(redis_url).with_group()
         self._runner = BlockingRunner(self.settings)
         self._schema = self._runner.schema
         self._store = self._runner.store
@@ -105,11 +107,15 @@ class RerankClient:
         *,
         priority: int = names.PRIORITY_BULK,
         trace: Mapping[str, str] | None = None,
+        group: str | None = None,
     ) -> str:
         """Queue a job made by `preparing.job`; return its id. Raises the errors of `submit`."""
         preparing.check_priority(priority)
         preparing.check_trace(trace)
-        return self._run(procedures.queue(self._schema, self._publisher, job, priority, trace))
+        preparing.check_group(group)
+        return self._run(
+            procedures.queue(self._schema, self._publisher, job, priority, trace, group)
+        )
 
     def result(self, job_id: str, timeout: float | None = 300.0) -> jobs.JobResult:
         """Return the job's result, waiting up to `timeout` seconds for it (None: no limit).
@@ -289,7 +295,7 @@ class RerankClient:
         """Queue the job of a query, and return its id; withdraw it after an interruption."""
         (job,) = made.jobs
         try:
-            return self.submit_job(job, priority=made.priority, trace=made.trace)
+            return self.submit_job(job, priority=made.priority, trace=made.trace, group=made.group)
         except BaseException as error:
             if made.is_withdrawn_after(error):
                 self._run(procedures.withdraw(self._schema, error, [job.id]))
@@ -305,7 +311,7 @@ class RerankClient:
                 if self._run(submission.is_cancelled()):
                     break
                 begun.append(job.id)
-                self.submit_job(job, priority=made.priority, trace=made.trace)
+                self.submit_job(job, priority=made.priority, trace=made.trace, group=made.group)
             self._run(submission.finish())
         except BaseException as error:
             if made.is_withdrawn_after(error):

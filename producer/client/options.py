@@ -24,6 +24,7 @@ class JobOptions(TypedDict, total=False):
     - `model`: the model to use, instead of the worker's default; see RERANKQ_ALLOWED_MODELS.
     - `allow_downgrade`: whether a smaller model may score the job if memory runs out (True).
     - `priority`: 0 (first) to 9 (last).
+    - `group`: the group with which bulk jobs share turns (RERANKQ_GROUP, or the client's own).
     - `trace`: the W3C trace context that the worker continues: `traceparent`, `tracestate`.
     - `passages`: cut long documents into passages of this many tokens (None: truncate them). A dict
       can have `tokens`, `stride` (by default half of it) and `aggregate` (`max`).
@@ -32,6 +33,7 @@ class JobOptions(TypedDict, total=False):
     model: str | None
     allow_downgrade: bool
     priority: int
+    group: str | None
     trace: Mapping[str, str] | None
     passages: PassagesOption
 

@@ -176,6 +176,15 @@ def check_priority(priority: int) -> None:
         raise InvalidInput(f"priority must be from 0 (first) to 9 (last), not {priority}")
 
 
+def check_group(group: str | None) -> None:
+    """Raise `InvalidInput` unless the name of a group has the characters of a job id."""
+    if group is not None and not jobs.JOB_ID.fullmatch(group):
+        raise InvalidInput(
+            "group must have 1 to 128 characters (letters, digits, . _ : -) and begin with a letter"
+            " or digit"
+        )
+
+
 def check_trace(trace: Mapping[str, str] | None) -> None:
     """Raise `InvalidInput` unless `trace` has only headers of the W3C trace context."""
     for name, value in (trace or {}).items():
@@ -209,6 +218,8 @@ class PreparedJobs:
     label: str | None = None
     #: The trace context in the messages' headers.
     trace: Mapping[str, str] | None = None
+    #: The group with which they share their turns; None for the client's own.
+    group: str | None = None
 
     def is_withdrawn_after(self, error: BaseException) -> bool:
         """Return whether the jobs must be cancelled after an error or an interruption."""
@@ -230,11 +241,13 @@ def prepare_query(
     allow_downgrade: bool = True,
     priority: int = names.PRIORITY_SINGLE,
     trace: Mapping[str, str] | None = None,
+    group: str | None = None,
     passages: PassagesOption = None,
 ) -> PreparedJobs:
     """Make the job of one query with its documents. Raises `InvalidInput`."""
     check_priority(priority)
     check_trace(trace)
+    check_group(group)
     asked = request(query, documents, top_k=top_k)
     made = job(
         *([asked], settings),
@@ -243,7 +256,9 @@ def prepare_query(
         allow_downgrade=allow_downgrade,
         passages=passages,
     )
-    return PreparedJobs((made,), priority, id_is_chosen=job_id is not None, trace=trace)
+    return PreparedJobs(
+        (made,), priority, id_is_chosen=job_id is not None, trace=trace, group=group
+    )
 
 
 def prepare_requests(
@@ -255,6 +270,7 @@ def prepare_requests(
     allow_downgrade: bool = True,
     priority: int = names.PRIORITY_BULK,
     trace: Mapping[str, str] | None = None,
+    group: str | None = None,
     passages: PassagesOption = None,
     pairs_per_job: int | None = None,
     batch_id: str | None = None,
@@ -263,6 +279,7 @@ def prepare_requests(
     """Make the jobs of many queries. Raises `InvalidInput`, which names the request's index."""
     check_priority(priority)
     check_trace(trace)
+    check_group(group)
     check_label(label)
     made = many(requests, settings, model, pairs_per_job, allow_downgrade, passages)
     if not made and batch_id is None:
@@ -272,7 +289,14 @@ def prepare_requests(
         job.model_copy(update={"id": part_id})
         for job, part_id in zip(made, batch.part_ids, strict=True)
     )
-    return PreparedJobs(named, priority, all_or_none=True, batch=batch, label=label, trace=trace)
+    return PreparedJobs(
+        *(named, priority),
+        all_or_none=True,
+        batch=batch,
+        label=label,
+        trace=trace,
+        group=group,
+    )
 
 
 def _batch(batch_id: str, parts: Sequence[Job]) -> jobs.SplitJob:

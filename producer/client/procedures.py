@@ -38,6 +38,7 @@ def queue(
     job: jobs.Job,
     priority: int,
     trace: Mapping[str, str] | None = None,
+    group: str | None = None,
 ) -> Procedure[str]:
     """Queue a job, or its parts if it is too large; return its id.
 
@@ -50,9 +51,9 @@ def queue(
             offer = yield from call(submissions.accept_split, schema, job, split)
             split = yield from execute(offer)
         if split is None:
-            split = yield from _queue_whole(schema, publisher, job, priority, trace)
+            split = yield from _queue_whole(schema, publisher, job, priority, trace, group)
         for part in splitting.parts(job, split) if split else ():
-            yield from _queue_whole(schema, publisher, part, priority, trace)
+            yield from _queue_whole(schema, publisher, part, priority, trace, group)
     except RedisUnavailable as error:
         error.submitted = (job.id,)
         raise
@@ -69,7 +70,7 @@ def queue_columns(
     """Queue a job that is within the limits, as `queue` does; return its id."""
     yield from call(limits.check, job, schema.settings)
     try:
-        split = yield from _queue_whole(schema, publisher, job, priority, None)
+        split = yield from _queue_whole(schema, publisher, job, priority)
     except RedisUnavailable as error:
         error.submitted = (job.id,)
         raise
@@ -83,10 +84,11 @@ def _queue_whole(
     publisher: Publisher,
     job: jobs.Job | JobColumns,
     priority: int,
-    trace: Mapping[str, str] | None,
+    trace: Mapping[str, str] | None = None,
+    group: str | None = None,
 ) -> Procedure[jobs.SplitJob | None]:
     """Queue a job without splitting it; if it is already stored as split, return how."""
-    offer = yield from call(submissions.accept, schema, job, priority)
+    offer = yield from call(submissions.accept, schema, job, priority, group, trace)
     accepted = yield from execute(offer)
     if not accepted.sent and accepted.split is None:
         yield from call(publisher.send, job, priority, trace)
@@ -194,7 +196,7 @@ def _result_of_queued(
             if not _is_lost(error) or not left:
                 raise
         left -= 1
-        yield from queue(schema, publisher, job, prepared.priority, prepared.trace)
+        yield from queue(schema, publisher, job, prepared.priority, prepared.trace, prepared.group)
 
 
 def result_of_query(
@@ -211,7 +213,9 @@ def result_of_query(
     except MixedModels as mixed:
         again = merging.with_smaller_model(job, mixed, schema.settings, jobs.new_job_id())
         try:
-            yield from queue(schema, publisher, again, prepared.priority, prepared.trace)
+            yield from queue(
+                schema, publisher, again, prepared.priority, prepared.trace, prepared.group
+            )
             left_s = seconds_until(deadline)
             merged = yield from _result_of_queued(schema, publisher, again, prepared, left_s)
         except GeneratorExit:  # the procedure was abandoned

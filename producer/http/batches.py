@@ -77,6 +77,7 @@ async def submit(
         model=service.model(lines[0].body.model),
         passages=lines[0].body.passages,
         batch_id=batch_id,
+        group=batch_id,  # callers share this client, but each has its turns
         trace=trace_context(request),
     )
     response.headers["Location"] = f"{router.prefix}/{batch_id}"

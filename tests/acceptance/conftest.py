@@ -15,7 +15,7 @@ from contract.settings import Settings
 from producer.client.blocking import RerankClient
 from tests import rounded_model
 from tests.processes import MODEL_LIBRARIES, celery, wait_until
-from tests.stub_models import ABSENT, OTHER, STUB
+from tests.stub_models import ABSENT, OTHER, SLOW, STUB
 
 BUNDLED = "bundled"
 SAMPLE = Path(__file__).parents[2] / "examples" / "packages"
@@ -74,7 +74,7 @@ def service(
 def stub_service(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """Return the settings of a worker with a stub, by default the fast one."""
     folder = tmp_path_factory.mktemp("worker")
-    with serving(redis_url, folder, STUB, allowed_models=f"{OTHER},{ABSENT}") as made:
+    with serving(redis_url, folder, STUB, allowed_models=f"{OTHER},{ABSENT},{SLOW}") as made:
         yield made
 
 

@@ -66,11 +66,11 @@ def test_many_that_are_interrupted_are_all_withdrawn(
 
         begun = 0
 
-        def submit_job(self, job: jobs.Job, *, priority: int = 0, trace: Any = None) -> str:
+        def submit_job(self, job: jobs.Job, **options: Any) -> str:
             self.begun += 1
             if self.begun == 3:
                 raise error
-            return super().submit_job(job, priority=priority, trace=trace)
+            return super().submit_job(job, **options)
 
     with Interrupted(settings) as reranker, pytest.raises(error) as raised:
         reranker.submit_many(REQUESTS, pairs_per_job=2)
@@ -154,11 +154,11 @@ def test_if_redis_goes_away_midway_the_error_tells_the_ids_so_far(settings: Sett
 
         ids: tuple[str, ...] = ()
 
-        def submit_job(self, job: jobs.Job, *, priority: int = 0, trace: Any = None) -> str:
+        def submit_job(self, job: jobs.Job, **options: Any) -> str:
             if len(self.ids) == 3:
                 server.stop()
             self.ids += (job.id,)
-            return super().submit_job(job, priority=priority, trace=trace)
+            return super().submit_job(job, **options)
 
     with Leaving(own) as reranker, pytest.raises(RerankError) as raised:
         reranker.submit_many(REQUESTS, pairs_per_job=2)

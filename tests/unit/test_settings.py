@@ -31,6 +31,7 @@ def test_every_setting_can_be_given_by_its_environment_variable(
         "RERANKQ_NAMESPACE": "n",
         "CROSS_ENCODER_MODEL": "mine",
         "RERANKQ_ALLOWED_MODELS": " a , ,b,",
+        "RERANKQ_GROUP": "g",
     }
     numbers = [
         name for name, field in Settings.model_fields.items() if field.annotation in (int, float)
@@ -42,7 +43,7 @@ def test_every_setting_can_be_given_by_its_environment_variable(
     assert len(given) == len(Settings.model_fields)
     assert settings.redis_url.get_secret_value() == "rediss://h:1/2"
     assert (settings.namespace, settings.cross_encoder_model) == ("n", "mine")
-    assert settings.allowed_models == ("a", "b")
+    assert (settings.allowed_models, settings.group) == (("a", "b"), "g")
     assert [getattr(settings, name) for name in numbers] == list(range(1, len(numbers) + 1))
 
 

@@ -29,6 +29,8 @@ class JobSnapshot:
     priority: int
     requests: int
     pairs: int
+    #: Whether it waits for its turn in the list of its group.
+    waits: bool
 
     @property
     def step(self) -> int:
@@ -55,13 +57,13 @@ def in_batches(ids: Iterable[str]) -> Iterator[list[str]]:
 
 def _read(ids: Sequence[str], replies: list[Any]) -> list[JobSnapshot]:
     return [
-        _read_snapshot(job_id, values or [None] * 6, bool(leased))
+        _read_snapshot(job_id, values or [None] * 7, bool(leased))
         for job_id, (leased, values) in zip(ids, replies[0], strict=True)
     ]
 
 
 def _read_snapshot(job_id: str, values: list[bytes | None], leased: bool) -> JobSnapshot:
-    state, sent_at, submitted_at, priority, requests, pairs = values
+    state, sent_at, submitted_at, priority, requests, pairs, turn = values
     return JobSnapshot(
         job_id=job_id,
         state=_state(state),
@@ -71,6 +73,7 @@ def _read_snapshot(job_id: str, values: list[bytes | None], leased: bool) -> Job
         priority=int(number(priority) or 0),
         requests=int(number(requests) or 0),
         pairs=int(number(pairs) or 0),
+        waits=turn == b"waits" and _state(state) is JobState.QUEUED,
     )
 
 

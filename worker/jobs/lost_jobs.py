@@ -2,21 +2,21 @@
 
 Each list of the queue is first in, first out. So if a job was sent before the next messages in the
 list, its message has been taken, and a worker must hold it unless it is lost. All other queued jobs
-are still waiting behind the next messages, and need no check. The jobs to check are split into
-parts over several sweeps.
+are still waiting behind the next messages, and need no check. A message of a bulk job may have
+started another one: see `lost_turns`. The jobs to check are split into parts over several sweeps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from contract import names
 from contract.jobs import JobState
 from contract.store.blocking import JobStore
 from contract.store.operation import Operation, Schema
-from worker.jobs import job_snapshots
+from worker.jobs import job_snapshots, lost_turns
 from worker.jobs.held_messages import held_job_ids, job_id_in
 from worker.jobs.job_snapshots import JobSnapshot, number
 
@@ -33,10 +33,17 @@ class QueueHead:
     """The next messages of one list of the queue."""
 
     ids: frozenset[str]
-    #: Whether the list has no other messages.
-    whole: bool
+    #: The number of entries in the list.
+    length: int
+    #: How many of them are messages, as far as is known from the next ones.
+    messages: int
     #: When the oldest of them was sent, or None if unknown. All messages sent before were taken.
     sent_at: float | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether the list has no other messages."""
+        return self.length <= NEXT_MESSAGES
 
 
 @dataclass(frozen=True)
@@ -61,17 +68,14 @@ def find(store: JobStore, resend_after_s: float) -> LostJobs:
     if gone := [each.job_id for each in jobs if each.state is None]:
         store.execute(_remove_expired(schema, gone))
     suspects = [each for each in jobs if _is_suspect(each, queue[each.step], now, resend_after_s)]
-    held = (
-        held_job_ids(store, now, resend_after_s)
-        if any(each.state is JobState.QUEUED for each in suspects)
-        else set()
-    )
+    running = [each for each in suspects if each.state is JobState.RUNNING]
+    queued = [each for each in suspects if each.state is JobState.QUEUED]
+    held = held_job_ids(store, now, resend_after_s) if queued else set()
+    missed = [each for each in queued if held is not None and each.job_id not in held]
+    lengths = {step: each.messages for step, each in queue.items()}
+    waiting = lost_turns.find(store, [each for each in missed if each.waits], lengths)
     return LostJobs(
-        [
-            each
-            for each in suspects
-            if each.state is JobState.RUNNING or (held is not None and each.job_id not in held)
-        ],
+        [*running, *(each for each in missed if not each.waits), *waiting],
         {kind: ids[-1][1] for kind, ids in listed.items() if len(ids) == AT_ONCE},
     )
 
@@ -118,13 +122,19 @@ def _read_queue(schema: Schema) -> Operation[tuple[float, dict[str, float], dict
     def read(replies: list[Any]) -> tuple[float, dict[str, float], dict[int, QueueHead]]:
         (seconds, micros), positions, *lists = replies
         queue = {
-            step: QueueHead(frozenset(map(job_id_in, raw)) - {""}, length <= NEXT_MESSAGES)
+            step: _head(raw, length)
             for step, length, raw in zip(names.PRIORITY_STEPS, lists[::2], lists[1::2], strict=True)
         }
         found = {kind.decode(): number(score) or 0.0 for kind, score in positions.items()}
         return seconds + micros / 1e6, found, queue
 
     return Operation(send, read)
+
+
+def _head(entries: Sequence[bytes], length: int) -> QueueHead:
+    messages = [each for each in entries if job_id_in(each) and b"delivery_tag" in each]
+    malformed = len(entries) - len(messages)
+    return QueueHead(frozenset(map(job_id_in, messages)), length, length - malformed)
 
 
 def _with_send_time(step: int, upcoming: QueueHead, known: dict[str, JobSnapshot]) -> QueueHead:
@@ -135,7 +145,7 @@ def _with_send_time(step: int, upcoming: QueueHead, known: dict[str, JobSnapshot
         for each in jobs
         if each.state is JobState.QUEUED and each.step == step and each.sent_at is not None
     ]
-    return QueueHead(upcoming.ids, upcoming.whole, min(times, default=None))
+    return replace(upcoming, sent_at=min(times, default=None))
 
 
 def _jobs_to_check(

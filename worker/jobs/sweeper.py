@@ -28,7 +28,7 @@ from contract.printable import counted
 from contract.store import server_checks, submissions
 from contract.store.blocking import JobStore
 from contract.store.operation import Operation, Schema
-from worker.jobs import lost_jobs
+from worker.jobs import lost_jobs, lost_turns
 from worker.jobs.job_snapshots import JobSnapshot
 from worker.monitoring import job_log
 from worker.monitoring.job_log import Event
@@ -65,6 +65,8 @@ def sweep(
             left = counted(len(found.jobs) - len(sent), "lost job")
             logger.warning("Leaving %s for the next sweep", left)
             return sent
+        if each.waits:
+            store.execute(lost_turns.leave(schema, each))
         send(each)
         store.execute(submissions.mark_sent(schema, each.job_id))
         sent.append(each.job_id)

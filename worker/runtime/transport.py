@@ -23,7 +23,8 @@ from redis import Redis
 from redis.client import PubSub
 from redis.exceptions import ResponseError
 
-from worker.runtime import envelope
+from contract import names
+from worker.runtime import envelope, turns
 from worker.runtime.envelope import InvalidMessage
 
 logger = logging.getLogger(__name__)
@@ -153,9 +154,19 @@ class Channel(redis.Channel):
                 if not (no_ack or message.acknowledged):
                     message.reject()
 
+        consumer = super().basic_consume(queue, no_ack, drop_if_malformed, *args, **kwargs)
         if not no_ack:
             self.task_queue = queue
-        return super().basic_consume(queue, no_ack, drop_if_malformed, *args, **kwargs)
+            deliver, keys = self.connection._callbacks[queue], names.Keys(queue)
+
+            def deliver_in_turn(payload: Any) -> None:
+                with self.conn_or_acquire() as client:
+                    message = turns.in_turn(client, keys, payload)
+                if message is not None:
+                    deliver(message)
+
+            self.connection._callbacks[queue] = deliver_in_turn
+        return consumer
 
     def _brpop_read(self, **options: Any) -> Any:
         try:

@@ -3,10 +3,10 @@
 -- An expired payload is restored; a job that has ended and whose outcome has expired becomes a new
 -- job. The queue's lists follow the named keys. Returns the stored digest, whether the message is
 -- known to be sent, why the job is refused (see `overload`), and how the job is split, if it is.
--- uses: clock, read_state, queue_score, count, overload, forget_attempts
+-- uses: clock, read_state, queue_score, count, overload, forget_attempts, join_turns
 local job, payload, queued, counters, outcome, dead = unpack(KEYS, 1, 6)
 local id, digest, body, pair_count, request_count, priority, payload_ttl_s, job_ttl_s, max_queue,
-  max_memory_percent = unpack(ARGV)
+  max_memory_percent, turns, group, trace = unpack(ARGV)
 
 local now, seconds = clock()
 local _, ended = read_state(job)
@@ -28,6 +28,8 @@ if on_record then
 end
 redis.call('HSET', job, 'digest', digest, 'state', 'queued', 'pairs', pair_count,
   'requests', request_count, 'priority', priority, 'submitted_at', now)
+if trace ~= '' then redis.call('HSET', job, 'trace', trace) end
+join_turns(turns, job, id, priority, group, job_ttl_s)
 redis.call('EXPIRE', job, job_ttl_s)
 redis.call('SET', payload, body, 'EX', payload_ttl_s)
 redis.call('ZREMRANGEBYSCORE', queued, queue_score(priority, 0),
