@@ -136,7 +136,8 @@ class JobStatus(Record):
     code: str | None
     #: Whether the result or failure can be read: the job has ended and its outcome has not expired.
     outcome_kept: bool = False
-    #: The number of jobs that workers will start before this one; None unless it is queued.
+    #: The number of queued jobs with a higher priority, or the same one and submitted earlier; None
+    #: unless it is queued. Bulk jobs take turns, so some of them may start later than this one.
     queued_before: int | None = None
 
 

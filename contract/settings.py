@@ -218,7 +218,7 @@ class Settings(EnvironmentSettings):
         return self.load(**(self.model_dump() | {"redis_url": redis_url}))
 
     def with_group(self) -> Self:
-        """Return the settings with a group of their own, unless they name one."""
+        """Return the settings with a new group, unless they name one."""
         return self if self.group else self.model_copy(update={"group": uuid.uuid4().hex[:16]})
 
     @property

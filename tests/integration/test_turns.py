@@ -50,6 +50,12 @@ class Queue:
         raw: Any = self.redis.rpop(self._list)
         return None if raw is None else json.loads(raw)
 
+    def exchange(self, client: redis.Redis | None = None) -> dict[str, Any]:
+        """Take the next message, and return the one that a worker receives for it."""
+        message = in_turn(client or self.redis, self.keys, self.pop())
+        assert message is not None
+        return message
+
     def take(self) -> str | None:
         """Start the job whose turn it is, and finish it; return its id."""
         while (payload := self.pop()) is not None:
@@ -187,8 +193,10 @@ def test_single_jobs_are_first_come_first_served(queue: Queue) -> None:
     ids = queue.submit("a", 3, priority=names.PRIORITY_SINGLE)
     ids += queue.submit("b", 3, priority=names.PRIORITY_SINGLE)
     taken: Any = queue.redis.rpop(queue.keys.queue_list(names.PRIORITY_SINGLE), 6)
-    found = [in_turn(queue.redis, queue.keys, json.loads(raw)) for raw in taken]
-    assert [each["headers"]["id"] for each in found] == ids
+    for raw, job_id in zip(taken, ids, strict=True):
+        payload = json.loads(raw)
+        assert payload["headers"]["id"] == job_id
+        assert in_turn(queue.redis, queue.keys, payload) is payload
 
 
 def test_a_message_that_comes_again_is_about_its_own_job(queue: Queue) -> None:
@@ -196,7 +204,7 @@ def test_a_message_that_comes_again_is_about_its_own_job(queue: Queue) -> None:
     queue.submit("a", 3)
     queue.submit("b", 1)
     queue.take()
-    held = in_turn(queue.redis, queue.keys, queue.pop())
+    held = queue.exchange()
     assert held["headers"]["id"] == "b0"
     # When its message is delivered again, also as a retry
     for again in ({"redelivered": True}, {"retries": 1}):
@@ -212,7 +220,7 @@ def test_a_job_started_by_another_message_keeps_its_trace_and_its_counts(queue: 
     queue.submit("a", 3)
     queue.submit("b", 1, pairs=5, trace=trace, priority=7)
     queue.take()
-    message = envelope.validate(in_turn(queue.redis, queue.keys, queue.pop()), "q", 10.0)
+    message = envelope.validate(queue.exchange(), "q", 10.0)
     assert message["headers"]["id"] == "b0"
     assert message["headers"]["traceparent"] == trace["traceparent"]
     assert message["headers"]["kwargsrepr"] == "{'requests': 1, 'pairs': 5}"
@@ -238,7 +246,7 @@ def test_each_job_is_scored_once_whatever_workers_there_are(queue: Queue, seed: 
             in_turn(queue.redis, queue.keys, payload)
         return "[killed]"
 
-    # When old and new workers take messages, of which a few are killed before they start a job
+    # When old and new workers take messages, and a few are killed before they start a job
     for action in chance.choices(
         [queue.take, queue.take_as_before, lose, lose_after_exchange], k=20
     ):
@@ -256,7 +264,7 @@ def test_a_lost_message_is_replaced_by_the_sweep(queue: Queue) -> None:
     ids = queue.submit("many", 5) + queue.submit("late", 3)
     # Given two messages that were lost with their workers, one after it was exchanged
     queue.pop()
-    in_turn(queue.redis, queue.keys, queue.pop())
+    queue.exchange()
     scored = queue.drain()
     assert len(scored) == 6
     # Then the two jobs are found, and only they
@@ -296,7 +304,7 @@ def test_without_permission_the_queue_is_first_in_first_out(queue: Queue, redis_
     )
     try:
         with redis.Redis.from_url(redis_url, username=user, password=user) as limited:
-            found = [in_turn(limited, queue.keys, queue.pop())["headers"]["id"] for _ in ids]
+            found = [queue.exchange(limited)["headers"]["id"] for _ in ids]
     finally:
         queue.redis.acl_deluser(user)
     assert found == ids

@@ -42,7 +42,7 @@ class QueueHead:
 
     @property
     def whole(self) -> bool:
-        """Whether the list has no other messages."""
+        """Return whether the list has no other entries."""
         return self.length <= NEXT_MESSAGES
 
 

@@ -160,10 +160,12 @@ class Channel(redis.Channel):
             deliver, keys = self.connection._callbacks[queue], names.Keys(queue)
 
             def deliver_in_turn(payload: Any) -> None:
-                with self.conn_or_acquire() as client:
-                    message = turns.in_turn(client, keys, payload)
-                if message is not None:
-                    deliver(message)
+                if isinstance(payload, dict):  # anything else is rejected
+                    with self.conn_or_acquire() as client:
+                        payload = turns.in_turn(client, keys, payload)
+                    if payload is None:
+                        return
+                deliver(payload)
 
             self.connection._callbacks[queue] = deliver_in_turn
         return consumer

@@ -20,7 +20,7 @@ from contract.store import scripts
 logger = logging.getLogger(__name__)
 
 
-def in_turn(client: Any, keys: names.Keys, payload: Any) -> Any:
+def in_turn(client: Any, keys: names.Keys, payload: dict[str, Any]) -> dict[str, Any] | None:
     """Return the message that is delivered for `payload`; None for none.
 
     It is `payload` itself unless it is a new message of a bulk job and another job is next. Without
