@@ -62,6 +62,7 @@ _UNSUPPORTED = (
     (b"Obj\x01", "an Avro file", "convert it to JSONL with `avro-tools tojson`"),
     (b"SQLite format 3\0", "an SQLite database", _EXPORT),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel or Word file", _EXPORT),
+    (b"\xff\xff\xff\xff", "an Arrow stream", "pass the folder that `datasets` has written it to"),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file", _EXPORT),
     (b"\x93NUMPY", "a NumPy array", _EXPORT),
     (b"\x80\x02", "a Python pickle", _EXPORT),

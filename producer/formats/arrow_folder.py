@@ -56,6 +56,8 @@ def _files(path: str) -> list[Path]:
         )
     names = [each["filename"] for each in state.get("_data_files", ())]
     found = [folder / name for name in names] or sorted(folder.glob("*.arrow"))
+    if not found and "_data_files" in state:
+        raise InvalidInput(f"{shown(path)}: the dataset is empty")
     if not found:
         raise InvalidInput(f"{shown(path)}: the folder has no .arrow files; check that it is whole")
     return found

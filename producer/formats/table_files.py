@@ -1,8 +1,9 @@
-"""Open Parquet files and folders of `datasets`, whose rows are read in batches."""
+"""Open Parquet files, folders of them and folders of `datasets`, to read rows in batches."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,11 +19,13 @@ _MAGIC = b"PAR1"
 #: Rows that are decoded at once; their texts are in memory.
 _BATCH_ROWS = 1024
 _BUFFER_BYTES = 2**17
+#: The names of files in a folder that are read; Spark writes others too.
+_PART = re.compile(r"[^._].*\.parquet")
 
 
 def is_table(path: str) -> bool:
-    """Return whether `read_rows` reads this: Parquet, or a folder of `datasets`."""
-    return is_parquet(path) or arrow_folder.is_arrow_folder(path)
+    """Return whether rows can be read from this: Parquet files, or a folder of `datasets`."""
+    return is_parquet(path) or arrow_folder.is_arrow_folder(path) or bool(_parts(path))
 
 
 def is_parquet(path: str) -> bool:
@@ -60,13 +63,49 @@ def opened(path: str) -> Iterator[tuple[list[str], Callable[[list[str]], Iterato
             names = arrow_folder.column_names(path)
             yield names, lambda wanted: arrow_folder.batches(path, wanted, _BATCH_ROWS)
             return
-        from pyarrow import parquet
+        if parts := _parts(path):
+            yield _names(parts[0]), lambda wanted: _batches_of_parts(parts, wanted)
+            return
+        yield _names(source), lambda wanted: _batches(source, wanted)
 
-        with parquet.ParquetFile(source, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
-            yield (
-                file.schema_arrow.names,
-                lambda wanted: file.iter_batches(_BATCH_ROWS, columns=wanted, use_threads=False),
+
+def _parts(path: str) -> list[str]:
+    """Return the Parquet files in a folder, in the order of their names."""
+    if remote.is_remote(path):
+        return []
+    try:
+        found = [str(each) for each in Path(path).iterdir() if _PART.fullmatch(each.name)]
+    except (OSError, ValueError):
+        return []
+    return sorted(found)
+
+
+def _parquet_file(source: Any) -> Any:
+    from pyarrow import parquet
+
+    return parquet.ParquetFile(source, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+
+
+def _names(source: Any) -> list[str]:
+    with _parquet_file(source) as file:
+        return list(file.schema_arrow.names)
+
+
+def _batches(source: Any, wanted: list[str]) -> Iterator[Any]:
+    with _parquet_file(source) as file:
+        yield from file.iter_batches(_BATCH_ROWS, columns=wanted, use_threads=False)
+
+
+def _batches_of_parts(parts: list[str], wanted: list[str]) -> Iterator[Any]:
+    for part in parts:
+        missing = [name for name in wanted if name not in _names(part)]
+        if missing:
+            raise InvalidInput(
+                f"{shown(part)}: there is no column {shown(missing[0])}, which the first file of"
+                " the folder has"
             )
+        with _unchanged(part):
+            yield from _batches(part, wanted)
 
 
 @contextmanager

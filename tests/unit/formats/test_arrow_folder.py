@@ -58,6 +58,13 @@ def test_a_folder_that_cannot_be_read_is_refused_with_a_way_out(folder: Path) ->
     path.write_bytes(path.read_bytes()[:400])
     with pytest.raises(InvalidInput, match="the file cannot be read after row"):
         staged(folder)
+    (folder / "state.json").write_text('{"_data_files": []}')
+    for each in folder.glob("*.arrow"):
+        with pytest.raises(InvalidInput, match="this is an Arrow stream; pass the folder"):
+            staged(each)
+        each.unlink()
+    with pytest.raises(InvalidInput, match="the dataset is empty"):
+        staged(folder)
     (folder / "state.json").write_text('{"_indices_data_files": [{}]}')
     with pytest.raises(InvalidInput, match="flatten_indices"):
         staged(folder)

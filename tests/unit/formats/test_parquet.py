@@ -22,6 +22,7 @@ from producer.files.outputs import atomic_file
 from producer.formats import parquet_records
 from producer.formats.parquet import write_rows
 from producer.formats.records import InvalidLines
+from producer.formats.table_files import is_table
 from producer.rescore import run_writers
 from producer.rescore.output_files import OutputFiles
 from producer.rescore.staged_query import StagedQuery
@@ -219,6 +220,37 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
             most = max(most, pyarrow.total_allocated_bytes() - before)
     assert number == rows
     assert most < 6 * 2**20 < Path(path).stat().st_size
+
+
+def test_a_folder_of_files_is_read_in_the_order_of_their_names(
+    table: Table, tmp_path: Path
+) -> None:
+    (tmp_path / "corpus").mkdir()
+    assert "this is a directory" in read_as_text(tmp_path / "corpus")
+    for name in ("part-10", "part-2", "part-1"):
+        table(f"corpus/{name}.snappy.parquet", {"id": [name], "text": ["t"]})
+    for ignored in ("_SUCCESS", ".part-0.parquet", "_part-0.parquet"):
+        (tmp_path / "corpus" / ignored).touch()
+    path = str(tmp_path / "corpus")
+    assert is_table(path)
+    assert [each.id for _, each in texts(path)] == ["part-1", "part-10", "part-2"]
+    assert [number for number, _ in texts(path)] == [1, 2, 3]
+    duckdb.from_df(pandas.DataFrame({"id": ["d"], "body": ["t"]})).write_parquet(
+        f"{path}/x.parquet"
+    )
+    with pytest.raises(InvalidInput, match=r"x\.parquet: there is no column text, which"):
+        texts(path)
+    Path(f"{path}/x.parquet").write_bytes(b"PAR1")
+    assert "the file cannot be read after row 3" in refusal(path)
+
+
+def read_as_text(path: Path) -> str:
+    with (
+        Staging(Settings.load(), InvalidLines()) as staging,
+        pytest.raises(InvalidInput) as caught,
+    ):
+        staging.load_requests(str(path))
+    return str(caught.value)
 
 
 def test_rows_are_written_in_several_groups(tmp_path: Path) -> None:
