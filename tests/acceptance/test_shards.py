@@ -2,87 +2,132 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import time
+import uuid
+from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from contract.settings import Settings
-from tests.acceptance.conftest import SAMPLE, environment_of
-from tests.command_line import Completed, rerankq
+from producer.client.blocking import RerankClient
+from producer.rescore.shards import Shard
+from tests.acceptance.conftest import environment_of
+from tests.command_line import rerankq
+from tests.processes import PATIENCE_S, Process, celery, start, wait_until
 
-PACKAGES = (
-    *("--corpus", str(SAMPLE / "corpus.jsonl")),
-    *("--queries", str(SAMPLE / "queries.jsonl")),
-    *("--run", str(SAMPLE / "bm25.trec")),
-)
-COUNT = 3
-
-#: Runs a command with a name of its output, and other options.
-Rescore = Callable[..., Completed]
-
-
-@pytest.fixture(scope="module")
-def environment(stub_service: Settings) -> dict[str, str]:
-    return environment_of(stub_service)
+QUERIES, DOCUMENTS = 30, 6
+#: Most of these shards have one or two queries, and some have none.
+COUNT = 16
+#: The number of commands at the same time.
+PROCESSES = 4
+#: A job of one query takes this stub 0.1 s, so that a command can be killed between two of them.
+SLOW = "stub:pairs_per_s=60"
 
 
-@pytest.fixture(scope="module")
-def rescore(environment: dict[str, str]) -> Rescore:
-    def run(output: Path, *options: str, code: int = 0) -> Completed:
-        arguments = ("rescore", *PACKAGES, "--depth", "4", "--output", str(output), *options)
-        done = rerankq(*arguments, environment=environment)
-        assert done.returncode == code, done.stderr
-        return done
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def merge(environment: dict[str, str]) -> Callable[..., Completed]:
-    def run(*arguments: object) -> Completed:
-        return rerankq("merge", *map(str, arguments), environment=environment)
-
-    return run
+@pytest.fixture
+def requests(tmp_path: Path) -> Path:
+    """Return a file of queries with documents that have some of their words."""
+    path = tmp_path / "requests.jsonl"
+    with path.open("w") as file:
+        for query in range(QUERIES):
+            candidates = [
+                {"id": f"d{n}", "text": " ".join(map(str, range(query - n, query)))}
+                for n in range(DOCUMENTS)
+            ]
+            line = {"query_id": f"q{query}", "query": f"{query - 2} or {query - 4}"}
+            file.write(json.dumps(line | {"candidates": candidates}) + "\n")
+    return path
 
 
-@pytest.mark.parametrize(
-    ("name", "results", "options"),
-    [
-        ("out.trec", "results.jsonl.gz", ()),
-        ("out.trec.zst", "results.jsonl", ("--top-k", "2")),
-        ("out.tsv", "results.parquet", ("--format", "msmarco")),
-        ("out.parquet", "results.jsonl.xz", ()),
-        ("out.json.gz", "results.jsonl.bz2", ("--format", "rank_llm")),
-    ],
-)
-def test_merged_shards_are_one_run_to_the_byte(
-    rescore: Rescore,
-    merge: Callable[..., Completed],
-    tmp_path: Path,
-    name: str,
-    results: str,
-    options: tuple[str, ...],
+class Shards:
+    """The outputs of a run and of its shards in one folder."""
+
+    def __init__(self, folder: Path, requests: Path) -> None:
+        self._folder, self._requests = folder, requests
+
+    def output(self, name: str) -> Path:
+        return self._folder / name
+
+    def arguments(self, name: str, *options: str) -> list[str]:
+        """Return the command for a shard, or for the whole run."""
+        return [
+            *("rescore", "--input", str(self._requests), "--output", f"{self.output(name)}.trec"),
+            *("--results", f"{self.output(name)}.jsonl", *options),
+            *("--pairs-per-job", str(DOCUMENTS), "--window", "1"),
+        ]
+
+
+@pytest.fixture
+def two_workers(redis_url: str, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Return the environment of commands whose jobs are scored by two slow workers."""
+    settings = Settings.load(redis_url=redis_url, namespace=f"test-{uuid.uuid4().hex[:8]}")
+    environment = environment_of(settings, SLOW)
+    with ExitStack() as stack:
+        client = stack.enter_context(RerankClient(settings))
+        for number in (1, 2):
+            name = f"{settings.namespace}-{number}"
+            arguments = ("worker", "--concurrency", "1", "-n", name)
+            log = tmp_path / f"worker-{number}.log"
+            stack.enter_context(celery(*arguments, log=log, environment=environment))
+        wait_until(lambda: len(client.workers(0.5, at_most=2)) == 2, "two workers answer")
+        yield environment
+
+
+def test_sixteen_shards_in_four_processes_of_which_one_is_killed_are_one_run_to_the_byte(
+    two_workers: dict[str, str], requests: Path, tmp_path: Path
 ) -> None:
-    # Given a run, and its shards
-    rescore(tmp_path / name, "--results", str(tmp_path / results), *options)
-    parts = []
-    for number in range(1, COUNT + 1):
-        parts.append(tmp_path / str(number) / name)
-        parts[-1].parent.mkdir()
-        done = rescore(
-            *(parts[-1], "--results", str(parts[-1].parent / results)),
-            *("--shard", f"{number}/{COUNT}", *options),
-        )
-        assert f"shard {number} of {COUNT}: " in done.stderr
+    run = Shards(tmp_path, requests)
+    whole = rerankq(*run.arguments("out"), environment=two_workers)
+    assert whole.returncode == 0, whole.stderr
 
-    # When the shards are merged in any order
-    merged = tmp_path / "merged"
-    merged.mkdir()
-    done = merge(*reversed(parts), "--output", merged / name, "--results", merged / results)
+    # Given a shard with several queries, whose command is killed after the first of them
+    sizes = [sum(Shard(n, COUNT).has(f"q{q}") for q in range(QUERIES)) for n in range(1, COUNT + 1)]
+    largest = sizes.index(max(sizes)) + 1
+    assert max(sizes) >= 3
+    assert 0 in sizes
+    journal = run.output(f"part-{largest}.trec.partial.jsonl")
 
-    # Then the files are the same
+    def begin(number: int) -> Process:
+        arguments = run.arguments(f"part-{number}", "--shard", f"{number}/{COUNT}")
+        with run.output(f"log-{number}").open("ab") as log:
+            return start("producer", *arguments, environment=two_workers, log=log)
+
+    # When all shards are scored by four processes at a time, and that one is started again
+    waiting = deque([largest, *(n for n in range(1, COUNT + 1) if n != largest)])
+    running: dict[int, Process] = {}
+    codes: list[int] = []
+    was_killed = False
+    deadline = time.monotonic() + PATIENCE_S
+    while waiting or running:
+        assert time.monotonic() < deadline, f"still running: {list(running)}"
+        while waiting and len(running) < PROCESSES:
+            number = waiting.popleft()
+            running[number] = begin(number)
+        if not was_killed and journal.exists() and journal.stat().st_size:
+            running[largest].kill()
+            was_killed = True
+        for number in [n for n, each in running.items() if each.poll() is not None]:
+            codes.append(running.pop(number).wait())
+            if codes[-1] < 0:
+                waiting.append(number)
+        time.sleep(0.005)
+    assert sorted(codes) == [-9, *[0] * COUNT]
+
+    # Then the merged files are those of the run
+    parts = [str(run.output(f"part-{number}.trec")) for number in range(1, COUNT + 1)]
+    merged = (str(tmp_path / "merged.trec"), str(tmp_path / "merged.jsonl"))
+    done = rerankq(
+        *("merge", *parts, "--output", merged[0], "--results", merged[1]), environment={}
+    )
     assert done.returncode == 0, done.stderr
-    assert (merged / name).read_bytes() == (tmp_path / name).read_bytes()
-    assert (merged / results).read_bytes() == (tmp_path / results).read_bytes()
-    assert {each.name for each in merged.iterdir()} == {name, results}
+    assert Path(merged[0]).read_bytes() == run.output("out.trec").read_bytes()
+    assert Path(merged[1]).read_bytes() == run.output("out.jsonl").read_bytes()
+
+    # And the command that was started again says what it found
+    log = run.output(f"log-{largest}").read_text()
+    assert f"resuming: 1 of {max(sizes)} queries are done" in log
+    assert f"{run.output(f'part-{largest}.trec')}.lock: taken over from process " in log

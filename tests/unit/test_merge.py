@@ -29,9 +29,10 @@ QUERIES = 9
 
 def write_part(
     folder: Path,
-    number: int,
+    number: int | None,
     *,
     count: int = COUNT,
+    names: tuple[str, str] | None = None,
     text: str = "t",
     failed: tuple[str, ...] = (),
     model: str = "maker/model",
@@ -40,8 +41,15 @@ def write_part(
     format_name: str | None = None,
     **settings: Any,
 ) -> Path:
-    """Score a shard of the queries q0 to q8, with scores that tell them apart."""
-    source, output = folder / "in.jsonl", folder / f"part{number}.trec"
+    """Score a shard of the queries q0 to q8, or all, with scores that tell them apart.
+
+    `names` are those of the output and of the results.
+    """
+    source = folder / "in.jsonl"
+    output, results_name = (
+        folder / each for each in names or (f"part{number}.trec", f"part{number}.trec.jsonl")
+    )
+    shard = Shard(number, count) if number else None
     candidates = [{"id": "d0", "text": text}, {"id": "d1", "text": "u"}]
     lines = (
         json.dumps({"query_id": f"q{n}", "query": "q", "candidates": candidates})
@@ -49,8 +57,8 @@ def write_part(
     )
     source.write_text("\n".join(lines))
     asked = {"model": None, "depth": None, "top_k": None, "allow_downgrade": True} | settings
-    scoring = ScoringSettings(**asked, shard=f"{number}/{count}")
-    with Staging(Settings.load(), InvalidLines(), shard=Shard(number, count)) as staging:
+    scoring = ScoringSettings(**asked, shard=str(shard) if shard else None)
+    with Staging(Settings.load(), InvalidLines(), shard=shard) as staging:
         staging.load_requests(str(source))
         wanted = Manifest.new(staging.inputs(), scoring, 2)
         with ResumableJournal(str(output), staging, wanted) as journal:
@@ -65,7 +73,7 @@ def write_part(
             if finish:
                 with (
                     OutputFile(str(output)) as run,
-                    OutputFile(f"{output}.jsonl") as results,
+                    OutputFile(str(results_name)) as results,
                 ):
                     output_files.write(journal, journal.progress(), format_name, run, results)
                 if not failed:
@@ -109,6 +117,46 @@ def test_the_parts_are_merged_in_the_order_of_the_input(folder: Path) -> None:
     assert [line[0] for line in lines] == [f"q{n}" for n in range(QUERIES) for _ in range(2)]
     found = [json.loads(line) for line in results.read_text().splitlines()]
     assert [each["query_id"] for each in found] == [f"q{n}" for n in range(QUERIES)]
+
+
+@pytest.mark.parametrize(
+    ("name", "results", "format_name"),
+    [
+        ("out.trec", "results.jsonl.gz", None),
+        ("out.trec.zst", "results.jsonl", None),
+        ("out.tsv.xz", "results.parquet", "msmarco"),
+        ("out.parquet", "results.jsonl.bz2", None),
+        ("out.json.gz", "results.jsonl", "rank_llm"),
+        ("out.jsonl", "results.jsonl.zst", "batch"),
+    ],
+)
+@pytest.mark.parametrize("failed", [(), ("q0", "q4", "q8")])
+def test_merged_files_are_those_of_one_run_to_the_byte(
+    tmp_path: Path, name: str, results: str, format_name: str | None, failed: tuple[str, ...]
+) -> None:
+    chosen: dict[str, Any] = {"names": (name, results), "format_name": format_name}
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    write_part(whole, None, failed=failed, **chosen)
+    made = []
+    for number in range(1, COUNT + 1):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        of_part = tuple(query for query in failed if Shard(number, COUNT).has(query))
+        made.append(str(write_part(folder, number, failed=of_part, **chosen)))
+
+    merged = tmp_path / "merged"
+    merged.mkdir()
+    done = rerankq(
+        *("merge", *reversed(made), "--output", str(merged / name)),
+        *("--results", str(merged / results)),
+        environment={},
+    )
+
+    assert done.returncode == (3 if failed else 0), done.stderr
+    assert (merged / name).read_bytes() == (whole / name).read_bytes()
+    assert (merged / results).read_bytes() == (whole / results).read_bytes()
+    assert {each.name for each in merged.iterdir()} == {name, results}
 
 
 def test_the_files_of_parts_can_be_moved_together(folder: Path, tmp_path: Path) -> None:
@@ -217,21 +265,6 @@ def is_a_device(folder: Path) -> list[str]:
 def is_no_record(folder: Path) -> list[str]:
     (folder / "part3.trec.shard.jsonl").write_text("[1,2]\n")
     return names(folder)
-
-
-def test_the_answers_of_a_batch_are_merged_with_those_of_failed_queries(tmp_path: Path) -> None:
-    failed = next(f"q{n}" for n in range(QUERIES) if Shard(2, COUNT).has(f"q{n}"))
-    for number in range(1, COUNT + 1):
-        of_part = (failed,) if number == 2 else ()
-        write_part(tmp_path, number, failed=of_part, format_name="batch")
-    done = rerankq(
-        *("merge", *names(tmp_path), "--output", str(tmp_path / "merged")), environment={}
-    )
-
-    assert done.returncode == 3, done.stderr
-    lines = [json.loads(line) for line in (tmp_path / "merged").read_text().splitlines()]
-    assert [each["custom_id"] for each in lines] == [f"q{n}" for n in range(QUERIES)]
-    assert [each["custom_id"] for each in lines if each["error"]] == [failed]
 
 
 @pytest.mark.parametrize(
