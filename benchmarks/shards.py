@@ -1,8 +1,8 @@
-"""Score a run as a whole and in shards, some of which are killed, and compare files and costs.
+"""Score a run as a whole and in shards, and compare files and costs.
 
-Run `python -m benchmarks.shards` in the repository's root. The model is a stub that takes hardly
-any time, so the costs are those of the commands. The merged files must be those of the whole run,
-to the byte.
+Run `python -m benchmarks.shards` in the repository's root. Some shards are killed and started
+again. The model is a stub that takes hardly any time, so the costs are those of the commands. The
+merged files must be those of the whole run, to the byte.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ LOOK_S, KILLED_WITHIN_S = 0.02, 3.0
 
 @dataclass(frozen=True)
 class Cost:
-    """What a process cost; a killed one is counted too."""
+    """The costs of a process; a killed one is counted too."""
 
     cpu_s: float
     peak_mb: float
 
 
 class Commands:
-    """Commands of which several run at the same time."""
+    """Runs commands, several at the same time."""
 
     def __init__(self, environment: dict[str, str], log: Path) -> None:
         self._environment, self._log = environment, log
@@ -82,7 +82,7 @@ class Commands:
                 stdout=log,
                 stderr=log,
             )
-        process.returncode = 0  # it is waited for with `os.wait4`, which tells its costs
+        process.returncode = 0  # it is waited for with `os.wait4`, which returns its costs
         return process.pid
 
 

@@ -15,16 +15,12 @@ from contract.columns import given
 from contract.errors import InvalidInput
 from contract.settings import Settings
 from producer.files.quoting import quoted, shown
-from producer.formats import ir_dataset, parquet_records
-from producer.formats.corpus import read_texts
-from producer.formats.qrels import Judgment, read_qrels
 from producer.formats.records import InvalidLines
-from producer.formats.requests import Pair, read_requests
+from producer.formats.requests import Pair
 from producer.formats.run_line import RunLine
-from producer.formats.table_files import is_table
 from producer.formats.texts import Text
-from producer.formats.trec_run import read_run
 from producer.rescore.candidates import Candidates, CandidateTable
+from producer.rescore.input_readers import InputReaders
 from producer.rescore.shards import Shard, WholeInput
 from producer.rescore.unknown_ids import UnknownIds
 
@@ -73,10 +69,7 @@ class Loader:
         self._database, self._settings, self._bad = database, settings, bad
         self._shard = shard
         self.whole = WholeInput()
-        #: The columns of Parquet files that the user has named.
-        self._columns = columns
-        #: The formats of text files that the user has named, by the option without dashes.
-        self._formats = formats
+        self._read = InputReaders(bad, settings.max_text_chars, columns, formats)
         self.report = LoadReport()
         self.candidates = CandidateTable(database)
         self.unknown_ids = UnknownIds(database, self.candidates, bad)
@@ -84,7 +77,7 @@ class Loader:
     def run(self, path: str) -> None:
         """Load a run in TREC format or Parquet."""
         source = shown(path)
-        for query_id, records in groupby(self._read_run(path), _query_id):
+        for query_id, records in groupby(self._read.run(path), _query_id):
             numbers, lines = zip(*records, strict=True)
             _, ids, ranks, scores = zip(*lines, strict=True)
             if self._shard:
@@ -101,7 +94,7 @@ class Loader:
     def queries(self, path: str) -> None:
         """Load the texts of the run's queries."""
         source = shown(path)
-        for number, query in self._read_texts(path, "queries"):
+        for number, query in self._read.texts(path, "queries"):
             known = self._database.execute(
                 "SELECT text FROM queries WHERE id = ?", (query.id,)
             ).fetchone()
@@ -127,7 +120,7 @@ class Loader:
         def duplicate(number: int, document: Row) -> str:
             return f"{source}:{number}: duplicate document id {quoted(document[0])}"
 
-        records = self._read_texts(path, "corpus")
+        records = self._read.texts(path, "corpus")
         if self._shard:
             self._insert_all(_USED_DOCUMENT, self._counted(records), duplicate)
             return
@@ -147,7 +140,7 @@ class Loader:
     def requests(self, path: str) -> None:
         """Load request lines, instead of a run with its queries and corpus."""
         source = shown(path)
-        for number, request in self._read_requests(path):
+        for number, request in self._read.requests(path):
             where = f"{source}:{number}"
             if self._shard and not self._is_own_request(self._shard, number, request):
                 continue
@@ -167,7 +160,7 @@ class Loader:
                 f" for query {quoted(judgment[0])}"
             )
 
-        own = (each for each in self._read_qrels(path) if self._is_own(each[1].query_id))
+        own = (each for each in self._read.qrels(path) if self._is_own(each[1].query_id))
         self._insert_all(_JUDGMENT, own, duplicate)
         if not self._shard:  # none of the few queries of a shard need have judgments
             self._check_judged(source)
@@ -181,33 +174,6 @@ class Loader:
         content = request if isinstance(request, Pair) else request.model_dump_json()
         self.whole.add_candidates(number, content)
         return shard.has(str(request.query_id))
-
-    def _read_run(self, path: str) -> Iterator[tuple[int, RunLine]]:
-        if ir_dataset.is_dataset(path):
-            return ir_dataset.read_run(path, self._bad)
-        if is_table(path):
-            return parquet_records.read_run(path, self._bad, self._columns)
-        return read_run(path, self._bad, self._formats.get("run"))
-
-    def _read_texts(self, path: str, option: str) -> Iterator[tuple[int, Text]]:
-        max_chars = self._settings.max_text_chars
-        if ir_dataset.is_dataset(path):
-            return ir_dataset.read_texts(path, self._bad, max_chars, option)
-        if is_table(path):
-            return parquet_records.read_texts(path, self._bad, max_chars, option, self._columns)
-        return read_texts(path, self._bad, max_chars, self._formats.get(option))
-
-    def _read_requests(self, path: str) -> Iterator[tuple[int, jobs.Request | Pair]]:
-        if is_table(path):
-            return parquet_records.read_pairs(path, self._bad, self._columns)
-        return read_requests(path, self._bad)
-
-    def _read_qrels(self, path: str) -> Iterator[tuple[int, Judgment]]:
-        if ir_dataset.is_dataset(path):
-            return ir_dataset.read_qrels(path, self._bad)
-        if is_table(path):
-            return parquet_records.read_qrels(path, self._bad, self._columns)
-        return read_qrels(path, self._bad)
 
     def _count_contradictions(self, source: str, made: Candidates) -> None:
         """Count the lines whose better score has the worse rank than the line before."""
