@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 
 import click
 
@@ -12,18 +10,19 @@ from contract import errors, limits
 from contract.passages import Aggregate
 from contract.printable import counted
 from contract.settings import Settings
-from producer.cli import common, passage_options, run_options, run_report, terminal
-from producer.client.columns import ColumnsClient
+from producer.cli import common, passage_options, run_options, run_report, run_scoring, terminal
 from producer.files.outputs import private_mode
 from producer.formats.records import InvalidLines
 from producer.rescore import evaluation, output_files, packing, run_writers, session
+from producer.rescore.cascade import CascadeRun
+from producer.rescore.finished_run import FinishedRun
 from producer.rescore.input_files import InputFiles
 from producer.rescore.journal import Journal
-from producer.rescore.options import MOST_PROCESSES, Options, RetryKind
+from producer.rescore.options import MOST_PROCESSES, Cascade, Options, RetryKind
 from producer.rescore.output_files import OutputFiles
 from producer.rescore.progress import Progress
 from producer.rescore.shards import Shard
-from producer.rescore.staging import Counts, Staging
+from producer.rescore.staging import Staging
 from producer.score_cache.cache import ScoreCache
 
 
@@ -42,6 +41,7 @@ from producer.score_cache.cache import ScoreCache
 )
 @common.option("--qrels", metavar="FILE", help="Judgments (BEIR or TREC) to evaluate both runs.")
 @common.model_option
+@run_options.cascade_option
 @common.downgrade_option
 @passage_options.options
 @run_options.depth_option
@@ -85,6 +85,7 @@ def rescore(
     results: str | None,
     qrels: str | None,
     model: str | None,
+    cascade: Cascade | None,
     no_downgrade: bool,
     passages: int | None,
     stride: int | None,
@@ -117,11 +118,21 @@ def rescore(
     reads = inputs.uses()
     if not output and not dry_run:
         raise errors.InvalidInput("--output is missing; pass a file name, or - for standard output")
-    outputs = OutputFiles(output, results, cache, format, has_record=shard is not None)
+    outputs = OutputFiles(
+        output,
+        results,
+        cache,
+        format,
+        has_record=shard is not None,
+        is_cascade=cascade is not None,
+    )
     outputs.check(reads)
     retry = _retry_kinds(retry_failed, rescore_downgraded)
     session.check_resumption(output, restart, retry)
     limits.check_model(model, settings)
+    if cascade:
+        limits.check_model(cascade.model, settings)
+        cascade.check_other(model)
     how = passage_options.passages(passages, stride, aggregate)
     if not dry_run:
         reserved = outputs.reserved(terminal.print_notice)
@@ -147,13 +158,14 @@ def rescore(
         mode = private_mode(output, results)
         with (
             _opened(cache) as scores,
-            session.open_journal(
-                output, staging, options, depth, restart=restart, mode=mode
-            ) as journal,
+            session.opened(
+                output, staging, options, depth, restart=restart, mode=mode, cascade=cascade
+            ) as opened,
         ):
+            journal = opened.finished
             try:
                 with outputs.locked() as files:
-                    progress = _score(settings, counts, journal, options, retry, scores)
+                    progress = run_scoring.score(settings, opened, retry, scores)
                     check_reserved()
                     output_files.write(journal, progress, format, *files)
                     if progress.queries or shard:
@@ -185,35 +197,7 @@ def _opened(cache: str | None) -> AbstractContextManager[ScoreCache | None]:
     return opened
 
 
-def _score(
-    settings: Settings,
-    counts: Counts,
-    journal: Journal,
-    options: Options,
-    retry: tuple[RetryKind, ...],
-    cache: ScoreCache | None,
-) -> Progress:
-    """Score the remaining pairs, and print a report."""
-    if journal.resumed:
-        done = counts.queries - journal.pending
-        terminal.print_notice(f"resuming: {done:,} of {counts.queries:,} queries are done")
-    began = time.monotonic()
-    show_progress = partial(run_report.show_progress, terminal.console(err=True), counts.pairs)
-    with ColumnsClient(settings) as client:
-        progress, scored_pairs = session.score(
-            client, journal, options, retry, show_progress, terminal.print_notice, cache
-        )
-    seconds = time.monotonic() - began
-    run_report.print_scored(
-        progress, seconds, progress.pairs - scored_pairs, with_cache=cache is not None
-    )
-    run_report.print_unread(
-        progress, max(journal.max_lengths.values(), default=0), options.passages
-    )
-    return progress
-
-
-def _finish(journal: Journal, progress: Progress) -> None:
+def _finish(journal: Journal | CascadeRun, progress: Progress) -> None:
     """Remove the journal; if queries can be retried, keep it and print how."""
     retryable = (
         (progress.failed_queries, "failed", "--retry-failed"),
@@ -230,7 +214,7 @@ def _finish(journal: Journal, progress: Progress) -> None:
             )
 
 
-def _evaluate(staging: Staging, journal: Journal) -> None:
+def _evaluate(staging: Staging, journal: FinishedRun) -> None:
     if staging.shard:
         has = (
             "measures are of its queries" if staging.judged_queries() else "no query has judgments"

@@ -7,9 +7,10 @@ from typing import Any, TypeVar
 
 import click
 
+from contract.errors import InvalidInput
 from producer.cli import common
 from producer.formats import parquet_records, text_columns, trec_run
-from producer.rescore.options import MOST_JOBS, Options
+from producer.rescore.options import KEEP, MOST_JOBS, Cascade, Options
 from producer.rescore.shards import Shard
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -120,6 +121,25 @@ shard_option = common.option(
     metavar="N/COUNT",
     callback=_shard,
     help="Score only this part of the queries, from 1/COUNT; see `rerankq merge`.",
+)
+
+
+def _cascade(
+    _context: click.Context, _parameter: click.Parameter, given: str | None
+) -> Cascade | None:
+    """Return what a MODEL:KEEP option says."""
+    try:
+        return Cascade.parse(given) if given else None
+    except InvalidInput as error:
+        raise click.BadParameter(str(error)) from error
+
+
+cascade_option = common.option(
+    "--cascade",
+    metavar="MODEL[:KEEP]",
+    callback=_cascade,
+    help="Smaller model that scores all candidates; --model then scores the best KEEP of each query"
+    f" again. [default KEEP: {KEEP}]",
 )
 cache_option = common.option(
     "--cache",

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich import progress as rich_progress
 from rich.console import Console
@@ -112,14 +113,19 @@ def print_unread(progress: Progress, max_length: int, passages: Passages | None)
 
 @contextmanager
 def show_progress(
-    console: Console, pairs: int, earlier: Progress, label: str | None = None
+    console: Console,
+    pairs: int,
+    earlier: Progress,
+    label: str | None = None,
+    later_s: float | None = None,
 ) -> Iterator[Callable[[Progress], None]]:
     """Show progress after a `label`: a bar on a terminal, and occasional lines elsewhere.
 
-    Pairs that were scored `earlier` count as done, but not for the speed.
+    Pairs that were scored `earlier` count as done, but not for the speed. What follows takes
+    `later_s` seconds.
     """
     if not terminal.is_terminal(sys.stderr):
-        yield _Lines(pairs, label, earlier.pairs).report
+        yield _Lines(pairs, label, earlier.pairs, later_s).report
         return
     bar = rich_progress.Progress(
         rich_progress.TextColumn("{task.description}", markup=False),
@@ -130,6 +136,9 @@ def show_progress(
         rich_progress.TimeElapsedColumn(),
         rich_progress.TextColumn("left"),
         rich_progress.TimeRemainingColumn(),
+        rich_progress.TextColumn(
+            _later(None if later_s is None else timedelta(seconds=round(later_s)))
+        ),
         console=console,
     )
     began = time.monotonic()
@@ -151,6 +160,11 @@ def show_progress(
         yield report
 
 
+def _later(time_: object, before: str = "") -> str:
+    """Return how long what follows takes, to be shown after the time that is left."""
+    return "" if time_ is None else f"{before}+ about {time_}"
+
+
 def _in_flight(progress: Progress) -> str:
     """Return the limits of jobs in flight and of their pairs, e.g. "16 x 1,000 in flight"."""
     if not progress.window:
@@ -161,10 +175,13 @@ def _in_flight(progress: Progress) -> str:
 class _Lines:
     """Progress without a terminal: a line at most every `LINE_EVERY_S` seconds."""
 
-    def __init__(self, pairs: int, label: str | None, earlier_pairs: int) -> None:
+    def __init__(
+        self, pairs: int, label: str | None, earlier_pairs: int, later_s: float | None
+    ) -> None:
         self._pairs = pairs
         self._earlier_pairs = earlier_pairs
         self._label = f"{label}: " if label else ""
+        self._later = _later(None if later_s is None else f"{later_s:,.0f} s", " ")
         self._began = self._last = time.monotonic()
 
     def report(self, progress: Progress) -> None:
@@ -173,7 +190,11 @@ class _Lines:
             return
         self._last = now
         rate = (progress.pairs - self._earlier_pairs) / (now - self._began)
-        left = f", {(self._pairs - progress.done_pairs) / rate:,.0f} s left" if rate else ""
+        left = (
+            f", {(self._pairs - progress.done_pairs) / rate:,.0f} s{self._later} left"
+            if rate
+            else ""
+        )
         terminal.print_notice(
             f"{self._label}{progress.done_pairs:,}/{self._pairs:,} pairs, {rate:,.0f} pairs/s{left}"
             f"{', ' if progress.window else ''}{_in_flight(progress)}"

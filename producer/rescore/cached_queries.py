@@ -334,13 +334,7 @@ def _part(staged: StagedQuery, indexes: Sequence[int]) -> StagedQuery:
     """Return the query with only the documents of these indexes."""
     if len(indexes) == staged.pairs:
         return staged
-    return replace(
-        staged,
-        document_ids=[staged.document_ids[index] for index in indexes],
-        texts=[staged.texts[index] for index in indexes],
-        scores=[staged.scores[index] for index in indexes],
-        metadata=[staged.metadata[index] for index in indexes],
-    )
+    return staged.take(indexes)
 
 
 def _lines(source: jobs.Provenance, wholes: Sequence[_Whole], top_k: int | None) -> Iterable[Line]:

@@ -15,7 +15,7 @@ from itertools import accumulate
 from math import log2
 
 from producer.rescore import journal_lines
-from producer.rescore.journal import Journal
+from producer.rescore.finished_run import FinishedRun
 from producer.rescore.ranking_changes import DocumentScores
 from producer.rescore.staging import Staging
 
@@ -35,7 +35,7 @@ class Evaluation:
     after: dict[str, float]
 
 
-def evaluate(staging: Staging, journal: Journal) -> Evaluation:
+def evaluate(staging: Staging, journal: FinishedRun) -> Evaluation:
     """Evaluate the first stage and the journal on the queries of the journal."""
     sums = {"before": dict.fromkeys(MEASURES, 0.0), "after": dict.fromkeys(MEASURES, 0.0)}
     ranked = 0
@@ -97,7 +97,9 @@ Relevance = dict[str, int]
 MEASURES = {"nDCG@10": ndcg, "MRR@10": reciprocal_rank, "MAP": average_precision}
 
 
-def _judged(staging: Staging, journal: Journal) -> Iterator[tuple[str, Relevance, DocumentScores]]:
+def _judged(
+    staging: Staging, journal: FinishedRun
+) -> Iterator[tuple[str, Relevance, DocumentScores]]:
     """Yield the judged queries in the journal with their judgments and reranked scores."""
     for line in journal.lines():
         judged = staging.judgments(line["query_id"])

@@ -20,20 +20,22 @@ from contract import jobs
 from contract.errors import InvalidInput
 from contract.models import ModelName
 from contract.result_columns import ResultColumns
-from producer.files.outputs import NEW_FILE_MODE, OutputFile, atomic_file, sibling_path
+from producer.files.outputs import NEW_FILE_MODE, sibling_path
 from producer.files.streams import is_stream
-from producer.rescore import journal_lines, run_writers
+from producer.rescore import journal_lines
+from producer.rescore.finished_run import FinishedRun
 from producer.rescore.journal_index import JournalIndex
 from producer.rescore.journal_lines import Line
 from producer.rescore.manifest import RECOVERY_HINT
 from producer.rescore.options import RetryKind
 from producer.rescore.progress import Progress
+from producer.rescore.selection import Selection
 from producer.rescore.shards import Shard
 from producer.rescore.staged_query import StagedQuery
 from producer.rescore.staging import Staging
 
 
-class Journal:
+class Journal(FinishedRun):
     """Appends results, and reads them back. Use it in a `with` block.
 
     Raises `InvalidInput` when constructed if the output cannot be written.
@@ -44,10 +46,17 @@ class Journal:
     #: Whether this start continues an earlier one.
     resumed = False
 
-    def __init__(self, output: str, staging: Staging, mode: int = NEW_FILE_MODE) -> None:
+    def __init__(
+        self,
+        output: str,
+        staging: Staging,
+        mode: int = NEW_FILE_MODE,
+        selection: Selection | None = None,
+    ) -> None:
         self.output = output
         self._staging = staging
         self._run_id = secrets.token_hex(6)
+        self._selection = selection or Selection()
         self._index = JournalIndex(staging)
         self.path = None if is_stream(output) else journal_path(output)
         #: The mode of the journal's files, which are as private as the outputs.
@@ -69,10 +78,37 @@ class Journal:
     def _open(self) -> IO[bytes]:
         return tempfile.TemporaryFile() if self.path is None else self.path.open("w+b")
 
+    def staged_query(self, query_id: str) -> StagedQuery:
+        """Return a query with all its candidates."""
+        return self._staging.staged_query(query_id)
+
     @property
     def shard(self) -> Shard | None:
         """Return the shard that is scored, unless it is the whole run."""
         return self._staging.shard
+
+    def record_shard(
+        self,
+        shard: Shard,
+        format_name: str,
+        output: str,
+        results: str | None,
+        first: Journal | None = None,
+    ) -> None:
+        """Record that the files of a shard are complete, so that they can be merged.
+
+        `first` is the journal of the small model of a cascade.
+        """
+
+    @property
+    def exists(self) -> bool:
+        """Return whether there is a run to resume."""
+        return False
+
+    @property
+    def queries(self) -> int:
+        """Return the number of queries of the run."""
+        return self._staging.counts().queries
 
     @property
     def run_id(self) -> str:
@@ -93,7 +129,8 @@ class Journal:
 
     def staged_queries(self) -> Iterator[StagedQuery]:
         """Yield all queries of this round, done or not, always in the same order."""
-        return self._index.staged_queries()
+        selected = map(self._selection.select, self._index.staged_queries())
+        return filter(None, selected)
 
     @property
     def first_job_size(self) -> int | None:
@@ -126,7 +163,7 @@ class Journal:
 
     def progress(self) -> Progress:
         """Return the progress recorded in the journal."""
-        return self._index.progress()
+        return self._index.progress(self._selection.most)
 
     def add_result(self, result: jobs.JobResult | ResultColumns) -> None:
         """Append a line for each query of a job."""
@@ -141,11 +178,16 @@ class Journal:
 
     def append(self, lines: Sequence[Line]) -> None:
         """Append all lines of a job at once, and return when they are on disk."""
+        lines = [self._with_basis(each) for each in lines]
         start = self._file.seek(0, os.SEEK_END)
         self._write(b"".join(each.text for each in lines), start)
         for each in lines:
             self._note(start, each.head)
             start += len(each.text)
+
+    def _with_basis(self, line: Line) -> Line:
+        basis = self._selection.basis(line.head["query_id"])
+        return line if basis is None else journal_lines.with_basis(line, basis)
 
     def _write(self, written: bytes, start: int) -> None:
         """Write all bytes or none. Raises `OSError`, which names the file, if the disk is full."""
@@ -177,19 +219,42 @@ class Journal:
 
         Raises `InvalidInput` if the journal is damaged.
         """
-        for start, raw in self._raw_lines():
-            try:
-                yield from_json(raw)
-            except ValueError as error:
-                raise self._damaged(start) from error
+        return map(self._parsed_line, self._index.starts())
 
-    def _raw_lines(self) -> Iterator[tuple[int, bytes]]:
-        for start in self._index.starts():
-            self._file.seek(start)
-            raw = self._file.readline()
-            if not raw.endswith(b"\n"):
-                raise self._damaged(start)
-            yield start, raw
+    def line(self, query_id: str) -> dict[str, Any] | None:
+        """Return the valid line of a query, parsed; None if it has none. Raises `InvalidInput`."""
+        start = self.start_of(query_id)
+        return None if start is None else self._parsed_line(start)
+
+    def start_of(self, query_id: str) -> int | None:
+        """Return the offset of a query's valid line."""
+        return self._index.start_of(query_id)
+
+    def failures(self) -> Iterator[Line]:
+        """Yield the lines of the queries that have failed."""
+        for query_id, start in self._index.failed():
+            yield Line({"query_id": query_id} | self._parsed_line(start), self._raw_line(start))
+
+    def downgraded_with(self, other: Journal) -> int:
+        """Return the number of queries that a smaller model has scored, here or in the other."""
+        return self._index.downgraded_with(other._index)
+
+    def discard_stale(self, first: Journal) -> None:
+        """Discard all lines that do not depend on the valid line of another journal."""
+        self._index.discard_stale(first._index)
+
+    def _parsed_line(self, start: int) -> dict[str, Any]:
+        try:
+            return dict(from_json(self._raw_line(start)))
+        except ValueError as error:
+            raise self._damaged(start) from error
+
+    def _raw_line(self, start: int) -> bytes:
+        self._file.seek(start)
+        raw = self._file.readline()
+        if not raw.endswith(b"\n"):
+            raise self._damaged(start)
+        return raw
 
     def ranked_queries(self, top_k: int | None) -> Iterator[tuple[int, int]]:
         """Yield the place of each query in the input, and the number of its ranked documents."""
@@ -202,21 +267,6 @@ class Journal:
     @property
     def _place(self) -> str:
         return str(self.path or tempfile.gettempdir())
-
-    def write_run(self, output: str | OutputFile, format_name: str = "trec") -> None:
-        """Write the run, with ranks from 1, the model's raw scores, and the model as tag."""
-        with atomic_file(output) as file:
-            run_writers.FORMATS[format_name].write(file, self.lines(), self._staging.staged_query)
-
-    def write_results(self, output: str | OutputFile) -> None:
-        """Write a line for each query, with an object for each document; or rows of Parquet."""
-        with atomic_file(output) as file:
-            name = output if isinstance(output, str) else output.name
-            if run_writers.is_parquet_name(name):
-                run_writers.write_results_parquet(file, self.lines())
-                return
-            for line in self.lines():
-                file.write(journal_lines.result_line(line))
 
     def keep(self, notify: Callable[[str], object], error: BaseException | None = None) -> None:
         """Keep the file and report its path; remove it if it is empty. `error` ended the run."""

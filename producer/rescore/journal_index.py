@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
+from producer.rescore import journal_lines
 from producer.rescore.options import RetryKind
 from producer.rescore.progress import Progress
 from producer.rescore.staged_query import StagedQuery
@@ -17,7 +18,7 @@ _TABLES = (
     "journals (id INTEGER PRIMARY KEY)",
     "scored (journal INTEGER, query_id TEXT, start INTEGER, model TEXT, downgraded INTEGER,"
     " truncated INTEGER, lost_tokens INTEGER, shortened INTEGER, code TEXT, message TEXT,"
-    " UNIQUE (journal, query_id))",
+    " basis INTEGER, UNIQUE (journal, query_id))",
     "retried (journal INTEGER NOT NULL, query_id TEXT NOT NULL, UNIQUE (journal, query_id))",
     "done (journal INTEGER NOT NULL, query_id TEXT NOT NULL, UNIQUE (journal, query_id))",
 )
@@ -47,11 +48,12 @@ class JournalIndex:
         """
         source, error = line.get("provenance") or {}, line.get("error") or {}
         self._database.execute(
-            "INSERT INTO scored VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            "INSERT INTO scored VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (journal, query_id) DO UPDATE SET"
             " start = excluded.start, model = excluded.model, downgraded = excluded.downgraded,"
             " truncated = excluded.truncated, lost_tokens = excluded.lost_tokens,"
-            " shortened = excluded.shortened, code = excluded.code, message = excluded.message"
+            " shortened = excluded.shortened, code = excluded.code, message = excluded.message,"
+            " basis = excluded.basis"
             " WHERE excluded.code IS NULL OR scored.code IS NOT NULL",
             (
                 self._id,
@@ -64,6 +66,7 @@ class JournalIndex:
                 line.get("shortened", 0),
                 error.get("code"),
                 error.get("message"),
+                line.get(journal_lines.BASIS),
             ),
         )
         self._database.execute(
@@ -81,6 +84,52 @@ class JournalIndex:
         )
         for (start,) in rows:
             yield start
+
+    def start_of(self, query_id: str) -> int | None:
+        """Return the offset of a query's line; None if it has none."""
+        found = self._database.execute(
+            "SELECT start FROM scored WHERE journal = ? AND query_id = ?", (self._id, query_id)
+        ).fetchone()
+        return found[0] if found else None
+
+    def failed(self) -> Iterator[tuple[str, int]]:
+        """Yield the id and the offset of the line of each query that has failed.
+
+        The indexes may be changed meanwhile.
+        """
+        start = -1
+        while rows := self._database.execute(
+            "SELECT query_id, start FROM scored WHERE journal = ? AND start > ?"
+            " AND code IS NOT NULL ORDER BY start LIMIT 1000",
+            (self._id, start),
+        ).fetchall():
+            yield from rows
+            start = rows[-1][1]
+
+    def downgraded_with(self, other: JournalIndex) -> int:
+        """Return the number of queries that are downgraded in this index or in the other."""
+        count: int = self._database.execute(
+            "SELECT count(DISTINCT query_id) FROM scored WHERE journal IN (?, ?) AND downgraded",
+            (self._id, other._id),
+        ).fetchone()[0]
+        return count
+
+    def discard_stale(self, first: JournalIndex) -> None:
+        """Discard the lines that are not based on the current line of the other index.
+
+        Their queries are then a part of the current round, and not done.
+        """
+        stale = (
+            "SELECT s.journal, s.query_id FROM scored s JOIN scored f"
+            " ON f.journal = ?2 AND f.query_id = s.query_id"
+            " WHERE s.journal = ?1 AND s.basis IS NOT f.start"
+        )
+        values = (self._id, first._id)
+        self._database.execute(f"INSERT OR IGNORE INTO retried {stale}", values)
+        for table in ("done", "scored"):
+            self._database.execute(
+                f"DELETE FROM {table} WHERE (journal, query_id) IN ({stale})", values
+            )
 
     def ranked(self) -> Iterator[tuple[int, int]]:
         """Yield the place of each query in the input, and the number of its candidates.
@@ -136,10 +185,13 @@ class JournalIndex:
         ).fetchone()[0]
         return count
 
-    def progress(self) -> Progress:
-        """Return the progress, without the queries that this round has yet to retry."""
+    def progress(self, most_pairs: int) -> Progress:
+        """Return the progress, without the queries that this round has yet to retry.
+
+        At most `most_pairs` pairs of each query count.
+        """
         rows = self._database.execute(
-            "SELECT model, code, message, count(*), sum(pairs), sum(truncated),"
+            "SELECT model, code, message, count(*), sum(min(pairs, ?2)), sum(truncated),"
             " sum(lost_tokens), sum(shortened), sum(downgraded),"
             # With min(), SQLite takes the columns that are not grouped from the first line.
             " min(start) FROM scored JOIN queries ON queries.id = query_id"
@@ -147,7 +199,7 @@ class JournalIndex:
             "  (SELECT query_id FROM retried WHERE journal = ?1"
             "   EXCEPT SELECT query_id FROM done WHERE journal = ?1)"
             " GROUP BY model, code ORDER BY min(start)",
-            (self._id,),
+            (self._id, most_pairs),
         )
         progress = Progress()
         for model, code, message, queries, pairs, *counts, _ in rows:

@@ -40,9 +40,13 @@ _OF_A_QUERY = {
 _COLUMNS = ("ids", "indexes", "scores", "metadata")
 #: The columns of the documents' passages, if they were cut.
 _PASSAGES = "passages"
-
-
 _OF_DOCUMENTS = {*_COLUMNS, _PASSAGES, "query_id"}
+
+#: The field with the place of another journal's line: see `producer.rescore.selection`.
+BASIS = "basis"
+#: The field with the number of documents that the large model has scored, and with what is known of
+#: the scores of the small model.
+CASCADE = "cascade"
 
 
 class Line(NamedTuple):
@@ -80,7 +84,18 @@ def of_result(result: jobs.JobResult | ResultColumns) -> Iterator[Line]:
 
 def with_cached(line: Line, cached: int) -> Line:
     """Return the line of a ranking with the number of its scores that a cache had."""
-    return Line(line.head, line.text.removesuffix(b"}\n") + f', "cached": {cached}}}\n'.encode())
+    return _with_number(line, "cached", cached)
+
+
+def with_basis(line: Line, basis: int) -> Line:
+    """Return the line with the place of the line in another journal on which it depends."""
+    made = _with_number(line, BASIS, basis)
+    return made._replace(head=line.head | {BASIS: basis})
+
+
+def _with_number(line: Line, name: str, number: int) -> Line:
+    text = line.text.removesuffix(b"}\n") + f', "{name}": {number}}}\n'.encode()
+    return line._replace(text=text)
 
 
 def of_failure(query_ids: Iterable[str], failure: jobs.Failure) -> Iterator[Line]:
@@ -97,22 +112,36 @@ def has_ranking(line: dict[str, Any]) -> bool:
 
 
 def scores(line: dict[str, Any]) -> list[tuple[str, float]]:
-    """Return the ids and scores in a parsed line, best first; none if the query failed."""
+    """Return the ids and scores in a parsed line, best first; none if the query failed.
+
+    In a cascade, the scores of the small model are lowered by one number, so that the best of them
+    is 1 below the last one of the large model. Otherwise, tools that sort by score would mix both.
+    """
     return list(zip(*_ids_and_scores(line), strict=True))
 
 
 def _ids_and_scores(line: dict[str, Any]) -> tuple[list[str], list[float]]:
+    if cascade := line.get(CASCADE):
+        return line["ids"], _lowered(line["scores"], cascade["rescored"])
     if "ids" in line:
         return line["ids"], line["scores"]
     documents = line.get("documents", ())
     return [each["id"] for each in documents], [each["score"] for each in documents]
 
 
+def _lowered(values: list[float], begin: int) -> list[float]:
+    """Return the scores with those from `begin` on 1 below the others, in the same order."""
+    if begin == len(values):
+        return values
+    shift = values[begin - 1] - 1 - values[begin]
+    return [*values[:begin], *(value + shift for value in values[begin:])]
+
+
 def run_lines(line: dict[str, Any]) -> bytes:
     """Return the lines of a TREC run for a parsed line; none if the query failed."""
     if not has_ranking(line):
         return b""
-    before, after = f"{line['query_id']} Q0 ", f" {run_tag(line['provenance'])}\n"
+    before, after = f"{line['query_id']} Q0 ", f" {run_tag(line)}\n"
     ids, values = _ids_and_scores(line)
     return "".join(
         [
@@ -142,10 +171,41 @@ def result_line(line: dict[str, Any]) -> bytes:
     ).encode()
 
 
-def run_tag(provenance: dict[str, Any]) -> str:
-    """Return the tag of a TREC run's lines, which names the model that scored them."""
-    name = short_name(str(provenance["model"]))
-    return "rerankq-" + "_".join(name.split())
+def run_tag(line: dict[str, Any]) -> str:
+    """Return the tag of a query's lines in a TREC run, which names the models that scored them."""
+    sources = [line["provenance"]]
+    if cascade := line.get(CASCADE):
+        sources.append(cascade["provenance"])
+    names = (short_name(str(source["model"])) for source in sources)
+    return "rerankq-" + "+".join("_".join(name.split()) for name in names)
+
+
+def with_small_model(
+    line: dict[str, Any], small: dict[str, Any], keep: int, top_k: int | None
+) -> dict[str, Any]:
+    """Return the ranking of a cascade: the documents of the large model first, then the others.
+
+    `line` is that of the large model for the `keep` best documents in `small`, in the order of the
+    input. Both are parsed.
+    """
+    kept = sorted(small["indexes"][:keep])
+    large = line | {"indexes": [kept[index] for index in line["indexes"]]}
+    rescored = len(large["ids"])
+    merged: dict[str, Any] = {"query_id": line["query_id"]}
+    for name in _COLUMNS:
+        if name in large or name in small:
+            first = large.get(name, [None] * rescored)
+            others = small.get(name, [None] * len(small["ids"]))[keep:]
+            merged[name] = [*first, *others][:top_k]
+    if _PASSAGES in large and _PASSAGES in small:
+        merged[_PASSAGES] = {
+            name: [*first, *small[_PASSAGES][name][keep:]][:top_k]
+            for name, first in large[_PASSAGES].items()
+        }
+    merged |= {name: line[name] for name in line if name not in {*_OF_DOCUMENTS, BASIS}}
+    about = {name: small[name] for name in small if name not in _OF_DOCUMENTS}
+    merged[CASCADE] = {"rescored": min(rescored, len(merged["ids"]))} | about
+    return merged
 
 
 def _documents(line: dict[str, Any]) -> list[str]:
@@ -157,12 +217,12 @@ def _documents(line: dict[str, Any]) -> list[str]:
         _reprs(scores_),
         _reprs(list(map(relevance, scores_))),
         _passages(line),
-        _metadata(line),
+        [f"{one}{other}" for one, other in zip(_models(line), _metadata(line), strict=True)],
     )
     return [
         f'{{"id": {encode_basestring(id_)}, "index": {index}, "rank": {rank}, "score": {score},'
-        f' "relevance": {relevance_}{passage}{metadata}}}'
-        for rank, (id_, index, score, relevance_, passage, metadata) in enumerate(
+        f' "relevance": {relevance_}{passage}{more}}}'
+        for rank, (id_, index, score, relevance_, passage, more) in enumerate(
             zip(*columns, strict=True), start=1
         )
     ]
@@ -177,6 +237,15 @@ def _passages(line: dict[str, Any]) -> Sequence[str]:
         f', "passage": {{"index": {index}, "begin": {begin}, "end": {end}, "count": {count}}}'
         for index, begin, end, count in zip(*columns, strict=True)
     ]
+
+
+def _models(line: dict[str, Any]) -> Sequence[str]:
+    """Return the model of each document if there are several."""
+    if not (cascade := line.get(CASCADE)):
+        return [""] * len(line["ids"])
+    rescored = cascade["rescored"]
+    large, small = (f', "model": {_json(each["provenance"]["model"])}' for each in (line, cascade))
+    return [large] * rescored + [small] * (len(line["ids"]) - rescored)
 
 
 def _metadata(line: dict[str, Any]) -> Sequence[str]:

@@ -41,6 +41,8 @@ class ScoringSettings(Record):
     depth: int | None
     top_k: int | None
     allow_downgrade: bool
+    #: The small model of a cascade and the number of documents that the other one scores.
+    cascade: str | None = None
     #: The shard that is scored, such as "3/16"; None for the whole run.
     shard: str | None = None
     #: How documents are cut into passages: see `contract.passages`.

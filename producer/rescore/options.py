@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 from contract import names
+from contract.errors import InvalidInput
 from contract.passages import Passages
 
 #: The maximum and minimum number of pairs in the first jobs, until the speed of the workers is
@@ -22,6 +24,44 @@ LEAST_JOBS_PER_RUN = 32
 
 #: Which queries to score again: those that failed, or those that a smaller model scored.
 RetryKind = Literal["failed", "downgraded"]
+
+
+#: The number of documents of each query that the large model of a cascade scores.
+KEEP = 100
+#: More than the candidates of any query.
+MOST_KEPT = 10**9
+_MODEL_AND_KEEP = re.compile(r"(.+):(\d+)", re.DOTALL | re.ASCII)
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """A small model scores all candidates, and another one the best `keep` of each query."""
+
+    model: str
+    keep: int = KEEP
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the cascade of `MODEL` or `MODEL:KEEP`. Raises `InvalidInput`.
+
+        Only a number after the last colon is KEEP, because names of models may have colons.
+        """
+        found = _MODEL_AND_KEEP.fullmatch(text)
+        made = cls(found[1], int(found[2])) if found else cls(text)
+        if not made.model or not 1 <= made.keep <= MOST_KEPT:
+            raise InvalidInput(f"{text!r} is not MODEL:KEEP with a KEEP from 1 to {MOST_KEPT:,}")
+        return made
+
+    def check_other(self, model: str | None) -> None:
+        """Raise `InvalidInput` if the model that scores the best documents is the same."""
+        if model == self.model:
+            raise InvalidInput(
+                f"--cascade names {self.model!r}, which also scores the best documents; pass a"
+                " smaller model, or another --model"
+            )
+
+    def __str__(self) -> str:
+        return f"{self.model}:{self.keep}"
 
 
 @dataclass(frozen=True)
@@ -50,6 +90,11 @@ class Options:
     redis_wait_s: float = 60.0
     #: How long to wait while no job is accepted or ends, although Redis and a worker answer.
     max_wait_s: float = 1_800.0
+
+    @property
+    def name(self) -> str:
+        """The name of the model, for messages."""
+        return self.model or "the workers' model"
 
     @property
     def first_pairs_per_job(self) -> int:

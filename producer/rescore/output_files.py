@@ -14,9 +14,11 @@ from producer.files.outputs import OutputFile, check_writable
 from producer.files.streams import is_stream
 from producer.formats.table_files import require_pyarrow
 from producer.rescore import run_writers
-from producer.rescore.journal import Journal, journal_path
+from producer.rescore.cascade import first_output
+from producer.rescore.finished_run import FinishedRun
+from producer.rescore.journal import journal_path
 from producer.rescore.progress import Progress
-from producer.rescore.resume import ResumableJournal, manifest_path
+from producer.rescore.resume import manifest_path
 from producer.rescore.shard_record import record_path
 
 
@@ -33,6 +35,8 @@ class OutputFiles:
     format: str | None = None
     #: Whether the output is that of a shard, which has a record.
     has_record: bool = False
+    #: Whether the output is that of a cascade, which has two journals.
+    is_cascade: bool = False
 
     def check(self, reads: Sequence[conflicts.FileUse]) -> None:
         """Raise `InvalidInput` if a file cannot be written, or would overwrite another.
@@ -68,9 +72,11 @@ class OutputFiles:
             if name and not is_stream(name):
                 yield conflicts.FileUse(f"the lock of {option}", str(lock_path(name)))
         if self.output and not is_stream(self.output):
-            yield conflicts.FileUse("the journal of --output", str(journal_path(self.output)))
-            manifest = str(manifest_path(self.output))
-            yield from conflicts.output_uses("the manifest of --output", manifest)
+            bases = [self.output, *([first_output(self.output)] if self.is_cascade else [])]
+            for base in bases:
+                yield conflicts.FileUse("the journal of --output", str(journal_path(base)))
+                manifest = str(manifest_path(base))
+                yield from conflicts.output_uses("the manifest of --output", manifest)
             if self.has_record:
                 record = str(record_path(self.output))
                 yield from conflicts.output_uses("the record of --output", record)
@@ -101,7 +107,7 @@ class OutputFiles:
 
 
 def write(
-    journal: Journal,
+    journal: FinishedRun,
     progress: Progress,
     chosen: str | None,
     output: OutputFile,
@@ -116,6 +122,6 @@ def write(
         journal.write_run(output, format_name)
     if results:
         journal.write_results(results)
-    if journal.shard and isinstance(journal, ResumableJournal):
+    if journal.shard and journal.resumable:
         kept = results.name if results and not is_stream(results.name) else None
         journal.record_shard(journal.shard, format_name, output.name, kept)

@@ -20,6 +20,7 @@ from producer.rescore.journal import Journal, journal_path
 from producer.rescore.journal_lines import Line
 from producer.rescore.manifest import RECOVERY_HINT, Manifest, Round
 from producer.rescore.options import RetryKind
+from producer.rescore.selection import Selection
 from producer.rescore.shard_record import FileDigest, ShardRecord, record_path
 from producer.rescore.shards import Shard
 from producer.rescore.staging import Staging
@@ -45,13 +46,14 @@ class ResumableJournal(Journal):
         *,
         restart: bool = False,
         mode: int = NEW_FILE_MODE,
+        selection: Selection | None = None,
     ) -> None:
         self.path: Path = journal_path(output)
         self._manifest_path = manifest_path(output)
         self._record_path = record_path(output)
         self._restart = restart
         self._same_command = f"the same command{' without --restart' if restart else ''}"
-        super().__init__(output, staging, mode)
+        super().__init__(output, staging, mode, selection)
         try:
             self.manifest = wanted if restart else self._resume(wanted)
         except BaseException:
@@ -154,10 +156,15 @@ class ResumableJournal(Journal):
             notify(f"partial results are in {self.path}; run {self._same_command} to continue")
 
     def record_shard(
-        self, shard: Shard, format_name: str, output: str, results: str | None
+        self,
+        shard: Shard,
+        format_name: str,
+        output: str,
+        results: str | None,
+        first: Journal | None = None,
     ) -> None:
         """Record that the files of a shard are complete, so that they can be merged."""
-        progress = self.progress()
+        progress, first = self.progress(), first or self
         record = ShardRecord(
             number=shard.number,
             count=shard.count,
@@ -167,9 +174,9 @@ class ResumableJournal(Journal):
             output=FileDigest.of(output, output),
             results=FileDigest.of(results, output) if results else None,
             model_requested=self.model_requested,
-            **{name: getattr(self, name) for name in OF_EACH_MODEL},
+            **{name: getattr(first, name) | getattr(self, name) for name in OF_EACH_MODEL},
             queries=progress.queries + progress.failed_queries,
-            downgraded_queries=progress.downgraded_queries,
+            downgraded_queries=self.downgraded_with(first),
             failed=progress.codes,
             first_failure=progress.first_failure,
         )

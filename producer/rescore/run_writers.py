@@ -12,6 +12,7 @@ from contract.results import relevance
 from producer.formats import batch_lines
 from producer.formats.parquet import write_rows
 from producer.rescore import journal_lines
+from producer.rescore.journal_lines import CASCADE
 from producer.rescore.staged_query import StagedQuery
 
 #: Parsed lines of the journal.
@@ -132,12 +133,20 @@ def _batch_line(line: dict[str, Any], staged: Staged) -> str:
         | {name: each[name] for name in ("passage",) if name in each}
         for each in result["documents"]
     ]
+    models = [result["provenance"]["model"]]
+    if cascade := line.get(CASCADE):
+        models.append(cascade["provenance"]["model"])
+        # Callers sort by these, so they follow the scores that are lowered.
+        for made, (_, score) in list(zip(results, journal_lines.scores(line), strict=True))[
+            cascade["rescored"] :
+        ]:
+            made["relevance_score"] = relevance(score)
     if any(each["id"] != str(each["index"]) for each in result["documents"]):
         query = staged(line["query_id"])
         texts = dict(zip(query.document_ids, query.texts, strict=True))
         for made, each in zip(results, result["documents"], strict=True):
             made["document"] = {"id": each["id"], "text": texts[each["id"]]}
-    body = {"model": result["provenance"]["model"], "results": results}
+    body = {"model": "+".join(models), "results": results}
     return batch_lines.answer_line(line["query_id"], body)
 
 
@@ -164,7 +173,7 @@ FORMATS = {
 def _run_rows(lines: Lines) -> Iterator[tuple[Any, ...]]:
     for line in lines:
         if journal_lines.has_ranking(line):
-            tag = journal_lines.run_tag(line["provenance"])
+            tag = journal_lines.run_tag(line)
             for rank, (id_, score) in enumerate(journal_lines.scores(line), start=1):
                 yield line["query_id"], id_, rank, score, tag
 
@@ -177,9 +186,10 @@ def _result_rows(lines: Lines) -> Iterator[tuple[Any, ...]]:
         if error := result.get("error"):
             yield (query_id, *[None] * 13, error["code"], error["message"])
             continue
-        source = result["provenance"]
-        made_by = (source["model"], source.get("revision"), source["downgraded"], None, None)
-        for each in result["documents"]:
+        rescored = result.get(CASCADE, {}).get("rescored", len(result["documents"]))
+        for place, each in enumerate(result["documents"]):
+            source = (result if place < rescored else result[CASCADE])["provenance"]
+            made_by = (source["model"], source.get("revision"), source["downgraded"], None, None)
             metadata = each.get("metadata")
             yield (
                 *(query_id, each["id"], each["rank"], each["score"]),

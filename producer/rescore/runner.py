@@ -6,7 +6,7 @@ appended to the journal as they arrive, and then removed from Redis.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from contract import jobs
@@ -65,7 +65,7 @@ def rescore(
             if not journal.are_done([each.id for each in group])
         )
         made = sending.make_jobs(
-            groups, lambda group: journal.job_id([each.id for each in group]), options.top_k
+            groups, lambda group: journal.job_id(_what_is_in(group)), options.top_k
         )
         progress = sending.send_all(journal, made)
     # The journal's progress counts a query that was scored twice only once.
@@ -140,6 +140,12 @@ class _Sending:
         ) as senders:
             senders.send_all(made)
             return senders.progress
+
+
+def _what_is_in(group: Sequence[StagedQuery]) -> list[str]:
+    """Return what the id of a group's job depends on."""
+    selected = [each.selected for each in group if each.selected is not None]
+    return [*(each.id for each in group), *selected]
 
 
 def _rescore_with_cache(sending: _Sending, journal: Journal, cache: ScoreCache) -> Progress:

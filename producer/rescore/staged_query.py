@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from typing import Any
@@ -31,11 +31,23 @@ class StagedQuery:
     scores: Sequence[float | None]
     #: The metadata as JSON.
     metadata: Sequence[str | None]
+    #: A digest of the candidates that were selected; None if they are all of them.
+    selected: str | None = None
 
     @property
     def pairs(self) -> int:
         """The number of candidates."""
         return len(self.document_ids)
+
+    def take(self, indexes: Sequence[int]) -> StagedQuery:
+        """Return the query with only the candidates at these indexes, in this order."""
+        return replace(
+            self,
+            document_ids=[self.document_ids[index] for index in indexes],
+            texts=[self.texts[index] for index in indexes],
+            scores=[self.scores[index] for index in indexes],
+            metadata=[self.metadata[index] for index in indexes],
+        )
 
     @cached_property
     def most_bytes(self) -> int:

@@ -111,6 +111,13 @@ class Staging:
         (documents,) = self.database.execute("SELECT count(*) FROM used").fetchone()
         return Counts(queries=queries, pairs=pairs, documents=documents)
 
+    def pairs_up_to(self, most: int) -> int:
+        """Return the number of pairs if at most this many of each query are scored."""
+        pairs: int = self.database.execute(
+            "SELECT coalesce(sum(min(pairs, ?)), 0) FROM queries", (most,)
+        ).fetchone()[0]
+        return pairs
+
     def inputs(self) -> manifest.InputDigests:
         """Return digests that differ if the collection would be scored differently."""
         return manifest.InputDigests(

@@ -147,14 +147,13 @@ class Runs:
         with ExitStack() as stack:
             staging = stack.enter_context(Staging(self.settings, InvalidLines()))
             staging.load_requests(str(source))
-            journal = stack.enter_context(
-                session.open_journal(str(output), staging, asked, None, restart=False, mode=0o666)
+            run = stack.enter_context(
+                session.opened(str(output), staging, asked, None, restart=False, mode=0o666)
             )
+            journal, (one,) = run.finished, run.passes
             client = stack.enter_context(ColumnsClient(self.settings))
             cache = stack.enter_context(ScoreCache(str(self.cache))) if with_cache else None
-            progress, _ = session.score(
-                client, journal, asked, (), _shown(on_progress), said.append, cache
-            )
+            progress, _ = session.score(client, one, (), _shown(on_progress), said.append, cache)
             journal.write_run(str(output))
             journal.write_results(f"{output}.results")
             written = Path(f"{output}.results").read_text().splitlines()

@@ -21,6 +21,7 @@ OPTIONS = [
     ("rescore", "--window", "1e9"),
     ("rescore", "--pairs-per-job", "-1"),
     ("rescore", "--input-format", "run=csv"),
+    ("rescore", "--cascade", "bundled:0"),
     ("rescore", "--depth", "x"),
     ("rescore", "--depth", "9" * 30),
     ("rescore", "--top-k", "1.5"),

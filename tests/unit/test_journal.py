@@ -126,7 +126,7 @@ def test_scores_do_not_increase_and_read_back_to_the_last_bit(tmp_path: Path) ->
     ],
 )
 def test_the_tag_names_the_model_in_one_word(model: str, tag: str) -> None:
-    assert journal_lines.run_tag({"model": model}) == tag
+    assert journal_lines.run_tag({"provenance": {"model": model}}) == tag
 
 
 def test_a_result_line_holds_documents_metadata_and_where_the_scores_came_from(
