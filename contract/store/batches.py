@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from contract import jobs
 from contract.errors import InvalidInput
 from contract.store import scripts
@@ -22,7 +24,9 @@ from contract.store.statuses import not_found
 from contract.store.submissions import check_same
 
 #: The number of jobs that a script reads at once, in about two milliseconds of Redis.
-READ_AT_ONCE = 1000
+READ_AT_ONCE = 500
+#: The number of batches that are listed; older ones can still be found by their ids.
+MOST_LISTED = 10_000
 #: A process that submits a batch notes the time every second. After this time, it was killed.
 SILENT_S = 60
 
@@ -67,6 +71,8 @@ class Marks:
 
     submitting: bool
     cancelled: bool
+    #: The counts of its jobs, if they were kept after the end.
+    counts: Counts | None = None
 
 
 @dataclass(frozen=True)
@@ -124,6 +130,9 @@ class Counts:
         )
 
 
+_COUNTS: TypeAdapter[Counts] = TypeAdapter(Counts)
+
+
 @dataclass(frozen=True)
 class ReadJob:
     """The state of one of the jobs that a scan has read."""
@@ -158,16 +167,12 @@ def accept(
             split.model_dump_json(exclude_defaults=True),
             label or "",
             pairs,
-            record_ttl_s(schema),
+            schema.state_ttl_s,
+            MOST_LISTED,
         ),
         read,
     )
     return replicated(schema, stored)
-
-
-def record_ttl_s(schema: Schema) -> int:
-    """Return how long a batch is kept: its jobs may wait, and then their states are kept."""
-    return 2 * schema.state_ttl_s
 
 
 def _digest(parts: Sequence[jobs.Job]) -> str:
@@ -186,7 +191,7 @@ def note(schema: Schema, batch_id: str, what: str) -> Operation[bool]:
     return scripts.call(
         "note_batch",
         (schema.keys.job(batch_id),),
-        (what, record_ttl_s(schema)),
+        (what, schema.state_ttl_s),
         lambda replies: bool(replies[0]),
     )
 
@@ -214,26 +219,39 @@ def find(schema: Schema, batch_id: str) -> Operation[StoredBatch]:
 
 
 def read_marks(schema: Schema, batch_id: str) -> Operation[Marks]:
-    """Return whether a batch is still being submitted, and whether it was cancelled."""
+    """Return whether a batch is still being submitted, and whether it was cancelled.
+
+    A batch that is looked at is kept longer, because its jobs are.
+    """
+    key = schema.keys.job(batch_id)
 
     def send(pipe: Any) -> None:
         pipe.time()
-        names = ("queued_at", "cancelled_at", "alive_at", "submitted_at")
-        pipe.hmget(schema.keys.job(batch_id), *names)
+        pipe.hmget(key, "queued_at", "cancelled_at", "alive_at", "submitted_at", "counts")
+        pipe.expire(key, schema.state_ttl_s)
 
     def read(replies: list[Any]) -> Marks:
-        (seconds, _), (queued_at, cancelled_at, alive_at, submitted_at) = replies
+        (seconds, _), (queued_at, cancelled_at, alive_at, submitted_at, counts), _ = replies
         silent_s = seconds - float(alive_at or submitted_at or 0)
         return Marks(
             submitting=not queued_at and not cancelled_at and silent_s < SILENT_S,
             cancelled=bool(cancelled_at),
+            counts=None if counts is None else _COUNTS.validate_json(counts),
         )
 
     return Operation(send, read)
 
 
-def count(schema: Schema, batch_id: str, names: Sequence[str]) -> Operation[Counts]:
-    """Count the jobs of a batch whose ids end with `names`."""
+def keep_counts(schema: Schema, batch_id: str, counts: Counts) -> Operation[None]:
+    """Keep the counts of a batch whose jobs will not change."""
+    key, body = schema.keys.job(batch_id), _COUNTS.dump_json(counts)
+    return scripts.call("keep_counts", (key,), (body,), lambda _: None)
+
+
+def count(
+    schema: Schema, batch_id: str, names: Sequence[str], *, with_outcomes: bool = False
+) -> Operation[Counts]:
+    """Count the jobs of a batch whose ids end with `names`; `kept` needs their outcomes."""
 
     def read(replies: list[Any]) -> Counts:
         now, amounts, started_at, ended_at, attempts, kept, code = replies[0]
@@ -248,7 +266,8 @@ def count(schema: Schema, batch_id: str, names: Sequence[str]) -> Operation[Coun
             code=code.decode() or None,
         )
 
-    return scripts.call("count_batch", *_asked(schema, batch_id, names), read)
+    asked = _asked(schema, batch_id, names, with_outcomes=with_outcomes)
+    return scripts.call("count_batch", *asked, read)
 
 
 def read_ended(schema: Schema, batch_id: str, names: Sequence[str]) -> Operation[list[ReadJob]]:
@@ -270,12 +289,12 @@ def _read_jobs(replies: list[Any]) -> list[ReadJob]:
 
 
 def _asked(
-    schema: Schema, batch_id: str, names: Sequence[str], *more: str
+    schema: Schema, batch_id: str, names: Sequence[str], *more: str, with_outcomes: bool = False
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the keys and the arguments of a script that reads these jobs."""
     keys = schema.keys
-    prefixes = (keys.job(f"{batch_id}."), keys.outcome(f"{batch_id}."))
-    return (keys.job(batch_id),), (*prefixes, " ".join(names), *more)
+    outcome = keys.outcome(f"{batch_id}.") if with_outcomes else ""
+    return (keys.job(batch_id),), (keys.job(f"{batch_id}."), outcome, " ".join(names), *more)
 
 
 def list_ids(schema: Schema, at_most: int) -> Operation[list[str]]:

@@ -80,8 +80,10 @@ class Follower:
     batch: StoredBatch
     _settled: dict[int, Counts] = field(default_factory=dict)
 
-    def count(self, schema: Schema) -> Procedure[Counts]:
-        """Count all jobs by state."""
+    def count(self, schema: Schema, marks: Marks) -> Procedure[Counts]:
+        """Count all jobs by state; if they have all ended, also for others who count them."""
+        if marks.counts is not None:
+            return marks.counts
         total = Counts()
         for place, names in enumerate(self.batch.names()):
             some = self._settled.get(place)
@@ -90,13 +92,15 @@ class Follower:
                 if some.settled:
                     self._settled[place] = some
             total += some
+        if total.settled and self.batch.jobs:
+            yield from execute(batches.keep_counts(schema, self.batch.id, total))
         return total
 
 
 def progress(schema: Schema, follower: Follower) -> Procedure[BatchProgress]:
     """Return the progress of a batch."""
     marks = yield from execute(batches.read_marks(schema, follower.batch.id))
-    counts = yield from follower.count(schema)
+    counts = yield from follower.count(schema, marks)
     return _progress(follower.batch, marks, counts)
 
 
@@ -152,7 +156,9 @@ def status(schema: Schema, job_id: str) -> Procedure[jobs.JobStatus]:
     if batch is None:
         return (yield from procedures.status(schema, job_id))
     marks = yield from execute(batches.read_marks(schema, batch.id))
-    counts = yield from Follower(batch).count(schema)
+    counts = Counts()
+    for names in batch.names():
+        counts += yield from execute(batches.count(schema, batch.id, names, with_outcomes=True))
     if counts.of(MISSING).jobs and not marks.submitting and not marks.cancelled:
         raise not_found(batch.id)
     found = _progress(batch, marks, counts)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Protocol, TypeAlias
 
-from contract.errors import JobNotFound, RedisUnavailable
+from contract.errors import RedisUnavailable
 from contract.jobs import RankedDocument, Ranking
 from producer.client.asynchronous import AsyncRerankClient
 from producer.client.blocking import RerankClient
@@ -80,14 +80,13 @@ def rank_many(
     requests = [
         {"query": query, "candidates": list(texts), "top_k": top_k} for query, texts in queries
     ]
-    job_ids = reranker.submit_many(requests) if requests else []
+    batch = reranker.submit_many(requests)
     rankings: list[Ranking] = []
     try:
-        for job_id in job_ids:
+        for job_id in batch:
             rankings += reranker.result(job_id, timeout_s).rankings
     except BaseException:
-        for job_id in job_ids:
-            with suppress(JobNotFound, RedisUnavailable):
-                reranker.cancel(job_id)
+        with suppress(RedisUnavailable):
+            batch.cancel()
         raise
     return [ranking.documents for ranking in rankings]

@@ -125,8 +125,24 @@ def test_progress_counts_jobs_and_tells_the_time_left_once_it_is_known(
     # And at the end, no time is left
     finish(store, batch[4], batch[5])
     after = batch.progress()
-    assert (after.ended, after.left_s, after.state) == (True, 0.0, "failed")
     assert after == reranker.batch("night").progress()
+    assert (after.ended, after.left_s, after.state) == (True, 0.0, "failed")
+
+
+def test_the_counts_of_a_batch_that_has_ended_are_kept(
+    reranker: RerankClient, store: JobStore, client: redis.Redis
+) -> None:
+    batch = submit(reranker, 3)
+    finish(store, *batch)
+    before = batch.progress()
+
+    # When the states of the jobs have expired
+    client.delete(*(store.schema.keys.job(job_id) for job_id in batch))
+
+    assert reranker.batch("night").progress() == before
+    assert reranker.batches() == [before]
+    # Then submitting it again counts its jobs again
+    assert submit(reranker, 3).progress().waiting == 3
 
 
 def test_jobs_come_once_each_in_the_order_in_which_they_end(

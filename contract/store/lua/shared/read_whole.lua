@@ -1,6 +1,6 @@
 -- Returns the state of a job, or 'missing', with its requests, pairs, start, end, attempts and code.
 -- A start or an end that has not happened is 0. The last values are whether the job is split, and
--- whether its outcome can be read.
+-- whether its outcome can be read; without `outcome_prefix`, this is false.
 --
 -- A split job has failed as soon as one of its parts has, because the other parts are then of no use.
 local function read_whole(job_prefix, outcome_prefix, name)
@@ -8,7 +8,7 @@ local function read_whole(job_prefix, outcome_prefix, name)
     'ended_at', 'attempts', 'code', 'split')
   if found['err'] then return 'missing', 0, 0, 0, 0, 0, '', false, false end
   if not found[8] then
-    local kept = redis.call('EXISTS', outcome_prefix .. name) == 1
+    local kept = outcome_prefix ~= '' and redis.call('EXISTS', outcome_prefix .. name) == 1
     return found[1] or 'missing', tonumber(found[2] or 0), tonumber(found[3] or 0),
       tonumber(found[4] or 0), tonumber(found[5] or 0), tonumber(found[6] or 0), found[7] or '',
       false, kept
