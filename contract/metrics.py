@@ -76,7 +76,17 @@ DUPLICATES = Counter(
 )
 TRUNCATED = Counter(
     "truncated_documents",
-    "Total number of documents truncated to the model's maximum length, by model.",
+    "Total number of documents that were not read completely, by model.",
+    "model",
+)
+UNREAD = Counter(
+    "unread_tokens",
+    "Approximate total number of tokens of documents that were not read, by model.",
+    "model",
+)
+PASSAGES = Counter(
+    "passages",
+    "Total number of distinct passages scored, of documents cut into passages, by model.",
     "model",
 )
 TOKENS = Counter("tokens", "Total number of tokens scored, without padding, by model.", "model")
@@ -116,7 +126,7 @@ CACHE_MISSES = Counter(
 
 ALL = (
     *(JOBS_ACCEPTED, JOBS_ENDED, FAILURES, DOWNGRADES, ATTEMPTS, DEATHS),
-    *(QUERIES, PAIRS, DUPLICATES, TRUNCATED, TOKENS, PADDING, BATCHES),
+    *(QUERIES, PAIRS, DUPLICATES, TRUNCATED, UNREAD, PASSAGES, TOKENS, PADDING, BATCHES),
     *(SHORTAGES, HALVINGS, SCORING_S, LOADING_S, LOADS),
     *(CACHE_HITS, CACHE_MISSES),
 )
@@ -137,6 +147,8 @@ def outcome_counts(outcome: jobs.Outcome | ResultColumns) -> Counts:
         PAIRS.field(made.model): made.pairs,
         DUPLICATES.field(made.model): made.pairs - made.unique_pairs,
         TRUNCATED.field(made.model): made.truncated,
+        UNREAD.field(made.model): made.lost_tokens or 0,
+        PASSAGES.field(made.model): made.passages_scored or 0,
         TOKENS.field(made.model): made.tokens,
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -12,8 +12,9 @@ from sentence_transformers import CrossEncoder
 
 from contract.errors import InvalidInput
 from contract.passages import MOST_PASSAGES, Aggregate, Passages
+from tests.unit import odd_models
 from tests.unit.predict_scores import fast_engine
-from worker.engine import pieces
+from worker.engine import load, pieces
 from worker.engine.gpu_engine import GpuEngine
 from worker.engine.passages import Cut, Cutter
 from worker.engine.predict_engine import PredictEngine
@@ -21,6 +22,9 @@ from worker.engine.protocol import Engine
 from worker.engine.scorer import Scorer
 from worker.engine.stub import StubEngine
 from worker.engine.varlen_functions import padded
+
+#: Loads a model of `odd_models` by its name, with a prompt.
+OddModel = Callable[[str, str | None], Scorer]
 
 QUERY = "Which editor changes the tags of music files?"
 ANSWER = "EasyTAG is an editor that changes the tags of music files."
@@ -141,7 +145,7 @@ def test_a_passage_ends_with_a_sentence_if_one_ends_in_its_last_tenth() -> None:
         ("a" * 30_000, 1),
         ("\u00e9\U0001f600" * 500, 1),
         ("\0" * 3_000, 1),
-        ("x" * 90 + " " * 200_000 + "y " * 500, 2),
+        ("x" * 90 + " " * 20_000 + "y " * 500, 2),
     ],
     ids=["cjk", "cjk-sentences", "lines", "dots", "one-word", "emoji", "nul", "spaces"],
 )
@@ -261,3 +265,38 @@ def test_a_long_text_is_tokenized_in_parts_and_only_as_far_as_needed() -> None:
     whole = pieces.words_of(text[:end])
     assert np.array_equal(found.begins, whole.begins)
     assert np.array_equal(found.ends, whole.ends)
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> OddModel:
+    def load_odd(name: str, prompt: str | None) -> Scorer:
+        path = getattr(odd_models, name)(tmp_path_factory.mktemp("model"))
+        return load(path, threads=1, max_batch_tokens=2_000, prompt=prompt)
+
+    return load_odd
+
+
+@pytest.mark.parametrize(
+    ("name", "prompt"),
+    [
+        ("xlmr", None),
+        ("modernbert", None),
+        ("t5", None),
+        ("generative_reranker", "find a program that does this"),
+    ],
+)
+def test_passages_fit_into_models_of_other_kinds_with_their_templates_and_prompts(
+    odd: OddModel, name: str, prompt: str | None
+) -> None:
+    scorer = odd(name, prompt)
+    text = "the cat sat on the floor, and opened a file. " * 200
+    # As long as the model allows, so that an error of one token would truncate a passage
+    how = passages(scorer.max_length)
+    scored = scorer.score_pairs([("the cat", text), ("the cat", "the floor")], passages=how)
+    assert scored.passages is not None
+    assert scored.passages.shortened == [1, 0]
+    assert scored.passages.counts[0] > 3
+    assert scored.truncated == [False, False]
+    (_, begin, end, _, _), _ = scored.passages.rows()
+    (alone,) = scorer.score([("the cat", text[begin:end])])
+    assert alone == pytest.approx(scored.logits[0], abs=1e-4)

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from contract.errors import InvalidInput, ModelUnavailable, OutOfMemory, ScoringError
 from contract.models import DEFAULT_MODEL
+from contract.passages import Passage
 from tests.processes import limited_memory, linux_only
 from tests.unit import tiny_models
 from worker.engine import load
@@ -421,6 +422,25 @@ class TestAsync:
                 threads.map(lambda _: texts(reranker.rerank(QUERY, results(*TEXTS))), range(16))
             )
         assert answers == [[BEST, GOOD, FAR]] * 16
+
+
+class TestPassages:
+    def test_a_long_document_is_ranked_by_its_best_passage(self) -> None:
+        filler = "A game with a blue hedgehog. " * 100
+        long = f"{filler}{BEST} {filler}"
+        plain = CrossEncoderReranker("bundled", threads=1, max_batch_tokens=2_048)
+        cut = CrossEncoderReranker("bundled", threads=1, max_batch_tokens=2_048, passages=16)
+        assert texts(plain.rerank(QUERY, results(long, GOOD)))[0] == GOOD
+        assert texts(cut.rerank(QUERY, results(long, GOOD)))[0] == long
+        first, second = cut.rank(QUERY, [long, GOOD])
+        assert first.passage is not None
+        assert BEST in long[first.passage.begin : first.passage.end]
+        assert (second.score, second.passage) == (
+            plain.rank(QUERY, [GOOD])[0].score,
+            Passage(index=0, begin=0, end=len(GOOD), count=1),
+        )
+        with pytest.raises(InvalidInput, match="passages: tokens: must be at least 8"):
+            CrossEncoderReranker("bundled", passages=1)
 
 
 class TestScoreValidation:

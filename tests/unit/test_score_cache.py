@@ -62,6 +62,11 @@ def in_processes(*calls: Callable[[], object]) -> list[int | None]:
     return [each.exitcode for each in forks]
 
 
+PASSAGES = IDENTITY.model_copy(update={"passages": "128/64/max"})
+#: The passage of each document.
+PLACES = [(key, (place, 10 * place, 10 * place + 9, 20, 0)) for place, key in enumerate(KEYS)]
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "scores.db"
@@ -149,6 +154,31 @@ def test_one_query_with_very_many_documents_is_searched_for_few(cache: ScoreCach
 def test_a_score_of_zero_is_not_kept_because_sqlite_has_no_negative_zero(cache: ScoreCache) -> None:
     cache.add(IDENTITY, [(KEYS[0], -0.0, 0), (KEYS[1], 2.0, 0)])
     assert cache.find(IDENTITY, KEYS) == {KEYS[1]: (2.0, 0)}
+
+
+def test_the_passages_that_scores_are_from_are_kept_with_them(
+    cache: ScoreCache, file: Path
+) -> None:
+    rows = scored(KEYS)
+    cache.add(IDENTITY, rows)
+    with closing(sqlite3.connect(file)) as database:
+        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_schema")}
+    # A file without passages is as it was in earlier versions
+    assert "passages" not in tables
+    assert cache.find_passages(PASSAGES, KEYS) == {}
+    assert cache.find(PASSAGES, KEYS) == {}
+
+    cache.add(PASSAGES, rows, PLACES)
+    assert cache.find_passages(PASSAGES, KEYS) == dict(PLACES)
+    assert cache.find(PASSAGES, KEYS) == as_found(rows)
+    assert cache.identity(IDENTITY.digest) == IDENTITY
+    assert cache.identity(IDENTITY.digest, "128/64/max") == PASSAGES
+    assert cache.identity(IDENTITY.digest, "128/64/first") is None
+    # An earlier version still uses the file for scores without passages
+    with closing(sqlite3.connect(file)) as database, database:
+        assert database.execute("PRAGMA user_version").fetchone() == (1,)
+        database.execute("REPLACE INTO scores VALUES (1, ?, 1.5, 0, 20000)", (KEYS[0],))
+    assert cache.find(IDENTITY, KEYS)[KEYS[0]] == (1.5, 0)
 
 
 def test_two_processes_that_create_and_fill_a_file_at_once_lose_nothing(file: Path) -> None:
@@ -305,6 +335,19 @@ class TestPruning:
                 pruned = maintenance.prune(days, None)
                 assert pruned.pairs_left == left
                 assert len(maintenance.stats().identities) == bool(left)
+
+    def test_passages_go_with_their_scores(self, file: Path) -> None:
+        day = 0
+        with ScoreCache(str(file), clock=lambda: day * DAY_S) as cache:
+            cache.add(PASSAGES, scored(KEYS[:10]), PLACES[:10])
+            day = 10
+            cache.add(PASSAGES, scored(KEYS[10:]), PLACES[10:])
+            with Maintenance(file, 20) as maintenance:
+                maintenance.prune(15, None)
+            assert cache.find_passages(PASSAGES, KEYS) == dict(PLACES[10:])
+            with Maintenance(file, 20) as maintenance:
+                maintenance.prune(None, 1)
+            assert cache.find_passages(PASSAGES, KEYS) == {}
 
     def test_a_clock_that_was_set_back_makes_no_score_older(self, file: Path) -> None:
         day = 100

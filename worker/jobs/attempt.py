@@ -72,6 +72,8 @@ class Attempt:
         """
         made = result.provenance
         self.fields |= {"seconds": made.seconds, "truncated": made.truncated}
+        if made.passages_scored is not None:
+            self.fields["passages"] = made.passages_scored
         if self._record(result):
             instead = f"downgraded from {made.model_requested}" if made.downgraded else None
             job_log.log(Event.DONE, self.job_id, self.fields, code=made.reason, reason=instead)

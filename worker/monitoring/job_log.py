@@ -50,6 +50,8 @@ class JobFields(TypedDict, total=False):
     attempts: int
     #: Pairs whose text was truncated.
     truncated: int
+    #: The number of passages, if documents were cut into passages.
+    passages: int
 
 
 def log(
@@ -79,8 +81,10 @@ def log(
 
 def _in_words(event: Event, fields: JobFields) -> str:
     truncated, attempts = fields.get("truncated"), fields.get("attempts")
+    passages = fields.get("passages")
     parts = (
         _work_in_words(event, fields),
+        counted(passages, "passage") if passages else "",
         f"{truncated:,} truncated" if truncated else "",
         f"attempt {attempts}" if attempts else "",
     )

@@ -59,6 +59,7 @@ def test_a_result_is_counted_with_what_it_took(store: JobStore) -> None:
     result = result_of("j")
     made = result.provenance.model_copy(
         update={"model": "m", "pairs": 20, "unique_pairs": 17, "tokens": 900, "truncated": 3}
+        | {"passages": "64/32/max", "passages_scored": 19, "lost_tokens": 41}
     )
     # When its result is recorded, twice
     for _ in range(2):
@@ -71,6 +72,8 @@ def test_a_result_is_counted_with_what_it_took(store: JobStore) -> None:
     assert of(store, metrics.DUPLICATES) == {"m": 3}
     assert of(store, metrics.TOKENS) == {"m": 900}
     assert of(store, metrics.TRUNCATED) == {"m": 3}
+    assert of(store, metrics.UNREAD) == {"m": 41}
+    assert of(store, metrics.PASSAGES) == {"m": 19}
     assert of(store, metrics.BATCHES) == {"m": 2}
     assert of(store, metrics.SCORING_S) == {"m": 0.25}
     assert of(store, metrics.DOWNGRADES) == {}
