@@ -13,6 +13,7 @@ import pytest
 from contract.results import relevance
 from contract.settings import Settings
 from producer.files.outputs import atomic_file
+from producer.formats.documents import read_documents
 from producer.formats.records import InvalidLines
 from producer.rescore import journal_lines, run_writers
 from producer.rescore.input_files import InputFiles
@@ -83,6 +84,11 @@ REQUESTS: dict[Case, Callable[[Path], object]] = {
     ("`--input`", "MS MARCO's `top1000.dev`", "ir_datasets"): peers.top1000,
     **of_tables("`--input`", of_rows(PAIRS, "qid", "query", "docno", "text")),
 }
+DOCUMENTS: dict[Case, peers.TextWriter] = {
+    ("`--documents`", "JSONL, or a text per line", "DuckDB"): peers.of_texts(
+        peers.json_of_duckdb, "id", "text"
+    )
+}
 DATASETS = {("`--dataset`", "dataset of ir_datasets", "ir_datasets"): peers.dataset}
 OUTPUTS: dict[Case, Callable[[Path], peers.Ranked]] = {
     ("`--output`", "TREC (`trec`)", "ir_measures"): peers.run_in_ir_measures,
@@ -106,8 +112,8 @@ def test_the_table_has_what_is_tested_here() -> None:
     lines = [line for line in PAGE.read_text().splitlines() if line.startswith("| `--")]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     table = [(*row[:2], peer) for row in rows if len(row) == 4 for peer in row[3].split(", ")]
-    kinds: tuple[dict[Case, Any], ...] = (TEXTS, RUNS, JUDGMENTS, REQUESTS, DATASETS, OUTPUTS)
-    assert table == [case for kind in kinds for case in kind]
+    inputs: tuple[dict[Case, Any], ...] = (TEXTS, RUNS, JUDGMENTS, REQUESTS, DOCUMENTS, DATASETS)
+    assert table == [case for kind in (*inputs, OUTPUTS) for case in kind]
     of_output = [name for option, name, _ in OUTPUTS if option == "`--output`"]
     assert all(any(f"(`{name}`)" in each for each in of_output) for name in run_writers.FORMATS)
 
@@ -178,6 +184,15 @@ def test_requests_are_read(tmp_path: Path, case: Case, write: Callable[[Path], o
         assert [(query_id, query, text) for query_id, query, _, text in found] == places
     else:
         assert found == PAIRS
+
+
+@pytest.mark.parametrize("write", DOCUMENTS.values(), ids=named(DOCUMENTS))
+def test_documents_are_read(tmp_path: Path, write: peers.TextWriter) -> None:
+    write(tmp_path / "documents", CORPUS)
+    found = read_documents(str(tmp_path / "documents"))
+    assert found == [{"id": id_, "text": text} for id_, text in CORPUS.items()]
+    (tmp_path / "documents").write_text("".join(f"{text}\n" for text in CORPUS.values()))
+    assert read_documents(str(tmp_path / "documents")) == list(CORPUS.values())
 
 
 def test_a_dataset_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
