@@ -27,6 +27,8 @@ linux_only = pytest.mark.skipif(
     sys.platform != "linux", reason="reaches into processes as Linux lets one"
 )
 
+ROOT = Path(__file__).parents[1]
+
 #: What a worker with a real model imports: see `tests.groups` for who shares a server with them.
 MODEL_LIBRARIES = ("torch", "sentence_transformers")
 #: A worker imports torch and loads its model well within this time, even on a busy machine.
@@ -192,11 +194,13 @@ def rerankq_process(
 
     Most tests need no process: `tests.command_line.rerankq` is faster.
     """
-    if max_file_bytes is None and standard_input is None:
+    if max_file_bytes is not None:
+        limited = ("tests.limited_files", str(max_file_bytes))
+        return run(*limited, "producer", *arguments, environment=environment, folder=ROOT)
+    if standard_input is None:
         return run("producer", *arguments, environment=environment)
-    limits = [program("prlimit"), f"--fsize={max_file_bytes}:unlimited"] if max_file_bytes else []
     return subprocess.run(
-        [*limits, sys.executable, "-m", "producer", *arguments],
+        [sys.executable, "-m", "producer", *arguments],
         env=os.environ | environment,
         input=standard_input,
         capture_output=True,

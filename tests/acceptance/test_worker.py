@@ -76,17 +76,24 @@ def test_a_job_submitted_twice_is_scored_once(client: RerankClient) -> None:
     assert client.status("twice").attempts == 1
 
 
-def test_a_thousand_jobs_of_one_asyncio_program_all_come_back_right(service: Settings) -> None:
-    async def one(client: AsyncRerankClient, number: int) -> bool:
+def test_a_thousand_waits_of_one_asyncio_program_all_come_back_right(service: Settings) -> None:
+    """Await each of 250 jobs four times, because it is the waits that the program must bear."""
+
+    async def submit(client: AsyncRerankClient, number: int) -> str:
         documents = [f"about number {number}", f"about number {number + 1}"]
-        result = await client.rerank(f"query {number}", documents, job_id=f"many-{number}")
-        return result.job_id == f"many-{number}" and len(result.documents) == 2
+        return await client.submit(f"query {number}", documents, job_id=f"many-{number}")
 
-    async def all_of_them() -> list[bool]:
+    async def all_of_them() -> tuple[list[str], list[jobs.JobResult]]:
         async with AsyncRerankClient(service) as client:
-            return await asyncio.gather(*(one(client, number) for number in range(1000)))
+            ids = 4 * await asyncio.gather(*(submit(client, number) for number in range(250)))
+            waits = (client.result(job_id, timeout=90) for job_id in ids)
+            return ids, await asyncio.gather(*waits)
 
-    assert asyncio.run(all_of_them()) == [True] * 1000
+    ids, results = asyncio.run(all_of_them())
+
+    assert len(results) == 1000
+    assert [result.job_id for result in results] == ids
+    assert {len(result.documents) for result in results} == {2}
 
 
 @pytest.mark.parametrize(
