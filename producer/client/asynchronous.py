@@ -43,6 +43,8 @@ class AsyncRerankClient:
     - `allow_downgrade`: if false, a job whose model runs out of memory or time fails, instead of
       being scored by a smaller model.
     - `priority`: 0 (first) to 9 (last).
+    - `group`: the group of bulk jobs with which they share their turns in the queue; by default
+      RERANKQ_GROUP, or else one group for each client. Groups take turns, by pairs.
     - `trace`: the W3C trace context that the worker continues: `traceparent`, `tracestate`.
     - `passages`: cut long documents into passages of this many tokens, and score a document by its
       best passage, instead of truncating it. A dict has `tokens`, and may have `stride` (tokens
