@@ -162,6 +162,14 @@ def test_the_command_lists_batches_and_shows_one(
         assert (found["state"], found["done"], found["cancelled"]) == ("cancelled", 1, 1)
 
 
+@pytest.mark.parametrize("option", ["--batches", "--watch"])
+def test_an_id_is_refused_with_an_option_for_all(option: str) -> None:
+    done = CliRunner().invoke(main, ["status", "night", option])
+
+    assert done.exit_code == 2
+    assert f"{option} cannot be combined with a job id" in done.stderr
+
+
 def test_times_are_shown_in_their_two_largest_units() -> None:
     shown = [batch_report.duration(each) for each in (0.4, 59, 60, 3_700, 90_000, 700_000)]
 
