@@ -16,7 +16,7 @@ from contract.errors import InvalidInput
 from contract.store import attempts, outcomes
 from contract.store.blocking import JobStore
 from producer.client.blocking import RerankClient
-from tests.integration.sample_records import job, result_of
+from tests.integration.sample_records import failure_of, job, result_of
 from tests.integration.stand_ins import begin
 from worker.jobs.job_snapshots import JobSnapshot
 from worker.jobs.sweeper import sweep
@@ -187,6 +187,20 @@ def test_jobs_of_one_client_share_a_group_unless_they_name_one(queue: Queue) -> 
         with pytest.raises(InvalidInput, match="group must have"):
             first.submit("q", ["a"], group="two words")
     assert len(ours) == 10
+
+
+def test_a_dead_letter_that_is_retried_takes_a_turn(queue: Queue) -> None:
+    # Given a dead letter
+    (job_id,) = queue.submit("a", 1)
+    assert queue.exchange()["headers"]["id"] == job_id
+    failure = failure_of(job_id)
+    assert queue.store.execute(outcomes.finish(queue.store.schema, failure, dead_letter=True))
+    # When it is retried behind the jobs of another group
+    queue.submit("b", 4)
+    with RerankClient(queue.store.schema.settings) as client:
+        client.retry(job_id)
+    # Then it need not wait for them
+    assert sorted(queue.drain()[:2]) == ["a0", "b0"]
 
 
 def test_single_jobs_are_first_come_first_served(queue: Queue) -> None:

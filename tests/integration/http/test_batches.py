@@ -6,8 +6,9 @@ import json
 from typing import Any
 
 import httpx
+import redis
 
-from contract import jobs
+from contract import jobs, names
 from contract.settings import Settings
 from tests.integration.http.conftest import Serve, score
 from tests.integration.sample_records import failure_of
@@ -78,6 +79,17 @@ def test_a_job_that_failed_is_a_line_of_the_output(serve: Serve, settings: Setti
     assert [each["custom_id"] for each in answers] == ["a", None, "c"]
     assert answers[1]["requests"] == "2-2"
     assert answers[1]["error"] == {"code": "scoring_failed", "message": "the model failed"}
+
+
+def test_batches_take_turns_although_their_callers_share_the_service(
+    serve: Serve, settings: Settings, client: redis.Redis
+) -> None:
+    with serve() as api:
+        ids = {
+            api.post("/v1/batches", content=content(line(name))).json()["id"] for name in ("a", "b")
+        }
+    groups: Any = client.zrange(f"{names.Keys(settings.namespace).turns}6", 0, -1)
+    assert {each.decode() for each in groups} == ids
 
 
 def test_a_batch_can_be_cancelled(serve: Serve) -> None:
