@@ -170,7 +170,8 @@ def rescore(
                     output_files.write(journal, progress, format, *files)
                     if progress.queries or shard:
                         names = " and ".join(each.name for each in files)
-                        terminal.print_notice(f"wrote {names}")
+                        part = f", {shard.words}" if shard else ""
+                        terminal.print_notice(f"wrote {names}{part}")
             except BaseException as error:
                 journal.keep(terminal.print_notice, error)
                 raise

@@ -33,6 +33,8 @@ def print_input(
         f"{f'{shard.words}: ' if shard else ''}{counted(counts.queries, 'query', 'queries')},"
         f" {counted(counts.pairs, 'pair')}, {counted(counts.documents, 'document')}"
     )
+    if shard and not counts.queries:
+        terminal.print_notice("no query of the run is in this shard, so its output will be empty")
     unused = (
         (found.other_queries, "query", "queries"),
         (found.documents - counts.documents, "document", "documents"),

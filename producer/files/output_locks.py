@@ -11,6 +11,7 @@ certain that the holder has ended.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -28,6 +29,8 @@ from producer.files.outputs import NEW_FILE_MODE, NO_FLOCK, resolve
 
 #: More than the content of a lock file.
 _MOST_BYTES = 4_096
+#: Errors of a full disk.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 #: How long to wait for a call that renews the time of the file.
 _JOIN_S = 5.0
 #: How often to try again if the file is replaced at the same moment.
@@ -37,9 +40,9 @@ _TRIES = 100
 class OutputLock:
     """The lock of an output. Use it in a `with` block.
 
-    Raises `InvalidInput` when constructed if another process has it or may have it. `notify`
-    receives a message if the lock of a process that has ended is taken over. `flock` and
-    `excludes_all` are those of the file system.
+    Raises `InvalidInput` when constructed if another process has it or may have it, and `OSError`
+    if the disk is full. `notify` receives a message if the lock of a process that has ended is
+    taken over. `flock` and `excludes_all` are those of the file system.
     """
 
     def __init__(
@@ -62,6 +65,8 @@ class OutputLock:
         try:
             self._descriptor = self._take()
         except OSError as error:
+            if error.errno in _FULL:
+                raise OSError(error.errno, error.strerror, str(self.path)) from error
             raise InvalidInput(f"{self.path}: {error.strerror}") from error
 
     def _take(self) -> int:
@@ -76,8 +81,7 @@ class OutputLock:
                 if self._is_named(descriptor) and (
                     is_new or self._take_over(descriptor, has_flock=has_flock)
                 ):
-                    os.ftruncate(descriptor, 0)
-                    os.pwrite(descriptor, self._holder.model_dump_json().encode() + b"\n", 0)
+                    self._write_holder(descriptor)
                     if not (has_flock and self._excludes_all):
                         self._beating = threading.Thread(
                             target=self._beat, args=(descriptor,), daemon=True
@@ -89,6 +93,16 @@ class OutputLock:
                 if not is_taken:
                     os.close(descriptor)
         raise self._refused("")
+
+    def _write_holder(self, descriptor: int) -> None:
+        content = self._holder.model_dump_json().encode() + b"\n"
+        try:
+            os.ftruncate(descriptor, 0)
+            if os.pwrite(descriptor, content, 0) < len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            self.path.unlink()  # a part of the content would keep others out
+            raise
 
     def _opened(self) -> tuple[int, bool] | None:
         """Open the file, and return whether it is new; None if another process removes it."""

@@ -97,8 +97,10 @@ class ShardRecord(Record):
         try:
             with path.open("rb") as file:
                 return cls.model_validate_json(file.readline())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise InvalidInput(f"{path}: {error.strerror}") from error
         except ValidationError as error:
             raise InvalidInput(
                 f"{path}: not the record of a shard of this version ({describe(error)})"

@@ -129,5 +129,7 @@ def test_sixteen_shards_in_four_processes_of_which_one_is_killed_are_one_run_to_
 
     # And the command that was started again says what it found
     log = run.output(f"log-{largest}").read_text()
+    assert f"shard {largest} of {COUNT}: {max(sizes)} queries, " in log
+    assert log.endswith(f".jsonl, shard {largest} of {COUNT}\n")
     assert f"resuming: 1 of {max(sizes)} queries are done" in log
     assert f"{run.output(f'part-{largest}.trec')}.lock: taken over from process " in log

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import resource
 import signal
 import socket
 from collections.abc import Iterator
@@ -237,6 +238,20 @@ def test_a_process_that_was_killed_before_it_wrote_its_name_keeps_nobody_out(
     (tmp_path / "out.lock").touch()
     with OutputLock(str(tmp_path / "out"), **LOCAL) as lock:
         lock.check()
+
+
+def test_a_full_disk_is_reported_and_leaves_no_part_of_a_lock(tmp_path: Path) -> None:
+    pid = os.fork()
+    if not pid:
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
+            OutputLock(str(tmp_path / "out"))
+        except OSError as error:
+            os._exit(0 if error.filename == str(tmp_path / "out.lock") else 2)
+        finally:
+            os._exit(1)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert list(tmp_path.iterdir()) == []
 
 
 # While the lock is held
