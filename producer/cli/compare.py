@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import tempfile
-import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import click
 
 from contract import errors
-from contract.models import ModelName
 from contract.printable import counted
 from contract.settings import Settings
-from producer.cli import common, comparison_report, run_options, run_report, terminal
-from producer.client.columns import ColumnsClient
-from producer.client.waiting import require_worker
+from producer.cli import (
+    common,
+    comparison_report,
+    comparison_scoring,
+    run_options,
+    run_report,
+    terminal,
+)
 from producer.files import conflicts
 from producer.formats.records import InvalidLines
-from producer.llm.reranker import LLMReranker
-from producer.rescore import comparison, evaluation, llm_scoring, runner, window
+from producer.rescore import comparison, evaluation
+from producer.rescore.cascade import BestOf, CascadeRun
 from producer.rescore.comparison import ComparisonReport, ModelRun
+from producer.rescore.finished_run import FinishedRun
 from producer.rescore.input_files import InputFiles
 from producer.rescore.journal import Journal
-from producer.rescore.options import Options
+from producer.rescore.options import Cascade, Options
 from producer.rescore.ranking_changes import ComparisonSummary
 from producer.rescore.staging import Staging
-
-#: What scores one side of the comparison.
-Scorer = ColumnsClient | LLMReranker
 
 
 @click.command(epilog=common.EPILOG)
@@ -41,6 +43,7 @@ Scorer = ColumnsClient | LLMReranker
     multiple=True,
     help="Pass it twice: the baseline, then the model to compare with it.",
 )
+@run_options.compared_cascade_option
 @run_options.depth_option
 @run_options.work_options
 @common.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -57,6 +60,7 @@ def compare(
     input_format: dict[str, str],
     qrels: str | None,
     models: tuple[str, ...],
+    cascade: Cascade | None,
     depth: int | None,
     window: int | None,
     pairs_per_job: int | None,
@@ -65,13 +69,13 @@ def compare(
     max_wait: float,
     as_json: bool,
 ) -> None:
-    """Compare two models on a first-stage run.
+    """Compare two models on a first-stage run, or a model with its cascade.
 
     Both models score the run through the running service. The command prints how much their
     rankings and scores differ, and writes no files. To compare with a language model
     behind an OpenAI-compatible endpoint (OPENAI_BASE_URL, OPENAI_API_KEY), pass llm:NAME.
     """
-    asked = comparison.check_models(models)
+    asked = comparison.check_models(models, cascade)
     inputs = InputFiles(corpus, queries, run, requests, qrels, download).with_dataset(dataset)
     inputs.check()
     conflicts.check(inputs.uses(), [conflicts.FileUse("standard output", "", 1)])
@@ -91,9 +95,7 @@ def compare(
             )
             for model in asked
         ]
-        report = _compare(
-            settings, staging, counts.pairs, options, with_measures=bool(inputs.qrels)
-        )
+        report = _compare(settings, staging, options, cascade, with_measures=bool(inputs.qrels))
         print_report = comparison_report.print_json if as_json else comparison_report.print_tables
         print_report(report, staging)
     if report.summary.failed:
@@ -103,86 +105,38 @@ def compare(
 def _compare(
     settings: Settings,
     staging: Staging,
-    pairs: int,
-    options: list[Options],
+    options: Sequence[Options],
+    cascade: Cascade | None,
     *,
     with_measures: bool,
 ) -> ComparisonReport:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rerankq-")))
-        scorers = _load_models(settings, stack, folder, options)
+        one, other = comparison_scoring.load_models(settings, stack, folder, options)
         a, b = (
             stack.enter_context(Journal(str(folder / str(number)), staging))
             for number, _ in enumerate(options)
         )
-        first = _score(scorers[0], a, options[0], pairs)
-        second = _score(scorers[1], b, options[1], pairs)
-        summary = comparison.compare(staging, a, b)
+        pairs = staging.counts().pairs
+        runs = (
+            comparison_scoring.score(one, a, options[0], pairs),
+            comparison_scoring.score(other, b, options[1], pairs),
+        )
+        compared: FinishedRun = b
+        if cascade:
+            selection = BestOf(b, cascade.keep)
+            second = Journal(str(folder / "second"), staging, selection=selection)
+            compared = CascadeRun(b, stack.enter_context(second), cascade, None)
+            large = comparison_scoring.score_best(
+                one, compared, options[0], staging.pairs_up_to(cascade.keep)
+            )
+            runs = runs[0], ModelRun.of_passes(cascade, runs[1], large)
+        summary = comparison.compare(staging, a, compared)
         _print_failed(summary)
         measures = None
         if with_measures:
-            measures = evaluation.evaluate(staging, a), evaluation.evaluate(staging, b)
-        return ComparisonReport((first, second), summary, measures)
-
-
-def _load_models(
-    settings: Settings, stack: ExitStack, folder: Path, options: list[Options]
-) -> list[Scorer]:
-    """Load both models first, so that a bad second model is found before an hour of scoring."""
-    scorers: list[Scorer] = []
-    client: ColumnsClient | None = None
-    jobs = 0
-    for each in options:
-        terminal.print_notice(f"loading {each.model}")
-        if llm_scoring.is_llm(each.model):
-            scorers.append(llm_scoring.reranker_of(each))
-            continue
-        if client is None:
-            client = stack.enter_context(ColumnsClient(settings))
-            require_worker(client, each.worker_wait_s, terminal.print_notice)
-            jobs = each.window or window.jobs_for(client)
-        comparison.warm_up(client, each, jobs, folder, terminal.print_notice)
-        scorers.append(client)
-    return scorers
-
-
-def _score(scorer: Scorer, journal: Journal, options: Options, pairs: int) -> ModelRun:
-    """Score all queries with one model; end the command if there is nothing to compare."""
-    model = str(options.model)
-    began = time.monotonic()
-    with run_report.show_progress(
-        terminal.console(err=True), pairs, journal.progress(), model
-    ) as report_progress:
-        if isinstance(scorer, LLMReranker):
-            progress = llm_scoring.rescore(scorer, journal, report_progress)
-        else:
-            progress = runner.rescore(
-                scorer, journal, options, report_progress, terminal.print_notice
-            )
-    seconds = time.monotonic() - began
-    run_report.print_scored(progress, seconds)
-    if isinstance(scorer, LLMReranker):
-        _print_usage(scorer, progress.queries)
-    if not progress.queries:
-        raise SystemExit(common.EXIT_FAILED)
-    if another := comparison.find_other_model(journal, model):
-        terminal.print_notice(f"the comparison is invalid: {another}")
-        raise SystemExit(common.EXIT_PARTIAL)
-    revision = journal.revisions.get(ModelName.parse(model).base)
-    return ModelRun(model, revision, progress, seconds)
-
-
-def _print_usage(reranker: LLMReranker, queries: int) -> None:
-    used = reranker.usage
-    terminal.print_notice(
-        f"{reranker.base_url}: {used.requests:,} requests, {used.prompt_tokens:,} prompt tokens and"
-        f" {used.completion_tokens:,} completion tokens for {queries:,} queries"
-    )
-    if used.failed:
-        terminal.print_notice(
-            f"{used.failed:,} documents were not rated and are ranked last ({used.malformed:,} of"
-            " their answers were malformed)"
-        )
+            measures = evaluation.evaluate(staging, a), evaluation.evaluate(staging, compared)
+        return ComparisonReport(runs, summary, measures)
 
 
 def _print_failed(summary: ComparisonSummary) -> None:

@@ -11,6 +11,9 @@ from producer.rescore.comparison import ComparisonReport, ModelRun, difference
 from producer.rescore.ranking_changes import ComparisonSummary
 from producer.rescore.staging import Staging
 
+#: The columns of the table of work.
+_COSTS = ("pairs", "pairs/s", "seconds")
+
 
 def print_tables(report: ComparisonReport, staging: Staging) -> None:
     for letter, each in zip("AB", report.runs, strict=True):
@@ -18,9 +21,16 @@ def print_tables(report: ComparisonReport, staging: Staging) -> None:
     queries = counted(report.summary.queries, "query", "queries")
     terminal.print_line(f"{queries}, {counted(report.summary.pairs, 'pair')}")
     terminal.print_line("")
-    terminal.render(_changes(report.summary))
+    terminal.render(_changes(report))
     terminal.print_line("")
     terminal.render(_qualities(report))
+    if report.is_of_cascade:
+        terminal.print_line("")
+        terminal.render(_costs(report))
+        terminal.print_line(
+            f"B takes {1 - report.time_saved:.0%} of the time of A, and saves"
+            f" {report.time_saved:.0%}"
+        )
     if report.measures:
         judged, ranked = report.measures[0].judged, report.measures[0].ranked
         terminal.print_line(f"{judged:,} queries have judgments, {ranked:,} of them compared")
@@ -30,7 +40,24 @@ def print_tables(report: ComparisonReport, staging: Staging) -> None:
         terminal.render(_examples(report.summary, staging))
 
 
-def _changes(summary: ComparisonSummary) -> terminal.DataTable:
+def _costs(report: ComparisonReport) -> terminal.DataTable:
+    """Return a table of the work of the large model alone, and of each model of its cascade."""
+    columns = [terminal.Column(), *(terminal.Column(name, right=True) for name in _COSTS)]
+    runs = [("A", report.runs[0]), *(("B", each) for each in report.runs[1].passes)]
+    rows = [
+        (
+            f"{letter}, {each.model}",
+            f"{each.progress.pairs:,}",
+            f"{each.pairs_per_s:,.0f}",
+            f"{each.seconds:,.1f}",
+        )
+        for letter, each in runs
+    ]
+    return terminal.DataTable(columns, rows)
+
+
+def _changes(report: ComparisonReport) -> terminal.DataTable:
+    summary = report.summary
     rows = [("overlap of the top 10, mean", f"{summary.mean_overlap:.2%}")]
     if summary.short:
         rows.append(("  queries with at most 10 documents", f"{summary.short:,}"))
@@ -41,8 +68,9 @@ def _changes(summary: ComparisonSummary) -> terminal.DataTable:
         rows.append((what, f"{count / summary.queries:.2%}"))
     if summary.mean_tau is not None:
         rows.append(("Kendall's tau, mean", f"{summary.mean_tau:.4f}"))
-    rows.append(("score difference, mean", f"{summary.mean_difference:.2g}"))
-    rows.append(("score difference, maximum", f"{summary.largest_difference:.2g}"))
+    if not report.is_of_cascade:  # whose scores are of two models
+        rows.append(("score difference, mean", f"{summary.mean_difference:.2g}"))
+        rows.append(("score difference, maximum", f"{summary.largest_difference:.2g}"))
     return terminal.DataTable([terminal.Column(), terminal.Column(right=True)], rows)
 
 
@@ -99,8 +127,10 @@ def print_json(report: ComparisonReport, staging: Staging) -> None:
         "same_best": summary.same_best / summary.queries,
         "same_order": summary.same_order / summary.queries,
         "mean_tau": summary.mean_tau,
-        "mean_difference": summary.mean_difference,
-        "largest_difference": summary.largest_difference,
+        # The scores of a cascade are of two models.
+        "mean_difference": None if report.is_of_cascade else summary.mean_difference,
+        "largest_difference": None if report.is_of_cascade else summary.largest_difference,
+        "time_saved": report.time_saved,
         "measures": _measures_data(report),
         "changed_most": [
             {
@@ -122,7 +152,7 @@ def _run_data(scored: ModelRun) -> dict[str, Any]:
         "pairs": scored.progress.pairs,
         "seconds": scored.seconds,
         "pairs_per_s": scored.pairs_per_s,
-    }
+    } | ({"passes": list(map(_run_data, scored.passes))} if scored.passes else {})
 
 
 def _measures_data(report: ComparisonReport) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import click
@@ -134,12 +135,14 @@ def _cascade(
         raise click.BadParameter(str(error)) from error
 
 
-cascade_option = common.option(
-    "--cascade",
-    metavar="MODEL[:KEEP]",
-    callback=_cascade,
+_cascade_option = partial(common.option, "--cascade", metavar="MODEL[:KEEP]", callback=_cascade)
+cascade_option = _cascade_option(
     help="Smaller model that scores all candidates; --model then scores the best KEEP of each query"
     f" again. [default KEEP: {KEEP}]",
+)
+compared_cascade_option = _cascade_option(
+    help="Compare one --model with its cascade, in which this smaller model scores all candidates,"
+    f" and --model the best KEEP of each query. [default KEEP: {KEEP}]",
 )
 cache_option = common.option(
     "--cache",

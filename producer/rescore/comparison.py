@@ -11,14 +11,16 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from contract.errors import InvalidInput, RerankError
 from producer.client.columns import ColumnsClient
 from producer.formats.records import InvalidLines
 from producer.rescore import journal_lines, runner
 from producer.rescore.evaluation import Evaluation
+from producer.rescore.finished_run import FinishedRun
 from producer.rescore.journal import Journal
-from producer.rescore.options import Options
+from producer.rescore.options import Cascade, Options
 from producer.rescore.progress import Progress
 from producer.rescore.ranking_changes import ComparisonSummary, compare_query
 from producer.rescore.staging import Staging
@@ -33,11 +35,20 @@ class ModelRun:
     revision: str | None
     progress: Progress
     seconds: float
+    #: The scoring by each model of a cascade, the small one first.
+    passes: tuple[ModelRun, ...] = ()
 
     @property
     def pairs_per_s(self) -> float:
-        """Return the speed of the model, in pairs per second."""
+        """Return the speed of the model, in pairs per second; of a cascade, in those of the run."""
         return self.progress.pairs / self.seconds
+
+    @classmethod
+    def of_passes(cls, cascade: Cascade, small: Self, large: Self) -> Self:
+        """Return the scoring of the whole collection by a cascade."""
+        name = f"{small.model}, then {large.model} for the best {cascade.keep:,}"
+        seconds = small.seconds + large.seconds
+        return cls(name, large.revision, small.progress, seconds, (small, large))
 
 
 @dataclass(frozen=True)
@@ -50,16 +61,34 @@ class ComparisonReport:
     measures: tuple[Evaluation, Evaluation] | None
 
     @property
+    def is_of_cascade(self) -> bool:
+        """Return whether the second run is that of a cascade with the first model."""
+        return bool(self.runs[1].passes)
+
+    @property
+    def time_saved(self) -> float:
+        """Return the share of the first run's time that the second one saves."""
+        return 1 - self.runs[1].seconds / self.runs[0].seconds
+
+    @property
     def speedup(self) -> float:
         """Return the speed of the second model divided by that of the first."""
         return self.runs[1].pairs_per_s / self.runs[0].pairs_per_s
 
 
-def check_models(models: Sequence[str]) -> tuple[str, str]:
-    """Return the two models to compare, the baseline first.
+def check_models(models: Sequence[str], cascade: Cascade | None = None) -> tuple[str, str]:
+    """Return the two models to compare, the baseline first; of a cascade, the large one first.
 
     Raises `InvalidInput` unless there are exactly two different models.
     """
+    if cascade:
+        if len(models) != 1:
+            raise InvalidInput(
+                "with --cascade, pass --model once, for the large model: it is compared with its"
+                f" cascade (found {len(models)})"
+            )
+        cascade.check_other(models[0])
+        return models[0], cascade.model
     if len(models) != 2:
         raise InvalidInput(
             "pass --model twice, for the baseline and for the model to compare with it (found"
@@ -70,10 +99,10 @@ def check_models(models: Sequence[str]) -> tuple[str, str]:
     return models[0], models[1]
 
 
-def compare(staging: Staging, a: Journal, b: Journal) -> ComparisonSummary:
-    """Compare two journals of the whole collection.
+def compare(staging: Staging, a: Journal, b: FinishedRun) -> ComparisonSummary:
+    """Compare two runs of the whole collection.
 
-    Queries that failed in either journal are counted and excluded, so that both journals are then
+    Queries that failed in either run are counted and excluded, so that both runs are then
     evaluated on the same queries.
     """
     summary = ComparisonSummary()
