@@ -186,6 +186,28 @@ def test_requests_are_read(tmp_path: Path, case: Case, write: Callable[[Path], o
         assert found == PAIRS
 
 
+def test_the_files_of_ms_marco_are_read_as_windows_writes_them(
+    tmp_path: Path, plain: InputFiles
+) -> None:
+    def write(name: str, writer: Callable[..., object], *texts: peers.Texts) -> Path:
+        path = tmp_path / name
+        writer(path, *texts)
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+        return path
+
+    files = {
+        "corpus": write("collection.tsv", peers.msmarco_collection, CORPUS),
+        "queries": write("queries.tsv", peers.msmarco_collection, QUERIES),
+        "run": write("run.tsv", peers.msmarco_run),
+        "qrels": write("qrels.tsv", peers.qrels_of_ir_datasets),
+    }
+    assert with_file(plain, **files) == PAIRS
+    documents = write("docs.tsv", peers.msmarco_documents, CORPUS)
+    assert with_file(plain, corpus=documents) == PAIRS
+    requests = write("top1000.dev", peers.top1000)
+    assert staged(InputFiles(requests=str(requests))) == PAIRS
+
+
 @pytest.mark.parametrize("write", DOCUMENTS.values(), ids=named(DOCUMENTS))
 def test_documents_are_read(tmp_path: Path, write: peers.TextWriter) -> None:
     write(tmp_path / "documents", CORPUS)
