@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -28,7 +29,7 @@ from contract.store.statuses import not_found
 from producer.client import procedures
 from producer.client.batch_jobs import EndedJobs
 from producer.client.preparing import PreparedJobs
-from producer.client.steps import Procedure, call, execute, heard
+from producer.client.steps import Procedure, call, execute, heard, uninterrupted
 from producer.client.watch import seconds_until
 
 #: The number of outcomes that are recorded or removed in one round trip.
@@ -194,15 +195,22 @@ def cancel_batch(schema: Schema, batch: StoredBatch) -> Procedure[int]:
     cancelled = 0
     yield from execute(batches.note(schema, batch.id, "cancelled_at"))
     for names in batch.names():
-        found = yield from execute(batches.read_open(schema, batch.id, names))
-        for start in range(0, len(found), CHANGED_AT_ONCE):
-            some = [(names[each.place], each) for each in found[start : start + CHANGED_AT_ONCE]]
-            whole = [_cancellation(batch.id, *each) for each in some if not each[1].is_split]
-            changes = together([outcomes.finish(schema, each) for each in whole])
-            cancelled += sum((yield from execute(changes))) if whole else 0
-            for name in (name for name, each in some if each.is_split):
-                with suppress(JobNotFound):
-                    cancelled += yield from procedures.cancel(schema, f"{batch.id}.{name}")
+        cancelled += yield from _cancel_jobs(schema, batch.id, names)
+    return cancelled
+
+
+def _cancel_jobs(schema: Schema, batch_id: str, names: Sequence[str]) -> Procedure[int]:
+    """Cancel those of the jobs whose ids end with `names` that have not ended."""
+    cancelled = 0
+    found = yield from execute(batches.read_open(schema, batch_id, names))
+    for start in range(0, len(found), CHANGED_AT_ONCE):
+        some = [(names[each.place], each) for each in found[start : start + CHANGED_AT_ONCE]]
+        whole = [_cancellation(batch_id, *each) for each in some if not each[1].is_split]
+        changes = together([outcomes.finish(schema, each) for each in whole])
+        cancelled += sum((yield from execute(changes))) if whole else 0
+        for name in (name for name, each in some if each.is_split):
+            with suppress(JobNotFound):
+                cancelled += yield from procedures.cancel(schema, f"{batch_id}.{name}")
     return cancelled
 
 
@@ -226,23 +234,47 @@ def forget(schema: Schema, job_id: str) -> Procedure[None]:
         yield from procedures.forget(schema, job_id)
         return
     for names in batch.names():
-        for start in range(0, len(names), CHANGED_AT_ONCE):
-            some = names[start : start + CHANGED_AT_ONCE]
-            removals = [outcomes.forget(schema, f"{batch.id}.{name}") for name in some]
-            for split in (yield from execute(together(removals))):
-                for part_id in split.part_ids if split else ():
-                    yield from execute(outcomes.forget(schema, part_id))
+        yield from _forget_jobs(schema, batch.id, names)
     yield from execute(batches.remove(schema, batch.id))
 
 
+def _forget_jobs(schema: Schema, batch_id: str, names: Sequence[str]) -> Procedure[None]:
+    """Remove the outcomes of the jobs whose ids end with `names`."""
+    for start in range(0, len(names), CHANGED_AT_ONCE):
+        some = names[start : start + CHANGED_AT_ONCE]
+        removals = [outcomes.forget(schema, f"{batch_id}.{name}") for name in some]
+        for split in (yield from execute(together(removals))):
+            for part_id in split.part_ids if split else ():
+                yield from execute(outcomes.forget(schema, part_id))
+
+
 def withdraw(
-    schema: Schema, error: BaseException, prepared: PreparedJobs, begun: list[str]
+    schema: Schema, error: BaseException, prepared: PreparedJobs, begun: Sequence[str]
 ) -> Procedure[None]:
-    """Cancel and forget the jobs of a submission after an error, and the record of the batch."""
-    yield from procedures.withdraw(schema, error, begun)
-    if prepared.batch is not None:
-        with suppress(RedisUnavailable):
-            yield from execute(batches.remove(schema, prepared.batch.job_id))
+    """Cancel and forget the jobs of a batch after an error, and remove its record.
+
+    It finishes even if the caller is cancelled in the meantime. If it fails because Redis is away,
+    the ids of jobs that may still be queued are in the error's `submitted`.
+    """
+    return uninterrupted(_withdraw(schema, error, prepared, begun))
+
+
+def _withdraw(
+    schema: Schema, error: BaseException, prepared: PreparedJobs, begun: Sequence[str]
+) -> Procedure[None]:
+    left = list(begun)
+    try:
+        if prepared.batch is not None:
+            batch_id = prepared.batch.job_id
+            while left:
+                names = [each.removeprefix(f"{batch_id}.") for each in left[:CHANGED_AT_ONCE]]
+                yield from _cancel_jobs(schema, batch_id, names)
+                yield from _forget_jobs(schema, batch_id, names)
+                del left[:CHANGED_AT_ONCE]
+            yield from execute(batches.remove(schema, batch_id))
+    except RedisUnavailable:
+        pass  # the ids of the remaining jobs are in `error`
+    procedures.note_submitted(error, left)
 
 
 def next_ended(

@@ -115,10 +115,10 @@ def _withdraw(schema: Schema, error: BaseException, job_ids: Sequence[str]) -> P
             del left[0]
     except RedisUnavailable:
         pass  # the ids of the remaining jobs are in `error`
-    _note_submitted(error, left)
+    note_submitted(error, left)
 
 
-def _note_submitted(error: BaseException, job_ids: Sequence[str]) -> None:
+def note_submitted(error: BaseException, job_ids: Sequence[str]) -> None:
     """Add the ids of jobs that may still be queued to an error of any class."""
     error.submitted = tuple(job_ids)  # type: ignore[attr-defined]
     if job_ids:
