@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
-
-from pydantic import TypeAdapter
 
 from contract import jobs
 from contract.errors import InvalidInput
 from contract.store import scripts
+from contract.store.batch_counts import COUNTS, MISSING, Amount, Counts
 from contract.store.operation import Operation, Schema
 from contract.store.replication import replicated
 from contract.store.statuses import not_found
@@ -29,8 +28,6 @@ READ_AT_ONCE = 500
 MOST_LISTED = 10_000
 #: A process that submits a batch notes the time every second. After this time, it was killed.
 SILENT_S = 60
-
-MISSING = "missing"
 
 
 @dataclass(frozen=True)
@@ -73,64 +70,6 @@ class Marks:
     cancelled: bool
     #: The counts of its jobs, if they were kept after the end.
     counts: Counts | None = None
-
-
-@dataclass(frozen=True)
-class Amount:
-    """A number of jobs, with their requests and pairs."""
-
-    jobs: int = 0
-    requests: int = 0
-    pairs: int = 0
-
-    def __add__(self, other: Amount) -> Amount:
-        return Amount(
-            self.jobs + other.jobs, self.requests + other.requests, self.pairs + other.pairs
-        )
-
-
-@dataclass(frozen=True)
-class Counts:
-    """The jobs of a batch, or of some of its jobs, by state; and what they have in common."""
-
-    #: The clock of Redis when they were counted.
-    now: float = 0.0
-    #: By state, and by `MISSING`.
-    amounts: dict[str, Amount] = field(default_factory=dict)
-    started_at: float | None = None
-    ended_at: float | None = None
-    attempts: int = 0
-    #: The number of outcomes that can be read.
-    kept: int = 0
-    #: The code of a failed job, if there is one.
-    code: str | None = None
-
-    def of(self, *states: str) -> Amount:
-        """Return the amount in these states together."""
-        return sum((self.amounts.get(each, Amount()) for each in states), Amount())
-
-    @property
-    def settled(self) -> bool:
-        """Return whether the states will not change; a failed job may be retried."""
-        ends = {jobs.JobState.DONE.value, jobs.JobState.CANCELLED.value}
-        return all(state in ends for state, amount in self.amounts.items() if amount.jobs)
-
-    def __add__(self, other: Counts) -> Counts:
-        starts = [each for each in (self.started_at, other.started_at) if each is not None]
-        ends = [each for each in (self.ended_at, other.ended_at) if each is not None]
-        states = self.amounts.keys() | other.amounts.keys()
-        return Counts(
-            now=max(self.now, other.now),
-            amounts={state: self.of(state) + other.of(state) for state in states},
-            started_at=min(starts, default=None),
-            ended_at=max(ends, default=None),
-            attempts=max(self.attempts, other.attempts),
-            kept=self.kept + other.kept,
-            code=self.code or other.code,
-        )
-
-
-_COUNTS: TypeAdapter[Counts] = TypeAdapter(Counts)
 
 
 @dataclass(frozen=True)
@@ -236,7 +175,7 @@ def read_marks(schema: Schema, batch_id: str) -> Operation[Marks]:
         return Marks(
             submitting=not queued_at and not cancelled_at and silent_s < SILENT_S,
             cancelled=bool(cancelled_at),
-            counts=None if counts is None else _COUNTS.validate_json(counts),
+            counts=None if counts is None else COUNTS.validate_json(counts),
         )
 
     return Operation(send, read)
@@ -244,7 +183,7 @@ def read_marks(schema: Schema, batch_id: str) -> Operation[Marks]:
 
 def keep_counts(schema: Schema, batch_id: str, counts: Counts) -> Operation[None]:
     """Keep the counts of a batch whose jobs will not change."""
-    key, body = schema.keys.job(batch_id), _COUNTS.dump_json(counts)
+    key, body = schema.keys.job(batch_id), COUNTS.dump_json(counts)
     return scripts.call("keep_counts", (key,), (body,), lambda _: None)
 
 

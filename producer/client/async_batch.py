@@ -9,7 +9,7 @@ from contract.batches import BatchProgress
 from contract.errors import JobSplit
 from contract.store.batches import StoredBatch
 from contract.store.operation import Schema
-from producer.client import batch_procedures
+from producer.client import batch_outcomes, batch_procedures, batch_progress
 from producer.client.async_runner import AsyncRunner
 from producer.client.batch_ids import BatchIds
 from producer.client.batch_jobs import EndedJobs
@@ -33,7 +33,7 @@ class AsyncBatch(BatchIds):
         Raises `RedisUnavailable`.
         """
         self._runner.check_usable()
-        return await self._runner.run(batch_procedures.progress(self._schema, self._follower))
+        return await self._runner.run(batch_progress.progress(self._schema, self._follower))
 
     def as_completed(
         self, timeout_s: float | None = None
@@ -71,7 +71,7 @@ class AsyncBatch(BatchIds):
         ended = EndedJobs(self._stored, in_order=in_order)
         async with self._runner.batch_watch(self.id) as watch:
             while ended.remaining:
-                waiting = batch_procedures.next_ended(self._schema, ended, deadline, timeout_s)
+                waiting = batch_outcomes.next_ended(self._schema, ended, deadline, timeout_s)
                 for job_id, outcome in (await self._runner.run(waiting, watch)).items():
                     yield job_id, await self._whole(outcome, deadline)
 
@@ -79,5 +79,5 @@ class AsyncBatch(BatchIds):
         if not isinstance(outcome, JobSplit):
             return outcome
         async with self._runner.watch() as watch:
-            merging = batch_procedures.whole_outcome(self._schema, outcome, deadline)
+            merging = batch_outcomes.whole_outcome(self._schema, outcome, deadline)
             return await self._runner.run(merging, watch)

@@ -13,7 +13,7 @@ from contract.store import batches, overview
 from contract.store import dead_letters as stored_dead_letters
 from contract.store.batches import StoredBatch
 from contract.store.operation import Schema
-from producer.client import batch_procedures, dead_letters, preparing, procedures
+from producer.client import batch_procedures, batch_progress, dead_letters, preparing, procedures
 from producer.client.async_batch import AsyncBatch
 from producer.client.async_runner import AsyncRunner
 from producer.client.async_watch import AsyncWatch
@@ -177,7 +177,7 @@ class AsyncRerankClient:
         Raises `JobNotFound` or `RedisUnavailable`.
         """
         if job_id is not None:
-            return await self._run(batch_procedures.status(self._schema, job_id))
+            return await self._run(batch_progress.status(self._schema, job_id))
         return await self._run(execute(overview.status(self._schema, await self.workers())))
 
     async def cancel(self, job_id: str) -> bool:
@@ -208,14 +208,14 @@ class AsyncRerankClient:
 
         Raises `RedisUnavailable`.
         """
-        return await self._run(batch_procedures.list_all(self._schema, at_most))
+        return await self._run(batch_progress.list_all(self._schema, at_most))
 
     async def runs(self, at_most: int = 100) -> list[RunProgress]:
         """Return the runs of `rerankq rescore` that were started last, newest first.
 
         Raises `RedisUnavailable`.
         """
-        return await self._run(batch_procedures.list_runs(self._schema, at_most))
+        return await self._run(batch_progress.list_runs(self._schema, at_most))
 
     async def workers(self, timeout_s: float = 1.0, at_most: int | None = None) -> tuple[str, ...]:
         """Return the names of the workers that answer within `timeout_s` seconds.

@@ -9,7 +9,7 @@ from contract.batches import BatchProgress
 from contract.errors import JobSplit
 from contract.store.batches import StoredBatch
 from contract.store.operation import Schema
-from producer.client import batch_procedures
+from producer.client import batch_outcomes, batch_procedures, batch_progress
 from producer.client.batch_ids import BatchIds
 from producer.client.batch_jobs import EndedJobs
 from producer.client.blocking_runner import BlockingRunner
@@ -32,7 +32,7 @@ class Batch(BatchIds):
 
         Raises `RedisUnavailable`.
         """
-        return self._runner.run(batch_procedures.progress(self._schema, self._follower))
+        return self._runner.run(batch_progress.progress(self._schema, self._follower))
 
     def as_completed(
         self, timeout_s: float | None = None
@@ -69,7 +69,7 @@ class Batch(BatchIds):
         ended = EndedJobs(self._stored, in_order=in_order)
         with self._runner.batch_watch(self.id) as watch:
             while ended.remaining:
-                waiting = batch_procedures.next_ended(self._schema, ended, deadline, timeout_s)
+                waiting = batch_outcomes.next_ended(self._schema, ended, deadline, timeout_s)
                 for job_id, outcome in self._runner.run(waiting, watch).items():
                     yield job_id, self._whole(outcome, deadline)
 
@@ -77,5 +77,5 @@ class Batch(BatchIds):
         if not isinstance(outcome, JobSplit):
             return outcome
         with self._runner.watch() as watch:
-            merging = batch_procedures.whole_outcome(self._schema, outcome, deadline)
+            merging = batch_outcomes.whole_outcome(self._schema, outcome, deadline)
             return self._runner.run(merging, watch)

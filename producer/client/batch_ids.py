@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from contract.store.batches import StoredBatch
-from producer.client.batch_procedures import Follower
+from producer.client.batch_progress import Follower
 
 
 class BatchIds(list[str]):

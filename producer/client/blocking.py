@@ -11,7 +11,7 @@ from contract.settings import Settings
 from contract.store import batches, operation, overview
 from contract.store import dead_letters as stored_dead_letters
 from contract.store.batches import StoredBatch
-from producer.client import batch_procedures, dead_letters, preparing, procedures
+from producer.client import batch_procedures, batch_progress, dead_letters, preparing, procedures
 from producer.client.batch import Batch
 from producer.client.blocking_runner import BlockingRunner
 from producer.client.options import SubmitManyOptions, SubmitOptions, takes_options_of
@@ -164,7 +164,7 @@ class RerankClient:
         Raises `JobNotFound` or `RedisUnavailable`.
         """
         if job_id is not None:
-            return self._run(batch_procedures.status(self._schema, job_id))
+            return self._run(batch_progress.status(self._schema, job_id))
         return self._store.execute(overview.status(self._schema, self.workers()))
 
     def cancel(self, job_id: str) -> bool:
@@ -195,14 +195,14 @@ class RerankClient:
 
         Raises `RedisUnavailable`.
         """
-        return self._run(batch_procedures.list_all(self._schema, at_most))
+        return self._run(batch_progress.list_all(self._schema, at_most))
 
     def runs(self, at_most: int = 100) -> list[RunProgress]:
         """Return the runs of `rerankq rescore` that were started last, newest first.
 
         Raises `RedisUnavailable`.
         """
-        return self._run(batch_procedures.list_runs(self._schema, at_most))
+        return self._run(batch_progress.list_runs(self._schema, at_most))
 
     def workers(self, timeout_s: float = 1.0, at_most: int | None = None) -> tuple[str, ...]:
         """Return the names of the workers that answer within `timeout_s` seconds.
