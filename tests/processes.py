@@ -35,12 +35,17 @@ MODEL_LIBRARIES = ("torch", "sentence_transformers")
 PATIENCE_S = 90.0
 
 
-def wait_until(condition: Callable[[], bool], what: str, within_s: float = PATIENCE_S) -> None:
+def wait_until(
+    condition: Callable[[], bool],
+    what: str,
+    within_s: float = PATIENCE_S,
+    pause_s: float = 0.05,
+) -> None:
     """Return once `condition` holds; fail if it does not hold in time."""
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
-        time.sleep(0.05)
+        time.sleep(pause_s)
 
 
 def environment(**settings: str) -> dict[str, str]:

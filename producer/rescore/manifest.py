@@ -35,16 +35,19 @@ class InputDigests(Record):
 
 
 class ScoringSettings(Record):
-    """The settings that affect scores or the lines of the output."""
+    """The settings that affect scores or the lines of the output.
+
+    Without the newer ones, the manifest is that of earlier versions, which can continue the run.
+    """
 
     model: str | None
     depth: int | None
     top_k: int | None
     allow_downgrade: bool
     #: The small model of a cascade and the number of documents that the other one scores.
-    cascade: str | None = None
+    cascade: str | None = Field(None, exclude_if=is_none)
     #: The shard that is scored, such as "3/16"; None for the whole run.
-    shard: str | None = None
+    shard: str | None = Field(None, exclude_if=is_none)
     #: How documents are cut into passages: see `contract.passages`.
     passages: str | None = Field(None, exclude_if=is_none)
 

@@ -13,6 +13,7 @@ import pytest
 
 from contract.errors import InvalidInput
 from contract.settings import Settings
+from producer.files.output_locks import OutputLock
 from producer.files.outputs import OutputFile
 from producer.formats.records import InvalidLines
 from producer.rescore import merge, output_files, parts
@@ -338,6 +339,18 @@ def test_a_damaged_record_is_named(folder: Path, line: str) -> None:
         pytest.raises(InvalidInput, match=r"part1.trec.shard.jsonl: damaged"),
     ):
         merge.write(found, output)
+
+
+def test_an_output_that_another_process_writes_is_refused(folder: Path) -> None:
+    output, results = str(folder / "merged.trec"), str(folder / "merged.jsonl")
+    for locked in (output, results):
+        with OutputLock(locked):
+            done = rerankq(
+                *("merge", *names(folder), "--output", output, "--results", results), environment={}
+            )
+        assert done.returncode == 2, done.stderr
+        assert f"Error: {locked}: another rerankq process is writing this file: " in done.stderr
+        assert not Path(output).exists()
 
 
 def test_a_new_run_to_a_part_takes_its_record_away(folder: Path) -> None:
