@@ -60,6 +60,7 @@ def score(scorer: Scorer, journal: Journal, options: Options, pairs: int) -> Mod
             )
     seconds = time.monotonic() - began
     run_report.print_scored(progress, seconds)
+    run_report.print_unread(progress, max(journal.max_lengths.values(), default=0), None)
     if isinstance(scorer, LLMReranker):
         _print_usage(scorer, progress.queries)
     if not progress.queries:

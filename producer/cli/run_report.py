@@ -98,12 +98,13 @@ def print_unread(progress: Progress, max_length: int, passages: Passages | None)
             f" model's maximum length has cut: {lost} were not read"
         )
     elif progress.truncated:
-        share = progress.lost_tokens / (progress.lost_tokens + progress.truncated * max_length)
+        read = max(1, progress.truncated * max_length)
+        share = progress.lost_tokens / (progress.lost_tokens + read)
         how_much = f": {lost}, {share:.0%} of them, were not read" if progress.lost_tokens else ""
-        hint = "; --passages TOKENS reads long documents whole" if share >= LARGE_SHARE else ""
+        hint = "; rescore --passages TOKENS reads long documents whole"
         terminal.print_notice(
             f"truncated {counted(progress.truncated, 'pair')} to the model's maximum length"
-            f"{how_much}{hint}"
+            f"{how_much}{hint if share >= LARGE_SHARE else ''}"
         )
     if progress.shortened and passages is not None:
         terminal.print_notice(

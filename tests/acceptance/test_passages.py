@@ -177,7 +177,7 @@ def test_what_was_not_read_is_reported_with_a_way_out(
     done = rescore(write(tmp_path / "in"), environment)
     assert re.search(
         r"truncated 10 pairs to the model's maximum length: about [\d,]+ tokens, 7\d% of them, were"
-        r" not read; --passages TOKENS reads long documents whole",
+        r" not read; rescore --passages TOKENS reads long documents whole",
         done.stderr,
     )
     done = rescore(write(tmp_path / "in"), environment, "--passages", "64")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,27 +84,29 @@ def _bounds(
     text: str, found: Pieces, limit: int, stride: int, most: int
 ) -> tuple[list[tuple[int, int]], int]:
     """Return the places of the passages, and the number of tokens before the end of the last."""
-    before = np.concatenate([[0], np.cumsum(found.tokens)])
+    # As lists, because a search in an array for one number takes several times as long.
+    begins, ends = found.begins.tolist(), found.ends.tolist()
+    before: list[int] = [0, *np.cumsum(found.tokens).tolist()]
     bounds: list[tuple[int, int]] = []
     start = end = 0
     while end < len(found) and len(bounds) < most:
         if bounds:
-            following = int(np.searchsorted(before, before[start] + stride))
+            following = bisect_left(before, before[start] + stride)
             start = min(max(following, start + 1), end)
-        last = int(np.searchsorted(before, before[start] + limit, side="right")) - 1
+        last = bisect_right(before, before[start] + limit) - 1
         end = max(last, start + 1)
         if end < len(found):
-            least = np.searchsorted(before, before[start] + limit - int(END_SHARE * limit))
-            end = _sentence_end(text, found, max(int(least), start + 1), end)
-        bounds.append((int(found.begins[start]), int(found.ends[end - 1])))
-    return bounds, int(before[end])
+            least = bisect_left(before, before[start] + limit - int(END_SHARE * limit))
+            end = _sentence_end(text, begins, ends, max(least, start + 1), end)
+        bounds.append((begins[start], ends[end - 1]))
+    return bounds, before[end]
 
 
-def _sentence_end(text: str, found: Pieces, least: int, most: int) -> int:
+def _sentence_end(text: str, begins: list[int], ends: list[int], least: int, most: int) -> int:
     """Return the last number of pieces up to `most` that end a sentence; `most` if none do."""
-    begin, end = int(found.begins[least - 1]), int(found.begins[most])
-    for place in reversed([match.end() for match in _SENTENCE_END.finditer(text, begin, end)]):
-        number = int(np.searchsorted(found.ends, place, side="right"))
+    found = _SENTENCE_END.finditer(text, begins[least - 1], begins[most])
+    for place in reversed([match.end() for match in found]):
+        number = bisect_right(ends, place)
         if least <= number <= most:
             return number
     return most
