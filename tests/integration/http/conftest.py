@@ -59,10 +59,12 @@ def serve(settings: Settings) -> Serve:
 def score(job: jobs.Job) -> jobs.JobResult:
     """Rank the documents of each request by the length of their texts, longest first."""
     made = result_of(job.id)
-    return made.model_copy(update={"rankings": tuple(_ranking(each) for each in job.requests)})
+    with_passages = job.passages is not None
+    rankings = tuple(_ranking(each, with_passages) for each in job.requests)
+    return made.model_copy(update={"rankings": rankings})
 
 
-def _ranking(request: jobs.Request) -> jobs.Ranking:
+def _ranking(request: jobs.Request, with_passages: bool) -> jobs.Ranking:
     order = sorted(enumerate(request.candidates), key=lambda each: -len(each[1].text))
     documents = tuple(
         jobs.RankedDocument(
@@ -71,6 +73,7 @@ def _ranking(request: jobs.Request) -> jobs.Ranking:
             rank=rank,
             score=len(candidate.text) / 7,
             relevance=len(candidate.text) / 700,
+            passage=jobs.Passage(index=1, begin=3, end=9, count=4) if with_passages else None,
             metadata=candidate.metadata,
         )
         for rank, (index, candidate) in enumerate(order[: request.top_k], 1)

@@ -58,6 +58,9 @@ BAD: list[tuple[Any, int, str]] = [
     (VALID | {"max_tokens_per_doc": -1}, 422, "max_tokens_per_doc: must be at least 1"),
     (VALID | {"model": 3}, 422, "model: must be a string, not a number"),
     (VALID | {"model": "rerank-v3.5"}, 422, "model: 'rerank-v3.5' is not available; send one of"),
+    (VALID | {"passages": 7}, 422, "passages: tokens: must be at least 8"),
+    (VALID | {"passages": "64"}, 422, "passages: tokens: must be a whole number"),
+    (VALID | {"passages": {"tokens": 64, "size": 1}}, 422, "passages: size: unknown field"),
     (VALID | {"topn": 3}, 422, "topn: unknown field"),
     (VALID | {"documents": ["d" * 1001]}, 413, "document '0' has 1,001 characters"),
 ]

@@ -130,6 +130,7 @@ WRONG = [
     (content(line("a", documents=[])), 422, "line 1: body.documents: "),
     (content(line("a", documents=["", 7])), 422, "line 1: body.documents[1]: must be a"),
     (content(line("a"), line("b", model="bundled")), 422, "line 2: body.model: differs"),
+    (content(line("a"), line("b", passages=64)), 422, "line 2: body.passages: differs"),
     (content(line("a", model="other")), 422, "model: 'other' is not available"),
     (content(line("a", query=" ")), 422, "line 1: body.query: must not be blank"),
 ]

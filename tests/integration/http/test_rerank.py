@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cohere
 import httpx
+import pytest
 
+from contract.passages import Passages
 from tests.integration.stand_ins import StandInWorker
 
 DOCUMENTS = ["short", "the longest of the documents", "a longer one"]
@@ -53,3 +57,24 @@ def test_jina_s_requests_are_answered_with_usage_and_whole_documents(
     ]
     assert answer["usage"] == {"total_tokens": 40, "prompt_tokens": 40, "pairs": 2, "truncated": 0}
     assert scored.taken[0].requests[0].candidates[0].text == "short"
+
+
+@pytest.mark.parametrize("path", ["/v1/rerank", "/v2/rerank"])
+def test_documents_are_cut_into_passages_and_the_answer_names_them(
+    api: httpx.Client, scored: StandInWorker, path: str
+) -> None:
+    body: dict[str, Any] = {"query": "a query", "documents": DOCUMENTS}
+    given = {"tokens": 64, "stride": 48, "aggregate": "mean-top2"}
+    for passages, expected in (
+        (64, Passages(tokens=64, stride=32)),
+        (given, Passages(tokens=64, stride=48, aggregate="mean-top2")),
+    ):
+        answer = api.post(path, json=body | {"passages": passages}).json()
+        assert scored.taken[-1].passages == expected
+        for each in answer["results"]:
+            assert each["passage"] == {"index": 1, "begin": 3, "end": 9, "count": 4}
+    # Without them, the answer is as before
+    for without in (body, body | {"passages": None}):
+        answer = api.post(path, json=without).json()
+        assert scored.taken[-1].passages is None
+        assert set(answer["results"][0]) == {"index", "relevance_score"}
