@@ -43,7 +43,8 @@ def check(url: str) -> None:
 
 
 def _check_sentinel(url: str) -> None:
-    _split(url)
+    # Not split as a whole, because `urlsplit` allows an IPv6 address only as the first host.
+    _check_no_white_space(url)
     for server in sentinel_url.servers(url):
         _check_address(server)
     sentinel_url.check(url)
@@ -67,10 +68,14 @@ def _check_address(url: str) -> None:
         raise ValueError(f"has no database number after the host; use {_FORM}")
 
 
-def _split(url: str) -> SplitResult:
+def _check_no_white_space(url: str) -> None:
     # `urlsplit` drops newlines and tabs silently.
     if re.search(r"[\s\x00-\x1f\x7f]", url):
         raise ValueError(f"must not contain white space; {_ENCODE}")
+
+
+def _split(url: str) -> SplitResult:
+    _check_no_white_space(url)
     try:
         return urlsplit(url)
     except ValueError:  # its message may contain the password

@@ -86,7 +86,7 @@ class SentinelUrl:
 
 def matches(url: str) -> bool:
     """Return whether the URL is one of Sentinel."""
-    return urlsplit(url.partition(";")[0]).scheme in SCHEMES
+    return url.partition("://")[0] in SCHEMES
 
 
 def servers(url: str) -> list[str]:

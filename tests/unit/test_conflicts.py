@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -111,7 +112,7 @@ def test_what_a_shell_has_opened_is_a_file_like_others(
     folder: Path, arguments: str, redirections: str
 ) -> None:
     before = (folder / "x").read_bytes()
-    command = f"{sys.executable} -m producer {arguments} {redirections}"
+    command = f"{shlex.quote(sys.executable)} -m producer {arguments} {redirections}"
 
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)  # noqa: S607
 
