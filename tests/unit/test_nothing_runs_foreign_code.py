@@ -51,10 +51,15 @@ def dangers(source: str) -> Iterator[str]:
                 yield f"line {node.lineno}: trust_remote_code in an option"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=[str(path.relative_to(ROOT)) for path in SOURCES])
-def test_no_source_runs_code_that_is_not_ours(path: Path) -> None:
-    found = [danger.partition(": ")[2] for danger in dangers(path.read_text())]
-    assert found == ALLOWED.get(str(path.relative_to(ROOT)), [])
+def test_no_source_runs_code_that_is_not_ours() -> None:
+    """Check all of them at once, because a test of each would take longer than reading it."""
+    found = {
+        str(path.relative_to(ROOT)): [danger.partition(": ")[2] for danger in dangers(text)]
+        for path in SOURCES
+        if (text := path.read_text())
+    }
+    assert len(found) > 100
+    assert {path: places for path, places in found.items() if places} == ALLOWED
 
 
 @pytest.mark.parametrize(
