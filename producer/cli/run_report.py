@@ -22,8 +22,8 @@ from producer.rescore.staging import Counts
 
 #: Without a terminal, the shortest interval between two lines of progress.
 LINE_EVERY_S = 10.0
-#: The part of truncated documents that is worth a hint if it is lost.
-LARGE_SHARE = 0.1
+#: A hint is given if at least this share of the pairs was truncated, and lost this share of tokens.
+MANY_PAIRS, MANY_TOKENS = 0.01, 0.1
 
 
 def print_input(
@@ -101,10 +101,11 @@ def print_unread(progress: Progress, max_length: int, passages: Passages | None)
         read = max(1, progress.truncated * max_length)
         share = progress.lost_tokens / (progress.lost_tokens + read)
         how_much = f": {lost}, {share:.0%} of them, were not read" if progress.lost_tokens else ""
-        hint = "; rescore --passages TOKENS reads long documents whole"
+        many = share >= MANY_TOKENS and progress.truncated >= MANY_PAIRS * progress.pairs
+        hint = "; rescore --passages TOKENS reads long documents whole" if many else ""
         terminal.print_notice(
             f"truncated {counted(progress.truncated, 'pair')} to the model's maximum length"
-            f"{how_much}{hint if share >= LARGE_SHARE else ''}"
+            f"{how_much}{hint}"
         )
     if progress.shortened and passages is not None:
         terminal.print_notice(
