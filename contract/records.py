@@ -104,7 +104,8 @@ class Provenance(Record):
     unique_pairs: int
     #: The number of tokens of the unique pairs after truncation.
     tokens: int
-    #: The number of pairs that were longer than `max_length`.
+    #: The number of pairs that were longer than `max_length`; with passages, the number of those
+    #: that have text outside of all passages, or whose query was truncated.
     truncated: int
     #: How documents were cut into passages, as `TOKENS/STRIDE/AGGREGATE`; None if they were not.
     passages: str | None = Field(None, exclude_if=is_none)

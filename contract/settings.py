@@ -101,7 +101,7 @@ class Settings(EnvironmentSettings):
         le=LARGEST,
         description="The maximum size of a job as JSON, before compression.",
     )
-    # A model reads at most the first few thousand characters.
+    # Without passages, a model reads at most the first few thousand characters.
     max_text_chars: int = Field(
         1_000_000,
         ge=1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from pydantic_core import to_json
@@ -86,3 +87,21 @@ def test_a_query_that_is_too_large_for_a_job_stays_a_record_that_can_be_split() 
     made = packing.job([query], settings, model=None, job_id="j1", allow_downgrade=True, top_k=None)
     assert isinstance(made, jobs.Job)
     assert made.requests == (query.request(None),)
+
+
+def test_a_run_is_as_large_as_its_estimated_passages() -> None:
+    chance = random.Random(1)
+    queries = [
+        replace(staged(number, chance), document_ids=["a", "b"], texts=["word " * 200, "short"])
+        for number in range(3)
+    ]
+    cut = Passages(tokens=100, stride=50)
+    # Of two documents, one has 250 tokens, and so four passages
+    assert packing.estimated_run_pairs(iter(queries), 600, cut) == 600 * 5 // 2
+    assert packing.estimated_run_pairs(iter(queries), 600, None) == 600
+    assert packing.estimated_run_pairs(iter(()), 0, cut) == 0
+    # A job has fewer queries then
+    groups = list(
+        packing.pack(iter(queries), max_pairs=lambda _: 10, max_bytes=10**6, passages=cut)
+    )
+    assert list(map(len, groups)) == [2, 1]
