@@ -212,8 +212,9 @@ def test_the_commands_of_the_page_are_answered(server: Server, tmp_path: Path) -
     curl = [each for each in documented.commands(PAGE) if each.text.startswith("curl ")]
     printed = [run(each.text.replace(ADDRESS, server.url), tmp_path) for each in curl]
 
-    ranked, queued, found = (json.loads(each) for each in printed)
-    assert ranked["results"][0]["index"] == 1
+    ranked, in_passages, queued, found = (json.loads(each) for each in printed)
+    for each in (ranked, in_passages):
+        assert each["results"][0]["index"] == 1
     assert queued.keys() >= {"id", "state"}
     assert found["id"] == "job-7"
 
