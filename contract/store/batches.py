@@ -39,6 +39,8 @@ class StoredBatch:
     submitted_at: float = 0.0
     #: The number of all pairs; 0 in a record of an earlier version.
     pairs: int = 0
+    #: Whether this submission stored it, and not an earlier one.
+    is_new: bool = False
 
     @property
     def id(self) -> str:
@@ -93,9 +95,9 @@ def accept(
     keys, pairs, digest = schema.keys, sum(part.pairs for part in parts), _digest(parts)
 
     def read(replies: list[Any]) -> StoredBatch:
-        on_record, submitted_at = replies[0]
+        on_record, submitted_at, is_new = replies[0]
         check_same(split.job_id, on_record, digest)
-        return StoredBatch(split, label, float(submitted_at), pairs)
+        return StoredBatch(split, label, float(submitted_at), pairs, is_new=bool(is_new))
 
     stored = scripts.call(
         "accept_batch",

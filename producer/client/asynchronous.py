@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from functools import partial
 from typing import Any, Self, TypeVar, Unpack, overload
 
 from contract import jobs, names
@@ -325,7 +326,7 @@ class AsyncRerankClient:
             return await asyncio.shield(sending)
         except BaseException as error:
             if made.is_withdrawn_after(error):
-                withdrawing = procedures.withdraw(self._schema, error, [job.id])
+                withdrawing = partial(procedures.withdraw, self._schema, error, [job.id])
                 await self._withdraw(withdrawing, after=sending)
             raise
 
@@ -336,9 +337,11 @@ class AsyncRerankClient:
         a job after its cancellation.
         """
         begun: list[str] = []
+        stored: StoredBatch | None = None
         stopped = asyncio.Event()
 
         async def queue() -> StoredBatch:
+            nonlocal stored
             stored = await self._run(batch_procedures.accept(self._schema, made))
             submission = batch_procedures.Submission(self._schema, stored)
             for job in made.jobs:
@@ -357,16 +360,20 @@ class AsyncRerankClient:
         except BaseException as error:
             stopped.set()
             if made.is_withdrawn_after(error):
-                withdrawing = batch_procedures.withdraw(self._schema, error, made, begun)
-                await self._withdraw(withdrawing, after=sending)
+                schema, reason = self._schema, error
+                await self._withdraw(
+                    lambda: batch_procedures.withdraw(schema, reason, stored, begun), after=sending
+                )
             raise
 
-    async def _withdraw(self, withdrawing: Procedure[None], after: asyncio.Task[Any]) -> None:
+    async def _withdraw(
+        self, withdrawing: Callable[[], Procedure[None]], after: asyncio.Task[Any]
+    ) -> None:
         """Withdraw jobs after their submission has ended, even if the caller is cancelled again."""
 
         async def withdraw() -> None:
             await asyncio.wait([after])
-            await self._runner.run(withdrawing)
+            await self._runner.run(withdrawing())
 
         await asyncio.shield(self._runner.in_background(withdraw()))
 

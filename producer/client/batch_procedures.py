@@ -141,29 +141,29 @@ def _forget_jobs(schema: Schema, batch_id: str, names: Sequence[str]) -> Procedu
 
 
 def withdraw(
-    schema: Schema, error: BaseException, prepared: PreparedJobs, begun: Sequence[str]
+    schema: Schema, error: BaseException, stored: StoredBatch | None, begun: Sequence[str]
 ) -> Procedure[None]:
     """Cancel and forget the jobs of a batch after an error, and remove its record.
 
     It finishes even if the caller is cancelled in the meantime. If it fails because Redis is away,
-    the ids of jobs that may still be queued are in the error's `submitted`.
+    the ids of jobs that may still be queued are in the error's `submitted`. They are there too if
+    the batch was submitted before, because its jobs may have results.
     """
-    return uninterrupted(_withdraw(schema, error, prepared, begun))
+    return uninterrupted(_withdraw(schema, error, stored, begun))
 
 
 def _withdraw(
-    schema: Schema, error: BaseException, prepared: PreparedJobs, begun: Sequence[str]
+    schema: Schema, error: BaseException, stored: StoredBatch | None, begun: Sequence[str]
 ) -> Procedure[None]:
     left = list(begun)
     try:
-        if prepared.batch is not None:
-            batch_id = prepared.batch.job_id
+        if stored is not None and stored.is_new:
             while left:
-                names = [each.removeprefix(f"{batch_id}.") for each in left[:CHANGED_AT_ONCE]]
-                yield from _cancel_jobs(schema, batch_id, names)
-                yield from _forget_jobs(schema, batch_id, names)
+                names = [each.removeprefix(f"{stored.id}.") for each in left[:CHANGED_AT_ONCE]]
+                yield from _cancel_jobs(schema, stored.id, names)
+                yield from _forget_jobs(schema, stored.id, names)
                 del left[:CHANGED_AT_ONCE]
-            yield from execute(batches.remove(schema, batch_id))
+            yield from execute(batches.remove(schema, stored.id))
     except RedisUnavailable:
         pass  # the ids of the remaining jobs are in `error`
     procedures.note_submitted(error, left)

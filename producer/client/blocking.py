@@ -304,6 +304,7 @@ class RerankClient:
     def _queue_batch(self, made: preparing.PreparedJobs) -> StoredBatch:
         """Queue jobs one after the other; after an error, withdraw them."""
         begun: list[str] = []
+        stored: StoredBatch | None = None
         try:
             stored = self._run(batch_procedures.accept(self._schema, made))
             submission = batch_procedures.Submission(self._schema, stored)
@@ -315,7 +316,7 @@ class RerankClient:
             self._run(submission.finish())
         except BaseException as error:
             if made.is_withdrawn_after(error):
-                self._run(batch_procedures.withdraw(self._schema, error, made, begun))
+                self._run(batch_procedures.withdraw(self._schema, error, stored, begun))
             raise
         return stored
 

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import redis
@@ -288,6 +289,34 @@ def test_a_batch_whose_process_was_killed_is_followed_and_completed(
     # And the same submission completes the batch
     again = submit(reranker, 300)
     assert (again.progress().waiting, again.progress().missing) == (300, 0)
+
+
+def test_a_batch_that_is_submitted_again_keeps_its_results_after_an_error(
+    reranker: RerankClient, settings: Settings, store: JobStore
+) -> None:
+    # Given a batch with a result, and a job that is waiting
+    batch = submit(reranker, 2)
+    finish(store, batch[0])
+
+    class Interrupted(RerankClient):
+        """Interrupts when the second job is about to be queued."""
+
+        begun = 0
+
+        def submit_job(self, job: jobs.Job, **options: Any) -> str:
+            self.begun += 1
+            if self.begun == 2:
+                raise KeyboardInterrupt
+            return super().submit_job(job, **options)
+
+    # When it is submitted again, and interrupted
+    with Interrupted(settings) as other, pytest.raises(KeyboardInterrupt) as raised:
+        submit(other, 2)
+
+    # Then nothing is withdrawn, and the error has the ids
+    assert raised.value.submitted == tuple(batch)  # type: ignore[attr-defined]
+    assert (batch.progress().done, batch.progress().waiting) == (1, 1)
+    assert next(batch.results(PATIENCE_S)).job_id == batch[0]
 
 
 def _taken(batch: Batch, count: int) -> list[tuple[str, jobs.OutcomeOrError]]:
