@@ -58,7 +58,10 @@ def check_writable(output: str) -> None:
 def resolve(output: str) -> Path:
     """Return the file that a name refers to, through any links. Raises `InvalidInput`."""
     try:
-        return Path(output).resolve()
+        path = Path(output).resolve()
+        if path.is_symlink():  # since Python 3.13, links that lead to each other are not an error
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        return path
     except (OSError, RuntimeError) as error:
         raise InvalidInput(f"{output}: its symbolic link cannot be resolved ({error})") from error
 
