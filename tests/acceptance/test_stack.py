@@ -53,7 +53,7 @@ def test_ctrl_c_ends_all_that_up_started(tmp_path: Path) -> None:
         settings = Settings.load(redis_url=f"redis://127.0.0.1:{redis_port}/0")
         with RerankClient(settings) as client:
             assert client.rerank("a query", ["a document"], timeout=60).documents[0].rank == 1
-        shown = documented.command("README.md", "make up").shown
+        shown = documented.command("docs/tutorial.md", "make up").shown
         served = tuple(line.replace("bundled", STUB) for line in shown)
         assert documented.missing(served, (tmp_path / "up.log").read_text()) == set()
         # And Flower accepts the login that was printed
