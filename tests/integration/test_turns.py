@@ -177,6 +177,17 @@ def test_cancelled_jobs_take_no_turns(queue: Queue) -> None:
     assert len(order) == 10
 
 
+def test_a_worker_takes_the_message_of_a_cancelled_job_to_tell_flower(queue: Queue) -> None:
+    cancelled = queue.submit("a", 1)
+    queue.submit("b", 2)
+    with RerankClient(queue.store.schema.settings) as client:
+        client.cancel(cancelled[0])
+
+    started = list(iter(queue.take, None))
+
+    assert sorted(started) == ["[a0]", "b0", "b1"]
+
+
 def test_jobs_of_one_client_share_a_group_unless_they_name_one(queue: Queue) -> None:
     settings = queue.store.schema.settings
     with RerankClient(settings) as first, RerankClient(settings) as second:

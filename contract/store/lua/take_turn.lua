@@ -6,7 +6,7 @@
 -- The field `turn` of a job is 'waits' while it waits in the list of its group. It becomes 'taken' if
 -- the message of another job has started it; its own message then starts another job. It is removed
 -- when its own message arrives, or if that message is the one that starts it. A message of a job
--- without the field starts that job.
+-- without the field starts that job, and so does a message of a job that was cancelled while it waited.
 --
 -- Returns the id of the job to start ('' for none), and its requests, pairs, priority and trace if it
 -- is not the job that the message names.
@@ -41,6 +41,12 @@ end
 
 local state, turn = unpack(read(job), 1, 2)
 if not turn and (state == 'queued' or state == 'running') then return {id} end
+if turn == 'waits' and state ~= 'queued' then
+  -- A worker tells Flower that the job was cancelled.
+  redis.call('HDEL', job, 'turn')
+  redis.call('LREM', turns .. ':' .. (redis.call('HGET', job, 'group') or ''), 1, id)
+  return {id}
+end
 local next, found = take()
 if turn == 'taken' or turn == 'waits' and (next == id or not next) then
   redis.call('HDEL', job, 'turn')
