@@ -3,7 +3,7 @@
     python -m tests.run [--coverage]
 
 Three checks run at a time, so that both cores have work until the end. The longest is the tests
-with services, in four processes because they mostly wait. All checks run, whichever of them fail,
+with services, in five processes because they mostly wait. All checks run, whichever of them fail,
 and each output is printed whole.
 """
 
@@ -26,7 +26,7 @@ WITHOUT_BYTECODE = "PYTHONDONTWRITEBYTECODE"
 #: How many checks run at the same time.
 LANES = 3
 #: How many processes run the tests with services.
-PROCESSES = "4"
+PROCESSES = "5"
 
 
 @dataclass(frozen=True)

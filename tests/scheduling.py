@@ -1,4 +1,4 @@
-"""Share the tests out among several processes: `pytest -n 4`.
+"""Share the tests out among several processes: `pytest -n 5`.
 
 Each process has its own server, and starts the services that its tests ask for.
 """
