@@ -22,8 +22,9 @@ from contract.store.operation import Schema
 from tests import groups
 from tests.embedded_redis import embedded_redis
 
-# huggingface_hub reads this when it is imported, which is before any fixture.
+# Libraries read these when they are imported, which is before any fixture.
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "false"
 
 #: Runs the tests against this server instead of the embedded one.
 GIVEN_REDIS = os.environ.get("RERANKQ_REDIS_URL")
