@@ -28,11 +28,10 @@ from kombu import Connection
 from kombu.pidbox import Mailbox
 
 from contract import names
-from contract.columns import JobColumns
+from contract.columns import JobColumns, ResultColumns
 from contract.records import Provenance
-from contract.result_columns import ResultColumns
 from contract.settings import Settings
-from contract.store import attempts, outcomes, payloads
+from contract.store import attempts, encoding, outcomes
 from contract.store.attempts import Verdict
 from contract.store.blocking import JobStore
 from contract.store.operation import Schema
@@ -102,7 +101,7 @@ class SimulatedWorker(threading.Thread):
         )
         if started.verdict is Verdict.STARTED:
             self._publish("task.multi")
-            job = payloads.decode(schema.settings, job_id, started.payload)
+            job = encoding.decode_job(schema.settings, job_id, started.payload)
             began = time.monotonic()
             time.sleep(job.pairs / self._work.pairs_per_s)
             result = result_of(job, time.monotonic() - began)

@@ -21,7 +21,7 @@ def check(job: Job | JobColumns, settings: Settings, *, may_split: bool = False)
     """Raise `LimitExceeded` or `ModelNotAllowed` if the settings do not allow the job.
 
     With `may_split`, one query may have any number of candidates: see `producer.client.splitting`.
-    The size in bytes is checked when the job is encoded: see `contract.store.payloads`.
+    The size in bytes is checked when the job is encoded: see `contract.store.encoding`.
     """
     columns = job if isinstance(job, JobColumns) else JobColumns.of(job)
     if columns.pairs > settings.max_pairs_per_job and not (may_split and len(columns.queries) == 1):

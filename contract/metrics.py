@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from contract import errors, jobs
-from contract.result_columns import ResultColumns
+from contract.columns import ResultColumns
 
 #: The increment of each field of the hash. A field is a counter's name, a space, and the value of
 #: its label.

@@ -44,7 +44,7 @@ class Started:
     deaths: int
     #: The code of the error that makes a smaller model score the job, if any; or `GPU_FAILED`.
     downgrade: str | None
-    #: The encoded job: see `contract.store.payloads.decode`.
+    #: The encoded job: see `contract.store.encoding.decode_job`.
     payload: bytes | None
     #: The final state of the job, if it has ended.
     ended: JobState | None

@@ -14,7 +14,7 @@ from typing import Any
 from contract import jobs
 from contract.columns import JobColumns
 from contract.errors import JobNotFound
-from contract.store import payloads, scripts, submissions
+from contract.store import encoding, scripts, submissions
 from contract.store.encoding import compress_columns
 from contract.store.operation import Operation, Schema
 from contract.store.submissions import overloaded
@@ -142,7 +142,7 @@ def load_job(schema: Schema, job_id: str) -> Operation[jobs.Job]:
         died_at, body = replies
         if died_at is None:
             raise not_found(job_id)
-        return payloads.decode(schema.settings, job_id, body).job()
+        return encoding.decode_job(schema.settings, job_id, body).job()
 
     return Operation(send, read)
 
@@ -153,7 +153,7 @@ def requeue(schema: Schema, job: jobs.Job) -> Operation[bool]:
     Its outcome is removed. Raises `LimitExceeded`, or `Overloaded` when the reply is read; the job
     is then still a dead letter.
     """
-    body = payloads.encode(schema.settings, JobColumns.of(job))
+    body = encoding.encode_job(schema.settings, JobColumns.of(job))
     keys = schema.keys
 
     def read(replies: list[Any]) -> bool:

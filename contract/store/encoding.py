@@ -1,4 +1,4 @@
-"""Encode and compress what is stored of jobs; the first byte of a value shows its format.
+"""Encode and compress jobs and results; the first byte of a value shows its format.
 
     0x78    records: zlib, of a record's JSON
     0x02    columns: Zstandard, of a line of JSON with the columns, and a line of JSON for each
@@ -16,9 +16,16 @@ import zlib
 from typing import TypeVar
 
 import zstandard
+from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
+from contract import limits
+from contract.columns import JobColumns
+from contract.errors import LimitExceeded, PayloadInvalid, PayloadMissing, PayloadTooNew
+from contract.jobs import Job
 from contract.records import Record
+from contract.settings import Settings
+from contract.validation import describe
 
 #: The first byte of each format.
 RECORDS, COLUMNS, PASSAGES = b"\x78", b"\x02", b"\x03"
@@ -38,6 +45,51 @@ class CannotDecompress(Exception):
 
 class NewerFormat(CannotDecompress):
     """The bytes have a format of a newer version."""
+
+
+def encode_job(settings: Settings, columns: JobColumns) -> bytes:
+    """Return a job in its stored form, before compression. Raises `LimitExceeded`."""
+    body = columns_body(columns)
+    limit = settings.max_bytes_per_job
+    if len(body) > limit:
+        raise LimitExceeded(
+            f"job {columns.id} has {len(body):,} bytes, but the limit is {limit:,}"
+            " (RERANKQ_MAX_BYTES_PER_JOB); split the job, or send shorter texts"
+        )
+    limits.check_values(columns.id, body, settings)
+    return body
+
+
+def decode_job(settings: Settings, job_id: str, payload: bytes | None) -> JobColumns:
+    """Return the job in `payload`, which is in any format.
+
+    Raises `PayloadMissing`, `PayloadInvalid` or `LimitExceeded`.
+    """
+    if payload is None:
+        raise PayloadMissing(
+            f"the payload of job {job_id} is missing; it expired after"
+            f" {settings.payload_ttl_s:,} s (RERANKQ_PAYLOAD_TTL_S), or was removed"
+        )
+    try:
+        body = decompress(payload, settings.max_bytes_per_job)
+        limits.check_values(job_id, body, settings)
+        columns = _read_job(body, are_columns=are_columns(payload))
+    except NewerFormat as error:
+        raise PayloadTooNew(f"cannot read the payload of job {job_id}: {error}") from error
+    except CannotDecompress as error:
+        raise PayloadInvalid(f"cannot decompress the payload of job {job_id}: {error}") from error
+    except ValidationError as error:
+        reason = describe(error)
+        raise PayloadInvalid(f"the payload of job {job_id} is invalid: {reason}") from error
+    if columns.id != job_id:
+        raise PayloadInvalid(f"the payload of job {job_id} belongs to job {columns.id}")
+    return columns
+
+
+def _read_job(body: bytes, *, are_columns: bool) -> JobColumns:
+    if are_columns:
+        return read_columns(JobColumns, body)
+    return JobColumns.of(Job.model_validate_json(body))
 
 
 def compress_record(body: bytes) -> bytes:

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from contract import jobs, metrics
+from contract.columns import ResultColumns
 from contract.errors import JobSplit, PayloadInvalid, RerankError, ResultExpired
-from contract.result_columns import ResultColumns
 from contract.store import encoding, scripts
 from contract.store.encoding import CannotDecompress
 from contract.store.operation import Operation, Schema

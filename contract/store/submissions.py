@@ -13,7 +13,7 @@ from contract.columns import JobColumns
 from contract.errors import JobConflict, Overloaded
 from contract.printable import counted
 from contract.settings import Settings
-from contract.store import payloads, scripts
+from contract.store import encoding, scripts
 from contract.store.encoding import compress_columns
 from contract.store.operation import Operation, Schema
 from contract.store.replication import replicated
@@ -54,7 +54,7 @@ def accept(
     """
     keys, settings = schema.keys, schema.settings
     columns = job if isinstance(job, JobColumns) else JobColumns.of(job)
-    body = payloads.encode(settings, columns)
+    body = encoding.encode_job(settings, columns)
     ours = fingerprint(body)
 
     def read(replies: list[Any]) -> Submission:

@@ -15,11 +15,11 @@ from itertools import pairwise
 from typing import TypeVar
 
 from contract import jobs, metrics
-from contract.columns import given
+from contract.column_values import given
+from contract.columns import ResultColumns
 from contract.errors import CacheNotWritable, RedisUnavailable
 from contract.passages import PassageColumns, PassageRow
 from contract.printable import counted
-from contract.result_columns import ResultColumns
 from contract.scoring import ScoringIdentity
 from producer.client.columns import ColumnsClient
 from producer.rescore import journal_lines

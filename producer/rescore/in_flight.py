@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import partial
 
 from contract import jobs
-from contract.columns import JobColumns
+from contract.columns import JobColumns, ResultColumns
 from contract.errors import (
     JobNotFound,
     MixedModels,
@@ -20,7 +20,6 @@ from contract.errors import (
     ResultTimeout,
 )
 from contract.printable import counted
-from contract.result_columns import ResultColumns
 from contract.store.outcomes import ColumnsOrError
 from producer.client import merging
 from producer.client.columns import ColumnsClient

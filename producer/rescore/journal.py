@@ -17,9 +17,9 @@ from typing import IO, Any, Self
 from pydantic_core import from_json
 
 from contract import jobs
+from contract.columns import ResultColumns
 from contract.errors import InvalidInput
 from contract.models import ModelName
-from contract.result_columns import ResultColumns
 from producer.files.outputs import NEW_FILE_MODE, sibling_path
 from producer.files.streams import is_stream
 from producer.rescore import journal_lines

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 from pydantic_core import to_json
 
 from contract import jobs
+from contract.columns import ResultColumns
 from contract.models import short_name
 from contract.passages import PASSAGE_FIELDS
-from contract.result_columns import ResultColumns
 from contract.results import relevance
 
 #: The fields of a job's provenance that also describe each of its queries.

@@ -11,7 +11,7 @@ from itertools import groupby, pairwise
 from typing import Any
 
 from contract import jobs
-from contract.columns import given
+from contract.column_values import given
 from contract.errors import InvalidInput
 from contract.settings import Settings
 from producer.files.quoting import quoted, shown

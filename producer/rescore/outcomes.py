@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from contract import jobs
-from contract.columns import JobColumns
+from contract.columns import JobColumns, ResultColumns
 from contract.models import ModelName, is_fingerprint
-from contract.result_columns import ResultColumns
 from producer.rescore.journal_lines import Line
 from producer.rescore.progress import Progress
 

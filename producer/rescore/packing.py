@@ -7,7 +7,8 @@ from itertools import chain, islice
 from typing import TypeVar
 
 from contract import jobs, limits
-from contract.columns import JobColumns, given
+from contract.column_values import given
+from contract.columns import JobColumns
 from contract.passages import Passages
 from contract.settings import Settings
 from producer.client import preparing

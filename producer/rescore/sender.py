@@ -18,10 +18,9 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from contract import jobs
-from contract.columns import JobColumns
+from contract.columns import JobColumns, ResultColumns
 from contract.errors import RerankError
 from contract.records import Provenance
-from contract.result_columns import ResultColumns
 from contract.settings import Settings
 from producer.client.columns import ColumnsClient
 from producer.rescore import journal_lines

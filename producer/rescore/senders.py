@@ -17,9 +17,8 @@ from multiprocessing.context import SpawnProcess
 from typing import Any, Self
 
 from contract import jobs
-from contract.columns import JobColumns
+from contract.columns import JobColumns, ResultColumns
 from contract.errors import RerankError
-from contract.result_columns import ResultColumns
 from producer.rescore import sender
 from producer.rescore.job_sizes import JobSizes
 from producer.rescore.outcomes import AppendableJournal, OutcomeRecorder

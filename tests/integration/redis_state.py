@@ -11,7 +11,7 @@ import redis
 
 from contract import jobs, names
 from contract.settings import Settings
-from contract.store import payloads
+from contract.store import encoding
 from contract.store.operation import Operation, Schema
 from tests.processes import wait_until
 
@@ -68,7 +68,7 @@ def payload(schema: Schema, job_id: str) -> Operation[jobs.Job]:
     """Load a job like a worker, without counting an attempt."""
     return Operation(
         lambda pipe: pipe.get(schema.keys.payload(job_id)),
-        lambda replies: payloads.decode(schema.settings, job_id, replies[0]).job(),
+        lambda replies: encoding.decode_job(schema.settings, job_id, replies[0]).job(),
     )
 
 

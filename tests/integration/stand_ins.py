@@ -13,10 +13,10 @@ import redis
 from celery import Celery
 
 from contract import jobs, names
+from contract.columns import ResultColumns
 from contract.errors import RedisUnavailable
-from contract.result_columns import ResultColumns
 from contract.settings import Settings
-from contract.store import attempts, outcomes, payloads, submissions
+from contract.store import attempts, encoding, outcomes, submissions
 from contract.store.blocking import JobStore
 from contract.store.operation import Operation, Schema
 from tests.integration.redis_state import PATIENCE_S, subscribers
@@ -162,7 +162,7 @@ class StandInWorker:
         job_id = queued[0].decode()
         started = self._store.execute(begin(schema, job_id))
         if started.payload is not None:
-            job = payloads.decode(schema.settings, job_id, started.payload).job()
+            job = encoding.decode_job(schema.settings, job_id, started.payload).job()
             outcome = self._outcome(job)
             # Before its caller sees the outcome, which may look at this list next.
             self.taken.append(job)

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from contract import jobs, metrics
-from contract.columns import as_json, given
+from contract.column_values import as_json, given
+from contract.columns import ResultColumns
 from contract.errors import RerankError
 from contract.models import DEFAULT_MODEL, ModelName
-from contract.result_columns import ResultColumns
 from contract.scoring import ScoringIdentity
 from contract.settings import Settings
 from producer.client.columns import ColumnsClient

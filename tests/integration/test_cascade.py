@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from contract import jobs
+from contract.columns import ResultColumns
 from contract.errors import InvalidInput
 from contract.models import KNOWN_MODELS
-from contract.result_columns import ResultColumns
 from contract.scoring import ScoringIdentity
 from contract.settings import Settings
 from producer.client.columns import ColumnsClient

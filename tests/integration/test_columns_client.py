@@ -7,9 +7,8 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from contract.columns import JobColumns
+from contract.columns import JobColumns, ResultColumns
 from contract.errors import JobConflict, LimitExceeded
-from contract.result_columns import ResultColumns
 from contract.settings import Settings
 from contract.store import outcomes, submissions
 from contract.store.blocking import JobStore

@@ -9,8 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from contract import jobs
-from contract.columns import JobColumns
-from contract.result_columns import ResultColumns
+from contract.columns import JobColumns, ResultColumns
 from contract.store.encoding import columns_body, read_columns
 from contract.validation import describe
 from tests.integration.sample_records import result_of

@@ -10,7 +10,7 @@ import pytest
 from pydantic_core import from_json
 
 from contract import jobs
-from contract.result_columns import ResultColumns
+from contract.columns import ResultColumns
 from contract.results import relevance
 from producer.rescore import journal_lines
 from tests.unit.test_journal import result

@@ -10,7 +10,7 @@ from contract import jobs
 from contract.columns import JobColumns
 from contract.errors import InvalidInput, LimitExceeded, MixedModels
 from contract.settings import Settings
-from contract.store import payloads
+from contract.store import encoding
 from producer.client import merging, splitting
 from tests.integration.sample_records import result_of
 from worker.engine import ranking
@@ -76,7 +76,7 @@ def test_parts_are_whole_in_order_and_fit(text: str, max_bytes: int) -> None:
     assert how is not None
     parts = splitting.parts(made, how)
     assert all(part.pairs <= 15 for part in parts)
-    assert all(payloads.encode(settings, JobColumns.of(part)) for part in parts)
+    assert all(encoding.encode_job(settings, JobColumns.of(part)) for part in parts)
     (request,) = made.requests
     found = [each for part in parts for each in part.requests[0].candidates]
     assert found == list(request.candidates)

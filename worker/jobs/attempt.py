@@ -15,8 +15,7 @@ from celery import Task
 from celery.exceptions import Ignore
 
 from contract import errors, jobs
-from contract.columns import JobColumns
-from contract.result_columns import ResultColumns
+from contract.columns import JobColumns, ResultColumns
 from contract.store import attempts, outcomes, statuses
 from contract.store.attempts import Started
 from worker.jobs import leases

@@ -10,8 +10,8 @@ from itertools import chain, pairwise
 from typing import TYPE_CHECKING
 
 from contract import errors, jobs
-from contract.columns import JobColumns, filled, given
-from contract.result_columns import ResultColumns
+from contract.column_values import filled, given
+from contract.columns import JobColumns, ResultColumns
 from contract.store.attempts import Started
 from worker.engine import ranking
 from worker.engine.scoring_version import SCORING_VERSION

@@ -15,7 +15,7 @@ from celery.exceptions import Ignore
 
 from contract import errors, limits, names
 from contract.printable import counted
-from contract.store import encoding, payloads
+from contract.store import encoding
 from contract.store.attempts import Started, Verdict
 from worker.engine.cuda_errors import GpuFailed
 from worker.jobs import scoring_plan
@@ -106,7 +106,7 @@ def _run(attempt: Attempt, held: Leases) -> dict[str, Any]:
 def _score(attempt: Attempt, started: Started, lease: Lease) -> dict[str, Any]:
     context, plan = attempt.context, None
     try:
-        job = payloads.decode(context.settings, attempt.job_id, started.payload)
+        job = encoding.decode_job(context.settings, attempt.job_id, started.payload)
         limits.check(job, context.settings)
         plan = scoring_plan.choose(
             job, started, context.settings.cross_encoder_model, context.models

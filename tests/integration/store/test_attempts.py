@@ -6,7 +6,7 @@ import redis
 
 from contract.jobs import JobState
 from contract.settings import Settings
-from contract.store import attempts, outcomes, payloads, statuses, submissions
+from contract.store import attempts, encoding, outcomes, statuses, submissions
 from contract.store.attempts import Verdict
 from contract.store.blocking import JobStore
 from contract.store.operation import Schema
@@ -20,7 +20,7 @@ def test_an_attempt_is_counted_leased_and_given_its_payload(tried: Attempts) -> 
 
     assert started.verdict == Verdict.STARTED
     assert (started.attempts, started.deaths, started.downgrade) == (1, 0, None)
-    assert payloads.decode(tried.schema.settings, "j", started.payload).job() == tried.made
+    assert encoding.decode_job(tried.schema.settings, "j", started.payload).job() == tried.made
     assert tried.leased()
     assert tried.state() == (JobState.RUNNING, 1)
     assert tried.live_jobs() == (False, True)

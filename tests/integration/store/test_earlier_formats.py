@@ -10,10 +10,9 @@ import redis
 import zstandard
 
 from contract import jobs
-from contract.columns import JobColumns
+from contract.columns import JobColumns, ResultColumns
 from contract.errors import JobConflict, PayloadInvalid, PayloadTooNew
 from contract.passages import Passages
-from contract.result_columns import ResultColumns
 from contract.settings import Settings
 from contract.store import outcomes, submissions
 from contract.store.encoding import COLUMNS, columns_body, compress_columns, read_columns

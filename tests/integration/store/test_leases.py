@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from contract.jobs import JobState
-from contract.store import outcomes, payloads
+from contract.store import encoding, outcomes
 from contract.store.attempts import Started, Verdict
 from tests.integration.redis_state import PATIENCE_S
 from tests.integration.sample_records import failure_of, result_of
@@ -45,7 +45,7 @@ def test_silent_for_longer_than_the_grace_an_attempt_counts_as_dead(tried: Attem
     # Then it gets the job, and the death is counted
     started = replies[-1]
     assert (started.verdict, started.attempts, started.deaths) == (Verdict.STARTED, 2, 1)
-    assert payloads.decode(tried.schema.settings, "j", started.payload).job() == tried.made
+    assert encoding.decode_job(tried.schema.settings, "j", started.payload).job() == tried.made
     # And the first one no longer counts, even if it is still alive
     assert not tried.renew(ME)
     assert not tried.store.execute(outcomes.finish(tried.schema, result_of("j"), ME))

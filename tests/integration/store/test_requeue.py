@@ -8,7 +8,7 @@ import redis
 from contract.errors import JobConflict, LimitExceeded, PayloadMissing
 from contract.jobs import JobState
 from contract.settings import Settings
-from contract.store import attempts, dead_letters, outcomes, payloads, statuses, submissions
+from contract.store import attempts, dead_letters, encoding, outcomes, statuses, submissions
 from contract.store.blocking import JobStore
 from contract.store.operation import Schema
 from tests.integration.redis_state import keys_of, payload
@@ -38,7 +38,7 @@ def test_a_requeued_job_is_as_new(store: JobStore, schema: Schema, client: redis
     # And a worker begins it with its contents
     started = store.execute(begin(schema, "j"))
     assert (started.attempts, started.deaths, started.downgrade) == (1, 0, None)
-    assert payloads.decode(schema.settings, "j", started.payload).job() == made
+    assert encoding.decode_job(schema.settings, "j", started.payload).job() == made
 
 
 def test_a_requeued_job_is_not_yet_sent(store: JobStore, schema: Schema) -> None:
