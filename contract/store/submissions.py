@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from contract import jobs, names
 from contract.columns import JobColumns
-from contract.errors import JobConflict, Overloaded
+from contract.errors import JobConflict, Overloaded, RerankError
 from contract.printable import counted
 from contract.settings import Settings
 from contract.store import encoding, scripts
@@ -20,8 +20,6 @@ from contract.store.replication import replicated
 
 #: The digest of a job's columns begins with this; an earlier one, of a record's JSON, does not.
 COLUMNS_DIGEST = "2:"
-
-
 #: The group of jobs that were submitted without one.
 DEFAULT_GROUP = "none"
 
@@ -34,6 +32,35 @@ class Submission:
     sent: bool
     #: How the job is split, if it is.
     split: jobs.SplitJob | None = None
+
+
+@dataclass(frozen=True)
+class EncodedJob:
+    """A job as it is stored."""
+
+    columns: JobColumns
+    digest: str
+    payload: bytes
+
+    @classmethod
+    def of(cls, settings: Settings, job: jobs.Job | JobColumns) -> EncodedJob:
+        """Encode a job. Raises `LimitExceeded` if it has too many bytes."""
+        columns = job if isinstance(job, JobColumns) else JobColumns.of(job)
+        body = encoding.encode_job(settings, columns)
+        payload = compress_columns(body, passages=columns.passages is not None)
+        return cls(columns, fingerprint(body), payload)
+
+    @property
+    def id(self) -> str:
+        return self.columns.id
+
+
+@dataclass(frozen=True)
+class Submissions:
+    """The stored states of the first jobs of a submission, and why the next one is refused."""
+
+    stored: list[Submission]
+    refusal: RerankError | None = None
 
 
 def accept(
@@ -52,36 +79,59 @@ def accept(
     `LimitExceeded` if the job has too many bytes. When read, raises `JobConflict` if the id belongs
     to a job with other contents, or `Overloaded` if the queue or Redis' memory is nearly full.
     """
-    keys, settings = schema.keys, schema.settings
-    columns = job if isinstance(job, JobColumns) else JobColumns.of(job)
-    body = encoding.encode_job(settings, columns)
-    ours = fingerprint(body)
+    accepted = accept_all(schema, [EncodedJob.of(schema.settings, job)], priority, group, trace)
 
     def read(replies: list[Any]) -> Submission:
-        on_record, sent, refused, amount, split = replies[0]
-        if refused:
-            raise overloaded(settings, refused.decode(), amount)
-        if not _is_earlier_digest(on_record, columns):
-            check_same(job.id, on_record, ours)
-        return Submission(sent=bool(sent), split=_read_split(split))
+        found = accepted.read(replies)
+        if found.refusal is not None:
+            raise found.refusal
+        return found.stored[0]
+
+    return Operation(accepted.send, read, accepted.in_sequence)
+
+
+def accept_all(
+    schema: Schema,
+    encoded: Sequence[EncodedJob],
+    priority: int,
+    group: str | None = None,
+    trace: Mapping[str, str] | None = None,
+) -> Operation[Submissions]:
+    """Store jobs in order, as `accept` does, up to the first one that is refused.
+
+    Fewer may be stored without a refusal: then submit the others again.
+    """
+    keys, settings = schema.keys, schema.settings
+
+    def read(replies: list[Any]) -> Submissions:
+        stored: list[Submission] = []
+        for each, (on_record, sent, refused, amount, split) in zip(
+            encoded, replies[0], strict=False
+        ):
+            if refused:
+                return Submissions(stored, overloaded(settings, refused.decode(), amount))
+            try:
+                if not _is_earlier_digest(on_record, each.columns):
+                    check_same(each.id, on_record, each.digest)
+            except JobConflict as error:
+                return Submissions(stored, error)
+            stored.append(Submission(sent=bool(sent), split=_read_split(split)))
+        return Submissions(stored)
 
     accepted = scripts.call(
         "accept",
         (
-            keys.job(job.id),
-            keys.payload(job.id),
             keys.queued,
             keys.counters,
-            keys.outcome(job.id),
             keys.dead,
+            *(
+                key
+                for each in encoded
+                for key in (keys.job(each.id), keys.payload(each.id), keys.outcome(each.id))
+            ),
             *keys.queue_lists,
         ),
         (
-            job.id,
-            ours,
-            compress_columns(body, passages=columns.passages is not None),
-            columns.pairs,
-            len(columns.queries),
             priority,
             settings.payload_ttl_s,
             schema.state_ttl_s,
@@ -90,6 +140,17 @@ def accept(
             keys.turns,
             group or settings.group or DEFAULT_GROUP,
             json.dumps(dict(trace)) if trace else "",
+            *(
+                argument
+                for each in encoded
+                for argument in (
+                    each.id,
+                    each.digest,
+                    each.payload,
+                    each.columns.pairs,
+                    len(each.columns.queries),
+                )
+            ),
         ),
         read,
     )
@@ -120,9 +181,9 @@ def accept_split(
     return replicated(schema, stored)
 
 
-def mark_sent(schema: Schema, job_id: str) -> Operation[None]:
-    """Record that the job's message is on the queue."""
-    return scripts.call("mark_sent", (schema.keys.job(job_id),), (), lambda _: None)
+def mark_sent(schema: Schema, *job_ids: str) -> Operation[None]:
+    """Record that the messages of jobs are on the queue."""
+    return scripts.call("mark_sent", tuple(map(schema.keys.job, job_ids)), (), lambda _: None)
 
 
 def overloaded(settings: Settings, what: str, amount: int) -> Overloaded:

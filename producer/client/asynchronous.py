@@ -18,6 +18,7 @@ from producer.client import batch_procedures, batch_progress, dead_letters, prep
 from producer.client.async_batch import AsyncBatch
 from producer.client.async_runner import AsyncRunner
 from producer.client.async_watch import AsyncWatch
+from producer.client.batch_submission import BatchSubmission
 from producer.client.options import SubmitManyOptions, SubmitOptions, takes_options_of
 from producer.client.publishing import Publisher, WorkerReadiness
 from producer.client.steps import Procedure, execute, uninterrupted
@@ -331,40 +332,28 @@ class AsyncRerankClient:
             raise
 
     async def _queue_batch(self, made: preparing.PreparedJobs) -> StoredBatch:
-        """Queue jobs one after the other; after an error, withdraw them.
+        """Queue jobs, several at once; after an error, withdraw them.
 
-        If the caller is cancelled, the current submission finishes first. Otherwise it could queue
-        a job after its cancellation.
+        If the caller is cancelled, the current step finishes first. Otherwise it could queue a job
+        after its cancellation.
         """
-        begun: list[str] = []
-        stored: StoredBatch | None = None
+        submission = BatchSubmission(self._schema, self._publisher, made)
         stopped = asyncio.Event()
 
-        async def queue() -> StoredBatch:
-            nonlocal stored
-            stored = await self._run(batch_procedures.accept(self._schema, made))
-            submission = batch_procedures.Submission(self._schema, stored)
-            for job in made.jobs:
-                if stopped.is_set() or await self._run(submission.is_cancelled()):
-                    break
-                begun.append(job.id)
-                await self.submit_job(
-                    job, priority=made.priority, trace=made.trace, group=made.group
-                )
-            await self._run(submission.finish())
-            return stored
+        async def queue() -> None:
+            while not submission.has_ended and not stopped.is_set():
+                async with self._submissions:
+                    await self._run(submission.advance())
 
         sending = self._runner.in_background(queue())
         try:
-            return await asyncio.shield(sending)
+            await asyncio.shield(sending)
         except BaseException as error:
             stopped.set()
             if made.is_withdrawn_after(error):
-                schema, reason = self._schema, error
-                await self._withdraw(
-                    lambda: batch_procedures.withdraw(schema, reason, stored, begun), after=sending
-                )
+                await self._withdraw(partial(submission.withdraw, error), after=sending)
             raise
+        return submission.batch
 
     async def _withdraw(
         self, withdrawing: Callable[[], Procedure[None]], after: asyncio.Task[Any]

@@ -5,7 +5,6 @@ A procedure is a generator of steps: see `producer.client.steps`.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -24,8 +23,6 @@ from producer.client.steps import Procedure, call, execute, uninterrupted
 
 #: The number of outcomes that are recorded or removed in one round trip.
 CHANGED_AT_ONCE = 100
-#: How often a process that submits a batch says that it is alive.
-ALIVE_EVERY_S = 1.0
 
 
 def accept(schema: Schema, prepared: PreparedJobs) -> Procedure[StoredBatch]:
@@ -38,28 +35,6 @@ def accept(schema: Schema, prepared: PreparedJobs) -> Procedure[StoredBatch]:
         return StoredBatch(split, prepared.label)
     offer = yield from call(batches.accept, schema, prepared.batch, prepared.jobs, prepared.label)
     return (yield from execute(offer))
-
-
-class Submission:
-    """The submission of a batch: it says that it is alive, and ends if the batch is cancelled."""
-
-    def __init__(self, schema: Schema, batch: StoredBatch) -> None:
-        self._schema = schema
-        self._batch = batch
-        self._noted_at = time.monotonic()
-
-    def is_cancelled(self) -> Procedure[bool]:
-        """Return whether another caller has cancelled the batch; ask Redis once a second."""
-        if time.monotonic() - self._noted_at < ALIVE_EVERY_S:
-            return False
-        cancelled = yield from execute(batches.note(self._schema, self._batch.id, "alive_at"))
-        self._noted_at = time.monotonic()
-        return cancelled
-
-    def finish(self) -> Procedure[None]:
-        """Note that all jobs are queued; cancel them if the batch was cancelled meanwhile."""
-        if (yield from execute(batches.note(self._schema, self._batch.id, "queued_at"))):
-            yield from cancel_batch(self._schema, self._batch)
 
 
 def find(schema: Schema, job_id: str) -> Procedure[StoredBatch | None]:

@@ -13,6 +13,7 @@ from contract.store import dead_letters as stored_dead_letters
 from contract.store.batches import StoredBatch
 from producer.client import batch_procedures, batch_progress, dead_letters, preparing, procedures
 from producer.client.batch import Batch
+from producer.client.batch_submission import BatchSubmission
 from producer.client.blocking_runner import BlockingRunner
 from producer.client.options import SubmitManyOptions, SubmitOptions, takes_options_of
 from producer.client.publishing import Publisher, WorkerReadiness
@@ -302,23 +303,16 @@ class RerankClient:
             raise
 
     def _queue_batch(self, made: preparing.PreparedJobs) -> StoredBatch:
-        """Queue jobs one after the other; after an error, withdraw them."""
-        begun: list[str] = []
-        stored: StoredBatch | None = None
+        """Queue jobs, several at once; after an error, withdraw them."""
+        submission = BatchSubmission(self._schema, self._publisher, made)
         try:
-            stored = self._run(batch_procedures.accept(self._schema, made))
-            submission = batch_procedures.Submission(self._schema, stored)
-            for job in made.jobs:
-                if self._run(submission.is_cancelled()):
-                    break
-                begun.append(job.id)
-                self.submit_job(job, priority=made.priority, trace=made.trace, group=made.group)
-            self._run(submission.finish())
+            while not submission.has_ended:
+                self._run(submission.advance())
         except BaseException as error:
             if made.is_withdrawn_after(error):
-                self._run(batch_procedures.withdraw(self._schema, error, stored, begun))
+                self._run(submission.withdraw(error))
             raise
-        return stored
+        return submission.batch
 
     def _run(self, procedure: Procedure[T], watch: Watch | None = None) -> T:
         return self._runner.run(procedure, watch)

@@ -13,7 +13,7 @@ from contract.settings import Settings
 from contract.store.connection import POOL_WAIT_S
 from contract.store.redis_errors import closed_error
 
-#: Sending a message takes a connection for only a millisecond or two.
+#: Sending the messages of fifty jobs takes a connection for about ten milliseconds.
 MAX_CONNECTIONS = 10
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import redis
 from kombu import Connection
-from kombu.exceptions import OperationalError
+from kombu.exceptions import BatchPublishError, OperationalError
 from kombu.pidbox import Mailbox
 
 from contract import jobs, names
@@ -21,6 +21,7 @@ from contract.store.connection import POOL_WAIT_S
 from contract.store.redis_errors import closed_error, translate
 from producer.client.broker_connections import BrokerConnectionPool
 from producer.client.celery_app import publisher_app
+from producer.client.messages import MessageSender
 from producer.client.single_flight import SingleFlight
 
 #: If a process is killed while it asks the workers, its reply queue is removed after this time.
@@ -53,14 +54,23 @@ class Publisher:
     def send(
         self, job: jobs.Job | JobColumns, priority: int, trace: Mapping[str, str] | None = None
     ) -> None:
-        """Put the job's message on the queue: its id and counts, never its documents.
+        """Put a job's message on the queue: see `send_all`."""
+        self.send_all((job,), priority, trace)
 
-        `priority` is 0 (first) to 9. `trace` is added to the message's headers. Raises
-        `ClientUnusable` after `close`, or `RedisUnavailable`; the message may then have been sent
-        or not.
+    def send_all(
+        self,
+        several: Sequence[jobs.Job | JobColumns],
+        priority: int,
+        trace: Mapping[str, str] | None = None,
+    ) -> None:
+        """Put the messages of several jobs on the queue, in order and in one round trip.
+
+        `priority` is 0 (first) to 9 (last). `trace` is added to the messages' headers. Raises
+        `ClientUnusable` after `close`, or `RedisUnavailable`; a message may then have been sent or
+        not.
         """
         with self._translated():
-            self._own_sender().send(job, priority, trace)
+            self._own_sender().send(several, priority, trace or {})
 
     def workers(self, timeout_s: float = 1.0, at_most: int | None = None) -> tuple[str, ...]:
         """Return the names of the workers that answer within `timeout_s` seconds.
@@ -104,6 +114,10 @@ class Publisher:
             raise RedisUnavailable(
                 f"Redis at {self._settings.redis_location} does not accept messages ({error})"
             ) from error
+        except BatchPublishError as error:
+            if isinstance(error.__cause__, redis.RedisError):
+                raise translate(error.__cause__, self._settings) from error
+            raise
         except AttributeError as error:
             # Kombu uses a channel that it has closed after its connection was lost.
             if isinstance(error.__context__, redis.RedisError):
@@ -117,29 +131,27 @@ class _Sender:
     def __init__(self, settings: Settings) -> None:
         self.pid = os.getpid()
         self._settings = settings
-        self._queue = names.Keys(settings.namespace).queue
         self._app = publisher_app(settings)
+        self._messages = MessageSender(self._app, names.Keys(settings.namespace).queue)
         self._pool = BrokerConnectionPool(self._connect, settings)
         self._workers = SingleFlight[dict[str, Any]](f"workers on {settings.redis_location}")
 
     def send(
-        self, job: jobs.Job | JobColumns, priority: int, trace: Mapping[str, str] | None
+        self, several: Sequence[jobs.Job | JobColumns], priority: int, trace: Mapping[str, str]
     ) -> None:
-        requests = job.queries if isinstance(job, JobColumns) else job.requests
+        try:
+            self._send_once(several, priority, trace)
+        except (BatchPublishError, redis.ConnectionError) as error:
+            if not isinstance(error.__cause__ or error, redis.ConnectionError):
+                raise
+            # The pooled connection was closed. A message that is sent twice is scored once.
+            self._send_once(several, priority, trace)
+
+    def _send_once(
+        self, several: Sequence[jobs.Job | JobColumns], priority: int, trace: Mapping[str, str]
+    ) -> None:
         with self._pool.connection() as connection:
-            self._app.send_task(
-                names.SCORE_TASK,
-                args=(job.id,),
-                kwargs={"requests": len(requests), "pairs": job.pairs},
-                task_id=job.id,
-                queue=self._queue,
-                priority=priority,
-                connection=connection,
-                headers=dict(trace or {}),
-                # Do not link the job to a Celery task that may be the caller.
-                root_id=job.id,
-                add_to_parent=False,
-            )
+            self._messages.send(connection, several, priority, trace)
 
     def workers(self, timeout_s: float, at_most: int | None) -> tuple[str, ...]:
         return tuple(sorted(self._answers("ping", timeout_s, at_most)))

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 import redis
@@ -26,7 +25,9 @@ from contract.store.operation import Schema
 from producer.client.async_batch import AsyncBatch
 from producer.client.asynchronous import AsyncRerankClient
 from producer.client.batch import Batch
+from producer.client.batch_submission import SENT_AT_ONCE
 from producer.client.blocking import RerankClient
+from tests.integration.halting_client import HaltingClient
 from tests.integration.redis_state import PATIENCE_S, await_subscribers
 from tests.integration.sample_records import failure_of, request, result_of, result_of_job
 from tests.integration.stand_ins import StandInWorker, begin, unheard
@@ -294,28 +295,20 @@ def test_a_batch_whose_process_was_killed_is_followed_and_completed(
 def test_a_batch_that_is_submitted_again_keeps_its_results_after_an_error(
     reranker: RerankClient, settings: Settings, store: JobStore
 ) -> None:
-    # Given a batch with a result, and a job that is waiting
-    batch = submit(reranker, 2)
+    # Given a batch with a result, and jobs that are waiting
+    batch = submit(reranker, SENT_AT_ONCE + 1)
     finish(store, batch[0])
 
-    class Interrupted(RerankClient):
-        """Interrupts when the second job is about to be queued."""
-
-        begun = 0
-
-        def submit_job(self, job: jobs.Job, **options: Any) -> str:
-            self.begun += 1
-            if self.begun == 2:
-                raise KeyboardInterrupt
-            return super().submit_job(job, **options)
+    def interrupt() -> None:
+        raise KeyboardInterrupt
 
     # When it is submitted again, and interrupted
-    with Interrupted(settings) as other, pytest.raises(KeyboardInterrupt) as raised:
-        submit(other, 2)
+    with HaltingClient(settings, interrupt) as other, pytest.raises(KeyboardInterrupt) as raised:
+        submit(other, SENT_AT_ONCE + 1)
 
     # Then nothing is withdrawn, and the error has the ids
-    assert raised.value.submitted == tuple(batch)  # type: ignore[attr-defined]
-    assert (batch.progress().done, batch.progress().waiting) == (1, 1)
+    assert raised.value.submitted == tuple(batch[:-1])  # type: ignore[attr-defined]
+    assert (batch.progress().done, batch.progress().waiting) == (1, SENT_AT_ONCE)
     assert next(batch.results(PATIENCE_S)).job_id == batch[0]
 
 

@@ -9,18 +9,21 @@ from typing import Any
 import pytest
 import redis
 
-from contract import jobs
 from contract.errors import InvalidInput, Overloaded, RedisUnavailable, RerankError
 from contract.jobs import JobState
 from contract.settings import Settings
 from producer.client.asynchronous import AsyncRerankClient
+from producer.client.batch_submission import SENT_AT_ONCE
 from producer.client.blocking import RerankClient
 from tests.embedded_redis import embedded_redis
+from tests.integration.halting_client import HaltingClient
 from tests.integration.redis_state import messages
 from tests.integration.sample_records import DOCUMENTS, QUERY, request
 
 #: Each query is a separate job.
 REQUESTS = [request(query_id=f"q{number}") for number in range(6)]
+#: More than are sent at once, twice.
+MANY = [request(query_id=f"q{number}") for number in range(2 * SENT_AT_ONCE + 10)]
 
 
 @pytest.fixture
@@ -61,22 +64,14 @@ def test_many_that_are_refused_midway_are_all_withdrawn_by_the_asyncio_client(
 def test_many_that_are_interrupted_are_all_withdrawn(
     settings: Settings, error: type[BaseException]
 ) -> None:
-    class Interrupted(RerankClient):
-        """Interrupts when the third job is about to be queued."""
+    def interrupt() -> None:
+        raise error
 
-        begun = 0
-
-        def submit_job(self, job: jobs.Job, **options: Any) -> str:
-            self.begun += 1
-            if self.begun == 3:
-                raise error
-            return super().submit_job(job, **options)
-
-    with Interrupted(settings) as reranker, pytest.raises(error) as raised:
-        reranker.submit_many(REQUESTS, pairs_per_job=2)
+    with HaltingClient(settings, interrupt) as reranker, pytest.raises(error) as raised:
+        reranker.submit_many(MANY, pairs_per_job=2)
 
     assert raised.value.submitted == ()  # type: ignore[attr-defined]
-    assert states(settings) == {JobState.CANCELLED: 2}
+    assert states(settings) == {JobState.CANCELLED: SENT_AT_ONCE}
 
 
 @pytest.mark.parametrize("turns", [1, 3, 10, 40, 100])
@@ -140,7 +135,7 @@ def test_many_of_which_one_cannot_be_sent_are_all_withdrawn(mute: Settings) -> N
     with RerankClient(mute) as reranker, pytest.raises(RedisUnavailable) as raised:
         reranker.submit_many(REQUESTS, pairs_per_job=2)
     assert raised.value.submitted == ()
-    assert states(mute) == {JobState.CANCELLED: 1}
+    assert states(mute) == {JobState.CANCELLED: len(REQUESTS)}
 
 
 def test_if_redis_goes_away_midway_the_error_tells_the_ids_so_far(settings: Settings) -> None:
@@ -149,22 +144,11 @@ def test_if_redis_goes_away_midway_the_error_tells_the_ids_so_far(settings: Sett
     url = f"redis://127.0.0.1:{server.port}/0"
     own = Settings.load(redis_url=url, namespace=settings.namespace, redis_timeout_s=0.5)
 
-    class Leaving(RerankClient):
-        """Loses Redis when three jobs are queued."""
+    with HaltingClient(own, server.stop) as reranker, pytest.raises(RerankError) as raised:
+        reranker.submit_many(MANY, pairs_per_job=2, batch_id="night")
 
-        ids: tuple[str, ...] = ()
-
-        def submit_job(self, job: jobs.Job, **options: Any) -> str:
-            if len(self.ids) == 3:
-                server.stop()
-            self.ids += (job.id,)
-            return super().submit_job(job, **options)
-
-    with Leaving(own) as reranker, pytest.raises(RerankError) as raised:
-        reranker.submit_many(REQUESTS, pairs_per_job=2)
-
-    assert raised.value.submitted == reranker.ids
-    assert len(reranker.ids) == 4
+    ids = [f"night.{number}-{number}" for number in range(1, 1 + 2 * SENT_AT_ONCE)]
+    assert raised.value.submitted == tuple(ids)
     assert any("may still be queued" in note for note in raised.value.__notes__)
 
 

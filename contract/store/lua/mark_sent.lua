@@ -1,9 +1,7 @@
--- Records that the job's message is on the queue.
+-- Records that the messages of jobs are on the queue.
 -- uses: clock
-local job = KEYS[1]
-
-if redis.call('EXISTS', job) == 1 then
-  local now = clock()
-  redis.call('HSET', job, 'sent_at', now)
+local now = clock()
+for _, job in ipairs(KEYS) do
+  if redis.call('EXISTS', job) == 1 then redis.call('HSET', job, 'sent_at', now) end
 end
 return 1
