@@ -28,7 +28,7 @@ HUNGRY, SMALLER = "stub:bytes_per_token=1e15", "stub:scale=2"
 class Delivery:
     """Runs the task like a child that has taken a message."""
 
-    def __init__(self, settings: Settings, model: str = "stub") -> None:
+    def __init__(self, settings: Settings, model: str = "stub", **more: Any) -> None:
         self.app = create_app(
             WorkerSettings.load(
                 redis_url=settings.redis_url.get_secret_value(),
@@ -36,6 +36,7 @@ class Delivery:
                 cross_encoder_model=model,
                 downgrade_model=SMALLER,
                 lease_s=LEASE_S,
+                **more,
             )
         )
         self._task = tasks.register(self.app)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import redis
@@ -18,18 +20,23 @@ from tests.integration.sample_records import failure_of, result_of
 from tests.integration.stand_ins import begin
 
 
-@pytest.fixture
-def delivery(settings: Settings) -> Iterator[Delivery]:
-    made = Delivery(settings)
+@contextmanager
+def delivering(settings: Settings, model: str = "stub", **more: Any) -> Iterator[Delivery]:
+    made = Delivery(settings, model, **more)
     yield made
     made.app.close()
+
+
+@pytest.fixture
+def delivery(settings: Settings) -> Iterator[Delivery]:
+    with delivering(settings) as made:
+        yield made
 
 
 @pytest.fixture
 def hungry(settings: Settings) -> Iterator[Delivery]:
-    made = Delivery(settings, HUNGRY)
-    yield made
-    made.app.close()
+    with delivering(settings, HUNGRY) as made:
+        yield made
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -97,12 +104,12 @@ def test_a_job_whose_model_has_no_memory_goes_to_the_downgrade_model(
     assert (result.provenance.downgraded, result.provenance.reason) == (True, "out_of_memory")
 
 
-def kill(store: JobStore, *, gpu_failed: bool) -> None:
+def kill(store: JobStore, job_id: str = "j", *, gpu_failed: bool) -> None:
     """Start an attempt whose process ends without an outcome."""
-    store.execute(begin(store.schema, "j", "lost"))
+    store.execute(begin(store.schema, job_id, "lost"))
     if gpu_failed:
-        assert store.execute(attempts.note_gpu_failure(store.schema, "j", "lost"))
-    assert store.execute(attempts.release(store.schema, "j", "lost", died=True))
+        assert store.execute(attempts.note_gpu_failure(store.schema, job_id, "lost"))
+    assert store.execute(attempts.release(store.schema, job_id, "lost", died=True))
 
 
 @pytest.mark.parametrize(
@@ -128,6 +135,22 @@ def test_a_smaller_model_scores_a_job_after_a_kill_or_the_second_failure_of_a_gp
     result = store.execute(outcomes.fetch(store.schema, ["j"]))["j"]
     assert isinstance(result, jobs.JobResult)
     assert result.provenance.reason == (jobs.WORKER_DIED if model == SMALLER else None)
+
+
+@pytest.mark.parametrize(
+    ("max_attempts", "models"), [(2, [SMALLER]), (3, ["stub", SMALLER]), (4, ["stub", SMALLER])]
+)
+def test_no_job_ends_by_failures_of_gpus_before_a_smaller_model_has_tried(
+    store: JobStore, settings: Settings, max_attempts: int, models: list[str]
+) -> None:
+    tried = []
+    for failures in range(1, len(models) + 1):
+        with delivering(settings, max_attempts=max_attempts) as delivery:
+            accept(store, f"j{failures}")
+            for _ in range(failures):
+                kill(store, f"j{failures}", gpu_failed=True)
+            tried.append(delivery.run(f"j{failures}")["model"])
+    assert tried == models
 
 
 def test_the_failure_of_a_gpu_does_not_undo_a_downgrade(hungry: Delivery, store: JobStore) -> None:

@@ -40,11 +40,13 @@ class ScoringPlan:
     instead: str | None
 
 
-def choose(job: JobColumns, started: Started, default: str, models: LoadedModels) -> ScoringPlan:
+def choose(
+    job: JobColumns, started: Started, default: str, models: LoadedModels, max_attempts: int
+) -> ScoringPlan:
     """Plan to use the requested model, or a smaller one after lack of memory or time or a crash."""
     requested = job.model or default
     smaller = models.downgrade_model if job.allow_downgrade else None
-    reason = _downgrade_reason(started)
+    reason = _downgrade_reason(started, is_last=started.attempts >= max_attempts)
     small_batches = reason == errors.OutOfMemory.code or (started.deaths > 0 and reason is not None)
     if smaller is None or smaller == requested:
         return ScoringPlan(requested, requested, None, small_batches, None)
@@ -53,11 +55,12 @@ def choose(job: JobColumns, started: Started, default: str, models: LoadedModels
     return ScoringPlan(requested, smaller, reason, small_batches, None)
 
 
-def _downgrade_reason(started: Started) -> str | None:
+def _downgrade_reason(started: Started, *, is_last: bool) -> str | None:
     """Return the reason to score the job with a smaller model, if there is one."""
     if started.downgrade == jobs.GPU_FAILED:
-        # A GPU that failed once says nothing about the memory that the model needs.
-        return jobs.WORKER_DIED if started.deaths > 1 else None
+        # A GPU that failed once says nothing about the memory that the model needs. But a job must
+        # not end without having been tried with the smaller model.
+        return jobs.WORKER_DIED if started.deaths > 1 or is_last else None
     return started.downgrade or (jobs.WORKER_DIED if started.deaths else None)
 
 

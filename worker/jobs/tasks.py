@@ -106,10 +106,11 @@ def _run(attempt: Attempt, held: Leases) -> dict[str, Any]:
 def _score(attempt: Attempt, started: Started, lease: Lease) -> dict[str, Any]:
     context, plan = attempt.context, None
     try:
-        job = encoding.decode_job(context.settings, attempt.job_id, started.payload)
-        limits.check(job, context.settings)
+        settings = context.settings
+        job = encoding.decode_job(settings, attempt.job_id, started.payload)
+        limits.check(job, settings)
         plan = scoring_plan.choose(
-            job, started, context.settings.cross_encoder_model, context.models
+            *(job, started, settings.cross_encoder_model, context.models, settings.max_attempts)
         )
         attempt.announce(job, plan)
         result = scoring_plan.score(job, plan, started, lease, context.models)
