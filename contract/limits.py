@@ -8,6 +8,7 @@ from contract.columns import JobColumns
 from contract.errors import LimitExceeded, ModelNotAllowed
 from contract.jobs import Job
 from contract.models import INT8_ADVICE, NO_INT8, is_int8
+from contract.printable import shortened
 from contract.settings import Settings
 
 #: The number of JSON values that a candidate may hold: its id, text, score and metadata.
@@ -56,11 +57,12 @@ def _count_values(body: bytes) -> int:
 def check_model(model: str | None, settings: Settings) -> None:
     """Raise `ModelNotAllowed` if jobs may not request `model`; None is the worker's default."""
     if model is not None and not settings.allows(model):
+        named = shortened(repr(model))
         if is_int8(model):
-            raise ModelNotAllowed(f"model {model!r} is not allowed: {NO_INT8}. {INT8_ADVICE}")
+            raise ModelNotAllowed(f"model {named} is not allowed: {NO_INT8}. {INT8_ADVICE}")
         allowed = dict.fromkeys((settings.cross_encoder_model, *settings.allowed_models))
         raise ModelNotAllowed(
-            f"model {model!r} is not allowed (allowed: {', '.join(allowed)}); to allow it, add it"
+            f"model {named} is not allowed (allowed: {', '.join(allowed)}); to allow it, add it"
             " to RERANKQ_ALLOWED_MODELS"
         )
 

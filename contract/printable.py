@@ -28,6 +28,11 @@ def visible(text: object, keep: str = "") -> str:
     )
 
 
+def shortened(text: str, at_most: int = 200) -> str:
+    """Return the text, or its beginning and `...` if it has more than `at_most` characters."""
+    return text if len(text) <= at_most else f"{text[: at_most - 3]}..."
+
+
 def counted(number: int, noun: str, plural: str | None = None) -> str:
     """Return a number with its noun: `1 pair`, `2,000 pairs`, `2 queries`."""
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"

@@ -12,6 +12,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from contract.printable import shortened
+
 _OBJECT = "must be an object, not {kind}"
 _LIST = "must be a list, not {kind}"
 _STRING = "must be a string, not {kind}"
@@ -80,14 +82,14 @@ def describe(error: ValidationError) -> str:
 
 
 def place(location: tuple[int | str, ...]) -> str:
-    """Return a path to a field as `requests[0].candidates[2].id`, in one line."""
+    """Return a path to a field as `requests[0].candidates[2].id`, in one line and not too long."""
     path = ""
     for part in location:
         if isinstance(part, int):
             path += f"[{part}]"
         else:
             path += f".{part}" if path else part
-    return " ".join(path.split())
+    return shortened(" ".join(path.split()))
 
 
 def reason(fault: Mapping[str, Any]) -> str:
@@ -98,6 +100,8 @@ def reason(fault: Mapping[str, Any]) -> str:
         return str(context["error"])  # the message of a validator of this project
     if kind == "too_short":
         return _too_short(fault, context)
+    if kind == "string_too_short" and context["min_length"] == 1:
+        return "must not be empty"
     words = _WORDS.get(kind, "has an invalid value ({type})")
     return words.format_map({"kind": kind_of(fault.get("input")), "type": kind, **context})
 

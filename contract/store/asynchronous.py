@@ -11,7 +11,7 @@ import redis
 from contract.errors import RedisUnavailable
 from contract.store.connection import MAX_CONNECTIONS
 from contract.store.operation import Operation, Schema
-from contract.store.redis_errors import DISCONNECTING, translate
+from contract.store.redis_errors import DISCONNECTING, UNENCODABLE, translate, unencodable
 
 T = TypeVar("T")
 
@@ -57,6 +57,8 @@ class AsyncJobStore:
                 # Something cancelled all tasks of the loop, but not this caller.
                 raise RedisUnavailable("the call to Redis was cancelled; try again") from error
             raise
+        except UNENCODABLE as error:
+            raise unencodable(error) from error
         except redis.RedisError as error:
             if isinstance(error, DISCONNECTING):
                 await self.client.connection_pool.disconnect(inuse_connections=False)

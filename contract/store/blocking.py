@@ -10,7 +10,13 @@ import redis
 
 from contract.errors import RedisUnavailable
 from contract.store.operation import Operation, Schema
-from contract.store.redis_errors import DISCONNECTING, closed_error, translate
+from contract.store.redis_errors import (
+    DISCONNECTING,
+    UNENCODABLE,
+    closed_error,
+    translate,
+    unencodable,
+)
 
 T = TypeVar("T")
 
@@ -54,6 +60,8 @@ class JobStore:
                 raise self._no_free_connection() from error
             if isinstance(error, DISCONNECTING):
                 pool.disconnect(inuse_connections=False)
+            if isinstance(error, UNENCODABLE):
+                raise unencodable(error) from error
             if isinstance(error, redis.RedisError):
                 raise translate(error, self.schema.settings) from error
             raise

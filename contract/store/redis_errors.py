@@ -11,7 +11,7 @@ from redis.exceptions import ClusterError, MovedError
 from redis.sentinel import MasterNotFoundError
 
 from contract import redis_tls
-from contract.errors import ClientUnusable, RedisRefused, RedisUnavailable
+from contract.errors import ClientUnusable, InvalidInput, RedisRefused, RedisUnavailable
 from contract.redis_url import NO_CLUSTER
 from contract.settings import Settings
 
@@ -24,11 +24,20 @@ PASSING = (
 #: After these errors, the idle connections of a pool are closed too. Their server may stand still,
 #: or be a replica since a failover, and each of them would otherwise fail once.
 DISCONNECTING = (redis.TimeoutError, redis.exceptions.ReadOnlyError)
+#: redis-py raises these for arguments that it cannot encode, before it sends anything.
+UNENCODABLE = (redis.DataError, UnicodeEncodeError)
 
 
 def closed_error() -> ClientUnusable:
     """Return the error for a call on a closed client."""
     return ClientUnusable("the client is closed; create a new one")
+
+
+def unencodable(error: redis.DataError | UnicodeEncodeError) -> InvalidInput:
+    """Return the error for an argument that cannot be sent, such as an id of another type."""
+    if isinstance(error, UnicodeEncodeError):
+        return InvalidInput("an id or text has half a surrogate pair, which is not Unicode")
+    return InvalidInput(f"an argument cannot be sent to Redis: {str(error).partition('.')[0]}")
 
 
 def translate(error: redis.RedisError, settings: Settings) -> RedisUnavailable:

@@ -14,7 +14,14 @@ from contract.store import batches, overview
 from contract.store import dead_letters as stored_dead_letters
 from contract.store.batches import StoredBatch
 from contract.store.operation import Schema
-from producer.client import batch_procedures, batch_progress, dead_letters, preparing, procedures
+from producer.client import (
+    arguments,
+    batch_procedures,
+    batch_progress,
+    dead_letters,
+    preparing,
+    procedures,
+)
 from producer.client.async_batch import AsyncBatch
 from producer.client.async_runner import AsyncRunner
 from producer.client.async_watch import AsyncWatch
@@ -61,6 +68,7 @@ class AsyncRerankClient:
     """
 
     def __init__(self, settings: Settings | None = None, *, redis_url: str | None = None) -> None:
+        arguments.check_settings(settings)
         self.settings = (settings or Settings.load()).with_redis_url(redis_url).with_group()
         self._schema = Schema(self.settings)
         self._publisher = Publisher(self.settings)
@@ -121,9 +129,9 @@ class AsyncRerankClient:
         group: str | None = None,
     ) -> str:
         """Queue a job made by `preparing.job`; return its id. Raises the errors of `submit`."""
-        preparing.check_priority(priority)
-        preparing.check_trace(trace)
-        preparing.check_group(group)
+        priority = arguments.check_priority(priority)
+        arguments.check_trace(trace)
+        arguments.check_group(group)
         async with self._submissions:
             queueing = procedures.queue(self._schema, self._publisher, job, priority, trace, group)
             return await self._run(queueing)
@@ -157,6 +165,7 @@ class AsyncRerankClient:
         is cancelled after the timeout, or if the calling task is cancelled and no `job_id` was
         given. If Redis becomes unavailable, the job's id is in the error's `submitted`.
         """
+        arguments.check_timeout(timeout)
         made = await self._prepare_query(query, documents, options)
         await self._queue_query(made)
         try:

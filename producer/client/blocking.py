@@ -11,7 +11,14 @@ from contract.settings import Settings
 from contract.store import batches, operation, overview
 from contract.store import dead_letters as stored_dead_letters
 from contract.store.batches import StoredBatch
-from producer.client import batch_procedures, batch_progress, dead_letters, preparing, procedures
+from producer.client import (
+    arguments,
+    batch_procedures,
+    batch_progress,
+    dead_letters,
+    preparing,
+    procedures,
+)
 from producer.client.batch import Batch
 from producer.client.batch_submission import BatchSubmission
 from producer.client.blocking_runner import BlockingRunner
@@ -54,6 +61,7 @@ class RerankClient:
     """
 
     def __init__(self, settings: Settings | None = None, *, redis_url: str | None = None) -> None:
+        arguments.check_settings(settings)
         self.settings = (settings or Settings.load()).with_redis_url(redis_url).with_group()
         self._runner = BlockingRunner(self.settings)
         self._schema = self._runner.schema
@@ -111,9 +119,9 @@ class RerankClient:
         group: str | None = None,
     ) -> str:
         """Queue a job made by `preparing.job`; return its id. Raises the errors of `submit`."""
-        preparing.check_priority(priority)
-        preparing.check_trace(trace)
-        preparing.check_group(group)
+        priority = arguments.check_priority(priority)
+        arguments.check_trace(trace)
+        arguments.check_group(group)
         return self._run(
             procedures.queue(self._schema, self._publisher, job, priority, trace, group)
         )
@@ -143,6 +151,7 @@ class RerankClient:
         is cancelled after the timeout, or if the wait is interrupted and no `job_id` was given. If
         Redis becomes unavailable, the job's id is in the error's `submitted`.
         """
+        arguments.check_timeout(timeout)
         made = preparing.prepare_query(query, documents, self.settings, **options)
         self._queue_query(made)
         try:

@@ -10,7 +10,7 @@ from contract.columns import JobColumns
 from contract.store import outcomes, overview, runs
 from contract.store.operation import Operation
 from contract.store.outcomes import ColumnsOrError
-from producer.client import preparing, procedures
+from producer.client import arguments, procedures
 from producer.client.blocking import RerankClient
 from producer.client.watch import OutcomeWatch
 
@@ -23,7 +23,7 @@ class ColumnsClient(RerankClient):
 
         Raises the errors of `submit`. The job is never split.
         """
-        preparing.check_priority(priority)
+        priority = arguments.check_priority(priority)
         return self._run(procedures.queue_columns(self._schema, self._publisher, job, priority))
 
     def count(self, counts: metrics.Counts) -> None:

@@ -14,7 +14,8 @@ from contract.errors import InvalidInput, JobConflict
 from contract.jobs import Job, Request, SplitJob
 from contract.passages import Passages
 from contract.settings import Settings
-from producer.client import splitting
+from contract.validation import kind_of
+from producer.client import arguments, splitting
 from producer.client.options import PassagesOption
 from producer.client.splitting import estimated_passages
 
@@ -23,17 +24,17 @@ Document = str | Mapping[str, object] | jobs.Candidate
 
 #: An upper bound of the size of a job's JSON without its requests: its id and the model's name.
 ENVELOPE_BYTES = 512
-MAX_LABEL_CHARS = 200
 
 
-def candidates(documents: Iterable[Document]) -> tuple[jobs.Candidate, ...]:
+def candidates(
+    documents: Iterable[Document], name: str = "documents"
+) -> tuple[jobs.Candidate, ...]:
     """Make candidates; the id of a document defaults to its index, from 0.
 
     Raises `InvalidInput`, which names the document's index.
     """
-    if isinstance(documents, str | Mapping):
-        raise InvalidInput("documents must be a list, not a single document")
-    fields = [_fields(place, document) for place, document in enumerate(documents)]
+    given = arguments.check_list(name, documents)
+    fields = [_fields(place, document) for place, document in enumerate(given)]
     try:
         return _CANDIDATES.validate_python(fields)
     except ValidationError:
@@ -53,6 +54,8 @@ def _fields(place: int, document: Document) -> object:
 
 
 def _candidate(place: int, data: object) -> jobs.Candidate:
+    if not isinstance(data, Mapping | jobs.Candidate):
+        raise InvalidInput(f"document {place}: must be a string or an object, not {kind_of(data)}")
     try:
         return jobs.parse(jobs.Candidate, data)
     except InvalidInput as error:
@@ -139,12 +142,13 @@ def many(
 ) -> list[jobs.Job]:
     """Make jobs of many requests. Raises `InvalidInput`, which names the request's index."""
     made = []
-    for place, data in enumerate(requests):
+    for place, data in enumerate(arguments.check_list("requests", requests)):
         try:
             made.append(_request(data))
         except InvalidInput as error:
             raise InvalidInput(f"request {place}: {error}") from error
-    max_pairs = min(pairs_per_job or settings.max_pairs_per_job, settings.max_pairs_per_job)
+    asked = arguments.check_pairs_per_job(pairs_per_job) or settings.max_pairs_per_job
+    max_pairs = min(asked, settings.max_pairs_per_job)
     how = Passages.parse(passages)
     groups = pack(
         made,
@@ -164,42 +168,10 @@ def _estimated_pairs(request: jobs.Request, passages: Passages | None) -> int:
 
 
 def _request(data: jobs.Request | Mapping[str, object]) -> jobs.Request:
-    if isinstance(data, Mapping) and isinstance(data.get("candidates"), list | tuple):
-        documents = cast(list[Document], data["candidates"])
-        data = {**data, "candidates": candidates(documents)}
+    if isinstance(data, Mapping) and "candidates" in data:
+        documents = cast(Iterable[Document], data["candidates"])
+        data = {**data, "candidates": candidates(documents, "candidates")}
     return jobs.parse(jobs.Request, data)
-
-
-def check_priority(priority: int) -> None:
-    """Raise `InvalidInput` unless `priority` is 0 to 9."""
-    if priority not in range(10):
-        raise InvalidInput(f"priority must be from 0 (first) to 9 (last), not {priority}")
-
-
-def check_group(group: str | None) -> None:
-    """Raise `InvalidInput` unless the name of a group has the characters of a job id."""
-    if group is not None and not jobs.JOB_ID.fullmatch(group):
-        raise InvalidInput(
-            "group must have 1 to 128 characters (letters, digits, . _ : -) and begin with a letter"
-            " or digit"
-        )
-
-
-def check_trace(trace: Mapping[str, str] | None) -> None:
-    """Raise `InvalidInput` unless `trace` has only headers of the W3C trace context."""
-    for name, value in (trace or {}).items():
-        if name not in names.TRACE_HEADERS:
-            raise InvalidInput(f"trace: {name!r} is none of {', '.join(names.TRACE_HEADERS)}")
-        if not isinstance(value, str) or len(value) > names.MAX_TRACE_CHARS:
-            raise InvalidInput(
-                f"trace: {name} must be a string of at most {names.MAX_TRACE_CHARS:,} characters"
-            )
-
-
-def check_label(label: str | None) -> None:
-    """Raise `InvalidInput` unless `label` is None or a short text."""
-    if label is not None and (not isinstance(label, str) or not 0 < len(label) <= MAX_LABEL_CHARS):
-        raise InvalidInput(f"label must have 1 to {MAX_LABEL_CHARS} characters")
 
 
 @dataclass(frozen=True)
@@ -245,9 +217,9 @@ def prepare_query(
     passages: PassagesOption = None,
 ) -> PreparedJobs:
     """Make the job of one query with its documents. Raises `InvalidInput`."""
-    check_priority(priority)
-    check_trace(trace)
-    check_group(group)
+    priority = arguments.check_priority(priority)
+    arguments.check_trace(trace)
+    arguments.check_group(group)
     asked = request(query, documents, top_k=top_k)
     made = job(
         *([asked], settings),
@@ -277,10 +249,10 @@ def prepare_requests(
     label: str | None = None,
 ) -> PreparedJobs:
     """Make the jobs of many queries. Raises `InvalidInput`, which names the request's index."""
-    check_priority(priority)
-    check_trace(trace)
-    check_group(group)
-    check_label(label)
+    priority = arguments.check_priority(priority)
+    arguments.check_trace(trace)
+    arguments.check_group(group)
+    arguments.check_label(label)
     made = many(requests, settings, model, pairs_per_job, allow_downgrade, passages)
     if not made and batch_id is None:
         return PreparedJobs((), priority, label=label)

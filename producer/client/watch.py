@@ -16,6 +16,7 @@ from contract.store import outcomes
 from contract.store.blocking import JobStore
 from contract.store.operation import Operation
 from contract.store.redis_errors import translate
+from producer.client.arguments import check_timeout
 
 T = TypeVar("T")
 
@@ -153,7 +154,11 @@ class Watch(OutcomeWatch[jobs.OutcomeOrError]):
 
 
 def deadline_after(timeout_s: float | None) -> float:
-    """Return the end of a timeout that starts now, by the monotonic clock; None is no limit."""
+    """Return the end of a timeout that starts now, by the monotonic clock; None is no limit.
+
+    Raises `InvalidInput` if the timeout is neither a number nor None.
+    """
+    check_timeout(timeout_s)
     return math.inf if timeout_s is None else time.monotonic() + timeout_s
 
 

@@ -15,6 +15,7 @@ from opentelemetry import propagate
 
 from contract import jobs, names
 from contract.errors import ModelNotAllowed, NoWorker, RerankError
+from contract.printable import shortened
 from producer.client.asynchronous import AsyncRerankClient
 from producer.client.options import SubmitOptions
 from producer.client.preparing import Document
@@ -80,8 +81,8 @@ class Service:
         allowed = (self.settings.cross_encoder_model, *self.settings.allowed_models, *aliases)
         known = ", ".join(dict.fromkeys((DEFAULT, *allowed)))
         raise ModelNotAllowed(
-            f"model: {name!r} is not available; send one of {known} (RERANKQ_ALLOWED_MODELS,"
-            " RERANKQ_HTTP_MODEL_ALIASES)"
+            f"model: {shortened(repr(name))} is not available; send one of {known}"
+            " (RERANKQ_ALLOWED_MODELS, RERANKQ_HTTP_MODEL_ALIASES)"
         )
 
     async def _while_workers_answer(self, work: Coroutine[Any, Any, T]) -> T:

@@ -128,7 +128,7 @@ def fields(**changes: Any) -> dict[str, Any]:
     ("changes", "said"),
     [
         ({"id": "not an id"}, "id: a job id must have"),
-        ({"model": ""}, "model: must have at least 1 characters"),
+        ({"model": ""}, "model: must not be empty"),
         ({"surprise": 1}, "surprise: unknown field"),
         ({"ids": ["a", "b", 3]}, "ids[2]: must be a string, not a number"),
         ({"scores": [1.0, None, float("nan")]}, "scores[2]: must be a finite number"),
@@ -136,7 +136,7 @@ def fields(**changes: Any) -> dict[str, Any]:
         ({"queries": ["one", "\ud800"]}, "requests[1].query: must not contain half a surrogate"),
         ({"query_ids": [None, "\ud800"]}, "requests[1].query_id: must not contain half"),
         ({"texts": ["A", "\udc00"]}, "requests[0].candidates[1].text: must not contain half"),
-        ({"ids": ["a", "", "a"]}, "requests[0].candidates[1].id: must have at least 1"),
+        ({"ids": ["a", "", "a"]}, "requests[0].candidates[1].id: must not be empty"),
         ({"ids": ["a", "a", "a"]}, "requests[0]: duplicate candidate id 'a'"),
         ({"top_ks": [None, 0]}, "requests[1].top_k: must be at least 1"),
         (

@@ -176,14 +176,6 @@ def test_no_requests_make_no_jobs() -> None:
     assert preparing.many([], load(), model=None, pairs_per_job=None) == []
 
 
-@pytest.mark.parametrize("priority", [-1, 10, 100])
-def test_a_priority_is_zero_to_nine(priority: int) -> None:
-    for fine in range(10):
-        preparing.check_priority(fine)
-    with pytest.raises(InvalidInput, match=str(priority)):
-        preparing.check_priority(priority)
-
-
 def test_a_cancellation_is_a_failure_that_counts_as_cancelled() -> None:
     status = jobs.JobStatus(
         job_id="j",

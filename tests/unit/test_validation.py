@@ -7,7 +7,7 @@ from typing import Any, get_args
 import pytest
 from pydantic_core.core_schema import ErrorType
 
-from contract import jobs, validation
+from contract import jobs, limits, validation
 from contract.errors import InvalidInput
 from contract.settings import Settings
 from producer.client import preparing
@@ -77,3 +77,20 @@ def test_a_setting_is_named_in_the_same_words(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("RERANKQ_MAX_PAIRS_PER_JOB", "many")
     with pytest.raises(InvalidInput, match="RERANKQ_MAX_PAIRS_PER_JOB: must be a whole number"):
         Settings.load()
+
+
+def test_a_message_stays_short_whatever_was_given() -> None:
+    deep: dict[str, object] = {}
+    for _ in range(300):
+        deep = {"key": deep}
+    with pytest.raises(InvalidInput) as nested:
+        preparing.request("q", [{"text": "a", "metadata": deep}], top_k=None)
+    with pytest.raises(InvalidInput, match=r"^model 'xxx") as named:
+        limits.check_model("x" * 100_000, Settings())
+    assert len(str(nested.value)) < 300
+    assert len(str(named.value)) < 500
+
+
+def test_an_empty_id_is_called_empty() -> None:
+    with pytest.raises(InvalidInput, match=r"^document 0: id: must not be empty$"):
+        preparing.request("q", [{"id": "", "text": "a"}], top_k=None)

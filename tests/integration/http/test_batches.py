@@ -125,7 +125,7 @@ WRONG = [
     (content(line("a")) + "{", 400, "line 2: is not JSON"),
     ("[]", 422, "line 1: must be an object"),
     ('{"body": {}}', 422, "line 1: custom_id: is required"),
-    (content(line("")), 422, "line 1: custom_id: must have at least 1"),
+    (content(line("")), 422, "line 1: custom_id: must not be empty"),
     (content(line("a"), line("a")), 422, "line 2: custom_id: 'a' is already in line 1"),
     (content(line("a", documents=[])), 422, "line 1: body.documents: "),
     (content(line("a", documents=["", 7])), 422, "line 1: body.documents[1]: must be a"),
