@@ -57,6 +57,12 @@ def processor() -> str:
     return facts.get("model name", platform.machine()) + vectors
 
 
+def waited_s() -> float:
+    """Return how long this thread has waited for a processor; 0 where only Linux knows it."""
+    path = Path("/proc/thread-self/schedstat")
+    return int(path.read_text().split()[1]) / 1e9 if path.exists() else 0.0
+
+
 def memory_gb() -> float:
     """Return the machine's memory, in GB of 10^9 bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9

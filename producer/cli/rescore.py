@@ -157,7 +157,7 @@ def rescore(
         )
         mode = private_mode(output, results)
         with (
-            _opened(cache) as scores,
+            _opened(cache, counts.queries) as scores,
             session.opened(
                 output, staging, options, depth, restart=restart, mode=mode, cascade=cascade
             ) as opened,
@@ -188,11 +188,11 @@ def _retry_kinds(retry_failed: bool, rescore_downgraded: bool) -> tuple[RetryKin
     return failed + downgraded
 
 
-def _opened(cache: str | None) -> AbstractContextManager[ScoreCache | None]:
+def _opened(cache: str | None, queries: int) -> AbstractContextManager[ScoreCache | None]:
     """Open the cache, if there is one; say so if it can only be read."""
     if not cache:
         return nullcontext()
-    opened = ScoreCache(cache)
+    opened = ScoreCache(cache, queries=queries)
     if not opened.writable:
         terminal.print_notice(f"{cache} is read-only: no score is added to it")
     return opened

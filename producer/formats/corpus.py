@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from pydantic_core import from_json
 
@@ -10,6 +10,7 @@ from contract.validation import kind_of
 from producer.formats import values
 from producer.formats.detection import FileKind
 from producer.formats.keys import ID_KEYS, TEXT_KEYS, first_key, join_title, list_keys
+from producer.formats.needed import Needed, first_values, parse_needed
 from producer.formats.records import InvalidLines, read_records
 from producer.formats.text_columns import TextColumns, stripped_texts
 from producer.formats.texts import Text, checked_length
@@ -24,20 +25,50 @@ def read_texts(
     four columns of MS MARCO's documents; or the columns that a header names. `chosen` is the format
     of columns that the user has named.
     """
-    columns = TextColumns(chosen)
+    reader = _Reader(max_chars, chosen)
+    return read_records(
+        path, reader.parse, bad, FileKind.TEXTS, reader.columns.is_header, reader.parse_block
+    )
 
-    def parse(_: int, line: str) -> Text:
-        text = _json_text(line) if values.is_json(line) else columns.parse(line)
-        return checked_length(text, max_chars)
 
-    def parse_block(block: str) -> list[Text] | None:
+def read_needed_texts(
+    path: str, bad: InvalidLines, max_chars: int, chosen: str | None, needed: Needed
+) -> Iterator[tuple[int, Text | None]]:
+    """Yield the texts of a corpus as `read_texts` does, with None for those not needed."""
+    reader = _Reader(max_chars, chosen)
+
+    def parse_block(block: str) -> Iterable[Text | None] | None:
+        return parse_needed(block, reader.ids(block), needed, reader.parse, reader.parse_block)
+
+    return read_records(
+        *(path, reader.parse, bad, FileKind.TEXTS, reader.columns.is_header, parse_block),
+        see=needed.see,
+    )
+
+
+class _Reader:
+    """Parses the lines of one file."""
+
+    def __init__(self, max_chars: int, chosen: str | None) -> None:
+        self.columns = TextColumns(chosen)
+        self._max_chars = max_chars
+
+    def parse(self, _: int, line: str) -> Text:
+        text = _json_text(line) if values.is_json(line) else self.columns.parse(line)
+        return checked_length(text, self._max_chars)
+
+    def parse_block(self, block: str) -> list[Text] | None:
         lines = block.split("\n")
         made = _json_texts(block, lines) if values.is_json(block) else None
         if made is None:
-            made = columns.parse_lines(lines)
-        return None if made is None or max(len(each.text) for each in made) > max_chars else made
+            made = self.columns.parse_lines(lines)
+        if made is None or max(len(each.text) for each in made) > self._max_chars:
+            return None
+        return made
 
-    return read_records(path, parse, bad, FileKind.TEXTS, columns.is_header, parse_block)
+    def ids(self, block: str) -> list[str] | None:
+        """Return the ids of lines without parsing them; None if that is not possible."""
+        return first_values(block, ID_KEYS) if values.is_json(block) else self.columns.ids(block)
 
 
 def _json_text(line: str) -> Text:

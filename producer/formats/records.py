@@ -45,6 +45,7 @@ def read_records(
     parse_block: Callable[[str], Iterable[T] | None] = lambda _: None,
     *,
     arrays: bool = False,
+    see: Callable[[bytes], object] | None = None,
 ) -> Iterator[tuple[int, T]]:
     """Yield the number, from 1, and the parsed record of each line that is not blank.
 
@@ -55,9 +56,13 @@ def read_records(
     invalid, blank or unusual, and otherwise one record per line, equal to those of `parse`.
 
     If `arrays` is true, a file may also be a JSON array, whose elements are numbered from 1.
+
+    `see` receives all lines, several at once, the same for each kind of compression and of line
+    end.
     """
     is_empty = is_first = True
-    for begin, block in _first_line_apart(reading.blocks(path, arrays=arrays)):
+    blocks = reading.blocks(path, arrays=arrays)
+    for begin, block in _first_line_apart(_seen(blocks, see) if see else blocks):
         if not is_first and (records := _parsed(block, parse_block)) is not None:
             yield from enumerate(records, begin)
             continue
@@ -83,6 +88,15 @@ def read_records(
             yield number, item
     if is_empty:
         raise InvalidInput(f"{shown(path)}: the file is empty")
+
+
+def _seen(
+    blocks: Iterable[tuple[int, bytes]], see: Callable[[bytes], object]
+) -> Iterator[tuple[int, bytes]]:
+    for number, block in blocks:
+        see(block.removesuffix(b"\r").replace(b"\r\n", b"\n") if b"\r" in block else block)
+        see(b"\n")
+        yield number, block
 
 
 def _first_line_apart(blocks: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from contract import jobs
 from producer.formats import batch_lines, values
 from producer.formats.detection import FileKind
 from producer.formats.keys import DOCUMENT_KEYS, list_keys
+from producer.formats.needed import Needed, first_columns, first_values, parse_needed
 from producer.formats.records import InvalidLines, read_records
 from producer.formats.reranker_requests import (
     from_rank_llm,
@@ -35,13 +36,38 @@ def read_requests(path: str, bad: InvalidLines) -> Iterator[tuple[int, jobs.Requ
     of a query defaults to its line number. A line of a batch file, `{"custom_id", "body"}`, has one
     of these requests as its body. A JSON array has a request as each element.
     """
+    return read_records(path, _parse, bad, FileKind.REQUESTS, _is_header_of_pairs, arrays=True)
 
-    def parse(number: int, line: str) -> jobs.Request | Pair:
-        if values.is_json(line) or line.count("\t") < 3:
-            return _request(number, line)
-        return _pair(line)
 
-    return read_records(path, parse, bad, FileKind.REQUESTS, _is_header_of_pairs, arrays=True)
+def read_needed_requests(
+    path: str, bad: InvalidLines, needed: Needed
+) -> Iterator[tuple[int, jobs.Request | Pair | None]]:
+    """Yield the requests of a file as `read_requests` does, with None for those not needed."""
+
+    def parse_block(block: str) -> Iterable[jobs.Request | Pair | None] | None:
+        return parse_needed(block, _ids(block), needed, _parse)
+
+    return read_records(
+        *(path, _parse, bad, FileKind.REQUESTS, _is_header_of_pairs, parse_block),
+        arrays=True,
+        see=needed.see,
+    )
+
+
+def _parse(number: int, line: str) -> jobs.Request | Pair:
+    if values.is_json(line) or line.count("\t") < 3:
+        return _request(number, line)
+    return _pair(line)
+
+
+def _ids(block: str) -> list[str] | None:
+    """Return the ids of queries without parsing their lines; None if that is not possible."""
+    if not values.is_json(block):
+        return first_columns(block, "\t", 4)
+    # A line of a batch file, or one with the key twice, is read as a whole.
+    if '"custom_id"' in block or block.count('"query_id"') != block.count("\n") + 1:
+        return None
+    return first_values(block, ("query_id",))
 
 
 def _is_header_of_pairs(line: str) -> bool:

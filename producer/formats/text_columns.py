@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from producer.formats import values
 from producer.formats.detection import is_msmarco_document
 from producer.formats.keys import ID_KEYS, TEXT_KEYS, join_title, list_keys
+from producer.formats.needed import first_columns
 from producer.formats.records import records_of
 from producer.formats.texts import Text
 
@@ -57,6 +58,12 @@ class TextColumns:
                 f" corpus={TWO_COLUMNS} to use the URL as text"
             )
         return _two_columns(line, has_quotes=False)
+
+    def ids(self, block: str) -> list[str] | None:
+        """Return the ids of lines without parsing them; None if that is not possible."""
+        if self._header:
+            return None
+        return first_columns(block, "\t", 4 if self._has_documents else 2)
 
     def parse_lines(self, lines: list[str]) -> list[Text] | None:
         """Return the texts of lines with one tab each; None if `parse` must read each."""

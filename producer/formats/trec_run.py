@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from typing import Any
 
 from producer.files.quoting import quoted
 from producer.formats import msmarco_run, values
 from producer.formats.columns import split_words
 from producer.formats.detection import FileKind
+from producer.formats.needed import Needed, first_columns, parse_needed
 from producer.formats.records import InvalidLines, read_records, records_of
 from producer.formats.run_line import RunLine
 
@@ -29,6 +31,19 @@ def read_run(
     score is the negative rank. Such a file is refused if it could be qrels, unless the user has
     named its format.
     """
+    return _read(path, bad, chosen, None)
+
+
+def read_needed_run(
+    path: str, bad: InvalidLines, chosen: str | None, needed: Needed
+) -> Iterator[tuple[int, RunLine | None]]:
+    """Yield the lines of a run as `read_run` does, with None for queries that are not needed."""
+    return _read(path, bad, chosen, needed)
+
+
+def _read(
+    path: str, bad: InvalidLines, chosen: str | None, needed: Needed | None
+) -> Iterator[tuple[int, Any]]:
     is_msmarco = None if chosen is None else chosen == MSMARCO
 
     def parse(_: int, line: str) -> RunLine:
@@ -37,10 +52,21 @@ def read_run(
             is_msmarco = msmarco_run.is_line(line)
         return msmarco_run.line(line) if is_msmarco else _run_line(line)
 
-    def parse_block(block: str) -> Iterable[RunLine] | None:
+    def parse_lines(block: str) -> Iterable[RunLine] | None:
         return msmarco_run.lines(block) if is_msmarco else _run_lines(block)
 
-    records = read_records(path, parse, bad, FileKind.RUN, _is_run_header, parse_block)
+    def parse_block(block: str) -> Iterable[RunLine | None] | None:
+        # All lines say whether a file of three columns is a run.
+        if needed is None or (is_msmarco and chosen is None):
+            return parse_lines(block)
+        separator = "\t" if "\t" in block else " "
+        ids = first_columns(block, separator, 3 if is_msmarco else 6)
+        return parse_needed(block, ids, needed, parse, parse_lines)
+
+    see = needed.see if needed else None
+    records: Iterator[tuple[int, Any]] = read_records(
+        path, parse, bad, FileKind.RUN, _is_run_header, parse_block, see=see
+    )
     for first in records:
         yield first
         doubtful = is_msmarco and chosen is None

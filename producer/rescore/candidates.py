@@ -6,7 +6,7 @@ A row for each candidate would take several times as long to write and to read.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -167,6 +167,14 @@ class CandidateTable:
             (to_json(ids).decode(),),
         )
         return [value for (value,) in rows]
+
+    def used(self, ids: Collection[str]) -> set[str]:
+        """Return those ids that are candidates of a query, from the last `collect_used`."""
+        rows = self._database.execute(
+            "SELECT value FROM json_each(?) WHERE value IN (SELECT id FROM used)",
+            (to_json(list(ids)).decode(),),
+        )
+        return {value for (value,) in rows}
 
     def collect_used(self) -> None:
         """Fill the table of all distinct ids."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, pairwise
@@ -15,6 +15,7 @@ from contract.column_values import given
 from contract.errors import InvalidInput
 from contract.settings import Settings
 from producer.files.quoting import quoted, shown
+from producer.formats.needed import Needed
 from producer.formats.records import InvalidLines
 from producer.formats.requests import Pair
 from producer.formats.run_line import RunLine
@@ -53,8 +54,8 @@ class Loader:
 
     Call its methods in this order, within a transaction. They raise `InvalidInput`.
 
-    With a shard, only its queries and their documents are inserted. All records are read, though,
-    and `whole` has their digests.
+    With a shard, only its queries and their documents are inserted, and others need not be parsed.
+    `whole` has the digests of all.
     """
 
     def __init__(
@@ -77,13 +78,12 @@ class Loader:
     def run(self, path: str) -> None:
         """Load a run in TREC format or Parquet."""
         source = shown(path)
-        for query_id, records in groupby(self._read.run(path), _query_id):
+        for query_id, records in groupby(self._read.run(path, self._own_queries()), _query_id):
+            self.whole.has_queries = True
+            if query_id is None or not self._is_own(query_id):
+                continue
             numbers, lines = zip(*records, strict=True)
             _, ids, ranks, scores = zip(*lines, strict=True)
-            if self._shard:
-                self.whole.add_candidates(query_id, ids, ranks, scores)
-                if not self._shard.has(query_id):
-                    continue
             made = Candidates(ids, ranks, numbers, scores)
             if not made.ranks_follow_scores:
                 self._count_contradictions(source, made)
@@ -95,13 +95,16 @@ class Loader:
         """Load the texts of the run's queries."""
         source = shown(path)
         for number, query in self._read.texts(path, "queries"):
+            if self._shard:
+                self.whole.add_query(query.id, query.text)
+                if not self._is_own(query.id):
+                    self.unknown_ids.note_unused(query.id)
+                    continue
             known = self._database.execute(
                 "SELECT text FROM queries WHERE id = ?", (query.id,)
             ).fetchone()
-            if self._shard:
-                self.whole.add_query(query.id, query.text)
-            if known is None:  # the query is not in the run, or in another shard
-                self.report.other_queries += self._is_own(query.id)
+            if known is None:  # the query is not in the run
+                self.report.other_queries += 1
                 self.unknown_ids.note_unused(query.id)
                 continue
             if not query.text.strip():
@@ -120,29 +123,37 @@ class Loader:
         def duplicate(number: int, document: Row) -> str:
             return f"{source}:{number}: duplicate document id {quoted(document[0])}"
 
-        records = self._read.texts(path, "corpus")
         if self._shard:
-            self._insert_all(_USED_DOCUMENT, self._counted(records), duplicate)
+            needed = self.whole.needed("documents", self._used)
+            self._insert_all(
+                _USED_DOCUMENT, self._counted(self._read.needed_documents(path, needed)), duplicate
+            )
             return
-        self._insert_all(_DOCUMENT, records, duplicate)
+        self._insert_all(_DOCUMENT, self._read.texts(path, "corpus"), duplicate)
         (self.report.documents,) = self._database.execute(
             "SELECT count(*) FROM documents"
         ).fetchone()
 
-    def _counted(self, documents: Iterator[tuple[int, Text]]) -> Iterator[tuple[int, Text]]:
-        """Count and yield all documents of a corpus; not all of them are inserted."""
+    def _used(self, ids: Collection[str]) -> set[str]:
+        """Return those documents that are candidates."""
+        self.unknown_ids.note_documents(ids)
+        return self.candidates.used(ids)
+
+    def _counted(self, documents: Iterator[tuple[int, Text | None]]) -> Iterator[tuple[int, Text]]:
+        """Count all documents of a corpus, and yield those that were parsed."""
         for number, document in documents:
             self.report.documents += 1
-            self.whole.add_document(document.id, document.text)
-            self.unknown_ids.note_document(document.id)
-            yield number, document
+            if document is not None:
+                self.unknown_ids.note_documents([document.id])
+                yield number, document
 
     def requests(self, path: str) -> None:
         """Load request lines, instead of a run with its queries and corpus."""
         source = shown(path)
-        for number, request in self._read.requests(path):
+        for number, request in self._read.requests(path, self._own_queries()):
+            self.whole.has_queries = True
             where = f"{source}:{number}"
-            if self._shard and not self._is_own_request(self._shard, number, request):
+            if request is None or not self._is_own(str(request.query_id)):
                 continue
             if isinstance(request, Pair):
                 self._add_pair(where, number, request)
@@ -169,11 +180,9 @@ class Loader:
         """Return whether a query is in this shard; true without shards."""
         return self._shard is None or self._shard.has(query_id)
 
-    def _is_own_request(self, shard: Shard, number: int, request: jobs.Request | Pair) -> bool:
-        """Return whether a request is in this shard, after adding it to the digests."""
-        content = request if isinstance(request, Pair) else request.model_dump_json()
-        self.whole.add_candidates(number, content)
-        return shard.has(str(request.query_id))
+    def _own_queries(self) -> Needed | None:
+        """Return how a shard reads a file of all queries with their candidates."""
+        return self.whole.needed("candidates", self._shard.own) if self._shard else None
 
     def _count_contradictions(self, source: str, made: Candidates) -> None:
         """Count the lines whose better score has the worse rank than the line before."""
@@ -312,5 +321,5 @@ class Loader:
             )
 
 
-def _query_id(record: tuple[int, RunLine]) -> str:
-    return record[1].query_id
+def _query_id(record: tuple[int, RunLine | None]) -> str | None:
+    return record[1] and record[1].query_id

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Self
 
 from pydantic_core import to_json
 
 from contract.errors import InvalidInput
+from producer.formats.needed import Needed
 
 #: The maximum number of parts of a run. To merge them, all are open at the same time.
 MOST_SHARDS = 1_000
@@ -49,6 +51,10 @@ class Shard:
         found = hashlib.blake2b(query_id.encode(), digest_size=_DIGEST_BYTES).digest()
         return int.from_bytes(found, "big") % self.count == self.number - 1
 
+    def own(self, query_ids: Collection[str]) -> set[str]:
+        """Return the queries that belong to this part."""
+        return set(filter(self.has, query_ids))
+
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
 
@@ -59,31 +65,25 @@ class Shard:
 
 
 class WholeInput:
-    """Digests of all records of the input, which are the same for all shards of a run."""
+    """Digests of the whole input, which are the same for all shards of a run.
+
+    Text is digested as it is read, without parsing the records of other shards.
+    """
 
     def __init__(self) -> None:
-        self._queries, self._candidates = hashlib.sha256(), hashlib.sha256()
-        self._documents = hashlib.sha256()
+        names = ("queries", "candidates", "documents")
+        self._digests = {name: hashlib.sha256() for name in names}
         #: Whether there is any query, of this shard or of another one.
         self.has_queries = False
 
-    def add_candidates(self, *values: object) -> None:
-        """Add a query with some or all of its candidates."""
-        self.has_queries = True
-        self._candidates.update(to_json(values))
+    def needed(self, name: str, which: Callable[[Collection[str]], Collection[str]]) -> Needed:
+        """Return how the input of this name is read by a shard that needs some of its ids."""
+        return Needed(which, self._digests[name].update)
 
     def add_query(self, *values: object) -> None:
         """Add a query with its text."""
-        self._queries.update(to_json(values))
-
-    def add_document(self, *values: object) -> None:
-        """Add a document with its text."""
-        self._documents.update(to_json(values))
+        self._digests["queries"].update(to_json(values))
 
     def digests(self) -> dict[str, str]:
         """Return the digests by the names of `producer.rescore.manifest.InputDigests`."""
-        return {
-            "queries": self._queries.hexdigest(),
-            "candidates": self._candidates.hexdigest(),
-            "documents": self._documents.hexdigest(),
-        }
+        return {name: each.hexdigest() for name, each in self._digests.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
-from itertools import chain
+from itertools import chain, islice
 from operator import itemgetter
 
 from contract.printable import counted
@@ -39,10 +39,9 @@ class UnknownIds:
         if len(self._unused) < _MAX_UNUSED_KEPT:
             self._unused.append(query_id)
 
-    def note_document(self, document_id: str) -> None:
-        """Remember a document that may not be staged."""
-        if len(self._documents) < _MAX_UNUSED_KEPT:
-            self._documents.append(document_id)
+    def note_documents(self, ids: Iterable[str]) -> None:
+        """Remember documents that may not be staged."""
+        self._documents += islice(ids, _MAX_UNUSED_KEPT - len(self._documents))
 
     def drop_queries(self, run: str, source: str) -> None:
         """Report queries of the run that `source` lacks; drop them if lines may be skipped."""

@@ -4,4 +4,5 @@
 - `keys`: the key of a pair
 - `maintenance`: measure and prune the file
 - `database`: open the file, and translate its errors
+- `read_ahead`: have the file read before its pages are needed one by one
 """

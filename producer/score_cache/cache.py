@@ -32,12 +32,14 @@ class ScoreCache:
     """The scores in a file. Use it in a `with` block.
 
     Raises `InvalidInput` when constructed if the file cannot be used, and `CacheUnusable` later. A
-    file without the permission to write is only read.
+    file without the permission to write is only read. `queries` is how many will be looked up.
     """
 
-    def __init__(self, path: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, path: str, clock: Callable[[], float] = time.time, *, queries: int = 0
+    ) -> None:
         self.path = Path(path)
-        self._database, self.writable = database.connect(self.path)
+        self._database, self.writable = database.connect(self.path, queries=queries)
         self._clock = clock
         #: The keys that were used today for the first time, by the number of their identity.
         self._used: dict[int, list[bytes]] = {}

@@ -6,7 +6,7 @@ import os
 import sqlite3
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -14,6 +14,7 @@ from contract.errors import CacheNotWritable, CacheUnusable, InvalidInput
 from producer.files.file_systems import network_file_system
 from producer.files.outputs import check_writable
 from producer.files.streams import is_stream
+from producer.score_cache.read_ahead import read_ahead
 
 #: Marks a SQLite file as a cache: "rrkq".
 APPLICATION_ID = 0x72726B71
@@ -61,8 +62,12 @@ _NOT_A_CACHE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _PRIMARY = 0xFF
 
 
-def connect(path: Path, *, create: bool = True) -> tuple[sqlite3.Connection, bool]:
+def connect(
+    path: Path, *, create: bool = True, queries: int = 0
+) -> tuple[sqlite3.Connection, bool]:
     """Open the file, or create it; return the connection, and whether the file can be written.
+
+    `queries` is how many will be looked up, for which the file may be read ahead.
 
     Raises `InvalidInput` if it is not a cache of this version, or cannot be used.
     """
@@ -80,6 +85,9 @@ def connect(path: Path, *, create: bool = True) -> tuple[sqlite3.Connection, boo
             f"{path}: this file is on a network file system ({kind}), where several processes would"
             " damage it; choose a file on a local disk"
         )
+    if found and queries:
+        with suppress(OSError):  # SQLite will say what is wrong
+            read_ahead(path, queries)
     try:
         with translated(path):
             return _open(path, writable=not found or _is_writable(path))

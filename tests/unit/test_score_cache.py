@@ -11,6 +11,7 @@ import sqlite3
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from producer.files.file_systems import network_file_system
 from producer.score_cache.cache import DAY_S, CachedScore, ScoreCache
 from producer.score_cache.keys import KEY_BYTES, pair_keys
 from producer.score_cache.maintenance import Maintenance
+from producer.score_cache.read_ahead import MOST_BYTES, read_ahead
 
 IDENTITY = ScoringIdentity(
     model="bundled",
@@ -413,3 +415,34 @@ class TestPruning:
         with pytest.raises(InvalidInput, match=f"^{file}: there is no such file"):
             Maintenance(file, today=1)
         assert not file.exists()
+
+
+def test_a_file_is_read_ahead_if_that_is_faster_than_its_look_ups(file: Path) -> None:
+    advised: list[tuple[int, int]] = []
+
+    def advise(_: int, offset: int, length: int, _advice: int) -> None:
+        advised.append((offset, offset + length))
+
+    file.write_bytes(b"x" * 500_000)
+    read_ahead(file, 4, advise)
+    assert advised == []
+    read_ahead(file, 5, advise)
+    # Then all parts are read, in their order
+    assert advised[0][0] == 0
+    assert advised[-1][1] >= 500_000
+    assert all(end == begin for (_, end), (begin, _) in pairwise(advised))
+
+    file.unlink()
+    with file.open("wb") as large:
+        large.truncate(2 * MOST_BYTES)
+    advised.clear()
+    read_ahead(file, 10**9, advise)
+    assert advised == []
+
+
+def test_a_cache_is_read_ahead_where_the_system_can(file: Path, cache: ScoreCache) -> None:
+    add_queries(cache, 3)
+    cache.close()
+    with ScoreCache(str(file), queries=1_000) as read:
+        assert len(read.find(IDENTITY, pair_keys("query 1", TEXTS))) == len(TEXTS)
+    read_ahead(file, 1_000, advise=None)
