@@ -42,7 +42,7 @@ def split(job: jobs.Job, settings: Settings) -> jobs.SplitJob | None:
 def estimated_passages(passages: Passages | None, texts: Iterable[str]) -> Iterator[int]:
     """Yield about how many passages of each text are scored; 1 if texts are not cut."""
     for text in texts:
-        yield 1 if passages is None else passages.estimate(len(text))
+        yield 1 if passages is None else passages.estimate(text)
 
 
 def _pairs(job: jobs.Job) -> list[int]:

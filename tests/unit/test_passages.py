@@ -168,10 +168,13 @@ def test_a_query_that_leaves_little_room_shortens_the_passages_and_says_so(score
     assert scored.passages.shortened == [1, 0]
     assert scored.truncated == [False, False]
     # A query that is longer than the model reads is truncated, as without passages, and counted
-    scored = scorer.score_pairs([("the mat " * 400, long)], passages=passages(64))
+    pair = ("the mat " * 400, long)
+    scored, plain = scorer.score_pairs([pair], passages=passages(64)), scorer.score_pairs([pair])
     assert scored.truncated == [True]
     assert scored.passages is not None
     assert scored.passages.counts[0] > 1
+    # Its lost part is counted once, and not for each passage
+    assert 0 < scored.lost[0] < plain.lost[0]
 
 
 def test_documents_are_scored_by_their_best_passages(stub: Scorer) -> None:
@@ -238,11 +241,25 @@ def test_wrong_settings_are_refused(given: object, message: str) -> None:
 def test_the_number_of_passages_is_estimated_from_the_length_of_a_text() -> None:
     how = Passages.parse(256)
     assert how is not None
-    assert [how.estimate(chars) for chars in (0, 1_024, 1_100, 12_000)] == [1, 1, 2, 23]
-    assert how.estimate(10**9) == MOST_PASSAGES
+    assert [how.estimate("a" * chars) for chars in (0, 1_024, 1_100, 12_000)] == [1, 1, 2, 23]
+    assert how.estimate("a" * 10**6) == MOST_PASSAGES
     first = Passages.parse({"tokens": 256, "aggregate": "first"})
     assert first is not None
-    assert first.estimate(10**9) == 1
+    assert first.estimate("a" * 10**6) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["\u4e2d\u6587\u6587\u672c", "\u691c\u7d22\u3059\u308b", "\ud55c\uad6d\uc5b4\ubb38"]
+)
+def test_the_estimate_counts_a_character_of_chinese_japanese_or_korean_as_most_of_a_token(
+    text: str,
+) -> None:
+    how = Passages(tokens=256, stride=128)
+    # A token for each character or two, as BERT's and multilingual tokenizers have
+    most, least = how.estimate("abcd" * 4_000), how.estimate("abcd" * 2_000)
+    assert least < how.estimate(text * 1_000) < most
+    # A text that JSON can hold and UTF-8 cannot
+    assert how.estimate("\ud800" * 4_000) == how.estimate(text * 1_000)
 
 
 def sizes(texts: Sequence[str]) -> list[int]:

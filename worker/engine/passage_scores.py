@@ -76,7 +76,9 @@ def score_passages(
         scores, end = np.array(found.logits, np.float64), 0
         for cut in portion.cuts:
             begin, end = end, end + len(cut.bounds)
-            documents.add(cut, scores[begin:end], sum(found.lost[begin:end]), how.aggregate)
+            # A long query loses the same tokens next to each passage.
+            lost = max(found.lost[begin:end])
+            documents.add(cut, scores[begin:end], lost, how.aggregate)
     return ScoredPairs(
         logits=[documents.scores[number] for number in unique],
         unique_pairs=len(numbers),
