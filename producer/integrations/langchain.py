@@ -24,8 +24,9 @@ class RerankqCompressor(BaseDocumentCompressor):
     `worker.inprocess.CrossEncoderReranker`. Give an `AsyncRerankClient` as `async_client` to wait
     for queued jobs without a thread; it serves `acompress_documents` only.
 
-    Each returned document is a copy with `relevance_score` (0 to 1) in its metadata. Errors are
-    raised as `LangChainException`.
+    Each returned document is a copy with `relevance_score` (0 to 1) in its metadata. With
+    `passages`, `relevance_passage` is the place of its best passage. Errors are raised as
+    `LangChainException`.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
@@ -36,6 +37,8 @@ class RerankqCompressor(BaseDocumentCompressor):
     top_n: int | None = Field(10, ge=1)
     #: The maximum wait for a queued job, in seconds; None is no limit.
     timeout_s: float | None = 300.0
+    #: The tokens of the passages into which long documents are cut, or a dict: see the clients.
+    passages: rankers.PassagesField = None
 
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks = None
@@ -43,9 +46,7 @@ class RerankqCompressor(BaseDocumentCompressor):
         """Return the most relevant documents, best first. Raises `LangChainException`."""
         texts = [document.page_content for document in documents]
         try:
-            ranked = rankers.rank(
-                self.reranker, query, texts, top_k=self.top_n, timeout_s=self.timeout_s
-            )
+            ranked = rankers.rank(self.reranker, query, texts, **self._options())
         except RerankError as error:
             raise LangChainException(str(error)) from error
         return _best(documents, ranked)
@@ -58,18 +59,25 @@ class RerankqCompressor(BaseDocumentCompressor):
             return await asyncio.to_thread(self.compress_documents, documents, query)
         texts = [document.page_content for document in documents]
         try:
-            ranked = await rankers.rank_async(
-                self.async_client, query, texts, top_k=self.top_n, timeout_s=self.timeout_s
-            )
+            ranked = await rankers.rank_async(self.async_client, query, texts, **self._options())
         except RerankError as error:
             raise LangChainException(str(error)) from error
         return _best(documents, ranked)
+
+    def _options(self) -> dict[str, Any]:
+        return {"top_k": self.top_n, "timeout_s": self.timeout_s, "passages": self.passages}
 
 
 def _best(documents: Sequence[Document], ranked: rankers.Ranked) -> list[Document]:
     return [
         document.model_copy(
-            update={"metadata": {**document.metadata, "relevance_score": each.relevance}}
+            update={
+                "metadata": {
+                    **document.metadata,
+                    "relevance_score": each.relevance,
+                    **rankers.passage_places(each),
+                }
+            }
         )
         for each in ranked
         for document in [documents[each.index]]

@@ -29,6 +29,8 @@ class RerankqRerank(BaseNodePostprocessor):
     top_n: int | None = Field(10, ge=1)
     #: The maximum wait for a queued job, in seconds; None is no limit.
     timeout_s: float | None = 300.0
+    #: The tokens of the passages into which long nodes are cut, or a dict: see the clients.
+    passages: rankers.PassagesField = None
     with_metadata: bool = False
 
     @classmethod
@@ -50,6 +52,7 @@ class RerankqRerank(BaseNodePostprocessor):
                 texts,
                 top_k=self.top_n,
                 timeout_s=self.timeout_s,
+                passages=self.passages,
             )
         except RerankError as error:
             raise ValueError(str(error)) from error

@@ -9,20 +9,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Protocol, TypeAlias
+from typing import Annotated, Protocol, TypeAlias
+
+from pydantic import AfterValidator
 
 from contract.errors import RedisUnavailable
 from contract.jobs import RankedDocument, Ranking
+from contract.passages import Passages
 from producer.client.asynchronous import AsyncRerankClient
 from producer.client.blocking import RerankClient
+from producer.client.options import PassagesOption
 
 Ranked: TypeAlias = Sequence[RankedDocument]
+#: How long documents are cut into passages, in a pydantic model, which then has the record.
+PassagesField: TypeAlias = Annotated[PassagesOption, AfterValidator(Passages.parse)]
 
 
 class InProcessReranker(Protocol):
     """A reranker without a queue, such as `worker.inprocess.CrossEncoderReranker`."""
 
-    def rank(self, query: str, documents: Sequence[str], top_k: int | None = None) -> Ranked:
+    def rank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        top_k: int | None = None,
+        *,
+        passages: PassagesOption = None,
+    ) -> Ranked:
         """Return the documents' indexes and scores, best first."""
         ...
 
@@ -37,16 +50,20 @@ def rank(
     *,
     top_k: int | None,
     timeout_s: float | None,
+    passages: PassagesOption,
 ) -> Ranked:
     """Return the `top_k` best texts (None: all), best first; nothing for no texts.
 
-    `timeout_s` limits the wait for a queued job. Raises a `contract.errors.RerankError`.
+    `timeout_s` limits the wait for a queued job. Without `passages`, an in-process reranker uses
+    its own. Raises a `contract.errors.RerankError`.
     """
     if not texts:
         return ()
     if isinstance(reranker, RerankClient):
-        return reranker.rerank(query, texts, top_k=top_k, timeout=timeout_s).documents
-    return reranker.rank(query, texts, top_k)
+        return reranker.rerank(
+            query, texts, top_k=top_k, timeout=timeout_s, passages=passages
+        ).documents
+    return reranker.rank(query, texts, top_k, passages=passages)
 
 
 async def rank_async(
@@ -56,11 +73,13 @@ async def rank_async(
     *,
     top_k: int | None,
     timeout_s: float | None,
+    passages: PassagesOption,
 ) -> Ranked:
     """Return what `rank` returns, without blocking the event loop."""
     if not texts:
         return ()
-    return (await client.rerank(query, texts, top_k=top_k, timeout=timeout_s)).documents
+    result = await client.rerank(query, texts, top_k=top_k, timeout=timeout_s, passages=passages)
+    return result.documents
 
 
 def rank_many(
@@ -69,6 +88,7 @@ def rank_many(
     *,
     top_k: int | None,
     timeout_s: float | None,
+    passages: PassagesOption,
 ) -> list[Ranked]:
     """Return the ranking of each query's texts; every query must have texts.
 
@@ -76,11 +96,11 @@ def rank_many(
     have not ended are cancelled. `timeout_s` limits the wait for each job.
     """
     if not isinstance(reranker, RerankClient):
-        return [reranker.rank(query, texts, top_k) for query, texts in queries]
+        return [reranker.rank(query, texts, top_k, passages=passages) for query, texts in queries]
     requests = [
         {"query": query, "candidates": list(texts), "top_k": top_k} for query, texts in queries
     ]
-    batch = reranker.submit_many(requests)
+    batch = reranker.submit_many(requests, passages=passages)
     rankings: list[Ranking] = []
     try:
         for job_id in batch:
@@ -90,3 +110,10 @@ def rank_many(
             batch.cancel()
         raise
     return [ranking.documents for ranking in rankings]
+
+
+def passage_places(document: RankedDocument) -> dict[str, object]:
+    """Return metadata about the passage that a document's score is from, if it was cut."""
+    if document.passage is None:
+        return {}
+    return {"relevance_passage": [document.passage.begin, document.passage.end]}

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from contract.passages import Passages
 from contract.settings import Settings
 from producer.client.asynchronous import AsyncRerankClient
 from producer.client.blocking import RerankClient
+from producer.integrations import rankers
 from producer.integrations.rankers import Reranker
 from tests.stub_models import STUB
 from worker.inprocess import CrossEncoderReranker
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from langchain_core.documents import Document as LangChainDocument
 
 QUERY = "how do tides work"
+OPTIONS: dict[str, Any] = {"top_k": None, "timeout_s": 60.0, "passages": None}
 TEXTS = ("about tides", "a recipe", "how tides work", "the moon and the tides", "")
 
 
@@ -285,3 +288,71 @@ def test_pyterrier_names_a_missing_column(unreachable: RerankClient) -> None:
 
     with pytest.raises(pt.validate.InputValidationError, match="text"):
         RerankqTransformer(unreachable)(frame().drop(columns=["text"]))
+
+
+def test_all_adapters_cut_long_documents_into_passages(
+    stub_service: Settings, reranker: Reranker
+) -> None:
+    import pandas as pd
+    from haystack import Document as HaystackDocument
+    from langchain_core.documents import Document as LangChainDocument
+    from llama_index.core.schema import NodeWithScore, TextNode
+
+    from producer.integrations.haystack import RerankqRanker
+    from producer.integrations.langchain import RerankqCompressor
+    from producer.integrations.llama_index import RerankqRerank
+    from producer.integrations.pyterrier import RerankqTransformer
+
+    long = f"{'nothing of interest ' * 400}{QUERY}"
+    texts = ("how tides", long)
+    # Without passages, the end of the long document is not read
+    assert [each.index for each in rankers.rank(reranker, QUERY, texts, **OPTIONS)] == [0, 1]
+
+    with RerankClient(stub_service) as client:
+        best = client.rerank(QUERY, texts, passages=16).documents[0]
+    passage = best.passage
+    assert passage is not None
+    place, relevance = [passage.begin, passage.end], pytest.approx(best.relevance)
+
+    documents = [LangChainDocument(page_content=text, metadata={"page": 1}) for text in texts]
+    (first, _) = RerankqCompressor(reranker=reranker, passages=16).compress_documents(
+        documents, QUERY
+    )
+    assert first.metadata == {"page": 1, "relevance_score": relevance, "relevance_passage": place}
+
+    nodes = [NodeWithScore(node=TextNode(text=text)) for text in texts]
+    found = RerankqRerank(reranker=reranker, passages=16).postprocess_nodes(nodes, query_str=QUERY)
+    assert (found[0].node.get_content(), found[0].score) == (long, relevance)
+
+    ranked = RerankqRanker(reranker, passages=16).run(
+        QUERY, [HaystackDocument(content=text, meta={"page": 1}) for text in texts]
+    )["documents"]
+    assert ranked[0].meta == {"page": 1, "relevance_passage": place}
+    assert ranked[0].score == relevance
+
+    rows = {"qid": "1", "query": QUERY, "docno": ["a", "b"], "text": texts, "score": 0.0, "rank": 0}
+    scored = RerankqTransformer(reranker, passages={"tokens": 16})(pd.DataFrame(rows))
+    assert scored.set_index("docno").score["b"] == pytest.approx(best.score)
+
+
+def test_adapters_refuse_passages_that_make_no_sense(unreachable: RerankClient) -> None:
+    from haystack import Pipeline
+
+    from producer.integrations.haystack import RerankqRanker
+    from producer.integrations.langchain import RerankqCompressor
+    from producer.integrations.llama_index import RerankqRerank
+    from producer.integrations.pyterrier import RerankqTransformer
+
+    for make in (
+        lambda: RerankqCompressor(reranker=unreachable, passages=1),
+        lambda: RerankqRerank(reranker=unreachable, passages=1),
+        lambda: RerankqRanker(unreachable, passages=1),
+        lambda: RerankqTransformer(unreachable, passages=1),
+    ):
+        with pytest.raises(ValueError, match="passages: tokens: must be at least 8"):
+            make()
+    # And a stored pipeline has them
+    pipeline = Pipeline()
+    pipeline.add_component("ranker", RerankqRanker(passages={"tokens": 64, "stride": 60}))
+    loaded = Pipeline.loads(pipeline.dumps(), allowed_modules=["producer.integrations.haystack"])
+    assert loaded.get_component("ranker").passages == Passages(tokens=64, stride=60)

@@ -128,11 +128,17 @@ class CrossEncoderReranker:
         return await loop.run_in_executor(self._models.executor, self.rerank, query, results, top_k)
 
     def rank(
-        self, query: str, documents: Sequence[str], top_k: int | None = None
+        self,
+        query: str,
+        documents: Sequence[str],
+        top_k: int | None = None,
+        *,
+        passages: Passages | Mapping[str, object] | int | None = None,
     ) -> tuple[RankedDocument, ...]:
         """Return the documents' indexes, scores and relevance, best first, as a client's job does.
 
-        With `passages`, each document also has the passage that its score is from.
+        With `passages`, of this call or of the reranker, each document also has the passage that
+        its score is from.
 
         `top_k` is the number of documents to keep; None keeps all. No documents return an empty
         tuple. Raises `InvalidInput` or `ScoringError`, which are `ValueError`s.
@@ -143,13 +149,15 @@ class CrossEncoderReranker:
         request = jobs.parse(
             jobs.Request, {"query": query, "candidates": candidates, "top_k": top_k}
         )
-        scored = self._score(query, documents)
+        scored = self._score(query, documents, Passages.parse(passages))
         return ranking.rank(request, scored.logits, passages=scored.passages).documents
 
-    def _score(self, query: str, texts: Iterable[str]) -> ScoredPairs:
-        scorer = self._scorer()
+    def _score(
+        self, query: str, texts: Iterable[str], passages: Passages | None = None
+    ) -> ScoredPairs:
+        scorer, how = self._scorer(), passages or self._passages
         with self._as_value_errors():
-            return scorer.score_pairs([(query, text) for text in texts], passages=self._passages)
+            return scorer.score_pairs([(query, text) for text in texts], passages=how)
 
     def _scorer(self) -> Scorer:
         settings = self._settings
