@@ -9,20 +9,22 @@ from pathlib import Path
 
 import click
 
-from contract import errors
+from contract import errors, limits
+from contract.passages import Aggregate, Passages
 from contract.printable import counted
 from contract.settings import Settings
 from producer.cli import (
     common,
     comparison_report,
     comparison_scoring,
+    passage_options,
     run_options,
     run_report,
     terminal,
 )
 from producer.files import conflicts
 from producer.formats.records import InvalidLines
-from producer.rescore import comparison, evaluation
+from producer.rescore import comparison, evaluation, llm_scoring, packing
 from producer.rescore.cascade import BestOf, CascadeRun
 from producer.rescore.comparison import ComparisonReport, ModelRun
 from producer.rescore.finished_run import FinishedRun
@@ -44,6 +46,7 @@ from producer.rescore.staging import Staging
     help="Pass it twice: the baseline, then the model to compare with it.",
 )
 @run_options.compared_cascade_option
+@passage_options.options
 @run_options.depth_option
 @run_options.work_options
 @common.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -61,6 +64,9 @@ def compare(
     qrels: str | None,
     models: tuple[str, ...],
     cascade: Cascade | None,
+    passages: int | None,
+    stride: int | None,
+    aggregate: Aggregate | None,
     depth: int | None,
     window: int | None,
     pairs_per_job: int | None,
@@ -69,15 +75,20 @@ def compare(
     max_wait: float,
     as_json: bool,
 ) -> None:
-    """Compare two models on a first-stage run, or a model with its cascade.
+    """Compare two models on a first-stage run, or a model with its cascade or with passages.
 
     Both models score the run through the running service. The command prints how much their
     rankings and scores differ, and writes no files. To compare with a language model
     behind an OpenAI-compatible endpoint (OPENAI_BASE_URL, OPENAI_API_KEY), pass llm:NAME.
+
+    With one --model and --passages, the model is compared with itself: A truncates documents, and B
+    cuts them. With two models or --cascade, all models cut them, except language models.
     """
-    asked = comparison.check_models(models, cascade)
+    how = passage_options.passages(passages, stride, aggregate)
+    named = comparison.check_models(models, cascade, how)
     inputs = InputFiles(corpus, queries, run, requests, qrels, download).with_dataset(dataset)
     inputs.check()
+    asked = _with_passages(named, how, settings)
     conflicts.check(inputs.uses(), [conflicts.FileUse("standard output", "", 1)])
     bad = InvalidLines(skip=skip_invalid)
     with Staging(settings, bad, depth, column, input_format) as staging:
@@ -86,20 +97,34 @@ def compare(
         options = [
             Options(
                 model=model,
+                passages=cut,
                 allow_downgrade=False,
                 window=window,
                 pairs_per_job=pairs_per_job,
-                run_pairs=counts.pairs,
+                run_pairs=packing.estimated_run_pairs(staging.staged_queries(), counts.pairs, cut),
                 worker_wait_s=worker_wait,
                 max_wait_s=max_wait,
             )
-            for model in asked
+            for model, cut in asked
         ]
         report = _compare(settings, staging, options, cascade, with_measures=bool(inputs.qrels))
         print_report = comparison_report.print_json if as_json else comparison_report.print_tables
         print_report(report, staging)
     if report.summary.failed:
         raise SystemExit(common.EXIT_PARTIAL)
+
+
+def _with_passages(
+    asked: Sequence[str], how: Passages | None, settings: Settings
+) -> list[tuple[str, Passages | None]]:
+    """Return both models with their passages. Raises `InvalidInput` if one is not allowed."""
+    queued = [model for model in asked if not llm_scoring.is_llm(model)]
+    for model in queued:
+        limits.check_model(model, settings)
+    if how and not queued:
+        raise errors.InvalidInput("--passages has no effect on language models")
+    a, b = ((model, how if model in queued else None) for model in asked)
+    return [(a[0], None) if a == b else a, b]
 
 
 def _compare(
@@ -127,9 +152,8 @@ def _compare(
             selection = BestOf(b, cascade.keep)
             second = Journal(str(folder / "second"), staging, selection=selection)
             compared = CascadeRun(b, stack.enter_context(second), cascade, None)
-            large = comparison_scoring.score_best(
-                one, compared, options[0], staging.pairs_up_to(cascade.keep)
-            )
+            kept = staging.pairs_up_to(cascade.keep)
+            large = comparison_scoring.score_best(one, compared, options[0], kept, kept / pairs)
             runs = runs[0], ModelRun.of_passes(cascade, runs[1], large)
         summary = comparison.compare(staging, a, compared)
         _print_failed(summary)

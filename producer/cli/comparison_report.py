@@ -17,7 +17,7 @@ _COSTS = ("pairs", "pairs/s", "seconds")
 
 def print_tables(report: ComparisonReport, staging: Staging) -> None:
     for letter, each in zip("AB", report.runs, strict=True):
-        terminal.print_line(f"{letter}  {each.model}")
+        terminal.print_line(f"{letter}  {each.name}")
     queries = counted(report.summary.queries, "query", "queries")
     terminal.print_line(f"{queries}, {counted(report.summary.pairs, 'pair')}")
     terminal.print_line("")
@@ -46,7 +46,7 @@ def _costs(report: ComparisonReport) -> terminal.DataTable:
     runs = [("A", report.runs[0]), *(("B", each) for each in report.runs[1].passes)]
     rows = [
         (
-            f"{letter}, {each.model}",
+            f"{letter}, {each.name}",
             f"{each.progress.pairs:,}",
             f"{each.pairs_per_s:,.0f}",
             f"{each.seconds:,.1f}",
@@ -148,6 +148,7 @@ def print_json(report: ComparisonReport, staging: Staging) -> None:
 def _run_data(scored: ModelRun) -> dict[str, Any]:
     return {
         "model": scored.model,
+        "passages": scored.passages and scored.passages.key,
         "revision": scored.revision,
         "pairs": scored.progress.pairs,
         "seconds": scored.seconds,

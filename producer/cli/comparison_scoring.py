@@ -47,10 +47,11 @@ def load_models(
 
 def score(scorer: Scorer, journal: Journal, options: Options, pairs: int) -> ModelRun:
     """Score all queries with one model; end the command if there is nothing to compare."""
-    model = str(options.model)
+    model, passages = str(options.model), options.passages
+    label = f"{model}, passages {passages.key}" if passages else model
     began = time.monotonic()
     with run_report.show_progress(
-        terminal.console(err=True), pairs, journal.progress(), model
+        terminal.console(err=True), pairs, journal.progress(), label
     ) as report_progress:
         if isinstance(scorer, LLMReranker):
             progress = llm_scoring.rescore(scorer, journal, report_progress)
@@ -60,7 +61,7 @@ def score(scorer: Scorer, journal: Journal, options: Options, pairs: int) -> Mod
             )
     seconds = time.monotonic() - began
     run_report.print_scored(progress, seconds)
-    run_report.print_unread(progress, max(journal.max_lengths.values(), default=0), None)
+    run_report.print_unread(progress, max(journal.max_lengths.values(), default=0), passages)
     if isinstance(scorer, LLMReranker):
         _print_usage(scorer, progress.queries)
     if not progress.queries:
@@ -69,13 +70,16 @@ def score(scorer: Scorer, journal: Journal, options: Options, pairs: int) -> Mod
         terminal.print_notice(f"the comparison is invalid: {another}")
         raise SystemExit(common.EXIT_PARTIAL)
     revision = journal.revisions.get(ModelName.parse(model).base)
-    return ModelRun(model, revision, progress, seconds)
+    return ModelRun(model, revision, progress, seconds, passages)
 
 
-def score_best(scorer: Scorer, run: CascadeRun, options: Options, pairs: int) -> ModelRun:
-    """Score the best documents of each query with the large model of a cascade."""
+def score_best(
+    scorer: Scorer, run: CascadeRun, options: Options, pairs: int, share: float
+) -> ModelRun:
+    """Score the best documents of each query, a share of all, with the large model of a cascade."""
+    options = replace(options, run_pairs=round(options.run_pairs * share))
     for _ in run.second_rounds(()):
-        return score(scorer, run.second, replace(options, run_pairs=pairs), pairs)
+        return score(scorer, run.second, options, pairs)
     raise SystemExit(common.EXIT_FAILED)
 
 

@@ -1,4 +1,4 @@
-"""Define the options that cut long documents into passages, for `rescore` and `submit`."""
+"""Define the options that cut long documents into passages."""
 
 from __future__ import annotations
 

@@ -86,8 +86,8 @@ def identifier(value: Any) -> str:
     # Few calls, because this runs for every record; split() splits at any white space.
     if value.split() != [value] or "\0" in value:
         raise ValueError(
-            f"invalid id {quoted(value)}: ids must not be empty or contain white space, which a"
-            " TREC run cannot represent"
+            f"invalid id {quoted(value)}: ids must not be empty or contain white space or NUL,"
+            " which a TREC run cannot represent"
         )
     return value
 

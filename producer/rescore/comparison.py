@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from contract.errors import InvalidInput, RerankError
+from contract.passages import Passages
 from producer.client.columns import ColumnsClient
 from producer.formats.records import InvalidLines
 from producer.rescore import journal_lines, runner
@@ -35,8 +36,16 @@ class ModelRun:
     revision: str | None
     progress: Progress
     seconds: float
+    #: How long documents were cut into passages; None if they were truncated.
+    passages: Passages | None = None
     #: The scoring by each model of a cascade, the small one first.
     passes: tuple[ModelRun, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Return the model and its passages, for people."""
+        cut = f", passages {self.passages.key}" if self.passages and not self.passes else ""
+        return f"{self.model}{cut}"
 
     @property
     def pairs_per_s(self) -> float:
@@ -48,7 +57,7 @@ class ModelRun:
         """Return the scoring of the whole collection by a cascade."""
         name = f"{small.model}, then {large.model} for the best {cascade.keep:,}"
         seconds = small.seconds + large.seconds
-        return cls(name, large.revision, small.progress, seconds, (small, large))
+        return cls(*(name, large.revision, small.progress, seconds, large.passages, (small, large)))
 
 
 @dataclass(frozen=True)
@@ -76,10 +85,13 @@ class ComparisonReport:
         return self.runs[1].pairs_per_s / self.runs[0].pairs_per_s
 
 
-def check_models(models: Sequence[str], cascade: Cascade | None = None) -> tuple[str, str]:
+def check_models(
+    models: Sequence[str], cascade: Cascade | None = None, passages: Passages | None = None
+) -> tuple[str, str]:
     """Return the two models to compare, the baseline first; of a cascade, the large one first.
 
-    Raises `InvalidInput` unless there are exactly two different models.
+    One model is compared with itself with passages. Raises `InvalidInput` unless there are exactly
+    two different models otherwise.
     """
     if cascade:
         if len(models) != 1:
@@ -89,10 +101,12 @@ def check_models(models: Sequence[str], cascade: Cascade | None = None) -> tuple
             )
         cascade.check_other(models[0])
         return models[0], cascade.model
+    if len(models) == 1 and passages:
+        return models[0], models[0]
     if len(models) != 2:
         raise InvalidInput(
-            "pass --model twice, for the baseline and for the model to compare with it (found"
-            f" {len(models)})"
+            "pass --model twice, for the baseline and for the model to compare with it, or once"
+            f" with --cascade or --passages (found {len(models)})"
         )
     if models[0] == models[1]:
         raise InvalidInput(f"both --model options are {models[0]!r}; pass two different models")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from contract.models import KNOWN_MODELS
 from tests import documented
 from tests.acceptance.conftest import SAMPLE
 from tests.command_line import rerankq
@@ -24,7 +25,7 @@ PACKAGES = (
 #: The parts of lines that neither the second model nor the speed of the machine affects.
 EXACT = re.compile(r"first stage.*|50 queries.*|A( 0\.\d+){3}|")
 
-BOTH = ("--model", "bundled", "--model", "another")
+BOTH = ("--model", "bundled", "--model", KNOWN_MODELS[0])
 #: The second model on the page.
 NEW = "/srv/models/new"
 
@@ -170,6 +171,11 @@ def test_a_model_that_the_worker_does_not_allow_is_found_before_either_scores(
         ((*PACKAGES, "--model", "bundled", "--model", "no/such"), "'no/such' is not allowed"),
         (BOTH, "--input"),
         ((*BOTH, "--input", "/no/such/file"), "/no/such/file"),
+        # A model is refused before the input is read
+        ((*BOTH[:2], "--model", "bundled@int8", "--input", "/no/such/file"), "'bundled@int8'"),
+        ((*BOTH[:2], "--cascade", "no/such", "--input", "/no/such/file"), "'no/such' is not"),
+        (("--model", "llm:a", "--passages", "64", *PACKAGES), "no effect on language models"),
+        ((*BOTH, *PACKAGES, "--stride", "64"), "no effect without --passages"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(

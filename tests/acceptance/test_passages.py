@@ -19,6 +19,8 @@ from producer.client.asynchronous import AsyncRerankClient
 from producer.client.blocking import RerankClient
 from tests.acceptance.conftest import environment_of
 from tests.command_line import Completed, rerankq
+from tests.stub_models import OTHER as SECOND
+from tests.stub_models import STUB
 from worker.engine.stub import StubEngine
 
 QUERY = "Which editor changes the tags of music files?"
@@ -169,6 +171,38 @@ def test_a_run_names_the_passages_and_a_cache_has_them_too(
         assert database.execute("PRAGMA user_version").fetchone() == (1,)
         kept = database.execute("SELECT count(*) FROM passages").fetchone()
     assert kept == (20 + 5 + 20,)
+
+
+def compare(source: Path, environment: dict[str, str], *more: str) -> dict[str, Any]:
+    done = rerankq("compare", "--input", str(source), *more, "--json", environment=environment)
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    said: dict[str, Any] = json.loads(line)
+    return said
+
+
+def test_a_comparison_shows_what_passages_change(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    source = write(tmp_path / "in")
+    cut = ("--passages", "128")
+    # A model with itself: the best document is another one
+    said = compare(source, environment, "--model", STUB, *cut)
+    assert (said["a"]["passages"], said["b"]["passages"]) == (None, "128/64/max")
+    assert (said["same_best"], said["pairs"]) == (0, 20)
+    # Two models, and the two of a cascade, all with passages
+    said = compare(source, environment, "--model", STUB, "--model", SECOND, *cut)
+    assert (said["a"]["passages"], said["b"]["passages"]) == ("128/64/max", "128/64/max")
+    assert said["same_best"] == 1
+    said = compare(source, environment, "--model", STUB, "--cascade", f"{SECOND}:1", *cut)
+    assert [each["passages"] for each in (said["a"], *said["b"]["passes"])] == ["128/64/max"] * 3
+    assert said["same_best"] == 1
+    done = rerankq(
+        *("compare", "--input", str(source), "--model", STUB, *cut), environment=environment
+    )
+    assert f"A  {STUB}\nB  {STUB}, passages 128/64/max\n" in done.stdout
+    assert "not read; rescore --passages" in done.stderr  # of A alone
+    assert done.stderr.count("not read") == 1
 
 
 def test_what_was_not_read_is_reported_with_a_way_out(

@@ -12,10 +12,12 @@ import pytest
 
 from contract import jobs
 from contract.errors import InvalidInput
+from contract.passages import Passages
 from contract.settings import Settings
 from producer.formats.records import InvalidLines
 from producer.rescore import comparison, evaluation, ranking_changes
 from producer.rescore.journal import Journal
+from producer.rescore.options import Cascade
 from producer.rescore.staging import Staging
 
 #: The scores of documents by query.
@@ -240,3 +242,11 @@ def test_anything_but_two_models_is_refused(models: tuple[str, ...]) -> None:
 
 def test_the_first_model_is_the_one_to_compare_against() -> None:
     assert comparison.check_models(("b", "a")) == ("b", "a")
+
+
+def test_one_model_is_compared_with_itself_with_passages() -> None:
+    how = Passages(tokens=64, stride=32)
+    assert comparison.check_models(("a",), None, how) == ("a", "a")
+    assert comparison.check_models(("a",), Cascade("b"), how) == ("a", "b")
+    with pytest.raises(InvalidInput, match="pass two different models"):
+        comparison.check_models(("a", "a"), None, how)
