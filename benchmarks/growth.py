@@ -1,7 +1,8 @@
 """Measure how time and peak memory of `rerankq rescore` grow from a thousand pairs upwards.
 
 Run `python -m benchmarks.growth` in the repository's root. Each size uses a fresh Redis and a fresh
-worker with two children and the bundled model. It writes growth.json and growth.png.
+worker with two children and the bundled model. It writes growth.json and growth.png. With another
+model, `--passages` or `--cache`, it only prints the table.
 """
 
 from __future__ import annotations
@@ -56,14 +57,32 @@ class Run:
     pairs_per_s: float
     #: The rate that the command itself reports, from the first job to the last result.
     scoring_pairs_per_s: float
-    #: The rate without Redis, before and after the command.
-    engine_alone_pairs_per_s: tuple[float, float]
+    #: The rate without Redis, before and after the command; empty if it was not measured.
+    engine_alone_pairs_per_s: tuple[float, ...]
     producer_peak_rss_mb: float
     #: For the child with the highest memory: its peak before the first job, and its overall peak.
     worker_child_ready_rss_mb: float
     worker_child_peak_rss_mb: float
     #: `used_memory_peak`, minus that of an empty server.
     redis_peak_mb: float
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Describe what the runs are made with."""
+
+    model: str = BUNDLED
+    passages: int | None = None
+    cache: bool = False
+
+    def arguments(self, scratch: Path) -> list[str]:
+        """Return the options of `rerankq rescore`."""
+        arguments = ["--passages", str(self.passages)] if self.passages else []
+        return [*arguments, "--cache", str(scratch / "scores.db")] if self.cache else arguments
+
+    def engine_alone(self, pairs: int, threads_each: int, scratch: Path) -> tuple[float, ...]:
+        """Return the engine's pairs/s without Redis, if the default setting is measured."""
+        return () if self != Setting() else (engines_alone(pairs, threads_each, scratch),)
 
 
 @dataclass
@@ -123,20 +142,20 @@ def _portions(engine: Child, pairs: list[Pair], size: int) -> float:
     return sum(engine.ask(portion).seconds for portion in portions)
 
 
-def measure(pairs: int, threads: int, scratch: Path) -> Run:
+def measure(pairs: int, threads: int, setting: Setting, scratch: Path) -> Run:
     """Re-score about `pairs` pairs with a fresh service."""
     queries = write_inputs(scratch, pairs)
     inputs = [scratch / name for name in ("corpus.jsonl", "queries.jsonl", "run.trec")]
     threads_each = max(1, threads // CHILDREN)
-    before = engines_alone(pairs, threads_each, scratch)
+    before = setting.engine_alone(pairs, threads_each, scratch)
     with (
-        Service(BUNDLED, CHILDREN, threads_each, scratch) as service,
+        Service(setting.model, CHILDREN, threads_each, scratch) as service,
         redis.Redis.from_url(service.url) as server,
     ):
         empty_mb = server.info("memory")["used_memory_startup"] / 1e6
         ready_mb = max(map(memory.peak_rss_mb, service.worker_children()))
         began = time.monotonic()
-        peaks = _rescore(service, inputs, scratch)
+        peaks = _rescore(service, inputs, setting, scratch)
         seconds = time.monotonic() - began
         redis_peak_mb = server.info("memory")["used_memory_peak"] / 1e6 - empty_mb
     return Run(
@@ -146,7 +165,7 @@ def measure(pairs: int, threads: int, scratch: Path) -> Run:
         seconds=seconds,
         pairs_per_s=queries * CANDIDATES / seconds,
         scoring_pairs_per_s=scoring_pairs_per_s(scratch / LOG),
-        engine_alone_pairs_per_s=(before, engines_alone(pairs, threads_each, scratch)),
+        engine_alone_pairs_per_s=before + setting.engine_alone(pairs, threads_each, scratch),
         producer_peak_rss_mb=peaks.producer_mb,
         worker_child_ready_rss_mb=ready_mb,
         worker_child_peak_rss_mb=peaks.child_mb,
@@ -154,7 +173,7 @@ def measure(pairs: int, threads: int, scratch: Path) -> Run:
     )
 
 
-def _rescore(service: Service, inputs: list[Path], scratch: Path) -> Peaks:
+def _rescore(service: Service, inputs: list[Path], setting: Setting, scratch: Path) -> Peaks:
     corpus, queries, run = map(str, inputs)
     log = scratch / LOG
     with log.open("wb") as output:
@@ -163,6 +182,7 @@ def _rescore(service: Service, inputs: list[Path], scratch: Path) -> Peaks:
                 *(sys.executable, "-m", "producer", "rescore"),
                 *("--corpus", corpus, "--queries", queries, "--run", run),
                 *("--output", str(scratch / "reranked.trec")),
+                *setting.arguments(scratch),
             ],
             cwd=ROOT,
             env=service.environment,
@@ -200,10 +220,22 @@ def _sizes(_: click.Context, __: click.Parameter, value: str) -> list[int]:
     help="Number of pairs in each run.",
 )
 @click.option("--quick", is_flag=True, help="Measure only 1,000 pairs, to try the benchmark.")
+@click.option("--model", default=BUNDLED, show_default=True, help="For memory alone, use stub.")
+@click.option("--passages", type=int, help="Cut documents into passages of this many tokens.")
+@click.option("--cache", is_flag=True, help="Keep scores in a cache.")
 @click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True)
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=RESULTS)
-def main(sizes: list[int], quick: bool, threads: int, out: Path) -> None:
+def main(
+    sizes: list[int],
+    quick: bool,
+    model: str,
+    passages: int | None,
+    cache: bool,
+    threads: int,
+    out: Path,
+) -> None:
     """Measure runs of growing size, and write growth.json and growth.png."""
+    setting = Setting(model, passages, cache)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     runs: list[Run] = []
     for size in QUICK_SIZES if quick else sizes:
@@ -212,12 +244,17 @@ def main(sizes: list[int], quick: bool, threads: int, out: Path) -> None:
             f"re-scoring {size:,} pairs{guess}, load average {os.getloadavg()[0]:.1f}", err=True
         )
         with tempfile.TemporaryDirectory(prefix="rerankq-growth-") as scratch:
-            runs.append(measure(size, threads, Path(scratch)))
+            runs.append(measure(size, threads, setting, Path(scratch)))
+    if setting == Setting():
+        _write(runs, threads, out)
+    click.echo(table(runs))
+
+
+def _write(runs: list[Run], threads: int, out: Path) -> None:
     record = {"machine": machine.describe(threads), "runs": [asdict(run) for run in runs]}
     out.mkdir(parents=True, exist_ok=True)
     (out / "growth.json").write_text(json.dumps(record, indent=1) + "\n")
     plots.growth(record, out / "growth.png")
-    click.echo(table(runs))
 
 
 def table(runs: list[Run]) -> str:
@@ -230,7 +267,7 @@ def table(runs: list[Run]) -> str:
     rows += [
         f"| {run.pairs:,} | {run.input_mb:,.1f} MB | {run.seconds:,.1f} s | {run.pairs_per_s:,.0f}"
         f" | {run.scoring_pairs_per_s:,.0f}"
-        f" | {' and '.join(f'{each:,.0f}' for each in run.engine_alone_pairs_per_s)}"
+        f" | {' and '.join(f'{each:,.0f}' for each in run.engine_alone_pairs_per_s) or '-'}"
         f" | {run.producer_peak_rss_mb:,.0f} MB | {run.worker_child_peak_rss_mb:,.0f} MB"
         f" | {run.redis_peak_mb:,.1f} MB |"
         for run in runs
