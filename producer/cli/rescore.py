@@ -61,6 +61,7 @@ from producer.score_cache.cache import ScoreCache
 )
 @run_options.cache_option
 @run_options.shard_option
+@run_options.group_option
 @common.option("--restart", is_flag=True, help="Discard an earlier run to OUTPUT, and start again.")
 @common.option("--retry-failed", is_flag=True, help="Score the failed queries of a run again.")
 @common.option(
@@ -100,6 +101,7 @@ def rescore(
     processes: int,
     cache: str | None,
     shard: Shard | None,
+    group: str | None,
     restart: bool,
     retry_failed: bool,
     rescore_downgraded: bool,
@@ -155,6 +157,7 @@ def rescore(
             worker_wait_s=worker_wait,
             max_wait_s=max_wait,
         )
+        group = group or settings.group or session.group_of_shards(staging, options, depth, cascade)
         mode = private_mode(output, results)
         with (
             _opened(cache, counts.queries) as scores,
@@ -165,7 +168,7 @@ def rescore(
             journal = opened.finished
             try:
                 with outputs.locked() as files:
-                    progress = run_scoring.score(settings, opened, retry, scores)
+                    progress = run_scoring.score(settings, opened, retry, scores, group)
                     check_reserved()
                     output_files.write(journal, progress, format, *files)
                     if progress.queries or shard:

@@ -10,6 +10,7 @@ import click
 
 from contract.errors import InvalidInput
 from producer.cli import common
+from producer.client.arguments import check_group
 from producer.formats import parquet_records, text_columns, trec_run
 from producer.rescore.options import KEEP, MOST_JOBS, Cascade, Options
 from producer.rescore.shards import Shard
@@ -122,6 +123,20 @@ shard_option = common.option(
     metavar="N/COUNT",
     callback=_shard,
     help="Score only this part of the queries, from 1/COUNT; see `rerankq merge`.",
+)
+
+
+def _group(_context: click.Context, _parameter: click.Parameter, given: str | None) -> str | None:
+    check_group(given)
+    return given
+
+
+group_option = common.option(
+    "--group",
+    metavar="NAME",
+    callback=_group,
+    help="Group with which the jobs share turns in the queue. [default: RERANKQ_GROUP, or the run"
+    " with all its shards]",
 )
 
 

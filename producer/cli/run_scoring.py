@@ -18,10 +18,17 @@ from producer.score_cache.cache import ScoreCache
 
 
 def score(
-    settings: Settings, run: Run, retry: tuple[RetryKind, ...], cache: ScoreCache | None
+    settings: Settings,
+    run: Run,
+    retry: tuple[RetryKind, ...],
+    cache: ScoreCache | None,
+    group: str | None,
 ) -> Progress:
-    """Score the remaining pairs of each pass; return the progress of the last one."""
-    with ColumnsClient(settings) as client:
+    """Score the remaining pairs of each pass; return the progress of the last one.
+
+    Without the name of a group, the run has its own turns.
+    """
+    with ColumnsClient(settings.model_copy(update={"group": group})) as client:
         if not isinstance(run.finished, CascadeRun):
             return _score_pass(client, run.passes[0], retry, cache)
         first, second = run.passes

@@ -51,16 +51,16 @@ class OutputFiles:
                 " `rerankq merge` reads it with the record next to it"
             )
         conflicts.check(reads, list(self._uses()))
+        # Now, because the files are written when everything is scored.
         if self.output:
-            packed_twice = run_writers.format_of(self.output, self.format) == "parquet"
-            check_not_parquet(self.output, packed_twice)
+            is_parquet = run_writers.format_of(self.output, self.format) == "parquet"
+            check_not_parquet(self.output, is_parquet)
+            if is_parquet:
+                require_pyarrow(self.output)
         if self.results:
             check_not_parquet(self.results, is_parquet=False)
-        # Now, because the files are written when everything is scored.
-        if self.output and run_writers.format_of(self.output, self.format) == "parquet":
-            require_pyarrow(self.output)
-        if self.results and run_writers.is_parquet_name(self.results):
-            require_pyarrow(self.results)
+            if run_writers.is_parquet_name(self.results):
+                require_pyarrow(self.results)
 
     def _uses(self) -> Iterator[conflicts.FileUse]:
         yield from conflicts.output_uses("--output", self.output)

@@ -13,7 +13,7 @@ from producer.files.streams import is_stream
 from producer.rescore import runner
 from producer.rescore.cascade import BestOf, CascadeRun, first_output
 from producer.rescore.journal import Journal, journal_path
-from producer.rescore.manifest import Manifest, ScoringSettings
+from producer.rescore.manifest import Manifest, ScoringSettings, digest
 from producer.rescore.options import Cascade, Options, RetryKind
 from producer.rescore.progress import Progress
 from producer.rescore.resume import ResumableJournal, manifest_path
@@ -104,10 +104,28 @@ def opened(
             yield Run(run, _passes(run, (first_options, second_options), pairs))
 
 
+def group_of_shards(
+    staging: Staging, options: Options, depth: int | None, cascade: Cascade | None
+) -> str | None:
+    """Return a name that all shards of one run have in common; None for a whole run."""
+    if staging.shard is None:
+        return None
+    settings = _settings(staging, options, depth, cascade).model_dump(exclude={"shard"})
+    whole = staging.whole_inputs().model_dump()
+    return f"shards-{digest([(staging.shard.count, whole, settings)])[:16]}"
+
+
 def _manifest(
     staging: Staging, options: Options, depth: int | None, cascade: Cascade | None
 ) -> Manifest:
-    settings = ScoringSettings(
+    settings = _settings(staging, options, depth, cascade)
+    return Manifest.new(staging.inputs(), settings, options.first_pairs_per_job)
+
+
+def _settings(
+    staging: Staging, options: Options, depth: int | None, cascade: Cascade | None
+) -> ScoringSettings:
+    return ScoringSettings(
         model=options.model,
         depth=depth,
         top_k=options.top_k,
@@ -116,7 +134,6 @@ def _manifest(
         shard=str(staging.shard) if staging.shard else None,
         passages=options.passages.key if options.passages else None,
     )
-    return Manifest.new(staging.inputs(), settings, options.first_pairs_per_job)
 
 
 def _remove_first_pass(output: str) -> None:

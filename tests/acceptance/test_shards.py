@@ -10,9 +10,12 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
+import redis
 
+from contract import names
 from contract.settings import Settings
 from producer.client.blocking import RerankClient
 from producer.rescore.shards import Shard
@@ -115,6 +118,9 @@ def test_sixteen_shards_in_four_processes_of_which_one_is_killed_are_one_run_to_
 
     # When it is started again, and four processes score all shards
     codes: list[int] = []
+    groups: set[Any] = set()
+    turns = f"{names.Keys(two_workers['RERANKQ_NAMESPACE']).turns}{names.FIRST_SHARED_STEP}"
+    server = redis.Redis.from_url(two_workers["RERANKQ_REDIS_URL"])
     deadline = time.monotonic() + PATIENCE_S
     while running:
         assert time.monotonic() < deadline, f"still running: {list(running)}"
@@ -124,7 +130,9 @@ def test_sixteen_shards_in_four_processes_of_which_one_is_killed_are_one_run_to_
                 waiting.appendleft(number)
         while waiting and len(running) < PROCESSES:
             begin(waiting.popleft())
+        groups.update(server.zrange(turns, 0, -1))
         time.sleep(0.01)
+    server.close()
     assert sorted(codes) == [-9, *[0] * COUNT]
 
     # Then the merged files are those of the run
@@ -136,6 +144,10 @@ def test_sixteen_shards_in_four_processes_of_which_one_is_killed_are_one_run_to_
     assert done.returncode == 0, done.stderr
     assert Path(merged[0]).read_bytes() == run.output("out.trec").read_bytes()
     assert Path(merged[1]).read_bytes() == run.output("out.jsonl").read_bytes()
+
+    # And the jobs of all shards were in one group
+    (group,) = groups
+    assert group.startswith(b"shards-")
 
     # And the command that was started again says what it found
     log = run.output(f"log-{largest}").read_text()

@@ -6,12 +6,15 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from contract.errors import InvalidInput
 from contract.settings import Settings
 from producer.formats.records import InvalidLines
+from producer.rescore import session
+from producer.rescore.options import Options
 from producer.rescore.shards import Shard
 from producer.rescore.staging import Staging
 
@@ -118,6 +121,18 @@ def test_all_shards_of_a_run_have_the_same_digests_of_the_input(tmp_path: Path) 
     with staged(tmp_path, "1/4", corpus=changed) as shard:
         assert shard.whole_inputs().candidates == digests.copy().pop().candidates
         assert shard.whole_inputs().documents != digests.pop().documents
+
+
+def test_all_shards_of_a_run_and_no_others_share_their_turns(tmp_path: Path) -> None:
+    def group(shard: str | None, *, corpus: list[str] = CORPUS, **options: Any) -> str | None:
+        with staged(tmp_path, shard, corpus=corpus) as staging:
+            return session.group_of_shards(staging, Options(**options), None, None)
+
+    of_run = {group(f"{number}/{COUNT}") for number in range(1, COUNT + 1)}
+    assert len(of_run) == 1
+    others = group("1/8"), group("1/4", model="another"), group("1/4", corpus=CORPUS[::-1])
+    assert len({*of_run, *others}) == 4
+    assert group(None) is None
 
 
 def test_a_shard_of_few_queries_may_be_empty(tmp_path: Path) -> None:

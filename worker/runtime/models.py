@@ -118,9 +118,8 @@ class LoadedModels:
         from worker.engine.scorer_cache import key_of
 
         options = self._options(model)
-        return key_of(
-            **{name: options[name] for name in ("model", "device", "dtype", "max_length", "prompt")}
-        )
+        del options["threads"], options["max_batch_tokens"]  # they do not affect scores
+        return key_of(**options)
 
     def _options(self, model: str) -> dict[str, Any]:
         """Return the arguments with which `worker.engine.load` loads a model."""
