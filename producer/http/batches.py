@@ -52,12 +52,26 @@ class RequestCounts(Answer):
     failed: int
 
 
+class PairCounts(Answer):
+    """The number of pairs of a query and a document."""
+
+    total: int
+    completed: int
+
+
 class BatchAnswer(Answer):
     """The state of a batch."""
 
     id: str
     state: jobs.JobState
     request_counts: RequestCounts
+    pair_counts: PairCounts
+    pairs_per_s: float | None = Field(
+        None, description="The number of pairs scored in a second since the first job was started."
+    )
+    left_s: float | None = Field(
+        None, description="The number of seconds until the batch has ended, at this speed."
+    )
     output: str | None = Field(None, description="The path of the output, after the end.")
 
 
@@ -134,7 +148,13 @@ def _answer(progress: BatchProgress) -> BatchAnswer:
     )
     path = f"{router.prefix}/{progress.batch_id}/output" if progress.ended else None
     return BatchAnswer(
-        id=progress.batch_id, state=progress.state, request_counts=counts, output=path
+        id=progress.batch_id,
+        state=progress.state,
+        request_counts=counts,
+        pair_counts=PairCounts(total=progress.pairs, completed=progress.done_pairs),
+        pairs_per_s=progress.pairs_per_s,
+        left_s=progress.left_s,
+        output=path,
     )
 
 

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import httpx
+import pytest
 import redis
 
 from contract import jobs, names
@@ -49,6 +50,7 @@ def test_a_batch_waits_and_is_then_answered_in_its_order(serve: Serve, settings:
             "id": sent.json()["id"],
             "state": "queued",
             "request_counts": {"total": 3, "completed": 0, "failed": 0},
+            "pair_counts": {"total": 5, "completed": 0},
         }
         assert api.get(f"{location}/output").status_code == 409
 
@@ -65,6 +67,29 @@ def test_a_batch_waits_and_is_then_answered_in_its_order(serve: Serve, settings:
     bodies = [each["response"]["body"] for each in answers]
     assert [[each["index"] for each in body["results"]] for body in bodies] == [[1, 0], [1], [0]]
     assert bodies[2]["results"][0]["document"] == {"text": "one", "page": 3}
+
+
+def test_a_batch_has_a_speed_and_a_time_left_as_soon_as_a_job_is_scored(
+    serve: Serve, settings: Settings
+) -> None:
+    # Given a batch of three jobs, and one of them is scored
+    with serve(max_pairs_per_job=2) as api:
+        location = api.post(
+            "/v1/batches", content=content(*(line(name) for name in "abc"))
+        ).headers["location"]
+        with StandInWorker(settings, score, at_most=1):
+            wait_until(lambda: "left_s" in api.get(location).json(), "a job is scored", 10)
+        found = api.get(location).json()
+
+        # Then the others take twice as long
+        assert found["pair_counts"] == {"total": 6, "completed": 2}
+        assert found["left_s"] == pytest.approx(4 / found["pairs_per_s"])
+
+        # And at the end there is nothing left
+        with StandInWorker(settings, score):
+            output_of(api, location)
+        assert api.get(location).json()["left_s"] == 0.0
+        assert api.get(location).json()["pairs_per_s"] > 0
 
 
 def test_a_job_that_failed_is_a_line_of_the_output(serve: Serve, settings: Settings) -> None:
