@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import partial
 from typing import Any, Self, TypeVar, Unpack, overload
 
@@ -11,14 +11,13 @@ from contract import jobs, names
 from contract.batches import BatchProgress, RunProgress
 from contract.settings import Settings
 from contract.store import batches, overview
-from contract.store import dead_letters as stored_dead_letters
 from contract.store.batches import StoredBatch
 from contract.store.operation import Schema
 from producer.client import (
     arguments,
     batch_procedures,
     batch_progress,
-    dead_letters,
+    prepared_jobs,
     preparing,
     procedures,
 )
@@ -26,9 +25,10 @@ from producer.client.async_batch import AsyncBatch
 from producer.client.async_runner import AsyncRunner
 from producer.client.async_watch import AsyncWatch
 from producer.client.batch_submission import BatchSubmission
+from producer.client.dead_letter_calls import AsyncDeadLetterCalls
 from producer.client.options import SubmitManyOptions, SubmitOptions, takes_options_of
 from producer.client.publishing import Publisher, WorkerReadiness
-from producer.client.steps import Procedure, execute, uninterrupted
+from producer.client.steps import Procedure, execute
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ T = TypeVar("T")
 MAX_SUBMISSIONS = 32
 
 
-class AsyncRerankClient:
+class AsyncRerankClient(AsyncDeadLetterCalls):
     """Submits jobs and awaits their results without blocking the event loop.
 
     Use it only in the event loop and process of its first use; elsewhere, its methods raise
@@ -75,7 +75,7 @@ class AsyncRerankClient:
         self._runner = AsyncRunner(self._schema, self._publisher)
         self._submissions = asyncio.Semaphore(MAX_SUBMISSIONS)
 
-    @takes_options_of(preparing.prepare_query)
+    @takes_options_of(prepared_jobs.prepare_query)
     async def submit(
         self,
         query: str,
@@ -97,7 +97,7 @@ class AsyncRerankClient:
         made = await self._prepare_query(query, documents, options)
         return await self._queue_query(made)
 
-    @takes_options_of(preparing.prepare_requests)
+    @takes_options_of(prepared_jobs.prepare_requests)
     async def submit_many(
         self,
         requests: Iterable[jobs.Request | dict[str, Any]],
@@ -116,7 +116,7 @@ class AsyncRerankClient:
         """
         self._runner.check_usable()
         made = await self._runner.in_thread(
-            preparing.prepare_requests, requests, self.settings, **options
+            prepared_jobs.prepare_requests, requests, self.settings, **options
         )
         return AsyncBatch(await self._queue_batch(made), self._schema, self._runner)
 
@@ -150,7 +150,7 @@ class AsyncRerankClient:
         async with self.watch() as watch:
             return await self._run(procedures.result(self._schema, job_id, timeout), watch)
 
-    @takes_options_of(preparing.prepare_query)
+    @takes_options_of(prepared_jobs.prepare_query)
     async def rerank(
         self,
         query: str,
@@ -253,53 +253,6 @@ class AsyncRerankClient:
         Raises `RedisUnavailable`."""
         await self._run(batch_procedures.forget(self._schema, job_id))
 
-    async def dead_letters(self, at_most: int | None = 1_000) -> list[jobs.DeadLetter]:
-        """Return failed jobs that can be retried, newest first, up to `at_most` (None: all).
-
-        A job whose record cannot be read has the code `unreadable`. Raises `RedisUnavailable`.
-        """
-        return await self._run(dead_letters.newest(self._schema, at_most))
-
-    async def each_dead_letter(self) -> AsyncIterator[jobs.DeadLetter]:
-        """Yield all dead letters, newest first; they may be retried or dropped meanwhile.
-
-        Jobs that fail during the iteration are not included. Raises `RedisUnavailable`.
-        """
-        page = dead_letters.FIRST_PAGE
-        while True:
-            page, letters = await self._run(dead_letters.next_page(self._schema, page))
-            if not page.ids:
-                return
-            for letter in letters:
-                yield letter
-
-    async def count_dead_letters(self) -> int:
-        """Return the number of dead letters. Raises `RedisUnavailable`."""
-        return await self._run(execute(stored_dead_letters.count(self._schema)))
-
-    async def dead_letter(self, job_id: str) -> jobs.DeadLetter:
-        """Return one dead letter. Raises `JobNotFound` or `RedisUnavailable`."""
-        return await self._run(dead_letters.find(self._schema, job_id))
-
-    async def retry(self, job_id: str, *, model: str | None = None) -> None:
-        """Queue a dead letter again as a new job with the same id, optionally with another model.
-
-        Its failure is removed. Raises `JobNotFound`, `PayloadMissing`, `PayloadInvalid`,
-        `InvalidInput`, `Overloaded` or `RedisUnavailable`. After an error, the job is still a dead
-        letter, unless its id is in the error's `submitted`: then it is queued, and a worker's sweep
-        sends its message.
-        Once started, a retry finishes even if the calling task is cancelled.
-        """
-        retrying = dead_letters.retry(self._schema, self._publisher, job_id, model)
-        await self._run(uninterrupted(retrying))
-
-    async def drop(self, job_id: str) -> None:
-        """Drop a dead letter and its payload; the job stays failed.
-
-        Raises `JobNotFound` or `RedisUnavailable`.
-        """
-        await self._run(dead_letters.drop(self._schema, job_id))
-
     def watch(self) -> AsyncWatch:
         """Return a watch that waits for several jobs; use it in an `async with` block."""
         return self._runner.watch()
@@ -320,14 +273,14 @@ class AsyncRerankClient:
 
     async def _prepare_query(
         self, query: str, documents: Iterable[preparing.Document], options: SubmitOptions
-    ) -> preparing.PreparedJobs:
+    ) -> prepared_jobs.PreparedJobs:
         self._runner.check_usable()
         async with self._submissions:
             return await self._runner.in_thread(
-                preparing.prepare_query, query, documents, self.settings, **options
+                prepared_jobs.prepare_query, query, documents, self.settings, **options
             )
 
-    async def _queue_query(self, made: preparing.PreparedJobs) -> str:
+    async def _queue_query(self, made: prepared_jobs.PreparedJobs) -> str:
         """Queue the job of a query, and return its id; withdraw it if the caller is cancelled."""
         (job,) = made.jobs
         queueing = self.submit_job(job, priority=made.priority, trace=made.trace, group=made.group)
@@ -340,7 +293,7 @@ class AsyncRerankClient:
                 await self._withdraw(withdrawing, after=sending)
             raise
 
-    async def _queue_batch(self, made: preparing.PreparedJobs) -> StoredBatch:
+    async def _queue_batch(self, made: prepared_jobs.PreparedJobs) -> StoredBatch:
         """Queue jobs, several at once; after an error, withdraw them.
 
         If the caller is cancelled, the current step finishes first. Otherwise it could queue a job

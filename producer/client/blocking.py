@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Self, TypeVar, Unpack, overload
 
 from contract import jobs, names
 from contract.batches import BatchProgress, RunProgress
 from contract.settings import Settings
 from contract.store import batches, operation, overview
-from contract.store import dead_letters as stored_dead_letters
 from contract.store.batches import StoredBatch
 from producer.client import (
     arguments,
     batch_procedures,
     batch_progress,
-    dead_letters,
+    prepared_jobs,
     preparing,
     procedures,
 )
 from producer.client.batch import Batch
 from producer.client.batch_submission import BatchSubmission
 from producer.client.blocking_runner import BlockingRunner
+from producer.client.dead_letter_calls import DeadLetterCalls
 from producer.client.options import SubmitManyOptions, SubmitOptions, takes_options_of
 from producer.client.publishing import Publisher, WorkerReadiness
 from producer.client.steps import Procedure, execute
@@ -30,7 +30,7 @@ from producer.client.watch import Watch
 T = TypeVar("T")
 
 
-class RerankClient:
+class RerankClient(DeadLetterCalls):
     """Submits jobs and reads their results; safe to share between threads.
 
     `settings` are read from the environment by default; `redis_url` replaces the URL in the
@@ -68,7 +68,7 @@ class RerankClient:
         self._store = self._runner.store
         self._publisher = Publisher(self.settings)
 
-    @takes_options_of(preparing.prepare_query)
+    @takes_options_of(prepared_jobs.prepare_query)
     def submit(
         self,
         query: str,
@@ -87,10 +87,10 @@ class RerankClient:
         and submitting again with that `job_id` is safe. If the call is interrupted, a job without
         a chosen id is cancelled.
         """
-        made = preparing.prepare_query(query, documents, self.settings, **options)
+        made = prepared_jobs.prepare_query(query, documents, self.settings, **options)
         return self._queue_query(made)
 
-    @takes_options_of(preparing.prepare_requests)
+    @takes_options_of(prepared_jobs.prepare_requests)
     def submit_many(
         self,
         requests: Iterable[jobs.Request | dict[str, Any]],
@@ -107,7 +107,7 @@ class RerankClient:
         are in the error's `submitted`. Raises the errors of `submit`; all requests are checked
         before the first is sent.
         """
-        made = preparing.prepare_requests(requests, self.settings, **options)
+        made = prepared_jobs.prepare_requests(requests, self.settings, **options)
         return Batch(self._queue_batch(made), self._schema, self._runner)
 
     def submit_job(
@@ -136,7 +136,7 @@ class RerankClient:
         with self.watch() as watch:
             return self._run(procedures.result(self._schema, job_id, timeout), watch)
 
-    @takes_options_of(preparing.prepare_query)
+    @takes_options_of(prepared_jobs.prepare_query)
     def rerank(
         self,
         query: str,
@@ -152,7 +152,7 @@ class RerankClient:
         Redis becomes unavailable, the job's id is in the error's `submitted`.
         """
         arguments.check_timeout(timeout)
-        made = preparing.prepare_query(query, documents, self.settings, **options)
+        made = prepared_jobs.prepare_query(query, documents, self.settings, **options)
         self._queue_query(made)
         try:
             with self.watch() as watch:
@@ -239,50 +239,6 @@ class RerankClient:
         Raises `RedisUnavailable`."""
         self._run(batch_procedures.forget(self._schema, job_id))
 
-    def dead_letters(self, at_most: int | None = 1_000) -> list[jobs.DeadLetter]:
-        """Return failed jobs that can be retried, newest first, up to `at_most` (None: all).
-
-        A job whose record cannot be read has the code `unreadable`. Raises `RedisUnavailable`.
-        """
-        return self._run(dead_letters.newest(self._schema, at_most))
-
-    def each_dead_letter(self) -> Iterator[jobs.DeadLetter]:
-        """Yield all dead letters, newest first; they may be retried or dropped meanwhile.
-
-        Jobs that fail during the iteration are not included. Raises `RedisUnavailable`.
-        """
-        page = dead_letters.FIRST_PAGE
-        while True:
-            page, letters = self._run(dead_letters.next_page(self._schema, page))
-            if not page.ids:
-                return
-            yield from letters
-
-    def count_dead_letters(self) -> int:
-        """Return the number of dead letters. Raises `RedisUnavailable`."""
-        return self._store.execute(stored_dead_letters.count(self._schema))
-
-    def dead_letter(self, job_id: str) -> jobs.DeadLetter:
-        """Return one dead letter. Raises `JobNotFound` or `RedisUnavailable`."""
-        return self._run(dead_letters.find(self._schema, job_id))
-
-    def retry(self, job_id: str, *, model: str | None = None) -> None:
-        """Queue a dead letter again as a new job with the same id, optionally with another model.
-
-        Its failure is removed. Raises `JobNotFound`, `PayloadMissing`, `PayloadInvalid`,
-        `InvalidInput`, `Overloaded` or `RedisUnavailable`. After an error, the job is still a dead
-        letter, unless its id is in the error's `submitted`: then it is queued, and a worker's sweep
-        sends its message.
-        """
-        self._run(dead_letters.retry(self._schema, self._publisher, job_id, model))
-
-    def drop(self, job_id: str) -> None:
-        """Drop a dead letter and its payload; the job stays failed.
-
-        Raises `JobNotFound` or `RedisUnavailable`.
-        """
-        self._run(dead_letters.drop(self._schema, job_id))
-
     def watch(self) -> Watch:
         """Return a watch that waits for several jobs; use it in a `with` block."""
         return self._runner.watch()
@@ -301,7 +257,7 @@ class RerankClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _queue_query(self, made: preparing.PreparedJobs) -> str:
+    def _queue_query(self, made: prepared_jobs.PreparedJobs) -> str:
         """Queue the job of a query, and return its id; withdraw it after an interruption."""
         (job,) = made.jobs
         try:
@@ -311,7 +267,7 @@ class RerankClient:
                 self._run(procedures.withdraw(self._schema, error, [job.id]))
             raise
 
-    def _queue_batch(self, made: preparing.PreparedJobs) -> StoredBatch:
+    def _queue_batch(self, made: prepared_jobs.PreparedJobs) -> StoredBatch:
         """Queue jobs, several at once; after an error, withdraw them."""
         submission = BatchSubmission(self._schema, self._publisher, made)
         try:

@@ -13,9 +13,10 @@ import pytest
 
 from contract.errors import InvalidInput
 from contract.settings import Settings
-from producer.client import arguments, preparing
+from producer.client import arguments
 from producer.client.asynchronous import AsyncRerankClient
 from producer.client.blocking import RerankClient
+from producer.client.prepared_jobs import prepare_requests
 from producer.client.watch import deadline_after
 
 #: Nothing listens there: a call that reached Redis would raise `RedisUnavailable`.
@@ -83,7 +84,7 @@ def test_the_candidates_of_a_request_may_be_what_the_documents_of_a_query_may_be
     candidates: Any,
 ) -> None:
     requests = [{"query": "q", "candidates": candidates}]
-    (made,) = preparing.many(requests, NO_REDIS, model=None, pairs_per_job=None)
+    (made,) = prepare_requests(requests, NO_REDIS).jobs
     assert [each.text for each in made.requests[0].candidates] == ["a", "b"]
 
 

@@ -15,6 +15,7 @@ from contract.settings import Settings
 from contract.store import submissions
 from contract.store.operation import Schema
 from producer.client import preparing, procedures
+from producer.client.prepared_jobs import prepare_requests
 
 
 def load(**overrides: Any) -> Settings:
@@ -131,9 +132,7 @@ def test_packing_makes_no_more_groups_than_the_bounds_need(max_pairs: int, max_b
 def test_jobs_made_of_many_small_requests_are_never_too_many_bytes(letter: str) -> None:
     for length in range(1, 200, 7):
         settings = load(max_bytes_per_job=6_000)
-        made = preparing.many(
-            [request(letter * length) for _ in range(90)], settings, model=None, pairs_per_job=None
-        )
+        made = prepare_requests([request(letter * length) for _ in range(90)], settings).jobs
         sizes = [len(each.model_dump_json().encode()) for each in made]
         assert len(sizes) < 90
         assert max(sizes) <= settings.max_bytes_per_job
@@ -143,16 +142,15 @@ def test_jobs_made_of_many_small_requests_are_never_too_many_bytes(letter: str) 
 def test_a_request_of_many_that_is_too_many_bytes_is_found_before_anything_is_sent() -> None:
     requests = [request("small"), request("x" * 9_000)]
     with pytest.raises(LimitExceeded):
-        preparing.many(requests, load(max_bytes_per_job=6_000), model=None, pairs_per_job=None)
+        prepare_requests(requests, load(max_bytes_per_job=6_000))
 
 
 def test_many_requests_become_few_jobs_in_order() -> None:
-    made = preparing.many(
+    made = prepare_requests(
         (request("a", "b", query_id=str(place)) for place in range(10)),
         load(max_pairs_per_job=7),
         model="bundled",
-        pairs_per_job=None,
-    )
+    ).jobs
     assert [each.pairs for each in made] == [6, 6, 6, 2]
     assert [one.query_id for each in made for one in each.requests] == [str(n) for n in range(10)]
     assert {each.model for each in made} == {"bundled"}
@@ -163,17 +161,17 @@ def test_many_requests_become_few_jobs_in_order() -> None:
 def test_a_size_of_jobs_may_be_asked_for_below_the_limit(asked: int | None, jobs_made: int) -> None:
     settings = load(max_pairs_per_job=6)
     requests = [request("a", "b") for _ in range(6)]
-    assert len(preparing.many(requests, settings, model=None, pairs_per_job=asked)) == jobs_made
+    assert len(prepare_requests(requests, settings, pairs_per_job=asked).jobs) == jobs_made
 
 
 def test_a_wrong_request_of_many_is_refused_with_its_place() -> None:
     wrong = {"query": "", "candidates": [{"id": "1", "text": "a"}]}
     with pytest.raises(InvalidInput, match=r"^request 1: query: must not be blank"):
-        preparing.many([request(), wrong], load(), model=None, pairs_per_job=None)
+        prepare_requests([request(), wrong], load())
 
 
 def test_no_requests_make_no_jobs() -> None:
-    assert preparing.many([], load(), model=None, pairs_per_job=None) == []
+    assert prepare_requests([], load()).jobs == ()
 
 
 def test_a_cancellation_is_a_failure_that_counts_as_cancelled() -> None:
