@@ -6,6 +6,7 @@ import os
 import sqlite3
 import sys
 import tempfile
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NoReturn
 
@@ -14,8 +15,21 @@ import click
 from contract import errors
 from producer.cli import terminal
 
+
+class Option(click.Option):
+    """An option whose value is not empty, because a script's unset variable is a mistake."""
+
+    def consume_value(
+        self, ctx: click.Context, opts: Mapping[str, Any]
+    ) -> tuple[Any, click.core.ParameterSource]:
+        value, source = super().consume_value(ctx, opts)
+        if source is click.core.ParameterSource.COMMANDLINE and value == "":
+            raise click.BadParameter("must not be empty", ctx, self)
+        return value, source
+
+
 #: An option whose help names its environment variable.
-option = partial(click.option, show_envvar=True)
+option = partial(click.option, cls=Option, show_envvar=True)
 
 downgrade_option = option(
     "--no-downgrade", is_flag=True, help="Fail instead of falling back to a smaller model."
@@ -75,6 +89,7 @@ class Group(click.Group):
 
     def main(self, *args: Any, **extra: Any) -> NoReturn:
         """Run the command line and end the process."""
+        terminal.occupy_closed_streams()
         terminal.tolerate_encodings()
         try:
             code = super().main(*args, **extra | {"standalone_mode": False})

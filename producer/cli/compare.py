@@ -88,6 +88,7 @@ def compare(
     named = comparison.check_models(models, cascade, how)
     inputs = InputFiles(corpus, queries, run, requests, qrels, download).with_dataset(dataset)
     inputs.check()
+    inputs.check_choices(column, input_format)
     asked = _with_passages(named, how, settings)
     conflicts.check(inputs.uses(), [conflicts.FileUse("standard output", "", 1)])
     bad = InvalidLines(skip=skip_invalid)

@@ -117,6 +117,7 @@ def rescore(
     """
     inputs = InputFiles(corpus, queries, run, requests, qrels, download).with_dataset(dataset)
     inputs.check()
+    inputs.check_choices(column, input_format)
     reads = inputs.uses()
     if not output and not dry_run:
         raise errors.InvalidInput("--output is missing; pass a file name, or - for standard output")

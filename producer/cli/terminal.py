@@ -7,6 +7,7 @@ truncated to the width.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -42,8 +43,10 @@ def print_error(problem: object) -> None:
 
 
 def _echo(text: str, *, err: bool = False) -> None:
-    # The stream is passed, because click would replace one with ASCII encoding by a UTF-8 stream.
-    click.echo(text, sys.stderr if err else sys.stdout)
+    # The stream is passed, because click would replace one with ASCII encoding by a UTF-8 stream,
+    # and would print to standard output if standard error is closed.
+    if (stream := sys.stderr if err else sys.stdout) is not None:
+        click.echo(text, stream)
 
 
 def print_json(document: str) -> None:
@@ -75,6 +78,19 @@ def console(*, err: bool = False) -> Console:
 def is_terminal(stream: TextIO | None) -> bool:
     """Return whether the stream is an open terminal."""
     return stream is not None and not stream.closed and stream.isatty()
+
+
+def occupy_closed_streams() -> None:
+    """Open the null device for each standard stream that is closed.
+
+    The next file that is opened would otherwise get its number: `/dev/stdin` would be that file,
+    and what a library prints would be written to it.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 def tolerate_encodings() -> None:

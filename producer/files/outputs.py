@@ -63,6 +63,8 @@ def resolve(output: str) -> Path:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         return path
     except (OSError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            raise InvalidInput(f"{shown(output)}: {error.strerror}") from error
         raise InvalidInput(f"{output}: its symbolic link cannot be resolved ({error})") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Self
@@ -9,6 +10,7 @@ from typing import Self
 from contract.errors import InvalidInput
 from producer.files import conflicts
 from producer.files.reading import STDIN
+from producer.files.streams import descriptor_of
 from producer.formats import ir_dataset
 from producer.rescore.staging import Counts, Staging
 
@@ -52,8 +54,19 @@ class InputFiles:
             raise InvalidInput("pass either --input, or --corpus, --queries and --run")
         if not self.requests and not (self.corpus and self.queries and self.run):
             raise InvalidInput("pass --corpus, --queries and --run, or --input, or --dataset")
-        if list(self._by_option().values()).count(STDIN) > 1:
+        names = filter(None, self._by_option().values())
+        if sum(map(_is_standard_input, names)) > 1:
             raise InvalidInput("only one file can be read from standard input (-)")
+
+    def check_choices(self, columns: Iterable[str], formats: Iterable[str]) -> None:
+        """Raise `InvalidInput` if a column or a format is chosen for a file that is missing."""
+        files = self._by_option()
+        chosen = [("--column", name) for name in columns]
+        chosen += [("--input-format", name) for name in formats]
+        for choice, name in chosen:
+            option = f"--{name.partition('.')[0]}"
+            if not files[option]:
+                raise InvalidInput(f"{choice} {name} has no effect without {option}")
 
     def uses(self) -> list[conflicts.FileUse]:
         """Return the files that are read; raise `InvalidInput` if output is printed to one."""
@@ -87,3 +100,10 @@ class InputFiles:
             "--input": self.requests,
             "--qrels": self.qrels,
         }
+
+
+def _is_standard_input(name: str) -> bool:
+    try:
+        return name == STDIN or descriptor_of(name) == 0
+    except OSError:  # such as a name that is too long
+        return False

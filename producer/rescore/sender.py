@@ -110,17 +110,19 @@ class ParentGone(RerankError):
 
 def run(connection: Connection, task: Task) -> None:
     """Send jobs until there are no more, or until the parent or an error ends it."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(CANCEL, _interrupt)
-    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
-    parent = _Parent(connection)
+    with suppress(KeyboardInterrupt):
+        signal.signal(signal.SIGTERM, _interrupt)
+        signal.signal(CANCEL, _interrupt)
+        threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+        _run(_Parent(connection), task)
+
+
+def _run(parent: _Parent, task: Task) -> None:
     with ColumnsClient(task.settings) as client:
         sender = _Sender(client, parent, task)
         error: Exception | None = None
         try:
             sender.run()
-        except KeyboardInterrupt:
-            return
         except Exception as raised:  # noqa: BLE001
             error = raised
         parent.end(Ended(sender.progress, error))

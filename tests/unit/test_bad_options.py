@@ -68,6 +68,36 @@ def test_an_option_that_comes_from_a_variable_is_named_by_it(
     assert variable in said
 
 
+@pytest.mark.parametrize("option", ["--qrels", "--results", "--cascade", "--model", "--cache"])
+def test_an_empty_value_is_refused_and_not_taken_as_no_value(
+    capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    code, said = printed(capsys, "rescore", option, "")
+
+    assert (code, said.count("\n")) == (2, 1)
+    assert option in said
+    assert "must not be empty" in said
+
+
+@pytest.mark.parametrize("command", ["rescore", "compare --model a --model b"])
+@pytest.mark.parametrize("chosen", ["--column qrels.query=q", "--input-format corpus=tsv"])
+def test_a_choice_for_a_file_that_is_not_read_is_refused(
+    capsys: pytest.CaptureFixture[str], command: str, chosen: str
+) -> None:
+    code, said = printed(capsys, *command.split(), "--input", "x", *chosen.split())
+
+    assert (code, said.count("\n")) == (2, 1)
+    assert "has no effect without --" in said
+
+
+def test_standard_input_is_read_once_under_any_name(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("-", "/dev/stdin", "/dev/fd/0"):
+        files = ("--corpus", name, "--queries", "-", "--run", "x", "--dry-run")
+        code, said = printed(capsys, "rescore", *files)
+        assert code == 2
+        assert "only one file can be read from standard input" in said
+
+
 def test_what_somebody_typed_is_shown_without_its_control_characters(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -148,6 +149,27 @@ def test_a_closed_standard_output_is_no_traceback(
     print_table()
 
     assert stderr.getvalue() == b""
+
+
+def test_a_closed_standard_error_sends_nothing_to_standard_output(
+    piped: Piped, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stdout, _ = piped("utf-8")
+    monkeypatch.setattr(sys, "stderr", None)
+    terminal.print_notice("x")
+    terminal.print_error("x")
+
+    assert stdout.getvalue() == b""
+
+
+def test_no_file_gets_the_number_of_a_closed_stream() -> None:
+    script = (
+        "import sys; from producer.cli import terminal; terminal.occupy_closed_streams();"
+        " sys.exit(open(sys.executable).fileno())"
+    )
+    command = f"{shlex.quote(sys.executable)} -c {shlex.quote(script)} <&- 2>&-"
+
+    assert subprocess.run(["bash", "-c", command], check=False).returncode == 3  # noqa: S607
 
 
 SCRIPT = """

@@ -279,6 +279,24 @@ def test_an_unknown_name_of_a_column_is_refused() -> None:
     assert "NAME is one of corpus.id, corpus.text" in result.output.replace("\n", " ")
 
 
+@pytest.mark.parametrize(
+    ("chosen", "file"), [("--column=corpus.text=abstract", "c"), ("--input-format=run=trec", "r")]
+)
+def test_a_choice_that_has_no_effect_on_a_file_is_refused(
+    table: Table, tmp_path: Path, chosen: str, file: str
+) -> None:
+    (tmp_path / "c").write_text('{"_id": "d", "text": "a", "abstract": "b"}\n')
+    (tmp_path / "q").write_text("1\twhat\n")
+    table("r", {"qid": ["1"], "docid": ["d"], "score": [1.0]})
+    files = [f"--{each}={tmp_path / each[0]}" for each in ("corpus", "queries", "run")]
+
+    result = CliRunner().invoke(main, ["rescore", *files, "--dry-run", chosen])
+
+    assert result.exit_code == 2
+    assert f"{tmp_path / file}: {chosen.replace('=', ' ', 1).rpartition('=')[0]}" in result.output
+    assert "has no effect" in result.output
+
+
 def test_the_page_about_files_names_each_format_and_column() -> None:
     page = (Path(__file__).parents[3] / "docs/reference/files.md").read_text()
     for name, each in run_writers.FORMATS.items():
