@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -55,6 +58,18 @@ class Flower:
         files = self._state.parent.glob(f"{self._state.name}*")
         whole = [file for file in files if ".tmp" not in file.name]
         return min((file.stat().st_mtime for file in whole), default=0.0)
+
+    def kill_between_saves(self) -> None:
+        """Kill it, but not while it replaces the two files that hold its state."""
+        pid = self.process.pid
+        while True:
+            os.kill(pid, signal.SIGSTOP)
+            os.waitid(os.P_PID, pid, os.WSTOPPED)
+            if not [*self._state.parent.glob("*.tmp*")]:
+                break
+            os.kill(pid, signal.SIGCONT)
+            time.sleep(0.01)
+        self.process.kill()
 
     def hears(self, worker: str) -> bool:
         """Return whether Flower has heard of a worker, and so will hear of its jobs."""

@@ -25,7 +25,8 @@ def test_a_few_jobs_do_not_wait_for_the_many_that_another_client_submitted_befor
     begun, last = (choose(ended[each] for each in few) for choose in (min, max))
     # The two processes start every other job for the second client.
     assert sum(begun < ended[job_id] < last for job_id in many) <= 8
-    assert sum(ended[job_id] > last for job_id in many) >= 10
+    # In the order of their submission, at most one of the others would end after them.
+    assert sum(ended[job_id] > last for job_id in many) >= 3
     # And no message is left.
     keys = names.Keys(stub_service.namespace)
     with redis.Redis.from_url(redis_url) as server:

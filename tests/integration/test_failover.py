@@ -101,12 +101,14 @@ def test_a_submission_that_no_replica_acknowledges_is_an_error_that_names_the_jo
     servers: Replicated, replicated: Settings, again: str
 ) -> None:
     sure = replicated.model_copy(update={"wait_replicas": 1})
+    # The server does not answer while it waits, and a busy machine delays its answer.
+    impatient = sure.model_copy(update={"wait_timeout_s": 0.1})
     submit = submit_with_asyncio if again == "asyncio" else submit_blocking
 
     with suspended(servers.pid(servers.replica)):
         for _ in range(2):  # the second time, the job is stored already
             with pytest.raises(NotReplicated, match="0 of 1 replicas") as caught:
-                submit(sure, "j")
+                submit(impatient, "j")
             assert caught.value.submitted == ("j",)
             assert caught.value.retryable
 

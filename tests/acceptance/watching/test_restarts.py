@@ -28,7 +28,10 @@ def test_it_knows_what_it_knew_after_a_restart(
         saved = flower.saved()
         wait_until(lambda: flower.saved() > saved, "Flower has saved it")
         # When it ends
-        flower.process.send_signal(how)
+        if how == signal.SIGKILL:
+            flower.kill_between_saves()
+        else:
+            flower.process.terminate()
         flower.process.wait(30)
     # Then jobs continue without it, and its successor shows the jobs that it has heard of
     meanwhile = watched.ledger.submit()
