@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import logging
 import os
 import signal
 import uuid
-from collections.abc import Callable, Generator, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import kombu.pools
@@ -47,29 +45,12 @@ FOREIGN = (
 
 
 def pytest_configure() -> None:
-    """Enable Ctrl-C for child processes; a shell disables it for processes in the background."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Enable Ctrl-C for child processes; a shell disables it for processes in the background.
 
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    from tests.scheduling import GroupScheduling  # not needed to run in one process
-
-    return GroupScheduling(config, log)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
-    """Let the processes of xdist collect one after the other.
-
-    The first one rewrites the assertions of all files, which takes as long as collecting them. The
-    others read what it has saved.
+    Collect no garbage while modules are imported, which takes a sixth of the time of that.
     """
-    if not hasattr(session.config, "workerinput"):
-        return (yield)
-    with Path(__file__).open() as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        return (yield)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    gc.disable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -88,6 +69,7 @@ def pytest_collection_finish() -> None:
             logger.propagate = True
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -46,11 +46,13 @@ PR_SET_PDEATHSIG = 1
 
 def main(connection: socket.socket, libraries: list[str]) -> None:
     """Serve requests until the tests end; return in a forked process, too."""
+    gc.disable()  # which saves a sixth of the time
     for name in (*MODULES, *(libraries or _our_modules())):
         importlib.import_module(name)
     assert threading.active_count() == 1, "a fork would lack the other threads"
     gc.collect()
     gc.freeze()
+    gc.enable()
     while True:
         message, files, _, _ = socket.recv_fds(connection, REQUEST_BYTES, 3)
         if not message:

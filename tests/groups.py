@@ -26,6 +26,7 @@ TOGETHER = {
             "tests/acceptance/test_odd_models.py",
             "tests/acceptance/search/test_command.py",
             "tests/acceptance/test_pools.py",
+            "tests/acceptance/test_passages.py",
             "tests/acceptance/test_shared_models.py",
             "tests/integration/test_host_process.py",
         ),

@@ -9,6 +9,7 @@ others follow one another while all unit tests run.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import multiprocessing
 import os
@@ -77,6 +78,7 @@ def main() -> int:
     """Return 0 if all tests passed in each run."""
     # huggingface_hub reads this when it is imported.
     os.environ["HF_HUB_OFFLINE"] = "1"
+    gc.disable()  # until pytest has imported the tests
     for name in SLOW_IMPORTS:
         importlib.import_module(name)
     everything = Run("all unit tests", {}, UNIT_TESTS, IN_PROCESS)

@@ -4,25 +4,33 @@
 
 Three checks run at a time, so that both cores have work until the end. The longest is the tests
 with services, in five processes because they mostly wait. All checks run, whichever of them fail,
-and each output is printed whole.
+and each output is printed whole. At the end, the failed tests are listed, and the folder with their
+files and logs.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
+from tempfile import mkdtemp
 
 from tests.groups import IN_PROCESS
 
 #: Containers often set this. It would make each of several hundred processes compile the project's
 #: modules again, and pytest rewrite all tests.
 WITHOUT_BYTECODE = "PYTHONDONTWRITEBYTECODE"
+#: pytest makes the folders of tests in this one.
+TEST_FOLDER = "PYTEST_DEBUG_TEMPROOT"
+#: The lines of pytest's summary that name a test.
+FAILURES = ("FAILED tests/", "ERROR tests/")
 #: How many checks run at the same time.
 LANES = 3
 #: How many processes run the tests with services.
@@ -36,12 +44,15 @@ class Check:
     name: str
     command: Sequence[str]
 
-    def run(self) -> bool:
-        """Run it, print its output and the time it took, and return whether it passed."""
+    def run(self, folder: str) -> list[str]:
+        """Run it, print its output and the time it took, and return what failed.
+
+        The tests write their files to the folder.
+        """
         began = time.monotonic()
         with subprocess.Popen(
             self.command,
-            env={name: os.environ[name] for name in os.environ if name != WITHOUT_BYTECODE},
+            env=_environment() | {TEST_FOLDER: folder},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -53,14 +64,26 @@ class Check:
         passed = process.returncode == 0
         took = f"{time.monotonic() - began:.0f} s ({usage.ru_utime + usage.ru_stime:.0f} s of CPU)"
         _say(f"{said}--- {self.name}: {'passed' if passed else 'FAILED'} in {took}\n")
-        return passed
+        if passed:
+            return []
+        return [line for line in said.splitlines() if line.startswith(FAILURES)] or [self.name]
+
+
+def _environment() -> dict[str, str]:
+    return {name: os.environ[name] for name in os.environ if name != WITHOUT_BYTECODE}
 
 
 def checks(python: Sequence[str]) -> list[Check]:
     """Return all checks, the longest first."""
     pytest = (*python, "-m", "pytest", "-q")
     folders = ("tests/integration", "tests/acceptance", "tests/soak")
-    services = ("-n", PROCESSES, f"--ignore={IN_PROCESS}", *folders)
+    services = (
+        "-p",
+        "tests.parallel",
+        f"--processes={PROCESSES}",
+        f"--ignore={IN_PROCESS}",
+        *folders,
+    )
     return [
         Check("tests with services", (*pytest, *services)),
         Check("unit tests", (*python, "-m", "tests.instruction_sets")),
@@ -78,11 +101,18 @@ def main() -> int:
         subprocess.run((*coverage, "erase"), check=True)
     began = time.monotonic()
     python = (*coverage, "run") if measured else (sys.executable,)
+    folder = mkdtemp(prefix="rq-")
+    run = checks(python)
     with ThreadPoolExecutor(LANES) as lanes:
-        passed = list(lanes.map(Check.run, checks(python)))
+        failed = list(lanes.map(lambda check: check.run(folder), run))
     if measured:
         subprocess.run((*coverage, "combine", "--quiet"), check=True)
         subprocess.run((*coverage, "report"), check=True)
+    passed = [not each for each in failed]
+    if all(passed):
+        shutil.rmtree(folder)
+    else:
+        _say("\n".join([*chain(*failed), f"The files and logs of the tests are in {folder}.", ""]))
     _say(f"{sum(passed)} of {len(passed)} checks passed in {time.monotonic() - began:.0f} s\n")
     return 0 if all(passed) else 1
 

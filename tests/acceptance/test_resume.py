@@ -129,7 +129,9 @@ def test_killed_ten_times_at_random_moments_the_output_is_that_of_an_undisturbed
     # When the same run is killed again and again, and sometimes a child of the worker as well
     (tmp_path / "killed").mkdir()
     killed = Run(whole.requests, tmp_path / "killed" / "out.trec")
-    random_ = random.Random()
+    seed = random.SystemRandom().randrange(10**6)
+    print(f"seed {seed}")  # noqa: T201
+    random_ = random.Random(seed)
     for kill in range(KILLS):
         before = killed.written()
         process = killed.start(own.environment)
