@@ -39,8 +39,11 @@ def page(schema: Schema, before: Page, at_most: int) -> Operation[Page]:
 
     def send(pipe: Any) -> None:
         pipe.zrevrangebyscore(
-            *(schema.keys.dead, before.died_at, "-inf"),
-            *(0, at_most + len(before.listed_at_that_time)),
+            schema.keys.dead,
+            before.died_at,
+            "-inf",
+            0,
+            at_most + len(before.listed_at_that_time),
             withscores=True,
         )
 

@@ -24,7 +24,9 @@ def status(schema: Schema, workers: Sequence[str]) -> Operation[jobs.QueueStatus
         for step in names.PRIORITY_STEPS:
             first = step * names.STEP_SPAN_S
             pipe.zrange(
-                *(keys.queued, first, f"({first + names.STEP_SPAN_S}"),
+                keys.queued,
+                first,
+                f"({first + names.STEP_SPAN_S}",
                 byscore=True,
                 offset=0,
                 num=1,

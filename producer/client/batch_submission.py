@@ -140,6 +140,10 @@ class BatchSubmission:
     def _queue_split(self, job: jobs.Job) -> Procedure[None]:
         prepared = self._prepared
         yield from procedures.queue(
-            *(self._schema, self._publisher, job),
-            *(prepared.priority, prepared.trace, prepared.group),
+            self._schema,
+            self._publisher,
+            job,
+            prepared.priority,
+            prepared.trace,
+            prepared.group,
         )

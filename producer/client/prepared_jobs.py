@@ -64,7 +64,8 @@ def prepare_query(
     arguments.check_group(group)
     asked = preparing.request(query, documents, top_k=top_k)
     made = preparing.job(
-        *([asked], settings),
+        [asked],
+        settings,
         model=model,
         job_id=job_id,
         allow_downgrade=allow_downgrade,
@@ -102,7 +103,8 @@ def prepare_requests(
     batch = _batch(jobs.new_job_id() if batch_id is None else batch_id, groups)
     made = (
         preparing.job(
-            *(some, settings),
+            some,
+            settings,
             job_id=part_id,
             model=model,
             allow_downgrade=allow_downgrade,
@@ -111,7 +113,8 @@ def prepare_requests(
         for some, part_id in zip(groups, batch.part_ids, strict=True)
     )
     return PreparedJobs(
-        *(tuple(made), priority),
+        tuple(made),
+        priority,
         all_or_none=True,
         batch=batch,
         label=label,

@@ -41,7 +41,12 @@ def read_needed_texts(
         return parse_needed(block, reader.ids(block), needed, reader.parse, reader.parse_block)
 
     return read_records(
-        *(path, reader.parse, bad, FileKind.TEXTS, reader.columns.is_header, parse_block),
+        path,
+        reader.parse,
+        bad,
+        FileKind.TEXTS,
+        reader.columns.is_header,
+        parse_block,
         see=needed.see,
     )
 

@@ -48,7 +48,12 @@ def read_needed_requests(
         return parse_needed(block, _ids(block), needed, _parse)
 
     return read_records(
-        *(path, _parse, bad, FileKind.REQUESTS, _is_header_of_pairs, parse_block),
+        path,
+        _parse,
+        bad,
+        FileKind.REQUESTS,
+        _is_header_of_pairs,
+        parse_block,
         arrays=True,
         see=needed.see,
     )

@@ -81,7 +81,9 @@ class Admission:
             return
         if not auth.is_allowed(request.headers.get("authorization"), self._tokens):
             raise Refused(
-                *(401, "unauthorized", "no valid token: send the header Authorization: Bearer ..."),
+                401,
+                "unauthorized",
+                "no valid token: send the header Authorization: Bearer ...",
                 headers={"WWW-Authenticate": "Bearer"},
             )
         length = request.headers.get("content-length", "")
@@ -89,7 +91,8 @@ class Admission:
             raise _too_large(self._max_body_bytes)
         if self._metrics.now_waiting >= self._max_waiting:
             raise Refused(
-                *(429, "too_many_requests"),
+                429,
+                "too_many_requests",
                 f"the limit of {self._max_waiting:,} waiting requests is reached"
                 " (RERANKQ_HTTP_MAX_WAITING). Try again later",
             )
@@ -126,7 +129,8 @@ class Body:
 
 def _too_large(limit: int) -> Refused:
     return Refused(
-        *(413, "body_too_large"),
+        413,
+        "body_too_large",
         f"the body is larger than {limit:,} bytes (RERANKQ_HTTP_MAX_BODY_BYTES)",
     )
 

@@ -174,7 +174,9 @@ async def _rerank(
     if body.priority is not None:
         options["priority"] = min(body.priority, 9)
     result = await service.rerank(
-        *(request, body.query, body.texts),
+        request,
+        body.query,
+        body.texts,
         top_k=body.top_n,
         model=service.model(body.model),
         passages=body.passages,

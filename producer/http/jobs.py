@@ -91,7 +91,8 @@ async def submit(
     if body.priority is not None:
         options["priority"] = min(body.priority, 9)
     job_id = await service.client.submit(
-        *(body.query, candidates(body)),
+        body.query,
+        candidates(body),
         top_k=body.top_n,
         model=service.model(body.model),
         job_id=key,

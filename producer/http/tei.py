@@ -55,7 +55,8 @@ async def rerank(request: Request, body: TeiBody, service: ServiceParameter) -> 
     (ranking,) = result.rankings
     if body.truncate is False and ranking.truncated:
         raise Refused(
-            *(422, "too_long"),
+            422,
+            "too_long",
             f"texts: with the query, {counted(ranking.truncated, 'text')} exceeded"
             f" {result.provenance.max_length} tokens: shorten the texts, or send truncate: true",
         )

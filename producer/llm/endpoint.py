@@ -123,7 +123,10 @@ class Endpoint:
         if failed:
             logger.warning(
                 "%s did not rate %d of %d documents; the first reason: %s",
-                *(self.model, len(failed), len(ratings), failed[0]),
+                self.model,
+                len(failed),
+                len(ratings),
+                failed[0],
             )
 
     async def _count_request(self, _: object) -> None:

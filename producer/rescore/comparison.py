@@ -57,7 +57,7 @@ class ModelRun:
         """Return the scoring of the whole collection by a cascade."""
         name = f"{small.model}, then {large.model} for the best {cascade.keep:,}"
         seconds = small.seconds + large.seconds
-        return cls(*(name, large.revision, small.progress, seconds, large.passages, (small, large)))
+        return cls(name, large.revision, small.progress, seconds, large.passages, (small, large))
 
 
 @dataclass(frozen=True)

@@ -152,7 +152,7 @@ def _rescore_with_cache(sending: _Sending, journal: Journal, cache: ScoreCache) 
     """Score the pairs that the cache lacks, until all queries are done."""
     client, options = sending.client, sending.options
     cached = CachedQueries(
-        *(journal, cache, options.top_k, sending.notify), has_passages=options.passages is not None
+        journal, cache, options.top_k, sending.notify, has_passages=options.passages is not None
     )
     if (first := next(journal.staged_queries(), None)) is not None:
         loaded = loaded_identity.find(client, cache, options, first, sending.notify)

@@ -167,7 +167,10 @@ def _passes(
     return [
         Pass(run.first, first, run.first_rounds, pairs[0], f"1 of 2, {first.name}"),
         Pass(
-            *(run.second, second, run.second_rounds, pairs[1]),
+            run.second,
+            second,
+            run.second_rounds,
+            pairs[1],
             f"2 of 2, {second.name}",
         ),
     ]

@@ -101,7 +101,9 @@ def score_with_backoff(
             one_at_a_time = True
         logger.warning(
             "Out of memory with %d of %s left to score: retrying with batches of %s%s",
-            *(len(left), counted(len(lengths), "pair"), counted(budget.tokens, "token")),
+            len(left),
+            counted(len(lengths), "pair"),
+            counted(budget.tokens, "token"),
             ", one at a time" if one_at_a_time else "",
         )
     budget.record_success()

@@ -62,8 +62,15 @@ def load(
                 engine, revision = prepared.engine, prepared.revision
             else:
                 engine, revision = _load_engine(
-                    *(model, device, threads, max_batch_tokens, dtype, max_length),
-                    *(prompt, observer, passed_through),
+                    model,
+                    device,
+                    threads,
+                    max_batch_tokens,
+                    dtype,
+                    max_length,
+                    prompt,
+                    observer,
+                    passed_through,
                 )
             warmup.warm_up(engine, model, observer.loading)
         # Loading and the longest pairs needed much more memory than is needed now.
@@ -74,7 +81,11 @@ def load(
     if revision is not None:
         logger.info("Revision of %s: %s", model, revision)
     return Scorer(
-        *(engine, model, device, revision, prompt),
+        engine,
+        model,
+        device,
+        revision,
+        prompt,
         observer=observer,
         passed_through=passed_through,
     )
@@ -102,7 +113,7 @@ def prepare(
     observer.loading(f"loading model {model!r}")
     with _errors_of_the_model(model, ()):
         engine, revision = _load_engine(
-            *(model, device, threads, max_batch_tokens, dtype, max_length), prompt, observer, ()
+            model, device, threads, max_batch_tokens, dtype, max_length, prompt, observer, ()
         )
         return PreparedModel.of(engine, revision)
 

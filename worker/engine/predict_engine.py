@@ -165,7 +165,8 @@ class PredictEngine:
             logger.warning(
                 "%s does not return the same scores for pairs in a batch as for each pair alone"
                 " (%s). Scoring one pair at a time, which is slower",
-                *(type(self._encoder.model).__name__, why),
+                type(self._encoder.model).__name__,
+                why,
             )
 
     def _can_score_in_threads(self) -> bool:
@@ -180,7 +181,8 @@ class PredictEngine:
             logger.warning(
                 "%s does not return the same scores in several threads at the same time (%s)."
                 " Scoring one batch at a time, which may be slower",
-                *(type(self._encoder.model).__name__, why),
+                type(self._encoder.model).__name__,
+                why,
             )
         return why is None
 

@@ -70,7 +70,12 @@ class ScorerCache:
         with self._loading:
             if key not in self._scorers:
                 scorer = load(
-                    *(model, device, threads, max_batch_tokens, dtype, max_length),
+                    model,
+                    device,
+                    threads,
+                    max_batch_tokens,
+                    dtype,
+                    max_length,
                     prompt=prompt,
                     observer=self._observer,
                     passed_through=self._passed_through,

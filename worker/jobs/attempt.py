@@ -134,7 +134,9 @@ class Attempt:
         logger.critical(
             "Process exiting with code %d: its GPU has failed, and only another process can use it"
             " again. Job %s will be tried again. Reason: %s",
-            *(code, self.job_id, error),
+            code,
+            self.job_id,
+            error,
         )
         logging.shutdown()
         os._exit(code)

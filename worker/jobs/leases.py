@@ -118,7 +118,9 @@ class LeaseRenewer(threading.Thread):
                 logger.critical(
                     "Process exiting: job %s has been scoring for %.0f s and does not stop at the"
                     " time limit of %d s (RERANKQ_TIME_LIMIT_S)",
-                    *(lease.job_id, lease.seconds, settings.time_limit_s),
+                    lease.job_id,
+                    lease.seconds,
+                    settings.time_limit_s,
                 )
                 logging.shutdown()
                 os._exit(EXIT_STUCK)

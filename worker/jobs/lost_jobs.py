@@ -163,7 +163,9 @@ def _jobs_to_check(
         for kind, key, first, last in kinds:
             start = max(first, positions.get(kind, first))
             pipe.zrange(
-                *(key, repr(start), f"({last!r}"),
+                key,
+                repr(start),
+                f"({last!r}",
                 byscore=True,
                 offset=0,
                 num=AT_ONCE,

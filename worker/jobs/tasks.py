@@ -110,7 +110,7 @@ def _score(attempt: Attempt, started: Started, lease: Lease) -> dict[str, Any]:
         job = encoding.decode_job(settings, attempt.job_id, started.payload)
         limits.check(job, settings)
         plan = scoring_plan.choose(
-            *(job, started, settings.cross_encoder_model, context.models, settings.max_attempts)
+            job, started, settings.cross_encoder_model, context.models, settings.max_attempts
         )
         attempt.announce(job, plan)
         result = scoring_plan.score(job, plan, started, lease, context.models)

@@ -35,7 +35,8 @@ def _reject_nan(_: click.Context, __: click.Parameter, value: float) -> float:
 
 @click.command(help=__doc__)
 @click.option(
-    *("-d", "--destination"),
+    "-d",
+    "--destination",
     callback=_node_name,
     help="Name of the worker, as in celery worker -n.  [default: celery@HOSTNAME]",
 )

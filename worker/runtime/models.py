@@ -108,7 +108,9 @@ class LoadedModels:
     def _drop(self, model: str, successor: str) -> None:
         logger.info(
             "Dropping %s, which jobs have used least recently, to load %s (RERANKQ_MAX_MODELS=%d)",
-            *(model, successor, self._settings.max_models),
+            model,
+            successor,
+            self._settings.max_models,
         )
         self._loaded.forget(self._place, model)
         self._scorers.drop(self._key(model))

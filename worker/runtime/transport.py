@@ -92,7 +92,9 @@ class QoS(redis.QoS):
             taken_before = client.time()[0] - self.visibility_timeout
             with redis.Mutex(client, self.unacked_mutex_key, self.unacked_mutex_expire):
                 tags = client.zrange(
-                    *(self.unacked_index_key, 0, taken_before),
+                    self.unacked_index_key,
+                    0,
+                    taken_before,
                     byscore=True,
                     offset=start,
                     num=num or RESTORED_AT_ONCE,
