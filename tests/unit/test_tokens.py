@@ -55,6 +55,11 @@ NASTY = {
     "more words than are read": " ".join(f"word{number}" for number in range(700)),
     "more tokens than are read": "internationalisation-of-antidisestablishmentarianism " * 200,
     "punctuation and no space": "a.b," * 5_000,
+    "Chinese and no space": "\u6587\u672c\u691c\u7d22" * 3_000,
+    "unknown words and no space": f"{'x' * 101}\u3002{'y' * 99}!" * 300,
+    "words and no space": f"{'un' * 49}\u3002" * 300,
+    "special tokens and no space": "a[SEP]\u6587[MASK]" * 1_500,
+    "accents and no space": "e\u0301.\uac00\u0301" * 4_000,
     "private use and unassigned": "\ue000 a\U000e0001b \U0010ffff \ufdd0 \u0378",
 }
 

@@ -37,6 +37,10 @@ REMEMBERED_TEXT_CHARS = 4_000_000
 #: Texts processed at once, to limit memory.
 TEXTS_AT_ONCE = 1024
 
+#: Of words with this many characters for each id that is read, only the first are tokenized: they
+#: are text without spaces, such as Chinese.
+LONG_CHARS_PER_ID, HEAD_CHARS_PER_ID = 8, 4
+
 
 @dataclass(frozen=True)
 class PairTokens:
@@ -240,6 +244,11 @@ class WordTokenizer(TextTokenizer):
         #: The ids of each word, as bytes: joining these is faster than joining lists.
         self._known: dict[str, bytes] = {}
         self._chars = 0
+        #: If a text is cut, only this many ids at its end can be others than in the whole text. A
+        #: longer word is a single id, of an unknown word.
+        self._unsure_ids = backend.model.max_input_chars_per_word + max(
+            (len(token.content) for token in backend.get_added_tokens_decoder().values()), default=0
+        )
 
     def encode(self, texts: Sequence[str], at_most: int, totals: dict[str, int]) -> list[bytes]:
         """Return the first `at_most` ids of each text, without special tokens, as bytes.
@@ -249,6 +258,9 @@ class WordTokenizer(TextTokenizer):
         """
         # This many words nearly always yield enough ids, so the rest of a long text is not read.
         split = [text.split(" ", at_most) for text in texts]
+        heads = self._heads(texts, split, at_most, totals)
+        for place in heads:
+            split[place] = []
         encoded: list[bytes] = []
         try:
             encoded += (self._text(words, at_most) for words in split)
@@ -263,7 +275,32 @@ class WordTokenizer(TextTokenizer):
                 encoded[place] = ids[:most]
             elif len(ids) == most and len(split[place]) > at_most:
                 totals[texts[place]] = _estimated(ids, split[place], at_most, len(texts[place]))
+        for place, ids in heads.items():
+            encoded[place] = ids
         return encoded
+
+    def _heads(
+        self,
+        texts: Sequence[str],
+        split: Sequence[list[str]],
+        at_most: int,
+        totals: dict[str, int],
+    ) -> dict[int, bytes]:
+        """Return the first ids of texts with long words, by their place, if their start has them.
+
+        The time does then not depend on the length of the text.
+        """
+        sure, heads = at_most + self._unsure_ids, {}
+        for place, (text, words) in enumerate(zip(texts, split, strict=True)):
+            unread = len(words[at_most]) if len(words) > at_most else 0
+            if len(text) - unread <= LONG_CHARS_PER_ID * at_most:
+                continue
+            head = text[: HEAD_CHARS_PER_ID * sure]
+            ids = self._backend.encode(head, add_special_tokens=False).ids
+            if sure <= len(ids) and len(head) < len(text):
+                heads[place] = _as_bytes(ids[:at_most])
+                totals[text] = round(len(ids) * len(text) / len(head))
+        return heads
 
     def pieces(self, text: str) -> Pieces:
         """Return the words of a text, and the tokens of long words."""
