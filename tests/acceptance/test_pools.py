@@ -1,4 +1,4 @@
-"""Celery's pools without children also score each job once; its other pools are refused."""
+"""Celery's pools without children also score each job once; other pools and queues are refused."""
 
 from __future__ import annotations
 
@@ -109,9 +109,11 @@ def test_a_worker_without_children_ends_if_its_model_does_not_load(
             "scoring would block everything else in the process",
         ),
         (("--pool", "threads", "--autoscale", "4,1"), {}, "no child processes to add"),
+        (("--queues", "other"), {}, "set RERANKQ_NAMESPACE"),
+        (("--exclude-queues", "NAMESPACE"), {}, "set RERANKQ_NAMESPACE"),
     ],
 )
-def test_a_pool_that_cannot_work_is_refused_in_one_line(
+def test_a_pool_or_queue_that_cannot_work_is_refused_in_one_line(
     options: tuple[str, ...],
     environment: dict[str, str],
     why: str,
@@ -119,7 +121,8 @@ def test_a_pool_that_cannot_work_is_refused_in_one_line(
     tmp_path: Path,
 ) -> None:
     log = tmp_path / "worker.log"
-    with worker(settings, log, *options, **environment) as process:
+    named = [each.replace("NAMESPACE", settings.namespace) for each in options]
+    with worker(settings, log, *named, **environment) as process:
         assert process.wait(90) == 78
     lines = log.read_text().splitlines()
     assert len(lines) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ from kombu import Connection
 from kombu.asynchronous.timer import Timer
 from kombu.transport.redis import Transport as KombusTransport
 
+from worker.runtime import consumer
 from worker.runtime.app import WorkerApp, create_app
-from worker.runtime.consumer import CELERYS_HEART, Consumer, Heart
+from worker.runtime.consumer import CELERYS_HEART, Consumer, Heart, PatientRestarts
 from worker.runtime.settings import WorkerSettings
 from worker.runtime.transport import Transport
 
@@ -85,3 +87,16 @@ def test_a_consumer_has_one_heart() -> None:
     assert Heart in steps
     assert CELERYS_HEART not in steps
     assert len(steps) == len(CelerysConsumer.Blueprint.default_steps)
+
+
+def test_a_consumer_whose_connections_fail_at_once_connects_again_once_in_an_interval(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(consumer, "RESTART_INTERVAL_S", 0.05)
+    restarts = PatientRestarts()
+    began = time.monotonic()
+    restarts.step()
+    assert time.monotonic() - began < 0.05
+    for _ in range(8):
+        restarts.step()
+    assert time.monotonic() - began >= 0.4

@@ -15,6 +15,10 @@ from worker.jobs import leases
 from worker.monitoring import job_log
 from worker.monitoring.job_log import Event, JobFields
 from worker.runtime.context import WorkerContext
+from worker.runtime.restart import EXIT_GPU_FAILED
+
+#: How billiard names the end of a child that logs its interruption itself before it exits.
+LOST_ITS_GPU = f"exitcode {EXIT_GPU_FAILED}"
 
 
 def register() -> None:
@@ -51,16 +55,16 @@ class ChildOutcomeRequest(Request):
         """If the child was killed, release its lease, so that the next attempt need not wait."""
         error = getattr(exc_info.exception, "exc", exc_info.exception)
         if isinstance(error, WorkerLostError | SystemExit) and self.worker_pid:
-            self._release()
+            self._release(has_said_why=LOST_ITS_GPU in str(error))
         return super().on_failure(exc_info, send_failed_event, return_ok)
 
-    def _release(self) -> None:
+    def _release(self, *, has_said_why: bool) -> None:
         context = self._worker
         released = context.best_effort(
             attempts.release(context.schema, self.id, self._token_prefix, died=True)
         )
         # False means that the job has ended. None means that Redis is unavailable, so log the kill.
-        if released is not False:
+        if released is not False and not has_said_why:
             status = (
                 context.best_effort(statuses.fetch(context.schema, self.id)) if released else None
             )

@@ -1,7 +1,9 @@
-"""Celery's consumer, with a heartbeat that cannot block the worker."""
+"""Celery's consumer, with a heartbeat that cannot block the worker, and patient with Redis."""
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,6 +12,8 @@ from celery.worker.consumer import heart
 
 #: Celery's name for the step that `Heart` replaces.
 CELERYS_HEART = "celery.worker.consumer.heart:Heart"
+#: Seconds between two connections.
+RESTART_INTERVAL_S = 1.0
 
 
 class TryOnce:
@@ -47,8 +51,29 @@ def _replace_heart(steps: Iterable[Any]) -> list[Any]:
     return replaced
 
 
+class PatientRestarts:
+    """Waits before a consumer connects again, if it has done so within the last second.
+
+    If Redis is full or a replica, a consumer connects, and then fails at its first write. Celery
+    would repeat this ten times per second, and log a traceback each fifth time.
+    """
+
+    def __init__(self) -> None:
+        self._connected_at = -math.inf
+
+    def step(self) -> None:
+        """Wait until the consumer may connect again."""
+        if time.monotonic() - self._connected_at < RESTART_INTERVAL_S:
+            time.sleep(RESTART_INTERVAL_S)
+        self._connected_at = time.monotonic()
+
+
 class Consumer(consumer.Consumer):
-    """Celery's consumer with our `Heart`."""
+    """Celery's consumer with our `Heart` and `PatientRestarts`."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._restart_state = PatientRestarts()
 
     class Blueprint(consumer.Consumer.Blueprint):
         """The steps of the consumer."""

@@ -33,8 +33,20 @@ REFUSED_COMMANDS = (
 
 def register() -> None:
     """Make Celery run these checks when a worker starts."""
+    signals.celeryd_init.connect(_check_queues)
     signals.worker_init.connect(_prepare)
     signals.celeryd_after_setup.connect(_warn)
+
+
+def _check_queues(options: dict[str, Any], instance: Any, **_: Any) -> None:
+    """Exit with a message if the worker would not serve the queue of its namespace, or others."""
+    queue = instance.app.context.settings.namespace
+    chosen, excluded = options.get("queues"), options.get("exclude_queues")
+    if (chosen and {*chosen} != {queue}) or queue in (excluded or ()):
+        exit_misconfigured(
+            f"Error: --queues and --exclude-queues cannot choose another queue than {queue!r}. For"
+            " a service with a separate queue, set RERANKQ_NAMESPACE for its workers and clients"
+        )
 
 
 def _prepare(**_: Any) -> None:
@@ -44,11 +56,12 @@ def _prepare(**_: Any) -> None:
     # On SIGHUP, Celery restarts with `sys.argv`, which under `python -m celery` is the path of a
     # file that cannot be executed.
     sys.argv = sys.orig_argv[1:]
-    # Celery warns about the default of that setting on each lost connection, even if it is set.
-    warnings.filterwarnings("ignore", "\nIn Celery 5.1 we introduced", CPendingDeprecationWarning)
 
 
 def _warn(instance: Any, **_: Any) -> None:
+    # Celery warns about the default of a setting on each lost connection, even if it is set. It
+    # asks for all such warnings when it sets up its log, so they are ignored after that.
+    warnings.filterwarnings("ignore", "\nIn Celery 5.1 we introduced", CPendingDeprecationWarning)
     context: WorkerContext = instance.app.context
     _warn_of_unchecked_tls(context.settings)
     warn_of_unknown_variables()

@@ -79,6 +79,10 @@ def test_a_job_whose_connections_are_cut_again_and_again_is_scored_once(
         wait_until(service.server.has_worker, "the worker is connected again")
 
     assert ledger.result(job_id).provenance.attempts == 1
+    # And the log does not advise to change a setting of Celery
+    log = service.worker.log.read_text()
+    assert "Connection to broker lost" in log
+    assert "In Celery 5.1" not in log
     # And a message whose delivery was cut off does no harm after the visibility timeout
     ledger.redeliver()
     ledger.balance()

@@ -49,6 +49,11 @@ def exits(worker: Worker) -> list[tuple[str, str]]:
     return re.findall(line, worker.log.read_text())
 
 
+def interruptions(worker: Worker, job_id: str) -> int:
+    """Return how often the log says that an attempt at the job was interrupted."""
+    return worker.log.read_text().count(f"Job {job_id} interrupted")
+
+
 def test_a_job_of_a_gpu_that_failed_is_scored_by_the_next_child(
     ledger: Ledger, worker: Worker
 ) -> None:
@@ -65,6 +70,7 @@ def test_a_job_of_a_gpu_that_failed_is_scored_by_the_next_child(
     assert first not in worker.children
     assert exits(worker) == [(str(EXIT_GPU_FAILED), job_id)]
     assert f"exitcode {EXIT_GPU_FAILED}" in worker.log.read_text()
+    assert interruptions(worker, job_id) == 1
     ledger.balance()
 
 
@@ -75,6 +81,7 @@ def test_a_job_that_makes_two_gpus_fail_is_scored_by_the_smaller_model(
     made = ledger.result(job_id).provenance
     assert [job for _, job in exits(worker)].count(job_id) == 2
     assert (made.attempts, made.model, made.reason) == (3, OTHER, "worker_died")
+    assert interruptions(worker, job_id) == 2
     ledger.balance()
 
 
