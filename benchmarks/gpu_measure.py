@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import torch
 from sentence_transformers import CrossEncoder
@@ -67,6 +68,12 @@ def measure(model: RandomModel, folder: Path, pairs: list[Pair], device: str) ->
     first_s, scores = _timed(device, score)
     again_s = min(_timed(device, score)[0] for _ in range(2))
     backend, dtype = scorer.backend, scorer.dtype
+    # What follows may fail, for lack of memory for example.
+    click.echo(
+        f"  {len(pairs) / again_s:,.0f} pairs/s, first run {len(pairs) / first_s:,.0f}"
+        f" ({backend}, {dtype})",
+        err=True,
+    )
     del scorer, score
     some = pairs[: model.predict_pairs]
     encoder = _encoder(folder, device, getattr(torch, dtype))
@@ -91,7 +98,7 @@ def measure(model: RandomModel, folder: Path, pairs: list[Pair], device: str) ->
 
 
 def _predict_rates(encoder: CrossEncoder, pairs: list[Pair], device: str) -> dict[str, float]:
-    """Return the rate of each way to call `predict`."""
+    """Return the rate of each way to call `predict`, except those that run out of memory."""
     ways: dict[str, Callable[[], AbstractContextManager[None]]] = {
         "without cuDNN": partial(without_cudnn, torch.device(device))
     }
@@ -100,7 +107,7 @@ def _predict_rates(encoder: CrossEncoder, pairs: list[Pair], device: str) -> dic
     rates = {}
     for way, settings in ways.items():
         for size in BATCH_SIZES:
-            with settings():
+            with settings(), suppress(torch.OutOfMemoryError):
                 _predicted(encoder, pairs[: min(len(pairs), 2 * size)], size)  # warm up
                 rates[f"{way}, batches of {size}"] = _predict_rate(encoder, pairs, size, device)
     return rates

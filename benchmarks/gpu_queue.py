@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,11 @@ LIMIT_S = 90
 
 def measure(
     model: Path, data: Path | None, pairs: int, device: str, scratch: Path, in_process: float
-) -> list[dict[str, Any]]:
-    """Return the rate of each way to feed a worker with its default number of children."""
+) -> Iterator[dict[str, Any]]:
+    """Yield the rate of each way to feed a worker with its default number of children.
+
+    `pairs` are those of copies of the sample, if there is no other data.
+    """
     inputs = scratch / "inputs"
     inputs.mkdir()
     names = ("corpus.jsonl", "queries.jsonl", "bm25.trec")
@@ -38,7 +42,6 @@ def measure(
         "RERANKQ_DOWNGRADE_MODEL": "none",
         "HF_HUB_OFFLINE": "1",
     }
-    measured = []
     with LocalStack(
         Settings.load(),
         scratch,
@@ -53,10 +56,7 @@ def measure(
             rate = 0.0
             for _ in range(RUNS):
                 rate = _rescore(stack, files, processes, scratch)
-            measured.append(
-                {"processes": processes, "pairs_per_s": rate, "share": rate / in_process}
-            )
-    return measured
+            yield {"processes": processes, "pairs_per_s": rate, "share": rate / in_process}
 
 
 def _rescore(stack: LocalStack, files: list[Path], processes: int, scratch: Path) -> float:

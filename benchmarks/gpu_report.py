@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from benchmarks import gpu_bars
+
 
 def render(results: dict[str, Any]) -> str:
     """Return the page."""
@@ -15,6 +17,12 @@ def render(results: dict[str, Any]) -> str:
         f" {results['machine']['processor']}, torch {packages['torch']}, sentence-transformers"
         f" {packages['sentence-transformers']}. {results['pairs']:,} pairs, models of random"
         f" weights, {results['seconds']:.0f} s.",
+        "",
+        "Required on an H100 or an H200:",
+        "",
+        "| | Required | Measured | |",
+        "| --- | ---: | ---: | --- |",
+        *gpu_bars.rows(results),
         "",
         "Rates are pairs per second. The first run has new texts, whose tokens the next ones know."
         " `predict` is `CrossEncoder.predict` in its best case: see below.",
@@ -34,7 +42,8 @@ def render(results: dict[str, Any]) -> str:
     if results["queue"]:
         lines += [
             "",
-            "Through Redis, with a worker's default number of children:",
+            f"Through Redis, with a worker's default number of children and"
+            f" {results['queue_pairs']:,} pairs:",
             "",
             "| Processes of `rerankq rescore` | Pairs/s | Share of the engine alone |",
             "| ---: | ---: | ---: |",
@@ -67,14 +76,18 @@ def _difference(figures: dict[str, Any]) -> str:
 def _ways(models: dict[str, Any]) -> list[str]:
     """Return a table with a row for each way to call `predict`, and a column for each model."""
     columns = list(models.values())
-    ways = columns[0]["predict_pairs_per_s"]
+    ways = dict.fromkeys(way for each in columns for way in each["predict_pairs_per_s"])
     return [
         f"| `predict` | {' | '.join(each['title'] for each in columns)} |",
         f"| --- |{' ---: |' * len(columns)}",
         *(
             f"| {way} | "
-            + " | ".join(f"{each['predict_pairs_per_s'][way]:,.0f}" for each in columns)
+            + " | ".join(_rate(each["predict_pairs_per_s"].get(way)) for each in columns)
             + " |"
             for way in ways
         ),
     ]
+
+
+def _rate(rate: float | None) -> str:
+    return "no memory" if rate is None else f"{rate:,.0f}"
