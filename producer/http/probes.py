@@ -23,12 +23,15 @@ READY_S = 1.0
 MEDIA_TYPE = "text/plain; version=0.0.4"
 
 
+# Some load balancers and monitors probe with HEAD.
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", summary="Whether this process answers")
 async def healthz() -> dict[str, str]:
     """Return that the process answers, whatever the state of Redis and of the workers."""
     return {"status": "ok"}
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", summary="Whether a request would be scored")
 async def readyz(service: ServiceParameter) -> JSONResponse:
     """Answer 200 if Redis answers and a worker has loaded its model, else 503 with the reason."""

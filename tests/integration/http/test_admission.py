@@ -148,6 +148,7 @@ def test_a_service_is_ready_only_with_a_worker_that_has_its_model(
 ) -> None:
     with serve() as api:
         assert api.get("/healthz").json() == {"status": "ok"}
+        assert (api.head("/healthz").status_code, api.head("/readyz").status_code) == (200, 503)
         alone = api.get("/readyz")
         assert (alone.status_code, alone.json()["message"]) == (503, "no worker answers")
 
