@@ -3,7 +3,7 @@
 Run `python -m benchmarks.nights FOLDER` in the repository's root. The folder has the files of
 BEIR, `corpus.jsonl` and `queries.jsonl`, and a first-stage run. Each night, some documents change
 and some queries are new. The pairs that are scored must be exactly those that have changed, and the
-output must be the same as that of a run without a cache, to the byte.
+output must be byte-identical to that of a run without a cache.
 """
 
 from __future__ import annotations

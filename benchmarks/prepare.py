@@ -93,7 +93,7 @@ def export_onnx(folder: Path) -> None:
 
 
 def quantise_onnx(folder: Path) -> None:
-    """Quantise with onnxruntime's dynamic int8: int8 weights, activations quantised at run time."""
+    """Quantize with onnxruntime's dynamic int8: int8 weights, activations quantized at run time."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     target = folder / "onnx-int8"
@@ -107,21 +107,21 @@ def quantise_onnx(folder: Path) -> None:
 
 
 def quantise_openvino(folder: Path) -> None:
-    """Quantise with openvino's int8: weights and activations, calibrated on pairs of the sample."""
+    """Quantize with openvino's int8: weights and activations, calibrated on pairs of the sample."""
     import nncf
     import openvino
 
     # Half as many for twelve layers, which take twice as long.
     queries = CALIBRATION_QUERIES * 6 // max(6, SHAPES[folder.name].layers)
     tokens = _inputs(folder, queries)
-    quantised = nncf.quantize(
+    quantized = nncf.quantize(
         openvino.Core().read_model(folder / "onnx" / "model.onnx"),
         nncf.Dataset(tokens, lambda columns: dict(zip(INPUTS, columns, strict=True))),
         subset_size=len(tokens),
         model_type=nncf.ModelType.TRANSFORMER,
     )
     (folder / "openvino-int8").mkdir()
-    openvino.save_model(quantised, folder / "openvino-int8" / "model.xml", compress_to_fp16=False)
+    openvino.save_model(quantized, folder / "openvino-int8" / "model.xml", compress_to_fp16=False)
 
 
 class _LogitsOnly(torch.nn.Module):

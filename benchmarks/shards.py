@@ -2,7 +2,7 @@
 
 Run `python -m benchmarks.shards` in the repository's root. Some shards are killed and started
 again. The model is a stub that takes hardly any time, so the costs are those of the commands. The
-merged files must be those of the whole run, to the byte.
+merged files must be byte-identical to those of the whole run.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def main(pairs: float, shards: int, processes: int, kills: int, cache: bool) -> 
             whole, merged = (scratch / f"{each}.{ending}" for each in ("whole", "merged"))
             if whole.read_bytes() != merged.read_bytes():
                 raise SystemExit(f"the merged .{ending} differs from that of the whole run")
-        click.echo("\nThe merged files are those of the whole run, to the byte.")
+        click.echo("\nThe merged files are byte-identical to those of the whole run.")
 
 
 if __name__ == "__main__":

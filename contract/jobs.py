@@ -94,7 +94,7 @@ def _check_unicode(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ValueError("must not contain half a surrogate pair, which is not Unicode") from None
+        raise ValueError("must not contain a lone surrogate, which is not Unicode") from None
     return text
 
 

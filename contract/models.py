@@ -46,7 +46,7 @@ class ModelName:
 
     @classmethod
     def parse(cls, model: str) -> ModelName:
-        """Return the parts of a name, which need not be valid: see `has_valid_revision`.
+        """Return the parts of a name, which may be invalid: see `has_valid_revision`.
 
         An @ in a path or in a name with a colon, such as that of a stub, is a part of the base.
         """

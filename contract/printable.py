@@ -1,6 +1,6 @@
 """Make untrusted text safe to print, and print numbers with their nouns.
 
-Characters that would move the cursor, change a colour, reverse the writing direction or forge a
+Characters that would move the cursor, change a color, reverse the writing direction or forge a
 line are shown as escape sequences.
 """
 

@@ -12,7 +12,7 @@ from contract.records import Provenance, Record
 class ScoringIdentity(Record):
     """Two scorings with equal identities give a pair the same score.
 
-    On the fast path, the scores are the same to the last bit on one kind of processor. Otherwise,
+    On the fast path, the scores are exactly the same on one kind of processor. Otherwise,
     they may differ as they do between two batches.
     """
 

@@ -72,7 +72,7 @@ class Flower:
         self.process.kill()
 
     def hears(self, worker: str) -> bool:
-        """Return whether Flower has heard of a worker, and so will hear of its jobs."""
+        """Return whether Flower receives the events of a worker."""
         online = samples(self.get("/metrics", login=None), "flower_worker_online", "worker")
         return any(name.endswith(worker) for (name,) in online)
 

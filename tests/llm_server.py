@@ -73,9 +73,9 @@ def rate(asked: str) -> str:
 
 
 @contextmanager
-def serving(**behaviour: Any) -> Iterator[StandIn]:
+def serving(**behavior: Any) -> Iterator[StandIn]:
     """Serve on a free port until the end of the block."""
-    stand_in = StandIn(**behaviour)
+    stand_in = StandIn(**behavior)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

@@ -21,7 +21,7 @@ PASSING = (
     *("MISCONF", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "BUSY", "LOADING"),
     *("READONLY", "You can't write against a read only replica", "UNBLOCKED"),
 )
-#: After these errors, the idle connections of a pool are closed too. Their server may stand still,
+#: After these errors, the idle connections of a pool are closed too. Their server may hang,
 #: or be a replica since a failover, and each of them would otherwise fail once.
 DISCONNECTING = (redis.TimeoutError, redis.exceptions.ReadOnlyError)
 #: redis-py raises these for arguments that it cannot encode, before it sends anything.
@@ -36,7 +36,7 @@ def closed_error() -> ClientUnusable:
 def unencodable(error: redis.DataError | UnicodeEncodeError) -> InvalidInput:
     """Return the error for an argument that cannot be sent, such as an id of another type."""
     if isinstance(error, UnicodeEncodeError):
-        return InvalidInput("an id or text has half a surrogate pair, which is not Unicode")
+        return InvalidInput("an id or text has a lone surrogate, which is not Unicode")
     return InvalidInput(f"an argument cannot be sent to Redis: {str(error).partition('.')[0]}")
 
 

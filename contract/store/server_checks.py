@@ -104,6 +104,6 @@ def _check_clock(whose: str, ahead_s: float) -> Iterator[str]:
     if abs(ahead_s) > SKEW_S:
         direction = "ahead of" if ahead_s > 0 else "behind"
         yield (
-            f"the clock of {whose} is {abs(ahead_s):,.0f} s {direction} Redis; synchronise both"
+            f"the clock of {whose} is {abs(ahead_s):,.0f} s {direction} Redis; synchronize both"
             " clocks with NTP"
         )

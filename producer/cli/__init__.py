@@ -75,7 +75,7 @@ def _warnings() -> Iterable[str]:
     """Return a line for each unknown variable of this process."""
     known = [environment.variable(name) for name in Settings.model_fields]
     if not any(environment.unknown_variables(os.environ, known)):
-        return ()  # most often, so that the variables of options need not be imported
+        return ()  # most often, so that the variables of options do not have to be imported
     return environment.unknown_variables(
         os.environ, (*known, *_variables(main, environment.PREFIX))
     )

@@ -43,7 +43,7 @@ from producer.rescore.staging import Staging
     "models",
     metavar="MODEL",
     multiple=True,
-    help="Pass it twice: the baseline, then the model to compare with it.",
+    help="Model to compare. Pass the option twice, with the baseline first.",
 )
 @run_options.compared_cascade_option
 @passage_options.options

@@ -29,13 +29,18 @@ QUIET_S = 1.0
     help='JSONL with "id" and "text", or one text per line; - reads standard input.',
 )
 @common.option(
-    "--top-k", type=common.Count(), metavar="K", help="Return only the best K. [default: all]"
+    "--top-k",
+    type=common.Count(),
+    metavar="K",
+    help="Return only the best K documents. [default: all]",
 )
 @common.model_option
 @common.downgrade_option
 @passage_options.options
 @common.option(
-    "--job-id", metavar="ID", help="Your own job id; repeated submissions are scored once."
+    "--job-id",
+    metavar="ID",
+    help="Job id of your choice. Submitting it again does not score it again.",
 )
 @common.option(
     "--priority",

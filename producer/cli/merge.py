@@ -16,13 +16,13 @@ from producer.rescore.output_files import OutputFiles
 @common.option(
     "--results",
     metavar="FILE",
-    help="Results to write, from the files that --results of each shard has written.",
+    help="Results to write, combined from the --results of all shards.",
 )
 def merge(names: tuple[str, ...], output: str, results: str | None) -> None:
     """Merge the outputs of all shards of a run.
 
-    PART is the --output of a `rerankq rescore --shard`. The merged files are those of one `rerankq
-    rescore` without --shard, to the byte. Their format is that of the parts.
+    PART is the --output of a `rerankq rescore --shard`. The merged files are byte-identical to
+    those of a single `rerankq rescore` without --shard, and have the format of the parts.
     """
     parts = run_parts.load(names, with_results=results is not None)
     outputs = OutputFiles(output, results, format=parts[0].record.format)

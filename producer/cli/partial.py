@@ -19,13 +19,13 @@ FORMATS = {"jsonl": journal_lines.result_line, "trec": journal_lines.run_lines}
     "format_name",
     type=click.Choice(list(FORMATS)),
     default="jsonl",
-    help="Lines of --results, or of a TREC run.",
+    help="Print the lines of --results (jsonl), or those of a run (trec).",
 )
 @click.pass_obj
 def partial(settings: Settings, output: str, format_name: str) -> None:
     """Print the finished queries of `rescore --output OUTPUT` before the run is complete.
 
-    They are in the order in which they were scored. With jsonl, queries that have failed are
+    Queries are printed in the order in which they were scored. With jsonl, failed queries are
     printed too.
     """
     write = FORMATS[format_name]

@@ -49,7 +49,7 @@ from producer.score_cache.cache import ScoreCache
     "--top-k",
     type=common.Count(),
     metavar="K",
-    help="Write only the best K of each query. [default: all]",
+    help="Write only the best K documents of each query. [default: all]",
 )
 @run_options.work_options
 @common.option(
@@ -222,7 +222,9 @@ def _finish(journal: Journal | CascadeRun, progress: Progress) -> None:
 def _evaluate(staging: Staging, journal: FinishedRun) -> None:
     if staging.shard:
         has = (
-            "measures are of its queries" if staging.judged_queries() else "no query has judgments"
+            "the measures are those of its queries"
+            if staging.judged_queries()
+            else "no query has judgments"
         )
         terminal.print_notice(f"{staging.shard.words}: {has}")
         if not staging.judged_queries():

@@ -44,7 +44,7 @@ def _columns(
     return chosen
 
 
-#: The formats that an option's file may be said to have. All others are recognised.
+#: The formats that an option's file may be said to have. All others are recognized.
 _INPUT_FORMATS = {
     "corpus": text_columns.FORMATS,
     "queries": text_columns.FORMATS,
@@ -74,7 +74,7 @@ file_options = options(
     common.option(
         "--queries", metavar="FILE", help='Queries: BEIR JSONL, "id<TAB>text" or Parquet.'
     ),
-    common.option("--run", metavar="FILE", help="First-stage run in TREC format or Parquet."),
+    common.option("--run", metavar="FILE", help="First-stage run: TREC, MS MARCO or Parquet."),
     common.option(
         "--input",
         "requests",
@@ -84,12 +84,12 @@ file_options = options(
     common.option(
         "--dataset",
         metavar="ID",
-        help="Dataset of ir_datasets, for the files above that are not given, and for --qrels.",
+        help="ir_datasets id of a dataset that provides the files that are not given, and --qrels.",
     ),
     common.option(
         "--download",
         is_flag=True,
-        help="Let ir_datasets download parts of DATASET that are not in its cache.",
+        help="Allow ir_datasets to download what its cache lacks of the dataset.",
     ),
     common.option(
         "--column",
@@ -110,7 +110,7 @@ depth_option = common.option(
     "--depth",
     type=common.Count(),
     metavar="N",
-    help="Rerank only the best N of each query. [default: all]",
+    help="Rerank only the best N candidates of each query. [default: all]",
 )
 
 
@@ -122,7 +122,7 @@ shard_option = common.option(
     "--shard",
     metavar="N/COUNT",
     callback=_shard,
-    help="Score only this part of the queries, from 1/COUNT; see `rerankq merge`.",
+    help="Score only shard N of COUNT, from 1; `rerankq merge` combines the outputs.",
 )
 
 
@@ -143,7 +143,7 @@ group_option = common.option(
 def _cascade(
     _context: click.Context, _parameter: click.Parameter, given: str | None
 ) -> Cascade | None:
-    """Return what a MODEL:KEEP option says."""
+    """Parse the value of a MODEL:KEEP option."""
     try:
         return Cascade.parse(given) if given else None
     except InvalidInput as error:
@@ -156,14 +156,14 @@ cascade_option = _cascade_option(
     f" again. [default KEEP: {KEEP}]",
 )
 compared_cascade_option = _cascade_option(
-    help="Compare one --model with its cascade, in which this smaller model scores all candidates,"
-    f" and --model the best KEEP of each query. [default KEEP: {KEEP}]",
+    help="Compare --model alone with a cascade: this smaller model scores all candidates, and"
+    f" --model scores the best KEEP of each query again. [default KEEP: {KEEP}]",
 )
 cache_option = common.option(
     "--cache",
     metavar="FILE",
     envvar="RERANKQ_CACHE",
-    help="File of scores: those that it has are not computed again, and others are added.",
+    help="File of scores from earlier runs, which are not computed again. New scores are added.",
 )
 #: The options for reading and sending the run.
 work_options = options(
@@ -194,6 +194,6 @@ work_options = options(
         type=common.Seconds(),
         default=Options.max_wait_s,
         metavar="SECONDS",
-        help="Stop if no job is accepted or ends for this long.",
+        help="Stop after this long without progress: no job was accepted, and none ended.",
     ),
 )

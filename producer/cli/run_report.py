@@ -102,7 +102,7 @@ def print_unread(progress: Progress, max_length: int, passages: Passages | None)
         share = progress.lost_tokens / (progress.lost_tokens + read)
         how_much = f": {lost}, {share:.0%} of them, were not read" if progress.lost_tokens else ""
         many = share >= MANY_TOKENS and progress.truncated >= MANY_PAIRS * progress.pairs
-        hint = "; rescore --passages TOKENS reads long documents whole" if many else ""
+        hint = "; rescore --passages TOKENS reads long documents in full" if many else ""
         terminal.print_notice(
             f"truncated {counted(progress.truncated, 'pair')} to the model's maximum length"
             f"{how_much}{hint}"

@@ -1,4 +1,4 @@
-"""Recognise network file systems, on which processes of several machines use the same files."""
+"""Recognize network file systems, on which processes of several machines use the same files."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def _opened(name: str, *, in_parts: bool) -> Iterator[Any]:
     except Exception as error:
         raise RefusedFile(
             f" the remote file cannot be opened: {_reason(error)}; check the address and your"
-            " rights"
+            " permissions"
         ) from error
     with file:
         yield file

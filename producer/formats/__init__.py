@@ -14,6 +14,6 @@ raises `InvalidInput` as `file:line: message`, or is counted and skipped, depend
 `InvalidLines`. Files may be compressed, regardless of their names, and `-` is standard input: see
 `producer.files.reading`.
 
-To add a kind of file, add a module here and a member of `detection.FileKind`, which recognises
+To add a kind of file, add a module here and a member of `detection.FileKind`, which recognizes
 files passed to the wrong option. `keys`, `columns` and `values` parse what the kinds share.
 """

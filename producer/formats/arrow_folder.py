@@ -59,7 +59,9 @@ def _files(path: str) -> list[Path]:
     if not found and "_data_files" in state:
         raise InvalidInput(f"{shown(path)}: the dataset is empty")
     if not found:
-        raise InvalidInput(f"{shown(path)}: the folder has no .arrow files; check that it is whole")
+        raise InvalidInput(
+            f"{shown(path)}: the folder has no .arrow files; check that it is complete"
+        )
     return found
 
 

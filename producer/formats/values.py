@@ -54,7 +54,7 @@ def _check_unicode(data: dict[str, Any]) -> None:
         json.dumps(data, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         raise ValueError(
-            "a string contains half a surrogate pair, which is not valid Unicode"
+            "a string contains a lone surrogate, which is not valid Unicode"
         ) from error
 
 

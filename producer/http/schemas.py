@@ -38,11 +38,11 @@ def _check_document(given: object) -> str | dict[str, Any]:
 
 
 def _check_unicode(given: T, text: str) -> T:
-    """Return `given` if its text can be encoded: JSON can have half a surrogate pair."""
+    """Return `given` if its text can be encoded: JSON can have a lone surrogate."""
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ValueError("has half a surrogate pair, which is not Unicode") from None
+        raise ValueError("has a lone surrogate, which is not Unicode") from None
     return given
 
 

@@ -43,7 +43,7 @@ def _larger(query: StagedQuery, limit: int) -> Iterator[tuple[int, str, str]]:
         query.document_ids, query.texts, query.metadata, strict=True
     ):
         chars = len(document_id) + len(text) + len(query.text) + len(metadata or "")
-        # Most documents need not be encoded.
+        # Most documents do not have to be encoded.
         if MOST_BYTES_PER_CHAR * chars <= limit:
             continue
         size = around + len(to_json(text)) + len(document_id.encode()) + len(metadata or "")

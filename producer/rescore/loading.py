@@ -54,7 +54,7 @@ class Loader:
 
     Call its methods in this order, within a transaction. They raise `InvalidInput`.
 
-    With a shard, only its queries and their documents are inserted, and others need not be parsed.
+    With a shard, only its queries and their documents are inserted, and others are not parsed.
     `whole` has the digests of all.
     """
 

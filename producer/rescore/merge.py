@@ -1,4 +1,4 @@
-"""Merge the outputs of all shards of a run into the files of the whole run, to the byte.
+"""Merge the outputs of all shards into files that are byte-identical to those of the whole run.
 
 Each query is in one part, and a part has its queries in the order of the input. All parts are read
 at the same time, one query at a time, so memory does not grow with their size.

@@ -199,7 +199,7 @@ class Staging:
         made = self._table.scored(query)
         if self._has_scores:
             return list(zip(made.ids, made.column("scores"), strict=True))
-        # Request lines need not have scores; their order is that of the first stage.
+        # Request lines may have no scores; their order is that of the first stage.
         return [(document_id, float(-place)) for place, document_id in enumerate(made.ids)]
 
     def judgments(self, query_id: str) -> dict[str, int]:

@@ -18,7 +18,7 @@ _IDS_SHOWN = 5
 _MAX_SEARCHED = 1_000_000
 #: The number of ids of the file that a message names as examples.
 _EXAMPLES = 2
-#: The number of ids that are kept although the run lacks them, enough to recognise their file.
+#: The number of ids that are kept although the run lacks them, enough to recognize their file.
 _MAX_UNUSED_KEPT = 1_000
 
 

@@ -23,7 +23,7 @@ JOBS_PER_CHILD_AND_RUN = 4
 #: fixed. They are in the memory of this process, and compressed in that of Redis. It is more than
 #: one process sends while a job of a few seconds is scored.
 MOST_CHARS = 64 * 1024 * 1024
-#: The first question is late, because the workers need not be asked for a run of a second.
+#: The first question is late, because the workers are not asked for a run of a second.
 FIRST_ASK_S = 1.0
 ASK_INTERVAL_S = 10.0
 ANSWER_TIMEOUT_S = 1.0

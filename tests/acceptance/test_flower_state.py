@@ -58,7 +58,7 @@ def test_a_job_that_ended_meanwhile_has_its_end_from_the_record(
     connection = redis.Redis.from_url(redis_url)
     store = JobStore(connection, Schema(settings))
     with connection, RerankClient(settings) as client:
-        # Given a Flower that has heard of five jobs
+        # Given a Flower that knows five jobs
         with Flower(settings, tmp_path, **SAVING_OFTEN) as flower:
             wait_until(lambda: bool(client.submit("q", ["d"]) and flower.tasks()), "it listens")
             heard = [client.submit("query", ["a document"]) for _ in range(5)]

@@ -54,7 +54,7 @@ def test_the_sentence_at_token_3000_is_found_by_both_clients(client: RerankClien
     # Most of them are equal
     assert 3 < (found.provenance.passages_scored or 0) < passage.count
     assert (found.rankings[0].truncated, found.rankings[0].shortened) == (0, 0)
-    # A document of one passage has the same score, to the last bit
+    # A document of one passage has exactly the same score
     assert _score(found.documents, "short") == _score(plain.documents, "short")
     assert _passage(found.documents[-1]).count == 1
     # The passage alone has the same score as the document
@@ -211,7 +211,7 @@ def test_what_was_not_read_is_reported_with_a_way_out(
     done = rescore(write(tmp_path / "in"), environment)
     assert re.search(
         r"truncated 10 pairs to the model's maximum length: about [\d,]+ tokens, 7\d% of them, were"
-        r" not read; rescore --passages TOKENS reads long documents whole",
+        r" not read; rescore --passages TOKENS reads long documents in full",
         done.stderr,
     )
     done = rescore(write(tmp_path / "in"), environment, "--passages", "64")

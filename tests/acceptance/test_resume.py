@@ -144,7 +144,7 @@ def test_killed_ten_times_at_random_moments_the_output_is_that_of_an_undisturbed
         process.wait()
     done = rerankq(*killed.arguments, environment=own.environment)
 
-    # Then it is the same to the last byte, and nothing else is left
+    # Then it is byte-identical, and nothing else is left
     assert done.returncode == 0, done.stderr
     assert killed.files() == whole.files()
     assert set(whole.files()) == {"out.trec", "out.trec.jsonl"}

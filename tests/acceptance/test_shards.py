@@ -154,5 +154,5 @@ def test_sixteen_shards_in_four_processes_of_which_one_is_killed_are_one_run_to_
     assert f"shard {largest} of {COUNT}: {max(sizes)} queries, " in log
     assert f".jsonl, shard {largest} of {COUNT}\n" in log
     assert re.search(rf"resuming: \d of {max(sizes)} queries are done", log)
-    assert f"shard {largest} of {COUNT}: measures are of its queries" in log
+    assert f"shard {largest} of {COUNT}: the measures are those of its queries" in log
     assert f"{run.output(f'part-{largest}.trec')}.lock: taken over from process " in log

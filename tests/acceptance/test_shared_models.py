@@ -86,7 +86,7 @@ def test_children_and_their_replacements_share_what_was_loaded_once(
             os.kill(child, signal.SIGKILL)
             await_children(log, 2 + killed)
 
-        # Then the new ones score the same to the last bit, and one process has loaded the model
+        # Then the new ones have exactly the same scores, and one process has loaded the model
         assert logits(settings) == unshared.logits
         text = log.read_text()
         assert text.count(LOADED) == 1

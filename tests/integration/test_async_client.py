@@ -239,7 +239,7 @@ def test_one_bad_request_among_many_sends_none(
         "a number for a document",
         "equal document ids",
         "unknown field",
-        "half a surrogate pair in metadata",
+        "a lone surrogate in metadata",
         "top_k of 0",
         "priority above 9",
         "id with spaces",

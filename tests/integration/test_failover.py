@@ -165,7 +165,7 @@ def test_a_client_of_a_primary_that_stands_still_goes_on_with_the_new_one(
         servers.await_replica()
         with servers.primary_standing_still():
             began = time.monotonic()
-            # The subscription still leads to the server that stands still.
+            # The subscription still leads to the server that hangs.
             finish(replicated, job_id)
             found = patiently(lambda: watch.any_of([job_id], 20))
             assert time.monotonic() - began < 15

@@ -112,7 +112,7 @@ def test_threads_that_ask_at_once_share_one_answer(settings: Settings, client: r
             while pubsub.get_message(timeout=0.5) is not None:
                 heard += 1
 
-    # not 50, because a thread that was late may have asked once more
+    # not 50, because a thread that was late may have asked again
     assert 1 <= heard <= 10
 
 

@@ -210,7 +210,7 @@ def test_a_dead_letter_that_is_retried_takes_a_turn(queue: Queue) -> None:
     queue.submit("b", 4)
     with RerankClient(queue.store.schema.settings) as client:
         client.retry(job_id)
-    # Then it need not wait for them
+    # Then it does not have to wait for them
     assert sorted(queue.drain()[:2]) == ["a0", "b0"]
 
 

@@ -24,9 +24,9 @@ def test_an_id_that_is_not_unicode_is_a_wrong_input(settings: Settings, method: 
         async with AsyncRerankClient(settings) as client:
             await getattr(client, method)(HALF_A_PAIR)
 
-    with RerankClient(settings) as client, pytest.raises(InvalidInput, match="half a surrogate"):
+    with RerankClient(settings) as client, pytest.raises(InvalidInput, match="a lone surrogate"):
         getattr(client, method)(HALF_A_PAIR)
-    with pytest.raises(InvalidInput, match="half a surrogate"):
+    with pytest.raises(InvalidInput, match="a lone surrogate"):
         asyncio.run(with_asyncio())
 
 
@@ -42,5 +42,5 @@ def test_a_command_reports_a_wrong_id_in_one_line(settings: Settings, command: l
     ended = CliRunner().invoke(main, [*command, HALF_A_PAIR], env={"RERANKQ_REDIS_URL": url})
     assert ended.exit_code == 2, ended.output
     assert ended.stderr.splitlines() == [
-        "Error: an id or text has half a surrogate pair, which is not Unicode"
+        "Error: an id or text has a lone surrogate, which is not Unicode"
     ]

@@ -4,7 +4,7 @@
 
 Half of the failovers are a SIGKILL of the primary with writes under way. Its replica has not
 received those of the last fifth of a second. The other half are requested from the
-sentinels. Each job has one result (doubled = 0), with the scores of one model, to the last bit
+sentinels. Each job has one result (doubled = 0), with exactly the scores of one model
 (mixed = 0). A producer whose job was lost notices it and submits it again.
 """
 

@@ -76,7 +76,7 @@ def stub_models() -> tuple[str, str]:
 
 
 class Expected:
-    """Return the scores of each (query, document) by each model, to the last bit."""
+    """Return the scores of each (query, document) by each model, exactly."""
 
     def __init__(self, models: Sequence[str], of: Sequence[jobs.Job]) -> None:
         pairs = sorted(

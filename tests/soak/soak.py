@@ -3,7 +3,7 @@
     python -m tests.soak.soak --jobs 1000 --seed 7
 
 Every accepted job has ended in exactly one result or failure (lost = 0), which never changed
-(doubled = 0). A result has the scores of the model that it names, to the last bit (mixed = 0). The
+(doubled = 0). A result has exactly the scores of the model that it names (mixed = 0). The
 counts of `rerankq metrics` agree (miscounted = 0). Meanwhile callers forget results whose messages
 still exist, an operator retries and drops dead letters, and clocks are moved forward and back.
 """

@@ -82,7 +82,7 @@ def test_lack_of_memory_is_counted_also_if_nothing_comes_of_it(
     counters: PendingCounters, observer: WorkerObserver, scorer: Scorer
 ) -> None:
     with pytest.raises(ScoringError):
-        scorer.score([("a query", "half a surrogate pair: \ud800")])
+        scorer.score([("a query", "a lone surrogate: \ud800")])
     assert counters.take()[metrics.BATCHES.field(MODEL)] == 0
 
     statistics = BatchStatistics(

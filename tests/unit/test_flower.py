@@ -1,4 +1,4 @@
-"""Flower's table shows a task by what Flower has heard of it."""
+"""Flower's table shows a task by the events that Flower has received."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Children share the GPUs of a machine, and errors that end the use of a GPU are recognised."""
+"""Children share the GPUs of a machine, and errors that end the use of a GPU are recognized."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class AcceleratorError(RuntimeError):
         AcceleratorError("CUDA error: unspecified launch failure"),
     ],
 )
-def test_an_error_that_ends_the_use_of_a_gpu_is_recognised(error: Exception) -> None:
+def test_an_error_that_ends_the_use_of_a_gpu_is_recognized(error: Exception) -> None:
     assert ends_the_gpu(error)
 
 

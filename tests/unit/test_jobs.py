@@ -51,7 +51,7 @@ def result(rankings: int = 1) -> jobs.JobResult:
     [
         (request(query=" \t\n"), "query: must not be blank"),
         (request(query=None), "query: "),
-        (request(query="half \ud800"), "half a surrogate pair"),
+        (request(query="half \ud800"), "a lone surrogate"),
         (
             request(candidates=[]),
             "candidates: must not be empty; a request needs at least one candidate",
@@ -60,7 +60,7 @@ def result(rankings: int = 1) -> jobs.JobResult:
         (request(candidates=[candidate(id="")]), "candidates[0].id: "),
         (request(candidates=[candidate(id=None)]), "candidates[0].id: "),
         (request(candidates=[candidate(text=None)]), "candidates[0].text: "),
-        (request(candidates=[candidate(text="half \udc00")]), "half a surrogate pair"),
+        (request(candidates=[candidate(text="half \udc00")]), "a lone surrogate"),
         (request(candidates=[candidate(score=float("nan"))]), "candidates[0].score: "),
         (request(candidates=[candidate(score=float("inf"))]), "candidates[0].score: "),
         (request(candidates=[candidate(metadata={"a": float("inf")})]), "metadata"),

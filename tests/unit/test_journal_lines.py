@@ -1,4 +1,4 @@
-"""The lines of the results are the JSON of the records, to the byte, for results of any form."""
+"""The lines of the results are exactly the JSON of the records, for results of any form."""
 
 from __future__ import annotations
 

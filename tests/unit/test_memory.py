@@ -1,4 +1,4 @@
-"""A lack of memory is recognised whichever library reports it, and other errors are not."""
+"""A lack of memory is recognized whichever library reports it, and other errors are not."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Fail(Exception):
         pytest.param(lambda: bytearray(TOO_MUCH), id="python"),
     ],
 )
-def test_a_real_lack_of_memory_is_recognised(allocate: Callable[[], object]) -> None:
+def test_a_real_lack_of_memory_is_recognized(allocate: Callable[[], object]) -> None:
     with pytest.raises((RuntimeError, MemoryError)) as caught:
         allocate()
     assert memory.ran_out(caught.value)
@@ -54,7 +54,7 @@ def test_a_real_lack_of_memory_is_recognised(allocate: Callable[[], object]) -> 
         pytest.param("bytearray(2**28)", "MemoryError", id="bytes"),
     ],
 )
-def test_a_process_at_its_limit_says_what_is_recognised(what: str, kind: str) -> None:
+def test_a_process_at_its_limit_says_what_is_recognized(what: str, kind: str) -> None:
     # Given a process that may take nothing more
     code = f"""
 import os, resource, threading
@@ -69,7 +69,7 @@ except Exception as error:
     run = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
-    # When it needs more, then it reports this in a way that is recognised
+    # When it needs more, then it reports this in a way that is recognized
     name, is_memory_error, message = run.stdout.rstrip("\n").split(";", 2)
     assert name.endswith(kind)  # numpy raises its own kind, if there is room for it
     error = MemoryError(message) if is_memory_error == "True" else RuntimeError(message)
@@ -114,7 +114,7 @@ except Exception as error:
     ],
     ids=lambda error: f"{type(error).__name__} {str(error)[:30]}",
 )
-def test_every_way_to_say_so_is_recognised(error: Exception) -> None:
+def test_every_way_to_say_so_is_recognized(error: Exception) -> None:
     assert memory.ran_out(error)
 
 

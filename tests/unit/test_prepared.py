@@ -50,7 +50,7 @@ def test_a_process_scores_without_the_libraries_that_load_models(
     said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=90).stdout
     revision, scores, *modules = said.splitlines()
 
-    # Then its scores are the same to the last bit, and it has not imported those libraries
+    # Then its scores are exactly the same, and it has not imported those libraries
     here = load("bundled", threads=1, max_batch_tokens=512)
     assert (revision, scores) == (here.revision, str(here.score(PROBES)))
     assert "torch" in modules

@@ -67,7 +67,7 @@ def test_a_file_of_a_web_server_is_read_whether_compressed_or_not(web: str, path
 
 
 def test_a_missing_and_a_forbidden_file_and_a_silent_host_are_told_apart(web: str) -> None:
-    hint = "check the address and your rights"
+    hint = "check the address and your permissions"
     opening = "the remote file cannot be opened: "
     assert refusal(f"{web}/no") == f"{opening}the server answers 404 Not Found; {hint}"
     assert refusal(f"{web}/forbidden") == f"{opening}the server answers 403 Forbidden; {hint}"

@@ -37,7 +37,7 @@ GOOD = "a viewer for PDF documents"
 FAR = "A mail transfer agent delivers messages to local users."
 TEXTS = (FAR, GOOD, BEST)
 
-#: Half a surrogate pair: a str that no tokenizer accepts.
+#: A lone surrogate: a str that no tokenizer accepts.
 UNREADABLE = "\ud800"
 
 
@@ -78,7 +78,7 @@ def given_settings(clean_environment: None, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("RERANKQ_MAX_BATCH_TOKENS", "1024")
 
 
-class TestInitialisation:
+class TestInitialization:
     def test_the_default_model_is_the_published_one(self) -> None:
         assert CrossEncoderReranker().model_name == DEFAULT_MODEL
         assert DEFAULT_MODEL == "cross-encoder/ms-marco-MiniLM-L-6-v2"

@@ -1,4 +1,4 @@
-"""A file of scores finds what was added to it, to the last bit, and nothing else."""
+"""A file of scores finds exactly what was added to it, and nothing else."""
 
 from __future__ import annotations
 
@@ -305,7 +305,7 @@ def test_a_name_that_can_be_no_cache_is_refused(
         ScoreCache(name)
 
 
-def test_a_network_file_system_is_recognised_by_the_innermost_mount(tmp_path: Path) -> None:
+def test_a_network_file_system_is_recognized_by_the_innermost_mount(tmp_path: Path) -> None:
     mounts = tmp_path / "mountinfo"
     mounts.write_text(
         "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n"

@@ -477,7 +477,7 @@ def test_a_foreign_error_while_scoring_becomes_ours_with_its_cause(scorer: Score
     with pytest.raises(
         ScoringError, match=r"^Reranking failed for model bundled: .*Text"
     ) as caught:
-        scorer.score([(QUERY, "half a surrogate pair: \ud800")])
+        scorer.score([(QUERY, "a lone surrogate: \ud800")])
     assert isinstance(caught.value.__cause__, TypeError)
 
 

@@ -269,8 +269,8 @@ def test_ids_are_still_right_after_words_were_forgotten(tokenizer: Any) -> None:
 def test_a_text_that_is_none_leaves_the_others_right(tokenizer: Any) -> None:
     made = PairTokenizer(tokenizer, 512)
     with pytest.raises(TypeError):
-        made.tokenize([("first seen beside it", "half a surrogate pair: \ud800")])
-    pairs = [("first seen beside it", "half a surrogate pair")]
+        made.tokenize([("first seen beside it", "a lone surrogate: \ud800")])
+    pairs = [("first seen beside it", "a lone surrogate")]
     assert ours(tokenizer, pairs, made) == expected(tokenizer, pairs, 512)
 
 

@@ -47,7 +47,7 @@ def _check_kind(encoder: CrossEncoder, location: Location) -> None:
 
 
 def _check_weights(encoder: CrossEncoder, location: Location) -> None:
-    """Reject weights that do not fill the model: missing ones are initialised at random."""
+    """Reject weights that do not fill the model: missing ones are initialized at random."""
     info = _loading_info(encoder.model, location)
     if mismatched := sorted(info["mismatched_keys"]):
         shapes = [

@@ -1,4 +1,4 @@
-"""Recognise errors after which a process can no longer use its GPU."""
+"""Recognize errors after which a process can no longer use its GPU."""
 
 from __future__ import annotations
 

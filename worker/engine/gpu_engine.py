@@ -89,7 +89,7 @@ class GpuEngine:
         *,
         small_batches: bool = False,
     ) -> EngineOutput:
-        """Score the pairs, sorted by length within portions of some thousand pairs."""
+        """Score the pairs, sorted by length within portions of a few thousand pairs."""
         statistics = statistics or BatchStatistics()
         budget = self.budget.small() if small_batches else self.budget
         portions: list[Portion] = []

@@ -1,4 +1,4 @@
-"""Recognise out-of-memory errors of all libraries, and release unused memory."""
+"""Recognize out-of-memory errors of all libraries, and release unused memory."""
 
 from __future__ import annotations
 
@@ -73,5 +73,5 @@ def release_unused() -> None:
 
 
 def _torch() -> Any:
-    """Return torch if it has been imported, so that an engine without torch need not import it."""
+    """Return torch if it has been imported, so that an engine without torch does not import it."""
     return sys.modules.get("torch")

@@ -92,7 +92,7 @@ def score_passages(
 def _portions(
     cutter: Cutter, pairs: Iterable[Pair], before_batch: BeforeBatch
 ) -> Iterator[_Portion]:
-    """Cut the documents of all pairs, and yield them in portions of some thousand passages."""
+    """Cut the documents of all pairs, and yield them in portions of a few thousand passages."""
     portion = _Portion()
     for query, text in pairs:
         before_batch()

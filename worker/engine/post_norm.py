@@ -1,4 +1,4 @@
-"""Encoders like BERT, optimised for scoring: the same logits with less work.
+"""Encoders like BERT, optimized for scoring: the same logits with less work.
 
 Differences from the textbook implementation, which only affect rounding:
 

@@ -42,5 +42,5 @@ class PreparedModel:
         return None
 
     def has_proven_scores(self) -> bool:
-        """Return whether this process computes the scores that were proven, to the last bit."""
+        """Return whether this process computes exactly the scores that were verified."""
         return bool(np.array_equal(self.engine.run(PROBES).scores, self.scores))

@@ -65,7 +65,7 @@ class ScorerCache:
         because it is unknown which of them to rank by.
         """
         key = key_of(model, device, dtype, max_length, prompt)
-        if key in self._scorers:  # a caller of a loaded model need not wait for another to load
+        if key in self._scorers:  # a caller of a loaded model does not wait for another to load
             return self._scorers[key]
         with self._loading:
             if key not in self._scorers:

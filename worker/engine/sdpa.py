@@ -15,7 +15,7 @@ _OTHERS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBacken
 def without_cudnn(device: torch.device) -> Iterator[None]:
     """Let it use any implementation but cuDNN's on a GPU, and restore the setting afterwards.
 
-    cuDNN takes some 0.1 s to prepare for each new number and length of pairs.
+    cuDNN takes about 0.1 s to prepare for each new number and length of pairs.
     """
     if device.type != "cuda":
         yield

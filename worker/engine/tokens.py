@@ -356,7 +356,7 @@ def splits_at_spaces(backend: Tokenizer) -> bool:
         isinstance(backend.normalizer, BertNormalizer)
         and isinstance(backend.pre_tokenizer, BertPreTokenizer)
         and isinstance(backend.model, WordPiece)
-        # A normalised token matches text in which tabs have become spaces.
+        # A normalized token matches text in which tabs have become spaces.
         and not any(
             token.lstrip or token.rstrip or [token.content] != token.content.split()
             for token in added

@@ -52,7 +52,7 @@ class ChildOutcomeRequest(Request):
     def on_failure(
         self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False
     ) -> Any:
-        """If the child was killed, release its lease, so that the next attempt need not wait."""
+        """If the child was killed, release its lease, so that the next attempt does not wait."""
         error = getattr(exc_info.exception, "exc", exc_info.exception)
         if isinstance(error, WorkerLostError | SystemExit) and self.worker_pid:
             self._release(has_said_why=LOST_ITS_GPU in str(error))

@@ -126,7 +126,7 @@ def _report_exit_reason(sender: Any, **_: Any) -> None:
 def readiness(state: Any, **_: Any) -> dict[str, Any]:
     """Return the number of children, and how many are alive and have loaded their models."""
     context: WorkerContext = state.app.context
-    # Do not ask the pool, which may notice the death of a child some seconds later. A pool without
+    # Do not ask the pool, which may notice the death of a child a few seconds later. A pool without
     # children scores in the main process.
     pool = state.consumer.pool
     alive = {os.getpid(), *(child.pid for child in billiard.active_children())}

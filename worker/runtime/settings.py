@@ -42,7 +42,7 @@ class WorkerSettings(ModelSettings, Settings):
         ge=1,
         le=TEN_YEARS_S,
         description="The time after which a worker stops an attempt at a job, in seconds. The job"
-        " is then scored once more, by the downgrade model.",
+        " is then scored again, by the downgrade model.",
     )
     time_limit_s: int = Field(
         660,

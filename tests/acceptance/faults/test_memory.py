@@ -24,7 +24,7 @@ from tests.worker_process import ALL_FROM_THE_SYSTEM, Worker
 pytestmark = linux_only
 
 #: A batch of four pairs takes 128 MiB in the large model, a pair 32 MiB, and 8 MiB in the small
-#: one. A thread's stack takes another 8 MiB, and malloc may have some 3 MiB in reserve.
+#: one. A thread's stack takes another 8 MiB, and malloc may have about 3 MiB in reserve.
 LARGE, SMALL = 16_384, 4_096
 PART_OF_A_BATCH = 95 * MIB
 SMALL_MODEL_ONLY = 22 * MIB

@@ -18,7 +18,7 @@ pytestmark = linux_only
 def test_it_knows_what_it_knew_after_a_restart(
     watched: Watched, tmp_path: Path, how: signal.Signals
 ) -> None:
-    # Given a Flower that has heard of a job, and has saved its state
+    # Given a Flower that knows a job, and has saved its state
     options = {"FLOWER_STATE_SAVE_INTERVAL": "200"}
     with Flower(watched.settings, tmp_path, **options) as flower:
         wait_until(lambda: flower.hears(watched.worker.name), "Flower hears the worker")
@@ -33,7 +33,7 @@ def test_it_knows_what_it_knew_after_a_restart(
         else:
             flower.process.terminate()
         flower.process.wait(30)
-    # Then jobs continue without it, and its successor shows the jobs that it has heard of
+    # Then jobs continue without it, and its successor shows the jobs that it knew
     meanwhile = watched.ledger.submit()
     watched.ledger.result(meanwhile)
     with Flower(watched.settings, tmp_path, **options) as flower:

@@ -181,7 +181,7 @@ def test_metrics_say_that_redis_is_away(serve: Serve) -> None:
 
 
 def test_the_description_has_an_example_for_each_request(serve: Serve) -> None:
-    from producer.http import cohere  # imports FastAPI, which other processes need not import
+    from producer.http import cohere  # imports FastAPI, which other processes do not import
 
     with serve() as api:
         described = api.get("/openapi.json").json()

@@ -28,7 +28,7 @@ def milvus_request(function: Any, texts: list[str]) -> dict[str, Any]:
 
 
 def test_milvus_gets_a_score_for_each_text(api: httpx.Client) -> None:
-    from pymilvus import Function, FunctionType  # slow, so other processes need not import it
+    from pymilvus import Function, FunctionType  # slow, so other processes do not import it
 
     reranker = Function(
         name="reranker",

@@ -75,7 +75,7 @@ def test_once_there_is_room_again_the_job_is_accepted(store: JobStore, client: r
 
 
 @pytest.mark.parametrize("state", ["queued", "running", "done", "dead"])
-def test_a_job_that_is_on_record_is_recognised_however_full_the_queue_is(
+def test_a_job_that_is_on_record_is_recognized_however_full_the_queue_is(
     store: JobStore, state: str
 ) -> None:
     """Accept a job that was accepted before, because it may have ended."""

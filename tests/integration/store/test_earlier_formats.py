@@ -129,7 +129,7 @@ def test_a_result_of_the_previous_version_is_read(
     assert columns == ResultColumns.of(RESULT)
 
 
-def test_a_job_that_the_previous_version_submitted_is_recognised(
+def test_a_job_that_the_previous_version_submitted_is_recognized(
     execute: Execute, schema: Schema, client: redis.Redis
 ) -> None:
     # Given a job that is stored by the previous version, and whose message was sent

@@ -82,7 +82,7 @@ def test_the_grace_begins_with_the_first_question_whoever_asks(
     tried.expire(ME)
     tried.start(OTHER)
     client.hincrbyfloat(tried.schema.keys.job("j"), "silent_since", -60)
-    # When a third one asks, then it need not wait: a third of the lease is over
+    # When a third one asks, then it does not have to wait: a third of the lease is over
     assert tried.start(THIRD).verdict == Verdict.STARTED
     assert "silent_since" not in tried.fields()
 

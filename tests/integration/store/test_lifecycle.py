@@ -63,7 +63,7 @@ def test_an_ended_job_is_not_started_again(
     assert execute(begin(schema, made.id)).attempts == 2
     execute(outcomes.finish(schema, end(made.id)))
     before = execute(statuses.fetch(schema, made.id))
-    # When its message is delivered once more
+    # When its message is delivered again
     late = execute(begin(schema, made.id))
     # Then there is nothing to do, and no attempt is counted
     assert (late.verdict, late.attempts) == (attempts.Verdict.ENDED, 0)

@@ -59,7 +59,7 @@ def test_the_clock_of_a_worker_is_compared_with_that_of_redis(own: JobStore) -> 
     own.client.zadd(own.schema.keys.unacked_index, {"tag": time.time() + 3_600})
     (line,) = found(own)
     assert line.startswith("the clock of a worker is 3,")
-    assert line.endswith(" s ahead of Redis; synchronise both clocks with NTP")
+    assert line.endswith(" s ahead of Redis; synchronize both clocks with NTP")
     # A message that was taken long ago proves nothing
     own.client.zadd(own.schema.keys.unacked_index, {"tag": time.time() - 3_600})
     assert found(own) == ()
