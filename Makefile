@@ -1,6 +1,6 @@
 # make demo    re-score the bundled sample on this machine, and show what changed
 # make test    every check that CI runs
-# make coverage  the same, with line coverage of all processes; takes 50 % longer
+# make coverage  the same, with line coverage of all processes; takes 50% longer
 # make bench   compare rerankq with other rerankers on this machine, into benchmarks/results
 # make bench-gpu  compare the engine with CrossEncoder.predict on this machine's GPU; eight minutes
 # make soak    the slow fault tests, a thousand jobs with a fault every two seconds, and twenty failovers

@@ -179,7 +179,7 @@ def table(title: str, found: dict[str, Counts]) -> str:
         first_s = (each.first_result_at or 0.0) - each.submitted_at
         lines.append(
             f"| {name} | {each.submitted_at:.1f} s | {first_s:.1f} s |"
-            f" {100 * pairs[name] / total:.0f} % | {each.ended_at:.1f} s |"
+            f" {100 * pairs[name] / total:.0f}% | {each.ended_at:.1f} s |"
         )
     return "\n".join([*lines, ""])
 

@@ -147,7 +147,7 @@ def main(folder: Path, model: str, depth: int, threads: int | None) -> None:
     click.echo(table(["Passages", "nDCG@10", "Pairs scored", "Seconds", "Pairs/s"], rows))
     cutting, scoring, count = cost(scorer, made)
     click.echo(
-        f"\n{count:,} passages: {1e6 * cutting / count:.0f} us of CPU time to find one, and"
+        f"\n{count:,} passages: {1e6 * cutting / count:.0f} µs of CPU time to cut one, and"
         f" {1e6 * scoring / count:,.0f} us to score it in {scorer.model}"
     )
 

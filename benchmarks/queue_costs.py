@@ -117,7 +117,7 @@ def table(sizes: tuple[int, int], runs: tuple[Costs, Costs], reading_us: float) 
     marginal = large.per_pair(small, sizes[1] - sizes[0])
     mean = large.per_pair(Costs(0, 0, 0, 0, 0), sizes[1])
     rows = [
-        f"| us of CPU a pair | from {sizes[0]:,} to {sizes[1]:,} pairs | all of {sizes[1]:,} |",
+        f"| µs of CPU time per pair | from {sizes[0]:,} to {sizes[1]:,} pairs | all {sizes[1]:,} |",
         "| --- | ---: | ---: |",
     ]
     names = {

@@ -57,7 +57,7 @@ class Cost:
 
     def __str__(self) -> str:
         cpu, wall = (1e6 * seconds / self.pairs for seconds in (self.cpu_s, self.wall_s))
-        return f"{cpu:.2f} us of CPU a pair, {wall:.2f} us with the disk"
+        return f"{cpu:.2f} µs of CPU time per pair, {wall:.2f} µs with the disk"
 
 
 def measure(work: Callable[[], int]) -> Cost:

@@ -192,8 +192,8 @@ def overloaded(settings: Settings, what: str, amount: int) -> Overloaded:
         limit = f"{settings.max_queue_length:,} (RERANKQ_MAX_QUEUE_LENGTH)"
         full = f"the queue has {counted(amount, 'message')}, and the limit is {limit}"
     else:
-        percent = f"{settings.max_redis_memory_percent} % (RERANKQ_MAX_REDIS_MEMORY_PERCENT)"
-        full = f"Redis uses {amount} % of its memory, and the limit is {percent}"
+        percent = f"{settings.max_redis_memory_percent}% (RERANKQ_MAX_REDIS_MEMORY_PERCENT)"
+        full = f"Redis uses {amount}% of its memory, and the limit is {percent}"
     return Overloaded(f"the service is not accepting jobs: {full}; try again later")
 
 

@@ -144,7 +144,7 @@ def _memory(status: jobs.QueueStatus) -> str:
     most = status.redis_max_memory_bytes
     if not most:
         return f"{used}, no limit"
-    return f"{used} of {most / 2**20:,.0f} MiB ({100 * status.redis_memory_bytes / most:.0f} %)"
+    return f"{used} of {most / 2**20:,.0f} MiB ({100 * status.redis_memory_bytes / most:.0f}%)"
 
 
 def _per_second(rate: float | None, what: str = "") -> str:
@@ -164,7 +164,7 @@ def _models(now: Snapshot, before: Snapshot | None) -> terminal.DataTable:
         if counter in (metrics.PAIRS, metrics.TOKENS):
             speeds = (_speed(now, before, counter, model) for model in models)
             rows.append((f"{heading}/s", *(f"{speed:,.0f}" for speed in speeds)))
-    rows.append(("padding", *(f"{_padding_percent(now, model):.1f} %" for model in models)))
+    rows.append(("padding", *(f"{_padding_percent(now, model):.1f}%" for model in models)))
     return terminal.DataTable(columns, rows)
 
 

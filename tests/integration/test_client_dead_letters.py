@@ -231,7 +231,7 @@ def test_with_a_full_redis_a_letter_is_not_retried_and_stays(
     said, error = done.stderr.splitlines()
     assert said == "0 of 2 dead letters queued again"
     assert error.startswith(
-        "Error: the service is not accepting jobs: Redis uses 100 % of its memory"
+        "Error: the service is not accepting jobs: Redis uses 100% of its memory"
     )
 
 

@@ -202,7 +202,7 @@ def test_a_server_without_memory_left_is_reported_as_full(call: Call, server: Va
         client.config_set("maxmemory-policy", "noeviction")
         client.config_set("maxmemory", "1")
         # When there is no memory left
-        with pytest.raises(Overloaded, match="% of its memory, and the limit is 80 %") as refused:
+        with pytest.raises(Overloaded, match="% of its memory, and the limit is 80%") as refused:
             call(settings_of(server.port))
         # Then the error reports it, and nothing was written
         assert refused.value.retryable

@@ -112,7 +112,7 @@ def test_a_result_of_other_settings_ends_the_run_and_its_jobs(
 
     with (
         StandInWorker(settings, score, at_most=2),
-        # Either of the two jobs may be the first whose process hears of it.
+        # Either of the two jobs may be the first whose process receives it.
         pytest.raises(RerankError, match=r"a maximum length of (256|512) tokens"),
     ):
         session(reranker, tmp_path, options=TWO)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from contract.errors import ModelUnavailable, OutOfMemory, RerankError, ScoringError
-from worker.engine import load
+from worker.engine import load, loader
 from worker.engine.cuda_errors import GpuFailed, ends_the_gpu
 from worker.engine.devices import assigned
 from worker.runtime import gpus, restart
@@ -113,6 +113,9 @@ def test_each_gpu_has_two_children_if_there_are_cores_for_them(
 # Errors
 
 
+WITHOUT_KERNELS = "CUDA error: no kernel image is available for execution on the device"
+
+
 class AcceleratorError(RuntimeError):
     """An error that has a message like those of CUDA."""
 
@@ -142,10 +145,30 @@ def test_an_error_that_ends_the_use_of_a_gpu_is_recognized(error: Exception) -> 
         ValueError("too many values to unpack"),
         MemoryError(),
         KeyboardInterrupt("CUDA error: a signal"),
+        AcceleratorError(WITHOUT_KERNELS),
     ],
 )
 def test_another_error_is_not(error: BaseException) -> None:
     assert not ends_the_gpu(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "message"),
+    [
+        (
+            AcceleratorError(WITHOUT_KERNELS),
+            ModelUnavailable,
+            "was built without support for this GPU. Install a build of torch that supports it",
+        ),
+        (AcceleratorError("CUDA error: an illegal memory access"), GpuFailed, "illegal memory"),
+        (AcceleratorError("CUDA error: out of memory"), OutOfMemory, "out of memory"),
+    ],
+)
+def test_an_error_of_a_gpu_while_a_model_loads_is_not_an_error_of_the_model(
+    error: Exception, raised: type[Exception], message: str
+) -> None:
+    with pytest.raises(raised, match=message), loader._errors_of_the_model("a model", ()):
+        raise error
 
 
 def test_a_stub_can_fail_as_a_gpu_does() -> None:
@@ -170,3 +193,13 @@ def test_a_gpu_that_fails_at_the_start_has_its_own_exit_code(error: RerankError,
     reason = ExitReason()
     reason.loading_failed(error, ModelLoading(["stub"], 1, shared=False))
     assert reason._verdict[0] == code
+
+
+def test_lack_of_the_memory_of_a_gpu_is_told_with_the_way_out() -> None:
+    reason = ExitReason()
+    error = OutOfMemory("not enough memory to load model 'a': CUDA out of memory. Tried to ...")
+    reason.loading_failed(error, ModelLoading(["stub"], 2, shared=False))
+    said = reason._verdict[1:].rstrip(b"\0").decode()
+    assert "Start fewer children (--concurrency" in said
+    assert "RERANKQ_DEVICE to another GPU" in said
+    assert "WORKER_MEMORY" not in said

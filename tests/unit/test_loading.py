@@ -17,6 +17,7 @@ import huggingface_hub
 import pytest
 import torch
 from sentence_transformers import CrossEncoder
+from transformers.utils import logging as transformers_logging
 
 from contract.errors import ModelUnavailable
 from contract.models import short_name
@@ -44,6 +45,21 @@ def marker_code(marker: Path) -> str:
         "class Config(BertConfig):\n    model_type = 'strange'\n"
         "class Model(BertForSequenceClassification):\n    config_class = Config\n"
     )
+
+
+# Progress
+
+
+def test_loading_shows_no_bar_and_leaves_those_of_other_programs(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tiny_models.bert(tmp_path)
+    capfd.readouterr()
+    load_encoder(path, "cpu")
+    assert capfd.readouterr().err == ""
+    # Then a bar of another program looks as before
+    list(transformers_logging.tqdm([1], desc="Loading weights"))
+    assert "Loading weights: 100%" in capfd.readouterr().err
 
 
 # Names

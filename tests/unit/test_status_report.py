@@ -119,7 +119,7 @@ def test_padding_is_a_share_of_all_that_was_computed() -> None:
         metrics.PADDING.field(model): 25,
     }
 
-    assert shown(look(counted=counted))["padding"] == "25.0 %"
+    assert shown(look(counted=counted))["padding"] == "25.0%"
 
 
 def test_failures_and_downgrades_are_shown_by_reason() -> None:
@@ -145,7 +145,7 @@ def test_of_many_workers_some_names_are_shown(number: int, expected: str) -> Non
 
 def test_memory_is_shown_with_its_limit() -> None:
     assert (
-        shown(look(redis_max_memory_bytes=12 * 2**20))["Redis memory"] == "3.0 MiB of 12 MiB (25 %)"
+        shown(look(redis_max_memory_bytes=12 * 2**20))["Redis memory"] == "3.0 MiB of 12 MiB (25%)"
     )
 
 

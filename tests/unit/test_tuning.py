@@ -6,11 +6,12 @@ The candidates differ so much that noise does not matter: a call counts as one t
 from __future__ import annotations
 
 import math
+import time
 from typing import cast
 
 import pytest
 
-from worker.engine.tuning import TURNS, fastest, fastest_in_turns
+from worker.engine.tuning import ENOUGH_S, TURNS, fastest, fastest_in_turns
 
 SLOW, FAST = 1, 10**12
 
@@ -60,6 +61,22 @@ def test_a_smaller_one_is_tried_after_one_that_would_take_too_long() -> None:
 
     assert fastest([1, FAST, 2], score) == 2
     assert tried == {1, 2}
+
+
+def test_a_slow_first_run_does_not_count_if_more_runs_are_required() -> None:
+    # Given that the first run of 1 takes longer than measuring should, as on a GPU
+    runs: list[int] = []
+
+    def score(candidate: int) -> int:
+        runs.append(candidate)
+        if runs == [1]:
+            time.sleep(ENOUGH_S)
+            return SLOW
+        return FAST if candidate == 1 else 10**6
+
+    assert fastest([1, 2], score) == 2
+    runs.clear()
+    assert fastest([1, 2], score, least_runs=2) == 1
 
 
 def test_what_fails_while_being_measured_is_not_hidden() -> None:

@@ -13,6 +13,7 @@ from contract.errors import ModelUnavailable, OutOfMemory
 from contract.models import BUNDLED
 from worker.engine import (
     checkpoint_checks,
+    cuda_errors,
     devices,
     lengths,
     memory,
@@ -40,7 +41,7 @@ def load_encoder(
     It reads as many tokens of a pair as the model allows, or `max_length` if that is fewer.
     With each pair, it reads its own prompt if it has one, or `prompt`. Raises
     `OutOfMemory`, or `ModelUnavailable` with the name of the model, the fault (or where the model
-    was searched for) and how to fix it.
+    was searched for) and how to fix it. Errors of a GPU come out as they are.
     """
     logger.info("Loading cross-encoder model: %s", model)
     began = time.perf_counter()
@@ -66,7 +67,10 @@ def load_encoder(
         raise ModelUnavailable(unusable_message(model, error)) from error
     except Exception as error:
         if memory.ran_out(error):
-            raise OutOfMemory(f"not enough memory to load model {model!r}: {error}") from error
+            message = f"not enough memory to load model {model!r}: {one_line(error)}"
+            raise OutOfMemory(message) from error
+        if cuda_errors.ends_the_gpu(error) or cuda_errors.lacks_kernels(error):
+            raise  # not an error of the model
         raise ModelUnavailable(_unavailable(model, error)) from error
     logger.info("Cross-encoder loaded successfully in %.3fs", time.perf_counter() - began)
     return encoder

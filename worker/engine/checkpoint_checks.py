@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +16,9 @@ from transformers.utils import logging as transformers_logging
 
 from worker.engine.model_paths import Location, cache_folder
 from worker.engine.unusable import UnusableModel
+
+#: Makes a progress bar, given a factory of them and its arguments.
+TqdmHook = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 
 #: Keys of weights to name in a message, as a model may lack hundreds.
 NAMED_KEYS = 4
@@ -94,13 +99,28 @@ def _loading_info(network: Any, location: Location) -> dict[str, Any]:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keep transformers from logging its report on the weights, which is a long table."""
+    """Keep transformers from logging its report on the weights, and from showing their progress.
+
+    The report is a long table, and loading takes a moment. Downloads are shown.
+    """
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity(logging.ERROR)
+    before = transformers_logging.set_tqdm_hook(None)
+    transformers_logging.set_tqdm_hook(partial(_hide_weights, threading.get_ident(), before))
     try:
         yield
     finally:
+        transformers_logging.set_tqdm_hook(before)
         transformers_logging.set_verbosity(verbosity)
+
+
+def _hide_weights(
+    thread: int, hook: TqdmHook | None, factory: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Return a progress bar, which shows nothing if it is that of weights loaded by `thread`."""
+    if threading.get_ident() == thread and kwargs.get("desc") == "Loading weights":
+        return transformers_logging.EmptyTqdm(*args, **kwargs)
+    return factory(*args, **kwargs) if hook is None else hook(factory, args, kwargs)
 
 
 def _keys_that_score(encoder: CrossEncoder, keys: Iterable[str]) -> list[str]:

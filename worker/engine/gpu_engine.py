@@ -38,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 #: Candidate token budgets. The first is chosen unless another is clearly faster.
 BUDGETS = (65_536, 32_768, 131_072)
+#: The first run of a budget loads kernels and allocates memory, so it does not show how fast it is.
+RUNS_PER_BUDGET = 2
 #: Pairs that are tokenized at once: several batches, so that the GPU has work meanwhile.
 PORTION_PAIRS = 4_096
 
@@ -133,7 +135,7 @@ class GpuEngine:
         most = device_memory.fitting_tokens(device_memory.free_bytes(device), self._token_bytes)
         fitting = [budget for budget in BUDGETS if budget <= most] or [most]
         with self._in_use():
-            return tuning.fastest(fitting, self._score_made_up)
+            return tuning.fastest(fitting, self._score_made_up, RUNS_PER_BUDGET)
 
     def _tokenized(self, pairs: Sequence[Pair]) -> Iterator[Portion]:
         """Yield the pairs in portions, tokenized ahead where that happens outside Python.

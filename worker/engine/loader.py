@@ -174,6 +174,8 @@ def _errors_of_the_model(model: str, passed_through: tuple[type[Exception], ...]
             raise OutOfMemory(failure_message(model, error)) from error
         if cuda_errors.ends_the_gpu(error):
             raise GpuFailed(failure_message(model, error)) from error
+        if cuda_errors.lacks_kernels(error):
+            error = cuda_errors.without_kernels()
         raise ModelUnavailable(unusable_message(model, error)) from error
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import mmap
 import os
+import re
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
@@ -29,6 +30,14 @@ logger = logging.getLogger(__name__)
 #: Maximum number of consecutive children that may end while loading, for a reason other than
 #: memory. More than one, because an operator may have killed them.
 MAX_DEATHS = 3
+
+#: Names the library in messages about the memory of a GPU.
+GPU_MEMORY = re.compile("CUDA|CUBLAS|CUDNN|HIP out|MPS backend")
+GPU_ADVICE = (
+    "This is the memory of the GPU, which all processes on it share: nvidia-smi lists them. Each"
+    " child of a worker has its own models there. Start fewer children (--concurrency or"
+    " WORKER_CONCURRENCY), set RERANKQ_DEVICE to another GPU (cuda:1), or use a smaller model"
+)
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,8 @@ class ExitReason:
     def loading_failed(self, error: RerankError, loading: ModelLoading) -> None:
         """Make the worker exit because its models did not load."""
         if isinstance(error, OutOfMemory):
-            self.decide(restart.EXIT_NO_MEMORY, f"{error}. {_memory_advice(loading)}")
+            advice = GPU_ADVICE if GPU_MEMORY.search(str(error)) else _memory_advice(loading)
+            self.decide(restart.EXIT_NO_MEMORY, f"{error}. {advice}")
         elif isinstance(error, GpuFailed):
             self.decide(restart.EXIT_GPU_FAILED, str(error))
         else:

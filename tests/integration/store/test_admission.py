@@ -130,8 +130,8 @@ def test_with_more_memory_in_use_than_allowed_no_job_is_accepted(own_server: Job
     # When a job is offered
     with pytest.raises(
         Overloaded,
-        match=r"^the service is not accepting jobs: Redis uses (89|90|91) % of its memory, and the"
-        r" limit is 80 % \(RERANKQ_MAX_REDIS_MEMORY_PERCENT\); try again later$",
+        match=r"^the service is not accepting jobs: Redis uses (89|90|91)% of its memory, and the"
+        r" limit is 80% \(RERANKQ_MAX_REDIS_MEMORY_PERCENT\); try again later$",
     ):
         own_server.execute(submissions.accept(own_server.schema, job("j")))
     # Then nothing is written
