@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from contract.printable import counted
 from producer.cli import common, run_report, terminal
 from producer.rescore import merge as merging
 from producer.rescore import parts as run_parts
@@ -37,7 +38,8 @@ def merge(names: tuple[str, ...], output: str, results: str | None) -> None:
         check_reserved()
         merging.write(parts, *files)
     terminal.print_notice(
-        f"merged {len(parts):,} shards with {progress.queries:,} ranked queries; wrote"
+        f"merged {counted(len(parts), 'shard')} with"
+        f" {counted(progress.queries, 'ranked query', 'ranked queries')}; wrote"
         f" {' and '.join(each.name for each in files)}"
     )
     run_report.print_failed(progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 import click
 
@@ -140,6 +141,8 @@ def rescore(
     if not dry_run:
         reserved = outputs.reserved(terminal.print_notice)
         check_reserved = click.get_current_context().with_resource(reserved)
+        if cache and Path(cache).exists():  # now, because reading the input may take minutes
+            ScoreCache(cache).close()
     bad = InvalidLines(skip=skip_invalid)
     with Staging(settings, bad, depth, column, input_format, shard) as staging:
         counts = inputs.load(staging)

@@ -80,6 +80,8 @@ def connect(
         check_writable(str(path))
     elif not path.is_file():
         raise InvalidInput(f"{path}: this is not a regular file")
+    elif not os.access(path, os.R_OK):
+        raise InvalidInput(f"{path}: Permission denied; make the file readable for this user")
     if kind := network_file_system(path.resolve()):
         raise InvalidInput(
             f"{path}: this file is on a network file system ({kind}), where several processes would"

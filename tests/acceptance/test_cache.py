@@ -131,7 +131,7 @@ def test_two_runs_at_once_share_a_cache(environment: dict[str, str], tmp_path: P
     assert counts(third) == (1_000, 0)
 
 
-def test_a_cache_that_cannot_be_used_is_named_before_anything_is_sent(
+def test_a_cache_that_cannot_be_used_is_named_at_once(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     source, file = write(tmp_path / "in", 1), tmp_path / "scores.db"
@@ -140,6 +140,7 @@ def test_a_cache_that_cannot_be_used_is_named_before_anything_is_sent(
     done = rerankq(*arguments, str(file), environment=environment)
     assert (done.returncode, done.stderr.count(str(file))) == (2, 1)
     assert "this is not a file of cached scores, or it is damaged" in done.stderr
+    assert "pairs" not in done.stderr  # the input is not even read
     # It cannot be another file of the run either
     for other in (source, tmp_path / "out", tmp_path / "out.partial.jsonl"):
         done = rerankq(*arguments, str(other), environment=environment)

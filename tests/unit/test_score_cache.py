@@ -283,6 +283,23 @@ def test_a_file_of_a_newer_version_is_refused(file: Path) -> None:
         ScoreCache(str(file))
 
 
+def test_a_file_that_another_user_keeps_private_is_refused(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ScoreCache(str(file)).close()
+    file.chmod(0)
+    file.parent.chmod(0o755)
+    monkeypatch.chdir(file.parent)
+
+    def open_as_another_user() -> None:
+        if os.geteuid() == 0:  # the superuser may read each file
+            os.setuid(65_534)
+        with pytest.raises(InvalidInput, match=f"^{file.name}: Permission denied; make the file"):
+            ScoreCache(file.name)
+
+    assert in_processes(open_as_another_user) == [0]
+
+
 def test_a_file_that_is_damaged_later_is_reported_by_name(file: Path) -> None:
     with ScoreCache(str(file)) as opened:
         add_queries(opened, 200)
