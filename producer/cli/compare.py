@@ -89,8 +89,8 @@ def compare(
     inputs = InputFiles(corpus, queries, run, requests, qrels, download).with_dataset(dataset)
     inputs.check()
     inputs.check_choices(column, input_format)
-    asked = _with_passages(named, how, settings)
     conflicts.check(inputs.uses(), [conflicts.FileUse("standard output", "", 1)])
+    asked = _with_passages(named, how, settings)
     bad = InvalidLines(skip=skip_invalid)
     with Staging(settings, bad, depth, column, input_format) as staging:
         counts = inputs.load(staging)
