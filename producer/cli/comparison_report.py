@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from contract.printable import counted
-from producer.cli import terminal
+from producer.cli import run_report, terminal
 from producer.rescore.comparison import ComparisonReport, ModelRun, difference
 from producer.rescore.ranking_changes import ComparisonSummary
 from producer.rescore.staging import Staging
@@ -23,7 +23,7 @@ def print_tables(report: ComparisonReport, staging: Staging) -> None:
     terminal.print_line("")
     terminal.render(_changes(report))
     terminal.print_line("")
-    terminal.render(_qualities(report))
+    terminal.render(_qualities(report, run_report.first_stage(staging)))
     if report.is_of_cascade:
         terminal.print_line("")
         terminal.render(_costs(report))
@@ -74,13 +74,13 @@ def _changes(report: ComparisonReport) -> terminal.DataTable:
     return terminal.DataTable([terminal.Column(), terminal.Column(right=True)], rows)
 
 
-def _qualities(report: ComparisonReport) -> terminal.DataTable:
+def _qualities(report: ComparisonReport, first_stage: str) -> terminal.DataTable:
     """Return a table of the speeds, and of the measures if there are judgments."""
     columns = [terminal.Column()]
     rows = [["A"], ["B"], ["change"]]
     if report.measures:
         a, b = report.measures
-        rows.insert(0, ["first stage"])
+        rows.insert(0, [first_stage])
         for name, change in difference(a.after, b.after).items():
             columns.append(terminal.Column(name, right=True))
             values = [f"{each[name]:.4f}" for each in (a.before, a.after, b.after)]

@@ -232,14 +232,14 @@ def _evaluate(staging: Staging, journal: FinishedRun) -> None:
         terminal.print_notice(f"{staging.shard.words}: {has}")
         if not staging.judged_queries():
             return
-    _print_measures(evaluation.evaluate(staging, journal))
+    _print_measures(evaluation.evaluate(staging, journal), run_report.first_stage(staging))
 
 
-def _print_measures(measured: evaluation.Evaluation) -> None:
+def _print_measures(measured: evaluation.Evaluation, first_stage: str) -> None:
     columns = [terminal.Column(), *(terminal.Column(name, right=True) for name in measured.before)]
     rows = [
         (when, *(f"{value:.4f}" for value in values.values()))
-        for when, values in (("first stage", measured.before), ("reranked", measured.after))
+        for when, values in ((first_stage, measured.before), ("reranked", measured.after))
     ]
     terminal.render(terminal.DataTable(columns, rows), err=True)
     terminal.print_notice(

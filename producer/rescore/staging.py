@@ -66,6 +66,8 @@ class Staging:
         self._settings = settings
         self._bad = bad
         self._depth = depth
+        #: The number of candidates that are left of queries with more; None if all are left.
+        self.cut_to: int | None = None
         self.shard = shard
         self._has_scores = True
         # An empty name is a private database in a file that SQLite has already unlinked.
@@ -239,6 +241,7 @@ class Staging:
         """Keep only the best candidates of each query."""
         for query in self._table.queries(f"pairs > {depth}"):
             self._table.replace(query, self._table.get(query).take(range(depth)))
+            self.cut_to = depth
         self._table.collect_used()
 
     def __enter__(self) -> Self:

@@ -115,6 +115,7 @@ def test_ten_documents_are_always_the_same_ten(
 
     assert done.returncode == 0, done.stderr
     assert "queries with at most 10 documents" in done.stdout
+    assert "first stage, best 3 " in done.stdout
 
 
 def test_a_query_that_fails_is_named_and_the_others_are_compared(

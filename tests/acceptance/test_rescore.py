@@ -64,12 +64,13 @@ def test_depth_and_top_k_cut_what_goes_in_and_what_comes_out(
 
     done = rerankq(
         *("rescore", *PACKAGES, "--output", str(output), "--depth", "10", "--top-k", "3"),
-        *("--pairs-per-job", "35", "--window", "2"),
+        *("--pairs-per-job", "35", "--window", "2", "--qrels", str(SAMPLE / "qrels.tsv")),
         environment=environment,
     )
 
     assert done.returncode == 0, done.stderr
     assert "500 pairs" in done.stderr
+    assert "first stage, best 10 " in done.stderr
     assert Counter(line[0] for line in read_run(output)) == {f"q{n:02}": 3 for n in range(1, 51)}
 
 
