@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 from contract.printable import counted
-from producer.cli import run_report, terminal
+from producer.cli import terminal
+from producer.rescore import evaluation
 from producer.rescore.comparison import ComparisonReport, ModelRun, difference
 from producer.rescore.ranking_changes import ComparisonSummary
 from producer.rescore.staging import Staging
@@ -23,7 +24,7 @@ def print_tables(report: ComparisonReport, staging: Staging) -> None:
     terminal.print_line("")
     terminal.render(_changes(report))
     terminal.print_line("")
-    terminal.render(_qualities(report, run_report.first_stage(staging)))
+    terminal.render(_qualities(report, evaluation.first_stage_name(staging)))
     if report.is_of_cascade:
         terminal.print_line("")
         terminal.render(_costs(report))

@@ -232,7 +232,7 @@ def _evaluate(staging: Staging, journal: FinishedRun) -> None:
         terminal.print_notice(f"{staging.shard.words}: {has}")
         if not staging.judged_queries():
             return
-    _print_measures(evaluation.evaluate(staging, journal), run_report.first_stage(staging))
+    _print_measures(evaluation.evaluate(staging, journal), evaluation.first_stage_name(staging))
 
 
 def _print_measures(measured: evaluation.Evaluation, first_stage: str) -> None:

@@ -18,7 +18,7 @@ from producer.formats.records import InvalidLines
 from producer.rescore.loading import LoadReport
 from producer.rescore.progress import Progress
 from producer.rescore.shards import Shard
-from producer.rescore.staging import Counts, Staging
+from producer.rescore.staging import Counts
 
 #: Without a terminal, the shortest interval between two lines of progress.
 LINE_EVERY_S = 10.0
@@ -77,11 +77,6 @@ def print_scored(
     if earlier_pairs:
         terminal.print_notice(f"{counted(earlier_pairs, 'pair')} scored earlier")
     print_failed(progress)
-
-
-def first_stage(staging: Staging) -> str:
-    """Return the name for the measures of the first stage; it says if only a part is scored."""
-    return "first stage" if staging.cut_to is None else f"first stage, best {staging.cut_to:,}"
 
 
 def print_failed(progress: Progress) -> None:

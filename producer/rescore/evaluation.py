@@ -53,6 +53,11 @@ def evaluate(staging: Staging, journal: FinishedRun) -> Evaluation:
     return Evaluation(judged=queries, ranked=ranked, before=means["before"], after=means["after"])
 
 
+def first_stage_name(staging: Staging) -> str:
+    """Return what is measured as the first stage: all of it, or the candidates within the depth."""
+    return "first stage" if staging.cut_to is None else f"first stage, best {staging.cut_to:,}"
+
+
 def ndcg(relevance: Relevance, scores: DocumentScores) -> float:
     """Return nDCG@10 of one query, with the relevance as gain; 0 if no document is relevant."""
     gains = _in_trec_order(relevance, scores)
