@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from producer.http import auth
@@ -41,40 +42,25 @@ class Admission:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        send = self._observed(scope, send)
+        answer = Answer(scope, send, self._metrics, logs=self._logs)
         try:
-            request = Request(scope)
-            self._check(request)
-            body = Body(receive, self._max_body_bytes)
+            self._check(Request(scope))
+            await self._pass_on(scope, Body(receive, self._max_body_bytes).receive, answer.send)
         except Refused as refused:
-            refusal = response(
-                request.url.path,
-                refused.status_code,
-                refused.code,
-                refused.detail,
-                headers=refused.headers,
-            )
-            await refusal(scope, receive, send)
-            return
+            await _refusal(scope, refused)(scope, receive, answer.send)
+        except asyncio.CancelledError:
+            # uvicorn cancels what it has not answered when the time to stop is over. It would
+            # answer 500, which means that the same request fails again.
+            if answer.has_begun:
+                raise
+            await _refusal(scope, _stopping())(scope, receive, answer.send)
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] in auth.OPEN_PATHS:
-            await self._app(scope, body.receive, send)
+            await self._app(scope, receive, send)
             return
         with self._metrics.waiting():
-            await self._app(scope, body.receive, send)
-
-    def _observed(self, scope: Scope, send: Send) -> Send:
-        """Return a `send` that also counts and logs the request when its answer begins."""
-        began = time.monotonic()
-
-        async def observing_send(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                status, seconds = message["status"], time.monotonic() - began
-                self._metrics.count(scope["path"], status, seconds)
-                if self._logs:
-                    _log(scope, status, seconds)
-            await send(message)
-
-        return observing_send
+            await self._app(scope, receive, send)
 
     def _check(self, request: Request) -> None:
         if request.url.path in auth.OPEN_PATHS:
@@ -96,6 +82,28 @@ class Admission:
                 f"the limit of {self._max_waiting:,} waiting requests is reached"
                 " (RERANKQ_HTTP_MAX_WAITING). Try again later",
             )
+
+
+class Answer:
+    """Sends the answer to one request, and counts and logs the request when it begins."""
+
+    def __init__(self, scope: Scope, send: Send, metrics: RequestMetrics, *, logs: bool) -> None:
+        self._scope = scope
+        self._send = send
+        self._metrics = metrics
+        self._logs = logs
+        self._began = time.monotonic()
+        self.has_begun = False
+
+    async def send(self, message: Message) -> None:
+        """Send the next message."""
+        if message["type"] == "http.response.start":
+            self.has_begun = True
+            status, seconds = message["status"], time.monotonic() - self._began
+            self._metrics.count(self._scope["path"], status, seconds)
+            if self._logs:
+                _log(self._scope, status, seconds)
+        await self._send(message)
 
 
 class Body:
@@ -125,6 +133,15 @@ class Body:
         if self._size > self._max_bytes:
             raise _too_large(self._max_bytes)
         return message
+
+
+def _refusal(scope: Scope, refused: Refused) -> Response:
+    path, status = Request(scope).url.path, refused.status_code
+    return response(path, status, refused.code, refused.detail, headers=refused.headers)
+
+
+def _stopping() -> Refused:
+    return Refused(503, "stopping", "the service is stopping; send the request again")
 
 
 def _too_large(limit: int) -> Refused:

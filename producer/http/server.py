@@ -17,8 +17,6 @@ from producer.http.settings import HttpSettings
 
 logger = logging.getLogger(__name__)
 
-logger = logging.getLogger(__name__)
-
 #: How long requests may go on after the service is stopped, before their jobs are cancelled.
 GRACE_S = 8
 #: The number of connections that may wait to be accepted.

@@ -24,11 +24,16 @@ Serve = Callable[..., AbstractContextManager[httpx.Client]]
 
 
 @contextmanager
-def running(app: FastAPI) -> Iterator[httpx.Client]:
-    """Yield a client of the service, which runs in a thread with its own event loop."""
+def running(app: FastAPI, grace_s: int | None = None) -> Iterator[httpx.Client]:
+    """Yield a client of the service, which runs in a thread with its own event loop.
+
+    It then has `grace_s` seconds for the requests that it has (None: no limit).
+    """
     import uvicorn
 
-    config = uvicorn.Config(app, port=0, log_config=None, access_log=False)
+    config = uvicorn.Config(
+        app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=grace_s
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -49,9 +54,9 @@ def serve(settings: Settings) -> Serve:
     # Every process that shares the tests imports this file, so FastAPI is imported here.
     from producer.http.app import create_app
 
-    def start(**others: Any) -> AbstractContextManager[httpx.Client]:
+    def start(grace_s: int | None = None, **others: Any) -> AbstractContextManager[httpx.Client]:
         given = {"redis_url": settings.redis_url, "namespace": settings.namespace}
-        return running(create_app(HttpSettings.load(**given | others)))
+        return running(create_app(HttpSettings.load(**given | others)), grace_s)
 
     return start
 

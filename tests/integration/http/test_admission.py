@@ -143,6 +143,29 @@ def test_a_service_that_is_stopped_answers_the_requests_that_it_has(
     assert [each.status_code for each in answers] == [200]
 
 
+def test_a_request_that_is_unanswered_when_the_service_ends_may_be_sent_again(
+    serve: Serve, settings: Settings, client: redis.Redis, store: JobStore
+) -> None:
+    answers: list[httpx.Response] = []
+    with answering_worker(settings):
+        # Given a request that waits
+        with serve(grace_s=1) as api:
+            url = f"{api.base_url}/v2/rerank"
+            waiting = threading.Thread(target=lambda: answers.append(httpx.post(url, json=BODY)))
+            waiting.start()
+            keys = store.schema.keys
+            wait_until(lambda: bool(client.zcard(keys.queued)), "it is queued", 10)
+
+            # When the service is stopped, and its time is over
+        waiting.join(30)
+
+    # Then the answer says so, and the job is cancelled
+    (answer,) = answers
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    assert answer.json()["code"] == "stopping"
+    assert not client.zcard(keys.queued)
+
+
 def test_a_service_is_ready_only_with_a_worker_that_has_its_model(
     serve: Serve, settings: Settings
 ) -> None:
