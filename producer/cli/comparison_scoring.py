@@ -31,7 +31,11 @@ def load_models(
     scorers: list[Scorer] = []
     client: ColumnsClient | None = None
     jobs = 0
+    loaded: set[str | None] = set()
     for each in options:
+        if client is not None and each.model in loaded:  # with other passages
+            scorers.append(client)
+            continue
         terminal.print_notice(f"loading {each.model}")
         if llm_scoring.is_llm(each.model):
             scorers.append(llm_scoring.reranker_of(each))
@@ -41,6 +45,7 @@ def load_models(
             require_worker(client, each.worker_wait_s, terminal.print_notice)
             jobs = each.window or window.jobs_for(client)
         comparison.warm_up(client, each, jobs, folder, terminal.print_notice)
+        loaded.add(each.model)
         scorers.append(client)
     return scorers
 

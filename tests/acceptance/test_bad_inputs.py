@@ -374,6 +374,12 @@ BAD_FILES: dict[str, tuple[str, str | bytes, str, str]] = {
         "input:1: candidates[0].text: must be a string, not null",
         "",
     ),
+    "id with NUL": (
+        "input",
+        REQUEST.replace('"d1"', '"d\\u00001"'),
+        "input:1: invalid id 'd\\x001': ids must not be empty or contain white space or NUL",
+        "TREC",
+    ),
     "id as number and string": (
         "input",
         REQUEST
