@@ -165,7 +165,7 @@ class ResultColumns(Record):
     truncated: list[int]
     #: About how many tokens were not read; None if it is not known.
     lost_tokens: list[int] | None = None
-    #: The number of candidates with shorter passages than asked for; None without passages.
+    #: The number of candidates with shorter passages than requested; None without passages.
     shortened: list[int] | None = None
     #: The number of documents.
     counts: list[int]

@@ -115,7 +115,7 @@ class PassageColumns(Record):
     begins: list[int]
     ends: list[int]
     counts: list[int]
-    #: 1 for each document whose passages are shorter than asked for, because of a long query.
+    #: 1 for each document whose passages are shorter than requested, because of a long query.
     shortened: list[int]
 
     def __len__(self) -> int:

@@ -47,7 +47,7 @@ class Ranking(Record):
     truncated: int = 0
     #: About how many tokens of them were not read; None if it is not known.
     lost_tokens: int | None = Field(None, exclude_if=is_none)
-    #: The number of candidates whose passages are shorter than asked for, because of a long query;
+    #: The number of candidates whose passages are shorter than requested, because of a long query;
     #: None without passages.
     shortened: int | None = Field(None, exclude_if=is_none)
 

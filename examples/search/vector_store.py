@@ -16,8 +16,6 @@ from worker.inprocess import DocumentChunkWithScore
 
 #: The number of chunks to embed and insert at once.
 BATCH = 100
-#: The maximum length of a text in Milvus, in bytes.
-MAX_TEXT_BYTES = 65_535
 TIMEOUT_S = 10.0
 #: The property of a collection that names its model and its chunks. Only this program sets it.
 CONTENTS = "rerankq.contents"

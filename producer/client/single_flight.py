@@ -35,7 +35,7 @@ class SingleFlight(Generic[T]):
         while True:
             answer, mine = self._join(key)
             if mine:
-                return self._ask(key, ask, answer)
+                return self._ask(ask, answer)
             wait([answer.future], max(0.0, give_up_at - time.monotonic()))
             if not answer.future.done():
                 raise RedisUnavailable(
@@ -57,7 +57,7 @@ class SingleFlight(Generic[T]):
             self._answers[key] = made
             return made, True
 
-    def _ask(self, key: Hashable, ask: Callable[[], T], answer: _Answer[T]) -> T:
+    def _ask(self, ask: Callable[[], T], answer: _Answer[T]) -> T:
         fresh_s = self._fresh_s
         try:
             answer.future.set_result(ask())

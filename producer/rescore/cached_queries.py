@@ -1,4 +1,4 @@
-"""Take the scores that a cache has, send the pairs that it lacks, and put both together.
+"""Use the scores in a cache, score only the pairs that it lacks, and merge both.
 
 A query whose scores are all in the cache is written to the journal at once. Of any other, the
 documents without a score become a smaller query. Its result is merged with the scores found. The
@@ -39,7 +39,7 @@ PAIRS_AT_ONCE = 2_000
 
 @dataclass(frozen=True)
 class _Query:
-    """A query, without its texts, and what the cache has of it."""
+    """A query without its texts, and its cached scores."""
 
     staged: StagedQuery
     keys: Sequence[bytes]

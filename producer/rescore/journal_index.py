@@ -1,4 +1,4 @@
-"""Index the lines of a journal by query, and find the queries that a round has yet to score.
+"""Index the lines of a journal by query, and find the queries that a round has not scored yet.
 
 The tables are in the database of the collection, on disk, so that they can be joined with it.
 """
@@ -186,7 +186,7 @@ class JournalIndex:
         return count
 
     def progress(self, most_pairs: int) -> Progress:
-        """Return the progress, without the queries that this round has yet to retry.
+        """Return the progress, without the queries that this round has not retried yet.
 
         At most `most_pairs` pairs of each query count.
         """

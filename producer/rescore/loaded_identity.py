@@ -1,4 +1,4 @@
-"""Ask the workers with what they would score, so that the scores in a cache are theirs."""
+"""Ask the workers which model and settings they score with, to find the matching cached scores."""
 
 from __future__ import annotations
 

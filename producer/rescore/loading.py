@@ -201,7 +201,7 @@ class Loader:
         )
 
     def _merge(self, source: str, ordered: Callable[[Candidates], Candidates]) -> None:
-        """Put candidates together whose queries are in several places of a file."""
+        """Merge the candidates of queries that appear in several places of a file."""
         for query in self.candidates.queries("count(*) > 1"):
             (query_id,) = self._database.execute(
                 "SELECT id FROM queries WHERE seq = ?", (query,)

@@ -26,7 +26,7 @@ _Count = Callable[[int], int]
 
 
 def check_formats(parts: Sequence[Part], output: str, results: str | None) -> None:
-    """Raise `InvalidInput` if the name of a merged file promises another format than the parts'."""
+    """Raise `InvalidInput` if the name of a merged file implies another format than the parts."""
     pairs = [(output, parts[0].record.format == "parquet")]
     if results:
         pairs += [(results, is_parquet_name(part.results or "")) for part in parts]

@@ -25,7 +25,7 @@ class Progress:
     #: them were not read.
     truncated: int = 0
     lost_tokens: int = 0
-    #: The number of documents with shorter passages than asked for.
+    #: The number of documents with shorter passages than requested.
     shortened: int = 0
     #: The number of queries by the model that scored them.
     models: Counter[str] = field(default_factory=Counter)

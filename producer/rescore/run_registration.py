@@ -1,4 +1,4 @@
-"""Tell others the progress of a run: `rerankq status --batches` lists it while it works."""
+"""Store the progress of a run for others: `rerankq status --batches` lists it while it works."""
 
 from __future__ import annotations
 

@@ -21,10 +21,8 @@ _KEYS_AT_ONCE = 256
 #: The number of scores whose day of last use is changed at once.
 _USED_AT_ONCE = 10_000
 
-#: A key, the two numbers of a `CachedScore`, and the day of the last use.
-_Row = tuple[bytes, float, int, int]
-#: The score of a pair, and 0 if it was read as a whole; else 1 and the number of tokens that were
-#: not read, if that is known.
+#: The score of a pair, and 0 if it was read in full; else 1 plus the number of tokens that were not
+#: read, if that is known.
 CachedScore = tuple[float, int]
 
 

@@ -106,7 +106,7 @@ def test_a_filled_cache_is_used_without_asking_the_hub(
     (stored / "refs").mkdir()
     (stored / "refs" / "main").write_text("0" * 40)
     monkeypatch.setenv("SENTENCE_TRANSFORMERS_HOME", str(tmp_path))
-    # When a model is asked for that is nowhere else
+    # When a model is requested that is nowhere else
     encoder = load_encoder("nobody/never-published", "cpu")
     # Then it is the cached one
     assert encoder.model.config.hidden_size == 32

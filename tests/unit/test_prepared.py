@@ -1,4 +1,4 @@
-"""A process scores with a model that another one has loaded and proven."""
+"""A process scores with a model that another one has loaded and verified."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def test_every_sample_has_a_test() -> None:
 
 @pytest.fixture(scope="module")
 def hub_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a cache of the hub that has the bundled model under the names of the three models."""
+    """Return a Hugging Face cache with the bundled model under the names of the three models."""
     cache = tmp_path_factory.mktemp("cache")
     for name in (DEFAULT_MODEL, TINY, LARGE):
         stored = cache / f"models--{name.replace('/', '--')}"

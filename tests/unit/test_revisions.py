@@ -106,7 +106,7 @@ def test_a_folder_may_have_an_at_in_its_name(
     assert locate("one@v1") == Location("one@v1")
 
 
-# A cache of the hub, without the hub
+# A Hugging Face cache, without the hub
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """Embeddings of tokens and of their positions, as in BERT and its descendants.
 
-Networks keep the functions of this module, so none of them is a lambda, which has no form in a file
-(see `worker.engine.exchange`).
+Networks keep the functions of this module, so none of them is a lambda, which cannot be written to
+a file (see `worker.engine.exchange`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Objects of the engine in a file, so that another process can go on using them.
+"""Write objects of the engine to a file, from which another process reads them.
 
 A line of JSON has the structure, and the arrays follow in numpy's format. The objects can only be
 of the classes of a few packages, and none of their code runs while they are read, except
@@ -29,7 +29,7 @@ Array = npt.NDArray[Any]
 
 
 class NotExchangeable(Exception):
-    """An object contains another one that has no form in a file."""
+    """An object contains one that cannot be written to a file."""
 
 
 def write(made: object, file: IO[bytes]) -> None:
@@ -101,7 +101,7 @@ def _name(made: Any) -> str:
     qualified = made.__name__ if isinstance(made, BuiltinFunctionType) else made.__qualname__
     name = f"{made.__module__}:{qualified}"
     if not name.startswith(PACKAGES) or "<" in name:
-        raise NotExchangeable(f"{name} has no form in a file")
+        raise NotExchangeable(f"{name} cannot be written to a file")
     return name
 
 

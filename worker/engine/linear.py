@@ -46,7 +46,7 @@ class PackedLinear(Linear):
         super().__init__(packed, bias.contiguous())
 
     def __getstate__(self) -> tuple[Tensor, Tensor]:
-        """Return the unpacked weights, because packed ones have no form in a file."""
+        """Return the unpacked weights, because packed ones cannot be written to a file."""
         return self.weight.to_dense(), self.bias
 
     def __setstate__(self, state: tuple[Tensor, Tensor]) -> None:

@@ -32,7 +32,7 @@ class Cut:
     bounds: list[tuple[int, int]]
     #: About how many tokens of the document are in no passage.
     unread: int = 0
-    #: Whether they are shorter than asked for.
+    #: Whether they are shorter than requested.
     shortened: bool = False
 
 

@@ -1,4 +1,4 @@
-"""Models that one process has loaded and proven, for other processes to score with.
+"""Models that one process has loaded and verified, for other processes to score with.
 
 Loading needs transformers and sentence-transformers, which take 150 to 300 MB in a process, and the
 original weights. An engine of ours needs neither once it has been made.
@@ -25,14 +25,14 @@ class PreparedModel:
 
     engine: FastEngine
     scores: ScoreArray
-    #: The commit of a model of the hub, or the fingerprint of a local model's files.
+    #: The commit of a model on the hub, or the fingerprint of a local model's files.
     revision: str | None
 
     @classmethod
     def of(cls, engine: Engine, revision: str | None) -> PreparedModel | None:
-        """Return the model of an engine in the process that has proven it.
+        """Return the model of an engine in the process that has verified it.
 
-        Return None if `predict` scores, or if the engine has no form in a file.
+        Return None if `predict` scores, or if the engine cannot be written to a file.
         """
         if not isinstance(engine, FastEngine):
             return None

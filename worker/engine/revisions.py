@@ -19,7 +19,7 @@ DIGITS = 16
 
 
 def loaded_revision(location: Location) -> str | None:
-    """Return the commit of a model of the hub, or the fingerprint of a model in a folder.
+    """Return the commit of a model on the hub, or the fingerprint of a model in a folder.
 
     It is None if the model is not there.
     """

@@ -50,7 +50,7 @@ class Scorer:
         self.engine = engine
         self.model = model
         self.device = device
-        #: The commit of a model of the hub, or the fingerprint of a local model's files.
+        #: The commit of a model on the hub, or the fingerprint of a local model's files.
         self.revision = revision
         #: The prompt that was set for the model; None if it reads its own, or none.
         self.prompt = prompt

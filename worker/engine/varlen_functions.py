@@ -1,6 +1,6 @@
 """Functions for attention in sequences of different lengths, best first.
 
-Each is proven against `CrossEncoder.predict` before it scores (see `worker.engine.choice`). If a
+Each is verified against `CrossEncoder.predict` before it scores (see `worker.engine.choice`). If a
 version of a library lacks one, or if one does not support a precision, a head size or a window, the
 next one takes its place.
 """
