@@ -7,6 +7,7 @@ The hub's client reads its environment when it is imported, so this needs a new 
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 
@@ -15,6 +16,7 @@ from worker.engine import load
 
 
 def main() -> None:
+    gc.disable()  # which saves a sixth of the time of the imports
     load("bundled", threads=1, max_batch_tokens=512)
     imported = list(sys.modules)
     scorers = [load(model, threads=1, max_batch_tokens=512) for model in sys.argv[1:]]

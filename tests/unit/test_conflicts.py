@@ -99,27 +99,16 @@ def test_one_file_under_two_names_is_refused_before_anything_is_written(
     assert contents(folder) == before
 
 
-@pytest.mark.parametrize(
-    ("arguments", "redirections"),
-    [
-        ("rescore --input x --output -", ">> x"),
-        ("rescore --input - --output x", "< x"),
-        ("rescore --input /dev/fd/5 --output x", "5< x"),
-        ("rescore --input x --output out2", "2>> x"),
-    ],
-)
-def test_what_a_shell_has_opened_is_a_file_like_others(
-    folder: Path, arguments: str, redirections: str
-) -> None:
+def test_what_a_shell_has_opened_is_a_file_like_others(folder: Path) -> None:
     before = (folder / "x").read_bytes()
-    command = f"{shlex.quote(sys.executable)} -m producer {arguments} {redirections}"
+    arguments = "rescore --input /dev/fd/5 --output x 5< x"
+    command = f"{shlex.quote(sys.executable)} -m producer {arguments}"
 
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)  # noqa: S607
 
     assert done.returncode == 2, done.stderr
-    if "2>>" not in redirections:
-        assert "are the same file" in done.stderr
-        assert (folder / "x").read_bytes() == before
+    assert "are the same file" in done.stderr
+    assert (folder / "x").read_bytes() == before
 
 
 @contextmanager
@@ -141,6 +130,8 @@ def redirected(descriptor: int, path: str) -> Iterator[None]:
     [
         ("rescore --input x --output /dev/stdout", 1, "link"),
         ("rescore --input /dev/stdin --output x", 0, "hard"),
+        ("rescore --input - --output x", 0, "x"),
+        ("rescore --input x --output -", 1, "x"),
         ("rescore --input x --output - --results out2", 1, "out2"),
         ("rescore --input x --output out2", 2, "x"),
         ("compare --input x --model a --model b", 1, "x"),
