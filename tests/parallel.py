@@ -12,8 +12,11 @@ import multiprocessing
 import os
 import random
 import struct
+import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,8 @@ from tests.groups import group
 
 #: The number of a group, as the pipe has it: what is read at once is not shared.
 NUMBER = struct.Struct("H")
+#: How many groups the summary names.
+LONGEST = 6
 #: Far more than a process needs to end its services.
 TIMEOUT_S = 120
 FORKING = multiprocessing.get_context("fork")
@@ -31,6 +36,30 @@ FORKING = multiprocessing.get_context("fork")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--processes", type=int, default=1, help="how many processes run the tests")
+
+
+@dataclass
+class Balance:
+    """The duration of each group, and the end of each process."""
+
+    seconds: Counter[str] = field(default_factory=Counter)
+    ends: list[float] = field(default_factory=list)
+
+
+BALANCE = pytest.StashKey[Balance]()
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Print what `tests.groups` needs: which groups take longest, and whether processes idled."""
+    balance = config.stash.get(BALANCE, None)
+    if balance is None or not balance.ends:
+        return
+    longest = (f"{name} {seconds:.0f} s" for name, seconds in balance.seconds.most_common(LONGEST))
+    idle = (f"{max(balance.ends) - end:.0f}" for end in balance.ends)
+    terminalreporter.write_line(f"longest groups: {', '.join(longest)}")
+    terminalreporter.write_line(f"processes without work at the end: {', '.join(idle)} s")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -71,6 +100,14 @@ class Child:
         self.process.start()
         theirs.close()
 
+    def receive(self) -> tuple[str, Any]:
+        """Return what it reports next, which is "ended" also if it was killed."""
+        with suppress(EOFError):
+            if self.connection.poll():
+                received: tuple[str, Any] = self.connection.recv()
+                return received
+        return "ended", None
+
     def end(self) -> None:
         """Wait until the process has ended its services, and end it if they do not end."""
         self.connection.close()
@@ -81,35 +118,44 @@ class Child:
 
 def _relay(session: pytest.Session, children: list[Child]) -> None:
     """Report what the children report, until all have ended."""
-    hook, config = session.config.hook, session.config
+    balance = session.config.stash[BALANCE] = Balance()
     left = {child.connection: child for child in children}
     unfinished = len(session.items)
     while left:
-        for connection in wait([*left]):
+        # A process that was killed may have children that keep its connection open.
+        ready = wait([*left], timeout=1.0) or [
+            connection for connection, child in left.items() if not child.process.is_alive()
+        ]
+        for connection in ready:
             child = left[connection]  # type: ignore[index]
-            try:
-                name, told = child.connection.recv()
-            except EOFError:
+            name, told = child.receive()
+            if name == "ended":
                 del left[child.connection]
+                balance.ends.append(time.monotonic())
                 child.process.join(TIMEOUT_S)
-                if child.running:
-                    hook.pytest_runtest_logreport(report=_crash(*child.running, child.process))
-                continue
-            if name == "running":
-                child.running = told
-            elif name == "report":
-                report = hook.pytest_report_from_serializable(config=config, data=told)
-                hook.pytest_runtest_logreport(report=report)
-            elif name == "finished":
-                child.running = None
-                unfinished -= 1
-            else:
-                hook.pytest_warning_recorded.call_historic(kwargs=told)
+            unfinished -= name == "finished"
+            _report(session.config, child, name, told)
         if session.shouldfail:
             raise session.Failed(session.shouldfail)
     if unfinished:
         session.shouldfail = f"{unfinished} tests did not run to their end"
         raise session.Failed(session.shouldfail)
+
+
+def _report(config: pytest.Config, child: Child, name: str, told: Any) -> None:
+    """Report to pytest what a child has sent."""
+    if name == "running":
+        child.running = told
+    elif name == "finished":
+        child.running = None
+    elif name == "warning":
+        config.hook.pytest_warning_recorded.call_historic(kwargs=told)
+    elif name == "report":
+        report = config.hook.pytest_report_from_serializable(config=config, data=told)
+        config.hook.pytest_runtest_logreport(report=report)
+        config.stash[BALANCE].seconds[group(report.nodeid)] += report.duration
+    elif child.running:
+        config.hook.pytest_runtest_logreport(report=_crash(*child.running, child.process))
 
 
 def _crash(nodeid: str, location: Any, process: Any) -> pytest.TestReport:
@@ -154,6 +200,7 @@ def _run(
                 run(item=item, nextitem=following)
         if item is not None:
             _end_services(session, item)
+        connection.send(("ended", None))
 
 
 class Elsewhere(pytest.Item):
