@@ -8,6 +8,7 @@ from typing import NamedTuple
 from producer.formats import values
 from producer.formats.columns import split_words
 from producer.formats.detection import FileKind
+from producer.formats.headers import QUERY_IDS, check_order, normalized
 from producer.formats.records import InvalidLines, read_records
 
 #: Common values of the second column in TREC's files.
@@ -54,9 +55,11 @@ def _is_mixed(words: list[str]) -> bool:
 
 
 def _is_qrels_header(line: str) -> bool:
-    names = [name.strip('"').lower().replace("-", "_") for name in _qrels_columns(line)]
-    return len(names) in (3, 4) and (names[0] in _QUERY_HEADERS or names[-1] in _SCORE_HEADERS)
+    names = normalized(_qrels_columns(line))
+    if len(names) not in (3, 4) or (names[0] not in QUERY_IDS and names[-1] not in _SCORE_HEADERS):
+        return False
+    check_order(names, 0, -2)
+    return True
 
 
-_QUERY_HEADERS = ("query_id", "qid", "q_id", "query", "topic_id", "topic")
 _SCORE_HEADERS = ("score", "relevance", "rel", "label", "grade")

@@ -11,6 +11,7 @@ from contract.errors import InvalidInput
 from producer.files import reading
 from producer.files.quoting import shown
 from producer.formats import detection
+from producer.formats.headers import WrongOrder
 
 T = TypeVar("T")
 Row = TypeVar("Row", bound=tuple[Any, ...])
@@ -79,6 +80,8 @@ def read_records(
                     if not hint and is_header(line):
                         continue
                 item = parse(number, line)
+            except WrongOrder as error:  # also if invalid lines are skipped
+                raise InvalidInput(f"{shown(path)}:{number}: {error}") from error
             except ValueError as error:  # includes InvalidInput
                 is_empty = False
                 bad.add(f"{shown(path)}:{number}: {error}{f'; {hint.words}' if hint else ''}")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from contract import jobs
 from producer.formats import batch_lines, values
 from producer.formats.detection import FileKind
+from producer.formats.headers import WrongOrder, check_order, normalized
 from producer.formats.keys import DOCUMENT_KEYS, list_keys
 from producer.formats.needed import Needed, first_columns, first_values, parse_needed
 from producer.formats.records import InvalidLines, read_records
@@ -76,8 +77,13 @@ def _ids(block: str) -> list[str] | None:
 
 
 def _is_header_of_pairs(line: str) -> bool:
-    names = [name.strip().lower().replace("-", "_") for name in line.split("\t")]
-    return len(names) == 4 and names[0] in ("qid", "query_id")
+    names = normalized(line.split("\t"))
+    if len(names) != 4 or {"qid", "query_id"}.isdisjoint(names):
+        return False
+    check_order(names, 0, 1)
+    if names[3] == "query":
+        raise WrongOrder("the header names the passage before the query; write the query first")
+    return True
 
 
 def _pair(line: str) -> Pair:

@@ -10,6 +10,7 @@ from producer.files.quoting import quoted
 from producer.formats import msmarco_run, values
 from producer.formats.columns import split_words
 from producer.formats.detection import FileKind
+from producer.formats.headers import check_order, normalized
 from producer.formats.needed import Needed, first_columns, parse_needed
 from producer.formats.records import InvalidLines, read_records, records_of
 from producer.formats.run_line import RunLine
@@ -163,5 +164,11 @@ _is_number = values.looks_like_a_number
 
 
 def _is_run_header(line: str) -> bool:
-    names = [name.lower() for name in _run_columns(line)[0]]
-    return names[3:5] == ["rank", "score"] or (len(names) == 3 and names[2] == "rank")
+    names = normalized(_run_columns(line)[0])
+    if names[3:5] == ["rank", "score"]:
+        check_order(names, 0, 2)
+        return True
+    if len(names) != 3 or names[2] != "rank":
+        return False
+    check_order(names, 0, 1)
+    return True

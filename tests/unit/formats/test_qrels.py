@@ -65,6 +65,16 @@ def test_columns_that_are_empty_between_tabs_count(tmp_path: Path) -> None:
     assert read(read_qrels, tmp_path / "qrels", line) == [Judgment("q1", "d1", 2)]
 
 
+@pytest.mark.parametrize(
+    "header", ["corpus-id\tquery-id\tscore", "docno iter qid rel", '"pid"\t"qid"\t"relevance"']
+)
+def test_a_header_with_the_document_first_is_refused_because_ids_may_be_alike(
+    tmp_path: Path, header: str
+) -> None:
+    message = refusal(read_qrels, tmp_path / "qrels", f"{header}\n{QRELS}")
+    assert message.startswith("1: the header names the document before the query")
+
+
 @pytest.mark.parametrize("line", ["q1 0 d1 nan", "q1\td1\tinf", "q1 0 d1 yes", "q1\td1\thigh"])
 def test_a_wrong_judgment_in_the_first_line_is_no_header(tmp_path: Path, line: str) -> None:
     assert refusal(read_qrels, tmp_path / "qrels", f"{line}\n{QRELS}").startswith("1: ")

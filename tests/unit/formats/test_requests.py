@@ -94,6 +94,8 @@ def test_top1000_may_have_a_header_quotes_and_tabs(tmp_path: Path) -> None:
     assert read(read_requests, tmp_path / "in", content) == [
         Pair("12", '"quoted" query', "7", '"open and\ttab')
     ]
+    for header in ("pid\tqid\tpassage\tquery", "qid\tpid\tpassage\tquery"):
+        assert "before the query" in refusal(read_requests, tmp_path / "in", f"{header}\n{content}")
     documents = "D1\thttps://host/page\tTitle\tBody\n"
     said = refusal(read_requests, tmp_path / "in", documents)
     assert said.endswith("(id, URL, title and body per line); pass them with --corpus")

@@ -88,6 +88,12 @@ def test_a_header_of_a_run_is_no_line_of_it(tmp_path: Path) -> None:
     assert len(read(read_run, tmp_path / "run", content)) == 2
 
 
+@pytest.mark.parametrize("header", ["docno Q0 qid rank score tag", "pid\tqid\trank"])
+def test_a_header_with_the_document_first_is_refused(tmp_path: Path, header: str) -> None:
+    message = refusal(read_run, tmp_path / "run", f"{header}\n{RUN}")
+    assert message.startswith("1: the header names the document before the query")
+
+
 @pytest.mark.parametrize("line", ["q1 Q0 d1 1", "q1", "q1 Q0 d1 first 2.5 tag", "q1 Q0 d1 nan 2 t"])
 def test_a_run_line_without_its_columns_is_refused(tmp_path: Path, line: str) -> None:
     assert refusal(read_run, tmp_path / "run", f"{RUN}{line}\n").startswith("3: ")
