@@ -470,7 +470,7 @@ def test_compare_names_a_bad_file_in_the_same_way(tmp_path: Path) -> None:
     write(tmp_path / "run", RUN.replace("tag\nq1", "tagq1"))
     files = [part for each in GOOD for part in (f"--{each}", str(tmp_path / each))]
     command = ["compare", *files, "--model", "a", "--model", "b"]
-    done = rerankq(*command, environment=NOWHERE)
+    done = rerankq(*command, environment=NOWHERE | {"RERANKQ_ALLOWED_MODELS": "a,b"})
     assert refusal(done, tmp_path).startswith(
         "run:1: the line contains a second record, starting at 'tagq1'"
     )
