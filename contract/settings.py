@@ -173,6 +173,15 @@ class Settings(EnvironmentSettings):
         description="How long a producer waits for an answer from Redis before it raises"
         " `RedisUnavailable`, in seconds.",
     )
+    redis_retry_s: float = Field(
+        0.0,
+        ge=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="How long a producer repeats a call while Redis does not answer or accept it,"
+        " in seconds from the first error. A failover takes seconds, so callers do not notice it"
+        " with 30. 0 repeats nothing.",
+    )
     visibility_timeout_s: int = Field(
         900,
         ge=1,

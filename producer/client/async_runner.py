@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
-from contract.errors import ClientUnusable
+from contract.errors import ClientUnusable, RedisUnavailable
 from contract.store import operation
 from contract.store.asynchronous import AsyncJobStore
 from contract.store.connection import open_async_client
@@ -18,7 +18,9 @@ from contract.store.operation import Operation, Schema
 from contract.store.redis_errors import closed_error
 from producer.client import steps
 from producer.client.async_watch import AsyncBatchWatch, AsyncWatch
+from producer.client.attempts import Attempts
 from producer.client.publishing import Publisher, WorkerReadiness
+from producer.client.resumable_step import ResumableStep
 from producer.client.steps import Call, Heard, Procedure, Step, Uninterrupted, Wait
 from producer.client.subscription import OutcomeSubscription
 
@@ -86,7 +88,7 @@ class AsyncRunner:
 
     def batch_watch(self, batch_id: str) -> AsyncBatchWatch:
         """Return a watch on the jobs of a batch, on the one subscription."""
-        return AsyncBatchWatch(self._subscription, batch_id)
+        return AsyncBatchWatch(self._subscription, batch_id, self._schema.settings)
 
     async def workers(self, timeout_s: float, at_most: int | None) -> tuple[str, ...]:
         """Ask for the workers' names; simultaneous identical calls share one answer."""
@@ -134,7 +136,18 @@ class AsyncRunner:
         ask, timeout_s, at_most = question
         return await self._in(self._asking, partial(ask, timeout_s, at_most))
 
-    def _perform(self, watch: AsyncWatch | AsyncBatchWatch | None, step: Step) -> Awaitable[Any]:
+    async def _perform(self, watch: AsyncWatch | AsyncBatchWatch | None, step: Step) -> Any:
+        if isinstance(step, Uninterrupted):
+            return await asyncio.shield(self.in_background(self.run(step.procedure)))
+        attempts, resumable = Attempts(self._schema.settings), ResumableStep(step)
+        while True:
+            try:
+                return await self._attempt(watch, resumable.remaining())
+            except RedisUnavailable as error:
+                await asyncio.sleep(attempts.pause_after(error))
+            self.check_usable()
+
+    def _attempt(self, watch: AsyncWatch | AsyncBatchWatch | None, step: Step) -> Awaitable[Any]:
         match step:
             case Operation():
                 return self._execute(step)
@@ -144,8 +157,6 @@ class AsyncRunner:
                 return watch.any_of(step.job_ids, step.timeout_s)
             case Heard() if isinstance(watch, AsyncBatchWatch):
                 return watch.heard(step.timeout_s)
-            case Uninterrupted():
-                return asyncio.shield(self.in_background(self.run(step.procedure)))
         raise TypeError(f"{step!r} needs a watch")
 
     async def _execute(self, operation: Operation[T]) -> T:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Collection
 from typing import Self
 
 from contract import jobs
+from contract.errors import RedisUnavailable
+from contract.settings import Settings
+from producer.client.attempts import Attempts
 from producer.client.inbox import BatchInbox, Inbox
 from producer.client.subscription import OutcomeSubscription
 from producer.client.watch import deadline_after, not_all_ended, seconds_until
@@ -95,11 +99,14 @@ class AsyncWatch:
 class AsyncBatchWatch:
     """Listens to a batch's jobs, on the subscription of its client. Use it in one task only."""
 
-    __slots__ = ("_batch_id", "_inbox", "_subscription")
+    __slots__ = ("_batch_id", "_inbox", "_settings", "_subscription")
 
-    def __init__(self, subscription: OutcomeSubscription, batch_id: str) -> None:
+    def __init__(
+        self, subscription: OutcomeSubscription, batch_id: str, settings: Settings
+    ) -> None:
         self._subscription = subscription
         self._batch_id = batch_id
+        self._settings = settings
         self._inbox = BatchInbox()
 
     async def heard(self, timeout_s: float) -> list[str]:
@@ -109,21 +116,34 @@ class AsyncBatchWatch:
         `ClientUnusable` if the client is closed.
         """
         inbox = self._inbox
-        if not inbox.job_ids and inbox.error is None:
+        if inbox.error is not None:  # its subscription has ended: start a new one
+            await self._listen()
+        if not inbox.job_ids:
             await inbox.wait(deadline_after(timeout_s))
         if inbox.error is not None:
             raise inbox.error
         found, inbox.job_ids = inbox.job_ids, []
         return found
 
-    async def __aenter__(self) -> Self:
+    async def _listen(self) -> None:
         self._subscription.check_usable()
+        self._subscription.stop_listening(self._inbox, self._batch_id)
+        self._inbox.error = None
+        await self._subscription.listen(self._inbox, self._batch_id)
+
+    async def __aenter__(self) -> Self:
+        attempts = Attempts(self._settings)
         try:
-            await self._subscription.listen(self._inbox, self._batch_id)
+            while True:
+                try:
+                    await self._listen()
+                except RedisUnavailable as error:
+                    await asyncio.sleep(attempts.pause_after(error))
+                else:
+                    return self
         except BaseException:
             self._subscription.stop_listening(self._inbox, self._batch_id)
             raise
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         self._subscription.stop_listening(self._inbox, self._batch_id)

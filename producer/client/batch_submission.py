@@ -18,9 +18,9 @@ from producer.client.prepared_jobs import PreparedJobs
 from producer.client.publishing import Publisher
 from producer.client.steps import Procedure, call, execute
 
-#: The number of jobs that are stored and sent together, which takes about two milliseconds of
-#: Redis.
-SENT_AT_ONCE = 50
+#: The number of jobs that are stored and sent together. It takes about a millisecond of Redis, and
+#: other threads of the client wait for a few milliseconds.
+SENT_AT_ONCE = 20
 #: No job is added to those that have this many bytes together.
 BYTES_AT_ONCE = 1024 * 1024
 #: How often a process that submits a batch says that it is alive.

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import Any, TypeVar
 
+from contract.errors import RedisUnavailable
 from contract.settings import Settings
 from contract.store.blocking import JobStore
 from contract.store.connection import connect, connect_subscribers
 from contract.store.operation import Operation, Schema
 from producer.client import steps
+from producer.client.attempts import Attempts
+from producer.client.resumable_step import ResumableStep
 from producer.client.steps import Call, Heard, Procedure, Step, Uninterrupted, Wait
 from producer.client.watch import BatchWatch, Watch
 
@@ -37,6 +41,16 @@ class BlockingRunner:
         return BatchWatch(self.subscriptions, self.store, batch_id)
 
     def _perform(self, watch: Watch | BatchWatch | None, step: Step) -> Any:
+        if isinstance(step, Uninterrupted):
+            return self.run(step.procedure)
+        attempts, resumable = Attempts(self.schema.settings), ResumableStep(step)
+        while True:
+            try:
+                return self._attempt(watch, resumable.remaining())
+            except RedisUnavailable as error:
+                time.sleep(attempts.pause_after(error))
+
+    def _attempt(self, watch: Watch | BatchWatch | None, step: Step) -> Any:
         match step:
             case Operation():
                 return self.store.execute(step)
@@ -46,6 +60,4 @@ class BlockingRunner:
                 return watch.any_of(step.job_ids, step.timeout_s)
             case Heard() if isinstance(watch, BatchWatch):
                 return watch.heard(step.timeout_s)
-            case Uninterrupted():
-                return self.run(step.procedure)
         raise TypeError(f"{step!r} needs a watch")

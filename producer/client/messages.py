@@ -22,41 +22,8 @@ class MessageSender:
         self._app = app
         self._queue = queue
 
-    def send(
-        self,
-        connection: Connection,
-        several: Sequence[jobs.Job | JobColumns],
-        priority: int,
-        trace: Mapping[str, str],
-    ) -> None:
-        """Send the messages of jobs, in order and in one round trip.
-
-        Raises errors of kombu and redis-py; some messages may then have been sent.
-        """
-        amqp = self._app.amqp
-        producer = amqp.Producer(connection, auto_declare=False)
-        queue = amqp.queues[self._queue]
-        producer.maybe_declare(queue)
-        sent = _SentEvents()
-        # The limit is not reached, so that all are sent at the end of the block.
-        with producer.batch(max_size=len(several) + 1):
-            for job in several:
-                amqp.send_task_message(
-                    producer,
-                    names.SCORE_TASK,
-                    self._message(job),
-                    queue=queue,
-                    declare=[],
-                    retry=False,
-                    priority=priority,
-                    headers=dict(trace),
-                    event_dispatcher=sent,
-                )
-        # As with `send_task`, Flower may miss an event, but the job is on the queue.
-        with suppress(BatchPublishError, redis.RedisError):
-            self._publish(producer, connection, sent)
-
-    def _message(self, job: jobs.Job | JobColumns) -> Any:
+    def message(self, job: jobs.Job | JobColumns) -> Any:
+        """Return the message of a job."""
         requests = job.queries if isinstance(job, JobColumns) else job.requests
         arguments = (job.id,)
         counts = {"requests": len(requests), "pairs": job.pairs}
@@ -74,6 +41,40 @@ class MessageSender:
             argsrepr=repr(arguments),
             kwargsrepr=repr(counts),
         )
+
+    def send(
+        self,
+        connection: Connection,
+        messages: Sequence[Any],
+        priority: int,
+        trace: Mapping[str, str],
+    ) -> None:
+        """Send messages, in order and in one round trip.
+
+        Raises errors of kombu and redis-py; some messages may then have been sent.
+        """
+        amqp = self._app.amqp
+        producer = amqp.Producer(connection, auto_declare=False)
+        queue = amqp.queues[self._queue]
+        producer.maybe_declare(queue)
+        sent = _SentEvents()
+        # The limit is not reached, so that all are sent at the end of the block.
+        with producer.batch(max_size=len(messages) + 1):
+            for message in messages:
+                amqp.send_task_message(
+                    producer,
+                    names.SCORE_TASK,
+                    message,
+                    queue=queue,
+                    declare=[],
+                    retry=False,
+                    priority=priority,
+                    headers=dict(trace),
+                    event_dispatcher=sent,
+                )
+        # As with `send_task`, Flower may miss an event, but the job is on the queue.
+        with suppress(BatchPublishError, redis.RedisError):
+            self._publish(producer, connection, sent)
 
     def _publish(self, producer: Producer, connection: Connection, sent: _SentEvents) -> None:
         dispatcher = self._app.events.Dispatcher(

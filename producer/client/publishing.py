@@ -139,19 +139,19 @@ class _Sender:
     def send(
         self, several: Sequence[jobs.Job | JobColumns], priority: int, trace: Mapping[str, str]
     ) -> None:
+        # Other threads may wait for a connection, so the messages are made before it is taken.
+        messages = [self._messages.message(job) for job in several]
         try:
-            self._send_once(several, priority, trace)
+            self._send_once(messages, priority, trace)
         except (BatchPublishError, redis.ConnectionError) as error:
             if not isinstance(error.__cause__ or error, redis.ConnectionError):
                 raise
             # The pooled connection was closed. A message that is sent twice is scored once.
-            self._send_once(several, priority, trace)
+            self._send_once(messages, priority, trace)
 
-    def _send_once(
-        self, several: Sequence[jobs.Job | JobColumns], priority: int, trace: Mapping[str, str]
-    ) -> None:
+    def _send_once(self, messages: Sequence[Any], priority: int, trace: Mapping[str, str]) -> None:
         with self._pool.connection() as connection:
-            self._messages.send(connection, several, priority, trace)
+            self._messages.send(connection, messages, priority, trace)
 
     def workers(self, timeout_s: float, at_most: int | None) -> tuple[str, ...]:
         return tuple(sorted(self._answers("ping", timeout_s, at_most)))

@@ -17,6 +17,7 @@ from contract.store.blocking import JobStore
 from contract.store.operation import Operation
 from contract.store.redis_errors import translate
 from producer.client.arguments import check_timeout
+from producer.client.attempts import Attempts
 
 T = TypeVar("T")
 
@@ -50,12 +51,17 @@ class DoneChannel:
         return translate(error, self._store.schema.settings)
 
     def __enter__(self) -> Self:
-        self._store.check_open()
-        try:
-            self._pubsub.subscribe(self._store.schema.keys.done)
-        except redis.RedisError as error:
-            raise self._unavailable(error) from error
-        return self
+        attempts = Attempts(self._store.schema.settings)
+        while True:
+            self._store.check_open()
+            try:
+                self._pubsub.subscribe(self._store.schema.keys.done)
+            except redis.RedisError as error:
+                unavailable = self._unavailable(error)
+                unavailable.__cause__ = error
+                time.sleep(attempts.pause_after(unavailable))
+            else:
+                return self
 
     def __exit__(self, *_: object) -> None:
         self._pubsub.close()
