@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -131,3 +132,13 @@ def test_many_children_need_more_than_loading() -> None:
     need = memory_limit.need_bytes_of_shared_models(17 * memory_limit.MB, 8)
 
     assert need / 1e6 == pytest.approx(607, rel=0.15)
+
+
+def test_a_limit_of_address_space_is_named_where_no_group_has_a_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory_limit, "limit", lambda: None)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, -1))
+    assert memory_limit.describe_limit() == "No memory limit is set"
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (700 * memory_limit.MB, -1))
+    assert memory_limit.describe_limit() == "The limit of address space (ulimit -v) is 700 MB"

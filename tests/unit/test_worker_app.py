@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery.exceptions import WorkerTerminate
 from celery.worker.consumer import Consumer as CelerysConsumer
 from kombu import Connection
 from kombu.asynchronous.timer import Timer
@@ -100,3 +103,20 @@ def test_a_consumer_whose_connections_fail_at_once_connects_again_once_in_an_int
     for _ in range(8):
         restarts.step()
     assert time.monotonic() - began >= 0.4
+
+
+@pytest.mark.parametrize(
+    ("cause", "code"), [(OSError(errno.EMFILE, "Too many open files"), 1), (None, None)]
+)
+def test_a_worker_without_file_descriptors_ends_with_an_exit_code(
+    cause: OSError | None, code: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def abort(_: Any) -> None:
+        raise WorkerTerminate(1) from cause
+
+    monkeypatch.setattr(CelerysConsumer, "start", abort)
+    aborting = Consumer.__new__(Consumer)
+    aborting.controller = SimpleNamespace(exitcode=None)
+    with pytest.raises(WorkerTerminate):
+        aborting.start()
+    assert aborting.controller.exitcode == code

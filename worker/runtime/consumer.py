@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from celery.exceptions import WorkerTerminate
 from celery.worker import consumer, heartbeat
 from celery.worker.consumer import heart
 
@@ -69,11 +70,22 @@ class PatientRestarts:
 
 
 class Consumer(consumer.Consumer):
-    """Celery's consumer with our `Heart` and `PatientRestarts`."""
+    """Celery's consumer with our `Heart`, `PatientRestarts` and an exit code after a fault."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._restart_state = PatientRestarts()
+
+    def start(self) -> None:
+        """Consume messages until the worker stops."""
+        try:
+            super().start()
+        except WorkerTerminate as error:
+            # Celery aborts when there are too many open files, but forgets the exit code. With 0,
+            # a supervisor would not start the worker again.
+            if isinstance(error.__cause__, OSError):
+                self.controller.exitcode = error.code
+            raise
 
     class Blueprint(consumer.Consumer.Blueprint):
         """The steps of the consumer."""

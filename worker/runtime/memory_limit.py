@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
@@ -57,8 +58,11 @@ def limit(root: Path = Path("/")) -> Limit | None:
 
 def describe_limit() -> str:
     """Return a sentence with the memory limit, without its period."""
-    lowest = limit()
-    return f"The memory limit is {lowest}" if lowest else "No memory limit is set"
+    if (lowest := limit()) is not None:
+        return f"The memory limit is {lowest}"
+    if (space := resource.getrlimit(resource.RLIMIT_AS)[0]) != resource.RLIM_INFINITY:
+        return f"The limit of address space (ulimit -v) is {space / MB:,.0f} MB"
+    return "No memory limit is set"
 
 
 def oom_kills(root: Path = Path("/")) -> int | None:

@@ -159,7 +159,7 @@ def test_a_request_that_is_unanswered_when_the_service_ends_may_be_sent_again(
             # When the service is stopped, and its time is over
         waiting.join(30)
 
-    # Then the answer says so, and the job is cancelled
+    # Then the answer is 503, and the job is cancelled
     (answer,) = answers
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
     assert answer.json()["code"] == "stopping"
