@@ -44,6 +44,9 @@ def print_input(
             f"ignored {' and '.join(ignored)} that {'this shard' if shard else 'the run'} does not"
             " use"
         )
+    if found.emptied_queries:
+        left_out = counted(found.emptied_queries, "query", "queries")
+        terminal.print_notice(f"left out {left_out} with no document in the corpus")
     if found.contradictions:
         terminal.print_notice(
             f"ranks contradict scores in {counted(found.contradictions, 'line')} of the run (first:"

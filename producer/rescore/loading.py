@@ -44,6 +44,8 @@ class LoadReport:
     documents: int = 0
     #: The number of queries that are not in the run; of a shard, only its own.
     other_queries: int = 0
+    #: The number of queries that were left out, because all of their documents are unknown.
+    emptied_queries: int = 0
     #: The number of consecutive lines of the run whose ranks contradict their scores.
     contradictions: int = 0
     first_contradiction: str = ""

@@ -221,10 +221,11 @@ class Staging:
 
     def _finish(self, source: str) -> None:
         """Keep only the queries and the candidates to score. Raises `InvalidInput`."""
-        self.database.execute(
-            "DELETE FROM queries"
-            " WHERE NOT EXISTS (SELECT 1 FROM candidates WHERE query = queries.seq)"
-        )
+        without = "NOT EXISTS (SELECT 1 FROM candidates WHERE query = queries.seq)"
+        (self.load_report.emptied_queries,) = self.database.execute(
+            f"SELECT count(*) FROM queries WHERE text IS NOT NULL AND {without}"
+        ).fetchone()
+        self.database.execute(f"DELETE FROM queries WHERE {without}")
         is_empty = not self.database.execute("SELECT count(*) FROM queries").fetchone()[0]
         if is_empty and not (self.shard and self._loader.whole.has_queries):
             raise InvalidInput(

@@ -287,6 +287,13 @@ def test_with_skip_invalid_the_wrong_lines_are_counted_and_the_rest_is_staged(
         assert made.counts().pairs == sum(map(len, left.values()))
 
 
+def test_a_query_without_a_known_document_is_counted(files: Files) -> None:
+    with staging(skip=True) as (made, _):
+        load(made, files, corpus="d3\ta\n")
+        assert ids(made) == {"q1": ["d3"]}
+        assert made.load_report.emptied_queries == 1
+
+
 def test_of_lines_with_one_id_skip_invalid_counts_the_last(files: Files) -> None:
     with staging(skip=True) as (made, bad):
         load(
