@@ -194,6 +194,8 @@ class JobsInFlight:
             f" {counted(service.queue_depth, 'message')} in the queue,"
             f" {counted(service.in_flight, 'job')} running"
         )
+        if not service.queue_depth and not service.in_flight:
+            why += "; workers send lost messages again after a minute"
         if self._idle.expired:
             raise ResultTimeout(f"no result within {self._idle.timeout_s:g} s (--max-wait): {why}")
         self._idle.explain(why)
