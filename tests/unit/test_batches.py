@@ -12,7 +12,7 @@ from tests.unit import tiny_models
 from worker.engine.attention import Group
 from worker.engine.batches import ScoreArray, make_batches, restore_order
 from worker.engine.packing import ROUND_ROWS_TO, group_by_length, lay_out
-from worker.engine.tokens import PairLayout, PairTokens
+from worker.engine.pair_layout import PairLayout, PairTokens
 
 PADDING, BEGIN, END = 0, 101, 102
 

@@ -26,9 +26,9 @@ from worker.engine.backoff import BatchBudget
 from worker.engine.batches import ScoreArray
 from worker.engine.choice import exact_linears
 from worker.engine.fast_engine import FastEngine
+from worker.engine.pair_layout import PairTokens
 from worker.engine.statistics import BatchStatistics
 from worker.engine.threads import torch_threads
-from worker.engine.tokens import PairTokens
 
 # Batches and threads
 

@@ -42,7 +42,7 @@ from worker.engine.families import (
 from worker.engine.families.family import Family
 from worker.engine.gpu_engine import GpuEngine
 from worker.engine.linear import Linear
-from worker.engine.tokens import PairLayout, PairTokens
+from worker.engine.pair_layout import PairLayout, PairTokens
 from worker.engine.varlen import VarlenFunction
 from worker.engine.varlen_functions import padded, torch_varlen
 

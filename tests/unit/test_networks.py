@@ -33,7 +33,7 @@ from worker.engine.families.registry import FAMILIES
 from worker.engine.layers import Network
 from worker.engine.linear import Linear, PackedLinear
 from worker.engine.packing import Batch, lay_out
-from worker.engine.tokens import PairLayout, PairTokens
+from worker.engine.pair_layout import PairLayout, PairTokens
 from worker.engine.varlen_functions import padded
 
 #: Layers, hidden size, heads, intermediate size.

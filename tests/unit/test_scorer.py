@@ -35,11 +35,12 @@ from worker.engine.batches import ScoreArray
 from worker.engine.choice import exact_linears
 from worker.engine.fast_engine import FastEngine
 from worker.engine.model_paths import bundled_path
+from worker.engine.pair_layout import PairTokens
 from worker.engine.protocol import BeforeBatch, EngineOutput, Pair, do_nothing
 from worker.engine.statistics import BatchStatistics
 from worker.engine.stub import StubEngine
 from worker.engine.threads import torch_threads
-from worker.engine.tokens import TEXTS_AT_ONCE, PairTokens
+from worker.engine.tokens import TEXTS_AT_ONCE
 
 TOLERANCE = 1e-4
 

@@ -15,14 +15,8 @@ from tokenizers import models as kinds
 
 from tests.unit import tiny_models
 from worker.engine.model_paths import bundled_path
-from worker.engine.tokens import (
-    REMEMBERED_CHARS,
-    REMEMBERED_TEXT_CHARS,
-    TEXTS_AT_ONCE,
-    PairTokenizer,
-    WordTokenizer,
-    splits_at_spaces,
-)
+from worker.engine.text_tokenizers import REMEMBERED_CHARS, WordTokenizer, splits_at_spaces
+from worker.engine.tokens import TEXTS_AT_ONCE, PairTokenizer
 from worker.engine.truncation import longest_first
 
 Pair = tuple[str, str]
@@ -245,15 +239,14 @@ def test_words_are_forgotten_before_they_fill_the_memory(tokenizer: Any) -> None
 
 
 def test_texts_are_forgotten_before_they_fill_the_memory(few_words: Any) -> None:
-    made = PairTokenizer(few_words, 16)
-    texts = [f"{number} " + "x " * 250_000 for number in range(20)]
-    assert sum(map(len, texts)) > 2 * REMEMBERED_TEXT_CHARS
+    made = PairTokenizer(few_words, 16, remembered_chars=40_000)
+    texts = [f"{number} " + "x " * 2_500 for number in range(20)]
     held = []
     for text in texts:
         first = made.columns([("a query", text)])
         assert made.columns([("a query", text)]).documents == first.documents
         held.append(sum(map(len, made._remembered)))
-    assert max(held) <= REMEMBERED_TEXT_CHARS + max(map(len, texts)) + len("a query")
+    assert max(held) <= 40_000 + max(map(len, texts)) + len("a query")
     assert held != sorted(held)  # they were evicted at some time
 
 

@@ -26,7 +26,7 @@ from transformers import (
 )
 
 from worker.engine.model_paths import bundled_path
-from worker.engine.tokens import PairLayout
+from worker.engine.pair_layout import PairLayout
 
 SHAPE: dict[str, Any] = {
     "hidden_size": 32,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from worker.engine import varlen
 from worker.engine.pair_columns import PairColumns
-from worker.engine.tokens import PairLayout, PairTokens
+from worker.engine.pair_layout import PairLayout, PairTokens
 from worker.engine.varlen import Sequences, VarlenBatch, VarlenFunction
 
 

@@ -15,11 +15,12 @@ from worker.engine.backoff import BatchBudget, Batches, BatchOutcome, score_with
 from worker.engine.batches import ScoreArray
 from worker.engine.encoders import max_length, weights_dtype
 from worker.engine.linear import Linear
+from worker.engine.pair_layout import PairLayout, PairTokens
 from worker.engine.pieces import Pieces
 from worker.engine.protocol import BeforeBatch, EngineOutput, Pair, do_nothing
 from worker.engine.statistics import BatchStatistics
 from worker.engine.threads import LEAST_SHARE_S, ScoringThreads
-from worker.engine.tokens import PairLayout, PairTokenizer, PairTokens
+from worker.engine.tokens import PairTokenizer
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder

@@ -27,11 +27,12 @@ from worker.engine.families import registry
 from worker.engine.linear import Linear
 from worker.engine.packing import Ids
 from worker.engine.pair_columns import PairColumns
+from worker.engine.pair_layout import PairLayout
 from worker.engine.pieces import Pieces
 from worker.engine.protocol import BeforeBatch, EngineOutput, Pair, do_nothing
 from worker.engine.statistics import BatchStatistics
 from worker.engine.threads import prefetch
-from worker.engine.tokens import PairLayout, PairTokenizer
+from worker.engine.tokens import PairTokenizer
 from worker.engine.varlen import VarlenFunction
 
 logger = logging.getLogger(__name__)

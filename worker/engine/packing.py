@@ -17,7 +17,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from worker.engine.attention import Attention, Group, GroupedAttention
-from worker.engine.tokens import PairLayout, PairTokens
+from worker.engine.pair_layout import PairLayout, PairTokens
 
 Ids = npt.NDArray[np.int32]
 

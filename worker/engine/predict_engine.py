@@ -31,8 +31,8 @@ from worker.engine.probes import MEAN_TOKENS, TOLERANCES, UNEQUAL_PROBES, made_u
 from worker.engine.prompts import has_chat_template
 from worker.engine.protocol import BeforeBatch, EngineOutput, Pair, do_nothing
 from worker.engine.statistics import BatchStatistics
+from worker.engine.text_tokenizers import TextTokenizer
 from worker.engine.threads import LEAST_SHARE_S, ScoringThreads, torch_threads
-from worker.engine.tokens import TextTokenizer
 from worker.engine.truncation import document_room
 
 logger = logging.getLogger(__name__)

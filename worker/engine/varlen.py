@@ -21,7 +21,7 @@ from worker.engine.attention import Attention
 from worker.engine.layers import to_device
 from worker.engine.packing import Ids
 from worker.engine.pair_columns import PairColumns
-from worker.engine.tokens import PairLayout
+from worker.engine.pair_layout import PairLayout
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from worker.engine.families import (
     roberta,
 )
 from worker.engine.families.family import Family
-from worker.engine.tokens import PairLayout
+from worker.engine.pair_layout import PairLayout
 
 FAMILIES = (bert.FAMILY, roberta.FAMILY, electra.FAMILY, distilbert.FAMILY, modernbert.FAMILY)
 
