@@ -54,7 +54,7 @@ LONGEST = (
     "http",
     "tests/acceptance/test_log.py",
     "tests/acceptance/test_acl.py",
-    "tests/integration/test_client.py",
+    "tests/integration/test_client_waiting.py",
     "tests/integration/test_sweeper.py",
 )
 

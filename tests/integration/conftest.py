@@ -8,6 +8,13 @@ import pytest
 import redis
 
 from contract.settings import Settings
+from producer.client.blocking import RerankClient
+
+
+@pytest.fixture
+def reranker(settings: Settings) -> Iterator[RerankClient]:
+    with RerankClient(settings) as made:
+        yield made
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pickle
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -35,12 +35,6 @@ from tests.processes import wait_until
 
 #: One process that is forked, because it needs no imports.
 FORK = multiprocessing.get_context("fork")
-
-
-@pytest.fixture
-def reranker(settings: Settings) -> Iterator[RerankClient]:
-    with RerankClient(settings) as made:
-        yield made
 
 
 def submit(reranker: RerankClient, count: int, batch_id: str = "night") -> Batch:

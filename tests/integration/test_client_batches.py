@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 import redis
@@ -18,12 +17,6 @@ from tests.integration.sample_records import request, result_of_job
 from tests.integration.stand_ins import StandInWorker, answering_worker
 
 TRACE = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
-
-
-@pytest.fixture
-def reranker(settings: Settings) -> Iterator[RerankClient]:
-    with RerankClient(settings) as made:
-        yield made
 
 
 def requests(count: int) -> list[jobs.Request]:

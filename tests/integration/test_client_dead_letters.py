@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +30,6 @@ from tests.integration.stand_ins import StandInWorker, die
 MANY = 450
 #: How many are listed by default.
 LISTED = 1_000
-
-
-@pytest.fixture
-def reranker(settings: Settings) -> Iterator[RerankClient]:
-    with RerankClient(settings) as made:
-        yield made
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 import redis
@@ -31,12 +30,6 @@ from tests.integration.sample_records import (
 from tests.integration.stand_ins import StandInWorker, begin
 
 SAID = r"job mine has ended \((done|failed|cancelled)\), but its result .*; submit the job again"
-
-
-@pytest.fixture
-def reranker(settings: Settings) -> Iterator[RerankClient]:
-    with RerankClient(settings) as made:
-        yield made
 
 
 @pytest.fixture(params=["done", "failed", "dead", "cancelled", "forgotten"])
