@@ -93,8 +93,12 @@ def fork(
     with _ONE_AT_A_TIME, _adopting(), Path(os.devnull).open() as nothing:
         server = _server(libraries, frozenset(_read_at_start(environment).items()))
         descriptors = [_descriptor(each, nothing) for each in files]
-        socket.send_fds(server, [json.dumps(request).encode()], descriptors)
-        answer = server.recv(32)
+        try:
+            socket.send_fds(server, [json.dumps(request).encode()], descriptors)
+            answer = server.recv(32)
+        except BaseException:  # such as a test's timeout: the answer would be taken for the next
+            _server.cache_clear()
+            raise
     assert answer, "the fork server has ended"
     return ForkedProcess(int(answer), [module, *arguments])
 
