@@ -87,7 +87,7 @@ def test_the_command_of_the_page_prints_the_tables_that_it_shows(
     environment: dict[str, str], rounded: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(SAMPLE)
-    command, _ = documented.commands("docs/guides/comparing-models.md")
+    command, *_ = documented.commands("docs/guides/comparing-models.md")
 
     arguments = shlex.split(command.text.replace("\\\n", "").replace(NEW, rounded))[1:]
     done = rerankq(*arguments, environment=environment)

@@ -256,7 +256,7 @@ def test_a_stopping_worker_has_the_time_to_finish_its_job(objects: tuple[Manifes
 
 def test_a_worker_has_the_memory_of_the_sizing_table(objects: tuple[Manifest, ...]) -> None:
     # Given the row of the table for the model of the settings
-    page = (ROOT / "docs" / "operations" / "index.md").read_text()
+    page = (ROOT / "docs" / "operations" / "sizing.md").read_text()
     (row,) = re.findall(r"^\| six layers .*$", page, re.MULTILINE)
     cells = row.strip("|").split("|")
     _, _, one, further, loading = (
