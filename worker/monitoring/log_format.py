@@ -18,7 +18,7 @@ from celery import signals
 from celery.apps import worker as program
 from celery.utils.log import get_multiprocessing_logger
 
-from contract.printable import visible
+from contract.printable import reason_of, visible
 from worker.runtime.app import WorkerApp
 from worker.runtime.exits import exit_misconfigured
 from worker.runtime.settings import LogFormat
@@ -36,6 +36,9 @@ QUIET_LOGGERS = (
     "celery.worker.strategy",
     "sentence_transformers",
 )
+
+#: Celery's result backend, which warns with a traceback at each retry while Redis is away.
+RETRYING_LOGGER = "celery.backends.base"
 
 
 def register(app: WorkerApp) -> None:
@@ -76,12 +79,21 @@ def _set_up_logger(logger: logging.Logger, loglevel: int, **_: Any) -> None:
         # At level DEBUG, show the messages of all loggers.
         level = logging.NOTSET if loglevel <= logging.DEBUG else max(loglevel, logging.WARNING)
         logging.getLogger(name).setLevel(level)
+    logging.getLogger(RETRYING_LOGGER).addFilter(_reason_for_traceback)
     _format(logger)
     _format(get_multiprocessing_logger())
 
 
 def _set_up_task_logger(logger: logging.Logger, **_: Any) -> None:
     _format(logger)
+
+
+def _reason_for_traceback(record: logging.LogRecord) -> bool:
+    """Replace the traceback of a warning by the message of its error."""
+    if record.levelno == logging.WARNING and record.exc_info and record.exc_info[1]:
+        record.msg = f"{record.getMessage()} {reason_of(record.exc_info[1])}"
+        record.args = record.exc_info = None
+    return True
 
 
 def _is_json() -> bool:
