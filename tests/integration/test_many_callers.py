@@ -23,7 +23,7 @@ from producer.client.blocking import RerankClient
 from producer.client.broker_connections import BrokerConnectionPool
 from producer.client.single_flight import SingleFlight
 from tests.conftest import LeftOpen
-from tests.integration.redis_state import await_subscribers, messages
+from tests.integration.redis_state import PATIENCE_S, await_subscribers, messages
 from tests.integration.sample_records import DOCUMENTS, QUERY, job, result_of
 from tests.integration.stand_ins import begin
 from tests.processes import wait_until
@@ -148,6 +148,27 @@ class Interruption(BaseException):
 
 # redis-py leaves a socket to the garbage collector if it is interrupted while it connects.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_connection_for_messages_goes_to_the_thread_that_has_waited_longest(
+    settings: Settings,
+) -> None:
+    pool = BrokerConnectionPool(lambda: None, settings, max_connections=1)
+    order = []
+
+    def take(name: str) -> None:
+        with pool.connection():
+            order.append(name)
+
+    # Given a thread that waits for the only connection
+    with ThreadPoolExecutor(1) as threads:
+        with pool.connection():
+            waiting = threads.submit(take, "waiting")
+            wait_until(lambda: bool(pool._waiting), "the thread waits", PATIENCE_S)
+        # When the one that had it wants it again at once, then it comes later
+        take("again")
+        waiting.result(PATIENCE_S)
+    assert order == ["waiting", "again"]
+
+
 def test_an_interrupted_call_leaves_no_reply_behind_for_the_next(store: JobStore) -> None:
     """Interrupt calls, and check that later calls get the replies to their own requests."""
 
