@@ -63,6 +63,7 @@ def refusal(reader: Reader, path: Path, content: str | bytes) -> str:
     with pytest.raises(InvalidInput) as caught:
         read(reader, path, content)
     message = str(caught.value)
+    del caught  # whose traceback would keep the file open until garbage is collected
     assert message.startswith(f"{path}:")
     assert "\n" not in message
     return message.removeprefix(f"{path}:")

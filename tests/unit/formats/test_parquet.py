@@ -67,6 +67,7 @@ def refusal(path: str, columns: Mapping[str, str] | None = None) -> str:
     with pytest.raises(InvalidInput) as caught:
         texts(path, columns)
     message = str(caught.value)
+    del caught  # whose traceback would keep the file open until garbage is collected
     assert message.startswith(f"{path}:")
     assert "\n" not in message
     return message.removeprefix(f"{path}:")
