@@ -13,7 +13,7 @@ import redis
 
 from contract import names
 from contract.errors import InvalidInput
-from contract.store import attempts, outcomes
+from contract.store import attempts, outcomes, submissions
 from contract.store.blocking import JobStore
 from producer.client.blocking import RerankClient
 from tests.integration.sample_records import failure_of, job, result_of
@@ -130,6 +130,35 @@ def test_groups_take_turns_job_by_job(queue: Queue) -> None:
     queue.submit("c", 1)
 
     assert queue.drain() == ["a0", "b0", "c0", "a1", "b1", "a2", "a3", "a4"]
+
+
+def test_a_job_whose_producer_died_before_it_sent_the_message_does_not_use_that_of_another(
+    queue: Queue,
+) -> None:
+    store = queue.store
+    # Given a producer that was killed after it stored two jobs
+    for job_id in ("unsent0", "unsent1"):
+        made = job(job_id)
+        store.execute(submissions.accept(store.schema, made, names.PRIORITY_BULK, "dead"))
+    # When another producer submits jobs
+    queue.submit("a", 3)
+    # Then each of its messages starts one of them
+    assert queue.drain() == ["a0", "a1", "a2"]
+    # And workers send the messages of the unsent jobs again
+    queue.age()
+    assert sorted(queue.sweep()) == ["unsent0", "unsent1"]
+    assert sorted(queue.drain()) == ["unsent0", "unsent1"]
+
+
+def test_a_message_that_arrives_before_its_producer_records_it_is_not_lost(queue: Queue) -> None:
+    # Given a producer that has sent two messages, but has not recorded it yet
+    unrecorded = queue.submit("b", 2)
+    # And a job that the first of them starts
+    queue.submit("a", 1)
+    for job_id in unrecorded:
+        queue.redis.hdel(queue.keys.job(job_id), "sent_at")
+    # Then all jobs are started
+    assert queue.drain() == ["a0", "b0", "b1"]
 
 
 def test_a_later_group_does_not_wait_for_an_earlier_one(queue: Queue) -> None:

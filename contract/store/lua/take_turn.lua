@@ -8,16 +8,21 @@
 -- when its own message arrives, or if that message is the one that starts it. A message of a job
 -- without the field starts that job, and so does a message of a job that was cancelled while it waited.
 --
+-- A job whose message is not known to be on the queue yet loses the field, and waits for its own
+-- message. If its producer died before it sent the message, the job must not use one of another job.
+--
 -- Returns the id of the job to start ('' for none), and its requests, pairs, priority and trace if it
 -- is not the job that the message names.
+-- uses: clock
 local turns, job = KEYS[1], KEYS[2]
 local id, prefix = unpack(ARGV)
 
--- Cancelled jobs are skipped, up to this number in one call.
+-- Cancelled and unsent jobs are skipped, up to this number in one call.
 local most_skipped = 1000
 
 local function read(key)
-  local found = redis.pcall('HMGET', key, 'state', 'turn', 'requests', 'pairs', 'priority', 'trace')
+  local found = redis.pcall('HMGET', key, 'state', 'turn', 'requests', 'pairs', 'priority', 'trace',
+    'sent_at')
   return found['err'] and {} or found
 end
 
@@ -33,14 +38,18 @@ local function take()
       local found = read(prefix .. next)
       if found[1] == 'queued' and found[2] == 'waits' then
         redis.call('ZINCRBY', turns, (tonumber(found[4]) or 0) + 1, group)
-        return next, found
+        if found[7] or next == id then return next, found end
+        redis.call('HDEL', prefix .. next, 'turn')
       end
     end
   end
 end
 
-local state, turn = unpack(read(job), 1, 2)
+local named = read(job)
+local state, turn, sent_at = named[1], named[2], named[7]
 if not turn and (state == 'queued' or state == 'running') then return {id} end
+-- Its producer has sent the message, but has not recorded it yet.
+if turn == 'waits' and not sent_at then redis.call('HSET', job, 'sent_at', (clock())) end
 if turn == 'waits' and state ~= 'queued' then
   -- A worker tells Flower that the job was cancelled.
   redis.call('HDEL', job, 'turn')
