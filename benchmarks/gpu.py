@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import sys
 import tempfile
 import time
@@ -167,4 +168,6 @@ class Run:
 
 
 if __name__ == "__main__":
+    # A time limit of a shell must not leave a worker on the GPU.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     main()
