@@ -19,10 +19,11 @@ from contract.store.redis_errors import closed_error
 from producer.client import steps
 from producer.client.async_watch import AsyncBatchWatch, AsyncWatch
 from producer.client.attempts import Attempts
-from producer.client.publishing import Publisher, WorkerReadiness
+from producer.client.publishing import Publisher
 from producer.client.resumable_step import ResumableStep
 from producer.client.steps import Call, Heard, Procedure, Step, Uninterrupted, Wait
 from producer.client.subscription import OutcomeSubscription
+from producer.client.worker_inspector import WorkerReadiness
 
 T = TypeVar("T")
 #: A method of the publisher that asks workers, and its arguments: seconds, and how many answers.

@@ -17,7 +17,7 @@ from producer.client import (
     arguments,
     batch_procedures,
     batch_progress,
-    prepared_jobs,
+    grouping,
     preparing,
     procedures,
 )
@@ -27,8 +27,9 @@ from producer.client.async_watch import AsyncWatch
 from producer.client.batch_submission import BatchSubmission
 from producer.client.dead_letter_calls import AsyncDeadLetterCalls
 from producer.client.options import SubmitManyOptions, SubmitOptions, takes_options_of
-from producer.client.publishing import Publisher, WorkerReadiness
+from producer.client.publishing import Publisher
 from producer.client.steps import Procedure, execute
+from producer.client.worker_inspector import WorkerReadiness
 
 T = TypeVar("T")
 
@@ -75,7 +76,7 @@ class AsyncRerankClient(AsyncDeadLetterCalls):
         self._runner = AsyncRunner(self._schema, self._publisher)
         self._submissions = asyncio.Semaphore(MAX_SUBMISSIONS)
 
-    @takes_options_of(prepared_jobs.prepare_query)
+    @takes_options_of(preparing.prepare_query)
     async def submit(
         self,
         query: str,
@@ -97,7 +98,7 @@ class AsyncRerankClient(AsyncDeadLetterCalls):
         made = await self._prepare_query(query, documents, options)
         return await self._queue_query(made)
 
-    @takes_options_of(prepared_jobs.prepare_requests)
+    @takes_options_of(grouping.prepare_requests)
     async def submit_many(
         self,
         requests: Iterable[jobs.Request | dict[str, Any]],
@@ -116,7 +117,7 @@ class AsyncRerankClient(AsyncDeadLetterCalls):
         """
         self._runner.check_usable()
         made = await self._runner.in_thread(
-            prepared_jobs.prepare_requests, requests, self.settings, **options
+            grouping.prepare_requests, requests, self.settings, **options
         )
         return AsyncBatch(await self._queue_batch(made), self._schema, self._runner)
 
@@ -150,7 +151,7 @@ class AsyncRerankClient(AsyncDeadLetterCalls):
         async with self.watch() as watch:
             return await self._run(procedures.result(self._schema, job_id, timeout), watch)
 
-    @takes_options_of(prepared_jobs.prepare_query)
+    @takes_options_of(preparing.prepare_query)
     async def rerank(
         self,
         query: str,
@@ -273,14 +274,14 @@ class AsyncRerankClient(AsyncDeadLetterCalls):
 
     async def _prepare_query(
         self, query: str, documents: Iterable[preparing.Document], options: SubmitOptions
-    ) -> prepared_jobs.PreparedJobs:
+    ) -> preparing.PreparedJobs:
         self._runner.check_usable()
         async with self._submissions:
             return await self._runner.in_thread(
-                prepared_jobs.prepare_query, query, documents, self.settings, **options
+                preparing.prepare_query, query, documents, self.settings, **options
             )
 
-    async def _queue_query(self, made: prepared_jobs.PreparedJobs) -> str:
+    async def _queue_query(self, made: preparing.PreparedJobs) -> str:
         """Queue the job of a query, and return its id; withdraw it if the caller is cancelled."""
         (job,) = made.jobs
         queueing = self.submit_job(job, priority=made.priority, trace=made.trace, group=made.group)
@@ -293,7 +294,7 @@ class AsyncRerankClient(AsyncDeadLetterCalls):
                 await self._withdraw(withdrawing, after=sending)
             raise
 
-    async def _queue_batch(self, made: prepared_jobs.PreparedJobs) -> StoredBatch:
+    async def _queue_batch(self, made: preparing.PreparedJobs) -> StoredBatch:
         """Queue jobs, several at once; after an error, withdraw them.
 
         If the caller is cancelled, the current step finishes first. Otherwise it could queue a job

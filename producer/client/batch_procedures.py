@@ -18,7 +18,7 @@ from contract.store import batches, outcomes
 from contract.store.batches import ReadJob, StoredBatch
 from contract.store.operation import Schema, together
 from producer.client import procedures
-from producer.client.prepared_jobs import PreparedJobs
+from producer.client.preparing import PreparedJobs
 from producer.client.steps import Procedure, call, execute, uninterrupted
 
 #: The number of outcomes that are recorded or removed in one round trip.

@@ -14,7 +14,7 @@ from contract.store.batches import StoredBatch
 from contract.store.operation import Schema
 from contract.store.submissions import EncodedJob
 from producer.client import batch_procedures, procedures, splitting
-from producer.client.prepared_jobs import PreparedJobs
+from producer.client.preparing import PreparedJobs
 from producer.client.publishing import Publisher
 from producer.client.steps import Procedure, call, execute
 

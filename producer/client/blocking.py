@@ -14,7 +14,7 @@ from producer.client import (
     arguments,
     batch_procedures,
     batch_progress,
-    prepared_jobs,
+    grouping,
     preparing,
     procedures,
 )
@@ -23,9 +23,10 @@ from producer.client.batch_submission import BatchSubmission
 from producer.client.blocking_runner import BlockingRunner
 from producer.client.dead_letter_calls import DeadLetterCalls
 from producer.client.options import SubmitManyOptions, SubmitOptions, takes_options_of
-from producer.client.publishing import Publisher, WorkerReadiness
+from producer.client.publishing import Publisher
 from producer.client.steps import Procedure, execute
 from producer.client.watch import Watch
+from producer.client.worker_inspector import WorkerReadiness
 
 T = TypeVar("T")
 
@@ -68,7 +69,7 @@ class RerankClient(DeadLetterCalls):
         self._store = self._runner.store
         self._publisher = Publisher(self.settings)
 
-    @takes_options_of(prepared_jobs.prepare_query)
+    @takes_options_of(preparing.prepare_query)
     def submit(
         self,
         query: str,
@@ -87,10 +88,10 @@ class RerankClient(DeadLetterCalls):
         and submitting again with that `job_id` is safe. If the call is interrupted, a job without
         a chosen id is cancelled.
         """
-        made = prepared_jobs.prepare_query(query, documents, self.settings, **options)
+        made = preparing.prepare_query(query, documents, self.settings, **options)
         return self._queue_query(made)
 
-    @takes_options_of(prepared_jobs.prepare_requests)
+    @takes_options_of(grouping.prepare_requests)
     def submit_many(
         self,
         requests: Iterable[jobs.Request | dict[str, Any]],
@@ -107,7 +108,7 @@ class RerankClient(DeadLetterCalls):
         are in the error's `submitted`. Raises the errors of `submit`; all requests are checked
         before the first is sent.
         """
-        made = prepared_jobs.prepare_requests(requests, self.settings, **options)
+        made = grouping.prepare_requests(requests, self.settings, **options)
         return Batch(self._queue_batch(made), self._schema, self._runner)
 
     def submit_job(
@@ -136,7 +137,7 @@ class RerankClient(DeadLetterCalls):
         with self.watch() as watch:
             return self._run(procedures.result(self._schema, job_id, timeout), watch)
 
-    @takes_options_of(prepared_jobs.prepare_query)
+    @takes_options_of(preparing.prepare_query)
     def rerank(
         self,
         query: str,
@@ -152,7 +153,7 @@ class RerankClient(DeadLetterCalls):
         Redis becomes unavailable, the job's id is in the error's `submitted`.
         """
         arguments.check_timeout(timeout)
-        made = prepared_jobs.prepare_query(query, documents, self.settings, **options)
+        made = preparing.prepare_query(query, documents, self.settings, **options)
         self._queue_query(made)
         try:
             with self.watch() as watch:
@@ -257,7 +258,7 @@ class RerankClient(DeadLetterCalls):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _queue_query(self, made: prepared_jobs.PreparedJobs) -> str:
+    def _queue_query(self, made: preparing.PreparedJobs) -> str:
         """Queue the job of a query, and return its id; withdraw it after an interruption."""
         (job,) = made.jobs
         try:
@@ -267,7 +268,7 @@ class RerankClient(DeadLetterCalls):
                 self._run(procedures.withdraw(self._schema, error, [job.id]))
             raise
 
-    def _queue_batch(self, made: prepared_jobs.PreparedJobs) -> StoredBatch:
+    def _queue_batch(self, made: preparing.PreparedJobs) -> StoredBatch:
         """Queue jobs, several at once; after an error, withdraw them."""
         submission = BatchSubmission(self._schema, self._publisher, made)
         try:

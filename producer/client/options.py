@@ -1,7 +1,7 @@
 """Define the options of a submission, for type checkers and for `help`, for both clients.
 
 The methods of the clients accept them as `**options: Unpack[...]`. To add an option, add it here
-and in `producer.client.prepared_jobs`, which uses it and defines its default.
+and in `producer.client.preparing`, which uses it and defines its default.
 """
 
 from __future__ import annotations

@@ -1,26 +1,90 @@
-"""Make jobs from strings, dicts and records."""
+"""Make a job of a query with its documents, from strings, dicts and records."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import cast
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from pydantic import TypeAdapter, ValidationError
 
-from contract import jobs, limits
-from contract.errors import InvalidInput
+from contract import jobs, limits, names
+from contract.errors import InvalidInput, JobConflict
+from contract.jobs import Job, SplitJob
 from contract.passages import Passages
 from contract.settings import Settings
 from contract.validation import kind_of
 from producer.client import arguments, splitting
 from producer.client.options import PassagesOption
-from producer.client.splitting import estimated_passages
 
 #: A text, whose id is its index; `{"text": ..., "id": ...}`; or a `Candidate`.
 Document = str | Mapping[str, object] | jobs.Candidate
 
-#: An upper bound of the size of a job's JSON without its requests: its id and the model's name.
-ENVELOPE_BYTES = 512
+
+@dataclass(frozen=True)
+class PreparedJobs:
+    """Jobs that are ready to be queued in this order."""
+
+    jobs: tuple[Job, ...]
+    priority: int
+    #: Whether all of them must be queued or none.
+    all_or_none: bool = False
+    #: Whether the caller chose the id. Other callers may then have submitted the same job too.
+    id_is_chosen: bool = False
+    #: How the jobs form a batch, if they were submitted together and there are any.
+    batch: SplitJob | None = None
+    #: A name of the batch for people.
+    label: str | None = None
+    #: The trace context in the messages' headers.
+    trace: Mapping[str, str] | None = None
+    #: The group with which they share their turns; None for the client's own.
+    group: str | None = None
+
+    def is_withdrawn_after(self, error: BaseException) -> bool:
+        """Return whether the jobs must be cancelled after an error or an interruption."""
+        interrupted = not isinstance(error, Exception)  # KeyboardInterrupt, CancelledError, ...
+        if self.batch is not None and isinstance(error, JobConflict):
+            return False  # the jobs may be those of an identical batch that was submitted earlier
+        return self.all_or_none or (interrupted and not self.id_is_chosen)
+
+
+def prepare_query(
+    query: str,
+    documents: Iterable[Document],
+    settings: Settings,
+    /,
+    *,
+    top_k: int | None = None,
+    model: str | None = None,
+    job_id: str | None = None,
+    allow_downgrade: bool = True,
+    priority: int = names.PRIORITY_SINGLE,
+    trace: Mapping[str, str] | None = None,
+    group: str | None = None,
+    passages: PassagesOption = None,
+) -> PreparedJobs:
+    """Make the job of one query with its documents. Raises `InvalidInput`."""
+    priority = arguments.check_priority(priority)
+    arguments.check_trace(trace)
+    arguments.check_group(group)
+    asked = request(query, documents, top_k=top_k)
+    made = job(
+        [asked],
+        settings,
+        model=model,
+        job_id=job_id,
+        allow_downgrade=allow_downgrade,
+        passages=passages,
+    )
+    return PreparedJobs(
+        (made,), priority, id_is_chosen=job_id is not None, trace=trace, group=group
+    )
+
+
+def request(query: str, documents: Iterable[Document], *, top_k: int | None) -> jobs.Request:
+    """Make a request. Raises `InvalidInput`."""
+    return jobs.parse(
+        jobs.Request, {"query": query, "candidates": candidates(documents), "top_k": top_k}
+    )
 
 
 def candidates(
@@ -85,84 +149,3 @@ def job(
     limits.check(made, settings, may_split=True)
     splitting.split(made, settings)  # raises if the job is too large and cannot be split
     return made
-
-
-def pack(
-    requests: Iterable[jobs.Request],
-    *,
-    max_pairs: Callable[[int], int],
-    max_bytes: int,
-    passages: Passages | None = None,
-) -> Iterator[list[jobs.Request]]:
-    """Group a stream of requests into groups of limited size.
-
-    `max_pairs` returns the maximum number of pairs of the group that begins with the request at an
-    index; of a document that is cut into passages, each passage counts. A group has about
-    `max_bytes` bytes at most. Requests are not split here: a request that exceeds the limits
-    becomes a group by itself.
-    """
-    group: list[jobs.Request] = []
-    pairs = size = most_pairs = 0
-    max_bytes -= ENVELOPE_BYTES
-    for place, request in enumerate(requests):
-        request_pairs, request_size = _estimated_pairs(request, passages), _size_bytes(request)
-        if group and (pairs + request_pairs > most_pairs or size + request_size > max_bytes):
-            yield group
-            group, pairs, size = [], 0, 0
-        if not group:
-            most_pairs = max_pairs(place)
-        group.append(request)
-        pairs += request_pairs
-        size += request_size
-    if group:
-        yield group
-
-
-def _size_bytes(request: jobs.Request) -> int:
-    return len(request.model_dump_json().encode()) + 1  # for the comma
-
-
-def request(query: str, documents: Iterable[Document], *, top_k: int | None) -> jobs.Request:
-    """Make a request. Raises `InvalidInput`."""
-    return jobs.parse(
-        jobs.Request, {"query": query, "candidates": candidates(documents), "top_k": top_k}
-    )
-
-
-def group(
-    requests: Iterable[jobs.Request | Mapping[str, object]],
-    settings: Settings,
-    pairs_per_job: int | None,
-    passages: Passages | None = None,
-) -> list[list[jobs.Request]]:
-    """Make requests, and group them into jobs within the limits.
-
-    Raises `InvalidInput`, which names the request's index.
-    """
-    made = []
-    for place, data in enumerate(arguments.check_list("requests", requests)):
-        try:
-            made.append(_request(data))
-        except InvalidInput as error:
-            raise InvalidInput(f"request {place}: {error}") from error
-    asked = arguments.check_pairs_per_job(pairs_per_job) or settings.max_pairs_per_job
-    max_pairs = min(asked, settings.max_pairs_per_job)
-    groups = pack(
-        made,
-        max_pairs=lambda _: max_pairs,
-        max_bytes=settings.max_bytes_per_job,
-        passages=passages,
-    )
-    return list(groups)
-
-
-def _estimated_pairs(request: jobs.Request, passages: Passages | None) -> int:
-    """Return about how many pairs of the query and a passage are scored for a request."""
-    return sum(estimated_passages(passages, (each.text for each in request.candidates)))
-
-
-def _request(data: jobs.Request | Mapping[str, object]) -> jobs.Request:
-    if isinstance(data, Mapping) and "candidates" in data:
-        documents = cast(Iterable[Document], data["candidates"])
-        data = {**data, "candidates": candidates(documents, "candidates")}
-    return jobs.parse(jobs.Request, data)

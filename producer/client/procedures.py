@@ -26,7 +26,7 @@ from contract.printable import counted
 from contract.store import dead_letters, outcomes, statuses, submissions
 from contract.store.operation import Schema
 from producer.client import merging, splitting
-from producer.client.prepared_jobs import PreparedJobs
+from producer.client.preparing import PreparedJobs
 from producer.client.publishing import Publisher
 from producer.client.steps import Procedure, call, execute, uninterrupted, wait
 from producer.client.watch import deadline_after, seconds_until

@@ -1,46 +1,25 @@
-"""Put messages on the queue, and find the workers that answer; translate Celery's errors."""
+"""Put the messages of jobs on the queue, and ask workers; translate Celery's errors."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import redis
-from kombu import Connection
+from celery import Celery
+from kombu import Connection, Producer
 from kombu.exceptions import BatchPublishError, OperationalError
-from kombu.pidbox import Mailbox
 
 from contract import jobs, names
 from contract.columns import JobColumns
 from contract.errors import RedisUnavailable
 from contract.settings import Settings
-from contract.store.connection import POOL_WAIT_S
 from contract.store.redis_errors import closed_error, translate
 from producer.client.broker_connections import BrokerConnectionPool
 from producer.client.celery_app import publisher_app
-from producer.client.messages import MessageSender
-from producer.client.single_flight import SingleFlight
-
-#: If a process is killed while it asks the workers, its reply queue is removed after this time.
-REPLY_QUEUE_EXPIRES_S = 10.0
-
-
-@dataclass(frozen=True)
-class WorkerReadiness:
-    """The readiness of a worker: how many of its processes have loaded the model."""
-
-    #: The number of processes that score.
-    children: int
-    #: How many of them have loaded the model.
-    ready: int
-    #: The model that scores jobs which name none.
-    model: str
-    #: What its processes have loaded: digests of `contract.scoring.ScoringIdentity` by model, ""
-    #: for an unknown one; None if the worker does not tell.
-    scorings: Mapping[str, Sequence[str]] | None = None
+from producer.client.worker_inspector import WorkerInspector, WorkerReadiness
 
 
 class Publisher:
@@ -79,14 +58,14 @@ class Publisher:
         calls share one answer. Raises `RedisUnavailable`, or `ClientUnusable` after `close`.
         """
         with self._translated():
-            return self._own_sender().workers(timeout_s, at_most)
+            return self._own_sender().workers.names(timeout_s, at_most)
 
     def readiness(
         self, timeout_s: float = 1.0, at_most: int | None = None
     ) -> dict[str, WorkerReadiness]:
         """Return the readiness of each worker that answers, by name: see `workers`."""
         with self._translated():
-            return self._own_sender().readiness(timeout_s, at_most)
+            return self._own_sender().workers.readiness(timeout_s, at_most)
 
     def close(self) -> None:
         """Close the connections; those in use are closed when their threads are done."""
@@ -132,9 +111,9 @@ class _Sender:
         self.pid = os.getpid()
         self._settings = settings
         self._app = publisher_app(settings)
-        self._messages = MessageSender(self._app, names.Keys(settings.namespace).queue)
+        self._messages = _MessageSender(self._app, names.Keys(settings.namespace).queue)
         self._pool = BrokerConnectionPool(self._connect, settings)
-        self._workers = SingleFlight[dict[str, Any]](f"workers on {settings.redis_location}")
+        self.workers = WorkerInspector(settings, self._connect)
 
     def send(
         self, several: Sequence[jobs.Job | JobColumns], priority: int, trace: Mapping[str, str]
@@ -153,43 +132,91 @@ class _Sender:
         with self._pool.connection() as connection:
             self._messages.send(connection, messages, priority, trace)
 
-    def workers(self, timeout_s: float, at_most: int | None) -> tuple[str, ...]:
-        return tuple(sorted(self._answers("ping", timeout_s, at_most)))
-
-    def readiness(self, timeout_s: float, at_most: int | None) -> dict[str, WorkerReadiness]:
-        answers = self._answers("readiness", timeout_s, at_most)
-        return {
-            name: WorkerReadiness(
-                answer["children"], answer["ready"], answer["model"], answer.get("scorings")
-            )
-            for name, answer in answers.items()
-        }
-
     def close(self) -> None:
         self._pool.close()
         self._app.close()
 
-    def _answers(self, command: str, timeout_s: float, at_most: int | None) -> dict[str, Any]:
-        return self._workers.get(
-            (command, timeout_s, at_most),
-            lambda: self._ask(command, timeout_s, at_most),
-            timeout_s + POOL_WAIT_S,
-        )
-
-    def _ask(self, command: str, timeout_s: float, at_most: int | None) -> dict[str, Any]:
-        # Without a pool, from which the mailbox would take a second connection.
-        mailbox = Mailbox(
-            self._settings.namespace,
-            type="fanout",
-            accept=["json"],
-            serializer="json",
-            queue_exclusive=False,
-            reply_queue_expires=REPLY_QUEUE_EXPIRES_S,
-        )
-        with self._connect() as connection:
-            replies = mailbox(connection).multi_call(command, timeout=timeout_s, limit=at_most)
-        return {name: answer for reply in replies or () for name, answer in reply.items()}
-
     def _connect(self) -> Connection:
         # The URL is given, because CELERY_BROKER_URL would otherwise take precedence.
         return self._app.connection_for_write(self._settings.redis_server)
+
+
+class _MessageSender:
+    """Sends messages over any connection: the id and the counts of a job, never its documents."""
+
+    def __init__(self, app: Celery, queue: str) -> None:
+        self._app = app
+        self._queue = queue
+
+    def message(self, job: jobs.Job | JobColumns) -> Any:
+        """Return the message of a job."""
+        requests = job.queries if isinstance(job, JobColumns) else job.requests
+        arguments = (job.id,)
+        counts = {"requests": len(requests), "pairs": job.pairs}
+        return self._app.amqp.create_task_message(
+            job.id,
+            names.SCORE_TASK,
+            arguments,
+            counts,
+            reply_to=self._app.thread_oid,
+            # The job is not linked to a Celery task that may be the caller.
+            root_id=job.id,
+            ignore_result=None,
+            create_sent_event=self._app.conf.task_send_sent_event,
+            # Celery's own representations take a fifth of the time of a message.
+            argsrepr=repr(arguments),
+            kwargsrepr=repr(counts),
+        )
+
+    def send(
+        self,
+        connection: Connection,
+        messages: Sequence[Any],
+        priority: int,
+        trace: Mapping[str, str],
+    ) -> None:
+        """Send messages, in order and in one round trip.
+
+        Raises errors of kombu and redis-py; some messages may then have been sent.
+        """
+        amqp = self._app.amqp
+        producer = amqp.Producer(connection, auto_declare=False)
+        queue = amqp.queues[self._queue]
+        producer.maybe_declare(queue)
+        sent = _SentEvents()
+        # The limit is not reached, so that all are sent at the end of the block.
+        with producer.batch(max_size=len(messages) + 1):
+            for message in messages:
+                amqp.send_task_message(
+                    producer,
+                    names.SCORE_TASK,
+                    message,
+                    queue=queue,
+                    declare=[],
+                    retry=False,
+                    priority=priority,
+                    headers=dict(trace),
+                    event_dispatcher=sent,
+                )
+        # As with `send_task`, Flower may miss an event, but the job is on the queue.
+        with suppress(BatchPublishError, redis.RedisError):
+            self._publish(producer, connection, sent)
+
+    def _publish(self, producer: Producer, connection: Connection, sent: _SentEvents) -> None:
+        dispatcher = self._app.events.Dispatcher(
+            connection, enabled=False, buffer_while_offline=False
+        )
+        with producer.batch(max_size=len(sent.events) + 1):
+            for kind, fields in sent.events:
+                dispatcher.publish(kind, fields, producer)
+
+
+class _SentEvents:
+    """Collects the events that Celery's dispatcher would publish one after the other."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, dict[str, Any]]] = []
+
+    def publish(self, kind: str, fields: dict[str, Any], *_: Any, **__: Any) -> None:
+        """Collect an event."""
+        self.events.append((kind, fields))

@@ -10,7 +10,7 @@ from pydantic_core import to_json
 from contract.errors import InvalidInput
 from contract.settings import Settings
 from contract.store.encoding import MOST_BYTES_PER_CHAR
-from producer.client import preparing
+from producer.client import grouping
 from producer.files.quoting import quoted
 from producer.rescore.staged_query import StagedQuery
 
@@ -23,7 +23,7 @@ def check_document_sizes(
     Queries with too many candidates are split: see `producer.client.splitting`. The queries are
     only read if a document may be too large.
     """
-    limit = settings.max_bytes_per_job - preparing.ENVELOPE_BYTES
+    limit = settings.max_bytes_per_job - grouping.ENVELOPE_BYTES
     if _most_bytes(database) <= limit:
         return
     too_large = (found for query in queries for found in _larger(query, limit))

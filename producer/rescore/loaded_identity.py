@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from contract.errors import JobFailed
 from contract.scoring import ScoringIdentity
 from producer.client.blocking import RerankClient
-from producer.client.publishing import WorkerReadiness
+from producer.client.worker_inspector import WorkerReadiness
 from producer.rescore.options import Options
 from producer.rescore.staged_query import StagedQuery
 from producer.score_cache.cache import ScoreCache

@@ -11,7 +11,7 @@ from contract.column_values import given
 from contract.columns import JobColumns
 from contract.passages import Passages
 from contract.settings import Settings
-from producer.client import preparing
+from producer.client import grouping, preparing
 from producer.client.splitting import estimated_passages
 from producer.rescore.staged_query import StagedQuery
 
@@ -28,13 +28,13 @@ def pack(
     max_bytes: int,
     passages: Passages | None = None,
 ) -> Iterator[list[StagedQuery]]:
-    """Group queries as `preparing.pack` groups their requests.
+    """Group queries as `grouping.pack` groups their requests.
 
     Their sizes are only computed for a group whose texts may be too long.
     """
     group: list[StagedQuery] = []
     pairs = most_bytes = most_pairs = 0
-    max_bytes -= preparing.ENVELOPE_BYTES
+    max_bytes -= grouping.ENVELOPE_BYTES
     for place, query in enumerate(queries):
         query_pairs = _estimated_pairs(query, passages)
         if group and (
@@ -99,7 +99,7 @@ def estimated_run_pairs(
 
 
 def _may_be_split(query: StagedQuery, settings: Settings, passages: Passages | None) -> bool:
-    most_bytes = query.most_bytes + preparing.ENVELOPE_BYTES
+    most_bytes = query.most_bytes + grouping.ENVELOPE_BYTES
     pairs = _estimated_pairs(query, passages)
     return pairs > settings.max_pairs_per_job or most_bytes > settings.max_bytes_per_job
 

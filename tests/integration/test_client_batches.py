@@ -11,7 +11,7 @@ from contract import jobs, names
 from contract.errors import InvalidInput, JobConflict, JobNotFound, Overloaded
 from contract.settings import Settings
 from producer.client.blocking import RerankClient
-from producer.client.publishing import WorkerReadiness
+from producer.client.worker_inspector import WorkerReadiness
 from tests.integration.redis_state import messages
 from tests.integration.sample_records import request, result_of_job
 from tests.integration.stand_ins import StandInWorker, answering_worker

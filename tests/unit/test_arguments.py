@@ -16,7 +16,7 @@ from contract.settings import Settings
 from producer.client import arguments
 from producer.client.asynchronous import AsyncRerankClient
 from producer.client.blocking import RerankClient
-from producer.client.prepared_jobs import prepare_requests
+from producer.client.grouping import prepare_requests
 from producer.client.watch import deadline_after
 
 #: Nothing listens there: a call that reached Redis would raise `RedisUnavailable`.

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from contract.settings import Settings
-from producer.client import options, prepared_jobs
+from producer.client import grouping, options, preparing
 from producer.client.async_batch import AsyncBatch
 from producer.client.async_watch import AsyncWatch
 from producer.client.asynchronous import AsyncRerankClient
@@ -89,8 +89,8 @@ def test_each_verb_says_itself_what_it_does(kind: type) -> None:
 @pytest.mark.parametrize(
     ("function", "typed"),
     [
-        (prepared_jobs.prepare_query, options.SubmitOptions),
-        (prepared_jobs.prepare_requests, options.SubmitManyOptions),
+        (preparing.prepare_query, options.SubmitOptions),
+        (grouping.prepare_requests, options.SubmitManyOptions),
     ],
 )
 def test_the_options_that_are_typed_are_those_that_are_used(

@@ -13,7 +13,7 @@ from contract.columns import JobColumns
 from contract.passages import Passages
 from contract.settings import Settings
 from contract.store.encoding import MOST_BYTES_PER_CHAR
-from producer.client import preparing
+from producer.client import grouping, preparing
 from producer.rescore import packing
 from producer.rescore.staged_query import StagedQuery
 
@@ -42,7 +42,7 @@ def test_the_groups_are_those_of_the_requests(seed: int) -> None:
     groups = packing.pack(
         iter(queries), max_pairs=lambda _: max_pairs, max_bytes=max_bytes, passages=passages
     )
-    of_records = preparing.pack(
+    of_records = grouping.pack(
         [each.request(None) for each in queries],
         max_pairs=lambda _: max_pairs,
         max_bytes=max_bytes,

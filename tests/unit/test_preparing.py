@@ -14,8 +14,8 @@ from contract.errors import InvalidInput, LimitExceeded, ModelNotAllowed
 from contract.settings import Settings
 from contract.store import submissions
 from contract.store.operation import Schema
-from producer.client import preparing, procedures
-from producer.client.prepared_jobs import prepare_requests
+from producer.client import grouping, preparing, procedures
+from producer.client.grouping import prepare_requests
 
 
 def load(**overrides: Any) -> Settings:
@@ -108,7 +108,7 @@ def test_packing_keeps_order_and_bounds_and_loses_nothing(seed: int) -> None:
     random_ = random.Random(seed)
     given = some_requests(random_, random_.randint(0, 40))
     max_pairs, max_bytes = random_.randint(1, 30), random_.randint(5_000, 12_000)
-    groups = list(preparing.pack(iter(given), max_pairs=lambda _: max_pairs, max_bytes=max_bytes))
+    groups = list(grouping.pack(iter(given), max_pairs=lambda _: max_pairs, max_bytes=max_bytes))
     assert [each for group in groups for each in group] == given
     for group in groups:
         pairs = sum(len(each.candidates) for each in group)
@@ -119,13 +119,13 @@ def test_packing_keeps_order_and_bounds_and_loses_nothing(seed: int) -> None:
 @pytest.mark.parametrize(("max_pairs", "max_bytes"), [(10, 10**9), (10**9, 6_000), (10, 6_000)])
 def test_packing_makes_no_more_groups_than_the_bounds_need(max_pairs: int, max_bytes: int) -> None:
     given = some_requests(random.Random(4), 60)
-    groups = list(preparing.pack(given, max_pairs=lambda _: max_pairs, max_bytes=max_bytes))
+    groups = list(grouping.pack(given, max_pairs=lambda _: max_pairs, max_bytes=max_bytes))
     assert len(groups) > 2
     for group, after in pairwise(groups):
         larger = [*group, after[0]]
         pairs = sum(len(each.candidates) for each in larger)
         size = sum(len(each.model_dump_json().encode()) + 1 for each in larger)
-        assert pairs > max_pairs or size > max_bytes - preparing.ENVELOPE_BYTES
+        assert pairs > max_pairs or size > max_bytes - grouping.ENVELOPE_BYTES
 
 
 @pytest.mark.parametrize("letter", ["x", "语"])
