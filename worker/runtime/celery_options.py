@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from redis.exceptions import OutOfMemoryError, ReadOnlyError
+
 from contract import names
 from worker.runtime.settings import WorkerSettings
 
@@ -42,6 +44,8 @@ def celery_options(settings: WorkerSettings) -> dict[str, Any]:
         "result_backend_max_retries": 60,
         "result_backend_transport_options": {
             "global_keyprefix": f"{settings.namespace}:",
+            # A full Redis, and one that has just become a replica, accept writes again later.
+            "additional_connection_errors": (OutOfMemoryError, ReadOnlyError),
             **names.sentinel_options(settings),
         },
         "redis_socket_timeout": 10,
