@@ -44,7 +44,7 @@ def celery_options(settings: WorkerSettings) -> dict[str, Any]:
         "result_backend_max_retries": 60,
         "result_backend_transport_options": {
             "global_keyprefix": f"{settings.namespace}:",
-            # A full Redis, and one that has just become a replica, accept writes again later.
+            # A full Redis and one that has become a replica accept writes again later.
             "additional_connection_errors": (OutOfMemoryError, ReadOnlyError),
             **names.sentinel_options(settings),
         },
