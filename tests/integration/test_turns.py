@@ -143,11 +143,25 @@ def test_a_job_whose_producer_died_before_it_sent_the_message_does_not_use_that_
     # When another producer submits jobs
     queue.submit("a", 3)
     # Then each of its messages starts one of them
-    assert queue.drain() == ["a0", "a1", "a2"]
-    # And workers send the messages of the unsent jobs again
+    assert [queue.take() for _ in range(2)] == ["a0", "a1"]
+    # And workers send only the messages of the unsent jobs, although others wait too
     queue.age()
     assert sorted(queue.sweep()) == ["unsent0", "unsent1"]
-    assert sorted(queue.drain()) == ["unsent0", "unsent1"]
+    assert sorted(queue.drain()) == ["a2", "unsent0", "unsent1"]
+
+
+def test_a_job_keeps_its_turn_while_its_producer_sends_the_message(queue: Queue) -> None:
+    store = queue.store
+    # Given many jobs of one group, and a job of another that is stored
+    queue.submit("many", 9)
+    made = job("late")
+    store.execute(submissions.accept(store.schema, made, names.PRIORITY_BULK, "late"))
+    # When a worker starts a job before the other is sent, then it is one of the many
+    assert queue.take() == "many0"
+    # And when it is sent, it is next
+    queue._client._publisher.send(made, names.PRIORITY_BULK)
+    store.execute(submissions.mark_sent(store.schema, "late"))
+    assert [queue.take() for _ in range(2)] == ["late", "many1"]
 
 
 def test_a_message_that_arrives_before_its_producer_records_it_is_not_lost(queue: Queue) -> None:

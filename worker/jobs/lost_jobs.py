@@ -72,10 +72,15 @@ def find(store: JobStore, resend_after_s: float) -> LostJobs:
     queued = [each for each in suspects if each.state is JobState.QUEUED]
     held = held_job_ids(store, now, resend_after_s) if queued else set()
     missed = [each for each in queued if held is not None and each.job_id not in held]
-    lengths = {step: each.messages for step, each in queue.items()}
-    waiting = lost_turns.find(store, [each for each in missed if each.waits], lengths)
+    # Only its own message starts a job that was never sent.
+    own = [each for each in missed if not each.waits or each.sent_at is None]
+    sent = [each for each in missed if each.waits and each.sent_at is not None]
+    lengths = {
+        step: each.messages + sum(job.waits and job.step == step for job in own)
+        for step, each in queue.items()
+    }
     return LostJobs(
-        [*running, *(each for each in missed if not each.waits), *waiting],
+        [*running, *own, *lost_turns.find(store, sent, lengths)],
         {kind: ids[-1][1] for kind, ids in listed.items() if len(ids) == AT_ONCE},
     )
 

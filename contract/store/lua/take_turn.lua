@@ -8,8 +8,8 @@
 -- when its own message arrives, or if that message is the one that starts it. A message of a job
 -- without the field starts that job, and so does a message of a job that was cancelled while it waited.
 --
--- A job whose message is not known to be on the queue yet loses the field, and waits for its own
--- message. If its producer died before it sent the message, the job must not use one of another job.
+-- A job whose message is not known to be on the queue is not started by that of another job, which
+-- would lack one if the producer has died. It keeps its place.
 --
 -- Returns the id of the job to start ('' for none), and its requests, pairs, priority and trace if it
 -- is not the job that the message names.
@@ -17,8 +17,8 @@
 local turns, job = KEYS[1], KEYS[2]
 local id, prefix = unpack(ARGV)
 
--- Cancelled and unsent jobs are skipped, up to this number in one call.
-local most_skipped = 1000
+-- Cancelled and unsent jobs are skipped, up to this number in one call, and groups without others.
+local most_skipped, most_groups = 1000, 100
 
 local function read(key)
   local found = redis.pcall('HMGET', key, 'state', 'turn', 'requests', 'pairs', 'priority', 'trace',
@@ -26,22 +26,33 @@ local function read(key)
   return found['err'] and {} or found
 end
 
--- Removes the next job from the list of its group.
-local function take()
-  for _ = 1, most_skipped do
-    local group = redis.call('ZRANGE', turns, 0, 0)[1]
-    if not group then return end
-    local next = redis.call('LPOP', turns .. ':' .. group)
-    if not next then
-      redis.call('ZREM', turns, group)
+-- Removes the next job from the list of a group, and returns how many may still be skipped.
+local function take_from(group, skips)
+  local list, place = turns .. ':' .. group, 0
+  while skips > 0 do
+    local next = redis.call('LINDEX', list, place)
+    if not next then break end
+    local found = read(prefix .. next)
+    if found[1] ~= 'queued' or found[2] ~= 'waits' then
+      redis.call('LREM', list, 1, next)
+    elseif found[7] then
+      redis.call('LREM', list, 1, next)
+      redis.call('ZINCRBY', turns, (tonumber(found[4]) or 0) + 1, group)
+      return skips, next, found
     else
-      local found = read(prefix .. next)
-      if found[1] == 'queued' and found[2] == 'waits' then
-        redis.call('ZINCRBY', turns, (tonumber(found[4]) or 0) + 1, group)
-        if found[7] or next == id then return next, found end
-        redis.call('HDEL', prefix .. next, 'turn')
-      end
+      place = place + 1
     end
+    skips = skips - 1
+  end
+  if redis.call('EXISTS', list) == 0 then redis.call('ZREM', turns, group) end
+  return skips
+end
+
+local function take()
+  local skips, next, found = most_skipped, nil, nil
+  for _, group in ipairs(redis.call('ZRANGE', turns, 0, most_groups - 1)) do
+    skips, next, found = take_from(group, skips)
+    if next or skips == 0 then return next, found end
   end
 end
 
