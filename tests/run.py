@@ -77,13 +77,7 @@ def checks(python: Sequence[str]) -> list[Check]:
     """Return all checks, the longest first."""
     pytest = (*python, "-m", "pytest", "-q")
     folders = ("tests/integration", "tests/acceptance", "tests/soak")
-    services = (
-        "-p",
-        "tests.parallel",
-        f"--processes={PROCESSES}",
-        f"--ignore={IN_PROCESS}",
-        *folders,
-    )
+    services = ("-n", PROCESSES, f"--ignore={IN_PROCESS}", *folders)
     return [
         Check("tests with services", (*pytest, *services)),
         Check("unit tests", (*python, "-m", "tests.instruction_sets")),

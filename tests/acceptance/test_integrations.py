@@ -1,7 +1,7 @@
 """The adapters rank with the real libraries, through the queue and in the caller's process.
 
-The libraries take seconds to import, so only the tests that need one import it. This module
-is imported with all others.
+The libraries take seconds to import, so only the tests that need one import it: each process of
+`pytest -n` imports all test modules.
 """
 
 from __future__ import annotations
