@@ -44,7 +44,7 @@ local function take_from(group, skips)
     end
     skips = skips - 1
   end
-  if redis.call('EXISTS', list) == 0 then redis.call('ZREM', turns, group) end
+  if redis.call('LLEN', list) == 0 then redis.call('ZREM', turns, group) end
   return skips
 end
 
