@@ -145,7 +145,8 @@ def test_a_job_that_is_too_large_to_be_unpacked_fails_alone(ledger: Ledger, work
     """Raise Python's own MemoryError, which would end Celery's main process."""
     # When there is too little memory for a job that is small as a message, and large when unpacked
     with limited_memory(worker.children, NO_MODEL):
-        failure = ledger.failure(ledger.submit(["word " * 150_000] * 12))
+        documents = [f"document {number} " + "word " * 150_000 for number in range(12)]
+        failure = ledger.failure(ledger.submit(documents))
 
     # Then that job has failed, and the next one is scored
     assert (failure.code, failure.attempts) == ("out_of_memory", 1)
