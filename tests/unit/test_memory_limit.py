@@ -134,11 +134,15 @@ def test_many_children_need_more_than_loading() -> None:
     assert need / 1e6 == pytest.approx(607, rel=0.15)
 
 
-def test_a_limit_of_address_space_is_named_where_no_group_has_a_limit(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(memory_limit, "limit", lambda: None)
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, -1))
-    assert memory_limit.describe_limit() == "No memory limit is set"
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (700 * memory_limit.MB, -1))
-    assert memory_limit.describe_limit() == "The limit of address space (ulimit -v) is 700 MB"
+def test_a_limit_of_address_space_is_named_where_no_group_has_a_limit(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    if before[0] != resource.RLIM_INFINITY:
+        pytest.skip("the address space of these tests is limited")
+    assert memory_limit.describe_limit(tmp_path) == "No memory limit is set"
+    # Given a limit that is larger than what these tests need
+    resource.setrlimit(resource.RLIMIT_AS, (2**20 * memory_limit.MB, before[1]))
+    try:
+        said = memory_limit.describe_limit(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+    assert said == "The limit of address space (ulimit -v) is 1,048,576 MB"

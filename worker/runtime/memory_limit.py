@@ -56,9 +56,9 @@ def limit(root: Path = Path("/")) -> Limit | None:
     return min(found, key=lambda each: each.size_bytes, default=None)
 
 
-def describe_limit() -> str:
+def describe_limit(root: Path = Path("/")) -> str:
     """Return a sentence with the memory limit, without its period."""
-    if (lowest := limit()) is not None:
+    if (lowest := limit(root)) is not None:
         return f"The memory limit is {lowest}"
     if (space := resource.getrlimit(resource.RLIMIT_AS)[0]) != resource.RLIM_INFINITY:
         return f"The limit of address space (ulimit -v) is {space / MB:,.0f} MB"
